@@ -1,0 +1,61 @@
+"""What the steps of one call hand on to each other. Plain values, no behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+BASE = "/api/v1"
+"""What every served path begins with."""
+
+
+class Style(StrEnum):
+    """Whose request and answer shapes an endpoint speaks."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+    MESSAGES = "messages"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RERANK = "rerank"
+    IMAGES = "images"
+    SPEECH = "speech"
+    TRANSCRIPTIONS = "transcriptions"
+    CATALOGUE = "catalogue"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One served method and path; ``path`` begins with ``/api/v1``."""
+
+    method: str
+    path: str
+    style: Style
+
+    @property
+    def name(self) -> str:
+        """``METHOD /path``, as settings and logs write it."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One end user or device. ``id`` is what its limits count by, ``address`` the network
+    address (IPv6 by /64) that ``KEYPROXY_ADDRESS_RATE_LIMIT`` counts by."""
+
+    id: str
+    address: str
+    app: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request after every check: ``body`` is exactly what goes up."""
+
+    endpoint: Endpoint
+    path: str
+    body: bytes
+    query: str = ""
+    models: tuple[str, ...] = ()
+    is_streaming: bool = False
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)

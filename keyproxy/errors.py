@@ -1,0 +1,171 @@
+"""Every refusal and failure: code, status, side; the one table of codes.
+
+Knows no HTTP library and no settings. ``server/middleware.py`` is the only place that
+turns these into answers.
+
+    KeyproxyError
+    ├── SettingsFault      one setting is wrong: variable, what was found, what is expected
+    ├── SettingsFaults     all of them at once; nothing starts
+    ├── Refusal            our "no" to one call, with a code of ``CODES``
+    └── AnswerCut          the upstream's answer broke off after it had begun
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Side(StrEnum):
+    """Whose fault a refusal is."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    OURS = "ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What a refusal's name stands for. ``curable``: the same call may succeed later."""
+
+    status: int
+    side: Side = Side.CLIENT
+    curable: bool = False
+
+
+CODES: Mapping[str, Code] = MappingProxyType(
+    {
+        # head
+        "bad_request": Code(400),
+        "head_timeout": Code(408, curable=True),
+        "uri_too_long": Code(414),
+        "expectation_failed": Code(417),
+        "head_too_large": Code(431),
+        # who and from where
+        "host_not_allowed": Code(421),
+        "origin_not_allowed": Code(403),
+        "provider_key_sent": Code(400),
+        # what
+        "endpoint_not_allowed": Code(404),
+        "method_not_allowed": Code(405),
+        "query_not_allowed": Code(400),
+        "body_timeout": Code(408, curable=True),
+        "body_too_large": Code(413),
+        "unsupported_media_type": Code(415),
+        "invalid_json": Code(400),
+        "model_missing": Code(400),
+        "model_not_allowed": Code(403),
+        "field_not_allowed": Code(403),
+        # how often
+        "rate_limited": Code(429, curable=True),
+        "too_many_in_flight": Code(429, curable=True),
+        # the upstream
+        "upstream_unreachable": Code(502, Side.UPSTREAM, curable=True),
+        "upstream_key_rejected": Code(502, Side.UPSTREAM),
+        "upstream_invalid": Code(502, Side.UPSTREAM, curable=True),
+        "upstream_timeout": Code(504, Side.UPSTREAM, curable=True),
+        # ourselves
+        "overloaded": Code(503, Side.OURS, curable=True),
+        "shutting_down": Code(503, Side.OURS, curable=True),
+        "internal_error": Code(500, Side.OURS, curable=True),
+    }
+)
+
+
+_MESSAGES_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def messages_type(status: int) -> str:
+    """Anthropic's name for an HTTP status (docs.anthropic.com, "Errors")."""
+    return _MESSAGES_TYPES.get(status, "api_error")
+
+
+class KeyproxyError(Exception):
+    """Base of everything keyproxy raises on purpose."""
+
+
+class SettingsFault(KeyproxyError):
+    """One setting is wrong. ``found`` never holds a secret's value."""
+
+    def __init__(
+        self, variable: str, *, expected: str, found: str | None = None, paste: str | None = None
+    ) -> None:
+        self.variable = variable
+        self.found = found
+        self.expected = expected
+        self.paste = paste
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        found = "is not set" if self.found is None else f"is {self.found}"
+        lines = f"{self.variable} {found}; expected: {self.expected}"
+        return lines if self.paste is None else f"{lines}\n    {self.paste}"
+
+
+class SettingsFaults(KeyproxyError):
+    """Every fault of the settings, in the order of the settings table."""
+
+    def __init__(self, faults: Sequence[SettingsFault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class Refusal(KeyproxyError):
+    """Our "no" to one call.
+
+    ``message`` is fit for strangers; ``hint`` names the setting and the line to paste and is
+    shown in ``dev`` and in the log only. ``retry_after_seconds`` is the true wait.
+    ``must_close``: the connection ends after the answer, because a body is left unread or in doubt.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        hint: str | None = None,
+        retry_after_seconds: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        must_close: bool = False,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.param = param
+        self.hint = hint
+        self.retry_after_seconds = retry_after_seconds
+        self.headers = dict(headers or {})
+        self.must_close = must_close
+
+    @property
+    def status(self) -> int:
+        return CODES[self.code].status
+
+    @property
+    def side(self) -> Side:
+        return CODES[self.code].side
+
+
+class AnswerCut(KeyproxyError):
+    """The upstream's answer cannot be completed; the client's connection must be cut.
+
+    ``reason`` is one of a few words for the log: ``upstream_cut``, ``key_in_answer``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
