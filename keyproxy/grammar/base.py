@@ -1,0 +1,59 @@
+"""What every parser uses: the one way to say no, and what may be shown of a text."""
+
+from __future__ import annotations
+
+import re
+
+# Shapes that providers give their keys (Mistral and DeepInfra have none). A digit is asked for,
+# so that a class name such as `sk-folding-cube-wide` is no key.
+_KEY = (
+    r"(?<![A-Za-z0-9])(?:sk-(?=[\w-]*\d)[\w-]{16,}|gsk_\w{20,}|csk-\w{20,}|xai-\w{20,}"
+    r"|AIza[\w-]{35}|AQ\.[\w-]{20,})"
+)
+KEY_SHAPE = re.compile(_KEY, re.ASCII)
+# Wider, for what is shown: nothing that could be a secret is repeated, wherever it was put.
+# The last but one: any long run that is not the name of a variable; the last: user:password@.
+_MASKED = re.compile(
+    rf"{_KEY}|sk[-_][\w-]{{8,}}|(?-i:(?=[A-Z_]*[0-9a-z]))\w{{24,}}|(?<=//)[^/@\s]*@",
+    re.ASCII | re.IGNORECASE,
+)
+_SHOWN_CHARACTERS = 80
+
+
+class Unfit(ValueError):
+    """A text that is no value.
+
+    To paste: ``value`` is a text that would be one, ``line`` a whole line that cures it.
+    """
+
+    def __init__(
+        self,
+        expected: str,
+        *,
+        found: str | None = None,
+        value: str | None = None,
+        line: str | None = None,
+    ) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.found = found
+        self.value = value
+        self.line = line
+
+
+def mask(text: str) -> str:
+    """``text`` with everything that could be a secret replaced by stars."""
+    return _MASKED.sub("***", text)
+
+
+def shown(text: str) -> str:
+    """``text`` in quotes, shortened, with everything masked that could be a secret."""
+    masked = mask(text)
+    if len(masked) > _SHOWN_CHARACTERS:
+        masked = masked[:_SHOWN_CHARACTERS] + "…"
+    return repr(masked)
+
+
+def items(text: str, separator: str = ",") -> list[str]:
+    """The entries of a list, stripped, without the empty one a trailing comma leaves."""
+    return [item.strip() for item in text.split(separator) if item.strip()]

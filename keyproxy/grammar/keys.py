@@ -1,0 +1,88 @@
+"""The form of provider keys: what a key variable may hold, and where a key must not be.
+
+Nothing here repeats a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from keyproxy.grammar.base import KEY_SHAPE, Unfit
+from keyproxy.values import Secret
+
+_SHORTEST = 8
+# A comma or a line end, so that a key file may hold one key a line.
+_BETWEEN = re.compile(r",[ \t]*|\r?\n")
+_PLACEHOLDER = re.compile(
+    r"\.\.\.|…|[<>]|\$\{|(?<![A-Za-z0-9])your|x{6,}|change-?me", re.IGNORECASE
+)
+
+# Beginnings of names that build tools copy into the page: Vite, Next, Create React App, Expo,
+# Astro and SvelteKit, Nuxt, Gatsby, Vue CLI.
+_BUNDLED = (
+    "VITE_",
+    "NEXT_PUBLIC_",
+    "REACT_APP_",
+    "EXPO_PUBLIC_",
+    "PUBLIC_",
+    "NUXT_PUBLIC_",
+    "GATSBY_",
+    "VUE_APP_",
+)
+# Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
+_MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
+_WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
+
+
+def keys(text: str) -> tuple[Secret, ...]:
+    """Keys in their order, comma or newline separated; one trailing newline is dropped."""
+    parts = _BETWEEN.split(re.sub(r"\r?\n\Z", "", text))
+    for number, part in enumerate(parts, 1):
+        trouble = _trouble(part)
+        if trouble:
+            which = "a value that" if len(parts) == 1 else f"a list whose key {number} "
+            raise Unfit(
+                "the key as the provider shows it, several by comma or one a line",
+                found=f"{which.rstrip()} {trouble}",
+            )
+    return tuple(Secret(part) for part in dict.fromkeys(parts))
+
+
+def _trouble(key: str) -> str | None:
+    if not key:
+        return "is empty"
+    if re.match(r"bearer\b", key, re.IGNORECASE):
+        return "begins with Bearer (the key alone is wanted)"
+    if any(quote in key for quote in "\"'`"):
+        return "holds quotes (of a shell or an env file, not of the key)"
+    if _PLACEHOLDER.search(key):
+        return "is a placeholder"
+    if not re.fullmatch(r"[!-~]+", key):
+        return "holds a space, a control character or a letter beyond ASCII"
+    if len(key) < _SHORTEST:
+        return f"is shorter than {_SHORTEST} characters"
+    return None
+
+
+def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list[str]:
+    """Names of the variables that a build tool puts into the page and that hold a key.
+
+    ``own`` are the configured keys, which are found whatever their shape.
+    """
+    known = tuple(own)
+    return [
+        name
+        for name, value in environ.items()
+        if name.startswith(_BUNDLED)
+        and (_holds_key(name, value) or any(key.is_in(value) for key in known))
+    ]
+
+
+def _holds_key(name: str, value: str) -> bool:
+    match = KEY_SHAPE.search(value)
+    if match:
+        is_google = match.group().startswith(("AIza", "AQ."))
+        return not (is_google and _MEANT_FOR_PAGES.search(name))
+    is_bare = re.fullmatch(r"[A-Za-z0-9]{32}", value.strip())
+    return bool(is_bare and _WITHOUT_PREFIX.search(name))

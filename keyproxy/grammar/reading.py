@@ -1,0 +1,164 @@
+"""One pass over the settings table: variables in, values and all faults at once out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keyproxy.errors import SettingsFault
+from keyproxy.grammar.base import Unfit, shown
+from keyproxy.grammar.keys import bundled_keys
+from keyproxy.grammar.network import certificates
+from keyproxy.grammar.rows import (
+    SAY_IT,
+    Derived,
+    Mode,
+    Setting,
+    fault_of,
+    parsed,
+    text_of,
+    unsaid,
+)
+from keyproxy.grammar.vocabulary import name_faults
+
+
+@dataclass(slots=True)
+class Reading:
+    """``table``: rows by field name, with ``key_file`` and ``config`` beside the fields.
+
+    ``read_file`` gives a file's content or raises ``Unfit`` or ``OSError``.
+    """
+
+    table: Mapping[str, Setting]
+    mode: Mode
+    environ: Mapping[str, str]
+    directory: Path
+    read_file: Callable[[Path], bytes]
+    faults: list[SettingsFault] = field(default_factory=list)
+
+    def values(self) -> dict[str, Any]:
+        """Values by field name; those of faulty settings are missing."""
+        if self.mode == "demo":
+            # The demo has its own upstream: nothing said about the true one concerns it.
+            ours = {row.variable for row in self.table.values() if row.is_upstream}
+            self.environ = {k: v for k, v in self.environ.items() if k not in ours}
+        values: dict[str, Any] = {}
+        for name, setting in self.table.items():
+            if name in {"key_file", "config"}:
+                continue
+            try:
+                values[name] = self._value(name, setting, values)
+            except SettingsFault as fault:
+                self.faults.append(fault)
+            except KeyError:
+                continue  # follows from a faulty setting, which is reported already
+        if self.mode == "dev":
+            self._check_dev(values)
+        if self.mode != "demo":
+            self._check_bundles(values)
+        known = [row.variable for row in self.table.values()]
+        self.faults += name_faults(self.environ, known)
+        return values
+
+    def _value(self, name: str, setting: Setting, values: Mapping[str, Any]) -> Any:
+        if name == "keys" and text_of(self.table["key_file"], self.environ):
+            return self._keys_of_file(setting)
+        text = text_of(setting, self.environ)
+        if text:
+            value = parsed(setting, text)
+            return self._ca_file(setting, value) if name == "upstream_ca_file" else value
+        default = setting.default(self.mode)
+        if default is SAY_IT:
+            return self._unsaid(name, setting)
+        if isinstance(default, Derived):
+            return default.of(values[default.source])
+        return None if default is None else setting.parse(default)
+
+    def _unsaid(self, name: str, setting: Setting) -> tuple[Any, ...]:
+        if name == "keys" and self.mode == "demo":
+            return ()
+        other = self.environ.get(setting.instead or "", "").strip()
+        if name == "trusted_proxies" and other not in {"", "0"}:
+            return ()
+        raise unsaid(setting)
+
+    def _keys_of_file(self, setting: Setting) -> Any:
+        row = self.table["key_file"]
+        if text_of(setting, self.environ):
+            raise SettingsFault(
+                row.variable,
+                found=f"set beside {setting.variable}",
+                expected="one of the two",
+            )
+        path = text_of(row, self.environ)
+        content = self._content(row, path)
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise fault_of(
+                row, Unfit("a text file", found="a file that is no text"), path
+            ) from None
+        if not text.strip():
+            raise fault_of(row, Unfit("a file that holds the key", found="an empty file"), path)
+        try:
+            return setting.parse(text)
+        except Unfit as unfit:
+            unfit.found = f"a file with {unfit.found}"
+            raise fault_of(row, unfit, path) from None
+
+    def _ca_file(self, setting: Setting, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        content = self._content(setting, str(path))
+        try:
+            certificates(content)
+        except Unfit as unfit:
+            raise fault_of(setting, unfit, str(path)) from None
+        return self.directory / path
+
+    def _content(self, row: Setting, path: str) -> bytes:
+        try:
+            return self.read_file(self.directory / path)
+        except Unfit as unfit:
+            raise fault_of(row, unfit, path) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no path"
+            trouble = Unfit("a readable file", found=f"{shown(path)}: {reason}")
+            raise fault_of(row, trouble, path) from None
+
+    def _check_dev(self, values: Mapping[str, Any]) -> None:
+        row = self.table["listen"]
+        beyond = [str(each) for each in values.get("listen", ()) if not each.is_loopback]
+        if beyond:
+            self.faults.append(
+                SettingsFault(
+                    row.variable,
+                    found=shown(",".join(beyond)),
+                    expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
+                    " (for others: keyproxy serve)",
+                    paste=f"{row.variable}={row.dev}",
+                )
+            )
+        if self.environ.get("KUBERNETES_SERVICE_HOST"):
+            self.faults.append(
+                SettingsFault(
+                    "KUBERNETES_SERVICE_HOST",
+                    found="set, so this is Kubernetes",
+                    expected="another command: dev is for one person on one computer; run"
+                    " keyproxy serve, or keyproxy demo to try it",
+                )
+            )
+
+    def _check_bundles(self, values: Mapping[str, Any]) -> None:
+        for name in bundled_keys(self.environ, values.get("keys", ())):
+            self.faults.append(
+                SettingsFault(
+                    name,
+                    found="a provider key, and build tools copy this variable into the page",
+                    expected="no such variable; remove it, make a new key, and give that one to"
+                    " keyproxy only",
+                    paste="OPENROUTER_API_KEY=sk-or-v1-…",
+                )
+            )

@@ -1,0 +1,476 @@
+"""The settings: what there is, what it may be, what holds when nothing is said.
+
+One row per setting, in the metadata of its field: command-line options, docs/settings.md and
+validation all come from it. Built from any mapping of variables; the environment and the
+``.env`` files are read in ``sources`` only. A default stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Literal, Self
+
+from keyproxy.errors import SettingsFaults
+from keyproxy.grammar import network, origins, plain
+from keyproxy.grammar.keys import keys as parse_keys
+from keyproxy.grammar.reading import Reading
+from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
+from keyproxy.values import Address, Rate, Secret
+
+__all__ = [
+    "CONFIG",
+    "DEFAULT_ENDPOINTS",
+    "KEY_FILE",
+    "KNOWN_ENDPOINTS",
+    "SAY_IT",
+    "Address",
+    "Derived",
+    "Mode",
+    "Rate",
+    "Secret",
+    "Setting",
+    "Settings",
+    "rows",
+]
+
+DEFAULT_ENDPOINTS = (
+    "POST /api/v1/chat/completions",
+    "POST /api/v1/responses",
+    "POST /api/v1/messages",
+    "GET /api/v1/models",
+    "GET /api/v1/models/count",
+    "GET /api/v1/models/{author}/{slug}/endpoints",
+    "GET /api/v1/model/{author}/{slug}",
+)
+KNOWN_ENDPOINTS = (
+    *DEFAULT_ENDPOINTS,
+    "POST /api/v1/completions",
+    "POST /api/v1/embeddings",
+    "POST /api/v1/rerank",
+    "POST /api/v1/images",
+    "POST /api/v1/audio/speech",
+    "POST /api/v1/audio/transcriptions",
+)
+
+
+_KEY = "The key"
+_PLACE = "Where it listens"
+_UPSTREAM = "The upstream"
+_WHO = "Who may call"
+_WHAT = "What may be called"
+_HOW_MUCH = "How much"
+_TIME = "Time"
+_LOG = "The log"
+
+
+def _ten_times(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
+    # Many people share one address (mobile networks, offices).
+    return tuple(Rate(rate.amount * 10, rate.seconds) for rate in rates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set, validated. Made by ``from_environ``."""
+
+    mode: Mode
+    keys: tuple[Secret, ...] = field(
+        metadata=row(
+            _KEY,
+            "OPENROUTER_API_KEY",
+            parse_keys,
+            "the key; several by comma or newline, the first that works is used",
+            "sk-or-v1-…",
+            SAY_IT,
+            is_secret=True,
+            is_upstream=True,
+            instead="OPENROUTER_API_KEY_FILE",
+        )
+    )
+    listen: tuple[Address, ...] = field(
+        metadata=row(
+            _PLACE,
+            "KEYPROXY_LISTEN",
+            network.addresses,
+            "`host:port`, several by comma; `localhost` is 127.0.0.1 and ::1, an empty host is"
+            " every address; `dev` refuses anything but loopback",
+            ":8484",
+            "localhost:8484",
+        )
+    )
+    upstream: str = field(
+        metadata=row(
+            _UPSTREAM,
+            "KEYPROXY_UPSTREAM",
+            network.upstream,
+            "base address of the API behind us; https only, unless its host is loopback",
+            "https://openrouter.ai/api/v1",
+            "https://openrouter.ai/api/v1",
+            is_upstream=True,
+        )
+    )
+    upstream_proxy: Secret | None = field(
+        metadata=row(
+            _UPSTREAM,
+            "KEYPROXY_UPSTREAM_PROXY",
+            network.upstream_proxy,
+            "an HTTP proxy for every outgoing call, by CONNECT:"
+            " `http://[user:password@]host:port`, or `env` to take HTTPS_PROXY and NO_PROXY",
+            "http://proxy.example:3128",
+            None,
+            is_secret=True,
+            is_upstream=True,
+        )
+    )
+    upstream_ca_file: Path | None = field(
+        metadata=row(
+            _UPSTREAM,
+            "KEYPROXY_UPSTREAM_CA_FILE",
+            network.file_path,
+            "an extra CA (PEM) for every outgoing call, beside the system's",
+            "/etc/ssl/corporate-ca.pem",
+            None,
+            is_upstream=True,
+        )
+    )
+    referer: str | None = field(
+        metadata=row(
+            _UPSTREAM,
+            "KEYPROXY_REFERER",
+            plain.header_text,
+            "ranking header `HTTP-Referer`: the address of the app",
+            "https://app.example.com",
+            None,
+        )
+    )
+    title: str | None = field(
+        metadata=row(
+            _UPSTREAM,
+            "KEYPROXY_TITLE",
+            plain.header_text,
+            "ranking header `X-OpenRouter-Title`: the name of the app",
+            "My app",
+            None,
+        )
+    )
+    categories: str | None = field(
+        metadata=row(
+            _UPSTREAM,
+            "KEYPROXY_CATEGORIES",
+            plain.categories,
+            "ranking header `X-OpenRouter-Categories`: at most two",
+            "creative-writing,roleplay",
+            None,
+        )
+    )
+    allowed_hosts: tuple[str, ...] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_ALLOWED_HOSTS",
+            origins.hosts,
+            "accepted Host names; `any-ip` is any IP literal, `*.name` every subdomain; an"
+            " entry without a port matches any port",
+            "api.example.com",
+            "localhost,*.localhost,any-ip,host.docker.internal",
+            SAY_IT,
+        )
+    )
+    allowed_origins: tuple[str, ...] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_ALLOWED_ORIGINS",
+            origins.origins,
+            "origins of pages that may call: exact `scheme://host[:port]`, `localhost` (any"
+            " loopback origin), `null`, one `*` inside a label or in front of an own domain,"
+            " `*`; `none` is no page",
+            "https://app.example.com",
+            "localhost",
+            Derived("https:// + each allowed host", "allowed_hosts", origins.origins_of_hosts),
+        )
+    )
+    client_auth: Literal["none"] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_CLIENT_AUTH",
+            plain.client_auth,
+            "how a caller proves who it is; `none`: every caller that reaches it is served",
+            "none",
+            "none",
+            SAY_IT,
+        )
+    )
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_TRUSTED_PROXIES",
+            network.networks,
+            "whose `X-Forwarded-For` is believed: CIDRs, `loopback`, `private`, `none`",
+            "none",
+            "none",
+            SAY_IT,
+            instead="KEYPROXY_TRUSTED_HOPS",
+        )
+    )
+    trusted_hops: int = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_TRUSTED_HOPS",
+            plain.count(0, 20),
+            "how many proxies stand in front, where they have no fixed address; 0: not used",
+            "1",
+            "0",
+        )
+    )
+    client_address_header: str | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_CLIENT_ADDRESS_HEADER",
+            plain.header_name,
+            "a header with the caller's address, believed from trusted proxies only",
+            "CF-Connecting-IP",
+            None,
+        )
+    )
+    allowed_models: tuple[str, ...] = field(
+        metadata=row(
+            _WHAT,
+            "KEYPROXY_ALLOWED_MODELS",
+            plain.models,
+            "globs over full model ids, `*` crosses `/`; `!pattern` excludes",
+            "openai/gpt-4o-mini,anthropic/*",
+            "*",
+            SAY_IT,
+        )
+    )
+    allowed_endpoints: tuple[str, ...] = field(
+        metadata=row(
+            _WHAT,
+            "KEYPROXY_ALLOWED_ENDPOINTS",
+            plain.endpoints(KNOWN_ENDPOINTS),
+            "what is served, comma-separated `METHOD /api/v1/path`, each exact; replaces the"
+            " default list",
+            "POST /api/v1/chat/completions,GET /api/v1/models",
+            ",".join(DEFAULT_ENDPOINTS),
+        )
+    )
+    # One person at a keyboard in dev; a public page's visitor, who may come back all day, in serve.
+    rate_limit: tuple[Rate, ...] = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_RATE_LIMIT",
+            plain.rates,
+            "calls per client, `;` joins several; fixed windows; `off`",
+            "20/minute;300/day",
+            "60/minute",
+            "20/minute;300/day",
+        )
+    )
+    address_rate_limit: tuple[Rate, ...] = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_ADDRESS_RATE_LIMIT",
+            plain.rates,
+            "calls per network address, on top; `off`",
+            "200/minute",
+            "off",
+            Derived("10 x the client's", "rate_limit", _ten_times),
+        )
+    )
+    # A browser opens six connections to a host over HTTP/1.1; two more for a second tab.
+    max_in_flight: int = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_MAX_IN_FLIGHT",
+            plain.count(1, 1_000_000),
+            "calls in flight per client",
+            "8",
+            "8",
+        )
+    )
+    # A chat with several photos in base64.
+    max_body_bytes: int = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_MAX_BODY",
+            plain.size,
+            "largest request body; larger ones get 413",
+            "20MiB",
+            "20MiB",
+        )
+    )
+    # A slow mobile network needs a few seconds; whoever dribbles a head gets no more.
+    header_timeout_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_HEADER_TIMEOUT",
+            plain.timeout,
+            "from the first byte of a request's head (a new connection: from connect) to its end",
+            "10s",
+            "10s",
+        )
+    )
+    # 20 MiB in 30 s is a 6 Mbit/s line.
+    body_timeout_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_BODY_TIMEOUT",
+            plain.timeout,
+            "for a request's whole body",
+            "30s",
+            "30s",
+        )
+    )
+    # nginx's default; load balancers keep idle connections for 60 s.
+    keepalive_timeout_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_KEEPALIVE_TIMEOUT",
+            plain.timeout,
+            "an idle connection; longer than the load balancer's own, or that answers 502 at"
+            " random",
+            "75s",
+            "75s",
+        )
+    )
+    # Three SYN retries (1, 2, 4 s) and the TLS handshake.
+    connect_timeout_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_CONNECT_TIMEOUT",
+            plain.timeout,
+            "to connect to the upstream",
+            "10s",
+            "10s",
+        )
+    )
+    # The official SDKs wait ten minutes; a reasoning model may need them.
+    first_byte_timeout_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_FIRST_BYTE_TIMEOUT",
+            plain.timeout,
+            "from sending a call to the first byte of its answer",
+            "10m",
+            "600s",
+        )
+    )
+    # OpenRouter sends a comment every few seconds while it waits.
+    idle_timeout_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_IDLE_TIMEOUT",
+            plain.timeout,
+            "between two pieces of an answer; there is no total limit on a stream",
+            "2m",
+            "120s",
+        )
+    )
+    # 0: nobody routes to a single process; the image says 5 s, for load balancers to notice.
+    shutdown_delay_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_SHUTDOWN_DELAY",
+            plain.pause,
+            "after SIGTERM: serve on that long while /readyz says 503",
+            "5s",
+            "0s",
+        )
+    )
+    # Kubernetes kills after 30 s: 5 s of delay, 20 s of grace, 5 s to spare.
+    shutdown_grace_seconds: float = field(
+        metadata=row(
+            _TIME,
+            "KEYPROXY_SHUTDOWN_GRACE",
+            plain.pause,
+            "then: let open calls finish that long",
+            "20s",
+            "3s",
+            "20s",
+        )
+    )
+    log_format: Literal["console", "json"] = field(
+        metadata=row(
+            _LOG,
+            "KEYPROXY_LOG_FORMAT",
+            plain.word("console", "json"),
+            "`console` for people, `json` for machines",
+            "json",
+            "console",
+            "json",
+        )
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = field(
+        metadata=row(
+            _LOG,
+            "KEYPROXY_LOG_LEVEL",
+            plain.word("debug", "info", "warning", "error"),
+            "the least grave of what is logged: `debug`, `info`, `warning`, `error`",
+            "warning",
+            "info",
+        )
+    )
+    log_address: Literal["full", "prefix", "off"] = field(
+        metadata=row(
+            _LOG,
+            "KEYPROXY_LOG_ADDRESS",
+            plain.word("full", "prefix", "off"),
+            "how much of a caller's address is logged: `full`, `prefix` (its network), `off`",
+            "prefix",
+            "full",
+            "prefix",
+        )
+    )
+
+    @classmethod
+    def from_environ(
+        cls,
+        mode: Mode,
+        environ: Mapping[str, str],
+        *,
+        directory: Path = Path(),
+        read_file: Callable[[Path], bytes] = Path.read_bytes,
+    ) -> Self:
+        """Settings from a mapping of variables; others than ours may be in it.
+
+        Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
+        raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
+        """
+        reading = Reading(rows(), mode, environ, directory, read_file)
+        values = reading.values()
+        if reading.faults:
+            raise SettingsFaults(reading.faults)
+        return cls(mode=mode, **values)
+
+
+KEY_FILE = Setting(
+    _KEY,
+    "OPENROUTER_API_KEY_FILE",
+    network.file_path,
+    "a file that holds the key, such as a Docker or Kubernetes secret; read again when it changes",
+    "/run/secrets/openrouter_api_key",
+    None,
+    None,
+    is_upstream=True,
+)
+CONFIG = Setting(
+    "Files",
+    "KEYPROXY_CONFIG",
+    network.file_path,
+    "a TOML file with these settings: names in lower case without KEYPROXY_",
+    "/etc/keyproxy.toml",
+    "keyproxy.toml",
+    "keyproxy.toml",
+)
+
+
+def rows() -> dict[str, Setting]:
+    """The settings table by field name, in order; ``key_file`` and ``config`` are no fields."""
+    table: dict[str, Setting] = {}
+    for each in fields(Settings):
+        if "row" in each.metadata:
+            table[each.name] = each.metadata["row"]
+        if each.name == "keys":
+            table["key_file"] = KEY_FILE
+    return table | {"config": CONFIG}

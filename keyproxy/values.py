@@ -1,0 +1,107 @@
+"""The small values that settings are made of: Secret, Address, Rate. No parsing, no I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+from typing import NoReturn
+
+STARS = "***"
+
+# Beginnings that say whose key it is and nothing about the key.
+_PREFIX = re.compile(r"sk-or-v1-|sk-ant-api\d\d-|sk-proj-|sk-svcacct-|sk-|gsk_|csk-|xai-|")
+# A label shows six characters; with fewer than these behind the prefix it would show too much.
+_LABELLED_FROM = 16
+
+
+class Secret:
+    """A text that prints as stars and must be unwrapped by name.
+
+    ``asdict``, ``copy`` and ``deepcopy`` hand on the same object; pickling raises ``TypeError``.
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self.__value
+
+    def is_in(self, text: str, *, run: int | None = None) -> bool:
+        """Whether ``text`` repeats the secret, or ``run`` of its characters in a row."""
+        value = self.__value
+        size = len(value) if run is None else min(run, len(value))
+        return any(value[at : at + size] in text for at in range(len(value) - size + 1))
+
+    @property
+    def label(self) -> str:
+        """What may be shown of a key, in the provider's own form: ``sk-or-v1-ab1...f90``."""
+        match = _PREFIX.match(self.__value)
+        prefix = match.group() if match else ""
+        rest = self.__value[len(prefix) :]
+        if len(rest) < _LABELLED_FROM:
+            return STARS
+        return f"{prefix}{rest[:3]}...{rest[-3:]}"
+
+    def __repr__(self) -> str:
+        return f"Secret({STARS!r})"
+
+    def __str__(self) -> str:
+        return STARS
+
+    def __format__(self, spec: str) -> str:
+        return format(STARS, spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return self.__value == other.__value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self.__value))
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. ``host``: "" is every address, "localhost" 127.0.0.1 and ::1."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many calls in so many seconds."""
+
+    amount: int
+    seconds: int
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (IPv6 with or without brackets) can only be this computer."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
