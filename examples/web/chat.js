@@ -1,0 +1,239 @@
+// The page's life: choose a model, send, read along, stop, wait when told to.
+
+import { apiBase, listModels, streamChat } from "./api.js";
+import { explain } from "./errors.js";
+import { addTurn, announce, clearTurns, showDemoModels, showModels } from "./view.js";
+
+const $ = (selector) => document.querySelector(selector);
+const [composer, input, model, send, stop, hint] = [
+  "#composer", "#input", "#model", "#send", "#stop", "#hint",
+].map($);
+
+const base = apiBase();
+let models = [];
+let conversation = []; // what the model gets to see: { role, content }
+let failed = null; // the last question that got no answer, and its turns
+let answering = null; // the AbortController of the answer being made
+let waitsUntil = 0; // the server asked us to be quiet until then
+let ticking; // the timer that counts down
+
+// --- sending -----------------------------------------------------------------------------
+
+async function ask(content) {
+  if (failed?.content === content) failed.turns.forEach((turn) => turn.remove());
+  failed = null;
+  const controller = new AbortController();
+  const question = addTurn("user", "You");
+  question.write(content);
+  const answer = addTurn("assistant", model.value);
+  answer.mark("waiting");
+  answering = controller;
+  input.value = "";
+  update();
+
+  const clock = stopwatch();
+  const messages = [...conversation, { role: "user", content }];
+  let said = "";
+  let usage = null;
+  let problem = null;
+  try {
+    const parts = streamChat(base, { model: model.value, messages, signal: controller.signal });
+    for await (const part of parts) {
+      if (part.usage) usage = part.usage;
+      if (!part.text) continue;
+      if (!said) clock.first();
+      said += part.text;
+      answer.mark("waiting", false);
+      answer.mark("writing");
+      answer.write(part.text);
+    }
+  } catch (error) {
+    problem = error;
+  }
+  if (answering !== controller) return; // A new chat has begun meanwhile.
+
+  answering = null;
+  answer.mark("waiting", false);
+  answer.mark("writing", false);
+  if (said) {
+    // Half an answer is part of the conversation too: the model can be asked to go on.
+    conversation = [...messages, { role: "assistant", content: said }];
+  } else {
+    question.mark("failed");
+    failed = { content, turns: [question, answer] };
+    if (!input.value) input.value = content; // nothing has to be typed twice
+  }
+  const isStopped = problem?.name === "AbortError";
+  if (said || isStopped) answer.note(factsOf(clock, usage, isStopped));
+  if (problem && !isStopped) report(problem, answer);
+  else announce(isStopped ? "Stopped." : said);
+  update();
+}
+
+function report(problem, turn) {
+  const notice = explain(problem, base);
+  turn.warn(notice);
+  announce(`${notice.title}. ${notice.advice}`);
+  if (problem.retryAfterSeconds) wait(problem.retryAfterSeconds);
+}
+
+function stopwatch() {
+  const start = performance.now();
+  let first = null;
+  return {
+    first: () => (first = performance.now() - start),
+    read: () => ({ first, total: performance.now() - start }),
+  };
+}
+
+function factsOf(clock, usage, isStopped) {
+  const { first, total } = clock.read();
+  const seconds = (ms) => `${(ms / 1000).toFixed(2)} s`;
+  return [
+    isStopped && "Stopped",
+    first !== null && `first token ${seconds(first)}`,
+    `total ${seconds(total)}`,
+    usage && tokensOf(usage),
+    usage?.cost > 0 && dollars(usage.cost),
+  ].filter(Boolean).join(" · ");
+}
+
+function tokensOf({ prompt_tokens: input, completion_tokens: output }) {
+  return `${input + output} tokens (${input} in, ${output} out)`;
+}
+
+function dollars(amount) {
+  const style = { style: "currency", currency: "USD", maximumSignificantDigits: 2 };
+  return new Intl.NumberFormat("en", style).format(amount);
+}
+
+// --- waiting -----------------------------------------------------------------------------
+
+/** Keep Send off for that long. The clock on the wall counts, since timers sleep in
+ *  background tabs. */
+function wait(seconds) {
+  waitsUntil = Date.now() + seconds * 1000;
+  clearInterval(ticking);
+  ticking = setInterval(() => {
+    update();
+    if (secondsToWait() > 0) return;
+    clearInterval(ticking);
+    announce("You can send again.");
+  }, 250);
+}
+
+function secondsToWait() {
+  return Math.max(0, Math.ceil((waitsUntil - Date.now()) / 1000));
+}
+
+// --- the state of the controls -----------------------------------------------------------
+
+function update() {
+  const seconds = secondsToWait();
+  send.hidden = answering !== null;
+  stop.hidden = answering === null;
+  send.disabled = seconds > 0 || !model.value;
+  send.textContent = seconds > 0 ? `Send in ${countdown(seconds)}` : "Send";
+  hint.textContent = describe(models.find(({ id }) => id === model.value));
+}
+
+function countdown(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")} min`;
+}
+
+function describe(chosen) {
+  if (!chosen) return "";
+  if (chosen.id.startsWith("demo/")) return chosen.description;
+  const perMillion = (price) => dollars(Number(price) * 1e6);
+  const { prompt, completion } = chosen.pricing ?? {};
+  if (!(Number(prompt) >= 0)) return chosen.id; // a router: the price depends
+  const prices = `${perMillion(prompt)} in, ${perMillion(completion)} out`;
+  return `${chosen.id}: ${prices}, per million tokens`;
+}
+
+// --- models ------------------------------------------------------------------------------
+
+async function loadModels() {
+  try {
+    models = await listModels(base);
+  } catch (problem) {
+    report(problem, addTurn("assistant", "Models"));
+    model.replaceChildren(new Option("No models", ""));
+    return;
+  }
+  showModels(model, models);
+  showDemoModels(models.filter(({ id }) => id.startsWith("demo/")), tryModel);
+  const remembered = recall();
+  if (models.some(({ id }) => id === remembered)) model.value = remembered;
+  update();
+}
+
+function choose(id) {
+  model.value = id;
+  waitsUntil = 0; // the limit may have been the other model's
+  remember(id);
+  update();
+}
+
+function tryModel(id) {
+  choose(id);
+  input.value ||= "Hello!";
+  input.focus();
+}
+
+// Storage can be switched off, which must not break the page.
+function remember(id) {
+  try {
+    localStorage.setItem("keyproxy-model", id);
+  } catch {}
+}
+
+function recall() {
+  try {
+    return localStorage.getItem("keyproxy-model");
+  } catch {
+    return null;
+  }
+}
+
+// --- events ------------------------------------------------------------------------------
+
+composer.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const content = input.value.trim();
+  if (!content || answering || send.disabled) return;
+  ask(content);
+  input.focus();
+});
+
+input.addEventListener("keydown", (event) => {
+  // While an input method composes (Japanese, Chinese, …), Enter picks a word.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  composer.requestSubmit();
+});
+
+function stopAnswer() {
+  answering?.abort();
+  input.focus();
+}
+
+stop.addEventListener("click", stopAnswer);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && answering) stopAnswer();
+});
+
+model.addEventListener("change", () => choose(model.value));
+
+$("#new").addEventListener("click", () => {
+  answering?.abort();
+  answering = failed = null;
+  conversation = [];
+  clearTurns();
+  update();
+  input.focus();
+});
+
+$("#base").textContent = base;
+loadModels();

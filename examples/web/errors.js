@@ -1,0 +1,81 @@
+// What went wrong, in words for the person in front of the page.
+
+/** A title and advice for an ApiError, and the small print that helps whoever is asked for help. */
+export function explain(error, base) {
+  const [title, advice] = choose(error, base);
+  const isFromServer = error.kind === "refused" || error.kind === "stream";
+  const details = [
+    isFromServer && error.message && `“${error.message}”`,
+    error.status && `status ${error.status}`,
+    error.code,
+    error.requestId && `request ${error.requestId}`,
+  ];
+  return { title, advice, details: details.filter(Boolean).join(" · ") };
+}
+
+function choose(error, base) {
+  if (error.kind === "network") return unreachable(error, new URL(base).origin);
+  if (error.kind === "strange") {
+    return ["This is not the API", `${base} answers, but not as keyproxy does. Try another ?api=…`];
+  }
+  if (error.kind === "cut") {
+    return ["The answer was cut off", "The connection ended early. You can ask again."];
+  }
+  if (error.kind === "stream") {
+    return ["The model stopped with an error", "It can happen after a good beginning. Ask again."];
+  }
+  return BY_CODE[error.code] ?? BY_STATUS[error.status] ?? byClass(error.status);
+}
+
+// The browser tells a page only that fetch() failed, so both causes get a cure.
+function unreachable(error, server) {
+  if (!navigator.onLine) return ["You are offline", "Check the connection and send again."];
+  if (error.isAnswering) {
+    return [
+      "The server does not let this page in",
+      `${server} is running but sends no CORS headers for this page. Allow it there with ` +
+        `KEYPROXY_ALLOWED_ORIGINS=${location.origin}`,
+    ];
+  }
+  return [
+    "The server cannot be reached",
+    `Nothing answers at ${server}. Is it running? Start it with: keyproxy dev`,
+  ];
+}
+
+// The proxy's own refusals, by X-Keyproxy-Code.
+const BY_CODE = {
+  origin_not_allowed: [
+    "This page is not allowed to ask",
+    `Its origin, ${globalThis.location?.origin}, is not in KEYPROXY_ALLOWED_ORIGINS.`,
+  ],
+  credential_expired: ["You were signed in too long ago", "Sign in again, then send once more."],
+  model_not_allowed: ["This model is not offered here", "Choose another one from the list."],
+  too_many_in_flight: ["Too many answers at once", "Wait until another answer has ended."],
+  budget_exhausted: ["Your budget is used up", "It will be filled up again in time."],
+  call_too_costly: ["This message could cost too much", "Write less, or ask for less."],
+  upstream_key_rejected: [
+    "The server’s key was rejected",
+    "You cannot mend this. Whoever runs the server has to put in a valid key.",
+  ],
+  shutting_down: ["The server is restarting", "Send again in a moment."],
+};
+
+const BY_STATUS = {
+  400: ["The request was not understood", "This is a fault of the page rather than yours."],
+  401: ["You are not signed in", "The server wants to know who is asking."],
+  402: ["The server’s credits are used up", "Whoever runs the server has to add some."],
+  403: ["This was refused", "Change the message or choose another model."],
+  404: ["There is no such thing here", "Check the address of the API (?api=…) and the model."],
+  408: ["It took too long", "Send again."],
+  413: ["The message is too long", "Make it shorter, or begin a new chat."],
+  429: ["Too many requests", "Wait a little, or choose another model."],
+  503: ["The model is not available", "Send again in a moment, or choose another model."],
+  504: ["The model took too long", "Send again, or choose another model."],
+};
+
+function byClass(status) {
+  return status >= 500
+    ? ["Something broke on the way to the model", "Send again in a moment."]
+    : ["The request was refused", "Change the message or choose another model."];
+}
