@@ -1,0 +1,195 @@
+"""Host, Origin and preflight: may this browser page talk to us at all?
+
+Decisions only, no I/O. A Host that is not listed is DNS rebinding (a page that made its own
+name point here); an Origin that is not listed is somebody else's page. CORS alone would
+only hide the answer from such a page, after the money has been spent, so both are refused.
+
+Sources: Fetch standard (CORS protocol, Sec-Fetch-Site), RFC 9110 7.2 (Host).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from multidict import CIMultiDictProxy
+
+from keyproxy.errors import Refusal
+
+EXPOSED_HEADERS = (
+    "X-Generation-Id",
+    "X-Provider-Name",
+    "X-Request-Id",
+    "X-Keyproxy-Code",
+    "Retry-After",
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "X-OpenRouter-Cache-Status",
+    "request-id",
+    "cf-ray",
+    "x-should-retry",
+)
+"""What a page may read of an answer besides the CORS-safelisted fields."""
+
+PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+MAX_AGE_SECONDS = 7200  # Chromium's own upper bound; Firefox allows 86400
+MAX_REQUESTED_HEADERS = 64  # the openai SDK with every option asks for 14
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 5.6.2, bounded
+_HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
+# What ``*`` stands for: one origin in the form of RFC 6454 6.2 (WebViews send "file://").
+_ANY_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]{0,40}://[A-Za-z0-9._~:%\[\]-]{0,255}")
+_LOOPBACK_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://"
+    r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?"
+)
+
+
+class HostRules:
+    """Which ``Host`` values are ours. An entry without a port matches any port.
+
+    ``*.name`` matches every name below ``name``; ``any-ip`` every address literal, because a
+    page cannot make a name of its own resolve to one.
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        entries = tuple(entries)
+        self._any_ip = "any-ip" in entries
+        self._suffixes = tuple(entry[1:] for entry in entries if entry.startswith("*."))
+        self._exact = frozenset(entries) - {"any-ip"}
+
+    def allows(self, value: str) -> bool:
+        match = _HOST.fullmatch(value.lower())
+        if match is None:
+            return False
+        name, port = match.groups()
+        candidates = (name,) if port is None else (name, f"{name}:{port}")
+        if any(candidate in self._exact for candidate in candidates):
+            return True
+        if any(c.endswith(suffix) for c in candidates for suffix in self._suffixes):
+            return True
+        return self._any_ip and _is_ip_literal(name)
+
+
+def _is_ip_literal(name: str) -> bool:
+    """0.0.0.0 and mapped spellings are left out: browsers reach loopback by them."""
+    try:
+        address = ipaddress.ip_address(name.strip("[]") if name.startswith("[") else name)
+    except ValueError:
+        return False
+    is_mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+    return not address.is_unspecified and not is_mapped
+
+
+class OriginRules:
+    """Which ``Origin`` values are ours; compared whole, as browsers send them."""
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        entries = tuple(entries)
+        self._any = "*" in entries
+        self._loopback = "localhost" in entries
+        self._exact = frozenset(entry for entry in entries if "*" not in entry)
+        self._patterns = tuple(
+            re.compile(re.escape(entry).replace(r"\*", "[a-z0-9-]+"))
+            for entry in entries
+            if "*" in entry and entry != "*"
+        )
+
+    def allows(self, origin: str) -> bool:
+        if origin in ("", "localhost"):
+            return False
+        if origin in self._exact or (self._any and _ANY_ORIGIN.fullmatch(origin)):
+            return True
+        if self._loopback and _LOOPBACK_ORIGIN.fullmatch(origin):
+            return True
+        return any(pattern.fullmatch(origin) for pattern in self._patterns)
+
+
+class Browser:
+    """The guard every call passes first."""
+
+    def __init__(self, hosts: Iterable[str], origins: Iterable[str]) -> None:
+        self._hosts = HostRules(hosts)
+        self._origins = OriginRules(origins)
+
+    def check_host(self, headers: CIMultiDictProxy[str]) -> None:
+        """Raises ``host_not_allowed`` unless there is one Host and it is listed."""
+        hosts = headers.getall("Host", [])
+        if len(hosts) != 1 or not self._hosts.allows(hosts[0]):
+            raise Refusal(
+                "host_not_allowed",
+                "This address does not answer under the host name that was asked for.",
+                hint="add the host name to KEYPROXY_ALLOWED_HOSTS"
+                + (f": {_shown(hosts[0])}" if len(hosts) == 1 else ""),
+                must_close=True,
+            )
+
+    def check_origin(self, headers: CIMultiDictProxy[str]) -> None:
+        """Raises ``origin_not_allowed`` for a page that is not one of ours.
+
+        No ``Origin`` at all is an app, a server or a same-origin GET, unless the browser
+        itself says that the request crosses sites.
+        """
+        origins = headers.getall("Origin", [])
+        if origins:
+            if len(origins) != 1 or not self._origins.allows(origins[0]):
+                raise self._refused(origins)
+        elif "cross-site" in (site.strip() for site in headers.getall("Sec-Fetch-Site", [])):
+            raise self._refused(origins)
+
+    def allowed_origin(self, headers: CIMultiDictProxy[str]) -> str | None:
+        """The one origin that may read the answer, or nothing."""
+        origins = headers.getall("Origin", [])
+        if len(origins) == 1 and self._origins.allows(origins[0]):
+            return origins[0]
+        return None
+
+    def preflight(self, headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
+        """The headers that answer a CORS preflight.
+
+        The requested header names are reflected, since SDKs add names faster than lists are
+        kept; what goes up is decided elsewhere, by a list of its own.
+        Raises ``origin_not_allowed``, ``bad_request``.
+        """
+        origin = self.allowed_origin(headers)
+        if origin is None:
+            raise self._refused(headers.getall("Origin", []))
+        answer = {
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Methods": "GET, HEAD, POST",
+            "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
+            "Vary": PREFLIGHT_VARY,
+        }
+        requested = ",".join(headers.getall("Access-Control-Request-Headers", []))
+        names = [name.strip() for name in requested.split(",") if name.strip()]
+        if len(names) > MAX_REQUESTED_HEADERS or not all(map(_TOKEN.fullmatch, names)):
+            raise Refusal("bad_request", "The preflight asks for header names that are not plain.")
+        if names:
+            answer["Access-Control-Allow-Headers"] = ", ".join(names)
+        return MappingProxyType(answer)
+
+    def _refused(self, origins: list[str]) -> Refusal:
+        hint = "a page of another site called without an Origin"
+        if len(origins) == 1:
+            origin = _shown(origins[0])
+            hint = f"add the page's origin: KEYPROXY_ALLOWED_ORIGINS=…,{origin}"
+        return Refusal(
+            "origin_not_allowed",
+            "Pages of this origin may not use this address.",
+            hint=hint,
+        )
+
+
+def is_preflight(method: str, headers: CIMultiDictProxy[str]) -> bool:
+    return (
+        method == "OPTIONS" and "Origin" in headers and "Access-Control-Request-Method" in headers
+    )
+
+
+def _shown(value: str) -> str:
+    """Somebody else's text, cut and made printable."""
+    return "".join(char if " " <= char <= "~" else "?" for char in value[:100])

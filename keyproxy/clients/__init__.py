@@ -1,0 +1,1 @@
+"""Who is calling: from a connection and its credential to a client."""

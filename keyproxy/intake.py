@@ -1,0 +1,132 @@
+"""Bytes from the client: the head's demands and the body, bounded in size, time and sum.
+
+Nothing is read before the caller was admitted, and nothing larger than allowed is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from keyproxy.errors import Refusal
+
+MAX_BODIES_BYTES = 256 << 20
+"""All bodies held at the same time; more is refused, so that uploads cannot exhaust memory."""
+
+
+class Room:
+    """The memory that request bodies may take together."""
+
+    def __init__(self, max_bytes: int = MAX_BODIES_BYTES) -> None:
+        self._free = max_bytes
+
+    @contextmanager
+    def hold(self) -> Iterator[Hold]:
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            hold.release()
+
+    def take(self, count: int) -> None:
+        """Raises ``overloaded``."""
+        if count > self._free:
+            raise Refusal(
+                "overloaded",
+                "Too many large requests at the moment.",
+                retry_after_seconds=1,
+                must_close=True,
+            )
+        self._free -= count
+
+    def give(self, count: int) -> None:
+        self._free += count
+
+
+class Hold:
+    """What one call holds of the room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        self._room.take(count)
+        self._count += count
+
+    def release(self) -> None:
+        """The body has gone up; a stream that follows needs it no more."""
+        self._room.give(self._count)
+        self._count = 0
+
+
+def check_head(request: web.Request) -> None:
+    """Refuse what a head may ask of a server and this one does not do.
+
+    Raises ``expectation_failed``, ``bad_request``, ``method_not_allowed``.
+    """
+    if request.method in ("CONNECT", "TRACE"):
+        raise Refusal(
+            "method_not_allowed",
+            "This method is not served.",
+            headers={"Allow": "GET, HEAD, POST, OPTIONS"},
+            must_close=True,
+        )
+    expected = request.headers.getall("Expect", [])
+    if expected and [value.lower() for value in expected] != ["100-continue"]:
+        raise Refusal("expectation_failed", "Only Expect: 100-continue is met.", must_close=True)
+    codings = request.headers.getall("Transfer-Encoding", [])
+    if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+        # The parser takes any list that ends in "chunked"; other readers do not.
+        raise Refusal("bad_request", "The body's transfer coding is not met.", must_close=True)
+    upgrades = [value.lower() for value in request.headers.getall("Upgrade", [])]
+    if upgrades not in ([], ["h2c"]):  # an offer that JDK's client and curl make; passed over
+        raise Refusal("bad_request", "Other protocols are not spoken here.", must_close=True)
+
+
+def refuse_body(request: web.Request) -> None:
+    """Raises ``bad_request`` when a call that has no use for a body brings one."""
+    if request.body_exists:
+        raise Refusal("bad_request", "This call takes no body.", must_close=True)
+
+
+async def read_body(
+    request: web.Request, hold: Hold, *, max_bytes: int, timeout_seconds: float
+) -> bytes:
+    """The whole body. Raises ``body_too_large``, ``body_timeout``, ``overloaded``,
+    ``bad_request`` (framing)."""
+    if (request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
+    if "Expect" in request.headers and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                hold.add(len(chunk))
+                parts.append(chunk)
+    except TimeoutError as error:
+        raise Refusal(
+            "body_timeout", "The body did not arrive in time.", must_close=True
+        ) from error
+    except (web.RequestPayloadError, web.PayloadAccessError) as error:
+        raise Refusal("bad_request", "The body's framing is broken.", must_close=True) from error
+    return b"".join(parts)
+
+
+def _too_large(max_bytes: int) -> Refusal:
+    return Refusal(
+        "body_too_large",
+        f"The body is larger than {max_bytes} bytes.",
+        hint=f"KEYPROXY_MAX_BODY={max_bytes * 2}",
+        must_close=True,
+    )

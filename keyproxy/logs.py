@@ -1,0 +1,178 @@
+"""structlog set-up, masking, and the one record per call.
+
+Prompts and completions are never logged at any level; neither is a query string. Masking is
+the second line of defence: keys do not get here in the first place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import structlog
+
+MASK = "***"
+_KEY = re.compile(
+    r"sk-[A-Za-z0-9_-]{12,}|(?:gsk|csk|xai)[_-][A-Za-z0-9_-]{12,}|AIza[A-Za-z0-9_-]{20,}"
+    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
+_MAX_TEXT = 20_000
+_call_log = structlog.get_logger("keyproxy.call")
+
+
+class Masking:
+    """A structlog processor that takes secrets out of every text, known ones by value."""
+
+    def __init__(self) -> None:
+        self._secrets: tuple[str, ...] = ()
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """From now on these values are masked too, whatever they look like."""
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= 8)
+
+    def __call__(
+        self, logger: Any, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        for name, value in event.items():
+            event[name] = self._masked(value)
+        return event
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, (int, float, bool, type(None))):
+            return value
+        if isinstance(value, (list, tuple)):
+            return [self._masked(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self._masked(item) for key, item in value.items()}
+        text = str(value)[:_MAX_TEXT]
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return _KEY.sub(MASK, text)
+
+
+masking = Masking()
+
+
+def configure(style: str, level: str, stream: TextIO | None = None) -> None:
+    """Log to ``stream`` (stderr), as ``console`` or ``json``; other libraries' lines too."""
+    stream = stream or sys.stderr
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info if style == "json" else _untouched,
+        structlog.processors.EventRenamer("message") if style == "json" else _untouched,
+        masking,
+    ]
+    renderer: Any = structlog.processors.JSONRenderer()
+    if style == "console":
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _untouched(logger: Any, method: str, event: Any) -> Any:
+    return event
+
+
+def new_request_id() -> str:
+    return f"req_{os.urandom(12).hex()}"
+
+
+@dataclass(slots=True)
+class Record:
+    """What becomes one log line when the call has ended."""
+
+    method: str
+    path: str
+    request_id: str = field(default_factory=new_request_id)
+    trace_id: str | None = None
+    app: str | None = None
+    client: str | None = None
+    origin: str | None = None
+    endpoint: str | None = None
+    models: tuple[str, ...] = ()
+    http_status: int | None = None
+    code: str | None = None
+    hint: str | None = None
+    cause: str | None = None
+    bytes_down: int = 0
+    is_quiet: bool = False
+    ended: str = "complete"
+    error: BaseException | None = None
+    first_byte_at: float | None = None
+    clock: Callable[[], float] = time.monotonic
+    started_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock()
+
+    def first_byte(self) -> None:
+        if self.first_byte_at is None:
+            self.first_byte_at = self.clock()
+
+    def write(self) -> None:
+        """Refusals are ``info``, our own failures ``error``; health calls leave no line."""
+        if self.is_quiet:
+            return
+        endpoint = self.endpoint or f"{self.method[:16]} {self.path[:200]}"
+        fields = {
+            "request_id": self.request_id,
+            "trace_id": self.trace_id,
+            "app": self.app,
+            "client": self.client,
+            "origin": self.origin,
+            "endpoint": endpoint,
+            "model": ",".join(self.models) or None,
+            "http_status": self.http_status,
+            "code": self.code,
+            "hint": self.hint,
+            "cause": self.cause,
+            "first_byte_ms": self._milliseconds(self.first_byte_at),
+            "total_ms": self._milliseconds(self.clock()),
+            "bytes": self.bytes_down,
+            "ended": self.ended,
+        }
+        known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        is_fault = (self.http_status or 0) >= 500 and self.code is not None
+        write = _call_log.error if is_fault else _call_log.info
+        if self.error is not None:
+            known["exc_info"] = self.error
+        write(f"{endpoint} {self.http_status or self.ended}", **known)
+
+    def _milliseconds(self, at: float | None) -> float | None:
+        return None if at is None else round((at - self.started_at) * 1000, 1)
+
+
+def trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C ``traceparent``, so that lines of several services meet."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match else None

@@ -1,0 +1,140 @@
+"""Which method and path is served: exact, on the raw request target.
+
+Nothing is decoded or normalised on the way to the decision, so that no two readers of a
+path can disagree about it. In the two catalogue templates only ``%3A`` and ``%7E`` are read
+(as ``:`` and ``~``), because an SDK writes them so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from keyproxy.call import BASE, Endpoint, Style
+from keyproxy.errors import Refusal
+from keyproxy.settings import KNOWN_ENDPOINTS
+
+_STYLES: Mapping[str, Style] = {
+    f"{BASE}/chat/completions": Style.CHAT,
+    f"{BASE}/responses": Style.RESPONSES,
+    f"{BASE}/messages": Style.MESSAGES,
+    f"{BASE}/completions": Style.COMPLETIONS,
+    f"{BASE}/embeddings": Style.EMBEDDINGS,
+    f"{BASE}/rerank": Style.RERANK,
+    f"{BASE}/images": Style.IMAGES,
+    f"{BASE}/audio/speech": Style.SPEECH,
+    f"{BASE}/audio/transcriptions": Style.TRANSCRIPTIONS,
+}
+
+
+def _endpoint(name: str) -> Endpoint:
+    method, _, path = name.partition(" ")
+    return Endpoint(method, path, Style.CATALOGUE if method == "GET" else _STYLES[path])
+
+
+KNOWN = tuple(map(_endpoint, KNOWN_ENDPOINTS))
+"""Every endpoint that can be served at all; account routes are not among them."""
+
+LIST_PARAMETERS = frozenset(
+    {"limit", "offset", "category", "supported_parameters", "output_modalities"}
+)
+_AUTHOR = r"(?P<author>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~-]|%7[Ee]){1,100})"
+_SLUG = r"(?P<slug>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~:-]|%7[Ee]|%3[Aa]){1,200})"
+_QUERY_VALUE = re.compile(r"(?:[A-Za-z0-9_.,~-]|%2[Cc]){1,300}")
+# What people write when the base URL is not quite right.
+_MISPLACED = re.compile(
+    r"(?:/api)?(?:/v1)?(?:/api)?(?:/v1)*/"
+    r"(?:chat/completions|responses|messages|models|completions|embeddings)"
+)
+
+
+class Endpoints:
+    """The endpoints of one configuration."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        """``allowed``: names such as ``POST /api/v1/chat/completions``, all of ``KNOWN``."""
+        names = frozenset(allowed)
+        served = [endpoint for endpoint in KNOWN if endpoint.name in names]
+        self._exact: Mapping[str, Endpoint] = {e.path: e for e in served if "{" not in e.path}
+        self._templates = tuple((_compiled(e.path), e) for e in served if "{" in e.path)
+
+    def find(self, method: str, target: str) -> tuple[Endpoint, str, str]:
+        """The endpoint, its path as it goes up, and the query (checked).
+
+        Raises ``endpoint_not_allowed``, ``method_not_allowed``, ``query_not_allowed``.
+        """
+        path, mark, query = target.partition("?")
+        endpoint, path = self._match(path)
+        if endpoint.method != method:
+            raise Refusal(
+                "method_not_allowed",
+                f"This path answers {endpoint.method} only.",
+                headers={"Allow": f"{endpoint.method}, OPTIONS"},
+                must_close=True,
+            )
+        if mark:
+            _check_query(endpoint, query)
+        return endpoint, path, query
+
+    def _match(self, path: str) -> tuple[Endpoint, str]:
+        if (endpoint := self._exact.get(path)) is not None:
+            return endpoint, path
+        for pattern, endpoint in self._templates:
+            if match := pattern.fullmatch(path):
+                author, slug = (_plain(match[name]) for name in ("author", "slug"))
+                return endpoint, endpoint.path.format(author=author, slug=slug)
+        raise _not_served(path)
+
+
+def _compiled(template: str) -> re.Pattern[str]:
+    return re.compile(
+        re.escape(template).replace(r"\{author\}", _AUTHOR).replace(r"\{slug\}", _SLUG)
+    )
+
+
+def _plain(segment: str) -> str:
+    return re.sub("%3a", ":", re.sub("%7e", "~", segment, flags=re.I), flags=re.I)
+
+
+def _not_served(path: str) -> Refusal:
+    known = next((endpoint for endpoint in KNOWN if endpoint.path == path), None)
+    if known is not None:
+        return Refusal(
+            "endpoint_not_allowed",
+            "This endpoint is not open here.",
+            hint=f"KEYPROXY_ALLOWED_ENDPOINTS=…,{known.name}",
+            must_close=True,
+        )
+    message = "There is no such endpoint here."
+    if _MISPLACED.fullmatch(path):
+        message += (
+            " The base URL ends in /api/v1 and the SDK adds the rest, such as"
+            " /chat/completions; Anthropic's SDK wants the base URL to end in /api."
+        )
+    return Refusal("endpoint_not_allowed", message, must_close=True)
+
+
+def _check_query(endpoint: Endpoint, query: str) -> None:
+    if endpoint.style is Style.MESSAGES and query == "beta=true":
+        return  # Anthropic's SDK sends it with every beta call
+    refusal = Refusal(
+        "query_not_allowed",
+        "This call takes no query string."
+        if endpoint.method == "POST" or "{" in endpoint.path
+        else f"The query may hold {', '.join(sorted(LIST_PARAMETERS))}, each once.",
+        must_close=True,
+    )
+    if endpoint.path not in (f"{BASE}/models", f"{BASE}/models/count"):
+        raise refusal
+    seen = set()
+    for pair in query.split("&"):
+        name, mark, value = pair.partition("=")
+        if name in seen or name not in LIST_PARAMETERS or not mark:
+            raise refusal
+        if not _QUERY_VALUE.fullmatch(value):
+            raise refusal
+        if name in ("limit", "offset") and not (
+            value.isascii() and value.isdigit() and len(value) < 7
+        ):
+            raise refusal
+        seen.add(name)

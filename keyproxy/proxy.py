@@ -1,0 +1,130 @@
+"""handle(): the order of the steps, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from keyproxy import intake
+from keyproxy.browser import Browser, is_preflight
+from keyproxy.call import Call, Client, Endpoint, Style
+from keyproxy.clients import identity
+from keyproxy.clients.identity import Identity
+from keyproxy.errors import Refusal
+from keyproxy.limits.admit import Admission
+from keyproxy.logs import Record
+from keyproxy.policy import body, calls
+from keyproxy.policy.endpoints import Endpoints
+from keyproxy.policy.models import Models
+from keyproxy.relay import relay
+from keyproxy.settings import Settings
+from keyproxy.upstream import headers
+from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.send import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """Everything a call needs, made from one configuration. A reload makes another."""
+
+    settings: Settings
+    browser: Browser
+    identity: Identity
+    endpoints: Endpoints
+    models: Models
+    admission: Admission
+    upstream: Upstream
+    catalogue: Catalogue
+    room: intake.Room
+    is_stopping: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way: the kit it began with, its log record, headers for its answer."""
+
+    kit: Kit
+    record: Record
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+EXCHANGE = web.RequestKey("exchange", Exchange)
+
+
+async def handle(request: web.Request) -> web.StreamResponse:
+    """Answer one call; nothing reaches the upstream before every check has passed."""
+    exchange = request[EXCHANGE]
+    kit, record = exchange.kit, exchange.record
+    refuse_when_stopping(kit)  # 503
+    intake.check_head(request)  # 400, 405, 417
+    kit.browser.check_host(request.headers)  # 421
+    if is_preflight(request.method, request.headers):
+        response = web.Response(status=204, headers=kit.browser.preflight(request.headers))  # 403
+        record.is_quiet = True  # only refused ones are worth a line
+        return response
+    kit.browser.check_origin(request.headers)  # 403
+    client = identify(request, kit, record)  # 400, 401, 403
+    endpoint, path, query = kit.endpoints.find(request.method, request.raw_path)  # 400, 404, 405
+    record.endpoint = endpoint.name
+    with kit.room.hold() as hold:
+        async with kit.admission.admit(client, exchange.headers):  # 429
+            if endpoint.style is Style.CATALOGUE:
+                return await show_catalogue(request, kit, path, query)  # 400, 403, 502
+            call = await read_call(request, kit, hold, endpoint, query)  # 400, 403, 408, 413, 415
+            record.models = call.models
+            sending = kit.upstream.send(call)
+            del call  # its body goes up and is not kept for as long as the answer streams
+            async with sending as answer:  # 502, 504
+                hold.release()
+                return await relay(
+                    request, answer, record, idle_seconds=kit.settings.idle_timeout_seconds
+                )
+
+
+def refuse_when_stopping(kit: Kit) -> None:
+    if kit.is_stopping():
+        raise Refusal(
+            "shutting_down",
+            "This server is being stopped; another one may answer.",
+            retry_after_seconds=1,
+            must_close=True,
+        )
+
+
+def identify(request: web.Request, kit: Kit, record: Record) -> Client:
+    client = kit.identity.identify(request.remote, request.headers)
+    record.app = client.app
+    record.client = identity.shown(client.id, kit.settings.log_address)
+    return client
+
+
+async def show_catalogue(
+    request: web.Request, kit: Kit, path: str, query: str
+) -> web.StreamResponse:
+    intake.refuse_body(request)
+    status, raw = await kit.catalogue.answer(path, query, kit.models)
+    return web.Response(
+        status=status,
+        body=raw,
+        content_type="application/json",
+        headers={"Cache-Control": "private, no-cache"},
+    )
+
+
+async def read_call(
+    request: web.Request, kit: Kit, hold: intake.Hold, endpoint: Endpoint, query: str
+) -> Call:
+    body.check_media_type(request.headers)
+    raw = await intake.read_body(
+        request,
+        hold,
+        max_bytes=kit.settings.max_body_bytes,
+        timeout_seconds=kit.settings.body_timeout_seconds,
+    )
+    passed = headers.forwarded(endpoint.style, request.headers)
+    if body.is_large(raw):
+        return await asyncio.to_thread(calls.read, endpoint, raw, kit.models, passed, query)
+    return calls.read(endpoint, raw, kit.models, passed, query)

@@ -1,0 +1,79 @@
+"""Bytes to the client: each chunk goes out when it comes in, unchanged.
+
+Once the head has gone out there is no error response any more: whatever happens then cuts
+the connection, so that a short answer never looks like a whole one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+from aiohttp import web
+
+from keyproxy.errors import AnswerCut
+from keyproxy.logs import Record
+from keyproxy.upstream.send import Answer
+
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
+
+
+class _HeadWithBody(web.StreamResponse):
+    """An answer of known length: its head leaves with the first bytes, in one packet."""
+
+    _send_headers_immediately = False
+
+
+async def relay(
+    request: web.Request, answer: Answer, record: Record, *, idle_seconds: float
+) -> web.StreamResponse:
+    """Pass ``answer`` down. ``record`` is told how it ended.
+
+    A client that reads slowly slows the upstream: each write waits for room. One timer
+    watches both sides; when nothing has moved for ``idle_seconds`` the connection is cut.
+    """
+    kind = web.StreamResponse if answer.length is None else _HeadWithBody
+    response = kind(status=answer.status, headers=answer.headers)
+    response.content_length = answer.length
+    record.http_status = answer.status
+    clock = asyncio.get_running_loop().time
+    # The timer is set anew once a second at most, not for each event; it may run late by as much.
+    slack_seconds = min(1.0, idle_seconds / 8)
+    set_at = clock()
+    try:
+        async with asyncio.timeout(idle_seconds + slack_seconds) as idle:
+            await response.prepare(request)
+            async for chunk in answer.chunks:
+                record.first_byte()
+                record.bytes_down += len(chunk)
+                await response.write(chunk)
+                if (now := clock()) - set_at > slack_seconds:
+                    set_at = now
+                    idle.reschedule(now + idle_seconds + slack_seconds)
+            await response.write_eof()
+    except AnswerCut as cut:
+        record.ended = cut.reason
+        _abort(request)
+    except TimeoutError:
+        record.ended = "stalled"
+        _abort(request)
+    except ConnectionError:
+        record.ended = "client_left"
+    return response
+
+
+def _abort(request: web.Request) -> None:
+    """End the connection without the last chunk or the missing bytes.
+
+    Closing lets what was written drain first; an HTTP/1.0 answer that ends with its connection
+    would look whole then, so that one is reset (nginx speaks 1.0 unless told).
+    """
+    if request.transport is None or request.transport.is_closing():
+        return
+    request.writer.send_headers()  # when none of the body went out, neither has the head
+    if request.version < (1, 1):
+        sock = request.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        request.transport.abort()
+    request.protocol.force_close()

@@ -1,0 +1,1 @@
+"""The HTTP server: protocol, error rendering, application, process."""

@@ -1,0 +1,73 @@
+"""Errors become answers here and nowhere else; every call leaves one log line."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from keyproxy.errors import Refusal
+from keyproxy.logs import Record, trace_id
+from keyproxy.proxy import EXCHANGE, Exchange, Kit
+from keyproxy.server import render
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
+    """``handler`` with an exchange around it. ``current`` gives the kit in force."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        kit = current()
+        record = Record(request.method, request.raw_path.partition("?")[0])
+        record.trace_id = trace_id(request.headers.get("traceparent"))
+        record.origin = kit.browser.allowed_origin(request.headers)
+        exchange = request[EXCHANGE] = Exchange(kit, record)
+        try:
+            response = await handler(request)
+            record.http_status = response.status
+            return response
+        except asyncio.CancelledError:
+            record.ended = "stopped" if kit.is_stopping() else "client_left"
+            raise
+        except Exception as error:
+            return _answered(request, exchange, error)
+        finally:
+            record.write()
+
+    return answer
+
+
+def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web.StreamResponse:
+    record = exchange.record
+    if isinstance(error, ConnectionError):
+        record.ended = "client_left"
+        raise error
+    refusal = _as_refusal(error)
+    record.http_status, record.code = refusal.status, refusal.code
+    record.hint, record.ended = refusal.hint, "refused"
+    if error.__cause__ is not None:
+        record.cause = type(error.__cause__).__name__  # its text may hold what was sent
+    if refusal.code == "internal_error":
+        record.error = error
+    if request.writer.output_size > 0:
+        # An answer has begun: a second head must never be written into it.
+        record.ended = "failed"
+        request.protocol.force_close()
+        raise ConnectionError("the answer had begun") from error
+    is_dev = exchange.kit.settings.mode != "serve"
+    response = web.Response(
+        status=refusal.status,
+        body=render.body(refusal, request.raw_path, record.request_id, is_dev=is_dev),
+        headers=render.headers(refusal),
+    )
+    if refusal.must_close or not request.content.is_eof():
+        response.force_close()
+    return response
+
+
+def _as_refusal(error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    return Refusal("internal_error", "Something went wrong here.", must_close=True)

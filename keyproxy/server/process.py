@@ -1,0 +1,164 @@
+"""The process: signals, reloads, start lines, exit codes. ``service.py`` does the serving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from keyproxy import __version__, logs
+from keyproxy.demo import page
+from keyproxy.demo import upstream as demo_upstream
+from keyproxy.errors import KeyproxyError, SettingsFaults
+from keyproxy.server import hardening, service
+from keyproxy.server.service import Service
+from keyproxy.settings import Rate, Secret, Settings
+from keyproxy.sources import Sources
+
+RELOAD_LOOK_SECONDS = 5.0
+"""How often files are looked at: where there is no SIGHUP, and for secrets that are swapped."""
+_log = structlog.get_logger("keyproxy")
+
+
+def run(settings: Settings, sources: Sources) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit code."""
+    return _run(settings, sources, _serve)
+
+
+def run_demo(settings: Settings, sources: Sources) -> int:
+    """Serve against the built-in fake upstream until SIGTERM or Ctrl-C; the exit code."""
+    return _run(settings, sources, _serve_demo)
+
+
+def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> int:
+    logs.configure(settings.log_format, settings.log_level)
+    hardening.forbid_core_dumps()
+    try:
+        asyncio.run(serve(settings, sources))  # type: ignore[arg-type]
+    except KeyproxyError as error:
+        print(f"keyproxy {settings.mode}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:  # where the loop takes no signal handlers (Windows)
+        return 0
+    return 0
+
+
+async def _serve_demo(settings: Settings, sources: Sources) -> None:
+    async with demo_upstream.running() as base_url:
+        key = Secret(demo_upstream.DEMO_KEY)
+        await _serve(replace(settings, keys=(key,), upstream=base_url), sources)
+
+
+async def _serve(settings: Settings, sources: Sources) -> None:
+    stop = asyncio.Event()
+    reload = asyncio.Event()
+    pages = None if settings.mode == "serve" else page.files()
+    async with service.running(settings, pages) as running:
+        _catch_signals(stop, reload)
+        _say_hello(running)
+        watching = asyncio.create_task(_watch(running, sources, reload))
+        try:
+            await stop.wait()
+            stop.clear()
+            draining = asyncio.create_task(running.drain())
+            hurried = asyncio.create_task(stop.wait())  # a second signal
+            await asyncio.wait({draining, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, hurried):
+                task.cancel()
+        finally:
+            watching.cancel()
+    _log.info("stopped")
+
+
+def _catch_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    wanted = {"SIGTERM": stop, "SIGINT": stop, "SIGHUP": reload}
+    for name, event in wanted.items():
+        if (number := getattr(signal, name, None)) is not None:
+            with contextlib.suppress(NotImplementedError):  # Windows' event loop
+                loop.add_signal_handler(number, event.set)
+
+
+async def _watch(running: Service, sources: Sources, reload: asyncio.Event) -> None:
+    """Re-read the settings on SIGHUP and when a file behind them has changed.
+
+    The first look always reads: a file may have changed since the settings were made.
+    """
+    seen = b""
+    while True:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reload.wait(), RELOAD_LOOK_SECONDS)
+        is_asked = reload.is_set()
+        reload.clear()
+        found = await asyncio.to_thread(sources.fingerprint)
+        if is_asked or found != seen:
+            seen = found
+            await _reread(running, sources, is_asked=is_asked)
+
+
+async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None:
+    """Apply what the files say now; a faulty reload changes nothing and says why."""
+    try:
+        settings = await asyncio.to_thread(sources.read)
+    except SettingsFaults as faults:
+        _log.error("settings not reloaded", faults=[str(fault) for fault in faults.faults])
+        return
+    if settings.mode == "demo":
+        current = running.settings
+        settings = replace(settings, keys=current.keys, upstream=current.upstream)
+    if is_asked or settings != running.settings:
+        running.apply(settings)
+
+
+def _say_hello(running: Service) -> None:
+    settings = running.settings
+    _log.info(
+        "listening",
+        version=__version__,
+        mode=settings.mode,
+        listen=list(running.addresses),
+        upstream=settings.upstream,
+        key=[key.label for key in settings.keys],
+        clients="anyone, told apart by network address",
+        origins=list(settings.allowed_origins),
+        models=list(settings.allowed_models),
+        rate_limit=_spoken(settings.rate_limit),
+        address_rate_limit=_spoken(settings.address_rate_limit),
+        max_in_flight=settings.max_in_flight,
+        limits_counted="in this process only",
+    )
+    if settings.mode != "serve":
+        print(_banner(running), flush=True)
+
+
+def _spoken(rates: tuple[Rate, ...]) -> str:
+    return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in rates) or "off"
+
+
+def _banner(running: Service) -> str:
+    port = running.addresses[0].rpartition(":")[2]
+    base = f"http://localhost:{port}/api/v1"
+    model = "demo/chat" if running.settings.mode == "demo" else "openai/gpt-4o-mini"
+    opening = (
+        "keyproxy demo: a fake upstream, no key and no internet needed"
+        if running.settings.mode == "demo"
+        else "keyproxy dev: your key stays here"
+    )
+    return f"""
+  {opening}
+
+  Chat page   http://localhost:{port}/
+  Base URL    {base}
+
+  import OpenAI from "openai";
+  const openai = new OpenAI({{ baseURL: "{base}", apiKey: "none", dangerouslyAllowBrowser: true }});
+  const stream = await openai.chat.completions.create({{
+    model: "{model}", stream: true, messages: [{{ role: "user", content: "Hello" }}] }});
+
+  Ctrl-C stops it.
+"""

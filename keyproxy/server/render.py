@@ -1,0 +1,65 @@
+"""A refusal as the client's SDK parses it: status, headers, JSON. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from keyproxy.call import BASE
+from keyproxy.errors import CODES, Refusal, messages_type
+
+PATIENCE_SECONDS = 5.0
+"""A wait beyond this is for a person to decide; official SDKs would sit through it."""
+_MESSAGES_PATH = f"{BASE}/messages"
+
+
+def speaks_messages(path: str) -> bool:
+    """Whether the caller's SDK expects Anthropic's error shape."""
+    path = path.partition("?")[0]
+    return path == _MESSAGES_PATH or path.startswith(f"{_MESSAGES_PATH}/")
+
+
+def body(refusal: Refusal, path: str, request_id: str, *, is_dev: bool = False) -> bytes:
+    """The JSON of design section 6; in ``dev`` the message also says what to change."""
+    message = refusal.message
+    if is_dev and refusal.hint:
+        message += f" [{refusal.hint}]"
+    shape: dict[str, Any]
+    if speaks_messages(path):
+        shape = {
+            "type": "error",
+            "error": {
+                "type": messages_type(refusal.status),
+                "message": message,
+                "error_type": refusal.code,
+            },
+            "request_id": request_id,
+        }
+    else:
+        shape = {
+            "error": {
+                "code": refusal.status,
+                "message": message,
+                "type": refusal.code,
+                "param": refusal.param,
+                "metadata": {"source": "keyproxy", "request_id": request_id},
+            }
+        }
+    return json.dumps(shape).encode()
+
+
+def headers(refusal: Refusal) -> dict[str, str]:
+    """The fields that go with it; CORS, request id and rate fields are added for every answer."""
+    fields = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Keyproxy-Code": refusal.code,
+        **refusal.headers,
+    }
+    wait = refusal.retry_after_seconds
+    if wait is not None:
+        fields["Retry-After"] = str(max(1, math.ceil(wait)))
+    if not CODES[refusal.code].curable or (wait or 0) > PATIENCE_SECONDS:
+        fields["x-should-retry"] = "false"
+    return fields

@@ -1,0 +1,207 @@
+"""A running keyproxy: assembled from settings, reloaded, drained. Knows no signals.
+
+Counters, calls in flight and the HTTP session outlive a reload; everything else is made anew
+from the new settings, and calls under way end with what they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import fields
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from keyproxy import logs
+from keyproxy.browser import Browser
+from keyproxy.clients.identity import Identity
+from keyproxy.demo.page import PageFile
+from keyproxy.intake import Room
+from keyproxy.limits.admit import Admission, InFlight
+from keyproxy.limits.storage import Counters
+from keyproxy.policy.endpoints import Endpoints
+from keyproxy.policy.models import Models
+from keyproxy.proxy import Kit
+from keyproxy.server import sockets
+from keyproxy.server.app import Runner, create_app
+from keyproxy.server.hardening import connection_limit
+from keyproxy.server.protocol import HeadGuard
+from keyproxy.settings import Secret, Settings
+from keyproxy.upstream import keyring
+from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.send import Upstream, open_session
+
+RESTART_ONLY = (
+    "listen",
+    "upstream_proxy",
+    "upstream_ca_file",
+    "connect_timeout_seconds",
+    "header_timeout_seconds",
+    "keepalive_timeout_seconds",
+    "log_format",
+    "log_level",
+)
+"""Settings that are read once, when listeners and the HTTP client are made."""
+
+_DRAIN_LOOK_SECONDS = 0.05
+_CUT_SECONDS = 0.5
+_INSPECTION_SECONDS = 30.0
+_log = structlog.get_logger("keyproxy")
+
+
+class Service:
+    """One process's worth of keyproxy. Made by ``running``."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._counters = Counters()
+        self._in_flight = InFlight()
+        self._room = Room()
+        self._is_ready = False
+        self._is_stopping = False
+        self._inspections: set[asyncio.Task[None]] = set()
+        self._runner: Runner | None = None
+        self.addresses: tuple[str, ...] = ()
+        self.kit = self._assemble(settings, KeyRing(settings.keys), None)
+
+    @property
+    def settings(self) -> Settings:
+        return self.kit.settings
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_ready
+
+    async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
+        """Listen. Raises CannotListen, ParserMissing."""
+        app = create_app(lambda: self.kit, is_ready=lambda: self._is_ready, pages=pages)
+        runner = Runner(app, self.settings, connection_limit())
+        await runner.setup()
+        self._runner = runner
+        listening = sockets.listening(self.settings.listen)
+        self.addresses = tuple(map(sockets.shown, listening))
+        for sock in listening:
+            await web.SockSite(runner, sock, backlog=sockets.BACKLOG).start()
+        self._is_ready = True
+        self._inspect(self.settings.keys)
+
+    def apply(self, settings: Settings) -> None:
+        """Put new settings in force for the calls that begin from now on."""
+        old = self.settings
+        stuck = [name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name)]
+        new_keys = [key for key in settings.keys if key not in old.keys]
+        ring = self.kit.upstream.ring.replaced(settings.keys)
+        is_same = old.upstream == settings.upstream
+        self.kit = self._assemble(settings, ring, self.kit.catalogue if is_same else None)
+        changed = [
+            field.name
+            for field in fields(settings)
+            if getattr(old, field.name) != getattr(settings, field.name)
+        ]
+        _log.info("settings reloaded", changed=changed)
+        if stuck:
+            _log.warning("these settings need a restart", settings=stuck)
+        self._inspect(new_keys)
+
+    async def drain(self) -> None:
+        """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""
+        self._is_ready = False
+        _log.info("stopping", delay_seconds=self.settings.shutdown_delay_seconds)
+        await asyncio.sleep(self.settings.shutdown_delay_seconds)
+        self._is_stopping = True
+        if self._runner is None:
+            return
+        for site in list(self._runner.sites):
+            await site.stop()
+        _log.info("draining", calls=len(self._busy()))
+        deadline = asyncio.get_running_loop().time() + self.settings.shutdown_grace_seconds
+        # aiohttp has no event for the end of a call.
+        while self._busy() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_DRAIN_LOOK_SECONDS)
+        if cut := self._busy():
+            _log.warning("calls cut by the stop", calls=len(cut))
+        for connection in cut:
+            connection.force_close()
+
+    async def close(self) -> None:
+        """Release everything, at once."""
+        self._is_ready, self._is_stopping = False, True
+        for task in self._inspections:
+            task.cancel()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def _busy(self) -> list[HeadGuard]:
+        server = self._runner.server if self._runner is not None else None
+        connections = server.connections if server is not None else []
+        return [c for c in connections if isinstance(c, HeadGuard) and c.is_busy]
+
+    def _assemble(self, settings: Settings, ring: KeyRing, catalogue: Catalogue | None) -> Kit:
+        logs.masking.hide(key.reveal() for key in settings.keys)
+        upstream = Upstream(settings, self._session, ring)
+        return Kit(
+            settings=settings,
+            browser=Browser(settings.allowed_hosts, settings.allowed_origins),
+            identity=Identity(
+                settings.trusted_proxies,
+                hops=settings.trusted_hops,
+                address_header=settings.client_address_header,
+                is_private=settings.mode == "dev",
+            ),
+            endpoints=Endpoints(settings.allowed_endpoints),
+            models=Models(settings.allowed_models),
+            admission=Admission(
+                self._counters,
+                self._in_flight,
+                settings.rate_limit,
+                settings.address_rate_limit,
+                settings.max_in_flight,
+            ),
+            upstream=upstream,
+            catalogue=catalogue or Catalogue(upstream.fetch),
+            room=self._room,
+            is_stopping=lambda: self._is_stopping,
+        )
+
+    def _inspect(self, keys: Sequence[Secret]) -> None:
+        """Look at ``keys`` in the background: listening never waits for the network."""
+        for key in keys:
+            task = asyncio.create_task(self._inspect_one(self.kit.upstream, key))
+            self._inspections.add(task)
+            task.add_done_callback(self._inspections.discard)
+
+    async def _inspect_one(self, upstream: Upstream, key: Secret) -> None:
+        try:
+            async with asyncio.timeout(_INSPECTION_SECONDS):
+                report = await keyring.inspect(self._session, upstream.base_url, key)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
+            return
+        ring = self.kit.upstream.ring
+        if report.is_management:
+            ring.reject(key)
+            _log.error(
+                "this is a management key: it can make and delete keys, and cannot call models;"
+                " set an ordinary one",
+                key=key.label,
+            )
+        elif report.status == 401:
+            ring.reject(key)
+            _log.error("key rejected by the upstream", key=key.label)
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, pages: Mapping[str, PageFile] | None = None
+) -> AsyncIterator[Service]:
+    """A service that listens, and is closed at the end."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_session(settings))
+        service = Service(settings, session)
+        stack.push_async_callback(service.close)
+        await service.start(pages)
+        yield service

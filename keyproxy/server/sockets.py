@@ -1,0 +1,84 @@
+"""Listening sockets for the addresses of the settings."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Iterable, Iterator
+
+from keyproxy.errors import KeyproxyError
+from keyproxy.settings import Address
+
+BACKLOG = 2048
+_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
+
+
+class CannotListen(KeyproxyError):
+    """An address is taken or not ours; the message says which and what to do."""
+
+
+def listening(addresses: Iterable[Address]) -> list[socket.socket]:
+    """Bound sockets. ``localhost`` is 127.0.0.1 and ::1, an empty host every address.
+
+    Port 0 picks a free port, the same for both halves of such a pair. Raises CannotListen.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for address in addresses:
+            port = address.port
+            for host, is_optional in _hosts(address.host):
+                bound = _bind(host, port, is_optional)
+                if bound is not None:
+                    opened.append(bound)
+                    port = port or bound.getsockname()[1]
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+def shown(sock: socket.socket) -> str:
+    """``127.0.0.1:8484`` or ``[::1]:8484``."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _hosts(host: str) -> Iterator[tuple[str, bool]]:
+    """Each address with whether a machine may lack it."""
+    if host == "localhost":
+        yield from (("127.0.0.1", False), ("::1", True))
+    elif host == "":
+        yield from (("0.0.0.0", False), ("::", True))  # noqa: S104  (the operator asked for it)
+    else:
+        yield host, False
+
+
+def _bind(host: str, port: int, is_optional: bool) -> socket.socket | None:
+    try:
+        kind, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(kind, socket.SOCK_STREAM)
+    except OSError as error:
+        if is_optional:
+            return None
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        if sys.platform != "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if is_optional and error.errno in _NO_SUCH_FAMILY:
+            return None
+        why = error.strerror or "failed"
+        if error.errno == errno.EADDRINUSE:
+            why = "it is taken; choose another with --listen"
+        raise CannotListen(f"cannot listen on {host}:{port}: {why}") from error
+    return sock

@@ -1,0 +1,1 @@
+"""The API behind us: keys, headers, sending, the catalogue."""

@@ -1,0 +1,79 @@
+"""What an error answer of the upstream becomes before it goes down. Pure.
+
+Errors pass with their status. Their bodies are small JSON; the account's user id and balance
+are taken out, and what is not readable becomes JSON of the same status, in the shape that the
+caller's SDK parses.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from keyproxy.call import Style
+from keyproxy.errors import messages_type
+from keyproxy.upstream import headers
+
+MAX_ERROR_BYTES = 256 * 1024
+PRIVATE_NAMES = frozenset(
+    {"user_id", "creator_user_id", "organization_id", "workspace_id", "is_byok"}
+)
+UNAFFORDABLE = (
+    "The account behind this address cannot pay for this call; fewer max_tokens may help."
+)
+
+
+def cleaned(raw: bytes, status: int) -> bytes | None:
+    """The error body without what belongs to the account; None when that cannot be told."""
+    body = headers.loads(raw) if len(raw) <= MAX_ERROR_BYTES else None
+    if not isinstance(body, dict):
+        return None
+    error = body.get("error")
+    if status == 402 and not isinstance(error, dict):
+        return None
+    try:
+        if not _is_private(body) and status != 402:
+            return raw
+        _strip(body)
+    except RecursionError:
+        return None
+    if isinstance(error, dict) and status == 402:
+        error["message"] = UNAFFORDABLE
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def unreadable(status: int, style: Style) -> bytes:
+    """JSON in place of an error page that nobody's SDK could parse."""
+    message = f"The upstream answered {status} without a readable body."
+    if style is Style.MESSAGES:
+        body: dict[str, Any] = {
+            "type": "error",
+            "error": {"type": messages_type(status), "message": message},
+        }
+    else:
+        body = {
+            "error": {
+                "code": status,
+                "message": message,
+                "type": "upstream_error",
+                "metadata": {"source": "upstream"},
+            }
+        }
+    return json.dumps(body).encode()
+
+
+def _is_private(value: Any) -> bool:
+    if isinstance(value, dict):
+        return not PRIVATE_NAMES.isdisjoint(value) or any(map(_is_private, value.values()))
+    return isinstance(value, list) and any(map(_is_private, value))
+
+
+def _strip(value: Any) -> None:
+    if isinstance(value, dict):
+        for name in PRIVATE_NAMES & value.keys():
+            del value[name]
+        for item in value.values():
+            _strip(item)
+    elif isinstance(value, list):
+        for item in value:
+            _strip(item)

@@ -1,0 +1,156 @@
+"""The upstream's public model list, cached, and cut down to what may be used here.
+
+Asked for without the key, so it carries nothing of the account. The envelope is kept
+(``data``, ``total_count``, ``links``), because typed SDKs require it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlencode
+
+from keyproxy.call import BASE, Style
+from keyproxy.errors import Refusal
+from keyproxy.upstream import answers, headers
+
+FRESH_SECONDS = 300.0
+STALE_SECONDS = 86_400.0
+"""An old list is better than none while the upstream is away."""
+MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
+MAX_DETAILS = 256
+
+Fetch = Callable[[str], Awaitable[tuple[int, bytes]]]
+
+
+class Allowed(Protocol):
+    """The operator's list of models."""
+
+    def allows(self, model: str) -> bool: ...
+
+    def check(self, model: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    status: int
+    fetched_at: float
+    envelope: dict[str, Any]
+    rows: tuple[tuple[str, bytes], ...]
+    body: bytes
+
+
+class Catalogue:
+    """Answers the catalogue endpoints."""
+
+    def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._lists: OrderedDict[str, _Entry] = OrderedDict()
+        self._details: OrderedDict[str, _Entry] = OrderedDict()
+        self._pending: dict[str, asyncio.Task[_Entry]] = {}
+
+    async def answer(self, path: str, query: str, models: Allowed) -> tuple[int, bytes]:
+        """Status and JSON body for a served path below ``/api/v1`` and its checked query.
+
+        Raises ``model_not_allowed`` and what the fetch raises.
+        """
+        rest = path.removeprefix(BASE)
+        if rest in ("/models", "/models/count"):
+            return await self._list(rest, dict(parse_qsl(query)), models)
+        model = rest.removeprefix("/models/").removeprefix("/model/").removesuffix("/endpoints")
+        models.check(model)
+        entry = await self._entry(self._details, MAX_DETAILS, rest)
+        return entry.status, entry.body
+
+    async def _list(self, rest: str, asked: dict[str, str], models: Allowed) -> tuple[int, bytes]:
+        offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
+        filters = urlencode(sorted(asked.items()))
+        entry = await self._entry(
+            self._lists, MAX_LISTS, "/models" + (f"?{filters}" if filters else "")
+        )
+        if entry.status != 200:
+            return entry.status, entry.body
+        rows = [row for model, row in entry.rows if models.allows(model)]
+        if rest == "/models/count":
+            return 200, json.dumps({"data": {"count": len(rows)}}).encode()
+        end = len(rows) if limit is None else offset + int(limit)
+        envelope = dict(entry.envelope)
+        envelope["total_count"] = len(rows)
+        envelope["links"] = {"next": None}
+        if end < len(rows) and limit is not None and int(limit) > 0:
+            following = urlencode({**asked, "limit": limit, "offset": str(end)})
+            envelope["links"] = {"next": f"{BASE}/models?{following}"}
+        tail = json.dumps(envelope)[1:-1].encode()
+        return 200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}"
+
+    async def _entry(self, cache: OrderedDict[str, _Entry], size: int, path: str) -> _Entry:
+        known = cache.get(path)
+        age = self._clock() - known.fetched_at if known is not None else STALE_SECONDS
+        if known is not None and age < FRESH_SECONDS:
+            cache.move_to_end(path)
+            return known
+        try:
+            entry = await self._shared(path)
+        except Refusal:
+            if known is None or age >= STALE_SECONDS:
+                raise
+            return known
+        if entry.status == 200:
+            cache[path] = entry
+            cache.move_to_end(path)
+            while len(cache) > size:
+                cache.popitem(last=False)
+        elif known is not None and entry.status >= 500 and age < STALE_SECONDS:
+            return known
+        return entry
+
+    async def _shared(self, path: str) -> _Entry:
+        """One fetch for everybody who asks meanwhile; a caller that leaves does not end it."""
+        task = self._pending.get(path)
+        if task is None:
+            task = asyncio.create_task(self._load(path))
+            self._pending[path] = task
+            task.add_done_callback(lambda done: self._done(path, done))
+        return await asyncio.shield(task)
+
+    def _done(self, path: str, task: asyncio.Task[_Entry]) -> None:
+        self._pending.pop(path, None)
+        if not task.cancelled():
+            task.exception()  # seen: every caller may have left
+
+    async def _load(self, path: str) -> _Entry:
+        status, raw = await self._fetch(path)
+        return await asyncio.to_thread(_read, path, status, raw, self._clock())
+
+
+def _read(path: str, status: int, raw: bytes, now: float) -> _Entry:
+    """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
+    if 400 <= status < 600:
+        body = answers.cleaned(raw, status) or answers.unreadable(status, Style.CATALOGUE)
+        return _Entry(status, now, {}, (), body)
+    if status != 200:
+        raise _invalid()
+    parsed = headers.loads(raw)
+    if not isinstance(parsed, dict):
+        raise _invalid()
+    if not (path == "/models" or path.startswith("/models?")):
+        return _Entry(status, now, {}, (), raw)
+    data = parsed.pop("data", None)
+    if not isinstance(data, list):
+        raise _invalid()
+    rows = tuple(
+        (row["id"], json.dumps(row, separators=(",", ":")).encode())
+        for row in data
+        if isinstance(row, dict) and isinstance(row.get("id"), str)
+    )
+    return _Entry(status, now, parsed, rows, b"")
+
+
+def _invalid() -> Refusal:
+    return Refusal("upstream_invalid", "The upstream's model list cannot be read.")

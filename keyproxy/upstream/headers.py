@@ -1,0 +1,164 @@
+"""Headers up and down, each built new from a list; the key is unwrapped here and only here.
+
+Hop-by-hop fields end here (RFC 9110 7.6.1), and so do cookies, forwarding headers and
+whatever a client adds. No I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from keyproxy import __version__
+from keyproxy.call import Style
+from keyproxy.settings import Secret
+
+USER_AGENT = f"keyproxy/{__version__}"
+FORWARDED: Mapping[Style, tuple[str, ...]] = {
+    Style.MESSAGES: ("anthropic-version", "anthropic-beta"),
+}
+"""What passes from a client's head, by call style; nothing else does."""
+
+PASSED = re.compile(
+    r"x-generation-id|x-provider-name|retry-after|x-ratelimit-[a-z-]{1,40}|request-id|cf-ray"
+    r"|x-openrouter-cache-(?:status|age|ttl)",
+    re.I,
+)
+"""What passes from an answer's head; the type is handled apart."""
+
+TYPES = frozenset({"application/json", "text/event-stream", "text/plain"})
+MEDIA_STYLES = frozenset({Style.SPEECH, Style.IMAGES})
+_PLAIN = re.compile(r"[ -~]{0,1024}")
+_MEDIA = re.compile(r"(?:audio|image)/(?!svg)[a-z0-9.+-]{1,40}")
+_HELD_CHARACTERS = 32
+
+
+def authorization(key: Secret) -> dict[str, str]:
+    """The one credential the upstream sees."""
+    return {"Authorization": f"Bearer {key.reveal()}"}
+
+
+def attribution(
+    referer: str | None, title: str | None, categories: str | None
+) -> Mapping[str, str]:
+    """Ranking headers. Both title names: some tools were seen to read only the old one."""
+    named = {
+        "HTTP-Referer": referer,
+        "X-OpenRouter-Title": title,
+        "X-Title": title,
+        "X-OpenRouter-Categories": categories,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def forwarded(style: Style, headers: CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
+    """What of a client's head may go up; repeated and odd values are left out."""
+    found = []
+    for name in FORWARDED.get(style, ()):
+        values = headers.getall(name, [])
+        if len(values) == 1 and _PLAIN.fullmatch(values[0]):
+            found.append((name, values[0]))
+    return tuple(found)
+
+
+def outgoing(
+    key: Secret, ranking: Mapping[str, str], passed: Iterable[tuple[str, str]] = ()
+) -> CIMultiDict[str]:
+    """The head of a call, with our key as the only credential."""
+    head: CIMultiDict[str] = CIMultiDict(passed)
+    head["Content-Type"] = "application/json"
+    head.update(common())
+    head.update(ranking)
+    head.update(authorization(key))
+    return head
+
+
+def common() -> dict[str, str]:
+    """Compression is not asked for: bytes pass unchanged and are searched for the key."""
+    return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+
+
+def incoming(headers: CIMultiDictProxy[str], search: KeySearch) -> CIMultiDict[str]:
+    """What of an answer's head goes down to the client, but for its type."""
+    head: CIMultiDict[str] = CIMultiDict()
+    for name, value in headers.items():
+        if PASSED.fullmatch(name) and _PLAIN.fullmatch(value) and not search.is_in(value.encode()):
+            head.add(name, value)
+    return head
+
+
+def media_type(headers: CIMultiDictProxy[str], style: Style) -> str | None:
+    """The answer's type, written anew; None when it is none that may pass."""
+    values = headers.getall("Content-Type", [])
+    if len(values) != 1:
+        return None
+    kind, _, rest = values[0].lower().partition(";")
+    kind = kind.strip()
+    if style in MEDIA_STYLES and _MEDIA.fullmatch(kind):
+        return kind
+    if kind not in TYPES:
+        return None
+    return f"{kind}; charset=utf-8" if "utf-8" in rest else kind
+
+
+class KeySearch:
+    """Looks for keys in passing bytes. One for each answer: it remembers the last bytes.
+
+    Once the last bytes equal a key's first 32 or more characters, they are held back until
+    the next chunk, so honest streams pass without delay.
+    """
+
+    def __init__(self, keys: Sequence[Secret]) -> None:
+        self._needles = tuple((key, _beginning(key)) for key in (k.reveal().encode() for k in keys))
+        self._window = max((len(needle) for needle, _ in self._needles), default=1) - 1
+        self._seen = b""
+        self._held = 0
+
+    def is_in(self, data: bytes) -> bool:
+        return any(needle in data for needle, _ in self._needles)
+
+    def feed(self, chunk: bytes) -> bytes | None:
+        """The bytes that may go out now; None when a key was found."""
+        data = self._seen + chunk
+        start = len(self._seen) - self._held
+        self._held = 0
+        for needle, beginning in self._needles:
+            if beginning in data:
+                if needle in data:
+                    return None
+                self._held = max(self._held, _tail(data, needle, beginning))
+        # What already went out cannot be held any more.
+        self._held = min(self._held, len(data) - start)
+        self._seen = data[-self._window :] if self._window else b""
+        return data[start : len(data) - self._held]
+
+    def rest(self) -> bytes:
+        """What was still held back when the answer ended."""
+        held, self._held = self._held, 0
+        return self._seen[len(self._seen) - held :]
+
+
+def _beginning(key: bytes) -> bytes:
+    return key[: min(_HELD_CHARACTERS, (len(key) + 1) // 2)]
+
+
+def _tail(data: bytes, needle: bytes, beginning: bytes) -> int:
+    """How many of the last bytes are the beginning of ``needle``."""
+    start = data.find(beginning, max(0, len(data) - len(needle) + 1))
+    while start >= 0:
+        if needle.startswith(data[start:]):
+            return len(data) - start
+        start = data.find(beginning, start + 1)
+    return 0
+
+
+def loads(raw: bytes) -> Any:
+    """Somebody else's JSON, or None; never raises."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None

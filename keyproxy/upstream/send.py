@@ -1,0 +1,301 @@
+"""Sends a call to the upstream and hands back its answer.
+
+An Upstream is a value: base address, key ring, ranking headers, over a shared session. The
+foreign exceptions of the HTTP client become ours here, around the send only; once an answer
+has begun there is nothing left but to cut it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import asyncio.sslproto
+import io
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import structlog
+import truststore
+from multidict import CIMultiDict
+from yarl import URL
+
+from keyproxy.call import BASE, Call, Style
+from keyproxy.errors import AnswerCut, Refusal, SettingsFault
+from keyproxy.grammar import network
+from keyproxy.grammar.base import Unfit
+from keyproxy.settings import Secret, Settings
+from keyproxy.upstream import answers, headers
+from keyproxy.upstream.connection import GuardedConnector
+from keyproxy.upstream.keyring import KeyRing
+
+_TLS_READ_BYTES = 32 * 1024
+_READ_BYTES = 32 * 1024
+_PIECEWISE_BYTES = 256 * 1024
+_POOL_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)
+_EVENT_STREAM = "text/event-stream"
+_log = structlog.get_logger("keyproxy.upstream")
+
+
+@asynccontextmanager
+async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+    """The one HTTP client for every outgoing call: no cookies, no netrc, no decompression."""
+    # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
+    asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
+    # The system's store: macOS and Windows keep corporate CAs where OpenSSL does not look.
+    trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if settings.upstream_ca_file is not None:
+        trust.load_verify_locations(settings.upstream_ca_file)
+    connector = GuardedConnector(limit=0, ssl=trust, keepalive_timeout=_POOL_SECONDS)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        read_bufsize=_READ_BYTES,
+        proxy=_proxy(settings),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
+    ) as session:
+        yield session
+
+
+def _proxy(settings: Settings) -> str | None:
+    """The corporate proxy to CONNECT through. Never for plain HTTP: it would read the key.
+
+    Raises SettingsFault for one of the environment that cannot be used.
+    """
+    base = URL(settings.upstream)
+    if settings.upstream_proxy is None or base.scheme != "https":
+        return None
+    proxy = settings.upstream_proxy.reveal()
+    if proxy != "env":
+        return proxy
+    found = None if proxy_bypass(base.host or "") else getproxies().get("https")
+    if not found:
+        return None
+    try:
+        named = network.upstream_proxy(found if "://" in found else f"http://{found}")
+    except Unfit as unfit:
+        raise SettingsFault("HTTPS_PROXY", found=unfit.found, expected=unfit.expected) from unfit
+    return None if named is None else named.reveal()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer on its way down: ``headers`` are final, ``length`` is known or None."""
+
+    status: int
+    headers: CIMultiDict[str]
+    length: int | None
+    chunks: AsyncIterator[bytes]
+
+
+class Upstream:
+    """One API behind us."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        ring: KeyRing,
+    ) -> None:
+        self.base_url = settings.upstream
+        self.session = session
+        self.ring = ring
+        self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
+        self._head_seconds = settings.connect_timeout_seconds + settings.first_byte_timeout_seconds
+        self._idle_seconds = settings.idle_timeout_seconds
+
+    @asynccontextmanager
+    async def send(self, call: Call) -> AsyncIterator[Answer]:
+        """The answer to ``call``; leaving closes the upstream connection unless it is whole.
+
+        Raises ``upstream_unreachable``, ``upstream_key_rejected``, ``upstream_invalid``,
+        ``upstream_timeout``.
+        """
+        reply = await self._first_accepted(call)
+        style = call.endpoint.style
+        del call  # a stream may last for minutes; its request body need not
+        try:
+            yield await self._answer(reply, style)
+        finally:
+            reply.close()  # a no-op once the body was read to its end
+
+    async def fetch(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a public resource, asked for without the key.
+
+        ``path`` begins after the base. Raises as ``send`` does.
+        """
+        reply = await self._request("GET", path, headers.common(), b"")
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                raw = await _read_bounded(reply, MAX_FETCH_BYTES)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _unreachable() from error
+        finally:
+            reply.close()
+        if raw is None:
+            raise _invalid("its catalogue is too large")
+        return reply.status, raw
+
+    async def _first_accepted(self, call: Call) -> aiohttp.ClientResponse:
+        """Try the keys in turn; nothing has been sent to the client yet."""
+        unaffordable: aiohttp.ClientResponse | None = None
+        try:
+            for key in self.ring.usable():
+                reply = await self._ask(call, key)
+                if reply.status == 401:
+                    self.ring.reject(key)
+                    _log.error("key rejected by the upstream", key=key.label)
+                    reply.close()
+                elif reply.status == 402:
+                    self.ring.demote(key)
+                    if unaffordable is not None:
+                        unaffordable.close()
+                    unaffordable = reply
+                else:
+                    return reply
+            if unaffordable is None:
+                raise _key_rejected()
+            passed, unaffordable = unaffordable, None
+            return passed
+        finally:
+            if unaffordable is not None:
+                unaffordable.close()
+
+    async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
+        path = call.path.removeprefix(BASE) + (f"?{call.query}" if call.query else "")
+        head = headers.outgoing(key, self._ranking, call.headers)
+        return await self._request(call.endpoint.method, path, head, call.body)
+
+    async def _request(
+        self, method: str, path: str, head: Mapping[str, str], body: bytes
+    ) -> aiohttp.ClientResponse:
+        url = URL(self.base_url + path, encoded=True)
+        # aiohttp writes bytes in one go, however many, and warns; a file goes piece by piece.
+        data = io.BytesIO(body) if len(body) > _PIECEWISE_BYTES else body or None
+        try:
+            async with asyncio.timeout(self._head_seconds):
+                return await self.session.request(
+                    method, url, headers=head, data=data, allow_redirects=False
+                )
+        except TimeoutError as error:
+            raise Refusal("upstream_timeout", "The upstream did not answer in time.") from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise _unreachable() from error
+        except aiohttp.ClientResponseError as error:
+            raise _invalid("its head is malformed") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _unreachable() from error
+
+    async def _answer(self, reply: aiohttp.ClientResponse, style: Style) -> Answer:
+        _check_head(reply)
+        search = headers.KeySearch(self.ring.keys)
+        head = headers.incoming(reply.headers, search)
+        kind = headers.media_type(reply.headers, style)
+        if reply.status >= 400:
+            return await self._error(reply, style, head, kind, search)
+        if kind is None:
+            raise _invalid("its type is none that may pass")
+        head["Content-Type"] = kind
+        if kind.startswith(_EVENT_STREAM):
+            head["Cache-Control"] = "no-cache, no-transform"
+            head["X-Accel-Buffering"] = "no"  # nginx would collect the events
+        else:
+            head["Cache-Control"] = "no-store"
+        return Answer(reply.status, head, reply.content_length, _searched(reply, search))
+
+    async def _error(
+        self,
+        reply: aiohttp.ClientResponse,
+        style: Style,
+        head: CIMultiDict[str],
+        kind: str | None,
+        search: headers.KeySearch,
+    ) -> Answer:
+        raw: bytes | None = None
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                raw = await _read_bounded(reply, answers.MAX_ERROR_BYTES)
+        except (aiohttp.ClientError, TimeoutError):
+            _log.warning("the upstream's error body broke off", http_status=reply.status)
+        is_json = kind is not None and kind.startswith("application/json")
+        is_text = kind is not None and kind.startswith("text/plain") and reply.status != 402
+        if raw is not None:
+            as_sent = raw
+            raw = answers.cleaned(raw, reply.status) if is_json else raw if is_text else None
+            if search.is_in(as_sent) or search.is_in(raw or b""):
+                _log.error("the upstream's error body held a key", http_status=reply.status)
+                raw = None
+        if raw is None:
+            raw, kind = answers.unreadable(reply.status, style), "application/json"
+        head["Content-Type"] = kind or "application/json"
+        head["Cache-Control"] = "no-store"
+        return Answer(reply.status, head, len(raw), _whole(raw))
+
+
+MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
+
+
+def _check_head(reply: aiohttp.ClientResponse) -> None:
+    """Raises ``upstream_invalid`` for an answer that must not be handed on."""
+    status = reply.status
+    if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
+        raise _invalid(f"status {status} is not one that may pass")
+    if any(c.strip().lower() != "identity" for c in reply.headers.getall("Content-Encoding", [])):
+        raise _invalid("it is compressed, which was not asked for")
+    codings = [c.strip().lower() for c in reply.headers.getall("Transfer-Encoding", [])]
+    lengths = reply.headers.getall("Content-Length", [])
+    if len(lengths) > 1 or (codings and (lengths or codings != ["chunked"])):
+        raise _invalid("its framing is ambiguous")
+
+
+async def _searched(
+    reply: aiohttp.ClientResponse, search: headers.KeySearch
+) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises AnswerCut."""
+    try:
+        async for chunk in reply.content.iter_any():
+            out = search.feed(chunk)
+            if out is None:
+                _log.error("the upstream's answer held a key and was cut")
+                raise AnswerCut("key_in_answer")
+            if out:
+                yield out
+    except (aiohttp.ClientError, OSError) as error:
+        raise AnswerCut("upstream_cut") from error
+    if rest := search.rest():
+        yield rest
+
+
+async def _whole(raw: bytes) -> AsyncIterator[bytes]:
+    yield raw
+
+
+async def _read_bounded(reply: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body, or None when it is larger than ``limit``."""
+    parts, size = [], 0
+    async for chunk in reply.content.iter_any():
+        size += len(chunk)
+        if size > limit:
+            return None
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+def _unreachable() -> Refusal:
+    return Refusal("upstream_unreachable", "The upstream cannot be reached at the moment.")
+
+
+def _invalid(why: str) -> Refusal:
+    return Refusal("upstream_invalid", "The upstream's answer cannot be passed on.", hint=why)
+
+
+def _key_rejected() -> Refusal:
+    return Refusal(
+        "upstream_key_rejected",
+        "The upstream does not accept this server's key. Only its operator can mend that.",
+        hint="run `keyproxy check`, then set a valid OPENROUTER_API_KEY",
+    )

@@ -1,0 +1,140 @@
+"""Fixtures: a fake upstream, and keyproxy before it, assembled as production is."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from keyproxy.server.service import Service, running
+from keyproxy.settings import Settings
+from tests import fake_upstream
+from tests.fake_upstream import FakeUpstream
+
+KEY = "sk-or-v1-test-" + "0123456789abcdef" * 4
+CHAT = "/api/v1/chat/completions"
+BODY: dict[str, Any] = {
+    "model": "openai/gpt-4o-mini",
+    "messages": [{"role": "user", "content": "Grüße"}],
+}
+
+
+@dataclass
+class Proxy:
+    """A running keyproxy and a client for it."""
+
+    service: Service
+    session: aiohttp.ClientSession
+    upstream: FakeUpstream
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.service.addresses[0]}"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def post(self, body: Any = None, path: str = CHAT, **options: Any) -> Any:
+        if body is None:
+            body = BODY
+        if not isinstance(body, (bytes, str, io.IOBase)):
+            body = json.dumps(body)
+        headers = {"Content-Type": "application/json"} | options.pop("headers", {})
+        return self.session.post(self.url + path, data=body, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.session.get(self.url + path, **options)
+
+    async def raw(self, data: bytes, *, timeout: float = 5.0) -> bytes:
+        """Everything that comes back for ``data`` until the connection closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(data)
+            async with asyncio.timeout(timeout):
+                return await reader.read()
+        finally:
+            writer.close()
+
+
+Start = Callable[..., Awaitable[Proxy]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeUpstream]:
+    async with fake_upstream.serving() as fake:
+        yield fake
+
+
+def settings(mode: Any = "dev", **variables: str) -> Settings:
+    """Settings as the environment would give them; names without ``KEYPROXY_``."""
+    environ = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_LISTEN": "127.0.0.1:0"}
+    environ |= {
+        name if name.startswith("OPENROUTER") else f"KEYPROXY_{name}": value
+        for name, value in variables.items()
+    }
+    return Settings.from_environ(mode, environ)
+
+
+SERVE = {
+    "ALLOWED_HOSTS": "127.0.0.1",
+    "ALLOWED_ORIGINS": "https://app.example",
+    "ALLOWED_MODELS": "openai/*",
+    "CLIENT_AUTH": "none",
+    "TRUSTED_PROXIES": "none",
+}
+
+
+@pytest.fixture
+async def start(upstream: FakeUpstream) -> AsyncIterator[Start]:
+    """Starts keyproxy before the fake upstream: ``await start("serve", RATE_LIMIT="off")``."""
+    async with AsyncExitStack() as stack:
+
+        async def started(mode: str = "dev", pages: Any = None, **variables: str) -> Proxy:
+            said = {"UPSTREAM": upstream.base_url} | (SERVE if mode == "serve" else {}) | variables
+            service = await stack.enter_async_context(running(settings(mode, **said), pages))
+            session = await stack.enter_async_context(
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
+            )
+            return Proxy(service, session, upstream)
+
+        yield started
+
+
+@pytest.fixture
+async def proxy(start: Start) -> Proxy:
+    return await start()
+
+
+async def refused(answer: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
+    """Assert that ``answer`` is our refusal; its ``error`` object."""
+    body: dict[str, Any] = await answer.json()
+    assert (answer.status, answer.headers.get("X-Keyproxy-Code")) == (status, code), body
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Server" not in answer.headers
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+@pytest.fixture
+async def no_loose_ends(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[None]:
+    """Fails a test that leaves an unretrieved exception, an unclosed connection or a 500."""
+    left: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context))
+    yield
+    gc.collect(1)
+    await asyncio.sleep(0)
+    left += [r for r in caplog.records if r.levelname in ("ERROR", "CRITICAL")]
+    assert left == []
+    assert "internal_error" not in capsys.readouterr().out

@@ -1,0 +1,106 @@
+"""The real program as a process of its own: started, signalled, ended by pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import KEY
+
+DEADLINE_SECONDS = 20.0
+
+
+class Program:
+    """A running ``keyproxy``; its log lines are JSON objects."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[dict[str, Any]] = []
+        self.text = ""
+        self._news = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def url(self) -> str:
+        [line] = [line for line in self.lines if line["message"] == "listening"]
+        return f"http://{line['listen'][0]}"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def said(self, message: str, **fields: Any) -> dict[str, Any]:
+        """The first log line with this message and these fields; waits for it."""
+
+        def found() -> list[dict[str, Any]]:
+            return [
+                line
+                for line in self.lines
+                if line["message"] == message and fields.items() <= line.items()
+            ]
+
+        async with asyncio.timeout(DEADLINE_SECONDS), self._news:
+            await self._news.wait_for(lambda: found() or self._reading.done())
+            await self._news.wait_for(found)
+        return found()[0]
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            code = await self.process.wait()
+            await self._reading
+        return code
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for raw in self.process.stderr:
+            self.text += raw.decode()
+            with contextlib.suppress(ValueError):
+                async with self._news:
+                    self.lines.append(json.loads(raw))
+                    self._news.notify_all()
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """A clean environment with a key, JSON logs and a free port."""
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "HOME") if name in os.environ}
+    defaults = {
+        "OPENROUTER_API_KEY": KEY,
+        "KEYPROXY_LISTEN": "127.0.0.1:0",
+        "KEYPROXY_LOG_FORMAT": "json",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "PYTHONWARNINGS": "error",
+    }
+    return {name: value for name, value in (kept | defaults | variables).items() if value}
+
+
+@asynccontextmanager
+async def started(
+    command: str, directory: Path, *options: str, **variables: str
+) -> AsyncIterator[Program]:
+    """``keyproxy COMMAND`` in ``directory``, listening."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "keyproxy",
+        command,
+        *options,
+        cwd=directory,
+        env=environment(**variables),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    program = Program(process)
+    try:
+        await program.said("listening")
+        yield program
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await program.ended()

@@ -1,0 +1,169 @@
+"""From a connection and its headers to a client: tables of cases."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from keyproxy.clients.identity import Identity, bucket, parse_address, shown
+from keyproxy.errors import Refusal
+from tests.conftest import KEY, Proxy, Start, refused
+
+
+def head(*pairs: tuple[str, str]) -> CIMultiDictProxy[str]:
+    return CIMultiDictProxy(CIMultiDict(pairs))
+
+
+def client(
+    peer: str, *pairs: tuple[str, str], trusted: tuple[str, ...] = (), **options: Any
+) -> str:
+    identity = Identity([ip_network(n) for n in trusted], **options)
+    return identity.identify(peer, head(*pairs)).id
+
+
+XFF = "X-Forwarded-For"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1.2.3.4", "1.2.3.4"),
+        (" 1.2.3.4:99 ", "1.2.3.4"),
+        ("::ffff:1.2.3.4", "1.2.3.4"),
+        ("[2001:db8::1]:443", "2001:db8::/64"),
+        ("2001:DB8:0:0:ffff::1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("1.2.3", "unknown"),
+        ("01.2.3.4", "unknown"),
+        ("evil", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_spellings_of_one_address_share_a_bucket(text: str, expected: str) -> None:
+    assert bucket(parse_address(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "trusted", "expected"),
+    [
+        ("9.9.9.9", ["1.1.1.1"], [], "9.9.9.9"),
+        ("10.0.0.1", ["1.1.1.1"], ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ["6.6.6.6, 1.1.1.1"], ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ["6.6.6.6", "1.1.1.1, 10.0.0.2"], ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], ["10.0.0.0/8"], "10.0.0.3"),
+        ("10.0.0.1", ["1.1.1.1, garbage"], ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", [], ["10.0.0.0/8"], "10.0.0.1"),
+        ("::ffff:10.0.0.1", ["1.1.1.1"], ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ["1.1.1.1:5050"], ["10.0.0.0/8"], "1.1.1.1"),
+    ],
+)
+def test_the_right_most_untrusted_hop_is_the_client(
+    peer: str, forwarded: list[str], trusted: list[str], expected: str
+) -> None:
+    pairs = [(XFF, line) for line in forwarded]
+    assert client(peer, *pairs, trusted=tuple(trusted)) == expected
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [("1.1.1.1", "9.9.9.9"), ("6.6.6.6, 1.1.1.1, 2.2.2.2", "1.1.1.1"), ("x, 2.2.2.2", "9.9.9.9")],
+)
+def test_hops_are_counted_from_the_right(forwarded: str, expected: str) -> None:
+    assert client("9.9.9.9", (XFF, forwarded), hops=2) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "pairs", "expected"),
+    [
+        ("10.0.0.1", [("CF-Connecting-IP", "1.1.1.1")], "1.1.1.1"),
+        ("9.9.9.9", [("CF-Connecting-IP", "1.1.1.1")], "9.9.9.9"),
+        (
+            "10.0.0.1",
+            [("CF-Connecting-IP", "1.1.1.1"), ("CF-Connecting-IP", "2.2.2.2")],
+            "10.0.0.1",
+        ),
+        ("10.0.0.1", [(XFF, "1.1.1.1")], "10.0.0.1"),
+    ],
+)
+def test_a_named_address_header_counts_from_trusted_peers_only(
+    peer: str, pairs: list[tuple[str, str]], expected: str
+) -> None:
+    found = client(peer, *pairs, trusted=("10.0.0.0/8",), address_header="CF-Connecting-IP")
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("detail", "expected"), [("full", "1.2.3.4"), ("prefix", "1.2.3.0/24"), ("off", None)]
+)
+def test_the_log_shows_as_much_of_an_address_as_was_asked(
+    detail: str, expected: str | None
+) -> None:
+    assert shown("1.2.3.4", detail) == expected
+    assert shown("2001:db8:1:2::/64", "prefix") == "2001:db8:1::/48"
+
+
+@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "x-goog-api-key"])
+@pytest.mark.parametrize(
+    "key", [KEY, "sk-ant-api03-" + "a" * 40, "sk-proj-" + "A1" * 20, "gsk_" + "a" * 52]
+)
+async def test_a_providers_key_from_a_page_is_refused_by_name(
+    proxy: Proxy, name: str, key: str
+) -> None:
+    async with proxy.post(
+        headers={name: f"Bearer {key}" if name == "Authorization" else key}
+    ) as answer:
+        error = await refused(answer, 400, "provider_key_sent")
+    assert "rotate it" in error["message"]
+    assert key not in str(error)
+    assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize(
+    "value", ["none", "Bearer none", "Bearer sk-local", "Bearer dummy-key", ""]
+)
+async def test_a_made_up_key_of_an_sdk_is_ignored(proxy: Proxy, value: str) -> None:
+    async with proxy.post(headers={"Authorization": value}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_refused"),
+    [
+        (XFF, "8.8.8.8", True),
+        (XFF, "192.168.1.7, 8.8.8.8", True),
+        ("Forwarded", 'for="[2600::1]:80";proto=https', True),
+        ("X-Real-IP", "8.8.8.8", True),
+        ("CF-Connecting-IP", "8.8.8.8", True),
+        (XFF, "127.0.0.1", False),
+        (XFF, "192.168.1.7", False),
+    ],
+)
+def test_dev_refuses_calls_forwarded_from_the_internet(
+    name: str, value: str, is_refused: bool
+) -> None:
+    identity = Identity([], is_private=True)
+    if not is_refused:
+        identity.identify("127.0.0.1", head((name, value)))
+        return
+    with pytest.raises(Refusal) as caught:
+        identity.identify("127.0.0.1", head((name, value)))
+    assert caught.value.status == 403
+
+
+async def test_a_forwarded_call_never_gets_through_dev(proxy: Proxy) -> None:
+    async with proxy.post(headers={XFF: "8.8.8.8"}) as answer:
+        await refused(answer, 403, "origin_not_allowed")
+    assert proxy.upstream.calls == []
+
+
+async def test_an_untrusted_forwarding_header_is_warned_of_once(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy = await start("serve")
+    for _ in range(2):
+        async with proxy.post(headers={XFF: "8.8.8.8"}) as answer:
+            assert answer.status == 200
+    assert capsys.readouterr().out.count("KEYPROXY_TRUSTED_PROXIES") == 1

@@ -1,0 +1,224 @@
+"""Counting calls: windows, calls in flight, and what a limited answer tells its caller."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from keyproxy.limits.admit import InFlight
+from keyproxy.limits.storage import Counters, MemoryStorage, Window
+from tests.conftest import Proxy, Start, refused
+from tests.fake_upstream import event_stream
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+async def test_a_window_admits_its_amount_and_says_when_it_resets(clock: Clock) -> None:
+    counters = Counters(MemoryStorage(clock=clock))
+    window = Window("client", "a", 2, 60)
+    verdicts = []
+    for _ in range(3):
+        verdicts.append(await counters.take([window]))
+        clock.now += 10
+    assert [v.is_admitted for v in verdicts] == [True, True, False]
+    assert [v.standings[0].remaining for v in verdicts] == [1, 0, 0]
+    assert [v.standings[0].resets_in_seconds for v in verdicts] == [60, 50, 40]
+
+
+async def test_a_refused_call_is_counted_in_no_window(clock: Clock) -> None:
+    """Two limits hit one after the other are not one decision."""
+    counters = Counters(MemoryStorage(clock=clock))
+    minute, day = Window("client", "a", 1, 60), Window("client", "a", 5, 86_400)
+    for _ in range(4):
+        verdict = await counters.take([minute, day])
+    assert [s.remaining for s in verdict.standings] == [0, 4]
+
+
+async def test_an_ended_window_starts_anew(clock: Clock) -> None:
+    counters = Counters(MemoryStorage(clock=clock))
+    window = Window("client", "a", 1, 60)
+    assert (await counters.take([window])).is_admitted
+    clock.now += 60
+    assert (await counters.take([window])).is_admitted
+    assert not (await counters.take([window])).is_admitted
+
+
+async def test_idle_clients_are_forgotten_as_others_call(clock: Clock) -> None:
+    storage = MemoryStorage(clock=clock)
+    counters = Counters(storage)
+    for number in range(1_000):
+        await counters.take([Window("client", str(number), 5, 60)])
+    clock.now += 61
+    for _ in range(600):
+        await counters.take([Window("client", "late", 1_000, 60)])
+    assert len(storage) == 1
+
+
+async def test_the_table_is_bounded(clock: Clock) -> None:
+    storage = MemoryStorage(clock=clock, max_keys=100)
+    counters = Counters(storage)
+    for number in range(10_000):
+        await counters.take([Window("client", str(number), 5, 60)])
+    assert len(storage) == 100
+
+
+async def test_a_hit_does_the_same_work_with_many_clients_as_with_one(clock: Clock) -> None:
+    """Counted in interpreter steps: a scan over all keys would show."""
+
+    async def steps(count: int) -> int:
+        counters = Counters(MemoryStorage(clock=clock))
+        for number in range(count):
+            await counters.take([Window("client", str(number), 5, 60)])
+        seen = 0
+
+        def trace(frame: Any, event: str, arg: Any) -> Any:
+            nonlocal seen
+            seen += 1
+            return trace
+
+        sys.settrace(trace)
+        try:
+            await counters.take([Window("client", "0", 5, 60)])
+        finally:
+            sys.settrace(None)
+        return seen
+
+    assert await steps(20_000) == await steps(1)
+
+
+async def test_in_flight_leaves_no_trace_of_ended_calls() -> None:
+    in_flight = InFlight()
+    for _ in range(3):
+        in_flight.enter("a")
+    for _ in range(3):
+        in_flight.leave("a")
+    assert (in_flight.total, in_flight._open) == (0, {})
+
+
+async def test_a_limited_answer_says_what_is_left(start: Start) -> None:
+    proxy = await start(RATE_LIMIT="2/minute;100/day")
+    async with proxy.post() as answer:
+        assert (
+            answer.headers["RateLimit-Policy"]
+            == '"client-60";q=2;w=60, "client-86400";q=100;w=86400'
+        )
+        assert answer.headers["RateLimit"] == '"client-60";r=1;t=60, "client-86400";r=99;t=86400'
+
+
+async def test_beyond_the_limit_a_page_learns_when_to_come_back(start: Start) -> None:
+    proxy = await start(RATE_LIMIT="1/hour")
+    origin = {"Origin": "http://localhost:3000"}
+    async with proxy.post():
+        pass
+    async with proxy.post(headers=origin) as answer:
+        error = await refused(answer, 429, "rate_limited")
+        assert answer.headers["Retry-After"] == "3600"
+        assert answer.headers["x-should-retry"] == "false"
+        assert answer.headers["Access-Control-Allow-Origin"] == origin["Origin"]
+        assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
+        assert "1 call in 1 hour" in error["message"]
+    assert len(proxy.upstream.calls) == 1
+
+
+async def test_a_short_wait_may_be_retried(start: Start) -> None:
+    proxy = await start(RATE_LIMIT="1/second")
+    async with proxy.post():
+        pass
+    async with proxy.post() as answer:
+        if answer.status == 429:  # the second may have passed
+            assert answer.headers["Retry-After"] == "1"
+            assert "x-should-retry" not in answer.headers
+
+
+async def test_parallel_calls_cannot_pass_a_limit_together(start: Start) -> None:
+    proxy = await start(RATE_LIMIT="10/minute", MAX_IN_FLIGHT="100")
+
+    async def status() -> int:
+        async with proxy.post() as answer:
+            return int(answer.status)
+
+    found = await asyncio.gather(*(status() for _ in range(40)))
+    assert (found.count(200), found.count(429)) == (10, 30)
+    assert len(proxy.upstream.calls) == 10
+
+
+async def test_calls_in_flight_are_bounded(start: Start) -> None:
+    proxy = await start(MAX_IN_FLIGHT="2", RATE_LIMIT="off")
+    release = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await response.write(b"data: 1\n\n")
+        await release.wait()
+        return response
+
+    proxy.upstream.answer = slow
+    async with proxy.post() as one, proxy.post() as two:
+        assert (one.status, two.status) == (200, 200)
+        async with proxy.post() as third:
+            await refused(third, 429, "too_many_in_flight")
+            assert third.headers["Retry-After"] == "1"
+            assert "x-should-retry" not in third.headers
+        release.set()
+        await one.read()
+        await two.read()
+    async with proxy.post() as after:
+        assert after.status == 200
+    assert len(proxy.upstream.calls) == 3
+
+
+async def test_many_clients_of_one_address_share_its_limit(start: Start) -> None:
+    proxy = await start("serve", RATE_LIMIT="100/minute", ADDRESS_RATE_LIMIT="2/minute")
+    statuses = []
+    for _ in range(3):
+        async with proxy.post() as answer:
+            statuses.append(answer.status)
+            fields = answer.headers["RateLimit"]
+    assert statuses == [200, 200, 429]
+    assert '"address-60";r=0' in fields
+    assert len(proxy.upstream.calls) == 2
+
+
+async def test_a_forged_address_buys_no_second_bucket(start: Start) -> None:
+    proxy = await start("serve", RATE_LIMIT="1/minute")
+    statuses = []
+    for number in range(3):
+        forged = dict.fromkeys(
+            ("X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP"), f"8.8.8.{number}"
+        )
+        async with proxy.post(headers=forged | {"User-Agent": str(number)}) as answer:
+            statuses.append(answer.status)
+    assert statuses == [200, 429, 429]
+
+
+async def test_clients_behind_a_trusted_proxy_have_limits_of_their_own(start: Start) -> None:
+    proxy = await start("serve", RATE_LIMIT="1/minute", TRUSTED_PROXIES="loopback")
+    statuses = []
+    for address in ("8.8.8.8", "8.8.4.4", "1.1.1.1, 8.8.8.8"):
+        async with proxy.post(headers={"X-Forwarded-For": address}) as answer:
+            statuses.append(answer.status)
+    assert statuses == [200, 200, 429]
+
+
+async def test_limits_survive_a_reload(proxy: Proxy, start: Start) -> None:
+    limited = await start(RATE_LIMIT="1/minute")
+    async with limited.post():
+        pass
+    limited.service.apply(limited.service.settings)
+    async with limited.post() as answer:
+        assert answer.status == 429

@@ -1,0 +1,160 @@
+"""Many streams and many clients at a time: memory stays flat, work does not grow."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyproxy.call import Client
+from keyproxy.limits.admit import Admission, InFlight
+from keyproxy.limits.storage import Counters
+from keyproxy.server.hardening import connection_limit
+from keyproxy.settings import Rate
+from tests.conftest import CHAT, SERVE
+from tests.fake_upstream import raw, read_call
+from tests.program import Program, started
+
+STREAMS = 1_000
+ROUNDS = 3
+DEADLINE_SECONDS = 25.0  # for a machine that is busy with other things
+BODY = b'{"model":"openai/gpt-4o-mini","messages":[],"stream":true}'
+EVENT = b"data: 1\n\n"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNLIMITED = {
+    "KEYPROXY_RATE_LIMIT": "off",
+    "KEYPROXY_ADDRESS_RATE_LIMIT": "off",
+    "KEYPROXY_MAX_IN_FLIGHT": "100000",
+}
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
+
+
+class Streams:
+    """An upstream that opens a stream for each call and waits until it is left."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self._change = asyncio.Condition()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_call(reader, writer)
+        writer.write(HEAD + b"%x\r\n%b\r\n" % (len(EVENT), EVENT))
+        await self._add(1)
+        try:
+            await reader.read()
+        finally:
+            await self._add(-1)
+
+    async def _add(self, count: int) -> None:
+        async with self._change:
+            self.open += count
+            self._change.notify_all()
+
+    async def are(self, count: int) -> None:
+        """Waits until so many streams are open."""
+        async with asyncio.timeout(DEADLINE_SECONDS), self._change:
+            await self._change.wait_for(lambda: self.open == count)
+
+
+def resident_bytes(program: Program) -> int:
+    pages = Path(f"/proc/{program.process.pid}/statm").read_text().split()[1]
+    return int(pages) * 4096
+
+
+@asynccontextmanager
+async def open_streams(program: Program, count: int) -> AsyncIterator[None]:
+    """So many clients, each of which has its first event."""
+    host, _, port = program.url.removeprefix("http://").rpartition(":")
+    request = f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(BODY)}\r\n"
+    request += "Content-Type: application/json\r\n\r\n"
+
+    writers: list[asyncio.StreamWriter] = []
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection(host, int(port), limit=4096)
+        writers.append(writer)
+        writer.write(request.encode() + BODY)
+        await reader.readuntil(EVENT)
+
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await asyncio.gather(*(client() for _ in range(count)))
+        yield
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+@linux
+async def test_a_thousand_streams_take_little_memory_and_give_it_back(tmp_path: Path) -> None:
+    """In the real program, round after round."""
+    connection_limit()  # raises this process's limit of open files
+    streams, peaks, rests = Streams(), [], []
+    async with AsyncExitStack() as stack:
+        base = await stack.enter_async_context(raw(streams.serve))
+        said = {f"KEYPROXY_{name}": value for name, value in SERVE.items()}
+        said |= {"KEYPROXY_UPSTREAM": base} | UNLIMITED
+        program = await stack.enter_async_context(started("serve", tmp_path, **said))
+        async with open_streams(program, 10):
+            await streams.are(10)
+        await streams.are(0)
+        before = resident_bytes(program)
+        for _ in range(ROUNDS):
+            async with open_streams(program, STREAMS):
+                await streams.are(STREAMS)
+                peaks.append(resident_bytes(program))
+            await streams.are(0)
+            rests.append(resident_bytes(program))
+    assert (peaks[0] - before) / STREAMS < 64 * 1024
+    assert max(peaks) - peaks[0] < 4 * 2**20
+    assert rests[-1] - rests[0] < 4 * 2**20
+
+
+async def work_of(step: Callable[[], Awaitable[Any]]) -> int:
+    """How many Python and C functions ``step`` calls."""
+    calls = 0
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    gc.disable()  # finalizers of what other tests left are no work of this call
+    sys.setprofile(count)
+    try:
+        await step()
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return calls
+
+
+def admission() -> Admission:
+    rates = (Rate(20, 60),)
+    return Admission(Counters(), InFlight(), rates, rates, 8)
+
+
+async def one_call(admitting: Admission, number: int) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    client = Client(f"client-{number}", f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::/64")
+    async with admitting.admit(client, headers):
+        return headers
+
+
+async def test_a_call_costs_the_same_among_100_000_clients_as_alone() -> None:
+    """Counted in function calls, not in seconds."""
+    alone, among = admission(), admission()
+    await one_call(alone, 0)
+    for number in range(100_000):
+        await one_call(among, number)
+    for number in (0, 99_999, 200_000):
+        await one_call(alone, 300_000 + number)
+        few = await work_of(partial(one_call, alone, number))
+        many = await work_of(partial(one_call, among, number))
+        assert many <= few + 2, (few, many)

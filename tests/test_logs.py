@@ -1,0 +1,149 @@
+"""What is logged, and what never is."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from keyproxy import logs
+from tests.conftest import BODY, KEY, Proxy, Start
+
+
+@pytest.fixture
+def lines() -> Iterator[Any]:
+    """Reads the JSON log so far."""
+    stream = io.StringIO()
+    logs.configure("json", "debug", stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.reset_defaults()
+
+
+async def call_line(lines: Any) -> dict[str, Any]:
+    [line] = [line for line in lines() if "request_id" in line]
+    return dict(line)
+
+
+async def test_a_call_leaves_one_line(lines: Any, start: Start) -> None:
+    proxy = await start("serve")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"Origin": "https://app.example", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    async with proxy.post(headers=headers) as answer:
+        length = len(await answer.read())
+        request_id = answer.headers["X-Request-Id"]
+    line = await call_line(lines)
+    assert line.pop("timestamp").endswith("Z")
+    assert line.pop("first_byte_ms") <= line.pop("total_ms")
+    assert line == {
+        "message": "POST /api/v1/chat/completions 200",
+        "level": "info",
+        "request_id": request_id,
+        "trace_id": trace,
+        "app": "default",
+        "client": "127.0.0.0/24",
+        "origin": "https://app.example",
+        "endpoint": "POST /api/v1/chat/completions",
+        "model": "openai/gpt-4o-mini",
+        "http_status": 200,
+        "bytes": length,
+        "ended": "complete",
+    }
+
+
+async def test_a_refusal_is_info_with_its_code_and_hint(lines: Any, start: Start) -> None:
+    proxy = await start("serve")
+    async with proxy.post(BODY | {"model": "x/y"}) as answer:
+        assert "KEYPROXY" not in await answer.text()
+    line = await call_line(lines)
+    assert (line["level"], line["code"], line["ended"]) == ("info", "model_not_allowed", "refused")
+    assert "KEYPROXY_ALLOWED_MODELS" in line["hint"]
+
+
+async def test_a_refused_preflight_names_the_setting_in_the_log(lines: Any, proxy: Proxy) -> None:
+    """The page shows only "CORS error", so the log must say what to do."""
+    headers = {"Origin": "https://new.example", "Access-Control-Request-Method": "POST"}
+    async with proxy.session.options(proxy.url + "/api/v1/models", headers=headers) as answer:
+        assert answer.status == 403
+    line = await call_line(lines)
+    assert line["hint"] == "add the page's origin: KEYPROXY_ALLOWED_ORIGINS=…,https://new.example"
+
+
+async def test_an_upstream_failure_is_an_error(lines: Any, start: Start) -> None:
+    proxy = await start(UPSTREAM="http://127.0.0.1:9/api/v1")
+    async with proxy.post() as answer:
+        assert answer.status == 502
+    assert (await call_line(lines))["level"] == "error"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_health_calls_are_not_logged(lines: Any, proxy: Proxy, path: str) -> None:
+    async with proxy.get(path) as answer:
+        assert (answer.status, await answer.text()) == (200, "ok\n")
+    assert not [line for line in lines() if "request_id" in line]
+
+
+async def test_a_path_cannot_forge_a_line(lines: Any, proxy: Proxy) -> None:
+    await proxy.raw(
+        b"GET /x%0a%1b[2JFORGED?api_key=hunter2hunter2 HTTP/1.1\r\nHost: localhost\r\n"
+        b"User-Agent: \\x1b[2J\r\nConnection: close\r\n\r\n"
+    )
+    line = await call_line(lines)
+    assert line["endpoint"] == "GET /x%0a%1b[2JFORGED"
+    assert "hunter2" not in json.dumps(lines())
+
+
+async def test_prompts_and_credentials_are_never_logged(lines: Any, proxy: Proxy) -> None:
+    body = BODY | {"messages": [{"role": "user", "content": "my-secret-prompt"}]}
+    for changes in ({}, {"model": "m\nFORGED\u001b[2J"}, {"plugins": ["my-secret-plugin"]}):
+        headers = {"Authorization": "Bearer client-token-123456", "X-Api-Key": "client-key-123456"}
+        async with proxy.post(body | changes, headers=headers):
+            pass
+    text = json.dumps(lines())
+    for secret in ("my-secret", "client-token", "client-key", KEY):
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        KEY,
+        f"Authorization: Bearer {KEY}",
+        "sk-ant-api03-" + "a" * 30,
+        "gsk_" + "a" * 52,
+        "{'Authorization': 'Bearer abcdefgh12345678'}",
+    ],
+)
+def test_masking_is_a_second_line_of_defence(text: str) -> None:
+    event = {"message": text, "nested": {"list": [text]}, "error": ValueError(text)}
+    masked = json.dumps(logs.Masking()("", "", event))
+    assert logs.MASK in masked
+    assert not any(part in masked for part in (KEY, "aaaaaaaaaa", "abcdefgh12345678"))
+
+
+def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
+    masking = logs.Masking()
+    masking.hide(["correct horse battery staple"])
+    assert masking("", "", {"a": "x correct horse battery staple y"}) == {"a": "x *** y"}
+
+
+def test_tracebacks_are_masked_and_show_no_locals(lines: Any) -> None:
+    secret = KEY
+    try:
+        raise ValueError(f"with {secret}")
+    except ValueError:
+        structlog.get_logger("x").exception("failed")
+    text = json.dumps(lines())
+    assert "ValueError" in text
+    assert KEY not in text
+
+
+async def test_a_broken_head_is_logged_without_an_echo(lines: Any, proxy: Proxy) -> None:
+    answer = await proxy.raw(b"GET / HTTP/1.1\r\nX-Forged: \x1b[2Jsecret\r\n\r\n")
+    line = await call_line(lines)
+    assert f"X-Request-Id: {line['request_id']}".encode() in answer
+    assert (line["message"], line["code"]) == ("head refused", "bad_request")
+    assert "secret" not in json.dumps(lines())

@@ -1,0 +1,301 @@
+"""The chat page in a real browser, served from another origin than the API it calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from keyproxy.demo import page, upstream
+from keyproxy.server import service
+from tests.browser import chromium
+from tests.conftest import settings
+
+DEADLINE_SECONDS = 5
+LAST_TURN = "document.querySelector('#turns > :last-child')"
+
+
+@dataclass(frozen=True)
+class ProxiedDemo:
+    """``base`` is what the page calls; the counts are those of the upstream behind it."""
+
+    base: str
+    upstream_base: str
+
+    async def calls(self, **wanted: int) -> dict[str, int]:
+        """The upstream's counts, once they have reached ``wanted``."""
+        url = URL(self.upstream_base).with_path("/demo/calls")
+        async with (
+            asyncio.timeout(DEADLINE_SECONDS),
+            aiohttp.ClientSession() as session,
+            session.get(url, params=wanted) as answer,
+        ):
+            counts: dict[str, int] = await answer.json()
+            return counts
+
+
+@pytest.fixture
+async def proxied_demo() -> AsyncIterator[ProxiedDemo]:
+    async with upstream.running() as upstream_base:
+        said = {"OPENROUTER_API_KEY": upstream.DEMO_KEY, "UPSTREAM": upstream_base}
+        async with service.running(settings("dev", **said)) as running:
+            yield ProxiedDemo(f"http://{running.addresses[0]}/api/v1", upstream_base)
+
+
+@pytest.fixture
+async def page_port() -> AsyncIterator[int]:
+    """Where the page is served: loopback, but never the API's port."""
+    served = page.files()
+
+    async def serve(request: web.Request) -> web.Response:
+        file = served.get(request.path)
+        if file is None:
+            return web.Response(status=404)
+        headers = {**page.HEADERS, "Content-Type": file.content_type}
+        return web.Response(body=file.body, headers=headers)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", serve)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def tab() -> AsyncIterator[chromium.Tab]:
+    program = chromium.find_chromium()
+    if program is None:
+        if "CI" in os.environ:
+            pytest.fail("no browser found: install Chromium or set CHROMIUM to its path")
+        pytest.skip("no browser found")
+    async with chromium.opened(program) as tab:
+        yield tab
+
+
+@dataclass(frozen=True)
+class Chat:
+    """The page, opened and ready."""
+
+    tab: chromium.Tab
+    port: int
+    demo: ProxiedDemo
+
+    async def open(self, *, host: str = "127.0.0.1", base: str | None = None) -> None:
+        await self.tab.go(f"http://{host}:{self.port}/?api={base or self.demo.base}")
+
+    async def choose(self, model: str) -> None:
+        await self.tab.wait_for("document.querySelector('#model option[value^=demo]')")
+        await self.tab.evaluate(
+            f"(() => {{ const model = document.querySelector('#model'); model.value = '{model}';"
+            "model.dispatchEvent(new Event('change')); })()"
+        )
+
+    async def send(self, text: str) -> None:
+        await self.tab.evaluate("document.querySelector('#input').select()")
+        await self.tab.write(text)
+        await self.tab.press("Enter")
+
+    async def answer(self) -> str:
+        """The text of a finished answer."""
+        text: str = await self.tab.wait_for(
+            f"{LAST_TURN}?.querySelector('.facts:not([hidden])')"
+            f" && {LAST_TURN}.querySelector('.text').textContent"
+        )
+        return text
+
+    async def notice(self) -> str:
+        text: str = await self.tab.wait_for(f"{LAST_TURN}?.querySelector('.notice')?.textContent")
+        return " ".join(text.split())
+
+
+@pytest.fixture
+def chat(tab: chromium.Tab, page_port: int, proxied_demo: ProxiedDemo) -> Chat:
+    return Chat(tab, page_port, proxied_demo)
+
+
+async def test_answer_arrives_token_by_token(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/chat")
+    await chat.tab.evaluate(
+        """(() => {
+          window.arrivals = [];
+          new MutationObserver((changes) => {
+            if (changes.some((change) => change.type === "characterData")) {
+              window.arrivals.push(performance.now());
+            }
+          }).observe(document.querySelector("#turns"), { subtree: true, characterData: true });
+        })()"""
+    )
+    await chat.send("Schöne Grüße 🙂")
+    answer = await chat.answer()
+    arrivals = await chat.tab.evaluate("window.arrivals")
+    assert "“Schöne Grüße 🙂”" in answer
+    assert "Grüße aus Köln, 你好" in answer
+    assert len(arrivals) > 20
+    assert arrivals[-1] - arrivals[1] > 500  # the first one is the question
+    assert chat.tab.errors == []
+
+
+async def test_conversation_is_remembered_and_a_new_chat_forgets_it(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/echo")
+    await chat.send("one")
+    assert await chat.answer() == "one"
+    first = await chat.tab.evaluate(f"{LAST_TURN}.querySelector('.facts').textContent")
+    await chat.tab.evaluate("document.querySelector('#new').click()")
+    assert await chat.tab.evaluate("document.querySelectorAll('.turn').length") == 0
+    await chat.send("two")
+    assert await chat.answer() == "two"
+    assert "2 tokens (1 in, 1 out)" in first
+    assert "2 tokens (1 in, 1 out)" in await chat.tab.evaluate(
+        f"{LAST_TURN}.querySelector('.facts').textContent"
+    )
+    await chat.send("three")
+    await chat.tab.wait_for("document.querySelectorAll('.facts:not([hidden])').length === 2")
+    assert "4 tokens (3 in, 1 out)" in await chat.tab.evaluate(
+        f"{LAST_TURN}.querySelector('.facts').textContent"
+    )
+
+
+@pytest.mark.parametrize("by", ["button", "Escape"])
+async def test_stop_reaches_the_upstream(chat: Chat, by: str) -> None:
+    await chat.open()
+    await chat.choose("demo/long")
+    await chat.send("tell me")
+    await chat.tab.wait_for(f"{LAST_TURN}?.querySelector('.text').textContent.length > 20")
+    if by == "button":
+        await chat.tab.evaluate("document.querySelector('#stop').click()")
+    else:
+        await chat.tab.press(by)
+    async with asyncio.timeout(1):
+        counts = await chat.demo.calls(aborted=1)
+    assert counts == {"open": 0, "finished": 0, "aborted": 1}
+    await chat.answer()
+    facts = await chat.tab.evaluate(f"{LAST_TURN}.querySelector('.facts').textContent")
+    assert facts.startswith("Stopped")
+
+
+async def test_too_many_requests_counts_down_and_lets_go(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/429")
+    await chat.send("hello")
+    assert "Too many requests" in await chat.notice()
+    label = "document.querySelector('#send').textContent.trim()"
+    assert await chat.tab.evaluate("document.querySelector('#send').disabled") is True
+    await chat.tab.wait_for(f"/^Send in [1-4] s$/.test({label})")
+    await chat.tab.wait_for(f"!document.querySelector('#send').disabled && {label} === 'Send'")
+    assert await chat.tab.evaluate("document.querySelector('#input').value") == "hello"
+    assert (await chat.demo.calls())["finished"] == 1  # what was typed was not sent again
+
+
+async def test_failures_are_told_in_words(chat: Chat) -> None:
+    titles = {
+        "demo/402": "credits are used up",
+        "demo/403": "This was refused",
+        "demo/500": "Something broke on the way",
+        "demo/503": "not available",
+        "demo/html": "Something broke on the way",
+        "demo/midstream-error": "stopped with an error",
+        "demo/cut": "cut off",
+    }
+    await chat.open()
+    for model, title in titles.items():
+        await chat.choose(model)
+        await chat.send("hello")
+        notice = await chat.notice()
+        assert title in notice
+        assert "<html>" not in notice
+        await chat.tab.evaluate("document.querySelector('#new').click()")
+
+
+async def test_something_else_at_the_address_is_named(chat: Chat) -> None:
+    await chat.open(base=f"http://127.0.0.1:{chat.port}/sse.js?")
+    assert "This is not the API" in await chat.notice()
+
+
+async def test_events_are_read_whole_however_the_bytes_are_split(chat: Chat) -> None:
+    await chat.open()
+    seen = await chat.tab.evaluate(
+        r"""(async () => {
+          const { readEvents } = await import("/sse.js");
+          const bytes = new TextEncoder().encode(
+            ": comment\r\n\r\ndata: Grüße 🙂\r\n\r\nevent: x\ndata:a\ndata:  b\n\n" +
+            "data: c\r\r: \n\ndata: [DONE]\n\ndata: never whole\n");
+          const seen = [];
+          for (const size of [1, 2, 3, 7, 1000]) {
+            const body = new ReadableStream({
+              start(stream) {
+                for (let at = 0; at < bytes.length; at += size) {
+                  stream.enqueue(bytes.slice(at, at + size));
+                }
+                stream.close();
+              },
+            });
+            const events = [];
+            for await (const event of readEvents(body)) events.push(event);
+            seen.push(events);
+          }
+          return seen;
+        })()"""
+    )
+    assert seen == [["Grüße 🙂", "a\n b", "c", "[DONE]"]] * 5
+
+
+async def test_refused_origin_is_told_apart_from_a_server_that_is_down(chat: Chat) -> None:
+    await chat.open(host="refused.test")
+    notice = await chat.notice()
+    assert "does not let this page in" in notice
+    assert f"KEYPROXY_ALLOWED_ORIGINS=http://refused.test:{chat.port}" in notice
+
+    async with upstream.running() as gone:
+        pass
+    await chat.open(base=gone)
+    notice = await chat.notice()
+    assert "cannot be reached" in notice
+    assert str(URL(gone).origin()) in notice
+
+
+async def test_demo_models_are_listed_with_what_they_do(chat: Chat) -> None:
+    await chat.open()
+    await chat.tab.wait_for("!document.querySelector('#demo').hidden")
+    shown = await chat.tab.evaluate("document.querySelector('#demo-models').textContent")
+    assert "demo/429" in shown
+    assert "Is busy and asks you to come back" in shown
+    await chat.tab.evaluate("document.querySelectorAll('#demo-models button')[1].click()")
+    assert await chat.tab.evaluate("document.querySelector('#model').value") == "demo/echo"
+    assert await chat.tab.evaluate("document.activeElement.id") == "input"
+    await chat.open()
+    await chat.tab.wait_for("document.querySelector('#model option[value^=demo]')")
+    assert await chat.tab.evaluate("document.querySelector('#model').value") == "demo/echo"
+
+
+async def test_model_text_is_never_markup(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/echo")
+    await chat.send("<img src=x onerror=alert(1)> <b>bold</b>")
+    assert await chat.answer() == "<img src=x onerror=alert(1)> <b>bold</b>"
+    assert await chat.tab.evaluate("document.querySelectorAll('#turns img, #turns b').length") == 0
+
+
+async def test_screen_readers_hear_the_whole_answer_once(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/chat")
+    await chat.tab.evaluate(
+        """(() => {
+          window.heard = [];
+          const announcer = document.querySelector("#announcer");
+          new MutationObserver(() => window.heard.push(announcer.textContent))
+            .observe(announcer, { subtree: true, childList: true, characterData: true });
+        })()"""
+    )
+    await chat.send("hello")
+    answer = await chat.answer()
+    assert await chat.tab.wait_for("window.heard.length && window.heard") == [answer]

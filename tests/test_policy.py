@@ -1,0 +1,341 @@
+"""What a call may ask for: every place that selects a model, every field, every tool."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyproxy.call import Style
+from keyproxy.errors import Refusal
+from keyproxy.policy import fields
+from keyproxy.policy.endpoints import KNOWN
+from keyproxy.policy.models import Models
+from tests.conftest import BODY, CHAT, Proxy, Start, refused
+
+RESPONSES = "/api/v1/responses"
+MESSAGES = "/api/v1/messages"
+MINI = "openai/gpt-4o-mini"
+CALL = {"model": MINI}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "model", "is_allowed"),
+    [
+        (["*"], "openai/gpt-4o-mini", True),
+        (["*"], "a", True),
+        (["*"], "", False),
+        (["openai/*"], "openai/gpt-4o", True),
+        (["openai/*"], "openai/gpt/4o", True),
+        (["openai/*"], "openai/gpt-4o:free", True),
+        (["openai/*"], "openai/", True),
+        (["openai/*"], "openai", False),
+        (["openai/*"], "xopenai/gpt-4o", False),
+        (["openai/*"], "OpenAI/gpt-4o", False),
+        (["openai/*"], "anthropic/openai/gpt-4o", False),
+        (["openai/gpt-4o"], "openai/gpt-4o", True),
+        (["openai/gpt-4o"], "openai/gpt-4o-mini", False),
+        (["openai/gpt-4o"], "openai/gpt-4o:online", False),
+        (["openai/gpt-4o"], "openai/gpt-4o:nitro:online", False),
+        (["openai/gpt-4o"], "openai/gpt-4o@preset/x", False),
+        (["openai/gpt-4o"], "openai/gpt-4o ", False),
+        (["openai/gpt-4o"], " openai/gpt-4o", False),
+        (["openai/gpt-4o"], "openai/gpt-4o\n", False),
+        (["openai/gpt-4o"], "openai/gpt-4o\x00", False),
+        (["openai/gpt-4.1"], "openai/gpt-4x1", False),
+        (["openai/gpt-4o"], "openai/gpt-4\u043e", False),
+        (["*"], "@preset/x", False),
+        (["*"], "openai/gpt-4o@preset/x", False),
+        (["*"], "openai/*", False),
+        (["*"], "openai/gpt-4o,anthropic/x", False),
+        (["*"], "openai\\gpt-4o", False),
+        (["*"], "openai/gpt-4o?x", False),
+        (["*"], "openai/gpt\u200b-4o", False),
+        (["*"], "\uff4fpenai/gpt-4o", False),
+        (["*"], "a" * 200, True),
+        (["*"], "a" * 201, False),
+        (["*:free"], "openai/gpt-4o:free", True),
+        (["*:free"], "openai/gpt-4o", False),
+        (["*", "!openai/o1*"], "openai/gpt-4o", True),
+        (["*", "!openai/o1*"], "openai/o1-pro", False),
+        (["*", "!openai/o1*"], "OpenAI/O1-pro", False),
+        (["!openai/o1*", "*"], "openai/o1-pro", False),
+        (["openai/*", "!*:online"], "openai/gpt-4o:online", False),
+        (["openai/*", "!*:online*"], "openai/gpt-4o:online:nitro", False),
+        (["!openai/o1*"], "openai/gpt-4o", False),
+        (["~openai/*"], "~openai/gpt-latest", True),
+        ([], "openai/gpt-4o", False),
+    ],
+)
+def test_models(patterns: list[str], model: str, is_allowed: bool) -> None:
+    assert Models(patterns).allows(model) is is_allowed
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_one_allowed_model_is_allowed_in_one_spelling(text: str) -> None:
+    models = Models([MINI])
+    assert models.allows(text) is (text == MINI)
+    if text:
+        assert not models.allows(MINI + text)
+        assert not models.allows(text + MINI)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "param"),
+    [
+        ({"model": "anthropic/x"}, "model_not_allowed", "model"),
+        ({"model": "openai/gpt-4o@preset/x"}, "model_not_allowed", "model"),
+        ({"model": "OpenAI/gpt-4o"}, "model_not_allowed", "model"),
+        ({"model": None}, "model_missing", "model"),
+        ({"model": ""}, "model_missing", "model"),
+        ({"model": ["openai/gpt-4o"]}, "model_missing", "model"),
+        ({"model": {"id": MINI}}, "model_missing", "model"),
+        ({"model": 1}, "model_missing", "model"),
+        ({"model": True}, "model_missing", "model"),
+        ({"models": ["openai/gpt-4o", "anthropic/x"]}, "model_not_allowed", "models"),
+        ({"models": ["anthropic/x"]}, "model_not_allowed", "models"),
+        ({"models": "anthropic/x"}, "model_missing", "models"),
+        ({"models": "openai/gpt-4o"}, "model_missing", "models"),
+        ({"models": []}, "model_missing", "models"),
+        ({"models": None}, "model_missing", "models"),
+        ({"models": {}}, "model_missing", "models"),
+        ({"models": [["openai/gpt-4o"]]}, "model_missing", "models"),
+        ({"models": [None]}, "model_missing", "models"),
+        ({"models": [{"model": "openai/gpt-4o"}]}, "model_missing", "models"),
+        ({"models": ["openai/gpt-4o"] * 17}, "model_missing", "models"),
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, RESPONSES])
+async def test_every_model_that_could_answer_is_checked(
+    start: Start, change: dict[str, Any], code: str, param: str, path: str
+) -> None:
+    proxy = await start(ALLOWED_MODELS="openai/*")
+    async with proxy.post(CALL | change, path) as answer:
+        status = 403 if code == "model_not_allowed" else 400
+        assert (await refused(answer, status, code))["param"] == param
+    assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+async def test_a_call_without_a_model_is_refused(proxy: Proxy, path: str) -> None:
+    """The account's default model would answer it, whatever that costs."""
+    async with proxy.post({"messages": []}, path) as answer:
+        assert (answer.status, answer.headers["X-Keyproxy-Code"]) == (400, "model_missing")
+    assert proxy.upstream.calls == []
+
+
+async def test_fallback_models_alone_name_the_model(start: Start) -> None:
+    proxy = await start(ALLOWED_MODELS="openai/*")
+    async with proxy.post({"models": ["openai/gpt-4o", MINI], "messages": []}) as answer:
+        assert answer.status == 200
+    assert len(proxy.upstream.calls) == 1
+
+
+async def test_the_refusal_says_what_would_be_allowed(start: Start) -> None:
+    proxy = await start("serve")
+    async with proxy.post(BODY | {"model": "x/\x1b[2J<b>"}) as answer:
+        error = await refused(answer, 403, "model_not_allowed")
+    assert error["message"] == "The model x/?[2J<b> may not be used here. Allowed: openai/*."
+    assert proxy.upstream.calls == []
+
+
+# Spellings that some JSON reader somewhere takes for "model".
+LOOK_ALIKES = [
+    "Model", "MODEL", "mod\u017fel", "\uff4dodel", "model\x00", "model ", " model", "model\u200b",
+    "\ufeffmodel", "mo\\del", "m\u043edel", "model[]", "model.id", "$.model", "models ", "Models",
+    "_model", "", "__proto__", "constructor",
+]  # fmt: skip
+
+REFUSED_EVERYWHERE = [
+    "preset", "plugins", "provider", "fallbacks", "route", "transforms", "web_search_options",
+    "debug", "prompt_id", "previous_response_id", "conversation", "trace", "image_config",
+    "stop_server_tools_when", "deferred_tools", "context_management", "safeguards",
+    "mcp_servers", "container", "api_key", "api_base", "base_url", "extra_body", "extra_headers",
+    "functions", "function_call", "audio", "callback_url", "service", "key", "unknown_field",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOOK_ALIKES + REFUSED_EVERYWHERE)
+def test_a_field_that_is_not_listed_is_refused(name: str) -> None:
+    for style in fields.FIELDS:
+        with pytest.raises(Refusal, match="field_not_allowed"):
+            fields.check(style, CALL | {name: None})
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+@pytest.mark.parametrize(
+    "name", ["preset", "plugins", "fallbacks", "provider", "Model", "model\x00"]
+)
+async def test_a_hidden_selector_never_reaches_the_upstream(
+    proxy: Proxy, path: str, name: str
+) -> None:
+    async with proxy.post(CALL | {name: "x"}, path) as answer:
+        assert answer.status == 403
+        assert answer.headers["X-Keyproxy-Code"] == "field_not_allowed"
+    assert proxy.upstream.calls == []
+
+
+def allowed(style: Style, value: dict[str, Any]) -> bool:
+    """Whether the fields pass; nothing but a refusal may be raised."""
+    try:
+        fields.check(style, CALL | value)
+    except Refusal:
+        return False
+    return True
+
+
+def cases(style: Style, name: str, is_allowed: bool, *values: Any) -> list[tuple[Any, ...]]:
+    return [(style, name, value, is_allowed) for value in values]
+
+
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+SERVER_TOOLS = [
+    "openrouter:web_search", "openrouter:web_fetch", "openrouter:advisor", "openrouter:subagent",
+    "openrouter:fusion", "openrouter:image_generation", "openrouter:files", "openrouter:bash",
+    "web_search", "web_search_preview", "web_search_20250305", "mcp", "code_interpreter",
+    "file_search", "computer_use", "image_generation", "advisor_20260301", "local_shell",
+    "Function", "function ", "functions", "anything", "*",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*SERVER_TOOLS, None, 1, True, [], {}, ["function"]])
+@pytest.mark.parametrize("style", [Style.CHAT, Style.RESPONSES, Style.MESSAGES])
+def test_a_tool_that_runs_on_a_server_is_refused(style: Style, kind: Any) -> None:
+    tool = {"type": kind, "name": "x", "parameters": {"model": "openai/o1-pro"}}
+    assert not allowed(style, {"tools": [tool]})
+    assert not allowed(style, {"tools": [FUNCTION, tool]})
+
+
+@pytest.mark.parametrize(
+    ("style", "tool", "is_allowed"),
+    [
+        (Style.CHAT, FUNCTION, True),
+        (Style.CHAT, {"type": "custom", "custom": {"name": "x"}}, False),
+        (Style.CHAT, {"name": "x", "parameters": {}}, False),
+        (Style.CHAT, {}, False),
+        (Style.RESPONSES, {"type": "function", "name": "f"}, True),
+        (Style.RESPONSES, {"type": "custom", "name": "f"}, True),
+        (Style.RESPONSES, {"name": "f"}, False),
+        (Style.MESSAGES, {"name": "f", "input_schema": {}}, True),
+        (Style.MESSAGES, {"type": "custom", "name": "f", "input_schema": {}}, True),
+        (Style.CHAT, "web_search", False),
+        (Style.CHAT, None, False),
+        (Style.CHAT, [FUNCTION], False),
+    ],
+)
+def test_the_callers_own_tools_pass(style: Style, tool: Any, is_allowed: bool) -> None:
+    assert allowed(style, {"tools": [tool]}) is is_allowed
+
+
+@pytest.mark.parametrize("value", [{}, "web_search", 1, True, {"type": "function"}])
+def test_tools_are_a_list(value: Any) -> None:
+    assert not allowed(Style.CHAT, {"tools": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "is_allowed"),
+    [
+        ("text", True),
+        ([], True),
+        (None, True),
+        ([{"role": "user", "content": "x"}], True),
+        ([{"type": "function_call_output", "call_id": "1", "output": "x"}], True),
+        ([{"type": "additional_tools", "role": "developer", "tools": []}], False),
+        ([{"type": "additional_tools"}], False),
+        ([{"type": "message", "tools": [{"type": "web_search"}]}], False),
+        ([{"role": "user"}, {"type": "mcp_list_tools", "tools": []}], False),
+        ([[{"type": "additional_tools", "tools": []}]], False),
+        ({"type": "additional_tools", "tools": []}, False),
+        (["x"], False),
+        (1, False),
+    ],
+)
+def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> None:
+    assert allowed(Style.RESPONSES, {"input": value}) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("style", "name", "value", "is_allowed"),
+    [
+        *cases(Style.CHAT, "n", True, 1, None),
+        *cases(Style.CHAT, "n", False, 0, 2, 64, -1, 1.5, "1", True, [], {}, [1]),
+        *cases(Style.COMPLETIONS, "n", False, 2),
+        *cases(Style.COMPLETIONS, "best_of", False, 2),
+        *cases(Style.COMPLETIONS, "best_of", True, 1),
+        *cases(Style.IMAGES, "n", False, 4),
+        *cases(Style.MESSAGES, "n", False, 1),
+        *cases(Style.MESSAGES, "speed", False, "fast"),
+        *cases(Style.CHAT, "modalities", True, ["text"], [], None),
+        *cases(Style.CHAT, "modalities", False, ["image"], ["text", "audio"], "text", {}, [[]]),
+        *cases(Style.RESPONSES, "store", True, False, None),
+        *cases(Style.RESPONSES, "store", False, True, 1, 0, "false", [], {}),
+        *cases(Style.RESPONSES, "background", True, False),
+        *cases(Style.RESPONSES, "background", False, True),
+        *cases(Style.CHAT, "store", False, True),
+        *cases(Style.CHAT, "service_tier", True, None, "auto", "default"),
+        *cases(Style.CHAT, "service_tier", False, "fast", "priority", "AUTO", ["auto"], {}, 1),
+        *cases(Style.RESPONSES, "service_tier", False, "fast", "ultrafast", "scale"),
+        *cases(Style.MESSAGES, "service_tier", False, "fast", "priority"),
+        *cases(Style.MESSAGES, "cache_control", True, {"type": "ephemeral", "ttl": "5m"}, {}),
+        *cases(Style.MESSAGES, "cache_control", False, {"ttl": "1h"}, {"ttl": {}}, "1h", []),
+    ],
+)
+def test_multipliers_of_the_price_are_bounded(
+    style: Style, name: str, value: Any, is_allowed: bool
+) -> None:
+    assert allowed(style, {name: value}) is is_allowed
+
+
+HONEST = {
+    CHAT: BODY
+    | {
+        "temperature": 0.2, "max_tokens": 100, "max_completion_tokens": 100, "stream": False,
+        "stream_options": {"include_usage": True}, "tools": [FUNCTION], "tool_choice": "auto",
+        "response_format": {"type": "json_object"}, "reasoning": {"effort": "low"}, "seed": 1,
+        "usage": {"include": True}, "stop": ["x"], "user": "u", "n": 1, "parallel_tool_calls": True,
+        "logit_bias": {"1": 1}, "logprobs": True, "top_logprobs": 2, "metadata": {},
+    },
+    RESPONSES: CALL
+    | {
+        "input": "Hi", "instructions": "x", "max_output_tokens": 100, "text": {"verbosity": "low"},
+        "tools": [{"type": "function", "name": "f", "parameters": {}}], "store": False,
+        "include": [], "reasoning": {"effort": "low"}, "truncation": "auto", "stream": False,
+    },
+    MESSAGES: CALL
+    | {
+        "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100, "system": "x",
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}], "metadata": {"user_id": "1"},
+        "stop_sequences": ["x"], "thinking": {"type": "disabled"}, "stream": False,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HONEST)
+async def test_what_sdks_send_passes(proxy: Proxy, path: str) -> None:
+    async with proxy.post(HONEST[path], path) as answer:
+        assert answer.status == 200, await answer.text()
+    assert len(proxy.upstream.calls) == 1
+
+
+@pytest.mark.parametrize("value", ["true", 1, 0, [], {}, "yes"])
+async def test_stream_is_true_or_false(proxy: Proxy, value: Any) -> None:
+    async with proxy.post(BODY | {"stream": value}) as answer:
+        assert (await refused(answer, 400, "invalid_json"))["param"] == "stream"
+    assert proxy.upstream.calls == []
+
+
+async def test_a_refused_field_is_named_printably(proxy: Proxy) -> None:
+    async with proxy.post(BODY | {"\x1b[2J" + "x" * 100: 1}) as answer:
+        error = await refused(answer, 403, "field_not_allowed")
+    assert error["param"] == "?[2J" + "x" * 36 + "…"
+    assert proxy.upstream.calls == []
+
+
+def test_every_style_that_takes_a_body_has_its_table() -> None:
+    styles = {endpoint.style for endpoint in KNOWN if endpoint.method == "POST"}
+    assert set(fields.FIELDS) == styles
+    selectors = {"preset", "plugins", "provider", "fallbacks", "web_search_options", "route"}
+    assert all(selectors.isdisjoint(table) for table in fields.FIELDS.values())

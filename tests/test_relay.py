@@ -1,0 +1,515 @@
+"""The bytes of an answer on their way down: unchanged, at once, and never seemingly whole."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from tests.conftest import BODY, CHAT, Proxy, Start
+from tests.fake_upstream import FakeUpstream, event_stream, raw, read_call
+
+pytestmark = pytest.mark.usefixtures("no_loose_ends")
+WIRE = Path(__file__).parent / "wire"
+SAMPLES = sorted(path.name for path in WIRE.glob("*.sse"))
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+CHUNKED = STREAM + b"Transfer-Encoding: chunked\r\n\r\n"
+CUT = (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
+DEADLINE_SECONDS = 5.0
+
+
+def streaming(pieces: list[bytes]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """An answer in these chunks, each in a packet of its own."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for piece in pieces:
+            await response.write(piece)
+            await asyncio.sleep(0)
+        return response
+
+    return answer
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End the connection as a crashed peer does."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def connected(proxy: Proxy, version: str = "1.1") -> AsyncIterator[Any]:
+    """A raw connection that has sent one call; with a small receive buffer."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", proxy.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+    body = b'{"model":"openai/gpt-4o-mini","messages":[]}'
+    head = f"POST {CHAT} HTTP/{version}\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + body)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def soon(event: asyncio.Event) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await event.wait()
+
+
+async def test_the_first_chunk_arrives_before_the_last_is_made(
+    proxy: Proxy, upstream: FakeUpstream
+) -> None:
+    """Each chunk is made only when the client has the one before."""
+    has_it = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for number in range(5):
+            await response.write(b"data: %d\n\n" % number)
+            await soon(has_it)
+            has_it.clear()
+        return response
+
+    upstream.answer = answer
+    async with proxy.post() as answer_down:
+        for number in range(5):
+            assert await answer_down.content.readany() == b"data: %d\n\n" % number
+            has_it.set()
+        assert await answer_down.content.readany() == b""
+
+
+async def test_the_head_arrives_before_the_first_chunk_is_made(
+    proxy: Proxy, upstream: FakeUpstream
+) -> None:
+    has_it = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await soon(has_it)
+        await response.write(b"data: 1\n\n")
+        return response
+
+    upstream.answer = answer
+    async with proxy.post() as answer_down:
+        assert answer_down.headers["Content-Type"] == "text/event-stream"
+        assert answer_down.headers["Cache-Control"] == "no-cache, no-transform"
+        assert answer_down.headers["X-Accel-Buffering"] == "no"
+        has_it.set()
+        assert await answer_down.read() == b"data: 1\n\n"
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+async def test_a_streams_bytes_pass_unchanged(
+    proxy: Proxy, upstream: FakeUpstream, name: str
+) -> None:
+    """Cut inside characters, field names and line ends."""
+    sample = (WIRE / name).read_bytes()
+    for step in (1, 3, 7, 997):
+        upstream.answer = streaming([sample[i : i + step] for i in range(0, len(sample), step)])
+        async with proxy.post() as answer:
+            assert await answer.read() == sample
+
+
+async def test_a_stream_cut_in_two_anywhere_passes_unchanged(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    proxy = await start(RATE_LIMIT="off")
+    sample = "event: ü\r\ndata: 🙂\r\n\r\n: note\n\n".encode()
+    for border in range(1, len(sample)):
+        upstream.answer = streaming([sample[:border], sample[border:]])
+        async with proxy.post() as answer:
+            assert await answer.read() == sample
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        b": OPENROUTER PROCESSING\n\n" * 3,
+        b"data: 1\r\n\r\ndata: 2\r\r\n\n\n\n",
+        b"\n\n\n",
+        b"no field at all",
+        b"data: \xff\xfe not UTF-8\n\n",
+        b"data: " + b"x" * 4_000_000 + b"\n\n",
+        b"\x00" * 1000,
+        b"",
+    ],
+    ids=["comments", "CRLF", "blank lines", "no SSE", "no UTF-8", "a line of 4 MB", "NUL", "empty"],
+)
+async def test_whatever_a_stream_holds_passes(
+    proxy: Proxy, upstream: FakeUpstream, sample: bytes
+) -> None:
+    upstream.answer = streaming([sample])
+    async with proxy.post() as answer:
+        assert answer.status == 200
+        assert await answer.read() == sample
+
+
+async def test_a_json_answer_passes_with_its_length(proxy: Proxy, upstream: FakeUpstream) -> None:
+    sample = (WIRE / "chat-nonstream.json").read_bytes()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=sample, content_type="application/json")
+
+    upstream.answer = answer
+    async with proxy.post() as answer_down:
+        assert answer_down.headers["Content-Length"] == str(len(sample))
+        assert await answer_down.read() == sample
+
+
+async def test_a_large_request_goes_up_whole(proxy: Proxy, upstream: FakeUpstream) -> None:
+    content = "é" * 400_000
+    body = json.dumps({**BODY, "messages": [{"role": "user", "content": content}]}).encode()
+    async with proxy.post(io.BytesIO(body)) as answer:
+        assert answer.status == 200
+    [seen] = upstream.calls
+    assert seen.body == body
+    assert seen.headers["Content-Length"] == str(len(body))
+    assert "Transfer-Encoding" not in seen.headers
+    assert "Content-Disposition" not in seen.headers
+
+
+async def test_a_slow_reader_slows_the_upstream(start: Start) -> None:
+    """The upstream's write blocks while the client reads nothing, and goes on when it does."""
+    blocked, written = asyncio.Event(), 0
+    piece = b"%x\r\n%b\r\n" % (65_536, b"x" * 65_536)
+    total = 400
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await read_call(reader, writer)
+        writer.write(CHUNKED)
+        for _ in range(total):
+            try:
+                async with asyncio.timeout(0.5):
+                    writer.write(piece)
+                    await writer.drain()
+            except TimeoutError:
+                blocked.set()
+                await writer.drain()
+            written += 1
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+    async with raw(script) as base:
+        proxy = await start(UPSTREAM=base)
+        async with connected(proxy) as (reader, _):
+            await soon(blocked)
+            assert written < total  # the kernel's buffers hold a few megabytes
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                received = 0
+                while not (part := await reader.read(65_536)).endswith(b"0\r\n\r\n"):
+                    received += len(part)
+            assert received > total * 65_536
+
+
+async def test_a_client_that_stops_reading_is_cut(start: Start, upstream: FakeUpstream) -> None:
+    """Closing alone would wait for ever for it to take what is written."""
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        while True:
+            await response.write(b"x" * 65_536)
+
+    upstream.answer = endless
+    proxy = await start(IDLE_TIMEOUT="200ms")
+    async with connected(proxy):
+        await soon(upstream.left)
+        await no_connection_left(proxy)
+
+
+async def test_a_client_that_never_takes_a_whole_answer_is_cut(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    async def large(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=b" " * 30_000_000, content_type="application/json")
+
+    upstream.answer = large
+    proxy = await start(IDLE_TIMEOUT="200ms")
+    async with connected(proxy):
+        await soon(upstream.arrived)
+        await no_connection_left(proxy)
+
+
+async def no_connection_left(proxy: Proxy) -> None:
+    """Waits until the server has let every client connection go."""
+    runner = proxy.service._runner
+    assert runner is not None
+    assert runner.server is not None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while runner.server.connections:
+            await asyncio.sleep(0.01)
+
+
+async def test_an_idle_upstream_is_cut(start: Start, upstream: FakeUpstream) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await response.write(b"data: 1\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    upstream.answer = silent
+    proxy = await start(IDLE_TIMEOUT="200ms")
+    async with proxy.post() as answer:
+        assert await answer.content.readany() == b"data: 1\n\n"
+        with pytest.raises(CUT):
+            await answer.read()
+    await soon(upstream.left)
+
+
+async def test_a_stream_that_moves_is_never_too_long(start: Start, upstream: FakeUpstream) -> None:
+    """There is an idle limit and no total one."""
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for _ in range(10):
+            await asyncio.sleep(0.06)
+            await response.write(b": still here\n\n")
+        return response
+
+    upstream.answer = slow
+    proxy = await start(IDLE_TIMEOUT="300ms")
+    async with proxy.post() as answer:
+        assert await answer.read() == b": still here\n\n" * 10
+
+
+async def test_a_client_that_leaves_while_connecting_leaves_nothing(start: Start) -> None:
+    """A backlog that is full: the kernel leaves our connect pending."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        full.setblocking(False)
+        port = full.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        proxy = await start(UPSTREAM=f"http://127.0.0.1:{port}/api/v1")
+        async with connected(proxy) as (_, writer):
+            await in_flight(proxy, 1)
+            writer.transport.abort()
+            await in_flight(proxy, 0)
+        await no_connection_left(proxy)
+        for filler in fillers:
+            filler.close()
+
+
+async def in_flight(proxy: Proxy, count: int) -> None:
+    """Waits until so many calls are open."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while proxy.service.kit.admission.in_flight.total != count:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_leaves_before_the_first_byte_ends_the_call(
+    proxy: Proxy, upstream: FakeUpstream
+) -> None:
+    async def never(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    upstream.answer = never
+    async with connected(proxy):
+        await soon(upstream.arrived)
+    await soon(upstream.left)
+    await in_flight(proxy, 0)
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
+async def test_a_client_that_leaves_midway_ends_the_call(
+    proxy: Proxy, upstream: FakeUpstream, kind: str
+) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": kind})
+        if kind == "application/json":
+            response.content_length = 1000
+        await response.prepare(request)
+        await response.write(b"{")
+        await asyncio.Event().wait()
+        return response
+
+    upstream.answer = silent
+    async with connected(proxy) as (reader, _):
+        await reader.readuntil(b"{")
+    await soon(upstream.left)
+    await in_flight(proxy, 0)
+
+
+async def test_a_half_closed_client_ends_the_call(proxy: Proxy, upstream: FakeUpstream) -> None:
+    async def never(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    upstream.answer = never
+    async with connected(proxy) as (_, writer):
+        await soon(upstream.arrived)
+        writer.write_eof()
+        await soon(upstream.left)
+
+
+async def test_a_client_that_leaves_is_one_quiet_line(proxy: Proxy, upstream: FakeUpstream) -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await response.write(b"data: 1\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    upstream.answer = silent
+    with capture_logs() as lines:
+        async with connected(proxy) as (reader, _):
+            await reader.readuntil(b"data: 1")
+        await soon(upstream.left)
+        await no_connection_left(proxy)
+    [line] = [line for line in lines if "ended" in line]
+    assert (line["ended"], line["log_level"]) == ("client_left", "info")
+
+
+BREAKS = {
+    "chunks without an end": CHUNKED + b"9\r\ndata: 1\n\n\r\n",
+    "half a chunk": CHUNKED + b"ff\r\ndata: 1\n\n",
+    "a short body": STREAM + b"Content-Length: 100\r\n\r\ndata: 1\n\n",
+}
+
+
+@pytest.mark.parametrize("is_reset", [False, True])
+@pytest.mark.parametrize("answer", BREAKS.values(), ids=BREAKS)
+async def test_an_upstream_that_breaks_off_cuts_the_client(
+    start: Start, answer: bytes, is_reset: bool
+) -> None:
+    """No last chunk, and no second head is ever written into the stream."""
+    has_begun = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_call(reader, writer)
+        writer.write(answer)
+        await has_begun.wait()
+        if is_reset:
+            reset(writer)
+
+    async with raw(script) as base:
+        proxy = await start(UPSTREAM=base)
+        async with connected(proxy) as (reader, _):
+            got = await reader.readuntil(b"data: 1\n\n")
+            has_begun.set()
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                got += await reader.read()
+    assert got.count(b"HTTP/1.1") == 1
+    assert not got.endswith(b"0\r\n\r\n")
+
+
+async def test_a_reset_is_not_the_end_of_a_body_without_a_length(start: Start) -> None:
+    has_begun = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_call(reader, writer)
+        writer.write(STREAM + b"Connection: close\r\n\r\ndata: 1\n\n")
+        await has_begun.wait()
+        reset(writer)
+
+    async with raw(script) as base:
+        proxy = await start(UPSTREAM=base)
+        async with proxy.post() as answer:
+            assert await answer.content.readany() == b"data: 1\n\n"
+            has_begun.set()
+            with pytest.raises(CUT):
+                await answer.read()
+
+
+async def test_a_body_that_ends_with_the_connection_is_whole(start: Start) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_call(reader, writer)
+        writer.write(STREAM + b"Connection: close\r\n\r\ndata: 1\n\n")
+
+    async with raw(script) as base:
+        proxy = await start(UPSTREAM=base)
+        async with proxy.post() as answer:
+            assert await answer.read() == b"data: 1\n\n"
+
+
+async def test_an_old_client_gets_the_stream_without_chunks(
+    proxy: Proxy, upstream: FakeUpstream
+) -> None:
+    upstream.answer = streaming([b"data: 1\n\n", b"data: 2\n\n"])
+    async with connected(proxy, "1.0") as (reader, _):
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            head, _, body = (await reader.read(65_536) + await reader.read()).partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding" not in head
+    assert body == b"data: 1\n\ndata: 2\n\n"
+
+
+async def test_an_old_client_sees_a_break_as_a_reset(start: Start) -> None:
+    """Without chunks the connection's end is the body's end: a plain close would look whole."""
+    has_begun = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_call(reader, writer)
+        writer.write(BREAKS["half a chunk"])
+        await has_begun.wait()
+
+    async with raw(script) as base:
+        proxy = await start(UPSTREAM=base)
+        async with connected(proxy, "1.0") as (reader, _):
+            await reader.readuntil(b"data: 1\n\n")
+            has_begun.set()
+            with pytest.raises(ConnectionResetError):
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    await reader.read()
+
+
+async def no_upstream_connection_held(proxy: Proxy) -> None:
+    """Waits until every upstream connection is closed or back in the pool."""
+    connector: Any = proxy.service._session.connector
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while connector._acquired:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_leaves_at_any_moment_holds_no_connection(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    proxy = await start(RATE_LIMIT="off", MAX_IN_FLIGHT="1000")
+    upstream.answer = streaming([b"data: %d\n\n" % number for number in range(5)])
+    for steps in range(60):
+        async with connected(proxy):
+            for _ in range(steps):
+                await asyncio.sleep(0)
+    await in_flight(proxy, 0)
+    await no_upstream_connection_held(proxy)
+    async with proxy.post() as answer:
+        assert (await answer.read()).startswith(b"data: 0")
+
+
+async def test_a_client_that_leaves_while_a_second_key_is_tried_holds_no_connection(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    second_asked = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "first" in request.headers["Authorization"]:
+            return web.json_response({"error": {"message": "x" * 100_000}}, status=402)
+        second_asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    upstream.answer = answer
+    keys = ",".join(f"sk-or-v1-{name}-{'0123456789abcdef' * 3}" for name in ("first", "second"))
+    proxy = await start(OPENROUTER_API_KEY=keys)
+    async with connected(proxy):
+        await soon(second_asked)
+    await soon(upstream.left)
+    await in_flight(proxy, 0)
+    await no_upstream_connection_held(proxy)
