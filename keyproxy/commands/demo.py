@@ -1,0 +1,30 @@
+"""``keyproxy demo``: run it against a built-in fake upstream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keyproxy.commands import line
+from keyproxy.commands.line import Given
+from keyproxy.errors import SettingsFaults
+from keyproxy.sources import Sources
+
+SUMMARY = "run it against a built-in fake upstream; needs no key, no internet, no settings"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = line.parser("demo", f"{SUMMARY}. A chat page is at /.")
+    line.add_settings(parser, ["demo"])
+    return start(line.parse(parser, arguments))
+
+
+def start(given: Given) -> int:
+    """Run the demo with what was given; the exit code."""
+    sources = Sources.of_process("demo", given.options, given.env_file)
+    try:
+        settings = sources.read()
+    except SettingsFaults as faults:
+        return line.report("demo", faults)
+    from keyproxy.server.process import run_demo  # the whole server; --help need not load it
+
+    return run_demo(settings, sources)

@@ -1,0 +1,32 @@
+"""``keyproxy dev``: run it beside a web app on this computer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keyproxy.commands import demo, line
+from keyproxy.errors import SettingsFaults
+from keyproxy.sources import Sources
+
+SUMMARY = "run it beside a web app on this computer, for one person"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = line.parser(
+        "dev", f"{SUMMARY}: loopback only, comfortable defaults, a chat page at /."
+    )
+    parser.add_argument(
+        "--or-demo", action="store_true", help="run the demo when no key is set anywhere"
+    )
+    line.add_settings(parser, ["dev"])
+    given = line.parse(parser, arguments)
+    sources = Sources.of_process("dev", given.options, given.env_file)
+    if given.flags.or_demo and not sources.has_key():
+        return demo.start(given)
+    try:
+        settings = sources.read()
+    except SettingsFaults as faults:
+        return line.report("dev", faults)
+    from keyproxy.server.process import run  # the whole server; --help need not load it
+
+    return run(settings, sources)

@@ -1,0 +1,109 @@
+"""What ``check`` says of each key, in words: the second half of ``keyproxy check``."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import aiohttp
+
+from keyproxy.settings import Secret, Settings
+from keyproxy.upstream.keyring import KeyReport, inspect
+from keyproxy.upstream.send import open_session
+
+TIMEOUT_SECONDS = 10.0
+_KEYS_PAGE = "https://openrouter.ai/settings/keys"
+# More of a key than this in one piece is more than its public label shows.
+_TELLING_CHARACTERS = 16
+
+_STATUSES = {
+    401: "the upstream does not know this key (401): mistyped, deleted, disabled or expired;"
+    f" make a new one at {_KEYS_PAGE}",
+    402: "the account behind this key has no credit left (402); buy some, the key may be fine",
+    403: "the upstream refuses this key (403)",
+    404: "the upstream has no /key (404): is KEYPROXY_UPSTREAM the whole base address, /api/v1"
+    " included?",
+    429: "the upstream was asked too often (429); try again in a minute",
+}
+
+
+def report_keys(settings: Settings) -> int:
+    """Ask about each key and print the answer; the exit code."""
+    return asyncio.run(_report_keys(settings))
+
+
+async def _report_keys(settings: Settings) -> int:
+    troubles = []
+    async with open_session(settings) as session:
+        for key in settings.keys:
+            print(f"key {key.label}")
+            lines, is_trouble = await _lines(session, settings.upstream, key)
+            troubles.append(is_trouble)
+            for line in lines:
+                print(f"  {line}")
+    return 1 if any(troubles) else 0
+
+
+async def _lines(
+    session: aiohttp.ClientSession, base_url: str, key: Secret
+) -> tuple[list[str], bool]:
+    """What to print of one key, and whether it is trouble."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            report = await inspect(session, base_url, key)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return [f"error: {_unreached(error)}"], True
+    if report.status != 200:
+        fallback = f"the upstream answered with status {report.status}"
+        return [f"error: {_STATUSES.get(report.status, fallback)}"], True
+    trouble = _trouble(report)
+    lines = [*_facts(report, key), f"error: {trouble}" if trouble else "works"]
+    if report.limit is None and trouble is None:
+        lines.append(
+            "warning: this key has no credit limit; set one, it is the only stop outside"
+            f" keyproxy: {_KEYS_PAGE}"
+        )
+    return lines, trouble is not None
+
+
+def _facts(report: KeyReport, key: Secret) -> list[str]:
+    label = report.label or "none"
+    if key.is_in(label, run=_TELLING_CHARACTERS):
+        label = "***"
+    limit = "none"
+    if report.limit is not None:
+        left = "unknown" if report.limit_remaining is None else f"{report.limit_remaining:f}"
+        limit = f"{report.limit:f} USD, left: {left}"
+    expiry = report.expires_at or "never"
+    if key.is_in(expiry, run=_TELLING_CHARACTERS):
+        expiry = "***"
+    return [f"label:   {label}", f"limit:   {limit}", f"expires: {expiry}"]
+
+
+def _trouble(report: KeyReport) -> str | None:
+    if report.is_management:
+        return (
+            "this is a management key: it cannot make calls and can change the account; make an"
+            f" ordinary key at {_KEYS_PAGE}"
+        )
+    if report.label is None and report.limit is None:
+        return "the answer says nothing of a key; is KEYPROXY_UPSTREAM the right address?"
+    if report.limit_remaining is not None and report.limit_remaining <= 0:
+        return "the credit limit of this key is used up; the upstream will answer 402"
+    return None
+
+
+def _unreached(error: Exception) -> str:
+    """Why there was no answer. The errors' own texts may hold addresses and passwords."""
+    if isinstance(error, TimeoutError):
+        return f"the upstream did not answer within {TIMEOUT_SECONDS:.0f} seconds"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "the upstream's name cannot be resolved; is there a network?"
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return "the proxy of KEYPROXY_UPSTREAM_PROXY cannot be used"
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return (
+            "the upstream's certificate is not trusted; behind a corporate proxy,"
+            " KEYPROXY_UPSTREAM_CA_FILE names its CA"
+        )
+    return f"the upstream cannot be reached ({type(error).__name__})"

@@ -1,0 +1,154 @@
+"""The command line: options from the settings table, refusals in one line, faults in full.
+
+Nothing typed is repeated that could be a key.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from keyproxy.errors import SettingsFaults
+from keyproxy.grammar import network, origins, plain
+from keyproxy.grammar.base import mask
+from keyproxy.grammar.rows import SAY_IT, Mode, Setting, spoken
+from keyproxy.settings import rows
+
+_METAVARS: Mapping[Callable[[str], Any], str] = {
+    network.addresses: "HOST:PORT",
+    network.networks: "NETWORKS",
+    network.upstream: "URL",
+    network.upstream_proxy: "URL",
+    network.file_path: "FILE",
+    origins.hosts: "HOSTS",
+    origins.origins: "ORIGINS",
+    plain.models: "GLOBS",
+    plain.rates: "RATES",
+    plain.size: "SIZE",
+    plain.timeout: "TIME",
+    plain.pause: "TIME",
+    plain.header_text: "TEXT",
+    plain.header_name: "NAME",
+    plain.categories: "NAMES",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line and never repeats a value."""
+
+    def error(self, message: str) -> NoReturn:
+        # argparse quotes what was typed; a key may have been typed in the wrong place.
+        if "ignored explicit argument" in message:
+            message = message.split("ignored")[0] + "takes no value"
+        text = re.sub(r": '.*?'(?= \(|$)", "", mask(message))
+        self.exit(2, f"{self.prog}: {text} (see {self.prog} --help)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line said: variable -> text, the ``--env-file``, and flags."""
+
+    options: Mapping[str, str]
+    env_file: Path | None
+    flags: argparse.Namespace
+
+
+def parser(command: str, description: str) -> Parser:
+    """An empty parser of one command."""
+    return Parser(
+        prog=f"keyproxy {command}".rstrip(),
+        description=description,
+        allow_abbrev=False,
+        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=30),
+    )
+
+
+def add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
+    """Options that mirror the settings, with the defaults of ``modes``."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for setting in rows().values():
+        if setting.is_secret and setting.is_upstream and setting.instead:
+            continue  # the key itself: arguments are visible to everybody on the machine
+        if "demo" in modes and setting.is_upstream:
+            continue
+        group = groups.get(setting.group)
+        if group is None:
+            group = groups[setting.group] = parser.add_argument_group(setting.group)
+        group.add_argument(
+            option(setting),
+            dest=setting.variable,
+            metavar=_METAVARS.get(setting.parse, "VALUE"),
+            help=_help(setting, modes).replace("%", "%%"),
+        )
+    files = groups["Files"]
+    files.add_argument(
+        "--env-file",
+        metavar="FILE",
+        type=Path,
+        help="read this file instead of .env.local and .env of the working directory",
+    )
+
+
+def option(setting: Setting) -> str:
+    """``--max-body`` for ``KEYPROXY_MAX_BODY``."""
+    return "--" + setting.variable.removeprefix("KEYPROXY_").lower().replace("_", "-")
+
+
+def _help(setting: Setting, modes: Sequence[Mode]) -> str:
+    defaults = {mode: _default(setting, mode) for mode in modes}
+    if len(set(defaults.values())) == 1:
+        default = defaults[modes[0]]
+    else:
+        default = ", ".join(f"{text} in {mode}" for mode, text in defaults.items())
+    return f"{setting.meaning.replace('`', '')} [{setting.variable}; default: {default}]"
+
+
+def _default(setting: Setting, mode: Mode) -> str:
+    default = setting.default(mode)
+    return "it must be said" if default is SAY_IT else spoken(default)
+
+
+def parse(parser: Parser, arguments: Sequence[str]) -> Given:
+    """What was given. An unknown option or a stray word ends the process with exit code 2."""
+    namespace, extra = parser.parse_known_args(arguments)
+    if extra:
+        parser.error(_unknown(parser, extra[0]))
+    variables = {setting.variable for setting in rows().values()}
+    options = {
+        name: value
+        for name, value in vars(namespace).items()
+        if name in variables and value is not None
+    }
+    return Given(options, getattr(namespace, "env_file", None), namespace)
+
+
+def _unknown(parser: Parser, text: str) -> str:
+    name = text.split("=")[0]
+    if name == "--openrouter-api-key":
+        return (
+            "a key on the command line can be read by everybody on this machine;"
+            " use --openrouter-api-key-file, or the variable OPENROUTER_API_KEY"
+        )
+    if not re.fullmatch(r"--[a-z]{2,}(-[a-z]+)*|-[A-Za-z]", name) or len(name) > 40:
+        return "an argument was not understood (not shown)"
+    known = [each for action in parser._actions for each in action.option_strings]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; {close[0]} perhaps?" if close else ""
+    return f"unknown option {name}{hint}"
+
+
+def report(command: str, faults: SettingsFaults) -> int:
+    """Print every fault on stderr, each with the line to paste; the exit code."""
+    count = len(faults.faults)
+    what = "one setting is" if count == 1 else f"{count} settings are"
+    print(f"keyproxy {command}: {what} missing or wrong", file=sys.stderr)
+    for fault in faults.faults:
+        print(f"\n{fault}", file=sys.stderr)
+    return 2

@@ -1,0 +1,67 @@
+"""``keyproxy ping``: the health check of images. Standard library only, so that it is quick."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import sys
+from collections.abc import Sequence
+
+from keyproxy.commands import line
+from keyproxy.grammar.base import Unfit
+from keyproxy.grammar.rows import spoken
+from keyproxy.settings import Address, rows
+
+SUMMARY = "ask a running keyproxy whether it is well (health check of images)"
+TIMEOUT_SECONDS = 3.0  # below the five seconds after which the image's health check gives up
+
+_EVERYWHERE = {
+    "": ("127.0.0.1", "::1"),
+    "localhost": ("127.0.0.1", "::1"),
+    "0.0.0.0": ("127.0.0.1",),  # noqa: S104  # looked up, not bound
+    "::": ("::1", "127.0.0.1"),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    listen = rows()["listen"]
+    parser = line.parser("ping", f"{SUMMARY}. Exit code 0: yes, 1: no.")
+    parser.add_argument("--ready", action="store_true", help="ask /readyz instead of /healthz")
+    parser.add_argument(
+        line.option(listen),
+        dest=listen.variable,
+        metavar="HOST:PORT",
+        help=f"where it listens [{listen.variable}; default: {spoken(listen.dev)}]",
+    )
+    given = line.parse(parser, arguments)
+    text = given.options.get(listen.variable) or os.environ.get(listen.variable, "").strip()
+    try:
+        addresses = listen.parse(text or spoken(listen.dev))
+    except Unfit as unfit:
+        parser.error(f"{listen.variable}: expected {unfit.expected}")
+    return _ask(addresses[0], "/readyz" if given.flags.ready else "/healthz")
+
+
+def _ask(address: Address, path: str) -> int:
+    trouble = "no answer"
+    for host in _EVERYWHERE.get(address.host, (address.host,)):
+        try:
+            status = _status(host, address.port, path)
+        except (OSError, http.client.HTTPException) as error:
+            trouble = f"no answer ({type(error).__name__})"
+            continue
+        if status == 200:
+            print(f"{path} on port {address.port}: ok")
+            return 0
+        trouble = f"status {status}"
+    print(f"{path} on port {address.port}: {trouble}", file=sys.stderr)
+    return 1
+
+
+def _status(host: str, port: int, path: str) -> int:
+    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()

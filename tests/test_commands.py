@@ -1,0 +1,452 @@
+"""The command line: what it asks for, what it prints, its exit codes; the key is in none of it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyproxy import __main__, __version__
+from keyproxy.commands import line
+from keyproxy.settings import rows
+
+KEY = "sk-or-v1-bench-0123456789abcdef"
+ROOT = Path(__file__).resolve().parents[1]
+WIRE = {"label": "sk-or-v1-ben...def", "limit": 100, "limit_remaining": 74.5, "expires_at": None}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and an environment without any of our variables."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("KEYPROXY_", "OPENROUTER_", "KUBERNETES_")):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    """The exit code of ``keyproxy <arguments>``, in this process."""
+    try:
+        return __main__.main(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+@dataclass
+class FakeServer:
+    """Answers every GET alike and notes what it was asked."""
+
+    port: int = 0
+    status: int = 200
+    body: bytes = b""
+    asked: list[str] = field(default_factory=list)
+    credentials: list[str | None] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+
+@contextmanager
+def serving(address: str = "127.0.0.1") -> Iterator[FakeServer]:
+    fake = FakeServer()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            fake.asked.append(self.path)
+            fake.credentials.append(self.headers["Authorization"])
+            self.send_response(fake.status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(fake.body)))
+            self.end_headers()
+            self.wfile.write(fake.body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer((address, 0), Handler) as server:
+        fake.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield fake
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    with serving() as server:
+        yield server
+
+
+# --- keyproxy itself -----------------------------------------------------------------------
+
+
+def test_bare_keyproxy_says_in_five_lines_which_command_one_wants(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [text.split()[1] for text in lines] == ["dev", "serve", "demo", "check", "ping"]
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"keyproxy {__version__}\n"
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_names_every_command(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(option) == 0
+    text = capsys.readouterr().out
+    assert all(f"keyproxy {name} " in text for name in __main__.COMMANDS)
+
+
+@pytest.mark.parametrize("word", ["start", KEY, f"--key={KEY}"])
+def test_unknown_command_exits_2_in_one_line_and_is_not_repeated(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(word) == 2
+    written = capsys.readouterr()
+    assert (written.out, written.err.count("\n")) == ("", 1)
+    assert word not in written.err
+
+
+@pytest.mark.parametrize("command", ["dev", "serve", "check"])
+def test_help_has_an_option_for_every_setting_but_the_key(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for row in rows().values():
+        if row.variable != "OPENROUTER_API_KEY":
+            assert f"{line.option(row)} " in text
+            assert f"[{row.variable};" in text
+    assert "--openrouter-api-key " not in text
+
+
+def test_help_shows_the_defaults_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for command in ("dev", "serve"):
+        run(command, "--help")
+        texts.append(" ".join(capsys.readouterr().out.split()))
+    assert "[KEYPROXY_RATE_LIMIT; default: 60/minute]" in texts[0]
+    assert "[KEYPROXY_RATE_LIMIT; default: 20/minute;300/day]" in texts[1]
+    assert "[KEYPROXY_ALLOWED_MODELS; default: it must be said]" in texts[1]
+
+
+def test_demo_has_no_options_of_the_true_upstream(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--help") == 0
+    text = capsys.readouterr().out
+    assert "--listen" in text
+    assert "--upstream" not in text
+
+
+@pytest.mark.parametrize("command", __main__.COMMANDS)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--max-bdy", "20MiB"),
+        (f"--openrouter-api-key={KEY}",),
+        ("--openrouter-api-key", KEY),
+        (f"--{KEY}",),
+        (KEY,),
+        ("--listen",),
+        ("--liste", "localhost:1"),
+        ("-k", KEY),
+    ],
+)
+def test_misunderstood_option_exits_2_in_one_line_without_values(
+    here: Path, command: str, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, *arguments) == 2
+    written = capsys.readouterr()
+    assert (written.out, written.err.count("\n")) == ("", 1)
+    assert KEY not in written.err
+    assert "20MiB" not in written.err
+
+
+def test_flag_with_a_value_does_not_repeat_it(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("dev", "--or-demo=hunter2") == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_unknown_option_is_answered_with_the_nearest(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("serve", "--allowed-model", "x")
+    assert "--allowed-models perhaps?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["--help"], ["serve", "--help"], ["check", "--help"], ["ping"]]
+)
+def test_quick_commands_do_not_load_the_server(here: Path, arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from keyproxy.__main__ import main\n"
+        "try:\n"
+        f"    main({arguments!r})\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print([name for name in ('aiohttp', 'limits', 'asyncio') if name in sys.modules])\n"
+    )
+    environ = {
+        "KEYPROXY_LISTEN": "127.0.0.1:1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environ
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+# --- dev, serve ----------------------------------------------------------------------------
+
+
+def test_serve_prints_every_fault_with_the_line_to_paste(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--log-level", "loud") == 2
+    written = capsys.readouterr()
+    head, blank, *rest = written.err.splitlines()
+    assert (written.out, blank) == ("", "")
+    assert head == "keyproxy serve: 6 settings are missing or wrong"
+    assert "    KEYPROXY_ALLOWED_HOSTS=api.example.com" in rest
+    assert any(
+        text.startswith("KEYPROXY_LOG_LEVEL is 'loud' (on the command line)") for text in rest
+    )
+
+
+def test_faults_do_not_repeat_the_key(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / ".env").write_text(f"OPENROUTER_API_KEY='Bearer {KEY}'\nVITE_KEY={KEY}\n")
+    assert run("dev") == 2
+    written = capsys.readouterr()
+    assert "VITE_KEY" in written.err
+    assert KEY not in written.out + written.err
+
+
+def test_or_demo_with_a_key_reports_its_faults(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", "short")
+    assert run("dev", "--or-demo") == 2
+    assert "keyproxy dev: one setting is missing or wrong" in capsys.readouterr().err
+
+
+def test_or_demo_without_a_key_is_the_demo(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("dev", "--or-demo", "--listen", "nonsense:x") == 2
+    assert capsys.readouterr().err.startswith("keyproxy demo: one setting")
+
+
+# --- check ---------------------------------------------------------------------------------
+
+
+def check(fake: FakeServer, monkeypatch: pytest.MonkeyPatch, **more: str) -> int:
+    said = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_UPSTREAM": fake.url} | more
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    return run("check")
+
+
+def report(**fields: object) -> bytes:
+
+    return json.dumps({"data": WIRE | fields}).encode()
+
+
+def test_check_prints_label_limit_and_expiry_of_a_good_key(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake.body = report(expires_at="2027-01-01T00:00:00Z")
+    assert check(fake, monkeypatch) == 0
+    text = capsys.readouterr().out
+    for expected in ("sk-or-v1-ben...def", "100 USD, left: 74.5", "2027-01-01", "works"):
+        assert expected in text
+    assert KEY not in text
+    assert (fake.asked, fake.credentials) == (["/api/v1/key"], [f"Bearer {KEY}"])
+
+
+def test_check_warns_of_a_key_without_limit(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake.body = report(limit=None, limit_remaining=None)
+    assert check(fake, monkeypatch) == 0
+    assert "warning: this key has no credit limit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "words"),
+    [
+        (200, {"is_management_key": True}, "management key"),
+        (200, {"is_provisioning_key": True}, "management key"),
+        (200, {"limit_remaining": 0}, "used up"),
+        (200, {"label": None, "limit": None}, "says nothing of a key"),
+        (401, {}, "does not know this key"),
+        (402, {}, "no credit"),
+        (403, {}, "refuses"),
+        (404, {}, "KEYPROXY_UPSTREAM"),
+        (429, {}, "too often"),
+        (302, {}, "status 302"),
+        (500, {}, "status 500"),
+    ],
+)
+def test_check_explains_trouble_with_the_key(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    fields: Mapping[str, object],
+    words: str,
+) -> None:
+    fake.status, fake.body = status, report(**fields)
+    assert check(fake, monkeypatch) == 1
+    text = capsys.readouterr().out
+    assert words in text
+    assert KEY not in text
+
+
+def test_check_does_not_print_a_key_that_the_upstream_repeats(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake.body = report(label=f"label {KEY}", expires_at=KEY[4:24])
+    assert check(fake, monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert KEY not in text
+    assert KEY[4:24] not in text
+
+
+def test_check_asks_about_every_key(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake.body = report()
+    other = KEY.replace("bench", "other")
+    assert check(fake, monkeypatch, OPENROUTER_API_KEY=f"{KEY},{other}") == 0
+    assert fake.credentials == [f"Bearer {KEY}", f"Bearer {other}"]
+
+
+def test_check_says_that_the_upstream_cannot_be_reached(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving() as gone:
+        pass
+    assert check(gone, monkeypatch) == 1
+    assert "cannot be reached" in capsys.readouterr().out
+
+
+def test_check_reports_faults_before_it_asks(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert check(fake, monkeypatch, KEYPROXY_MAX_BODY="huge") == 2
+    assert "KEYPROXY_MAX_BODY is 'huge'" in capsys.readouterr().err
+    assert fake.asked == []
+
+
+def test_check_serve_asks_for_what_serve_needs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    assert run("check", "--serve") == 2
+    assert "KEYPROXY_ALLOWED_MODELS is not set" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(("ignored", "is_warned"), [("", True), (".env*\n", False)])
+def test_check_warns_of_an_env_file_that_git_does_not_ignore(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ignored: str,
+    is_warned: bool,
+) -> None:
+    subprocess.run(["git", "init", "-q"], check=True)
+    (here / ".gitignore").write_text(ignored)
+    (here / ".env").write_text("KEYPROXY_TITLE=x\n")
+    fake.body = report()
+    assert check(fake, monkeypatch) == 0
+    assert (".env is not ignored by git" in capsys.readouterr().out) is is_warned
+
+
+def test_check_says_nothing_of_git_outside_a_work_tree(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (here / ".env").write_text("KEYPROXY_TITLE=x\n")
+    fake.body = report()
+    assert check(fake, monkeypatch) == 0
+    assert "git" not in capsys.readouterr().out
+
+
+# --- ping ----------------------------------------------------------------------------------
+
+
+def test_ping_asks_for_health(
+    here: Path, fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("ping", "--listen", f"127.0.0.1:{fake.port}") == 0
+    assert fake.asked == ["/healthz"]
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_ping_asks_for_readiness(
+    here: Path, fake: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.status = 503
+    assert run("ping", "--ready", "--listen", f"127.0.0.1:{fake.port}") == 1
+    assert fake.asked == ["/readyz"]
+    assert "status 503" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "0.0.0.0", "[::]"])
+def test_ping_finds_a_server_that_listens_everywhere(
+    here: Path, fake: FakeServer, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("KEYPROXY_LISTEN", f"{host}:{fake.port}")
+    assert run("ping") == 0
+
+
+def test_ping_says_that_nobody_answers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as gone:
+        pass
+    assert run("ping", "--listen", f"127.0.0.1:{gone.port}") == 1
+    written = capsys.readouterr()
+    assert (written.out, written.err.count("\n")) == ("", 1)
+
+
+def test_ping_with_a_malformed_address_exits_2_in_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("ping", "--listen", "nowhere") == 2
+    assert capsys.readouterr().err.count("\n") == 1
