@@ -1,0 +1,72 @@
+// The `ai` package with `@openrouter/ai-sdk-provider` as an application uses them, one case each.
+
+import { createOpenRouter } from "@openrouter/ai-sdk-provider";
+import { generateText, stepCountIs, streamText, tool } from "ai";
+import { z } from "zod";
+
+import { counting, failure } from "./outcome.mjs";
+
+const prompt = "Grüße aus Köln 🙂 你好";
+
+function model(base, id, options = {}) {
+  const provider = createOpenRouter({ baseURL: `${base}/api/v1`, apiKey: "none", ...options });
+  return provider(id, { usage: { include: true } });
+}
+
+export const cases = {
+  async chat(base) {
+    const answer = await generateText({ model: model(base, "demo/echo"), prompt });
+    return { text: answer.text, finish: answer.finishReason, tokens: answer.usage.outputTokens };
+  },
+
+  async stream(base) {
+    const pieces = [];
+    const answer = streamText({ model: model(base, "demo/echo"), prompt });
+    for await (const piece of answer.textStream) pieces.push(piece);
+    return { pieces, tokens: (await answer.usage).outputTokens };
+  },
+
+  async tools(base) {
+    const asked = [];
+    const get_weather = tool({
+      description: "The weather in a city",
+      inputSchema: z.object({ city: z.string() }),
+      execute: async (input) => {
+        asked.push(input);
+        return "rain";
+      },
+    });
+    const answer = await generateText({
+      model: model(base, "demo/tools"),
+      prompt,
+      tools: { get_weather },
+      stopWhen: stepCountIs(3),
+    });
+    return { asked, last: answer.text };
+  },
+
+  async refusedModel(base) {
+    const fetch = counting();
+    const error = await failure(() =>
+      generateText({ model: model(base, "demo/chat", { fetch }), prompt }),
+    );
+    return { ...error, calls: fetch.calls };
+  },
+
+  async upstreamLimited(base) {
+    return failure(() =>
+      generateText({ model: model(base, "demo/429"), prompt, maxRetries: 0 }),
+    );
+  },
+
+  async abort(base) {
+    const controller = new AbortController();
+    const answer = streamText({
+      model: model(base, "demo/long"),
+      prompt,
+      abortSignal: controller.signal,
+    });
+    for await (const _ of answer.textStream) controller.abort();
+    return {};
+  },
+};

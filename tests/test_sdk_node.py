@@ -1,0 +1,229 @@
+"""The SDKs from npm never notice the proxy, in Node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from keyproxy.demo.failures import RETRY_AFTER_SECONDS
+from tests.conftest import Start
+from tests.sdk.node import Node, install
+from tests.sdk.served import ASKED, TEXT, call_a_function, serving
+
+pytestmark = pytest.mark.timeout(300)  # the first test also installs the packages
+
+ALL = ("openai", "anthropic", "openrouter", "ai")
+OFFICIAL = ("openai", "anthropic")  # generated from one mould: same errors, same retries
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    install()
+    with Node() as node:
+        yield node
+
+
+Tell = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def tell(node: Node) -> Tell:
+    """``await tell(sdk, case, RATE_LIMIT="1/hour")``: what the case returned."""
+
+    async def told(sdk: str, case: str, **variables: Any) -> Any:
+        async with serving(**variables) as served:
+            return await node.run(sdk, case, served.url)
+
+    return told
+
+
+@pytest.mark.parametrize("sdk", ALL)
+async def test_an_answer_is_read(sdk: str, tell: Tell) -> None:
+    answer = await tell(sdk, "chat")
+    assert answer["text"] == TEXT
+    assert answer["finish"] in ("stop", "end_turn")
+    assert answer["tokens"] > 1
+
+
+@pytest.mark.parametrize("sdk", ALL)
+async def test_a_stream_arrives_piece_by_piece(sdk: str, tell: Tell) -> None:
+    answer = await tell(sdk, "stream")
+    assert "".join(answer["pieces"]) == TEXT
+    assert len(answer["pieces"]) > 1
+    assert answer["tokens"] > 1
+
+
+async def test_events_of_the_messages_stream_keep_their_names(tell: Tell) -> None:
+    answer = await tell("anthropic", "rawStream")
+    assert {"message_start", "content_block_delta", "message_stop"} <= set(answer["types"])
+
+
+async def test_beta_calls_pass(tell: Tell) -> None:
+    assert (await tell("anthropic", "beta"))["text"] == TEXT
+
+
+async def test_our_request_id_is_the_one_the_sdk_shows(tell: Tell) -> None:
+    assert (await tell("openai", "chat"))["requestId"].startswith("req_")
+
+
+@pytest.mark.parametrize("sdk", ("openai", "openrouter"))
+async def test_responses_are_read(sdk: str, tell: Tell) -> None:
+    assert await tell(sdk, "responses") == {"text": "Grüße 🙂", "status": "completed"}
+
+
+@pytest.mark.parametrize("sdk", ("openai", "openrouter"))
+async def test_responses_are_streamed(sdk: str, tell: Tell) -> None:
+    answer = await tell(sdk, "responsesStream")
+    assert ("".join(answer["pieces"]), answer["status"]) == ("Grüße 🙂 aus Köln", "completed")
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_documented_fields_pass(sdk: str, tell: Tell) -> None:
+    assert (await tell(sdk, "everyField"))["text"] == TEXT
+
+
+@pytest.mark.parametrize("sdk", ALL)
+async def test_a_function_call_makes_the_round(sdk: str, node: Node, start: Start) -> None:
+    proxy = await start()
+    call_a_function(proxy.upstream)
+    answer = await node.run(sdk, "tools", proxy.url)
+    assert _city(answer["asked"]) == ASKED
+    if "last" in answer:
+        assert answer["last"] == "It rains."
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_a_function_call_is_streamed(sdk: str, node: Node, start: Start) -> None:
+    proxy = await start()
+    call_a_function(proxy.upstream)
+    assert _city((await node.run(sdk, "toolsStream", proxy.url))["asked"]) == ASKED
+
+
+def _city(asked: Any) -> Any:
+    """What the function was asked for, in any SDK's shape."""
+    if isinstance(asked, list):
+        return asked[0]
+    return asked["input"] if "input" in asked else json.loads(asked["arguments"])
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_models_are_listed(sdk: str, tell: Tell) -> None:
+    answer = await tell(sdk, "models", ALLOWED_MODELS="demo/*,!demo/4*")
+    assert "demo/echo" in answer["ids"]
+    assert "demo/429" not in answer["ids"]
+    assert len(answer["ids"]) == len(set(answer["ids"]))
+
+
+async def test_the_typed_catalogue_is_read(tell: Tell) -> None:
+    answer = await tell("openrouter", "models", ALLOWED_MODELS="demo/*,!demo/4*")
+    ids = [model for page in answer["pages"] for model in page]
+    assert len(answer["pages"]) > 2
+    assert len(set(ids)) == len(ids) == answer["count"]
+    assert (answer["one"], answer["served"]) == ("demo/echo", "Demo: Echo")
+
+
+async def test_a_slug_the_sdk_escapes_is_understood(node: Node, start: Start) -> None:
+    proxy = await start()
+    await node.run("openrouter", "escapedSlug", proxy.url)
+    [asked] = proxy.upstream.catalogue
+    assert asked.target == "/api/v1/models/openai/gpt-4o-mini:free/endpoints"
+
+
+REFUSED_MODEL = {
+    "openai": "PermissionDeniedError",
+    "anthropic": "PermissionDeniedError",
+    "openrouter": "ForbiddenResponseError",
+    "ai": "APICallError",
+}
+
+
+@pytest.mark.parametrize("sdk", ALL)
+async def test_a_refused_model_is_a_typed_error_asked_once(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "refusedModel", mode="serve", ALLOWED_MODELS="demo/echo")
+    assert (error["name"], error["status"]) == (REFUSED_MODEL[sdk], 403)
+    assert error["headers"]["x-keyproxy-code"] == "model_not_allowed"
+    assert "demo/chat may not be used here. Allowed: demo/echo." in error["message"]
+    assert error["calls"] == 1
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_a_long_wait_is_left_to_the_application(sdk: str, tell: Tell) -> None:
+    """Up to an hour; the SDK would ask again after a second or two, in vain."""
+    error = await tell(sdk, "limitedLong", RATE_LIMIT="1/hour")
+    assert (error["name"], error["status"]) == ("RateLimitError", 429)
+    assert error["headers"]["x-should-retry"] == "false"
+    assert 60 < int(error["headers"]["retry-after"]) <= 3600
+    assert error["headers"]["ratelimit"].startswith('"client-3600";r=0;t=')
+    assert error["calls"] == 2  # the one that passed, and one that was refused
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_a_short_wait_is_waited_by_the_sdk(sdk: str, tell: Tell) -> None:
+    """The application sees two answers; the SDK made a third call in between."""
+    answer = await tell(sdk, "limitedShort", RATE_LIMIT="1/2 second")
+    assert answer == {"texts": [TEXT, TEXT], "calls": 3}
+
+
+@pytest.mark.parametrize("sdk", [*OFFICIAL, "ai"])
+async def test_the_upstreams_own_429_passes(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "upstreamLimited")
+    assert (error["status"], error["headers"]["retry-after"]) == (429, str(RETRY_AFTER_SECONDS))
+    assert error["headers"]["x-keyproxy-code"] is None
+
+
+@pytest.mark.parametrize("sdk", [*OFFICIAL, "openrouter"])
+async def test_out_of_credits_says_no_balance(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "outOfCredits")
+    assert error["status"] == 402
+    assert "cannot pay for this call" in error["message"]
+    assert "27342" not in error["message"]
+    assert error.get("calls", 1) == 1
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_a_wrong_base_url_is_put_right(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "wrongBase")
+    assert (error["name"], error["calls"]) == ("NotFoundError", 1)
+    assert "The base URL ends in /api/v1" in error["message"]
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_a_providers_key_is_refused_by_name(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "ownKey")
+    assert error["name"] == "BadRequestError"
+    assert "carries a provider's key" in error["message"]
+    assert "x1x1" not in error["message"]
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_a_cut_stream_never_looks_whole(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "cut")
+    assert error["pieces"]
+    assert error["message"]
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_an_error_inside_a_stream_is_raised(sdk: str, tell: Tell) -> None:
+    error = await tell(sdk, "errorInStream")
+    assert error["name"] == "APIError"
+    assert "rovider" in error["message"]
+
+
+@pytest.mark.parametrize("sdk", ALL)
+async def test_leaving_a_stream_reaches_the_upstream(sdk: str, node: Node) -> None:
+    async with serving(pace=1) as served:
+        await node.run(sdk, "abort", served.url)
+        counts = await served.calls(aborted=1)
+    assert counts == {"open": 0, "finished": 0, "aborted": 1}
+
+
+@pytest.mark.parametrize("sdk", OFFICIAL)
+async def test_the_sdks_own_timeout_reaches_the_upstream(sdk: str, node: Node) -> None:
+    async with serving(pace=1) as served:
+        error = await node.run(sdk, "timeout", served.url)
+        counts = await served.calls(aborted=1)
+    assert error["name"] == "APIConnectionTimeoutError"
+    assert counts == {"open": 0, "finished": 0, "aborted": 1}
