@@ -1,0 +1,208 @@
+"""What is shipped: the wheel, the locks, the image; and nothing of the machine it was made on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import keyproxy
+from keyproxy.settings import rows
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_wheel_carries_the_page_and_the_types(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    page = [path for path in (ROOT / "examples" / "web").rglob("*") if path.is_file()]
+    assert page
+    for path in page:
+        assert (
+            f"keyproxy/demo/web/{path.relative_to(ROOT / 'examples' / 'web').as_posix()}" in names
+        )
+    assert "keyproxy/py.typed" in names
+
+
+def test_wheel_carries_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "keyproxy").rglob("*.py")}
+    names = set(wheel.namelist())
+    assert modules <= names
+    assert {name.split("/")[0] for name in names} == {
+        "keyproxy",
+        f"keyproxy-{keyproxy.__version__}.dist-info",
+    }
+    assert not [name for name in names if name.endswith(".pyc") or "/.env" in name]
+
+
+def test_wheel_installs_the_command_and_the_licence(wheel: zipfile.ZipFile) -> None:
+    about = f"keyproxy-{keyproxy.__version__}.dist-info"
+    assert "keyproxy = keyproxy.__main__:main" in wheel.read(f"{about}/entry_points.txt").decode()
+    assert f"{about}/licenses/LICENSE" in wheel.namelist()
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """Requirement lines of a lock with their hashes."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / "requirements" / name).read_text().splitlines():
+        if match := re.match(r"([a-z0-9.-]+==[^ ]+)", line):
+            current = found[match[1]] = []
+        elif match := re.match(r" +--hash=sha256:([0-9a-f]{64})\b", line):
+            current.append(match[1])
+        else:
+            assert re.match(r" *#", line), f"{name} holds more than versions and hashes: {line}"
+    return found
+
+
+@pytest.mark.parametrize("name", ["run.txt", "build.txt", "dev.txt", "node.txt"])
+def test_lock_pins_by_hash_and_names_no_index(name: str) -> None:
+    requirements = locked(name)
+    assert requirements
+    for requirement, hashes in requirements.items():
+        assert hashes, f"{requirement} has no hash"
+    assert not re.search(
+        r"(https?|file):|--(extra-)?index|--find-links", (ROOT / "requirements" / name).read_text()
+    )
+
+
+def test_lock_of_the_image_holds_every_dependency_at_an_allowed_version() -> None:
+    versions = dict(requirement.split("==") for requirement in locked("run.txt"))
+    for dependency in PROJECT["dependencies"]:
+        name, _, lowest = dependency.split(",")[0].partition(">=")
+        assert number(versions[name]) >= number(lowest), dependency
+
+
+def number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def test_compiled_packages_are_locked_for_every_platform() -> None:
+    """One wheel is one hash: amd64, arm64 and macOS for three Pythons are at least nine."""
+    hashes = {name.split("==")[0]: digests for name, digests in locked("run.txt").items()}
+    for name in ("aiohttp", "frozenlist", "multidict", "propcache", "yarl"):
+        assert len(hashes[name]) >= 9
+
+
+def test_tests_run_with_what_the_image_runs_with() -> None:
+    assert locked("run.txt").items() <= locked("dev.txt").items()
+    assert locked("build.txt").items() <= locked("dev.txt").items()
+
+
+@pytest.fixture(scope="module")
+def steps() -> ModuleType:
+    loader = SourceFileLoader("image_steps", str(ROOT / "scripts" / "image-steps"))
+    spec = importlib.util.spec_from_loader("image_steps", loader)
+    assert spec is not None
+    module = sys.modules["image_steps"] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def dockerfile(steps: ModuleType) -> list[tuple[str, str]]:
+    return list(steps.instructions((ROOT / "Dockerfile").read_text()))
+
+
+def test_image_starts_keyproxy_without_a_shell(dockerfile: list[tuple[str, str]]) -> None:
+    said = dict(dockerfile)
+    assert json.loads(said["ENTRYPOINT"]) == ["keyproxy"]
+    assert json.loads(said["CMD"]) == ["serve"]
+    assert json.loads(said["HEALTHCHECK"].split(" CMD ")[1]) == ["keyproxy", "ping"]
+    assert said["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_image_runs_as_a_number_that_is_not_root(dockerfile: list[tuple[str, str]]) -> None:
+    assert re.fullmatch(
+        r"[1-9]\d*:[1-9]\d*", [rest for name, rest in dockerfile if name == "USER"][-1]
+    )
+
+
+def test_image_installs_by_hash_only(dockerfile: list[tuple[str, str]]) -> None:
+    installs = re.findall(
+        r"\binstall .*?(?=&&|$)", " ".join(rest for _, rest in dockerfile if _ == "RUN")
+    )
+    assert len(installs) == 3
+    for install in installs:
+        assert "--require-hashes" in install or "--no-index" in install
+        assert "--no-deps" in install
+
+
+def test_all_stages_share_a_base_named_by_version(dockerfile: list[tuple[str, str]]) -> None:
+    bases = {rest.split()[0] for name, rest in dockerfile if name == "FROM"}
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim(@sha256:[0-9a-f]{64})?", bases.pop())
+
+
+def test_dockerignore_lets_through_what_is_copied_and_no_secret(
+    steps: ModuleType, dockerfile: list[tuple[str, str]]
+) -> None:
+    copied = [
+        rest.split()[:-1] for name, rest in dockerfile if name == "COPY" and "--from" not in rest
+    ]
+    for source in (source for sources in copied for source in sources):
+        assert (ROOT / source).exists()
+        assert not steps.is_ignored(ROOT / source)
+    assert not steps.is_ignored(ROOT / "keyproxy" / "server" / "app.py")
+    for name in (
+        ".env",
+        "keyproxy/.env.local",
+        "examples/secrets/key",
+        "keyproxy.toml",
+        ".git/config",
+    ):
+        assert steps.is_ignored(ROOT / name), name
+
+
+def test_examples_and_image_use_settings_that_exist(dockerfile: list[tuple[str, str]]) -> None:
+    known = {row.variable for row in rows().values()}
+    texts = [rest for name, rest in dockerfile if name == "ENV"]
+    texts.append((ROOT / "examples" / "compose.yaml").read_text())
+    used = set(re.findall(r"\b(KEYPROXY_[A-Z_]+|OPENROUTER_[A-Z_]+)[=:]", " ".join(texts)))
+    assert used
+    assert {name.removesuffix("_FILE") for name in used} <= known
+
+
+def test_no_file_names_a_place_of_the_machine_it_was_made_on() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git work tree")
+    places = re.compile(rb"(?<![\w.~-])/(?:root|work|Users|home/\w+)/|file:///\w")
+    faults = []
+    for name in filter(None, listed.stdout.split("\0")):
+        path = ROOT / name
+        if (
+            path.is_file()
+            and path != Path(__file__)
+            and (found := places.search(path.read_bytes()))
+        ):
+            faults.append(f"{name}: {found[0].decode()}")
+    assert not faults
