@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,8 +18,8 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.logs import Record
 from keyproxy.policy import body, calls
+from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
-from keyproxy.policy.models import Models
 from keyproxy.relay import relay
 from keyproxy.settings import Settings
 from keyproxy.upstream import headers
@@ -34,7 +35,7 @@ class Kit:
     browser: Browser
     identity: Identity
     endpoints: Endpoints
-    models: Models
+    policy: Policy
     admission: Admission
     upstream: Upstream
     catalogue: Catalogue
@@ -105,13 +106,13 @@ async def show_catalogue(
     request: web.Request, kit: Kit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    status, raw = await kit.catalogue.answer(path, query, kit.models)
-    return web.Response(
-        status=status,
-        body=raw,
-        content_type="application/json",
-        headers={"Cache-Control": "private, no-cache"},
-    )
+    status, raw = await kit.catalogue.answer(path, query, kit.policy.models, kit.policy.aliases)
+    tag = hashlib.blake2b(raw, digest_size=16).hexdigest()
+    fields = {"Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
+    known = {etag.value for etag in request.if_none_match or ()}
+    if status == 200 and known & {tag, "*"}:
+        return web.Response(status=304, headers=fields)
+    return web.Response(status=status, body=raw, content_type="application/json", headers=fields)
 
 
 async def read_call(
@@ -126,5 +127,5 @@ async def read_call(
     )
     passed = headers.forwarded(endpoint.style, request.headers)
     if body.is_large(raw):
-        return await asyncio.to_thread(calls.read, endpoint, raw, kit.models, passed, query)
-    return calls.read(endpoint, raw, kit.models, passed, query)
+        return await asyncio.to_thread(calls.read, endpoint, raw, kit.policy, passed, query)
+    return calls.read(endpoint, raw, kit.policy, passed, query)

@@ -244,6 +244,17 @@ class Settings:
             SAY_IT,
         )
     )
+    model_aliases: tuple[tuple[str, str], ...] = field(
+        metadata=row(
+            _WHAT,
+            "KEYPROXY_MODEL_ALIASES",
+            plain.aliases,
+            "names that front ends may use instead of ids, comma-separated `name=id`; each is"
+            " checked by what it stands for",
+            "fast=openai/gpt-4o-mini",
+            "off",
+        )
+    )
     allowed_endpoints: tuple[str, ...] = field(
         metadata=row(
             _WHAT,
@@ -287,6 +298,16 @@ class Settings:
             "calls in flight per client",
             "8",
             "8",
+        )
+    )
+    max_tokens: int | None = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_MAX_TOKENS",
+            plain.cap,
+            "cap on every output-length field: filled in when absent, lowered when larger; `off`",
+            "4096",
+            None,
         )
     )
     # A chat with several photos in base64.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from keyproxy.grammar.base import Unfit, items, shown
 from keyproxy.values import Rate
 
+_MODEL = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d{1,12}) ?(|b|kib|mib|gib|kb|mb|gb)", re.ASCII | re.IGNORECASE)
@@ -141,6 +142,27 @@ def models(text: str) -> tuple[str, ...]:
             value=",".join(["*", *patterns]),
         )
     return tuple(patterns)
+
+
+def aliases(text: str) -> tuple[tuple[str, str], ...]:
+    """Pairs of a name of one's own and the model id that it stands for."""
+    pairs = []
+    for item in items(text) if text != "off" else ():
+        name, mark, model = (part.strip() for part in item.partition("="))
+        if not (mark and _MODEL.fullmatch(name) and _MODEL.fullmatch(model)):
+            raise Unfit("comma-separated name=id such as fast=openai/gpt-4o-mini")
+        pairs.append((name, model))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise Unfit("each name once")
+    if chained := [model for _, model in pairs if model in names]:
+        raise Unfit(f"ids of models; {shown(chained[0])} is a name of this list itself")
+    return tuple(pairs)
+
+
+def cap(text: str) -> int | None:
+    """A number of tokens; ``off`` is none."""
+    return None if text == "off" else count(1, 10_000_000)(text)
 
 
 def endpoints(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:

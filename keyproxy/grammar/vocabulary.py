@@ -15,8 +15,6 @@ PREFIX = "KEYPROXY_"
 NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
     "KEYPROXY_EXTRA_FIELDS": ("off",),
     "KEYPROXY_ALLOWED_FEATURES": ("off",),
-    "KEYPROXY_MODEL_ALIASES": ("off",),
-    "KEYPROXY_MAX_TOKENS": ("off",),
     "KEYPROXY_BUDGET": ("off",),
     "KEYPROXY_TOTAL_BUDGET": ("off",),
     "KEYPROXY_STORAGE": ("memory://",),

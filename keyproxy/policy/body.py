@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from multidict import CIMultiDictProxy
@@ -20,6 +21,7 @@ MAX_COMMAS = 250_000
 MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
 THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
 THREAD_COMMAS = 5_000
+_SPACE = re.compile(r"[ \t\n\r]*")
 _JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I)
 # The next bracket, past whole strings; an open one takes the rest, so that one pass is all.
 # At most 1,000 steps a match: the interpreter lock is held throughout each.
@@ -78,6 +80,41 @@ def parse(raw: bytes) -> dict[str, Any]:
     if b"\\u" in raw:
         _check_surrogates(text, value)
     return value
+
+
+def rewritten(raw: bytes, changes: Mapping[str, Any]) -> bytes:
+    """``raw``, a body that ``parse`` took, with top-level fields set; all else stays to the byte.
+
+    A field that is there changes its value in place, a new one comes last.
+    """
+    text = raw.decode()
+    parts, copied = [], 0
+    missing = dict(changes)
+    end = 0
+    for name, start, end in _members(text):
+        if name in missing:
+            parts += [text[copied:start], json.dumps(missing.pop(name))]
+            copied = end
+    parts.append(text[copied:end])
+    parts += [f", {json.dumps(name)}: {json.dumps(value)}" for name, value in missing.items()]
+    parts.append(text[end:])
+    return "".join(parts).encode()
+
+
+def _members(text: str) -> Iterator[tuple[str, int, int]]:
+    """Each top-level name of a valid, non-empty object, and where its value begins and ends."""
+    end = text.index("{")
+    while text[end] != "}":
+        name, start = _DECODER.raw_decode(text, text.index('"', end))
+        start = _after_space(text, _after_space(text, start) + 1)
+        _, end = _DECODER.raw_decode(text, start)
+        yield name, start, end
+        end = _after_space(text, end)
+
+
+def _after_space(text: str, index: int) -> int:
+    match = _SPACE.match(text, index)
+    return index if match is None else match.end()
 
 
 class _Ambiguous(ValueError):

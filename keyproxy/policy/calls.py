@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
-from keyproxy.policy import body, fields
+from keyproxy.policy import body, caps, fields
 from keyproxy.policy.models import Models
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
 
 
-def read(
-    endpoint: Endpoint, raw: bytes, models: Models, headers: tuple[tuple[str, str], ...], query: str
-) -> Call:
-    """The call in ``raw``, checked whole; its body is ``raw`` itself.
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one configuration allows. ``aliases``: a name of the operator's own -> a model id."""
 
-    Raises ``invalid_json``, ``model_missing``, ``model_not_allowed``, ``field_not_allowed``.
+    models: Models
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+
+
+def read(
+    endpoint: Endpoint, raw: bytes, policy: Policy, headers: tuple[tuple[str, str], ...], query: str
+) -> Call:
+    """The call in ``raw``, checked whole.
+
+    Its body is ``raw`` itself, or, when a cap or an alias changed a field, ``raw`` with that
+    field written anew. Raises ``invalid_json``, ``model_missing``, ``model_not_allowed``,
+    ``field_not_allowed``.
     """
     parsed = body.parse(raw)
     asked = _models(parsed)
     for param, model in asked:
-        models.check(model, param)
+        policy.models.check(policy.aliases.get(model, model), param)
     fields.check(endpoint.style, parsed)
     stream = parsed.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
+    changes = _without_aliases(parsed, policy.aliases)
+    changes |= caps.imposed(endpoint.style, parsed, policy.max_tokens)
     return Call(
         endpoint=endpoint,
         path=endpoint.path,
-        body=raw,
+        body=body.rewritten(raw, changes) if changes else raw,
         query=query,
         models=tuple(dict.fromkeys(model for _, model in asked)),
         is_streaming=stream is True,
@@ -66,3 +80,14 @@ def _named(value: Any, param: str) -> str:
     if not isinstance(value, str) or not value:
         raise Refusal("model_missing", f"The field {param} must hold model ids.", param=param)
     return value
+
+
+def _without_aliases(parsed: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that name an alias, with the ids it stands for."""
+    changes: dict[str, Any] = {}
+    if parsed.get("model") in aliases:
+        changes["model"] = aliases[parsed["model"]]
+    fallbacks = parsed.get("models", [])
+    if any(model in aliases for model in fallbacks):
+        changes["models"] = [aliases.get(model, model) for model in fallbacks]
+    return changes

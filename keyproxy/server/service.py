@@ -22,6 +22,7 @@ from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
 from keyproxy.limits.admit import Admission, InFlight
 from keyproxy.limits.storage import Counters
+from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.models import Models
 from keyproxy.proxy import Kit
@@ -153,7 +154,7 @@ class Service:
                 is_private=settings.mode == "dev",
             ),
             endpoints=Endpoints(settings.allowed_endpoints),
-            models=Models(settings.allowed_models),
+            policy=_policy(settings),
             admission=Admission(
                 self._counters,
                 self._in_flight,
@@ -192,6 +193,14 @@ class Service:
         elif report.status == 401:
             ring.reject(key)
             _log.error("key rejected by the upstream", key=key.label)
+
+
+def _policy(settings: Settings) -> Policy:
+    models = Models(settings.allowed_models)
+    for name, model in settings.model_aliases:
+        if not models.allows(model):
+            _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)
+    return Policy(models, dict(settings.model_aliases), settings.max_tokens)
 
 
 @asynccontextmanager

@@ -10,8 +10,9 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlencode
 
@@ -24,6 +25,7 @@ STALE_SECONDS = 86_400.0
 """An old list is better than none while the upstream is away."""
 MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
 MAX_DETAILS = 256
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 Fetch = Callable[[str], Awaitable[tuple[int, bytes]]]
 
@@ -55,20 +57,27 @@ class Catalogue:
         self._details: OrderedDict[str, _Entry] = OrderedDict()
         self._pending: dict[str, asyncio.Task[_Entry]] = {}
 
-    async def answer(self, path: str, query: str, models: Allowed) -> tuple[int, bytes]:
+    async def answer(
+        self, path: str, query: str, models: Allowed, aliases: Mapping[str, str] = NO_ALIASES
+    ) -> tuple[int, bytes]:
         """Status and JSON body for a served path below ``/api/v1`` and its checked query.
+
+        An alias is listed as a row of the model it stands for, under the alias' name.
 
         Raises ``model_not_allowed`` and what the fetch raises.
         """
         rest = path.removeprefix(BASE)
         if rest in ("/models", "/models/count"):
-            return await self._list(rest, dict(parse_qsl(query)), models)
-        model = rest.removeprefix("/models/").removeprefix("/model/").removesuffix("/endpoints")
+            return await self._list(rest, dict(parse_qsl(query)), models, aliases)
+        asked = rest.removeprefix("/models/").removeprefix("/model/").removesuffix("/endpoints")
+        model = aliases.get(asked, asked)
         models.check(model)
-        entry = await self._entry(self._details, MAX_DETAILS, rest)
+        entry = await self._entry(self._details, MAX_DETAILS, rest.replace(asked, model))
         return entry.status, entry.body
 
-    async def _list(self, rest: str, asked: dict[str, str], models: Allowed) -> tuple[int, bytes]:
+    async def _list(
+        self, rest: str, asked: dict[str, str], models: Allowed, aliases: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
         filters = urlencode(sorted(asked.items()))
         entry = await self._entry(
@@ -76,7 +85,9 @@ class Catalogue:
         )
         if entry.status != 200:
             return entry.status, entry.body
-        rows = [row for model, row in entry.rows if models.allows(model)]
+        allowed = {model: row for model, row in entry.rows if models.allows(model)}
+        rows = [_renamed(allowed[m], name) for name, m in aliases.items() if m in allowed]
+        rows += allowed.values()
         if rest == "/models/count":
             return 200, json.dumps({"data": {"count": len(rows)}}).encode()
         end = len(rows) if limit is None else offset + int(limit)
@@ -150,6 +161,10 @@ def _read(path: str, status: int, raw: bytes, now: float) -> _Entry:
         if isinstance(row, dict) and isinstance(row.get("id"), str)
     )
     return _Entry(status, now, parsed, rows, b"")
+
+
+def _renamed(row: bytes, name: str) -> bytes:
+    return json.dumps({**json.loads(row), "id": name}, separators=(",", ":")).encode()
 
 
 def _invalid() -> Refusal:

@@ -1,0 +1,155 @@
+"""Caps and aliases: what is written anew in a body, and that nothing else is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyproxy.call import Style
+from keyproxy.policy import body, caps
+from tests.conftest import BODY, Start, refused
+
+CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/api/v1/messages"
+
+
+@pytest.mark.parametrize(
+    ("style", "asked", "imposed"),
+    [
+        (Style.CHAT, {}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_tokens": None}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_tokens": 50}, {}),
+        (Style.CHAT, {"max_tokens": 101}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_completion_tokens": 101}, {"max_completion_tokens": 100}),
+        (
+            Style.CHAT,
+            {"max_tokens": 5000, "max_completion_tokens": 10**30},
+            {"max_tokens": 100, "max_completion_tokens": 100},
+        ),
+        (
+            Style.CHAT,
+            {"max_tokens": 1, "reasoning": {"max_tokens": 500, "effort": "high"}},
+            {"reasoning": {"max_tokens": 100, "effort": "high"}},
+        ),
+        (Style.COMPLETIONS, {}, {"max_tokens": 100}),
+        (Style.RESPONSES, {"max_output_tokens": 101}, {"max_output_tokens": 100}),
+        (Style.RESPONSES, {}, {"max_output_tokens": 100}),
+        (
+            Style.MESSAGES,
+            {"max_tokens": 9999, "thinking": {"type": "enabled", "budget_tokens": 2048}},
+            {"max_tokens": 100, "thinking": {"type": "enabled", "budget_tokens": 100}},
+        ),
+        (Style.EMBEDDINGS, {}, {}),
+    ],
+)
+def test_lengths_are_filled_in_and_lowered(
+    style: Style, asked: dict[str, Any], imposed: dict[str, Any]
+) -> None:
+    assert caps.imposed(style, asked, 100) == imposed
+    assert caps.imposed(style, asked, None) == {}
+
+
+@pytest.mark.parametrize("value", ["100", 1.5, True, -1, [100]])
+async def test_a_length_that_is_no_number_of_tokens_is_refused(start: Start, value: Any) -> None:
+    proxy = await start(MAX_TOKENS="100")
+    async with proxy.post(BODY | {"max_tokens": value}) as answer:
+        error = await refused(answer, 400, "invalid_json")
+    assert error["param"] == "max_tokens"
+    assert proxy.upstream.calls == []
+
+
+async def test_a_changed_call_keeps_everything_else(start: Start) -> None:
+    proxy = await start(MAX_TOKENS="100", MODEL_ALIASES="fast=openai/gpt-4o-mini")
+    raw = (
+        ' {"temperature" : 1.50e0,\t"max_tokens":\n 1E3 , "x":1, "model":"fast",'
+        '"messages":[{"role":"user","content":"\\u00e9 \U0001f642 \\"max_tokens\\": 9"}]} '
+    )
+    sent = raw.replace("1E3", "4000").replace(' "x":1,', "")
+    async with proxy.post(sent) as answer:
+        assert answer.status == 200
+    expected = sent.replace("4000", "100").replace('"fast"', '"openai/gpt-4o-mini"')
+    assert proxy.upstream.calls[0].body.decode() == expected
+
+
+async def test_an_unchanged_call_goes_up_byte_for_byte(start: Start) -> None:
+    proxy = await start(MAX_TOKENS="100", MODEL_ALIASES="fast=openai/gpt-4o-mini")
+    raw = '{"max_tokens" : 100,  "model":"openai/gpt-4o","messages":[] }'
+    async with proxy.post(raw):
+        pass
+    assert proxy.upstream.calls[0].body.decode() == raw
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [(CHAT, "max_tokens"), (RESPONSES, "max_output_tokens"), (MESSAGES, "max_tokens")],
+)
+async def test_a_missing_length_is_filled_in(start: Start, path: str, field: str) -> None:
+    proxy = await start(MAX_TOKENS="100")
+    async with proxy.post({"model": "a/b"}, path=path) as answer:
+        assert answer.status == 200
+    assert json.loads(proxy.upstream.calls[0].body) == {"model": "a/b", field: 100}
+
+
+async def test_an_alias_is_checked_by_what_it_stands_for(start: Start) -> None:
+    proxy = await start(
+        ALLOWED_MODELS="openai/*", MODEL_ALIASES="fast=openai/gpt-4o-mini,dear=anthropic/opus"
+    )
+    async with proxy.post({"models": ["fast", "openai/gpt-4o"], "messages": []}) as answer:
+        assert answer.status == 200
+    sent = json.loads(proxy.upstream.calls[0].body)
+    assert sent["models"] == ["openai/gpt-4o-mini", "openai/gpt-4o"]
+    async with proxy.post(BODY | {"model": "dear"}) as answer:
+        await refused(answer, 403, "model_not_allowed")
+    assert len(proxy.upstream.calls) == 1
+
+
+async def test_aliases_stand_in_the_list(start: Start) -> None:
+    proxy = await start(
+        ALLOWED_MODELS="openai/*", MODEL_ALIASES="fast=openai/gpt-4o-mini,dear=anthropic/opus"
+    )
+    async with proxy.get("/api/v1/models") as answer:
+        body = await answer.json()
+    assert [row["id"] for row in body["data"]] == ["fast", "openai/gpt-4o-mini", "openai/gpt-4o"]
+    assert body["data"][0]["name"] == "Mini"
+    assert body["total_count"] == 3
+
+
+async def test_a_list_that_a_page_already_has_is_not_sent_again(start: Start) -> None:
+    proxy = await start()
+    async with proxy.get("/api/v1/models") as answer:
+        etag = answer.headers["ETag"]
+    for known, status in ((etag, 304), (f'W/{etag}, "other"', 304), ('"other"', 200)):
+        async with proxy.get("/api/v1/models", headers={"If-None-Match": known}) as answer:
+            assert answer.status == status
+            assert answer.headers["ETag"] == etag
+            assert bool(await answer.read()) is (status == 200)
+
+
+NAMES = st.text(max_size=5)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | NAMES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(derandomize=True, max_examples=300, deadline=None)
+@given(
+    st.dictionaries(NAMES, JSON, min_size=1, max_size=5),
+    st.dictionaries(NAMES, JSON, max_size=3),
+    st.sampled_from([None, 0, 2]),
+    st.booleans(),
+)
+def test_rewriting_sets_just_these_fields(
+    before: dict[str, Any], changes: dict[str, Any], indent: int | None, is_ascii: bool
+) -> None:
+    raw = json.dumps(before, indent=indent, ensure_ascii=is_ascii).encode("utf-8", "replace")
+    before = json.loads(raw)
+    assert json.loads(body.rewritten(raw, changes)) == before | changes
