@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.grammar import network, origins, plain
+from keyproxy.grammar import features, network, origins, plain
 from keyproxy.grammar.keys import keys as parse_keys
 from keyproxy.grammar.reading import Reading
 from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
@@ -264,6 +264,26 @@ class Settings:
             " default list",
             "POST /api/v1/chat/completions,GET /api/v1/models",
             ",".join(DEFAULT_ENDPOINTS),
+        )
+    )
+    allowed_features: tuple[str, ...] = field(
+        metadata=row(
+            _WHAT,
+            "KEYPROXY_ALLOWED_FEATURES",
+            features.features,
+            "what may cost extra or reach further, by the words of docs/features.md; `off`",
+            "web,pdf",
+            "off",
+        )
+    )
+    extra_fields: tuple[str, ...] = field(
+        metadata=row(
+            _WHAT,
+            "KEYPROXY_EXTRA_FIELDS",
+            features.extra_fields,
+            "top-level body fields beyond the table of docs/features.md, passed on unread; `off`",
+            "trace",
+            "off",
         )
     )
     # One person at a keyboard in dev; a public page's visitor, who may come back all day, in serve.

@@ -66,6 +66,16 @@ CALL = {"model": MINI}
         (["openai/*", "!*:online*"], "openai/gpt-4o:online:nitro", False),
         (["!openai/o1*"], "openai/gpt-4o", False),
         (["~openai/*"], "~openai/gpt-latest", True),
+        (["*"], "~openai/gpt-latest", True),
+        (["openai/*"], "~openai/gpt-latest", False),
+        (["*", "!openai/o1*"], "~openai/o1-latest", False),
+        (["*", "!openai/o1*"], "~openai/gpt-latest", False),
+        (["*", "~openai/gpt-*", "!openai/o1*"], "~openai/gpt-latest", True),
+        (["*", "~openai/*", "!openai/o1*"], "~openai/o1-latest", False),
+        (["*", "!anthropic/*"], "claude-haiku-4-5-20251001", False),
+        (["*", "claude-haiku-*", "!anthropic/*"], "claude-haiku-4-5-20251001", True),
+        (["*", "!openai/o1"], "openai/o1:free", False),
+        (["*", "!openai/o1"], "OpenAI/o1:Free", False),
         ([], "openai/gpt-4o", False),
     ],
 )
@@ -243,10 +253,14 @@ def test_tools_are_a_list(value: Any) -> None:
         (None, True),
         ([{"role": "user", "content": "x"}], True),
         ([{"type": "function_call_output", "call_id": "1", "output": "x"}], True),
-        ([{"type": "additional_tools", "role": "developer", "tools": []}], False),
-        ([{"type": "additional_tools"}], False),
+        ([{"type": "additional_tools", "role": "developer", "tools": []}], True),
+        ([{"type": "additional_tools", "tools": [{"type": "function", "name": "f"}]}], True),
+        ([{"type": "additional_tools", "tools": [{"type": "web_search"}]}], False),
+        ([{"type": "additional_tools", "Tools": [{"type": "web_search"}]}], False),
+        ([{"type": "tool_search_output", "tools": [{"type": "shell"}]}], False),
         ([{"type": "message", "tools": [{"type": "web_search"}]}], False),
-        ([{"role": "user"}, {"type": "mcp_list_tools", "tools": []}], False),
+        ([{"role": "user"}, {"type": "mcp_list_tools", "tools": [{"name": "x"}]}], False),
+        ([{"type": "item_reference", "id": "msg_1"}], False),
         ([[{"type": "additional_tools", "tools": []}]], False),
         ({"type": "additional_tools", "tools": []}, False),
         (["x"], False),
@@ -337,5 +351,5 @@ async def test_a_refused_field_is_named_printably(proxy: Proxy) -> None:
 def test_every_style_that_takes_a_body_has_its_table() -> None:
     styles = {endpoint.style for endpoint in KNOWN if endpoint.method == "POST"}
     assert set(fields.FIELDS) == styles
-    selectors = {"preset", "plugins", "provider", "fallbacks", "web_search_options", "route"}
+    selectors = {"preset", "route", "debug", "conversation", "mcp_servers", "previous_response_id"}
     assert all(selectors.isdisjoint(table) for table in fields.FIELDS.values())

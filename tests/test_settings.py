@@ -262,7 +262,7 @@ def test_shutdown_delay_may_be_nothing(text: str, seconds: float) -> None:
     [
         ("20MiB", 20 << 20),
         ("512kib", 512 << 10),
-        ("1 GiB", 1 << 30),
+        ("128 MiB", 128 << 20),
         ("2MB", 2_000_000),
         ("99", 99),
     ],

@@ -13,8 +13,6 @@ PREFIX = "KEYPROXY_"
 # Names reserved for features that this version does not have, with the values that ask for
 # nothing, so that one configuration serves this version and a later one.
 NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
-    "KEYPROXY_EXTRA_FIELDS": ("off",),
-    "KEYPROXY_ALLOWED_FEATURES": ("off",),
     "KEYPROXY_BUDGET": ("off",),
     "KEYPROXY_TOTAL_BUDGET": ("off",),
     "KEYPROXY_STORAGE": ("memory://",),

@@ -22,7 +22,7 @@ MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
 THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
 THREAD_COMMAS = 5_000
 _SPACE = re.compile(r"[ \t\n\r]*")
-_JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I)
+_JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I | re.A)
 # The next bracket, past whole strings; an open one takes the rest, so that one pass is all.
 # At most 1,000 steps a match: the interpreter lock is held throughout each.
 _BRACKET = re.compile(
@@ -62,7 +62,7 @@ def is_large(raw: bytes) -> bool:
 def parse(raw: bytes) -> dict[str, Any]:
     """The one JSON object in ``raw``. Raises ``invalid_json``."""
     if raw.count(b",") > MAX_COMMAS:
-        raise _invalid("The JSON body has too many elements.")
+        raise _invalid(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
     _check_depth(raw)
     try:
         text = raw.decode("utf-8", "strict")

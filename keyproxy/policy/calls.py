@@ -9,6 +9,7 @@ from typing import Any
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
 from keyproxy.policy import body, caps, fields
+from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
@@ -21,6 +22,7 @@ class Policy:
     models: Models
     aliases: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
+    features: Features = NONE
 
 
 def read(
@@ -36,7 +38,7 @@ def read(
     asked = _models(parsed)
     for param, model in asked:
         policy.models.check(policy.aliases.get(model, model), param)
-    fields.check(endpoint.style, parsed)
+    named = fields.check(endpoint.style, parsed, policy.features, policy.models)
     stream = parsed.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
@@ -47,7 +49,7 @@ def read(
         path=endpoint.path,
         body=body.rewritten(raw, changes) if changes else raw,
         query=query,
-        models=tuple(dict.fromkeys(model for _, model in asked)),
+        models=tuple(dict.fromkeys([*(model for _, model in asked), *named])),
         is_streaming=stream is True,
         headers=headers,
     )

@@ -2,178 +2,158 @@
 
 A field that is not named here is refused, because upstreams add fields without notice and
 several select another model or add cost. Pure; the field names are those of the providers'
-published schemas (OpenRouter's OpenAPI document and SDKs, state November 2026), without the ones
-that choose models, tools that run on the server, routing, presets, stored state or priority.
+published schemas (OpenRouter's OpenAPI document and SDKs, state November 2026). The table for
+people is docs/features.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.policy.models import shortened
+from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY
+from keyproxy.policy import rules, tools
+from keyproxy.policy.features import NONE, Features
+from keyproxy.policy.models import Models, shortened
+from keyproxy.policy.rules import Check, Rule
 
-Rule = Callable[[str, Any], None]
-
-
-def free(param: str, value: Any) -> None:
-    """Any value: it neither selects a model nor adds a cost of its own."""
-
-
-def own_tools(*kinds: str) -> Rule:
-    """Tools of these types, which the caller runs itself; every other type, unknown ones
-    included, runs on a server, at a price. ``""`` stands for a tool without a type."""
-
-    def own(param: str, value: Any) -> None:
-        for tool in _items(param, value):
-            kind = tool.get("type", "") if isinstance(tool, dict) else None
-            if kind not in kinds:
-                raise _refused(param, f"holds a tool of type {shortened(str(kind), 40)}", kinds[0])
-
-    return own
+ANY_MODEL = Models(["*"])
 
 
-def no_hidden_tools(param: str, value: Any) -> None:
-    """Responses items may carry tools of their own (``additional_tools``)."""
-    if isinstance(value, str):
-        return
-    for item in _items(param, value):
-        if not isinstance(item, dict):
-            raise Refusal("invalid_json", f"The field {param} must hold objects.", param=param)
-        if "tools" in item or item.get("type") == "additional_tools":
-            raise _refused(param, "holds an item with tools", "messages and function results")
-
-
-def one(param: str, value: Any) -> None:
-    """Several answers at once cost several times as much."""
-    if value is not None and (isinstance(value, bool) or value != 1):
-        raise _refused(param, f"is {shortened(repr(value), 20)}", "1")
-
-
-def off(param: str, value: Any) -> None:
-    """Only the value that asks for nothing, which SDKs fill in unasked."""
-    if value is not None and value is not False:
-        raise _refused(param, f"is {shortened(repr(value), 20)}", "false")
-
-
-def text_only(param: str, value: Any) -> None:
-    """Image and sound answers have prices of their own."""
-    if any(item != "text" for item in _items(param, value)):
-        raise _refused(param, "asks for more than text", '["text"]')
-
-
-def usual_tier(param: str, value: Any) -> None:
-    """Only tiers at the usual price or below; dearer ones also select another model.
-
-    OpenRouter's own SDK fills in ``auto`` with every call to ``/responses``.
-    """
-    if value not in (None, "auto", "default", "standard_only", "flex"):
-        raise _refused(param, f"is {shortened(repr(value), 20)}", "auto")
-
-
-def usual_lifetime(param: str, value: Any) -> None:
-    """Prompt caching as it is without a lifetime: longer ones make the written tokens dearer."""
-    ttl = value.get("ttl") if isinstance(value, dict) else value
-    if ttl not in (None, "5m", "30m"):  # Anthropic's default, OpenAI's
-        raise _refused(f"{param}.ttl", f"is {shortened(repr(ttl), 20)}", "none")
-
-
-def _items(param: str, value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise Refusal("invalid_json", f"The field {param} must be a list.", param=param)
-    return value
-
-
-def _refused(param: str, found: str, allowed: str) -> Refusal:
-    return Refusal(
-        "field_not_allowed",
-        f"The field {param} {found}, which is not allowed here; allowed: {allowed}.",
-        param=param,
-    )
-
-
-def _table(names: str, **checked: Rule) -> Mapping[str, Rule]:
-    return MappingProxyType(dict.fromkeys(names.split(), free) | checked)
-
-
-# Read by the model check (``model``, ``models``) and the relay (``stream``) themselves.
-_EVERYWHERE = "model models stream user metadata session_id "
+_EVERYWHERE = "user metadata session_id "
+_EVERYWHERE_CHECKED = {
+    "model": rules.MODEL,
+    "models": rules.MODEL,
+    "stream": rules.STREAM,
+    "provider": rules.PROVIDER,
+}
 _SAMPLING = (
     "temperature top_p top_k top_a min_p frequency_penalty presence_penalty repetition_penalty"
     " logit_bias logprobs top_logprobs seed stop stream_options "
 )
 
+
+def _table(names: str, **checked: Rule) -> Mapping[str, Rule]:
+    free = dict.fromkeys(names.split(), rules.FREE)
+    return MappingProxyType(_EVERYWHERE_CHECKED | free | checked)
+
+
 FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
     {
         Style.CHAT: _table(
-            _EVERYWHERE
-            + _SAMPLING
-            + "messages max_tokens max_completion_tokens response_format tool_choice"
+            _EVERYWHERE + _SAMPLING + "max_tokens max_completion_tokens response_format"
             " parallel_tool_calls prediction reasoning reasoning_effort verbosity"
             " prompt_cache_key safety_identifier structured_outputs usage include_reasoning",
-            tools=own_tools("function"),
-            modalities=text_only,
-            n=one,
-            store=off,
-            service_tier=usual_tier,
-            cache_control=usual_lifetime,
-            prompt_cache_options=usual_lifetime,
+            messages=tools.CONVERSATION,
+            tools=tools.TOOLS,
+            tool_choice=tools.CHOICE,
+            plugins=tools.PLUGIN_LIST,
+            stop_server_tools_when=rules.WITH_TOOLS,
+            web_search_options=tools.WEB_SEARCH,
+            modalities=rules.MODALITIES,
+            image_config=tools.IMAGE_CONFIG,
+            audio=rules.AUDIO,
+            n=rules.ONE,
+            store=rules.OFF,
+            service_tier=rules.TIER,
+            cache_control=rules.LIFETIME,
+            prompt_cache_options=rules.LIFETIME,
         ),
         Style.RESPONSES: _table(
             _EVERYWHERE
             + "temperature top_p top_k frequency_penalty presence_penalty top_logprobs stop"
             " stream_options include instructions max_output_tokens parallel_tool_calls"
-            " reasoning safety_identifier prompt_cache_key text tool_choice truncation"
+            " reasoning safety_identifier prompt_cache_key text truncation"
             " max_tool_calls",  # an upper bound, never more than without it
-            input=no_hidden_tools,
-            tools=own_tools("function", "custom"),
-            modalities=text_only,
-            background=off,
-            store=off,
-            service_tier=usual_tier,
-            cache_control=usual_lifetime,
-            prompt_cache_options=usual_lifetime,
+            input=tools.CONVERSATION,
+            tools=tools.TOOLS,
+            tool_choice=tools.CHOICE,
+            plugins=tools.PLUGIN_LIST,
+            stop_server_tools_when=rules.WITH_TOOLS,
+            modalities=rules.MODALITIES,
+            image_config=tools.IMAGE_CONFIG,
+            background=rules.OFF,
+            store=rules.OFF,
+            service_tier=rules.TIER,
+            cache_control=rules.LIFETIME,
+            prompt_cache_options=rules.LIFETIME,
         ),
         Style.MESSAGES: _table(
             _EVERYWHERE
-            + "messages max_tokens stop_sequences system temperature thinking tool_choice"
-            " top_k top_p output_config",
-            tools=own_tools("custom", "", "function"),
-            service_tier=usual_tier,
-            cache_control=usual_lifetime,
+            + "max_tokens stop_sequences temperature thinking top_k top_p output_config",
+            messages=tools.CONVERSATION,
+            system=tools.CONVERSATION,
+            tools=tools.TOOLS,
+            tool_choice=tools.CHOICE,
+            plugins=tools.PLUGIN_LIST,
+            stop_server_tools_when=rules.WITH_TOOLS,
+            fallbacks=rules.FALLBACKS,
+            speed=rules.PRIORITY,
+            service_tier=rules.TIER,
+            cache_control=rules.LIFETIME,
         ),
         Style.COMPLETIONS: _table(
-            _EVERYWHERE + _SAMPLING + "prompt max_tokens suffix echo", n=one, best_of=one
+            _EVERYWHERE + _SAMPLING + "prompt max_tokens suffix echo",
+            n=rules.ONE,
+            best_of=rules.ONE,
         ),
-        Style.EMBEDDINGS: _table(_EVERYWHERE + "input encoding_format dimensions input_type"),
+        Style.EMBEDDINGS: _table(
+            _EVERYWHERE + "encoding_format dimensions input_type", input=tools.CONVERSATION
+        ),
         Style.RERANK: _table(_EVERYWHERE + "query documents top_n return_documents"),
         Style.IMAGES: _table(
             _EVERYWHERE + "prompt size quality background output_format response_format"
-            " aspect_ratio resolution seed input_images",
-            n=one,
+            " aspect_ratio resolution seed output_compression",
+            input_images=tools.CONVERSATION,
+            input_references=tools.CONVERSATION,
+            n=rules.ONE,
         ),
-        Style.SPEECH: _table(_EVERYWHERE + "input voice instructions response_format speed"),
+        Style.SPEECH: _table(
+            _EVERYWHERE + "voice instructions response_format speed",
+            input=tools.CONVERSATION,
+            input_references=tools.CONVERSATION,
+        ),
         Style.TRANSCRIPTIONS: _table(
-            _EVERYWHERE + "input_audio language prompt response_format temperature"
+            _EVERYWHERE + "language prompt response_format temperature",
+            input_audio=tools.CONVERSATION,
         ),
     }
 )
 
 
-def check(style: Style, body: Mapping[str, Any]) -> None:
-    """Raises ``field_not_allowed`` for the first field that is not open in this style."""
+def check(
+    style: Style, body: Mapping[str, Any], features: Features = NONE, models: Models = ANY_MODEL
+) -> tuple[str, ...]:
+    """The models that fields beside ``model`` and ``models`` name, all of them allowed.
+
+    Raises ``field_not_allowed``, ``model_not_allowed`` or ``invalid_json`` for the first field
+    that is not open in this style, or not with this value.
+    """
     table = FIELDS[style]
+    inspection = Check(style, features, models)
     for name, value in body.items():
         rule = table.get(name)
         if rule is None:
-            raise Refusal(
-                "field_not_allowed",
-                f"The field {shortened(name, 40)} is not allowed here.",
-                param=shortened(name, 40),
-            )
-        rule(name, value)
+            if name not in features.extra_fields:
+                raise _unknown(name, features)
+        elif rule is not rules.FREE:
+            rule.inspect(inspection, name, value)
+    return tuple(inspection.named)
+
+
+def _unknown(name: str, features: Features) -> Refusal:
+    shown = shortened(name, 40)
+    reason = CLOSED_FIELDS.get(name)
+    is_plain = name.isascii() and name.replace("_", "a").isalnum() and name.islower()
+    can_open = is_plain and not any(name in table for table in FIELDS.values())
+    can_open = can_open and not (reason or name in OPENED_BY or "model" in name or "preset" in name)
+    return Refusal(
+        "field_not_allowed",
+        f"The field {shown} is not allowed here{f': {reason}' if reason else ''}."
+        " Leave it out of the call.",
+        param=shown,
+        hint=features.extra_line(name) if can_open and len(name) <= 64 else None,
+    )

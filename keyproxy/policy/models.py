@@ -1,41 +1,104 @@
-"""Which models may be called: globs over full ids. Pure."""
+"""Which models may be called: globs over full ids, variants and routers. Pure.
+
+Variants and routers: openrouter.ai/docs, "Model variants" and "Routers", November 2026.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from keyproxy.errors import Refusal
+from keyproxy.policy.features import NONE, Features
 
 _ID = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
+
+COSTLY_VARIANTS: Mapping[str, str] = MappingProxyType({"online": "web", "nitro": "priority"})
+"""Suffixes that add a price of their own, with the word that opens them."""
+PLAIN_VARIANTS = frozenset({"free", "floor", "exacto", "thinking", "extended"})
+"""Suffixes that only route, or are models with a price in the catalogue."""
+_ROUTERS = frozenset({"auto", "auto-beta", "free", "fusion", "fusion-flash", "pareto-code"})
 
 
 class Models:
     """The operator's list. ``*`` crosses ``/``; ``!pattern`` excludes. Case counts for what is
     allowed, not for what is excluded: an upstream may know one model by both spellings."""
 
-    def __init__(self, patterns: Iterable[str]) -> None:
+    def __init__(self, patterns: Iterable[str], features: Features = NONE) -> None:
         patterns = tuple(patterns)
-        self._allowed = _any_of(p for p in patterns if not p.startswith("!"))
-        self._excluded = _any_of((p[1:] for p in patterns if p.startswith("!")), re.I)
         shown = [pattern for pattern in patterns if not pattern.startswith("!")]
+        excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+        self._features = features
+        self._patterns = frozenset(shown)
+        self._allowed = _any_of(shown)
+        # Those that say themselves whose models they mean, beyond "everything".
+        self._telling = _any_of(pattern for pattern in shown if not pattern.startswith("*"))
+        self._excluded = _any_of(excluded, re.I) if excluded else None
         self._summary = ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
     def allows(self, model: str) -> bool:
         """Suffixes such as ``:free`` are part of the id; nothing is stripped or lower-cased."""
-        if not _ID.fullmatch(model):
-            return False
-        return bool(self._allowed.fullmatch(model)) and not self._excluded.fullmatch(model)
+        return self._obstacle(model) is None
 
     def check(self, model: str, param: str = "model") -> None:
         """Raises ``model_not_allowed``."""
-        if not self.allows(model):
+        obstacle = self._obstacle(model)
+        if obstacle is not None:
+            reason, hint = obstacle
             raise Refusal(
                 "model_not_allowed",
-                f"The model {shortened(model)} may not be used here. Allowed: {self._summary}.",
+                f"The model {shortened(model)} may not be used here{reason}",
                 param=param,
-                hint=f"KEYPROXY_ALLOWED_MODELS=…,{shortened(model)}",
+                hint=hint,
             )
+
+    def has_pattern(self, pattern: str) -> bool:
+        """Whether the operator's list holds this very pattern and excludes nothing."""
+        return pattern in self._patterns and self._excluded is None
+
+    def _obstacle(self, model: str) -> tuple[str, str] | None:
+        """What stands in the way, as the end of a sentence, and the line to paste."""
+        listing = f"KEYPROXY_ALLOWED_MODELS=…,{shortened(model)}"
+        if not _ID.fullmatch(model) or not self._allowed.fullmatch(model):
+            return f". Allowed: {self._summary}.", listing
+        if self._excluded is not None and self._is_excluded(model, self._excluded):
+            return f". Allowed: {self._summary}, with exceptions.", listing
+        name, mark, variants = model.lower().partition(":")
+        for variant in variants.split(":") if mark else ():
+            word = COSTLY_VARIANTS.get(variant)
+            if word is not None and word not in self._features.words:
+                return (
+                    f": the variant :{variant} has a price of its own. Allowed: the same model"
+                    " without it.",
+                    self._features.line(word),
+                )
+            if word is None and variant not in PLAIN_VARIANTS and model not in self._patterns:
+                return f": its variant :{shortened(variant, 20)} is not known here.", listing
+        return self._router_obstacle(model, listing) if is_router(name) else None
+
+    def _router_obstacle(self, model: str, listing: str) -> tuple[str, str] | None:
+        reason = ": it is a router, which chooses other models. Allowed: the models themselves."
+        if "routers" not in self._features.words:
+            return reason, self._features.line("routers")
+        return None if model in self._patterns else (reason, listing)
+
+    def _is_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
+        """Whether the model is excluded under this id, or could be under another.
+
+        ``~author/x-latest`` and ids without an author stand for models that nobody here knows, so
+        that they need a pattern of their own beside an exclusion.
+        """
+        plain = model.removeprefix("~")
+        if any(map(excluded.fullmatch, {model, plain, plain.partition(":")[0]})):
+            return True
+        return (plain != model or "/" not in model) and not self._telling.fullmatch(model)
+
+
+def is_router(name: str) -> bool:
+    """Whether a lower-cased id without its variants stands for a choice among models."""
+    name = name.removeprefix("~")
+    return name.startswith("openrouter/") or name in _ROUTERS or name.endswith(("-router", "/auto"))
 
 
 def _any_of(globs: Iterable[str], flags: int = 0) -> re.Pattern[str]:

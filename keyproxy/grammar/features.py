@@ -1,0 +1,162 @@
+"""The words of KEYPROXY_ALLOWED_FEATURES, and the names that KEYPROXY_EXTRA_FIELDS cannot open.
+
+What a word opens is decided in ``policy``; docs/features.md says what each can cost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from keyproxy.grammar.base import Unfit, items, shown
+
+
+def names(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "web": "web search and web pages",
+        "pdf": "the file-parser plugin",
+        "workspace-files": "parts that name a stored file by file_id",
+        "images": "images as answers",
+        "audio": "sound as an answer",
+        "provider": "the choice of providers",
+        "priority": "dearer service tiers",
+        "cache-1h": "long lifetimes of prompt caches",
+        "many": "up to ten answers to one call",
+        "fallbacks": "the list fallbacks, each model checked",
+        "routers": "model ids that choose other models",
+    }
+)
+TOOL = "tools:"
+"""What a word begins with that opens one type of server tool."""
+
+_TOOL_TYPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_OWN_TOOLS = frozenset({"function", "custom", "namespace"})
+# They read or change what the account stores, run commands, or call addresses the caller names.
+_CLOSED_TOOLS = names(
+    "files file_search memory mcp mcp_toolset bash shell code_interpreter browser_use"
+    " computer_use computer_use_preview"
+)
+
+_STORED = "it reads or changes what the provider account stores"
+_ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
+CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "preset": "a stored preset chooses models, prompts and tools",
+        "prompt": "a stored prompt is a part of the provider account",
+        "route": "it is outdated, and chooses models",
+        "previous_response_id": _STORED,
+        "conversation": _STORED,
+        "container": _STORED,
+        "safeguards": _STORED,
+        "debug": "it shows what the upstream made of the call, stored prompts included",
+        "mcp_servers": _ELSEWHERE,
+        "callback_url": _ELSEWHERE,
+        "api_key": _ELSEWHERE,
+        "api_base": _ELSEWHERE,
+        "base_url": _ELSEWHERE,
+        "extra_body": _ELSEWHERE,
+        "extra_headers": _ELSEWHERE,
+    }
+)
+"""Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles."""
+
+OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "audio": ("audio",),
+        "fallbacks": ("fallbacks",),
+        "image_config": ("images",),
+        "plugins": ("web", "pdf", "routers"),
+        "provider": ("provider",),
+        "speed": ("priority",),
+        "web_search_options": ("web",),
+    }
+)
+"""Top-level fields that a word opens. ``speed`` is a number in another style."""
+
+TABLED_FIELDS = names(
+    "aspect_ratio background best_of cache_control dimensions documents echo encoding_format"
+    " frequency_penalty include include_reasoning input input_audio input_images input_references"
+    " input_type instructions language logit_bias logprobs max_completion_tokens"
+    " max_output_tokens max_tokens max_tool_calls messages metadata min_p modalities model models"
+    " n output_compression output_config output_format parallel_tool_calls prediction"
+    " presence_penalty prompt_cache_key prompt_cache_options quality query reasoning"
+    " reasoning_effort repetition_penalty resolution response_format return_documents"
+    " safety_identifier seed service_tier session_id size stop stop_sequences"
+    " stop_server_tools_when store stream stream_options structured_outputs suffix system"
+    " temperature text thinking tool_choice tools top_a top_k top_logprobs top_n top_p truncation"
+    " usage user verbosity voice"
+)
+"""Every other name in the table of ``policy.fields``, which these settings cannot see."""
+
+
+def is_closed_tool(kind: str) -> bool:
+    """Whether no word opens this type of tool."""
+    name = kind.removeprefix("openrouter:")
+    return name in _CLOSED_TOOLS or name.startswith("code_execution")
+
+
+def features(text: str) -> tuple[str, ...]:
+    """Feature words, each once; ``off`` is none."""
+    words = tuple(dict.fromkeys(items(text))) if text != "off" else ()
+    for word in words:
+        if word not in WORDS:
+            _check_tool(word)
+    if not words and text != "off":
+        raise Unfit(f"words of {', '.join(WORDS)}, or off")
+    return words
+
+
+def _check_tool(word: str) -> None:
+    kind = word.removeprefix(TOOL)
+    if not word.startswith(TOOL) or not _TOOL_TYPE.fullmatch(kind):
+        raise Unfit(
+            f"words of {', '.join(WORDS)}, or {TOOL} with one type of tool"
+            " such as tools:openrouter:datetime",
+            found=shown(word),
+        )
+    if kind in _OWN_TOOLS:
+        raise Unfit(
+            f"no word for {kind}: tools that the caller runs itself are open", found=shown(word)
+        )
+    if is_closed_tool(kind):
+        raise Unfit(
+            f"no {kind}: it reads or changes what the account stores, runs commands, or calls any"
+            " address, and is never open",
+            found=shown(word),
+        )
+
+
+def extra_fields(text: str) -> tuple[str, ...]:
+    """Names of top-level body fields, each once; ``off`` is none."""
+    names = tuple(dict.fromkeys(items(text))) if text != "off" else ()
+    for name in names:
+        _check_field(name)
+    if not names and text != "off":
+        raise Unfit("names of body fields such as trace, or off")
+    return names
+
+
+def _check_field(name: str) -> None:
+    if words := OPENED_BY.get(name):
+        raise Unfit(
+            f"no {name} here: a feature opens it",
+            found=shown(name),
+            line=f"KEYPROXY_ALLOWED_FEATURES={words[0]}",
+        )
+    if reason := CLOSED_FIELDS.get(name):
+        raise Unfit(f"no {name}: {reason}, so it is never open", found=shown(name))
+    if name in TABLED_FIELDS:
+        raise Unfit(
+            f"no {name}: it has its rule in the table of docs/features.md", found=shown(name)
+        )
+    if not _FIELD.fullmatch(name):
+        raise Unfit("plain lower-case names of top-level fields such as trace", found=shown(name))
+    if "model" in name or "preset" in name:
+        raise Unfit("names that choose no model", found=shown(name))

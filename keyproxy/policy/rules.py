@@ -1,0 +1,210 @@
+"""What the value of a checked field may be. Pure.
+
+Every place of OpenRouter's requests that selects a model, a server-side tool or a dearer price
+within a field. Shapes: OpenRouter's OpenAPI document and SDKs, state November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from keyproxy.call import Style
+from keyproxy.errors import Refusal
+from keyproxy.grammar.features import names
+from keyproxy.policy.features import Features, not_allowed
+from keyproxy.policy.models import Models, shortened
+
+MAX_ANSWERS = 10
+MAX_FALLBACKS = 3  # OpenRouter takes no more
+
+
+@dataclass(slots=True)
+class Check:
+    """One call under inspection; ``named`` gathers the models its fields name."""
+
+    style: Style
+    features: Features
+    models: Models
+    named: list[str] = field(default_factory=list)
+
+    def model(self, param: str, value: Any) -> None:
+        """Raises ``model_not_allowed`` unless ``value`` is the id of an allowed model."""
+        if not isinstance(value, str):
+            raise not_allowed(param, f"is {show(value)}", "the id of a model")
+        self.models.check(value, param)
+        self.named.append(value)
+
+
+Inspect = Callable[[Check, str, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``name`` is what docs/features.md calls it."""
+
+    name: str
+    inspect: Inspect
+
+
+def show(value: Any) -> str:
+    """A value of the caller's, short enough for a message."""
+    return shortened(repr(value) if not isinstance(value, (dict, list)) else "an object", 40)
+
+
+def items(param: str, value: Any) -> list[Any]:
+    """The elements of a list; null is an empty one. Raises ``invalid_json``."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Refusal("invalid_json", f"The field {param} must be a list.", param=param)
+    return value
+
+
+def _anything(check: Check, param: str, value: Any) -> None:
+    pass
+
+
+FREE = Rule("free", _anything)
+"""Any value: it neither selects a model nor adds a cost of its own."""
+
+
+MODEL = Rule("model", _anything)
+STREAM = Rule("true or false", _anything)
+"""Read by ``calls`` itself, which checks every model before any field."""
+
+
+def _off(check: Check, param: str, value: Any) -> None:
+    if value is not None and value is not False:
+        raise not_allowed(param, f"is {show(value)}", "false")
+
+
+OFF = Rule("off", _off)
+"""Only the value that asks for nothing, which SDKs fill in unasked."""
+
+
+def _one(check: Check, param: str, value: Any) -> None:
+    if value is None or (value == 1 and not isinstance(value, bool)):
+        return
+    check.features.require("many", param, f"is {show(value)}", "1")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ANSWERS:
+        raise not_allowed(param, f"is {show(value)}", f"1 to {MAX_ANSWERS}")
+
+
+ONE = Rule("one", _one)
+"""Several answers at once cost several times as much."""
+
+
+_MODALITIES: Mapping[str, str] = MappingProxyType({"image": "images", "audio": "audio"})
+
+
+def _modalities(check: Check, param: str, value: Any) -> None:
+    for item in items(param, value):
+        if item == "text":
+            continue
+        word = _MODALITIES.get(item) if isinstance(item, str) else None
+        if word is None:
+            raise not_allowed(param, f"holds {show(item)}", '["text"]')
+        check.features.require(word, param, f"asks for {item}", '["text"]')
+
+
+MODALITIES = Rule("modalities", _modalities)
+"""Image and sound answers have prices of their own."""
+
+
+def _tier(check: Check, param: str, value: Any) -> None:
+    # OpenRouter's own SDK fills in `auto` with every call to /responses.
+    if value in (None, "auto", "default", "standard_only", "standard", "flex"):
+        return
+    if not isinstance(value, str):
+        raise not_allowed(param, f"is {show(value)}", "auto")
+    check.features.require("priority", param, f"is {show(value)}", "auto")
+
+
+TIER = Rule("tier", _tier)
+"""Only tiers at the usual price or below; dearer ones also select another model."""
+
+
+def lifetime(check: Check, param: str, value: Any) -> None:
+    """Prompt caching as it is without a lifetime: longer ones make the written tokens dearer."""
+    ttl = value.get("ttl") if isinstance(value, dict) else value
+    if ttl in (None, "5m", "30m"):  # Anthropic's default, OpenAI's
+        return
+    if not isinstance(ttl, str):
+        raise not_allowed(f"{param}.ttl", f"is {show(ttl)}", "none")
+    check.features.require("cache-1h", f"{param}.ttl", f"is {show(ttl)}", "none")
+
+
+LIFETIME = Rule("lifetime", lifetime)
+
+
+def _fallbacks(check: Check, param: str, value: Any) -> None:
+    entries = items(param, value)
+    if len(entries) > MAX_FALLBACKS:
+        raise not_allowed(param, f"holds {len(entries)} models", f"{MAX_FALLBACKS} at most")
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.keys() != {"model"}:
+            raise not_allowed(param, f"holds {show(entry)}", 'objects {"model": "…"}')
+        check.model(f"{param}.model", entry["model"])
+
+
+_SUB_FIELDS = names(
+    "allow_fallbacks data_collection enforce_distillable_text ignore max_price only order"
+    " preferred_max_latency preferred_min_throughput quantizations require_parameters sort zdr"
+)
+# What may follow a provider's name without naming a dearer tier.
+_VARIETIES = names("int4 int8 fp4 fp6 fp8 fp16 bf16 fp32 mxfp4 nvfp4 flex")
+
+
+def _provider(check: Check, param: str, value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, dict):
+        raise not_allowed(param, f"is {show(value)}", "an object")
+    for name in value:
+        if name not in _SUB_FIELDS:
+            allowed = ", ".join(sorted(_SUB_FIELDS))
+            raise not_allowed(param, f"holds {shortened(name, 40)}", allowed)
+    # The account's own choice of privacy may be made stricter, not looser.
+    if value.get("data_collection") not in (None, "deny"):
+        raise not_allowed(f"{param}.data_collection", "is not deny", "deny")
+    if value.get("zdr") not in (None, True):
+        raise not_allowed(f"{param}.zdr", "is not true", "true")
+    for name in ("only", "order"):
+        for slug in items(f"{param}.{name}", value.get(name)):
+            _slug(check, f"{param}.{name}", slug)
+
+
+def _slug(check: Check, param: str, slug: Any) -> None:
+    if not isinstance(slug, str):
+        raise not_allowed(param, f"holds {show(slug)}", "names of providers")
+    provider, mark, variety = slug.partition("/")
+    if mark and variety not in _VARIETIES:
+        check.features.require(
+            "priority", param, f"holds {show(slug)}, one tier or place of a provider", provider
+        )
+
+
+def needs(word: str, inspect: Inspect = _anything) -> Rule:
+    """A field that is closed unless ``word`` is on, and then checked."""
+
+    def gated(check: Check, param: str, value: Any) -> None:
+        check.features.require(word, param, "can cost extra")
+        inspect(check, param, value)
+
+    return Rule(f"`{word}`", gated)
+
+
+def _server_tools_only(check: Check, param: str, value: Any) -> None:
+    if not check.features.has_server_tools:
+        raise not_allowed(param, "is about server tools", hint=check.features.line("web"))
+
+
+PROVIDER = needs("provider", _provider)
+FALLBACKS = needs("fallbacks", _fallbacks)
+PRIORITY = needs("priority")
+AUDIO = needs("audio")
+WITH_TOOLS = Rule("with tools", _server_tools_only)
+"""About tools that run on a server, where any are open."""

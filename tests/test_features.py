@@ -1,0 +1,446 @@
+"""What each word of KEYPROXY_ALLOWED_FEATURES opens, what stays closed, and what the page says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyproxy.call import Style
+from keyproxy.errors import Refusal, SettingsFaults
+from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
+from keyproxy.policy import fields
+from keyproxy.policy.features import Features
+from keyproxy.policy.models import Models
+from tests.conftest import BODY, CHAT, Start, refused, settings
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"
+MAIN = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
+C, R, M = MAIN
+LIST = ("openai/gpt-4o-mini", "anthropic/claude-*", "!anthropic/claude-opus-*")
+GOOD = "anthropic/claude-haiku"
+BAD = "anthropic/claude-opus-5"
+
+
+def refusal(words: str, style: Style, value: dict[str, Any], *more: str) -> Refusal | None:
+    """What is said to ``value`` with these words on and models like ``LIST``, or nothing."""
+    features = Features.of(words.split())
+    try:
+        fields.check(style, value, features, Models([*LIST, *more], features))
+    except Refusal as error:
+        return error
+    return None
+
+
+def tool(kind: str, **parameters: Any) -> dict[str, Any]:
+    return {"tools": [{"type": f"openrouter:{kind}", "parameters": parameters}]}
+
+
+def said(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+FILE = {"type": "file", "file": {"file_id": "file-1"}}
+HOUR = {"type": "ephemeral", "ttl": "1h"}
+ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}}
+
+
+@pytest.mark.parametrize(
+    ("word", "style", "value"),
+    [
+        ("web", C, {"plugins": [{"id": "web", "max_results": 3}]}),
+        ("web", M, {"plugins": [{"id": "web-fetch"}]}),
+        ("web", C, {"web_search_options": {"search_context_size": "low"}}),
+        ("web", C, tool("web_search", engine="exa")),
+        ("web", M, tool("web_fetch")),
+        ("web", R, {"tools": [{"type": "web_search_preview_2025_03_11"}]}),
+        ("web", M, {"tools": [{"type": "web_search_20260209", "name": "web_search"}]}),
+        ("web", R, {"input": [{"type": "additional_tools", "tools": [{"type": "web_search"}]}]}),
+        ("web", C, {"tool_choice": {"type": "openrouter:web_search"}}),
+        ("web", R, {"tool_choice": {"type": "allowed_tools", "tools": [{"type": "web_search"}]}}),
+        ("web", C, {"stop_server_tools_when": [{"type": "step_count_is", "step_count": 3}]}),
+        ("pdf", C, {"plugins": [{"id": "file-parser", "pdf": {"engine": "mistral-ocr"}}]}),
+        ("workspace-files", C, said(FILE)),
+        ("workspace-files", R, {"input": [{"content": [{"type": "input_file", "file_id": "1"}]}]}),
+        ("workspace-files", M, said({"type": "document", "source": {"file_id": "1"}})),
+        ("images", C, {"modalities": ["text", "image"]}),
+        ("images", C, {"image_config": {"aspect_ratio": "16:9"}}),
+        ("images", C, tool("image_generation", model=GOOD)),
+        ("images", R, {"tools": [{"type": "image_generation", "model": GOOD}]}),
+        ("audio", C, {"modalities": ["text", "audio"]}),
+        ("audio", C, {"audio": {"voice": "alloy", "format": "wav"}}),
+        ("provider", C, {"provider": {"order": ["openai", "deepinfra/fp8"], "sort": "price"}}),
+        ("provider", R, {"provider": {"zdr": True, "data_collection": "deny", "only": None}}),
+        ("priority", C, {"service_tier": "priority"}),
+        ("priority", M, {"speed": "fast"}),
+        ("priority provider", C, {"provider": {"only": ["openai/priority"]}}),
+        ("cache-1h", M, {"cache_control": HOUR}),
+        ("cache-1h", M, {"system": [{"type": "text", "text": "x", "cache_control": HOUR}]}),
+        ("cache-1h", C, said({"type": "text", "text": "x", "cache_control": HOUR})),
+        ("cache-1h", M, {"tools": [{"name": "f", "cache_control": HOUR}]}),
+        ("cache-1h", C, {"prompt_cache_options": {"ttl": "24h"}}),
+        ("many", C, {"n": 4}),
+        ("many", Style.COMPLETIONS, {"best_of": 10}),
+        ("fallbacks", M, {"fallbacks": [{"model": GOOD}]}),
+        ("routers", C, {"plugins": [{"id": "auto-router", "allowed_models": [GOOD]}]}),
+        ("routers", C, {"plugins": [{"id": "fusion", "analysis_models": [GOOD], "model": GOOD}]}),
+        ("tools:openrouter:datetime", C, tool("datetime", timezone="UTC")),
+        ("tools:openrouter:advisor", C, tool("advisor", model=GOOD)),
+        ("tools:openrouter:subagent", R, tool("subagent", model=GOOD)),
+        ("tools:advisor_20260301", M, {"tools": [{"type": "advisor_20260301", "model": GOOD}]}),
+        (
+            "tools:openrouter:fusion",
+            C,
+            tool("fusion", model=GOOD, analysis_models=[GOOD], tools=[]),
+        ),
+        ("tools:openrouter:subagent web", C, tool("subagent", **tool("web_search"))),
+    ],
+)
+def test_a_word_opens_what_all_the_others_do_not(
+    word: str, style: Style, value: dict[str, Any]
+) -> None:
+    assert refusal(word, style, value) is None
+    needed = word.split()
+    others = [*WORDS, "tools:openrouter:apply_patch", *needed]
+    for one in needed:
+        error = refusal(" ".join({*others} - {one}), style, value)
+        if error is None:
+            assert "stop_server_tools_when" in value  # any server tool opens it
+            error = refusal("pdf", style, value)
+        assert error is not None
+        assert error.code == "field_not_allowed"
+        assert one in (error.hint or "").partition("=")[2].split(",")
+
+
+EVERYTHING = " ".join(WORDS) + " " + " ".join(
+    f"tools:{kind}"
+    for kind in (
+        "openrouter:advisor", "openrouter:subagent", "openrouter:fusion", "advisor_20260301",
+        "openrouter:datetime",
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("style", "value"),
+    [
+        (C, tool("advisor")),
+        (C, tool("advisor", name="x")),
+        (C, {"tools": [{"type": "openrouter:advisor", "model": GOOD}]}),
+        (C, tool("advisor", model=BAD)),
+        (C, tool("advisor", model="")),
+        (C, tool("advisor", model=["x"])),
+        (C, tool("advisor", model=GOOD, Model=BAD)),
+        (M, {"tools": [{"type": "advisor_20260301"}]}),
+        (M, {"tools": [{"type": "advisor_20260301", "model": BAD}]}),
+        (C, tool("image_generation")),
+        (R, {"tools": [{"type": "image_generation"}]}),
+        (R, {"tools": [{"type": "image_generation", "parameters": {"model": GOOD}}]}),
+        (R, {"tools": [{"type": "image_generation", "model": BAD}]}),
+        (C, tool("fusion", model=GOOD)),
+        (C, tool("fusion", model=GOOD, analysis_models=[GOOD])),
+        (C, tool("fusion", model=GOOD, analysis_models=[], tools=[])),
+        (C, tool("fusion", model=GOOD, analysis_models=[GOOD, BAD], tools=[])),
+        (C, tool("fusion", model=GOOD, analysis_models=[GOOD], tools=[], preset="general-high")),
+        (C, tool("subagent", model=BAD)),
+        (C, tool("subagent", reasoning={"model": BAD})),
+        (C, tool("subagent", tools=[{"type": "openrouter:bash"}])),
+        (C, tool("subagent", tools=[{"type": "openrouter:advisor"}])),
+        (C, tool("subagent", tools=tool("subagent", model=BAD)["tools"])),
+        (C, tool("web_search", judge_model=BAD)),
+        (C, tool("web_search", nested=[{"x": {"model": BAD}}])),
+        (C, tool("web_search") | {"plugins": [{"id": "fusion", "model": BAD}]}),
+        (C, {"plugins": [{"id": "fusion", "preset": "general-high"}]}),
+        (C, {"plugins": [{"id": "fusion", "enabled": False, "model": BAD}]}),
+        (C, {"plugins": [{"id": "auto-router", "allowed_models": ["*"]}]}),
+        (C, {"plugins": [{"id": "auto-router", "pin_model": True}]}),
+        (C, {"plugins": [{"id": "jev-router", "models": [BAD]}]}),
+        (C, {"plugins": [{"id": "switchyard-router", "judge_model": BAD}]}),
+        (C, {"plugins": [{"id": "web", "ID": "fusion"}]}),
+        (C, {"plugins": [{"id": "moderation"}]}),
+        (C, {"plugins": [{"id": "armor", "enabled": False}]}),
+        (C, {"plugins": ["web"]}),
+        (C, {"plugins": {"id": "web"}}),
+        (C, {"image_config": {"model": BAD}}),
+        (M, {"fallbacks": [{"model": BAD}]}),
+        (M, {"fallbacks": [{"model": GOOD, "max_tokens": 9}]}),
+        (M, {"fallbacks": [{"model": GOOD}] * 4}),
+        (M, {"fallbacks": [GOOD]}),
+        (M, {"fallbacks": {"model": GOOD}}),
+        (C, {"fallbacks": [{"model": GOOD}]}),
+        (C, {"provider": {"options": {"openai": {}}}}),
+        (C, {"provider": {"zdr": False}}),
+        (C, {"provider": {"data_collection": "allow"}}),
+        (C, {"provider": {"only": "openai"}}),
+        (C, {"provider": {"only": [{"slug": "openai"}]}}),
+        (C, {"provider": {"Only": ["openai"]}}),
+        (C, {"provider": ["openai"]}),
+        (C, {"n": 11}),
+        (C, {"n": "2"}),
+        (C, {"n": True}),
+        (C, {"n": 2.5}),
+        (C, {"modalities": ["video"]}),
+        (C, {"service_tier": ["priority"]}),
+        (M, {"cache_control": {"ttl": ["1h"]}}),
+        (R, {"tools": [{"type": "mcp", "server_url": "https://x.example"}]}),
+        (R, {"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "mcp"}]}]}),
+        (R, {"tool_choice": {"type": "mcp"}}),
+        (C, {"tool_choice": "openrouter:files"}),
+        (C, {"tool_choice": {"type": "auto", "Type": "openrouter:files"}}),
+        (C, {"tools": [{"type": "function", "Type": "openrouter:files"}]}),
+        (M, said(ADDED | {"tool": {"definition": {"type": "mcp_toolset"}}})),
+        (M, said(ADDED | {"tool": {"definition": {"type": "advisor_20260301", "model": BAD}}})),
+        (M, said({"type": "x", "tools": [{"type": "openrouter:files"}]})),
+        (R, {"input": [{"type": "tool_search_output", "tools": [{"type": "shell"}]}]}),
+        (C, {"preset": "x"}),
+        (R, {"prompt": {"id": "x"}}),
+        (Style.EMBEDDINGS, {"input": [{"content": [{"definition": {}}]}]}),
+    ],
+)  # fmt: skip
+def test_some_things_stay_closed_with_every_word_on(style: Style, value: dict[str, Any]) -> None:
+    assert refusal(EVERYTHING, style, value) is not None
+
+
+@pytest.mark.parametrize("kind", ["files", "memory", "mcp", "bash", "shell", "code_interpreter"])
+@pytest.mark.parametrize("prefix", ["", "openrouter:"])
+def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> None:
+    error = refusal(f"tools:{prefix}{kind}", C, {"tools": [{"type": prefix + kind}]})
+    assert error is not None
+    assert error.hint is None
+
+
+@pytest.mark.parametrize(
+    ("style", "value"),
+    [
+        (C, {"plugins": [{"id": "response-healing"}, {"id": "context-compression"}]}),
+        (C, {"plugins": [{"id": "web", "enabled": False}]}),
+        (C, said({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:,x"}})),
+        (C, said({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}})),
+        (R, {"input": [{"content": [{"type": "input_image", "file_id": None, "image_url": "x"}]}]}),
+        (M, said({"type": "tool_use", "input": {"file_id": "x", "tools": [{"type": "mcp"}]}})),
+        (M, said(ADDED | {"tool": {"definition": {"name": "f", "input_schema": {}}}})),
+        (R, {"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "function"}]}]}),
+        (R, {"tools": [{"type": "function", "name": "f", "parameters": {"model": {}}}]}),
+        (C, {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+        (M, {"tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}}),
+        (R, {"tool_choice": {"type": "allowed_tools", "tools": [{"type": "function"}]}}),
+        (C, {"tool_choice": "required"}),
+    ],
+)
+def test_what_costs_nothing_needs_no_word(style: Style, value: dict[str, Any]) -> None:
+    assert refusal("", style, value) is None
+
+
+def test_models_of_fields_are_among_the_models_of_a_call() -> None:
+    features = Features.of(["fallbacks", "tools:openrouter:advisor"])
+    value = tool("advisor", model="anthropic/a") | {"fallbacks": [{"model": "anthropic/b"}]}
+    assert fields.check(M, value, features) == ("anthropic/a", "anthropic/b")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "words", "model", "is_allowed"),
+    [
+        ("openai/*", "", "openai/gpt-4o:free", True),
+        ("openai/*", "", "openai/gpt-4o:floor:exacto", True),
+        ("openai/*", "", "openai/gpt-4o:thinking", True),
+        ("openai/*", "", "openai/gpt-4o:online", False),
+        ("openai/*", "", "openai/gpt-4o:Online", False),
+        ("openai/*", "", "openai/gpt-4o:free:online", False),
+        ("openai/gpt-4o:online", "", "openai/gpt-4o:online", False),
+        ("openai/gpt-4o:online", "web", "openai/gpt-4o:online", True),
+        ("openai/*", "web", "openai/gpt-4o:online", True),
+        ("openai/*", "web", "openai/gpt-4o:nitro", False),
+        ("openai/*", "web", "openai/gpt-4o:online:nitro", False),
+        ("openai/*", "web priority", "openai/gpt-4o:online:nitro", True),
+        ("openai/*", "web priority", "openai/gpt-4o:turbo", False),
+        ("openai/*,openai/gpt-4o:turbo", "", "openai/gpt-4o:turbo", True),
+        ("*", "", "openai/gpt-4o:", False),
+        ("*", "", "openai:online/gpt-4o", False),
+        ("*", "routers", "openrouter/auto", False),
+        ("openrouter/*", "routers", "openrouter/auto", False),
+        ("openrouter/auto", "", "openrouter/auto", False),
+        ("openrouter/auto", "routers", "openrouter/auto", True),
+        ("openrouter/auto", "routers", "openrouter/auto-beta", False),
+        ("openrouter/auto", "routers", "openrouter/auto:free", False),
+        ("*", "routers", "OpenRouter/Auto", False),
+        ("*", "routers", "typesafe/jev-router", False),
+        ("*", "routers", "~openrouter/auto", False),
+        ("*", "", "openrouter/fusion", False),
+        ("*", "", "openrouter/bodybuilder", False),
+        ("*", "", "openrouter/pareto-code:nitro", False),
+        ("*", "", "auto", False),
+        ("*", "web priority routers", "openai/gpt-4o@preset/x", False),
+        ("*", "web priority routers", "@preset/x", False),
+    ],
+)
+def test_variants_and_routers(patterns: str, words: str, model: str, is_allowed: bool) -> None:
+    models = Models(patterns.split(","), Features.of(words.split()))
+    assert models.allows(model) is is_allowed
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        (
+            {"provider": {"sort": "price"}},
+            "The field provider can cost extra, which is not open here.",
+            "KEYPROXY_ALLOWED_FEATURES=provider,web",
+        ),
+        (
+            {"tools": [{"type": "openrouter:advisor"}]},
+            "The field tools holds a tool of type openrouter:advisor that runs on a server, which"
+            " is not open here. Allowed: function.",
+            "KEYPROXY_ALLOWED_FEATURES=tools:openrouter:advisor,web",
+        ),
+        (
+            {"trace": {}},
+            "The field trace is not allowed here. Leave it out of the call.",
+            "KEYPROXY_EXTRA_FIELDS=trace",
+        ),
+        (
+            {"preset": "x"},
+            "The field preset is not allowed here: a stored preset chooses models, prompts and"
+            " tools. Leave it out of the call.",
+            None,
+        ),
+        (
+            {"model": "openai/gpt-4o:nitro"},
+            "The model openai/gpt-4o:nitro may not be used here: the variant :nitro has a price of"
+            " its own. Allowed: the same model without it.",
+            "KEYPROXY_ALLOWED_FEATURES=priority,web",
+        ),
+        (
+            {"model": "openrouter/auto"},
+            "The model openrouter/auto may not be used here: it is a router, which chooses other"
+            " models. Allowed: the models themselves.",
+            "KEYPROXY_ALLOWED_FEATURES=routers,web",
+        ),
+    ],
+)
+async def test_a_refusal_says_what_to_do_and_dev_which_line_to_paste(
+    start: Start, change: dict[str, Any], message: str, hint: str | None
+) -> None:
+    proxy = await start(ALLOWED_FEATURES="web")
+    async with proxy.post(BODY | change) as answer:
+        error = await refused(answer, 403, answer.headers["X-Keyproxy-Code"])
+    assert error["message"].startswith(message)
+    assert (hint or "") in error["message"]
+    assert ("KEYPROXY_" in error["message"]) is (hint is not None)
+    assert proxy.upstream.calls == []
+
+
+async def test_allowed_features_and_extra_fields_pass(start: Start) -> None:
+    proxy = await start("serve", ALLOWED_FEATURES="web", EXTRA_FIELDS="trace")
+    call = BODY | {"plugins": [{"id": "web"}], "trace": {"trace_id": "1"}}
+    async with proxy.post(call, CHAT, headers={"Origin": "https://app.example"}) as answer:
+        assert answer.status == 200, await answer.text()
+    assert len(proxy.upstream.calls) == 1
+
+
+# --- settings ------------------------------------------------------------------------------
+
+
+def fault(**variables: str) -> str:
+    with pytest.raises(SettingsFaults) as caught:
+        settings(**variables)
+    [found] = caught.value.faults
+    return str(found)
+
+
+def test_words_and_names_are_read_once_each() -> None:
+    read = settings(ALLOWED_FEATURES="web, pdf,web,tools:openrouter:datetime", EXTRA_FIELDS="trace")
+    assert read.allowed_features == ("web", "pdf", "tools:openrouter:datetime")
+    assert read.extra_fields == ("trace",)
+    assert settings(ALLOWED_FEATURES="off", EXTRA_FIELDS="off").allowed_features == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("Web", "workspace-files"),
+        ("everything", "workspace-files"),
+        ("*", "workspace-files"),
+        ("tools", "tools:openrouter:datetime"),
+        ("tools:", "tools:openrouter:datetime"),
+        ("tools:*", "tools:openrouter:datetime"),
+        ("tools:function", "runs itself"),
+        ("tools:openrouter:bash", "never open"),
+        ("tools:mcp", "never open"),
+        ("tools:code_execution_20260101", "never open"),
+        (",", "workspace-files"),
+    ],
+)
+def test_an_unknown_feature_is_a_fault(word: str, expected: str) -> None:
+    assert expected in fault(ALLOWED_FEATURES=word)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((name, "never open") for name in CLOSED_FIELDS),
+        *((name, f"KEYPROXY_ALLOWED_FEATURES={words[0]}") for name, words in OPENED_BY.items()),
+        *((name, "docs/features.md") for name in ("model", "tools", "n", "max_tokens", "seed")),
+        ("Model", "lower-case"),
+        ("a.b", "lower-case"),
+        ("*", "lower-case"),
+        ("my_model", "choose no model"),
+        (",", "trace"),
+    ],
+)
+def test_a_field_that_must_not_be_opened_by_name_is_a_fault(name: str, expected: str) -> None:
+    assert expected in fault(EXTRA_FIELDS=name)
+
+
+@pytest.mark.parametrize("style", fields.FIELDS)
+def test_an_extra_field_opens_that_name_only(style: Style) -> None:
+    features = Features.of([], ["trace"])
+    fields.check(style, {"trace": {"any": "thing"}}, features)
+    with pytest.raises(Refusal, match="field_not_allowed"):
+        fields.check(style, {"Trace": {}}, features)
+
+
+def test_every_name_of_the_table_is_known_to_the_settings() -> None:
+    names = {name for table in fields.FIELDS.values() for name in table}
+    assert names == TABLED_FIELDS | set(OPENED_BY) | {"prompt"}
+    assert TABLED_FIELDS.isdisjoint(OPENED_BY)
+    assert set(CLOSED_FIELDS) & names == {"prompt"}
+    assert "prompt" not in fields.FIELDS[Style.RESPONSES]
+
+
+# --- the page ------------------------------------------------------------------------------
+
+
+def documented() -> list[list[str]]:
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+
+
+@pytest.mark.parametrize("styles", [MAIN, tuple(s for s in fields.FIELDS if s not in MAIN)])
+def test_the_page_has_the_table_of_the_code(styles: tuple[Style, ...]) -> None:
+    rows = documented()
+    start = rows.index(["field", *styles])
+    names = sorted({name for style in styles for name in fields.FIELDS[style]})
+    expected = [
+        [f"`{name}`", *(rule.name if (rule := fields.FIELDS[s].get(name)) else "–" for s in styles)]
+        for name in names
+    ]
+    assert rows[start + 2 : start + 2 + len(names)] == expected
+
+
+def test_the_page_has_every_word_and_every_closed_field() -> None:
+    rows = documented()
+    words = [row[0].strip("`") for row in rows if len(row) == 3 and row[0][:1] == "`"]
+    assert words == [*WORDS, "tools:<type>"]
+    pairs = {row[0].strip("`"): row[1] for row in rows if len(row) == 2}
+    assert CLOSED_FIELDS.items() <= pairs.items()
+    opened = {name: tuple(re.findall(r"`(.*?)`", pairs[name])) for name in OPENED_BY}
+    assert opened == OPENED_BY
+
+
+def test_the_page_says_which_rules_there_are() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    rules = {rule.name for table in fields.FIELDS.values() for rule in table.values()}
+    for name in rules:
+        assert name.strip("`") in WORDS or f"**{name}**" in text

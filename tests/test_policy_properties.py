@@ -1,0 +1,368 @@
+"""Whatever is done to a valid call: it is refused, or every reading of it names allowed models.
+
+The reader here is written apart from the policy: it takes the bytes that would go up as
+OpenRouter and more careless JSON readers could, and gathers each model and server tool it finds.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyproxy.call import Endpoint, Style
+from keyproxy.errors import Refusal
+from keyproxy.policy import calls
+from keyproxy.policy.calls import Policy
+from keyproxy.policy.features import Features
+from keyproxy.policy.models import Models
+
+GOOD = ("openai/gpt-4o", "openai/gpt-4o:free", "anthropic/claude-haiku")
+BAD = (
+    "evil/x", "openai/o1-pro", "OPENAI/O1-PRO", "openai/gpt-4o:online", "openai/gpt-4o:nitro",
+    "openai/gpt-4o@preset/x", "@preset/x", "openrouter/auto", "~openai/o1-latest",
+    "openai/gpt-4o ", "\uff4fpenai/gpt-4o", "openai/gpt-4o\x00", "gpt-4o", "*", "openai/*", "",
+)  # fmt: skip
+PATTERNS = ("openai/*", "anthropic/claude-haiku", "!openai/o1*")
+ADVISOR = "openrouter:advisor"
+SETS = {
+    "none": Features(),
+    "some": Features.of(["fallbacks", "provider", "many", f"tools:{ADVISOR}"]),
+}
+OWN = {
+    Style.CHAT: {"function"},
+    Style.RESPONSES: {"function", "custom", "namespace"},
+    Style.MESSAGES: {"function", "custom", ""},
+}
+
+Pairs = list[list[Any]]
+"""A JSON object as pairs, so that a name may stand in it twice; a name may be raw JSON."""
+
+
+class Obj(list[Any]):
+    """Pairs of an object, told from a list of values."""
+
+
+def tree(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Obj([name, tree(inner)] for name, inner in value.items())
+    return [tree(item) for item in value] if isinstance(value, list) else value
+
+
+def written(node: Any) -> str:
+    if isinstance(node, Obj):
+        return "{" + ",".join(f"{quoted(name)}:{written(inner)}" for name, inner in node) + "}"
+    if isinstance(node, list):
+        return "[" + ",".join(map(written, node)) + "]"
+    return json.dumps(node, ensure_ascii=False)
+
+
+def quoted(name: str) -> str:
+    return name if name.startswith('"') else json.dumps(name, ensure_ascii=False)
+
+
+FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+VALID: dict[Style, list[dict[str, Any]]] = {
+    Style.CHAT: [
+        {"model": GOOD[0], "messages": [{"role": "user", "content": "Hi"}], "stream": True},
+        {
+            "model": GOOD[1],
+            "models": [GOOD[0], GOOD[2]],
+            "tools": [FUNCTION],
+            "tool_choice": "auto",
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "x"}]},
+                {"role": "tool", "tool_call_id": "1", "content": "rain"},
+            ],
+        },
+    ],
+    Style.RESPONSES: [
+        {
+            "models": [GOOD[0]],
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
+                {"type": "additional_tools", "tools": [{"type": "function", "name": "f"}]},
+            ],
+            "tools": [{"type": "custom", "name": "g"}],
+            "reasoning": {"effort": "low"},
+        },
+    ],
+    Style.MESSAGES: [
+        {
+            "model": GOOD[2],
+            "max_tokens": 9,
+            "system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}],
+            "messages": [
+                {"role": "user", "content": "Hi"},
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}}],
+                },
+            ],
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        },
+    ],
+}
+PATHS = {
+    Style.CHAT: "/chat/completions",
+    Style.RESPONSES: "/responses",
+    Style.MESSAGES: "/messages",
+}
+
+
+def selectors(model: str) -> list[tuple[str, Any]]:
+    """Fields that choose ``model`` somewhere in OpenRouter's requests."""
+    advisor = {"type": ADVISOR, "parameters": {"model": model}}
+    return [
+        ("model", model),
+        ("models", [model]),
+        ("model", [model]),
+        ("model", {"id": model}),
+        ("fallbacks", [{"model": model}]),
+        ("fallbacks", [{"model": GOOD[0]}, {"model": model}]),
+        ("preset", model),
+        ("plugins", [{"id": "fusion", "analysis_models": [model]}]),
+        ("plugins", [{"id": "response-healing", "model": model}]),
+        ("tools", [advisor]),
+        ("tools", [FUNCTION, {"type": ADVISOR, "parameters": {}, "model": model}]),
+        ("tools", [{"type": "openrouter:subagent", "parameters": {"tools": [advisor]}}]),
+        ("tools", [{"type": "namespace", "name": "x", "tools": [advisor]}]),
+        ("tools", [{"type": "openrouter:web_search"}]),
+        ("input", [{"type": "additional_tools", "tools": [advisor]}]),
+        ("messages", [{"role": "user", "content": "x", "tools": [advisor]}]),
+        ("messages", [{"content": [{"type": "tool_addition", "tool": {"definition": advisor}}]}]),
+        ("definition", advisor),
+        ("provider", {"options": {"x": {"model": model}}}),
+        ("tool_choice", {"type": "openrouter:web_search"}),
+        ("prompt", {"id": model}),
+        ("extra_body", {"model": model}),
+    ]
+
+
+SPELLINGS: list[Callable[[str], str]] = [
+    lambda name: name,
+    str.upper,
+    str.title,
+    lambda name: '"' + "".join(f"\\u{ord(char):04x}" for char in name) + '"',
+    lambda name: f'"\\u{ord(name[0]):04X}{name[1:]}"',
+    lambda name: name.replace("s", "\u017f", 1),
+    lambda name: name.replace("o", "\u043e", 1),
+    lambda name: "".join(chr(ord(char) + 0xFEE0) if "a" <= char <= "z" else char for char in name),
+    lambda name: name + "\u200b",
+    lambda name: name + "\x00",
+    lambda name: " " + name,
+    lambda name: "\ufeff" + name,
+]
+
+
+def objects(node: Any) -> Iterator[Obj]:
+    if isinstance(node, Obj):
+        yield node
+        for _, inner in node:
+            yield from objects(inner)
+    elif isinstance(node, list):
+        for item in node:
+            yield from objects(item)
+
+
+def mutate(top: Obj, kind: str, place: int, model: str, choice: int, spelling: int) -> None:
+    every = list(objects(top))
+    where = top if place % 3 == 0 else every[place % len(every)]
+    options = selectors(model)
+    name, value = options[choice % len(options)]
+    name = SPELLINGS[spelling % len(SPELLINGS)](name)
+    if kind == "insert":
+        where.insert(place % (len(where) + 1), [name, tree(value)])
+    elif kind == "double" and where:
+        twin = copy.deepcopy(where[place % len(where)])
+        twin[1] = tree(value) if choice % 2 else twin[1]
+        where.insert(choice % (len(where) + 1), twin)
+    elif kind == "replace":
+        for pair in where:
+            if pair[0] == options[choice % len(options)][0]:
+                pair[1] = tree(value)
+    elif kind == "rename" and where:
+        pair = where[place % len(where)]
+        if not pair[0].startswith('"') and pair[0]:
+            pair[0] = SPELLINGS[spelling % len(SPELLINGS)](pair[0])
+    elif kind == "wrap" and where:
+        pair = where[place % len(where)]
+        pair[1] = [pair[1]] if choice % 2 else Obj([[name, pair[1]]])
+    elif kind == "turn":
+        where.reverse()
+
+
+MUTATION = st.tuples(
+    st.sampled_from(["insert", "insert", "double", "replace", "rename", "wrap", "turn"]),
+    st.integers(0, 40),
+    st.sampled_from(BAD + GOOD),
+    st.integers(0, 60),
+    st.integers(0, 30),
+)
+
+
+def folded(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
+
+
+def readings(raw: bytes) -> Iterator[Any]:
+    for fold in (str, folded):
+        for is_last in (True, False):
+
+            def one(
+                pairs: list[tuple[str, Any]], fold: Any = fold, is_last: bool = is_last
+            ) -> dict[str, Any]:
+                found: dict[str, Any] = {}
+                for name, value in pairs:
+                    if is_last or fold(name) not in found:
+                        found[fold(name)] = value
+                return found
+
+            yield json.loads(raw, object_pairs_hook=one)
+
+
+def chosen(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
+    """Every model that an upstream could take from one reading; a server tool by its type."""
+    if "model" in reading:
+        yield reading["model"]
+    for name in ("models", "fallbacks", "plugins"):
+        for entry in reading.get(name) or []:
+            yield from within(style, entry) if isinstance(entry, dict) else [entry]
+    yield from (reading[name] for name in ("preset", "extra_body") if name in reading)
+    yield from tools_of(style, reading.get("tools"))
+    choice = reading.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") != "function":
+        yield choice
+    for name in ("messages", "input", "system"):
+        yield from hidden(style, reading.get(name))
+
+
+def tools_of(style: Style, tools: Any) -> Iterator[Any]:
+    for tool in tools or []:
+        kind = tool.get("type", "") if isinstance(tool, dict) else tool
+        if kind in OWN[style]:
+            yield from tools_of(style, tool.get("tools"))
+        elif kind == ADVISOR:
+            yield (tool.get("parameters") or {}).get("model")
+            yield from within(style, tool)
+        else:
+            yield {"server tool": kind}
+
+
+def within(style: Style, node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            if name == "tools":
+                yield from tools_of(style, inner)
+            elif name in ("model", "models", "analysis_models"):
+                yield from inner if isinstance(inner, list) else [inner]
+            else:
+                yield from within(style, inner)
+    elif isinstance(node, list):
+        for item in node:
+            yield from within(style, item)
+
+
+def hidden(style: Style, node: Any) -> Iterator[Any]:
+    if isinstance(node, list):
+        for item in node:
+            yield from hidden(style, item)
+    elif isinstance(node, dict):
+        is_call = node.get("type") == "tool_use"
+        for name, inner in node.items():
+            if name == "tools":
+                yield from tools_of(style, inner)
+            elif name == "definition" and isinstance(inner, dict):
+                yield from tools_of(style, [inner])
+            elif not (is_call and name == "input"):
+                yield from hidden(style, inner)
+
+
+def judge(style: Style, words: str, raw: bytes) -> None:
+    """Fails if ``raw`` passes, and some reading of what goes up names what is not allowed."""
+    policy = Policy(Models(PATTERNS, SETS[words]), features=SETS[words])
+    endpoint = Endpoint("POST", f"/api/v1{PATHS[style]}", style)
+    try:
+        call = calls.read(endpoint, raw, policy, (), "")
+    except Refusal:
+        return  # and nothing but a refusal may be raised
+    assert call.body == raw
+    for reading in readings(call.body):
+        found = list(chosen(style, reading))
+        assert found
+        assert all(isinstance(model, str) and model in GOOD for model in found), found
+        assert set(found) <= set(call.models)
+
+
+@pytest.mark.parametrize("words", SETS)
+@pytest.mark.parametrize("style", VALID)
+@given(
+    index=st.integers(0, 1),
+    mutations=st.lists(MUTATION, max_size=4),
+    prefix=st.sampled_from(["", " ", "\n", "\ufeff", "[", '{"model":"evil/x"}\n']),
+)
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_what_passes_names_allowed_models_in_every_reading(
+    style: Style, words: str, index: int, mutations: list[Any], prefix: str
+) -> None:
+    top = tree(VALID[style][index % len(VALID[style])])
+    for kind, place, model, choice, spelling in mutations:
+        mutate(top, kind, place, model, choice, spelling)
+    judge(style, words, (prefix + written(top)).encode())
+
+
+@pytest.mark.parametrize("words", SETS)
+@pytest.mark.parametrize("style", VALID)
+def test_one_forbidden_model_in_any_one_place_is_never_passed(style: Style, words: str) -> None:
+    for valid in VALID[style]:
+        count = len(list(objects(tree(valid))))
+        for name, value in (selector for model in BAD for selector in selectors(model)):
+            for place in range(count):
+                top = tree(valid)
+                where = list(objects(top))[place]
+                where[:] = [pair for pair in where if pair[0] != name]
+                where.append([name, tree(value)])
+                judge(style, words, written(top).encode())
+
+
+@pytest.mark.parametrize("style", VALID)
+def test_the_calls_that_are_changed_pass_unchanged(style: Style) -> None:
+    """Or the property would hold of a policy that refuses everything."""
+    endpoint = Endpoint("POST", f"/api/v1{PATHS[style]}", style)
+    for value in VALID[style]:
+        raw = written(tree(value)).encode()
+        policy = Policy(Models(PATTERNS))
+        assert calls.read(endpoint, raw, policy, (), "").body == raw
+        assert json.loads(raw) == value
+
+
+@given(value=st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(GOOD),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(["type", "tools", "model", "id", "parameters", "ttl", "file_id", "x"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+), name=st.sampled_from(sorted({n for s in VALID for v in VALID[s] for n in v} | {
+    "plugins", "provider", "fallbacks", "service_tier", "n", "modalities", "cache_control",
+    "image_config", "stop_server_tools_when", "web_search_options", "audio", "speed",
+})), style=st.sampled_from(list(VALID)))  # fmt: skip
+@settings(max_examples=1500, derandomize=True, deadline=None)
+def test_any_value_of_any_field_is_taken_or_refused(style: Style, name: str, value: Any) -> None:
+    features = Features.of(
+        ["web", "images", "audio", "provider", "fallbacks", "routers", "many", f"tools:{ADVISOR}"]
+    )
+    policy = Policy(Models(["*"], features), features=features)
+    endpoint = Endpoint("POST", f"/api/v1{PATHS[style]}", style)
+    raw = json.dumps({"model": GOOD[0]} | {name: value}).encode()
+    with suppress(Refusal):  # and nothing else may be raised
+        calls.read(endpoint, raw, policy, (), "")
