@@ -30,6 +30,8 @@ EXPOSED_HEADERS = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
     "X-OpenRouter-Cache-Status",
+    "X-OpenRouter-Cache-Age",
+    "X-OpenRouter-Cache-TTL",
     "request-id",
     "cf-ray",
     "x-should-retry",
@@ -112,9 +114,13 @@ class OriginRules:
 class Browser:
     """The guard every call passes first."""
 
-    def __init__(self, hosts: Iterable[str], origins: Iterable[str]) -> None:
+    def __init__(
+        self, hosts: Iterable[str], origins: Iterable[str], *, has_page: bool = False
+    ) -> None:
+        """``has_page``: we serve a page ourselves, which may call us wherever it was opened."""
         self._hosts = HostRules(hosts)
         self._origins = OriginRules(origins)
+        self._has_page = has_page
 
     def check_host(self, headers: CIMultiDictProxy[str]) -> None:
         """Raises ``host_not_allowed`` unless there is one Host and it is listed."""
@@ -136,7 +142,7 @@ class Browser:
         """
         origins = headers.getall("Origin", [])
         if origins:
-            if len(origins) != 1 or not self._origins.allows(origins[0]):
+            if self.allowed_origin(headers) is None:
                 raise self._refused(origins)
         elif "cross-site" in (site.strip() for site in headers.getall("Sec-Fetch-Site", [])):
             raise self._refused(origins)
@@ -144,9 +150,17 @@ class Browser:
     def allowed_origin(self, headers: CIMultiDictProxy[str]) -> str | None:
         """The one origin that may read the answer, or nothing."""
         origins = headers.getall("Origin", [])
-        if len(origins) == 1 and self._origins.allows(origins[0]):
+        if len(origins) != 1:
+            return None
+        if self._origins.allows(origins[0]) or self._is_our_page(origins[0], headers):
             return origins[0]
         return None
+
+    def _is_our_page(self, origin: str, headers: CIMultiDictProxy[str]) -> bool:
+        """An allowed Host is ours, so a page that came from it is."""
+        host = headers.get("Host", "")
+        is_ours = origin in (f"http://{host}", f"https://{host}")
+        return self._has_page and is_ours and self._hosts.allows(host)
 
     def preflight(self, headers: CIMultiDictProxy[str]) -> Mapping[str, str]:
         """The headers that answer a CORS preflight.
@@ -160,7 +174,7 @@ class Browser:
             raise self._refused(headers.getall("Origin", []))
         answer = {
             "Access-Control-Allow-Origin": origin,
-            "Access-Control-Allow-Methods": "GET, HEAD, POST",
+            "Access-Control-Allow-Methods": "GET, POST",
             "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
             "Vary": PREFLIGHT_VARY,
         }

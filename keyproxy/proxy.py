@@ -40,6 +40,7 @@ class Kit:
     upstream: Upstream
     catalogue: Catalogue
     room: intake.Room
+    large_parse: asyncio.Lock
     is_stopping: Callable[[], bool]
 
 
@@ -75,7 +76,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
             if endpoint.style is Style.CATALOGUE:
                 return await show_catalogue(request, kit, path, query)  # 400, 403, 502
             call = await read_call(request, kit, hold, endpoint, query)  # 400, 403, 408, 413, 415
-            record.models = call.models
+            record.models, record.is_streaming = call.models, call.is_streaming
             sending = kit.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
             async with sending as answer:  # 502, 504
@@ -106,13 +107,15 @@ async def show_catalogue(
     request: web.Request, kit: Kit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    status, raw = await kit.catalogue.answer(path, query, kit.policy.models, kit.policy.aliases)
-    tag = hashlib.blake2b(raw, digest_size=16).hexdigest()
-    fields = {"Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
+    page = await kit.catalogue.answer(path, query, kit.policy.models, kit.policy.aliases)
+    tag = hashlib.blake2b(page.body, digest_size=16).hexdigest()
+    fields = {**page.head, "Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
     known = {etag.value for etag in request.if_none_match or ()}
-    if status == 200 and known & {tag, "*"}:
+    if page.status == 200 and known & {tag, "*"}:
         return web.Response(status=304, headers=fields)
-    return web.Response(status=status, body=raw, content_type="application/json", headers=fields)
+    return web.Response(
+        status=page.status, body=page.body, content_type="application/json", headers=fields
+    )
 
 
 async def read_call(
@@ -127,5 +130,6 @@ async def read_call(
     )
     passed = headers.forwarded(endpoint.style, request.headers)
     if body.is_large(raw):
-        return await asyncio.to_thread(calls.read, endpoint, raw, kit.policy, passed, query)
+        async with kit.large_parse:  # each takes several times its size while it is read
+            return await asyncio.to_thread(calls.read, endpoint, raw, kit.policy, passed, query)
     return calls.read(endpoint, raw, kit.policy, passed, query)

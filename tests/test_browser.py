@@ -253,7 +253,7 @@ async def test_every_sdks_preflight_is_answered(proxy: Proxy, sdk: str, path: st
         assert answer.headers["Access-Control-Allow-Origin"] == PAGE
         allowed = answer.headers["Access-Control-Allow-Headers"].split(", ")
         assert allowed == REQUESTED_HEADERS[sdk].split(",")
-        assert answer.headers["Access-Control-Allow-Methods"] == "GET, HEAD, POST"
+        assert answer.headers["Access-Control-Allow-Methods"] == "GET, POST"
         assert answer.headers["Access-Control-Max-Age"] == "7200"
         assert "Access-Control-Allow-Credentials" not in answer.headers
         names = {"origin", "access-control-request-method", "access-control-request-headers"}
@@ -523,3 +523,27 @@ async def test_previews_of_one_team_are_allowed_by_a_pattern(start: Start) -> No
         assert answer.status == 204
     async with preflight(proxy, origin="https://myapp-x-team.vercel.app.evil.example") as answer:
         await refused(answer, 403, "origin_not_allowed")
+
+
+async def test_the_page_we_serve_may_call_us_wherever_it_was_opened(start: Start) -> None:
+    """A phone opens the demo by this computer's address."""
+    opened = {"Host": "192.168.1.5:8484", "Origin": "http://192.168.1.5:8484"}
+    proxy = await start("demo")
+    async with proxy.get("/api/v1/models", headers=opened) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] == opened["Origin"]
+    seen = len(proxy.upstream.catalogue)
+    for odd in (
+        {"Host": "192.168.1.5:8484", "Origin": "http://192.168.1.6:8484"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+    ):
+        async with proxy.get("/api/v1/models", headers=odd) as answer:
+            assert answer.status in (403, 421)
+    assert len(proxy.upstream.catalogue) == seen
+
+
+async def test_under_serve_the_own_host_is_no_origin_by_itself(start: Start) -> None:
+    proxy = await start("serve", ALLOWED_HOSTS="api.example")
+    odd = {"Host": "api.example", "Origin": "http://api.example"}
+    async with proxy.get("/api/v1/models", headers=odd) as answer:
+        await refused(answer, 403, "origin_not_allowed")
+    assert proxy.upstream.catalogue == []

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
-from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS, Catalogue
+from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS, Catalogue, Fetched, Page
 from tests.conftest import Proxy, Start, refused
 from tests.fake_upstream import MODELS
 
@@ -93,6 +93,7 @@ async def test_many_who_ask_at_once_cause_one_fetch(proxy: Proxy) -> None:
         (200, b'{"data": 1}', "application/json"),
         (200, b"[]", "application/json"),
         (302, b"", "text/html"),
+        (401, b'{"error":{"message":"No cookie auth credentials found"}}', "application/json"),
     ],
 )
 async def test_a_list_that_cannot_be_read_is_our_502(
@@ -104,6 +105,33 @@ async def test_a_list_that_cannot_be_read_is_our_502(
     proxy.upstream.answer = odd
     async with proxy.get("/api/v1/models") as answer:
         await refused(answer, 502, "upstream_invalid")
+
+
+@pytest.mark.parametrize("depth", [900, 940, 960, 980, 1_000, 100_000])
+async def test_a_list_that_is_nested_too_deeply_is_never_our_500(proxy: Proxy, depth: int) -> None:
+    """Python reads somewhat deeper than it writes."""
+    deep = b"[" * depth + b"]" * depth
+    bodies = iter((b'{"data":[],"x":' + deep + b"}", b'{"data":[{"id":"a/b","x":' + deep + b"}]}"))
+
+    async def nested(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=next(bodies), content_type="application/json")
+
+    proxy.upstream.answer = nested
+    for query in ("", "?category=x"):
+        async with proxy.get("/api/v1/models" + query) as answer:
+            assert answer.status in (200, 502)
+
+
+async def test_a_busy_upstream_says_when_to_come_back(proxy: Proxy) -> None:
+    async def busy(request: web.Request) -> web.StreamResponse:
+        fields = {"Retry-After": "7", "X-RateLimit-Limit": "50", "Set-Cookie": "a=b"}
+        return web.json_response({"error": {"code": 429}}, status=429, headers=fields)
+
+    proxy.upstream.answer = busy
+    async with proxy.get("/api/v1/models") as answer:
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "7")
+        assert answer.headers["X-RateLimit-Limit"] == "50"
+        assert "Set-Cookie" not in answer.headers
 
 
 async def test_an_error_page_becomes_json_of_its_status(proxy: Proxy) -> None:
@@ -134,11 +162,11 @@ class Source:
     def __init__(self) -> None:
         self.now, self.count, self.is_down = 0.0, 0, False
 
-    async def fetch(self, path: str) -> tuple[int, bytes]:
+    async def fetch(self, path: str) -> Fetched:
         self.count += 1
         if self.is_down:
             raise Refusal("upstream_unreachable", "away")
-        return 200, b'{"data":[{"id":"a/b"}]}'
+        return Fetched(200, b'{"data":[{"id":"a/b"}]}', {})
 
 
 async def test_an_old_list_serves_while_the_upstream_is_away() -> None:
@@ -146,12 +174,12 @@ async def test_an_old_list_serves_while_the_upstream_is_away() -> None:
     catalogue = Catalogue(source.fetch, clock=lambda: source.now)
     everything: Any = Models(["*"])
 
-    async def ask() -> tuple[int, bytes]:
+    async def ask() -> Page:
         return await catalogue.answer("/api/v1/models/count", "", everything)
 
-    assert await ask() == (200, b'{"data": {"count": 1}}')
+    assert await ask() == Page(200, b'{"data": {"count": 1}}')
     source.is_down, source.now = True, FRESH_SECONDS + 1
-    assert (await ask())[0] == 200
+    assert (await ask()).status == 200
     assert source.count == 2
     source.now = STALE_SECONDS + 1
     with pytest.raises(Refusal):
@@ -164,3 +192,12 @@ async def test_the_cache_is_bounded() -> None:
     for number in range(300):
         await catalogue.answer(f"/api/v1/model/a/b{number}", "", Models(["*"]))
     assert len(catalogue._details) == 256
+
+
+async def test_odd_filters_do_not_push_out_the_whole_list() -> None:
+    source = Source()
+    catalogue = Catalogue(source.fetch, clock=lambda: source.now)
+    for number in range(30):
+        await catalogue.answer("/api/v1/models", "", Models(["*"]))
+        await catalogue.answer("/api/v1/models", f"category=c{number}", Models(["*"]))
+    assert source.count == 31

@@ -35,11 +35,11 @@ def cleaned(raw: bytes, status: int) -> bytes | None:
         if not _is_private(body) and status != 402:
             return raw
         _strip(body)
+        if isinstance(error, dict) and status == 402:
+            error["message"] = UNAFFORDABLE
+        return json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
         return None
-    if isinstance(error, dict) and status == 402:
-        error["message"] = UNAFFORDABLE
-    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def unreadable(status: int, style: Style) -> bytes:

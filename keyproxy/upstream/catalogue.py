@@ -11,9 +11,9 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE, Style
@@ -27,7 +27,24 @@ MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
 MAX_DETAILS = 256
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
-Fetch = Callable[[str], Awaitable[tuple[int, bytes]]]
+
+class Fetched(NamedTuple):
+    """A public resource: ``head`` holds what of its head goes down to a client."""
+
+    status: int
+    raw: bytes
+    head: Mapping[str, str]
+
+
+class Page(NamedTuple):
+    """An answer of ours: a JSON ``body`` and the fields that go with it."""
+
+    status: int
+    body: bytes
+    head: Mapping[str, str] = MappingProxyType({})
+
+
+Fetch = Callable[[str], Awaitable[Fetched]]
 
 
 class Allowed(Protocol):
@@ -40,11 +57,17 @@ class Allowed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
+    """``body``: the whole answer, or what follows the rows of a list in its envelope."""
+
     status: int
     fetched_at: float
-    envelope: dict[str, Any]
-    rows: tuple[tuple[str, bytes], ...]
     body: bytes
+    rows: tuple[tuple[str, bytes], ...] = ()
+    head: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def answer(self) -> Page:
+        return Page(self.status, self.body, self.head)
 
 
 class Catalogue:
@@ -59,8 +82,8 @@ class Catalogue:
 
     async def answer(
         self, path: str, query: str, models: Allowed, aliases: Mapping[str, str] = NO_ALIASES
-    ) -> tuple[int, bytes]:
-        """Status and JSON body for a served path below ``/api/v1`` and its checked query.
+    ) -> Page:
+        """The answer to a served path below ``/api/v1`` and its checked query.
 
         An alias is listed as a row of the model it stands for, under the alias' name.
 
@@ -73,32 +96,31 @@ class Catalogue:
         model = aliases.get(asked, asked)
         models.check(model)
         entry = await self._entry(self._details, MAX_DETAILS, rest.replace(asked, model))
-        return entry.status, entry.body
+        return entry.answer
 
     async def _list(
         self, rest: str, asked: dict[str, str], models: Allowed, aliases: Mapping[str, str]
-    ) -> tuple[int, bytes]:
+    ) -> Page:
         offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
         filters = urlencode(sorted(asked.items()))
         entry = await self._entry(
             self._lists, MAX_LISTS, "/models" + (f"?{filters}" if filters else "")
         )
         if entry.status != 200:
-            return entry.status, entry.body
+            return entry.answer
         allowed = {model: row for model, row in entry.rows if models.allows(model)}
         rows = [_renamed(allowed[m], name) for name, m in aliases.items() if m in allowed]
         rows += allowed.values()
         if rest == "/models/count":
-            return 200, json.dumps({"data": {"count": len(rows)}}).encode()
+            return Page(200, json.dumps({"data": {"count": len(rows)}}).encode())
         end = len(rows) if limit is None else offset + int(limit)
-        envelope = dict(entry.envelope)
-        envelope["total_count"] = len(rows)
-        envelope["links"] = {"next": None}
+        following = None
         if end < len(rows) and limit is not None and int(limit) > 0:
             following = urlencode({**asked, "limit": limit, "offset": str(end)})
-            envelope["links"] = {"next": f"{BASE}/models?{following}"}
-        tail = json.dumps(envelope)[1:-1].encode()
-        return 200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}"
+            following = f"{BASE}/models?{following}"
+        counted = {"total_count": len(rows), "links": {"next": following}}
+        tail = json.dumps(counted).encode()[1:-1] + entry.body
+        return Page(200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}")
 
     async def _entry(self, cache: OrderedDict[str, _Entry], size: int, path: str) -> _Entry:
         known = cache.get(path)
@@ -116,7 +138,8 @@ class Catalogue:
             cache[path] = entry
             cache.move_to_end(path)
             while len(cache) > size:
-                cache.popitem(last=False)
+                # Odd filters must not push out the list that everybody asks for.
+                cache.pop(next(known for known in cache if known != "/models"))
         elif known is not None and entry.status >= 500 and age < STALE_SECONDS:
             return known
         return entry
@@ -136,31 +159,36 @@ class Catalogue:
             task.exception()  # seen: every caller may have left
 
     async def _load(self, path: str) -> _Entry:
-        status, raw = await self._fetch(path)
-        return await asyncio.to_thread(_read, path, status, raw, self._clock())
+        fetched = await self._fetch(path)
+        return await asyncio.to_thread(_read, path, fetched, self._clock())
 
 
-def _read(path: str, status: int, raw: bytes, now: float) -> _Entry:
+def _read(path: str, fetched: Fetched, now: float) -> _Entry:
     """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
-    if 400 <= status < 600:
+    status, raw, head = fetched
+    if 400 <= status < 600 and status != 401:  # 401: it wants a key for what is public
         body = answers.cleaned(raw, status) or answers.unreadable(status, Style.CATALOGUE)
-        return _Entry(status, now, {}, (), body)
-    if status != 200:
-        raise _invalid()
+        return _Entry(status, now, body, head=head)
     parsed = headers.loads(raw)
-    if not isinstance(parsed, dict):
+    if status != 200 or not isinstance(parsed, dict):
         raise _invalid()
     if not (path == "/models" or path.startswith("/models?")):
-        return _Entry(status, now, {}, (), raw)
+        return _Entry(status, now, raw)
     data = parsed.pop("data", None)
     if not isinstance(data, list):
         raise _invalid()
-    rows = tuple(
-        (row["id"], json.dumps(row, separators=(",", ":")).encode())
-        for row in data
-        if isinstance(row, dict) and isinstance(row.get("id"), str)
-    )
-    return _Entry(status, now, parsed, rows, b"")
+    for name in ("total_count", "links"):
+        parsed.pop(name, None)
+    try:
+        rows = tuple(
+            (row["id"], json.dumps(row, separators=(",", ":")).encode())
+            for row in data
+            if isinstance(row, dict) and isinstance(row.get("id"), str)
+        )
+        rest = b"," + json.dumps(parsed).encode()[1:-1] if parsed else b""
+    except RecursionError as error:
+        raise _invalid() from error
+    return _Entry(status, now, rest, rows)
 
 
 def _renamed(row: bytes, name: str) -> bytes:

@@ -86,4 +86,6 @@ class GuardedConnector(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         make: Callable[..., ResponseHandler] = GuardedHandler
+        if not hasattr(self, "_factory"):
+            raise TypeError("this aiohttp makes its connections another way")
         self._factory = functools.partial(make, loop=self._loop)

@@ -24,7 +24,7 @@ FORWARDED: Mapping[Style, tuple[str, ...]] = {
 """What passes from a client's head, by call style; nothing else does."""
 
 PASSED = re.compile(
-    r"x-generation-id|x-provider-name|retry-after|x-ratelimit-[a-z-]{1,40}|request-id|cf-ray"
+    r"x-generation-id|x-provider-name|retry-after|x-ratelimit-(?:limit|remaining|reset)|request-id|cf-ray"
     r"|x-openrouter-cache-(?:status|age|ttl)",
     re.I,
 )

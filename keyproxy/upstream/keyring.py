@@ -59,6 +59,13 @@ class KeyRing:
         """Set ``key`` aside until it changes: the upstream does not know it."""
         self._of(key).is_rejected = True
 
+    def restore(self, key: Secret) -> None:
+        """Use ``key`` again: the upstream says that it knows it after all."""
+        self._of(key).is_rejected = False
+
+    def rejected(self) -> list[Secret]:
+        return [state.key for state in self._states if state.is_rejected]
+
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""
         self._of(key).last_until = self._clock() + UNAFFORDABLE_SECONDS

@@ -28,6 +28,7 @@ from keyproxy.grammar import network
 from keyproxy.grammar.base import Unfit
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import answers, headers
+from keyproxy.upstream.catalogue import Fetched
 from keyproxy.upstream.connection import GuardedConnector
 from keyproxy.upstream.keyring import KeyRing
 
@@ -123,8 +124,8 @@ class Upstream:
         finally:
             reply.close()  # a no-op once the body was read to its end
 
-    async def fetch(self, path: str) -> tuple[int, bytes]:
-        """Status and body of a public resource, asked for without the key.
+    async def fetch(self, path: str) -> Fetched:
+        """A public resource, asked for without the key.
 
         ``path`` begins after the base. Raises as ``send`` does.
         """
@@ -132,13 +133,14 @@ class Upstream:
         try:
             async with asyncio.timeout(self._idle_seconds):
                 raw = await _read_bounded(reply, MAX_FETCH_BYTES)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable() from error
         finally:
             reply.close()
         if raw is None:
             raise _invalid("its catalogue is too large")
-        return reply.status, raw
+        head = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
+        return Fetched(reply.status, raw, head)
 
     async def _first_accepted(self, call: Call) -> aiohttp.ClientResponse:
         """Try the keys in turn; nothing has been sent to the client yet."""
@@ -187,7 +189,7 @@ class Upstream:
             raise _unreachable() from error
         except aiohttp.ClientResponseError as error:
             raise _invalid("its head is malformed") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a name that is none
             raise _unreachable() from error
 
     async def _answer(self, reply: aiohttp.ClientResponse, style: Style) -> Answer:
@@ -219,7 +221,7 @@ class Upstream:
         try:
             async with asyncio.timeout(self._idle_seconds):
                 raw = await _read_bounded(reply, answers.MAX_ERROR_BYTES)
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError, OSError):
             _log.warning("the upstream's error body broke off", http_status=reply.status)
         is_json = kind is not None and kind.startswith("application/json")
         is_text = kind is not None and kind.startswith("text/plain") and reply.status != 402
