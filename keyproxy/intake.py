@@ -16,6 +16,7 @@ from keyproxy.errors import Refusal
 
 MAX_BODIES_BYTES = 256 << 20
 """All bodies held at the same time; more is refused, so that uploads cannot exhaust memory."""
+SMALL_BYTES = 64 << 10
 
 
 class Room:
@@ -32,9 +33,12 @@ class Room:
         finally:
             hold.release()
 
-    def take(self, count: int) -> None:
-        """Raises ``overloaded``."""
-        if count > self._free:
+    def take(self, count: int, held: int) -> None:
+        """``count`` more for a call that holds ``held``. Raises ``overloaded``.
+
+        Small bodies always fit, so that large ones of a few cannot lock everybody out.
+        """
+        if count > self._free and held + count > SMALL_BYTES:
             raise Refusal(
                 "overloaded",
                 "Too many large requests at the moment.",
@@ -55,7 +59,7 @@ class Hold:
         self._count = 0
 
     def add(self, count: int) -> None:
-        self._room.take(count)
+        self._room.take(count, self._count)
         self._count += count
 
     def release(self) -> None:
@@ -73,7 +77,7 @@ def check_head(request: web.Request) -> None:
         raise Refusal(
             "method_not_allowed",
             "This method is not served.",
-            headers={"Allow": "GET, HEAD, POST, OPTIONS"},
+            headers={"Allow": "GET, POST, OPTIONS"},
             must_close=True,
         )
     expected = request.headers.getall("Expect", [])

@@ -17,6 +17,8 @@ from typing import Any, TextIO
 
 import structlog
 
+from keyproxy.errors import Side
+
 MASK = "***"
 _KEY = re.compile(
     r"sk-[A-Za-z0-9_-]{12,}|(?:gsk|csk|xai)[_-][A-Za-z0-9_-]{12,}|AIza[A-Za-z0-9_-]{20,}"
@@ -31,11 +33,11 @@ class Masking:
     """A structlog processor that takes secrets out of every text, known ones by value."""
 
     def __init__(self) -> None:
-        self._secrets: tuple[str, ...] = ()
+        self._secrets: set[str] = set()
 
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these values are masked too, whatever they look like."""
-        self._secrets = tuple(secret for secret in secrets if len(secret) >= 8)
+        self._secrets.update(secret for secret in secrets if len(secret) >= 8)
 
     def __call__(
         self, logger: Any, method: str, event: MutableMapping[str, Any]
@@ -67,14 +69,16 @@ def configure(style: str, level: str, stream: TextIO | None = None) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if style == "json" else _untouched,
+        structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message") if style == "json" else _untouched,
         masking,
     ]
     renderer: Any = structlog.processors.JSONRenderer()
     if style == "console":
         renderer = structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+            # On Windows the library wants one more package for colours.
+            colors=stream.isatty() and sys.platform != "win32",
+            exception_formatter=structlog.dev.plain_traceback,
         )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
@@ -122,6 +126,8 @@ class Record:
     models: tuple[str, ...] = ()
     http_status: int | None = None
     code: str | None = None
+    side: str | None = None
+    is_streaming: bool | None = None
     hint: str | None = None
     cause: str | None = None
     bytes_down: int = 0
@@ -152,8 +158,10 @@ class Record:
             "origin": self.origin,
             "endpoint": endpoint,
             "model": ",".join(self.models) or None,
+            "stream": self.is_streaming,
             "http_status": self.http_status,
             "code": self.code,
+            "side": self.side,
             "hint": self.hint,
             "cause": self.cause,
             "first_byte_ms": self._milliseconds(self.first_byte_at),
@@ -162,8 +170,7 @@ class Record:
             "ended": self.ended,
         }
         known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        is_fault = (self.http_status or 0) >= 500 and self.code is not None
-        write = _call_log.error if is_fault else _call_log.info
+        write = _call_log.info if self.side in (None, Side.CLIENT) else _call_log.error
         if self.error is not None:
             known["exc_info"] = self.error
         write(f"{endpoint} {self.http_status or self.ended}", **known)

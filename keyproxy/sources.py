@@ -119,6 +119,13 @@ class Sources:
                 "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
                 " KEYPROXY_TRUSTED_PROXIES names nobody"
             )
+        ignored = [
+            name
+            for name in ("KEYPROXY_TRUSTED_PROXIES", "KEYPROXY_CLIENT_ADDRESS_HEADER")
+            if variables.get(name, "none").strip() not in ("", "none")
+        ]
+        if variables.get("KEYPROXY_TRUSTED_HOPS", "0").strip() not in ("", "0") and ignored:
+            found.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {', '.join(ignored)} is not read")
         return found
 
     def _layers(self) -> tuple[list[Layer], list[SettingsFault]]:

@@ -101,7 +101,7 @@ def is_loopback(host: str) -> bool:
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return host == "localhost"  # what lies below it, name servers may answer for
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped.is_loopback
     return address.is_loopback

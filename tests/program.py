@@ -36,8 +36,8 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def said(self, message: str, **fields: Any) -> dict[str, Any]:
-        """The first log line with this message and these fields; waits for it."""
+    async def said(self, message: str, count: int = 1, **fields: Any) -> dict[str, Any]:
+        """A log line with this message and these fields; waits until there are ``count``."""
 
         def found() -> list[dict[str, Any]]:
             return [
@@ -47,8 +47,7 @@ class Program:
             ]
 
         async with asyncio.timeout(DEADLINE_SECONDS), self._news:
-            await self._news.wait_for(lambda: found() or self._reading.done())
-            await self._news.wait_for(found)
+            await self._news.wait_for(lambda: len(found()) >= count)
         return found()[0]
 
     async def ended(self) -> int:

@@ -46,6 +46,18 @@ def test_spellings_of_one_address_share_a_bucket(text: str, expected: str) -> No
     assert bucket(parse_address(text)) == expected
 
 
+def test_one_household_shares_an_address_limit() -> None:
+    """Its /56 holds 256 clients of a /64 each."""
+    identity = Identity([])
+    one, two, other = (
+        identity.identify(peer, head())
+        for peer in ("2001:db8:0:aa01::1", "2001:db8:0:aaff::1", "2001:db8:0:bb01::1")
+    )
+    assert one.id != two.id
+    assert one.address == two.address == "2001:db8:0:aa00::/56"
+    assert other.address != one.address
+
+
 @pytest.mark.parametrize(
     ("peer", "forwarded", "trusted", "expected"),
     [

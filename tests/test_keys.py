@@ -18,6 +18,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy import logs
+from keyproxy.server import service
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing
@@ -432,3 +433,28 @@ def test_without_keys_nothing_is_held() -> None:
     search = KeySearch([])
     assert search.feed(b"abc") == b"abc"
     assert search.rest() == b""
+
+
+async def test_a_key_that_is_known_again_is_used_again(
+    start: Start, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call's 401 may have been the upstream's own trouble; no call is sent to find out."""
+    monkeypatch.setattr(service, "REINSPECTION_SECONDS", 0.01)
+    upstream.key_status = 500
+    proxy = await start()
+
+    async def unknown(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"code": 401, "message": "User not found."}}, status=401)
+
+    upstream.answer = unknown
+    for _ in range(2):
+        async with proxy.post() as answer:
+            await refused(answer, 502, "upstream_key_rejected")
+    assert len(upstream.calls) == 1
+    upstream.answer, upstream.key_status = None, 200
+    async with asyncio.timeout(5):
+        while proxy.service.kit.upstream.ring.rejected():
+            await asyncio.sleep(0.01)
+    async with proxy.post() as answer:
+        assert answer.status == 200
+    assert len(upstream.calls) == 2

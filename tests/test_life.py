@@ -198,10 +198,24 @@ async def test_env_files_are_read_again_and_listeners_need_a_restart(
         env_file.write_text("KEYPROXY_ALLOWED_MODELS=google/*\nKEYPROXY_KEEPALIVE_TIMEOUT=60\n")
         program.signal(signal.SIGHUP)
         line = await program.said("settings reloaded")
-        assert line["changed"] == ["allowed_models", "keepalive_timeout_seconds"]
+        assert line["changed"] == ["allowed_models"]
         stuck = await program.said("these settings need a restart")
         assert stuck["settings"] == ["keepalive_timeout_seconds"]
         assert await status(session, program.url) == 403
+
+
+async def test_a_new_upstream_needs_a_restart(
+    upstream: FakeUpstream, tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """The proxy on the way and the keys' standing belong to the upstream they were made for."""
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"KEYPROXY_UPSTREAM={upstream.base_url}\n")
+    async with serving(upstream, tmp_path, KEYPROXY_UPSTREAM="") as program:
+        env_file.write_text("KEYPROXY_UPSTREAM=http://127.0.0.1:9/api/v1\n")
+        for count in (1, 2):
+            program.signal(signal.SIGHUP)
+            await program.said("these settings need a restart", count=count)
+        assert await status(session, program.url) == 200
 
 
 async def test_the_start_line_says_where_for_whom_and_with_which_limits(

@@ -48,6 +48,7 @@ async def test_a_call_leaves_one_line(lines: Any, start: Start) -> None:
         "origin": "https://app.example",
         "endpoint": "POST /api/v1/chat/completions",
         "model": "openai/gpt-4o-mini",
+        "stream": False,
         "http_status": 200,
         "bytes": length,
         "ended": "complete",
@@ -130,13 +131,18 @@ def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
     assert masking("", "", {"a": "x correct horse battery staple y"}) == {"a": "x *** y"}
 
 
-def test_tracebacks_are_masked_and_show_no_locals(lines: Any) -> None:
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_tracebacks_are_masked_and_show_no_locals(style: str) -> None:
+    stream = io.StringIO()
+    logs.configure(style, "info", stream)
     secret = KEY
     try:
         raise ValueError(f"with {secret}")
     except ValueError:
         structlog.get_logger("x").exception("failed")
-    text = json.dumps(lines())
+    text = stream.getvalue()
+    structlog.reset_defaults()
+    assert "Traceback (most recent call last)" in text
     assert "ValueError" in text
     assert KEY not in text
 

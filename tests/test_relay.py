@@ -311,7 +311,7 @@ async def test_a_client_that_leaves_while_connecting_leaves_nothing(start: Start
 async def in_flight(proxy: Proxy, count: int) -> None:
     """Waits until so many calls are open."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while proxy.service.kit.admission.in_flight.total != count:
+        while len(proxy.service.kit.admission.in_flight) != count:
             await asyncio.sleep(0.01)
 
 
@@ -513,3 +513,25 @@ async def test_a_client_that_leaves_while_a_second_key_is_tried_holds_no_connect
     await soon(upstream.left)
     await in_flight(proxy, 0)
     await no_upstream_connection_held(proxy)
+
+
+async def test_a_client_that_leaves_behind_queued_calls_is_noticed(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    """Reading pauses for the queue, so that its going cannot be seen."""
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    upstream.answer = never
+    proxy = await start(HEADER_TIMEOUT="200ms")
+    body = json.dumps(BODY).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    call = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    writer.write(call + b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+    await upstream.arrived.wait()
+    writer.close()
+    async with asyncio.timeout(5):
+        await upstream.left.wait()

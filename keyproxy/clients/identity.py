@@ -34,6 +34,7 @@ CREDENTIAL_HEADERS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 _log = structlog.get_logger("keyproxy.clients")
 _PORT = re.compile(r"(?:\[([^\]]+)\]|([0-9.]+)):[0-9]{1,5}")
 _MAX_HOPS_READ = 32
+_SITE_PREFIX = 56  # what one household or office gets, 256 times /64 (RIPE-690, 4.2)
 _MAX_ADDRESS = 80  # 45 characters, brackets, a port, a zone
 # Forms of provider keys (secret scanners' rules; reference: each provider's key page).
 _PROVIDER_KEY = re.compile(
@@ -73,8 +74,8 @@ class Identity:
                 " its users share one limit until KEYPROXY_TRUSTED_PROXIES names it",
                 peer=peer,
             )
-        address = bucket(self.address(peer, headers))
-        return Client(id=address, address=address)
+        address = self.address(peer, headers)
+        return Client(id=bucket(address), address=bucket(address, _SITE_PREFIX))
 
     def address(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Address | None:
         """The address of the caller: the peer's, or what a trusted peer says it is."""
@@ -137,10 +138,11 @@ def _parsed(text: str) -> Address | None:
     return address
 
 
-def bucket(address: Address | None) -> str:
-    """What limits count by: an IPv4 address, or the /64 that one IPv6 subscriber holds."""
+def bucket(address: Address | None, prefix: int = 64) -> str:
+    """What limits count by: an IPv4 address, or the /64 that one IPv6 device holds."""
     if isinstance(address, IPv6Address):
-        return str(IPv6Network((int(address) >> 64 << 64, 64)))
+        spare = 128 - prefix
+        return str(IPv6Network((int(address) >> spare << spare, prefix)))
     return str(address or "unknown")
 
 
@@ -166,7 +168,7 @@ def _hops(headers: CIMultiDictProxy[str]) -> list[str]:
 def _refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
     for name in CREDENTIAL_HEADERS:
         for value in headers.getall(name, []):
-            if _PROVIDER_KEY.fullmatch(value.split(" ")[-1]):
+            if _PROVIDER_KEY.search(value):
                 raise Refusal(
                     "provider_key_sent",
                     f"The {name} header carries a provider's key. Remove it from the page or "

@@ -24,17 +24,17 @@ class InFlight:
 
     def __init__(self) -> None:
         self._open: dict[str, int] = {}
-        self.total = 0
+
+    def __len__(self) -> int:
+        return sum(self._open.values())
 
     def of(self, client_id: str) -> int:
         return self._open.get(client_id, 0)
 
     def enter(self, client_id: str) -> None:
         self._open[client_id] = self.of(client_id) + 1
-        self.total += 1
 
     def leave(self, client_id: str) -> None:
-        self.total -= 1
         left = self.of(client_id) - 1
         if left > 0:
             self._open[client_id] = left
@@ -58,7 +58,10 @@ class Admission:
 
         Raises ``rate_limited``, ``too_many_in_flight``.
         """
+        windows = _windows("client", client.id, self.rates)
+        windows += _windows("address", client.address, self.address_rates)
         if self.in_flight.of(client.id) >= self.max_in_flight:
+            headers.update(rate_headers(await self.counters.look(windows)))
             raise Refusal(
                 "too_many_in_flight",
                 f"At most {self.max_in_flight} calls may run at the same time; wait for one to"
@@ -68,16 +71,12 @@ class Admission:
             )
         self.in_flight.enter(client.id)  # before the first await, so that none slips past
         try:
-            await self._count(client, headers)
+            await self._count(windows, headers)
             yield
         finally:
             self.in_flight.leave(client.id)
 
-    async def _count(self, client: Client, headers: dict[str, str]) -> None:
-        windows = _windows("client", client.id, self.rates)
-        windows += _windows("address", client.address, self.address_rates)
-        if not windows:
-            return
+    async def _count(self, windows: Sequence[Window], headers: dict[str, str]) -> None:
         verdict = await self.counters.take(windows)
         headers.update(rate_headers(verdict.standings))
         if verdict.is_admitted:
@@ -100,6 +99,8 @@ def _windows(name: str, key: str, rates: Sequence[Rate]) -> list[Window]:
 
 def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
     """``RateLimit-Policy: "client-60";q=20;w=60`` and ``RateLimit: "client-60";r=19;t=42``."""
+    if not standings:
+        return {}
     policies, states = [], []
     for standing in standings:
         window = standing.window

@@ -16,7 +16,7 @@ from functools import lru_cache
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 
-MAX_KEYS = 1_000_000  # about 250 bytes each
+MAX_KEYS = 250_000  # about 250 bytes each
 _FORGOTTEN_PER_HIT = 2  # more than one, so that the table shrinks while it is used
 
 
@@ -33,7 +33,7 @@ class MemoryStorage(Storage):
         self,
         uri: str | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
         max_keys: int = MAX_KEYS,
     ) -> None:
         super().__init__(uri)
@@ -164,10 +164,20 @@ class Counters:
                 await self._storage.incr(key, window.seconds)
                 for key, window in zip(keys, windows, strict=True)
             ]
+        return Verdict(is_admitted, await self._standings(windows, keys, counts))
+
+    async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
+        """Where the windows stand; nothing is counted."""
+        keys = [window.item.key_for(window.key) for window in windows]
+        return await self._standings(windows, keys, [await self._storage.get(k) for k in keys])
+
+    async def _standings(
+        self, windows: Sequence[Window], keys: Sequence[str], counts: Sequence[int]
+    ) -> tuple[Standing, ...]:
         now = self._storage.now()
         standings = []
         for window, key, count in zip(windows, keys, counts, strict=True):
             wait = await self._storage.get_expiry(key) - now
             left = max(0, window.amount - count)
             standings.append(Standing(window, left, wait if wait > 0 else window.seconds))
-        return Verdict(is_admitted, tuple(standings))
+        return tuple(standings)

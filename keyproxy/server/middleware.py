@@ -45,7 +45,7 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
         record.ended = "client_left"
         raise error
     refusal = _as_refusal(error)
-    record.http_status, record.code = refusal.status, refusal.code
+    record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
     record.hint, record.ended = refusal.hint, "refused"
     if error.__cause__ is not None:
         record.cause = type(error.__cause__).__name__  # its text may hold what was sent

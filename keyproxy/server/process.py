@@ -61,6 +61,8 @@ async def _serve(settings: Settings, sources: Sources) -> None:
     async with service.running(settings, pages) as running:
         _catch_signals(stop, reload)
         _say_hello(running)
+        for warning in sources.warnings():
+            _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload))
         try:
             await stop.wait()
@@ -98,7 +100,10 @@ async def _watch(running: Service, sources: Sources, reload: asyncio.Event) -> N
         found = await asyncio.to_thread(sources.fingerprint)
         if is_asked or found != seen:
             seen = found
-            await _reread(running, sources, is_asked=is_asked)
+            try:
+                await _reread(running, sources, is_asked=is_asked)
+            except Exception:  # later changes must still be noticed
+                _log.exception("settings not reloaded")
 
 
 async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None:

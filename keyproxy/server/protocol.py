@@ -121,6 +121,29 @@ class HeadGuard(RequestHandler):
         if self.transport is not None and not self.transport.is_closing():
             self._stop_unread_timer()
 
+    def pause_reading(self) -> None:
+        super().pause_reading()
+        self._watch_paused()
+
+    def _pause_reading_for_buffer(self) -> None:
+        super()._pause_reading_for_buffer()
+        self._watch_paused()
+
+    def _watch_paused(self, seen: web.BaseRequest | None = None) -> None:
+        """Calls queue behind the one under way, and while reading pauses for them its client's
+        departure cannot be seen: when the same call holds them up for long, cut."""
+        self._loop.call_later(self._header_timeout, self._look_paused, seen)
+
+    def _look_paused(self, seen: web.BaseRequest | None) -> None:
+        current = self._current_request
+        is_paused = self._reading_paused or self._buffer_paused
+        if self.transport is None or not (is_paused and self._messages):
+            return
+        if current is not None and current is seen:
+            self.transport.abort()
+        else:
+            self._watch_paused(current)
+
     def data_received(self, data: bytes) -> None:
         if self._close:
             return  # the rest of a refused head is read and dropped

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import aiohttp
 import structlog
@@ -24,6 +24,7 @@ from keyproxy.limits.admit import Admission, InFlight
 from keyproxy.limits.storage import Counters
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
+from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.proxy import Kit
 from keyproxy.server import sockets
@@ -38,19 +39,21 @@ from keyproxy.upstream.send import Upstream, open_session
 
 RESTART_ONLY = (
     "listen",
+    "upstream",
     "upstream_proxy",
     "upstream_ca_file",
     "connect_timeout_seconds",
     "header_timeout_seconds",
     "keepalive_timeout_seconds",
+    "idle_timeout_seconds",
     "log_format",
     "log_level",
 )
 """Settings that are read once, when listeners and the HTTP client are made."""
 
 _DRAIN_LOOK_SECONDS = 0.05
-_CUT_SECONDS = 0.5
 _INSPECTION_SECONDS = 30.0
+REINSPECTION_SECONDS = 60.0
 _log = structlog.get_logger("keyproxy")
 
 
@@ -62,9 +65,11 @@ class Service:
         self._counters = Counters()
         self._in_flight = InFlight()
         self._room = Room()
+        self._large_parse = asyncio.Lock()
         self._is_ready = False
         self._is_stopping = False
         self._inspections: set[asyncio.Task[None]] = set()
+        self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
         self.kit = self._assemble(settings, KeyRing(settings.keys), None)
@@ -72,10 +77,6 @@ class Service:
     @property
     def settings(self) -> Settings:
         return self.kit.settings
-
-    @property
-    def is_ready(self) -> bool:
-        return self._is_ready
 
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""
@@ -89,24 +90,29 @@ class Service:
             await web.SockSite(runner, sock, backlog=sockets.BACKLOG).start()
         self._is_ready = True
         self._inspect(self.settings.keys)
+        self._reinspecting = asyncio.create_task(self._reinspect())
 
     def apply(self, settings: Settings) -> None:
         """Put new settings in force for the calls that begin from now on."""
         old = self.settings
-        stuck = [name for name in RESTART_ONLY if getattr(old, name) != getattr(settings, name)]
-        new_keys = [key for key in settings.keys if key not in old.keys]
-        ring = self.kit.upstream.ring.replaced(settings.keys)
-        is_same = old.upstream == settings.upstream
-        self.kit = self._assemble(settings, ring, self.kit.catalogue if is_same else None)
+        stuck = {
+            name: getattr(old, name)
+            for name in RESTART_ONLY
+            if getattr(old, name) != getattr(settings, name)
+        }
+        settings = replace(settings, **stuck)
         changed = [
             field.name
             for field in fields(settings)
             if getattr(old, field.name) != getattr(settings, field.name)
         ]
+        ring = self.kit.upstream.ring.replaced(settings.keys)
+        self.kit = self._assemble(settings, ring, self.kit.catalogue)
         _log.info("settings reloaded", changed=changed)
         if stuck:
-            _log.warning("these settings need a restart", settings=stuck)
-        self._inspect(new_keys)
+            _log.warning("these settings need a restart", settings=list(stuck))
+        rejected = ring.rejected()
+        self._inspect([k for k in settings.keys if k not in old.keys or k in rejected])
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""
@@ -131,8 +137,9 @@ class Service:
     async def close(self) -> None:
         """Release everything, at once."""
         self._is_ready, self._is_stopping = False, True
-        for task in self._inspections:
-            task.cancel()
+        for task in (*self._inspections, self._reinspecting):
+            if task is not None:
+                task.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -142,11 +149,16 @@ class Service:
         return [c for c in connections if isinstance(c, HeadGuard) and c.is_busy]
 
     def _assemble(self, settings: Settings, ring: KeyRing, catalogue: Catalogue | None) -> Kit:
-        logs.masking.hide(key.reveal() for key in settings.keys)
+        hidden = (*settings.keys, settings.upstream_proxy)
+        logs.masking.hide(secret.reveal() for secret in hidden if secret is not None)
         upstream = Upstream(settings, self._session, ring)
         return Kit(
             settings=settings,
-            browser=Browser(settings.allowed_hosts, settings.allowed_origins),
+            browser=Browser(
+                settings.allowed_hosts,
+                settings.allowed_origins,
+                has_page=settings.mode != "serve",
+            ),
             identity=Identity(
                 settings.trusted_proxies,
                 hops=settings.trusted_hops,
@@ -165,21 +177,31 @@ class Service:
             upstream=upstream,
             catalogue=catalogue or Catalogue(upstream.fetch),
             room=self._room,
+            large_parse=self._large_parse,
             is_stopping=lambda: self._is_stopping,
         )
 
     def _inspect(self, keys: Sequence[Secret]) -> None:
         """Look at ``keys`` in the background: listening never waits for the network."""
         for key in keys:
-            task = asyncio.create_task(self._inspect_one(self.kit.upstream, key))
+            task = asyncio.create_task(self._inspect_one(key))
             self._inspections.add(task)
             task.add_done_callback(self._inspections.discard)
 
-    async def _inspect_one(self, upstream: Upstream, key: Secret) -> None:
+    async def _reinspect(self) -> None:
+        """Ask again about keys that were set aside: a rejection may have been the upstream's
+        own trouble, and no call is sent with such a key to find out."""
+        while True:
+            await asyncio.sleep(REINSPECTION_SECONDS)
+            for key in self.kit.upstream.ring.rejected():
+                await self._inspect_one(key)
+
+    async def _inspect_one(self, key: Secret) -> None:
+        upstream = self.kit.upstream
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
                 report = await keyring.inspect(self._session, upstream.base_url, key)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
             return
         ring = self.kit.upstream.ring
@@ -193,14 +215,18 @@ class Service:
         elif report.status == 401:
             ring.reject(key)
             _log.error("key rejected by the upstream", key=key.label)
+        elif report.status == 200 and key in ring.rejected():
+            ring.restore(key)
+            _log.info("key accepted by the upstream again", key=key.label)
 
 
 def _policy(settings: Settings) -> Policy:
-    models = Models(settings.allowed_models)
+    features = Features.of(settings.allowed_features, settings.extra_fields)
+    models = Models(settings.allowed_models, features)
     for name, model in settings.model_aliases:
         if not models.allows(model):
             _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)
-    return Policy(models, dict(settings.model_aliases), settings.max_tokens)
+    return Policy(models, dict(settings.model_aliases), settings.max_tokens, features)
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from keyproxy.errors import KeyproxyError
 from keyproxy.settings import Address
 
-BACKLOG = 2048
+BACKLOG = 512  # asyncio accepts so many in one step, before the cap on connections can look
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
