@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from keyproxy.grammar.base import Unfit, items, shown
 from keyproxy.values import Rate
 
+# Bodies are held in memory; all of them together may take twice as much.
+LARGEST_BODY = 128 << 20
 _MODEL = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -46,8 +48,8 @@ def size(text: str) -> int:
     """Bytes, more than zero."""
     match = _SIZE.fullmatch(text)
     count = int(match[1]) * _BYTES[match[2].lower()] if match else 0
-    if count < 1:
-        raise Unfit("a size such as 20MiB, 512KiB or a number of bytes")
+    if not 1 <= count <= LARGEST_BODY:
+        raise Unfit("a size such as 20MiB, 512KiB or a number of bytes, 128MiB at most")
     return count
 
 
