@@ -14,14 +14,16 @@ COMMANDS: Mapping[str, str] = {
     "serve": "run it for others; it lists what must be said",
     "demo": "try it with a built-in fake upstream: no key, no internet, no settings",
     "check": "are the settings right, does the key work?",
+    "explain": "which step would refuse a call, and what to change",
     "ping": "health check of a running keyproxy, for images",
 }
-_LINES = "\n".join(f"  keyproxy {name:<6} {summary}" for name, summary in COMMANDS.items())
+_ALL = [f"  keyproxy {name:<7} {summary}" for name, summary in COMMANDS.items()]
+_FIRST = _ALL[:5]  # what a person wants; the last is for images
 _HELP = f"""usage: keyproxy COMMAND [OPTIONS]
 
 Holds an LLM provider key and serves the API key-free to web and mobile front ends.
 
-{_LINES}
+{chr(10).join(_ALL)}
 
 options:
   -h, --help     show this; keyproxy COMMAND --help shows the options of a command
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = import_module(f"keyproxy.commands.{first}")
         return cast("Callable[[Sequence[str]], int]", command.main)(rest)
     if first == "":
-        print(_LINES)
+        print("\n".join(_FIRST))
     elif first in {"-h", "--help"}:
         print(_HELP, end="")
     elif first == "--version":

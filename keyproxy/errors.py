@@ -26,52 +26,64 @@ class Side(StrEnum):
     OURS = "ours"
 
 
+class Step(StrEnum):
+    """Where on its way a call was refused, in the order of the steps."""
+
+    STOPPING = "stopping"
+    HEAD = "head"
+    HOST = "host"
+    ORIGIN = "origin"
+    CREDENTIAL = "credential"
+    ENDPOINT = "endpoint"
+    LIMITS = "limits"
+    BODY = "body"
+    POLICY = "policy"
+    UPSTREAM = "upstream"
+    SERVER = "server"
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """What a refusal's name stands for. ``curable``: the same call may succeed later."""
 
     status: int
+    step: Step
     side: Side = Side.CLIENT
     curable: bool = False
 
 
 CODES: Mapping[str, Code] = MappingProxyType(
     {
-        # head
-        "bad_request": Code(400),
-        "head_timeout": Code(408, curable=True),
-        "uri_too_long": Code(414),
-        "expectation_failed": Code(417),
-        "head_too_large": Code(431),
-        # who and from where
-        "host_not_allowed": Code(421),
-        "origin_not_allowed": Code(403),
-        "provider_key_sent": Code(400),
-        # what
-        "endpoint_not_allowed": Code(404),
-        "method_not_allowed": Code(405),
-        "query_not_allowed": Code(400),
-        "body_timeout": Code(408, curable=True),
-        "body_too_large": Code(413),
-        "unsupported_media_type": Code(415),
-        "invalid_json": Code(400),
-        "model_missing": Code(400),
-        "model_not_allowed": Code(403),
-        "field_not_allowed": Code(403),
-        # how often
-        "rate_limited": Code(429, curable=True),
-        "too_many_in_flight": Code(429, curable=True),
-        # the upstream
-        "upstream_unreachable": Code(502, Side.UPSTREAM, curable=True),
-        "upstream_key_rejected": Code(502, Side.UPSTREAM),
-        "upstream_invalid": Code(502, Side.UPSTREAM, curable=True),
-        "upstream_timeout": Code(504, Side.UPSTREAM, curable=True),
-        # ourselves
-        "overloaded": Code(503, Side.OURS, curable=True),
-        "shutting_down": Code(503, Side.OURS, curable=True),
-        "internal_error": Code(500, Side.OURS, curable=True),
+        "shutting_down": Code(503, Step.STOPPING, Side.OURS, curable=True),
+        "bad_request": Code(400, Step.HEAD),
+        "head_timeout": Code(408, Step.HEAD, curable=True),
+        "uri_too_long": Code(414, Step.HEAD),
+        "expectation_failed": Code(417, Step.HEAD),
+        "head_too_large": Code(431, Step.HEAD),
+        "host_not_allowed": Code(421, Step.HOST),
+        "origin_not_allowed": Code(403, Step.ORIGIN),
+        "provider_key_sent": Code(400, Step.CREDENTIAL),
+        "endpoint_not_allowed": Code(404, Step.ENDPOINT),
+        "method_not_allowed": Code(405, Step.ENDPOINT),
+        "query_not_allowed": Code(400, Step.ENDPOINT),
+        "rate_limited": Code(429, Step.LIMITS, curable=True),
+        "too_many_in_flight": Code(429, Step.LIMITS, curable=True),
+        "overloaded": Code(503, Step.LIMITS, Side.OURS, curable=True),
+        "body_timeout": Code(408, Step.BODY, curable=True),
+        "body_too_large": Code(413, Step.BODY),
+        "unsupported_media_type": Code(415, Step.BODY),
+        "invalid_json": Code(400, Step.BODY),
+        "model_missing": Code(400, Step.POLICY),
+        "model_not_allowed": Code(403, Step.POLICY),
+        "field_not_allowed": Code(403, Step.POLICY),
+        "upstream_unreachable": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),
+        "upstream_key_rejected": Code(502, Step.UPSTREAM, Side.UPSTREAM),
+        "upstream_invalid": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),
+        "upstream_timeout": Code(504, Step.UPSTREAM, Side.UPSTREAM, curable=True),
+        "internal_error": Code(500, Step.SERVER, Side.OURS, curable=True),
     }
 )
+"""The one table of refusals; what each asks of a page stands in the README."""
 
 
 _MESSAGES_TYPES = {
@@ -158,6 +170,10 @@ class Refusal(KeyproxyError):
     @property
     def side(self) -> Side:
         return CODES[self.code].side
+
+    @property
+    def step(self) -> Step:
+        return CODES[self.code].step
 
 
 class AnswerCut(KeyproxyError):

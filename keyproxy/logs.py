@@ -124,6 +124,8 @@ class Record:
     origin: str | None = None
     endpoint: str | None = None
     models: tuple[str, ...] = ()
+    served: str | None = None
+    is_other_model: bool | None = None
     http_status: int | None = None
     code: str | None = None
     side: str | None = None
@@ -158,6 +160,8 @@ class Record:
             "origin": self.origin,
             "endpoint": endpoint,
             "model": ",".join(self.models) or None,
+            "served": self.served,
+            "is_other_model": self.is_other_model,
             "stream": self.is_streaming,
             "http_status": self.http_status,
             "code": self.code,
@@ -171,6 +175,8 @@ class Record:
         }
         known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         write = _call_log.info if self.side in (None, Side.CLIENT) else _call_log.error
+        if self.is_other_model:
+            write = _call_log.warning
         if self.error is not None:
             known["exc_info"] = self.error
         write(f"{endpoint} {self.http_status or self.ended}", **known)

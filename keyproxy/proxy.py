@@ -10,21 +10,20 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from keyproxy import intake
-from keyproxy.browser import Browser, is_preflight
+from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, Endpoint, Style
 from keyproxy.clients import identity
-from keyproxy.clients.identity import Identity
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.logs import Record
 from keyproxy.policy import body, calls
-from keyproxy.policy.calls import Policy
-from keyproxy.policy.endpoints import Endpoints
+from keyproxy.policy.served import Served
 from keyproxy.relay import relay
+from keyproxy.rules import Rules
 from keyproxy.settings import Settings
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
-from keyproxy.upstream.send import Upstream
+from keyproxy.upstream.send import Answer, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,7 @@ class Kit:
     """Everything a call needs, made from one configuration. A reload makes another."""
 
     settings: Settings
-    browser: Browser
-    identity: Identity
-    endpoints: Endpoints
-    policy: Policy
+    rules: Rules
     admission: Admission
     upstream: Upstream
     catalogue: Catalogue
@@ -60,16 +56,17 @@ async def handle(request: web.Request) -> web.StreamResponse:
     """Answer one call; nothing reaches the upstream before every check has passed."""
     exchange = request[EXCHANGE]
     kit, record = exchange.kit, exchange.record
+    rules = kit.rules
     refuse_when_stopping(kit)  # 503
     intake.check_head(request)  # 400, 405, 417
-    kit.browser.check_host(request.headers)  # 421
+    rules.browser.check_host(request.headers)  # 421
     if is_preflight(request.method, request.headers):
-        response = web.Response(status=204, headers=kit.browser.preflight(request.headers))  # 403
+        response = web.Response(status=204, headers=rules.browser.preflight(request.headers))  # 403
         record.is_quiet = True  # only refused ones are worth a line
         return response
-    kit.browser.check_origin(request.headers)  # 403
+    rules.browser.check_origin(request.headers)  # 403
     client = identify(request, kit, record)  # 400, 401, 403
-    endpoint, path, query = kit.endpoints.find(request.method, request.raw_path)  # 400, 404, 405
+    endpoint, path, query = rules.endpoints.find(request.method, request.raw_path)  # 400, 404, 405
     record.endpoint = endpoint.name
     with kit.room.hold() as hold:
         async with kit.admission.admit(client, exchange.headers):  # 429
@@ -81,9 +78,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
             del call  # its body goes up and is not kept for as long as the answer streams
             async with sending as answer:  # 502, 504
                 hold.release()
-                return await relay(
-                    request, answer, record, idle_seconds=kit.settings.idle_timeout_seconds
-                )
+                return await show_answer(request, kit, record, answer)
 
 
 def refuse_when_stopping(kit: Kit) -> None:
@@ -97,17 +92,36 @@ def refuse_when_stopping(kit: Kit) -> None:
 
 
 def identify(request: web.Request, kit: Kit, record: Record) -> Client:
-    client = kit.identity.identify(request.remote, request.headers)
+    client = kit.rules.identity.identify(request.remote, request.headers)
     record.app = client.app
     record.client = identity.shown(client.id, kit.settings.log_address)
     return client
+
+
+async def show_answer(
+    request: web.Request, kit: Kit, record: Record, answer: Answer
+) -> web.StreamResponse:
+    served = Served()
+    try:
+        return await relay(
+            request,
+            answer,
+            record,
+            served.watch,
+            idle_seconds=kit.settings.idle_timeout_seconds,
+        )
+    finally:
+        record.served = served.model
+        if served.model is not None and not kit.rules.policy.models.allows(served.model):
+            record.is_other_model = True
 
 
 async def show_catalogue(
     request: web.Request, kit: Kit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    page = await kit.catalogue.answer(path, query, kit.policy.models, kit.policy.aliases)
+    policy = kit.rules.policy
+    page = await kit.catalogue.answer(path, query, policy.models, policy.aliases)
     tag = hashlib.blake2b(page.body, digest_size=16).hexdigest()
     fields = {**page.head, "Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
     known = {etag.value for etag in request.if_none_match or ()}
@@ -129,7 +143,8 @@ async def read_call(
         timeout_seconds=kit.settings.body_timeout_seconds,
     )
     passed = headers.forwarded(endpoint.style, request.headers)
+    policy = kit.rules.policy
     if body.is_large(raw):
         async with kit.large_parse:  # each takes several times its size while it is read
-            return await asyncio.to_thread(calls.read, endpoint, raw, kit.policy, passed, query)
-    return calls.read(endpoint, raw, kit.policy, passed, query)
+            return await asyncio.to_thread(calls.read, endpoint, raw, policy, passed, query)
+    return calls.read(endpoint, raw, policy, passed, query)

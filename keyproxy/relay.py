@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -26,9 +27,14 @@ class _HeadWithBody(web.StreamResponse):
 
 
 async def relay(
-    request: web.Request, answer: Answer, record: Record, *, idle_seconds: float
+    request: web.Request,
+    answer: Answer,
+    record: Record,
+    watch: Callable[[bytes], None],
+    *,
+    idle_seconds: float,
 ) -> web.StreamResponse:
-    """Pass ``answer`` down. ``record`` is told how it ended.
+    """Pass ``answer`` down, each chunk shown to ``watch``. ``record`` is told how it ended.
 
     A client that reads slowly slows the upstream: each write waits for room. One timer
     watches both sides; when nothing has moved for ``idle_seconds`` the connection is cut.
@@ -47,6 +53,7 @@ async def relay(
             async for chunk in answer.chunks:
                 record.first_byte()
                 record.bytes_down += len(chunk)
+                watch(chunk)
                 await response.write(chunk)
                 if (now := clock()) - set_at > slack_seconds:
                     set_at = now

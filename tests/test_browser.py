@@ -426,7 +426,7 @@ async def test_health_answers_head_with_an_empty_body(proxy: Proxy) -> None:
         (CHAT, {}, BODY, 200),
         (CHAT, {"Content-Type": "text/plain"}, BODY, 415),
         (CHAT, {}, b"{", 400),
-        (CHAT, {}, BODY | {"plugins": []}, 403),
+        (CHAT, {}, BODY | {"plugins": [{"id": "web"}]}, 403),
         (CHAT, {}, BODY | {"model": "other/model"}, 403),
         (CHAT, {"Authorization": "Bearer sk-or-v1-" + "0" * 64}, BODY, 400),
         (CHAT, {"X-Forwarded-For": "8.8.8.8"}, BODY, 403),

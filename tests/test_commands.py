@@ -99,7 +99,7 @@ def test_bare_keyproxy_says_in_five_lines_which_command_one_wants(
 ) -> None:
     assert run() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [text.split()[1] for text in lines] == ["dev", "serve", "demo", "check", "ping"]
+    assert [text.split()[1] for text in lines] == ["dev", "serve", "demo", "check", "explain"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

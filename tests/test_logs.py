@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import structlog
+from aiohttp import web
 
 from keyproxy import logs
 from tests.conftest import BODY, KEY, Proxy, Start
+from tests.fake_upstream import FakeUpstream, event_stream
 
 
 @pytest.fixture
@@ -48,6 +50,7 @@ async def test_a_call_leaves_one_line(lines: Any, start: Start) -> None:
         "origin": "https://app.example",
         "endpoint": "POST /api/v1/chat/completions",
         "model": "openai/gpt-4o-mini",
+        "served": "openai/gpt-4o-mini",
         "stream": False,
         "http_status": 200,
         "bytes": length,
@@ -71,6 +74,27 @@ async def test_a_refused_preflight_names_the_setting_in_the_log(lines: Any, prox
         assert answer.status == 403
     line = await call_line(lines)
     assert line["hint"] == "add the page's origin: KEYPROXY_ALLOWED_ORIGINS=…,https://new.example"
+
+
+async def test_a_served_model_that_is_not_allowed_stands_out(
+    lines: Any, start: Start, upstream: FakeUpstream
+) -> None:
+    """A router or an alias of the upstream's may answer by another model."""
+    stream = b': x\n\ndata: {"text":"\\"model\\":\\"a/b\\"","model" : "anthropic/opus"}\n\n'
+
+    async def other(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for byte in stream:
+            await response.write(bytes([byte]))
+        return response
+
+    upstream.answer = other
+    proxy = await start("serve")
+    async with proxy.post() as answer:
+        assert await answer.read() == stream
+    line = await call_line(lines)
+    assert (line["model"], line["served"]) == ("openai/gpt-4o-mini", "anthropic/opus")
+    assert (line["level"], line["is_other_model"]) == ("warning", True)
 
 
 async def test_an_upstream_failure_is_an_error(lines: Any, start: Start) -> None:

@@ -84,7 +84,7 @@ def _entry(pages: Mapping[str, PageFile]) -> Handler:
         if page is not None and request.method in ("GET", "HEAD"):
             request[EXCHANGE].record.is_quiet = True
             check_head(request)
-            request[EXCHANGE].kit.browser.check_host(request.headers)
+            request[EXCHANGE].kit.rules.browser.check_host(request.headers)
             return web.Response(
                 body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type}
             )

@@ -44,7 +44,7 @@ class GuardAdapter(AbstractRouterAdapter):
     def get_non_preflight_request_config(
         self, request: web.Request
     ) -> Mapping[str, ResourceOptions]:
-        origin = request[EXCHANGE].kit.browser.allowed_origin(request.headers)
+        origin = request[EXCHANGE].kit.rules.browser.allowed_origin(request.headers)
         return {} if origin is None else {origin: _OPTIONS}
 
 

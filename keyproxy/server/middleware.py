@@ -22,7 +22,7 @@ def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
         kit = current()
         record = Record(request.method, request.raw_path.partition("?")[0])
         record.trace_id = trace_id(request.headers.get("traceparent"))
-        record.origin = kit.browser.allowed_origin(request.headers)
+        record.origin = kit.rules.browser.allowed_origin(request.headers)
         exchange = request[EXCHANGE] = Exchange(kit, record)
         try:
             response = await handler(request)

@@ -24,7 +24,7 @@ def body(refusal: Refusal, path: str, request_id: str, *, is_dev: bool = False) 
     """The JSON of design section 6; in ``dev`` the message also says what to change."""
     message = refusal.message
     if is_dev and refusal.hint:
-        message += f" [{refusal.hint}]"
+        message += f" [{refusal.step}: {refusal.hint}]"
     shape: dict[str, Any]
     if speaks_messages(path):
         shape = {

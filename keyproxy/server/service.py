@@ -16,17 +16,12 @@ import structlog
 from aiohttp import web
 
 from keyproxy import logs
-from keyproxy.browser import Browser
-from keyproxy.clients.identity import Identity
 from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
 from keyproxy.limits.admit import Admission, InFlight
 from keyproxy.limits.storage import Counters
-from keyproxy.policy.calls import Policy
-from keyproxy.policy.endpoints import Endpoints
-from keyproxy.policy.features import Features
-from keyproxy.policy.models import Models
 from keyproxy.proxy import Kit
+from keyproxy.rules import Rules
 from keyproxy.server import sockets
 from keyproxy.server.app import Runner, create_app
 from keyproxy.server.hardening import connection_limit
@@ -154,19 +149,7 @@ class Service:
         upstream = Upstream(settings, self._session, ring)
         return Kit(
             settings=settings,
-            browser=Browser(
-                settings.allowed_hosts,
-                settings.allowed_origins,
-                has_page=settings.mode != "serve",
-            ),
-            identity=Identity(
-                settings.trusted_proxies,
-                hops=settings.trusted_hops,
-                address_header=settings.client_address_header,
-                is_private=settings.mode == "dev",
-            ),
-            endpoints=Endpoints(settings.allowed_endpoints),
-            policy=_policy(settings),
+            rules=Rules.of(settings),
             admission=Admission(
                 self._counters,
                 self._in_flight,
@@ -218,15 +201,6 @@ class Service:
         elif report.status == 200 and key in ring.rejected():
             ring.restore(key)
             _log.info("key accepted by the upstream again", key=key.label)
-
-
-def _policy(settings: Settings) -> Policy:
-    features = Features.of(settings.allowed_features, settings.extra_fields)
-    models = Models(settings.allowed_models, features)
-    for name, model in settings.model_aliases:
-        if not models.allows(model):
-            _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)
-    return Policy(models, dict(settings.model_aliases), settings.max_tokens, features)
 
 
 @asynccontextmanager

@@ -1,0 +1,70 @@
+"""``keyproxy explain``: which step would refuse a call, and which setting decides.
+
+A dry run: nothing is sent and nothing is counted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keyproxy.commands import line
+from keyproxy.errors import SettingsFaults
+from keyproxy.settings import Mode, Settings
+from keyproxy.sources import Sources
+
+SUMMARY = "say which step would refuse a call and which setting to change, or what would be sent"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = line.parser(
+        "explain", f"{SUMMARY}. Exit code 0: it would be sent, 1: refused, 2: settings."
+    )
+    parser.add_argument("--body", metavar="FILE", help="the JSON body; default: stdin")
+    parser.add_argument("--serve", action="store_true", help="by the rules of keyproxy serve")
+    parser.add_argument("--all", action="store_true", help="a table of example calls instead")
+    parser.add_argument("--origin", metavar="ORIGIN", help="the page's origin; none is no page")
+    parser.add_argument("--host", metavar="HOST", help="the Host it calls; default: an allowed one")
+    parser.add_argument(
+        "--credential", metavar="TEXT", help="what the client sends as Authorization: Bearer"
+    )
+    parser.add_argument("--method", metavar="METHOD", help="default: POST with a body, else GET")
+    parser.add_argument("--path", metavar="PATH", help="default: /api/v1/chat/completions")
+    line.add_settings(parser, ["dev", "serve"])
+    given = line.parse(parser, arguments)
+    flags = given.flags
+    mode: Mode = "serve" if flags.serve else "dev"
+    try:
+        settings = Sources.of_process(mode, given.options, given.env_file).read()
+    except SettingsFaults as faults:
+        return line.report("explain", faults)
+    fields = {"Host": flags.host or _host(settings)}
+    if flags.origin:
+        fields["Origin"] = flags.origin
+    if flags.credential:
+        fields["Authorization"] = f"Bearer {flags.credential}"
+    from keyproxy.commands import explained  # the rules; --help need not load them
+
+    if flags.all:
+        return explained.print_table(settings, fields)
+    try:
+        body = _read(flags.body)
+    except OSError as error:
+        parser.error(f"the body cannot be read ({error.strerror})")
+    return explained.print_steps(settings, fields, flags.method, flags.path, body)
+
+
+def _read(name: str | None) -> bytes | None:
+    """The body in a file, or what is piped in; None where there is none."""
+    if name not in (None, "-"):
+        return Path(name).read_bytes()
+    if name is None and sys.stdin.isatty():
+        return None
+    return sys.stdin.buffer.read() or None
+
+
+def _host(settings: Settings) -> str:
+    """An allowed Host to ask by, so that one need not be typed."""
+    plain = [host for host in settings.allowed_hosts if "*" not in host and host != "any-ip"]
+    return plain[0] if plain else "127.0.0.1"

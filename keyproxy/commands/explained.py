@@ -1,0 +1,152 @@
+"""Prints a dry run: one call step by step, or a table of example calls of each style."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from keyproxy.call import BASE
+from keyproxy.dry_run import Asked, Passed, Sent, steps
+from keyproxy.errors import Refusal
+from keyproxy.rules import Rules
+from keyproxy.settings import Settings
+
+_MAX_SHOWN = 4_000
+
+
+def print_steps(
+    settings: Settings,
+    fields: Mapping[str, str],
+    method: str | None,
+    path: str | None,
+    body: bytes | None,
+) -> int:
+    """One call, step by step; 0 when it would be sent."""
+    asked = Asked(
+        method=(method or ("GET" if body is None and path else "POST")).upper(),
+        target=path or _CHAT,
+        body=body,
+        fields=fields,
+    )
+    for verdict in steps(settings, Rules.of(settings), asked):
+        if isinstance(verdict, Passed):
+            print(f"  {verdict.step:<10}  ok       {verdict.found}")
+        elif isinstance(verdict, Refusal):
+            why = f"{verdict.status} {verdict.code}: {verdict.message}"
+            print(f"  {verdict.step:<10}  refused  {why}")
+            if verdict.hint:
+                print(f"{'':23}{verdict.hint}")
+            return 1
+        else:
+            _print_sent(verdict)
+    return 0
+
+
+def _print_sent(sent: Sent) -> None:
+    how = "written anew where a cap or an alias changed it" if sent.is_changed else "byte for byte"
+    print(f"\nwould be sent, the body {how}:\n\n{sent.method} {sent.url}")
+    for name, value in sent.head.items():
+        print(f"{name}: {value}")
+    text = sent.body.decode(errors="replace")
+    print(f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}")
+
+
+def print_table(settings: Settings, fields: Mapping[str, str]) -> int:
+    """What becomes of example calls, a column a style; always 0: refusals are its point."""
+    rules = Rules.of(settings)
+
+    def outcome(method: str, path: str, body: bytes | None, **more: str) -> str:
+        asked = Asked(method, path, body, {**fields, **more})
+        *_, last = steps(settings, rules, asked)
+        return _outcome(last, asked)
+
+    table = [["", *(style for style, _, _ in _STYLES)]]
+    for name, write in _written(_allowed_model(settings)):
+        table.append([name, *(outcome("POST", path, write(body)) for _, path, body in _STYLES)])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = zip(row, widths, strict=True)
+        print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
+    print()
+    for alias, _ in settings.model_aliases:
+        shown = outcome("POST", _CHAT, json.dumps(_chat(alias)).encode())
+        print(f"{f'the alias {alias}':<{widths[0]}}  {shown}")
+    for method, path in _PATHS:
+        print(f"{f'{method} {path}':<{widths[0]}}  {outcome(method, path, None)}")
+    elsewhere = "https://elsewhere.example"
+    print(f"{'a page of elsewhere':<{widths[0]}}  {outcome('POST', _CHAT, b'', Origin=elsewhere)}")
+    return 0
+
+
+def _outcome(last: Passed | Refusal | Sent, asked: Asked) -> str:
+    if isinstance(last, Refusal):
+        return f"{last.status} {last.code}"
+    if isinstance(last, Sent) and last.is_changed:
+        before, after = json.loads(asked.body or b"{}"), json.loads(last.body)
+        changed = sorted(name for name in after if before.get(name) != after[name])
+        return f"sent, with {', '.join(f'{name}={json.dumps(after[name])}' for name in changed)}"
+    return "answered here" if isinstance(last, Passed) else "sent"
+
+
+Body = Callable[[str], dict[str, Any]]
+_CHAT = f"{BASE}/chat/completions"
+
+
+def _chat(model: str) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
+
+
+_STYLES: tuple[tuple[str, str, Body], ...] = (
+    ("chat", _CHAT, _chat),
+    ("responses", f"{BASE}/responses", lambda model: {"model": model, "input": "Hello"}),
+    ("messages", f"{BASE}/messages", lambda model: _chat(model) | {"max_tokens": 1024}),
+)
+_PATHS = (
+    ("GET", f"{BASE}/models"),
+    ("GET", f"{BASE}/keys"),
+    ("GET", f"{BASE}/credits"),
+    ("POST", f"{BASE}/presets/mine/chat/completions"),
+    ("POST", f"{BASE}/embeddings"),
+)
+_ADVISOR = {"type": "openrouter:advisor", "parameters": {"model": "other/model"}}
+_CHANGES: tuple[tuple[str, Body], ...] = (
+    ("an allowed model", lambda model: {}),
+    ("streamed", lambda model: {"stream": True}),
+    ("another model", lambda model: {"model": "other/model"}),
+    ("no model", lambda model: {"model": None}),
+    (":online", lambda model: {"model": f"{model}:online"}),
+    (":free", lambda model: {"model": f"{model}:free"}),
+    ("openrouter/auto", lambda model: {"model": "openrouter/auto"}),
+    ("@preset/mine", lambda model: {"model": f"{model}@preset/mine"}),
+    ("a fallback to another model", lambda model: {"models": [model, "other/model"]}),
+    ("plugins: web", lambda model: {"plugins": [{"id": "web"}]}),
+    ("a web search tool", lambda model: {"tools": [{"type": "openrouter:web_search"}]}),
+    ("an advisor of another model", lambda model: {"tools": [_ADVISOR]}),
+    ("service_tier: priority", lambda model: {"service_tier": "priority"}),
+    ("a provider of choice", lambda model: {"provider": {"only": ["azure"]}}),
+    ("n: 8", lambda model: {"n": 8}),
+    ("an unknown field", lambda model: {"brand_new": 1}),
+)
+
+
+def _changed(model: str, changes: dict[str, Any], body: Body) -> bytes:
+    return json.dumps(body(model) | changes).encode()
+
+
+def _written(model: str) -> Iterator[tuple[str, Callable[[Body], bytes]]]:
+    """Each example's name, and how a style's plain body becomes it."""
+    for name, changes in _CHANGES:
+        yield name, partial(_changed, model, changes(model))
+
+    def twice(body: Body) -> bytes:
+        return json.dumps(body(model)).encode()[:-1] + b', "model": "other/model"}'
+
+    yield "a second model key", twice
+
+
+def _allowed_model(settings: Settings) -> str:
+    """An id that the operator's list allows, to make the examples of."""
+    pattern = next(p for p in settings.allowed_models if not p.startswith("!"))
+    return "openai/gpt-4o-mini" if pattern == "*" else pattern.replace("*", "example")

@@ -1,0 +1,117 @@
+"""What would become of a call, step by step, without a socket; ``keyproxy explain`` prints it.
+
+Asks the same rules as ``proxy.handle()``. What only a running process knows (calls made so far,
+the upstream's answer) is left out and said to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from keyproxy.browser import is_preflight
+from keyproxy.call import BASE, Call, Style
+from keyproxy.errors import Refusal, Step
+from keyproxy.policy import body, calls
+from keyproxy.rules import Rules
+from keyproxy.settings import Rate, Secret, Settings
+from keyproxy.upstream import headers
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call as a client would make it; ``body`` is None where it sends none."""
+
+    method: str = "POST"
+    target: str = f"{BASE}/chat/completions"
+    body: bytes | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def head(self) -> CIMultiDictProxy[str]:
+        said = CIMultiDict(self.fields)
+        if self.body is not None:
+            said.setdefault("Content-Type", "application/json")
+        return CIMultiDictProxy(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A step that lets the call through, with what it found."""
+
+    step: Step
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What would go up: the head with the key masked, and the body's bytes."""
+
+    method: str
+    url: str
+    head: Mapping[str, str]
+    body: bytes
+    is_changed: bool
+
+
+def steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | Refusal | Sent]:
+    """Each step's verdict in order; the last one is the refusal or what would be sent."""
+    try:
+        yield from _steps(settings, rules, asked)
+    except Refusal as refusal:
+        yield refusal
+
+
+def _steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | Sent]:
+    head = asked.head
+    rules.browser.check_host(head)
+    yield Passed(Step.HOST, head["Host"])
+    if is_preflight(asked.method, head):
+        rules.browser.preflight(head)
+        yield Passed(Step.ORIGIN, "the preflight would be answered; nothing is sent")
+        return
+    rules.browser.check_origin(head)
+    yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
+    client = rules.identity.identify(LOOPBACK, head)
+    yield Passed(Step.CREDENTIAL, f"none is asked for; the client is {client.id}")
+    endpoint, path, query = rules.endpoints.find(asked.method, asked.target)
+    yield Passed(Step.ENDPOINT, endpoint.name)
+    yield Passed(Step.LIMITS, f"{_spoken(settings)} (what was used is not known here)")
+    passed = headers.forwarded(endpoint.style, head)
+    if endpoint.style is Style.CATALOGUE:
+        call = Call(endpoint, path, b"", query)
+    else:
+        raw = asked.body or b""
+        body.check_media_type(head)
+        if len(raw) > settings.max_body_bytes:
+            raise Refusal("body_too_large", f"The body has {len(raw)} bytes.")
+        yield Passed(Step.BODY, f"{len(raw)} bytes of {settings.max_body_bytes}")
+        call = calls.read(endpoint, raw, rules.policy, passed, query)
+        yield Passed(Step.POLICY, ", ".join(call.models))
+    yield _sent(settings, call, asked)
+
+
+def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
+    ranking = headers.attribution(settings.referer, settings.title, settings.categories)
+    if call.endpoint.style is Style.CATALOGUE:
+        head: Mapping[str, str] = headers.common()  # asked for without the key
+    else:
+        masked = Secret(settings.keys[0].label if settings.keys else "***")
+        head = headers.outgoing(masked, ranking, call.headers)
+    url = settings.upstream + call.path.removeprefix(BASE) + (f"?{call.query}" * bool(call.query))
+    is_changed = call.body != (asked.body or b"")
+    return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)
+
+
+def _spoken(settings: Settings) -> str:
+    def words(rates: tuple[Rate, ...]) -> str:
+        return " and ".join(f"{rate.amount} in {rate.seconds} s" for rate in rates) or "no limit"
+
+    spoken = f"{words(settings.rate_limit)} a client, {settings.max_in_flight} at once"
+    if settings.address_rate_limit:
+        spoken += f", {words(settings.address_rate_limit)} a network address"
+    return spoken

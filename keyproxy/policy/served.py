@@ -1,0 +1,26 @@
+"""Which model an answer says it is from, read off its first bytes as they pass. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
+_ENOUGH_BYTES = 16 * 1024  # the first event or the first fields name it, in all three styles
+
+
+class Served:
+    """One for each answer. Text of the answer cannot pose as the field: its quotes are escaped."""
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self._seen: bytes | None = b""
+
+    def watch(self, chunk: bytes) -> None:
+        """Look at bytes that pass; costs next to nothing once the model is known."""
+        if self._seen is None:
+            return
+        self._seen += chunk
+        if match := _MODEL.search(self._seen):
+            self.model = match[1].decode(errors="replace")
+        if match or len(self._seen) > _ENOUGH_BYTES:
+            self._seen = None

@@ -1,0 +1,128 @@
+"""``keyproxy explain``: the dry run says what a running keyproxy does."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyproxy.__main__ import main
+from keyproxy.dry_run import Asked, Sent, steps
+from keyproxy.errors import Refusal
+from keyproxy.rules import Rules
+from tests.conftest import BODY, KEY, SERVE, Start, settings
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and an environment that says what serve wants to know."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    for name, value in SERVE.items():
+        monkeypatch.setenv(f"KEYPROXY_{name}", value)
+    return tmp_path
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, body: Any) -> None:
+    """Pipes ``body`` into the command."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(body).encode())))
+
+
+def test_what_would_be_sent_is_shown_with_the_key_masked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "body.json").write_text(json.dumps(BODY))
+    options = ["--title", "My app", "--max-tokens", "9", "--body", "body.json"]
+    assert main(["explain", "--serve", *options]) == 0
+    shown = capsys.readouterr().out
+    assert "POST https://openrouter.ai/api/v1/chat/completions\n" in shown
+    assert "X-Title: My app\n" in shown
+    assert '"max_tokens": 9}' in shown
+    assert "Authorization: Bearer sk-or-v1-tes...def\n" in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "body", "step", "code", "cure"),
+    [
+        (["--host", "evil.example"], BODY, "host", "host_not_allowed", "KEYPROXY_ALLOWED_HOSTS"),
+        (
+            ["--origin", "https://a.example"],
+            BODY,
+            "origin",
+            "origin_not_allowed",
+            "KEYPROXY_ALLOWED_ORIGINS=…,https://a.example",
+        ),
+        (["--credential", KEY], BODY, "credential", "provider_key_sent", ""),
+        (["--path", "/api/v1/keys"], BODY, "endpoint", "endpoint_not_allowed", ""),
+        (["--max-body", "10"], BODY, "body", "body_too_large", ""),
+        ([], BODY | {"model": "x/y"}, "policy", "model_not_allowed", "KEYPROXY_ALLOWED_MODELS"),
+        ([], BODY | {"brand_new": 1}, "policy", "field_not_allowed", "KEYPROXY_EXTRA_FIELDS"),
+    ],
+)
+def test_a_refusal_names_its_step_and_the_setting(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    body: Any,
+    step: str,
+    code: str,
+    cure: str,
+) -> None:
+    typed(monkeypatch, body)
+    assert main(["explain", "--serve", *options]) == 1
+    shown = capsys.readouterr().out
+    [line] = [line for line in shown.splitlines() if " refused " in line]
+    assert line.split()[0] == step
+    assert code in line
+    assert cure in shown
+    assert KEY not in shown
+
+
+def test_all_shows_the_policy_in_one_screen(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--serve", "--all", "--max-tokens", "100"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 40
+    assert lines[0].split() == ["chat", "responses", "messages"]
+    [allowed] = [line for line in lines if line.startswith("an allowed model")]
+    assert "sent, with max_tokens=100" in allowed
+    [other] = [line for line in lines if line.startswith("another model")]
+    assert other.count("403 model_not_allowed") == 3
+    assert any(line.endswith("403 origin_not_allowed") for line in lines)
+
+
+def test_wrong_settings_are_listed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--rate-limit", "often"]) == 2
+    assert "KEYPROXY_RATE_LIMIT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY,
+        BODY | {"model": "x/y"},
+        BODY | {"plugins": []},
+        {"messages": []},
+        BODY | {"max_tokens": 500},
+        [],
+    ],
+)
+async def test_the_dry_run_says_what_the_running_program_does(start: Start, body: Any) -> None:
+    variables = {**SERVE, "MAX_TOKENS": "100"}
+    proxy = await start("serve", **variables)
+    dry = settings("serve", **variables)
+    asked = Asked(body=json.dumps(body).encode(), fields={"Host": "127.0.0.1"})
+    *_, last = steps(dry, Rules.of(dry), asked)
+    async with proxy.post(body) as answer:
+        if isinstance(last, Refusal):
+            assert (answer.status, answer.headers["X-Keyproxy-Code"]) == (last.status, last.code)
+            assert proxy.upstream.calls == []
+        else:
+            assert isinstance(last, Sent)
+            assert answer.status == 200
+            assert proxy.upstream.calls[0].body == last.body
