@@ -34,6 +34,22 @@ CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/a
             {"max_tokens": 1, "reasoning": {"max_tokens": 500, "effort": "high"}},
             {"reasoning": {"max_tokens": 100, "effort": "high"}},
         ),
+        (
+            Style.CHAT,
+            {"max_tokens": 1, "reasoning_effort": "xhigh", "reasoning": {"effort": "max"}},
+            {"reasoning_effort": "high", "reasoning": {"effort": "high"}},
+        ),
+        (
+            Style.RESPONSES,
+            {"max_output_tokens": 1, "reasoning": {"effort": "xhigh", "max_tokens": 101}},
+            {"reasoning": {"effort": "high", "max_tokens": 100}},
+        ),
+        (
+            Style.MESSAGES,
+            {"max_tokens": 1, "output_config": {"effort": "max"}},
+            {"output_config": {"effort": "high"}},
+        ),
+        (Style.CHAT, {"max_tokens": 1, "reasoning_effort": "low", "reasoning": None}, {}),
         (Style.COMPLETIONS, {}, {"max_tokens": 100}),
         (Style.RESPONSES, {"max_output_tokens": 101}, {"max_output_tokens": 100}),
         (Style.RESPONSES, {}, {"max_output_tokens": 100}),
@@ -50,6 +66,20 @@ def test_lengths_are_filled_in_and_lowered(
 ) -> None:
     assert caps.imposed(style, asked, 100) == imposed
     assert caps.imposed(style, asked, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "imposed"),
+    [
+        ({"tools": [{}]}, {"max_tool_calls": 10}),
+        ({"plugins": [{}], "max_tool_calls": 30}, {"max_tool_calls": 10}),
+        ({"tools": [{}], "max_tool_calls": 3}, {}),
+        ({"input": "x"}, {}),
+    ],
+)
+def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[str, Any]) -> None:
+    assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=True) == imposed
+    assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=False) == {}
 
 
 @pytest.mark.parametrize("value", ["100", 1.5, True, -1, [100]])

@@ -43,7 +43,9 @@ def read(
     if stream is not None and not isinstance(stream, bool):
         raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
     changes = _without_aliases(parsed, policy.aliases)
-    changes |= caps.imposed(endpoint.style, parsed, policy.max_tokens)
+    changes |= caps.imposed(
+        endpoint.style, parsed, policy.max_tokens, policy.features.has_server_tools
+    )
     return Call(
         endpoint=endpoint,
         path=endpoint.path,

@@ -1,4 +1,4 @@
-"""The cap on output length: filled in where a call names none, lowered where it names more. Pure.
+"""Caps that are imposed: filled in where a call names none, lowered where it names more. Pure.
 
 Field names: OpenRouter's OpenAPI document (chat, completions, responses, messages), whose
 reasoning tokens count as output.
@@ -33,22 +33,64 @@ BUDGETS: Mapping[Style, tuple[tuple[str, str], ...]] = MappingProxyType(
 """Fields within fields that ask for thinking of a certain length."""
 
 
-def imposed(style: Style, body: Mapping[str, Any], max_tokens: int | None) -> dict[str, Any]:
-    """The top-level fields that must change, with their new values. Raises ``invalid_json``."""
-    if max_tokens is None:
-        return {}
+EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
+    {
+        Style.CHAT: (("reasoning_effort",), ("reasoning", "effort")),
+        Style.RESPONSES: (("reasoning", "effort"),),
+        Style.MESSAGES: (("output_config", "effort"),),
+    }
+)
+"""Fields that say how hard to think; the highest words leave next to nothing for the answer
+(OpenRouter: 95 % of the output cap, with ``high`` 80 %)."""
+
+HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
+MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
+
+
+def imposed(
+    style: Style, body: Mapping[str, Any], max_tokens: int | None, has_server_tools: bool = False
+) -> dict[str, Any]:
+    """The top-level fields that must change, with their new values. Raises ``invalid_json``.
+
+    ``has_server_tools``: the operator opened tools that run upstream.
+    """
+    changes: dict[str, Any] = {}
+    if max_tokens is not None:
+        _cap_lengths(changes, style, body, max_tokens)
+        _cap_thinking(changes, style, body, max_tokens)
+    if has_server_tools and style is Style.RESPONSES and (body.get("tools") or body.get("plugins")):
+        asked = _count("max_tool_calls", body.get("max_tool_calls"))
+        if asked is None or asked > MAX_TOOL_CALLS:
+            changes["max_tool_calls"] = MAX_TOOL_CALLS
+    return changes
+
+
+def _cap_lengths(
+    changes: dict[str, Any], style: Style, body: Mapping[str, Any], max_tokens: int
+) -> None:
     lengths = LENGTHS.get(style, ())
     present = [name for name in lengths if _count(name, body.get(name)) is not None]
-    changes: dict[str, Any] = {name: max_tokens for name in present if body[name] > max_tokens}
+    changes |= {name: max_tokens for name in present if body[name] > max_tokens}
     if lengths and not present:
         changes[lengths[0]] = max_tokens
+
+
+def _cap_thinking(
+    changes: dict[str, Any], style: Style, body: Mapping[str, Any], max_tokens: int
+) -> None:
     for outer, inner in BUDGETS.get(style, ()):
         asked = body.get(outer)
         if isinstance(asked, dict):
             budget = _count(f"{outer}.{inner}", asked.get(inner))
             if budget is not None and budget > max_tokens:
                 changes[outer] = {**asked, inner: max_tokens}
-    return changes
+    for outer, *rest in EFFORTS.get(style, ()):
+        asked = changes.get(outer, body.get(outer))
+        if not rest:
+            if isinstance(asked, str) and asked in HIGHEST_EFFORTS:
+                changes[outer] = "high"
+        elif isinstance(asked, dict) and str(asked.get(rest[0])) in HIGHEST_EFFORTS:
+            changes[outer] = {**asked, rest[0]: "high"}
 
 
 def _count(param: str, value: Any) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
@@ -201,7 +202,7 @@ class HeadGuard(RequestHandler):
         self._head_bytes += len(data)
 
     def _inspect(self) -> None:
-        """Refuse versions whose framing the parser does not enforce (HTTP/0.9, 2.0).
+        """Refuse what the parser reads and others read differently.
 
         A fault inside a body is told to whoever reads it, and would wait for its rest.
         """
@@ -209,7 +210,7 @@ class HeadGuard(RequestHandler):
             if isinstance(message, _ErrInfo) and not self._last_payload.is_eof():
                 self._last_payload.set_exception(RequestPayloadError("broken framing"))
             self._last_payload = payload
-            if not isinstance(message, _ErrInfo) and message.version not in ((1, 0), (1, 1)):
+            if not isinstance(message, _ErrInfo) and not _is_plain(message):
                 fault = _ErrInfo(status=400, exc=_HeadFault(), message="")
                 self._messages[index] = (fault, EMPTY_PAYLOAD)
 
@@ -260,6 +261,19 @@ class HeadGuard(RequestHandler):
         if transport.can_write_eof():
             transport.write_eof()
         self._head_timer = self._loop.call_later(LINGERING_SECONDS, self.force_close)
+
+
+def _is_plain(message: RawRequestMessage) -> bool:
+    """Whether every reader finds the end of this request at the same place.
+
+    The parser does not enforce the framing of HTTP/0.9 and 2.0, takes any list of codings that
+    ends in "chunked", and takes one in HTTP/1.0, where it is a fault (RFC 9112 6.1).
+    """
+    if message.version not in ((1, 0), (1, 1)):
+        return False
+    codings = message.headers.getall("Transfer-Encoding", [])
+    is_chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
+    return not codings or (is_chunked and message.version == (1, 1))
 
 
 def _internal() -> Refusal:
