@@ -9,7 +9,7 @@ import aiohttp
 
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream.keyring import KeyReport, inspect
-from keyproxy.upstream.send import open_session
+from keyproxy.upstream.session import open_session
 
 TIMEOUT_SECONDS = 10.0
 _KEYS_PAGE = "https://openrouter.ai/settings/keys"

@@ -1,1 +1,1 @@
-"""What a call may ask for: endpoints, bodies, fields, models. No I/O but the body read."""
+"""What a call may ask for: endpoints, bodies, fields, models. No I/O."""

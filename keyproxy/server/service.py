@@ -30,7 +30,8 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing
-from keyproxy.upstream.send import Upstream, open_session
+from keyproxy.upstream.send import Upstream
+from keyproxy.upstream.session import open_session
 
 RESTART_ONLY = (
     "listen",

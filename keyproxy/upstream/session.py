@@ -1,0 +1,66 @@
+"""The one HTTP client for every outgoing call: its trust, its proxy, its limits."""
+
+from __future__ import annotations
+
+import asyncio.sslproto
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import truststore
+from yarl import URL
+
+from keyproxy.errors import SettingsFault
+from keyproxy.grammar import network
+from keyproxy.grammar.base import Unfit
+from keyproxy.settings import Settings
+from keyproxy.upstream.connection import GuardedConnector
+
+_TLS_READ_BYTES = 32 * 1024
+_READ_BYTES = 32 * 1024
+_POOL_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)
+
+
+@asynccontextmanager
+async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client without cookies, netrc and decompression."""
+    # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
+    asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
+    # The system's store: macOS and Windows keep corporate CAs where OpenSSL does not look.
+    trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if settings.upstream_ca_file is not None:
+        trust.load_verify_locations(settings.upstream_ca_file)
+    connector = GuardedConnector(limit=0, ssl=trust, keepalive_timeout=_POOL_SECONDS)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        read_bufsize=_READ_BYTES,
+        proxy=_proxy(settings),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
+    ) as session:
+        yield session
+
+
+def _proxy(settings: Settings) -> str | None:
+    """The corporate proxy to CONNECT through. Never for plain HTTP: it would read the key.
+
+    Raises SettingsFault for one of the environment that cannot be used.
+    """
+    base = URL(settings.upstream)
+    if settings.upstream_proxy is None or base.scheme != "https":
+        return None
+    proxy = settings.upstream_proxy.reveal()
+    if proxy != "env":
+        return proxy
+    found = None if proxy_bypass(base.host or "") else getproxies().get("https")
+    if not found:
+        return None
+    try:
+        named = network.upstream_proxy(found if "://" in found else f"http://{found}")
+    except Unfit as unfit:
+        raise SettingsFault("HTTPS_PROXY", found=unfit.found, expected=unfit.expected) from unfit
+    return None if named is None else named.reveal()
