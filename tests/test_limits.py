@@ -224,6 +224,7 @@ async def test_a_forged_address_buys_no_second_bucket(start: Start) -> None:
         async with proxy.post(headers=forged | {"User-Agent": str(number)}) as answer:
             statuses.append(answer.status)
     assert statuses == [200, 429, 429]
+    assert len(proxy.upstream.calls) == 1
 
 
 async def test_clients_behind_a_trusted_proxy_have_limits_of_their_own(start: Start) -> None:
@@ -233,6 +234,7 @@ async def test_clients_behind_a_trusted_proxy_have_limits_of_their_own(start: St
         async with proxy.post(headers={"X-Forwarded-For": address}) as answer:
             statuses.append(answer.status)
     assert statuses == [200, 200, 429]
+    assert len(proxy.upstream.calls) == 2
 
 
 async def test_limits_survive_a_reload(proxy: Proxy, start: Start) -> None:
@@ -242,3 +244,4 @@ async def test_limits_survive_a_reload(proxy: Proxy, start: Start) -> None:
     limited.service.apply(limited.service.settings)
     async with limited.post() as answer:
         assert answer.status == 429
+    assert len(limited.upstream.calls) == 1
