@@ -112,8 +112,9 @@ async def show_answer(
         )
     finally:
         record.served = served.model
-        if served.model is not None and not kit.rules.policy.models.allows(served.model):
-            record.is_other_model = True
+        policy = kit.rules.policy
+        asked = [policy.aliases.get(model, model) for model in record.models]
+        record.is_other_model = served.is_other(asked, policy.models) or None
 
 
 async def show_catalogue(

@@ -12,6 +12,8 @@ import structlog
 from aiohttp import web
 
 from keyproxy import logs
+from keyproxy.policy.models import Models
+from keyproxy.policy.served import Served
 from tests.conftest import BODY, KEY, Proxy, Start
 from tests.fake_upstream import FakeUpstream, event_stream
 
@@ -177,3 +179,18 @@ async def test_a_broken_head_is_logged_without_an_echo(lines: Any, proxy: Proxy)
     assert f"X-Request-Id: {line['request_id']}".encode() in answer
     assert (line["message"], line["code"]) == ("head refused", "bad_request")
     assert "secret" not in json.dumps(lines())
+
+
+@pytest.mark.parametrize(
+    ("served", "is_other"),
+    [
+        (b"openai/gpt-4o-mini", False),
+        (b"openai/gpt-4o-mini-2024-07-18", False),
+        (b"openai/gpt-4o", True),
+        (b"openai/gpt-4o-minister", True),
+    ],
+)
+def test_a_dated_form_of_the_asked_model_is_no_other_model(served: bytes, is_other: bool) -> None:
+    watcher = Served()
+    watcher.watch(b'{"id":"gen-1","model":"' + served + b'"}')
+    assert watcher.is_other(["openai/gpt-4o-mini:free"], Models(["openai/gpt-4o-mini"])) is is_other
