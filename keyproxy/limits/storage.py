@@ -9,6 +9,7 @@ hops threads; ours costs the same with one client as with 100,000.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,7 @@ from functools import lru_cache
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.aio.storage import Storage
 
-MAX_KEYS = 250_000  # about 250 bytes each
+MAX_KEYS = 500_000  # 100,000 clients with four windows each, and some; about 270 bytes a key
 _FORGOTTEN_PER_HIT = 2  # more than one, so that the table shrinks while it is used
 
 
@@ -24,7 +25,8 @@ class MemoryStorage(Storage):
     """Counters that expire, one ordered table for each window length.
 
     Within a table entries stand in the order in which they expire, so forgetting looks at the
-    oldest only. Full, the oldest counter goes: the one that would have expired next.
+    oldest only. Full, the oldest counter goes: the one that would have expired next. (An
+    OrderedDict finds its first entry at once; a dict steps over all that were deleted before it.)
     """
 
     STORAGE_SCHEME = ["keyproxy+memory"]  # noqa: RUF012  (the library's registry wants a list)
@@ -39,7 +41,7 @@ class MemoryStorage(Storage):
         super().__init__(uri)
         self._clock = clock
         self._max_keys = max_keys
-        self._tables: dict[int, dict[str, tuple[int, float]]] = {}
+        self._tables: dict[int, OrderedDict[str, tuple[int, float]]] = {}
         self._lengths: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -54,7 +56,7 @@ class MemoryStorage(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         now = self._clock()
-        table = self._tables.setdefault(expiry, {})
+        table = self._tables.setdefault(expiry, OrderedDict())
         self._forget(table, now)
         count, ends = table.get(key, (0, 0.0))
         if ends <= now:
@@ -92,7 +94,7 @@ class MemoryStorage(Storage):
         expiry = self._lengths.get(key)
         return (0, 0.0) if expiry is None else self._tables[expiry].get(key, (0, 0.0))
 
-    def _forget(self, table: dict[str, tuple[int, float]], now: float) -> None:
+    def _forget(self, table: OrderedDict[str, tuple[int, float]], now: float) -> None:
         for _ in range(_FORGOTTEN_PER_HIT):
             oldest = next(iter(table), None)
             if oldest is None or table[oldest][1] > now:
@@ -103,7 +105,7 @@ class MemoryStorage(Storage):
         fullest = max(self._tables.values(), key=len)
         self._remove(fullest, next(iter(fullest)))
 
-    def _remove(self, table: dict[str, tuple[int, float]], key: str) -> None:
+    def _remove(self, table: OrderedDict[str, tuple[int, float]], key: str) -> None:
         del table[key]
         self._lengths.pop(key, None)
 
