@@ -18,6 +18,7 @@ from keyproxy.policy import body, calls
 from keyproxy.rules import Rules
 from keyproxy.settings import Rate, Secret, Settings
 from keyproxy.upstream import headers
+from keyproxy.upstream.catalogue import asked_model
 
 LOOPBACK = "127.0.0.1"
 
@@ -83,6 +84,12 @@ def _steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | 
     yield Passed(Step.LIMITS, f"{_spoken(settings)} (what was used is not known here)")
     passed = headers.forwarded(endpoint.style, head)
     if endpoint.style is Style.CATALOGUE:
+        if asked.body:
+            raise Refusal("bad_request", "This call takes no body.")
+        if model := asked_model(path):
+            known = rules.policy.aliases.get(model, model)
+            rules.policy.models.check(known)
+            path = path.replace(model, known)
         call = Call(endpoint, path, b"", query)
     else:
         raw = asked.body or b""

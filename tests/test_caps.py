@@ -22,6 +22,8 @@ CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/a
         (Style.CHAT, {}, {"max_tokens": 100}),
         (Style.CHAT, {"max_tokens": None}, {"max_tokens": 100}),
         (Style.CHAT, {"max_tokens": 50}, {}),
+        (Style.CHAT, {"max_tokens": 0}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_tokens": 1, "verbosity": "max"}, {"verbosity": "high"}),
         (Style.CHAT, {"max_tokens": 101}, {"max_tokens": 100}),
         (Style.CHAT, {"max_completion_tokens": 101}, {"max_completion_tokens": 100}),
         (
@@ -56,7 +58,7 @@ CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/a
         (
             Style.MESSAGES,
             {"max_tokens": 9999, "thinking": {"type": "enabled", "budget_tokens": 2048}},
-            {"max_tokens": 100, "thinking": {"type": "enabled", "budget_tokens": 100}},
+            {"max_tokens": 100, "thinking": {"type": "disabled"}},
         ),
         (Style.EMBEDDINGS, {}, {}),
     ],
@@ -74,12 +76,20 @@ def test_lengths_are_filled_in_and_lowered(
         ({"tools": [{}]}, {"max_tool_calls": 10}),
         ({"plugins": [{}], "max_tool_calls": 30}, {"max_tool_calls": 10}),
         ({"tools": [{}], "max_tool_calls": 3}, {}),
-        ({"input": "x"}, {}),
+        ({"input": "x"}, {"max_tool_calls": 10}),
     ],
 )
 def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[str, Any]) -> None:
     assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=True) == imposed
     assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=False) == {}
+
+
+def test_a_thinking_budget_stays_below_the_length() -> None:
+    asked = {"max_tokens": 9000, "thinking": {"type": "enabled", "budget_tokens": 8000}}
+    assert caps.imposed(Style.MESSAGES, asked, 4000) == {
+        "max_tokens": 4000,
+        "thinking": {"type": "enabled", "budget_tokens": 3999},
+    }
 
 
 @pytest.mark.parametrize("value", ["100", 1.5, True, -1, [100]])

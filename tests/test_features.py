@@ -47,6 +47,9 @@ HOUR = {"type": "ephemeral", "ttl": "1h"}
 ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}}
 
 
+FUSION = {"id": "fusion", "analysis_models": [GOOD], "model": GOOD, "tools": []}
+
+
 @pytest.mark.parametrize(
     ("word", "style", "value"),
     [
@@ -85,7 +88,7 @@ ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definitio
         ("many", Style.COMPLETIONS, {"best_of": 10}),
         ("fallbacks", M, {"fallbacks": [{"model": GOOD}]}),
         ("routers", C, {"plugins": [{"id": "auto-router", "allowed_models": [GOOD]}]}),
-        ("routers", C, {"plugins": [{"id": "fusion", "analysis_models": [GOOD], "model": GOOD}]}),
+        ("routers", C, {"plugins": [FUSION]}),
         ("tools:openrouter:datetime", C, tool("datetime", timezone="UTC")),
         ("tools:openrouter:advisor", C, tool("advisor", model=GOOD)),
         ("tools:openrouter:subagent", R, tool("subagent", model=GOOD)),

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsFaults as faults:
         return line.report("explain", faults)
     fields = {"Host": flags.host or _host(settings)}
-    if flags.origin:
+    if flags.origin and flags.origin != "none":
         fields["Origin"] = flags.origin
     if flags.credential:
         fields["Authorization"] = f"Bearer {flags.credential}"

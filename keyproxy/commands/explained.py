@@ -16,6 +16,13 @@ from keyproxy.settings import Settings
 _MAX_SHOWN = 4_000
 
 
+def _say(settings: Settings, text: str) -> None:
+    """Print what may hold somebody else's text: no key of ours in it, nothing a terminal obeys."""
+    for key in settings.keys:
+        text = text.replace(key.reveal(), key.label)
+    print("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
+
+
 def print_steps(
     settings: Settings,
     fields: Mapping[str, str],
@@ -32,25 +39,25 @@ def print_steps(
     )
     for verdict in steps(settings, Rules.of(settings), asked):
         if isinstance(verdict, Passed):
-            print(f"  {verdict.step:<10}  ok       {verdict.found}")
+            _say(settings, f"  {verdict.step:<10}  ok       {verdict.found}")
         elif isinstance(verdict, Refusal):
             why = f"{verdict.status} {verdict.code}: {verdict.message}"
-            print(f"  {verdict.step:<10}  refused  {why}")
+            _say(settings, f"  {verdict.step:<10}  refused  {why}")
             if verdict.hint:
-                print(f"{'':23}{verdict.hint}")
+                _say(settings, f"{'':23}{verdict.hint}")
             return 1
         else:
-            _print_sent(verdict)
+            _print_sent(settings, verdict)
     return 0
 
 
-def _print_sent(sent: Sent) -> None:
+def _print_sent(settings: Settings, sent: Sent) -> None:
     how = "written anew where a cap or an alias changed it" if sent.is_changed else "byte for byte"
     print(f"\nwould be sent, the body {how}:\n\n{sent.method} {sent.url}")
     for name, value in sent.head.items():
-        print(f"{name}: {value}")
+        _say(settings, f"{name}: {value}")
     text = sent.body.decode(errors="replace")
-    print(f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}")
+    _say(settings, f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}")
 
 
 def print_table(settings: Settings, fields: Mapping[str, str]) -> int:

@@ -20,7 +20,7 @@ MAX_COMMAS = 250_000
 """More elements than any honest call; the C scanner holds the interpreter lock throughout."""
 MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
 THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
-THREAD_COMMAS = 5_000
+THREAD_COMMAS = 1_000
 _SPACE = re.compile(r"[ \t\n\r]*")
 _JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I | re.A)
 # The next bracket, past whole strings; an open one takes the rest, so that one pass is all.

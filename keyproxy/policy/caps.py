@@ -35,8 +35,8 @@ BUDGETS: Mapping[Style, tuple[tuple[str, str], ...]] = MappingProxyType(
 
 EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
     {
-        Style.CHAT: (("reasoning_effort",), ("reasoning", "effort")),
-        Style.RESPONSES: (("reasoning", "effort"),),
+        Style.CHAT: (("reasoning_effort",), ("reasoning", "effort"), ("verbosity",)),
+        Style.RESPONSES: (("reasoning", "effort"), ("text", "verbosity")),
         Style.MESSAGES: (("output_config", "effort"),),
     }
 )
@@ -44,6 +44,7 @@ EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
 (OpenRouter: 95 % of the output cap, with ``high`` 80 %)."""
 
 HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
+MIN_THINKING = 1024
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
 
@@ -58,7 +59,7 @@ def imposed(
     if max_tokens is not None:
         _cap_lengths(changes, style, body, max_tokens)
         _cap_thinking(changes, style, body, max_tokens)
-    if has_server_tools and style is Style.RESPONSES and (body.get("tools") or body.get("plugins")):
+    if has_server_tools and style is Style.RESPONSES:
         asked = _count("max_tool_calls", body.get("max_tool_calls"))
         if asked is None or asked > MAX_TOOL_CALLS:
             changes["max_tool_calls"] = MAX_TOOL_CALLS
@@ -70,7 +71,8 @@ def _cap_lengths(
 ) -> None:
     lengths = LENGTHS.get(style, ())
     present = [name for name in lengths if _count(name, body.get(name)) is not None]
-    changes |= {name: max_tokens for name in present if body[name] > max_tokens}
+    # 0 may be read as no cap at all.
+    changes |= {name: max_tokens for name in present if not 0 < body[name] <= max_tokens}
     if lengths and not present:
         changes[lengths[0]] = max_tokens
 
@@ -82,7 +84,11 @@ def _cap_thinking(
         asked = body.get(outer)
         if isinstance(asked, dict):
             budget = _count(f"{outer}.{inner}", asked.get(inner))
-            if budget is not None and budget > max_tokens:
+            if budget is None:
+                continue
+            if outer == "thinking":
+                changes |= _thinking(asked, budget, body.get("max_tokens"), max_tokens)
+            elif budget > max_tokens:
                 changes[outer] = {**asked, inner: max_tokens}
     for outer, *rest in EFFORTS.get(style, ()):
         asked = changes.get(outer, body.get(outer))
@@ -91,6 +97,18 @@ def _cap_thinking(
                 changes[outer] = "high"
         elif isinstance(asked, dict) and str(asked.get(rest[0])) in HIGHEST_EFFORTS:
             changes[outer] = {**asked, rest[0]: "high"}
+
+
+def _thinking(
+    asked: dict[str, Any], budget: int, length: int | None, max_tokens: int
+) -> dict[str, Any]:
+    """Anthropic wants a budget of 1,024 at least and below the length of the answer."""
+    most = min(length or max_tokens, max_tokens) - 1
+    if budget <= most:
+        return {}
+    if most < MIN_THINKING:
+        return {"thinking": {"type": "disabled"}}
+    return {"thinking": {**asked, "budget_tokens": most}}
 
 
 def _count(param: str, value: Any) -> int | None:

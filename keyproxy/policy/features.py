@@ -48,7 +48,9 @@ class Features:
 
     @property
     def has_server_tools(self) -> bool:
-        return any(word in ("web", "images") or word.startswith(TOOL) for word in self.words)
+        return any(
+            word in ("web", "images", "routers") or word.startswith(TOOL) for word in self.words
+        )
 
 
 NONE = Features()

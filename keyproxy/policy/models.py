@@ -12,7 +12,10 @@ from types import MappingProxyType
 from keyproxy.errors import Refusal
 from keyproxy.policy.features import NONE, Features
 
-_ID = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
+# No empty and no dot segment: an upstream might resolve them.
+_ID = re.compile(
+    r"(?!.*(?:^|/)\.{0,2}(?:/|:|$))~?[A-Za-z0-9._/~-]{1,200}(?::[A-Za-z0-9._-]{1,40}){0,4}"
+)
 
 COSTLY_VARIANTS: Mapping[str, str] = MappingProxyType({"online": "web", "nitro": "priority"})
 """Suffixes that add a price of their own, with the word that opens them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -61,6 +62,7 @@ _DECIDING = frozenset({"type", "id", "tools", "allowed_tools", "parameters", "ca
 _SUSPECTS: Mapping[str, str] = MappingProxyType(
     {
         "cache_control": "lifetime",
+        "caching": "lifetime",
         "prompt_cache_breakpoint": "lifetime",
         "tools": "tools",
         "definition": "definition",
@@ -71,14 +73,32 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
 )
 
 
+_LONGEST_NAME = 32  # "prompt_cache_breakpoint" has 23 characters; none folds into fewer
 _WALKED = (None, "lifetime")  # the others are looked at whole
 
 
 def _plain(name: str) -> str:
-    """A key as a careless reader might take it; a long one is no name that counts."""
-    if (name.isascii() and name.islower()) or len(name) > 64:
+    """A key as a careless reader might take it: folded, where that could make a known name.
+
+    Character by character, and only as far as the result is ASCII: whole names made to be slow
+    to normalise cost seconds.
+    """
+    if name.isascii():
+        return name.lower()
+    if len(name) > _LONGEST_NAME:
         return name
-    return unicodedata.normalize("NFKC", name).casefold()
+    folded = ""
+    for character in name:
+        part = _folded(character)
+        if not part.isascii():
+            return name
+        folded += part
+    return folded
+
+
+@lru_cache(maxsize=4096)
+def _folded(character: str) -> str:
+    return unicodedata.normalize("NFKC", character).casefold()
 
 
 def _check_spelling(param: str, value: Mapping[str, Any]) -> None:
@@ -183,9 +203,12 @@ def _choice(check: Check, param: str, value: Any) -> None:
     _check_spelling(param, value)
     if kind not in _CHOICE_TYPES:
         _open(check, param, kind)
-    inner = value.get("allowed_tools", value)
-    listed = inner.get("tools") if isinstance(inner, dict) else None
-    for tool in items(f"{param}.tools", listed):
+    inner = value.get("allowed_tools")
+    listed = items(f"{param}.tools", value.get("tools"))
+    listed = listed + items(
+        f"{param}.tools", inner.get("tools") if isinstance(inner, dict) else None
+    )
+    for tool in listed:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             raise not_allowed(f"{param}.tools", f"holds {show(tool)}", "tools with a type")
@@ -204,6 +227,9 @@ def _plugins(check: Check, param: str, value: Any) -> None:
         _check_spelling(param, plugin)
         if word and not (name in _CAN_BE_OFF and plugin.get("enabled") is False):
             check.features.require(word, param, f"holds the plugin {name}")
+            for said in _MUST_SAY.get(str(name), ()):
+                if not plugin.get(said) and (said != "tools" or plugin.get(said) != []):
+                    raise not_allowed(param, f"holds {name} without {said}", f"one with {said}")
         nested(check, f"{param}[{name}]", plugin)
 
 

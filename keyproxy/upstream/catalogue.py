@@ -70,6 +70,16 @@ class _Entry:
         return Page(self.status, self.body, self.head)
 
 
+def asked_model(path: str) -> str:
+    """The model that a detail path of the catalogue is about; empty for the list and the count."""
+    rest = path.removeprefix(BASE)
+    if rest in ("/models", "/models/count"):
+        return ""
+    if rest.startswith("/models/"):
+        return rest.removeprefix("/models/").removesuffix("/endpoints")
+    return rest.removeprefix("/model/")
+
+
 class Catalogue:
     """Answers the catalogue endpoints."""
 
@@ -92,7 +102,7 @@ class Catalogue:
         rest = path.removeprefix(BASE)
         if rest in ("/models", "/models/count"):
             return await self._list(rest, dict(parse_qsl(query)), models, aliases)
-        asked = rest.removeprefix("/models/").removeprefix("/model/").removesuffix("/endpoints")
+        asked = asked_model(path)
         model = aliases.get(asked, asked)
         models.check(model)
         entry = await self._entry(self._details, MAX_DETAILS, rest.replace(asked, model))
