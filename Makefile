@@ -24,7 +24,7 @@ check: $(VENV)/.dev ## all that CI asks for: linters, types, tests
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/hadolint Dockerfile
-	$(VENV)/bin/python -m pytest
+	@$(MAKE) test
 
 venv: $(VENV)/.dev ## set up .venv for work on keyproxy
 	@$(VENV)/bin/python -c 'import platform; print("$(VENV) is ready: Python", platform.python_version())'
