@@ -59,3 +59,8 @@ class Call:
     models: tuple[str, ...] = ()
     is_streaming: bool = False
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @property
+    def target(self) -> str:
+        """What follows the upstream's base address."""
+        return self.path.removeprefix(BASE) + (f"?{self.query}" if self.query else "")

@@ -14,11 +14,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
+from keyproxy.intake import too_large
 from keyproxy.policy import body, calls
 from keyproxy.rules import Rules
 from keyproxy.settings import Rate, Secret, Settings
 from keyproxy.upstream import headers
-from keyproxy.upstream.catalogue import asked_model
+from keyproxy.upstream.catalogue import resolved
 
 LOOPBACK = "127.0.0.1"
 
@@ -86,16 +87,13 @@ def _steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | 
     if endpoint.style is Style.CATALOGUE:
         if asked.body:
             raise Refusal("bad_request", "This call takes no body.")
-        if model := asked_model(path):
-            known = rules.policy.aliases.get(model, model)
-            rules.policy.models.check(known)
-            path = path.replace(model, known)
+        path = resolved(path, rules.policy.models, rules.policy.aliases)
         call = Call(endpoint, path, b"", query)
     else:
         raw = asked.body or b""
         body.check_media_type(head)
         if len(raw) > settings.max_body_bytes:
-            raise Refusal("body_too_large", f"The body has {len(raw)} bytes.")
+            raise too_large(settings.max_body_bytes)
         yield Passed(Step.BODY, f"{len(raw)} bytes of {settings.max_body_bytes}")
         call = calls.read(endpoint, raw, rules.policy, passed, query)
         yield Passed(Step.POLICY, ", ".join(call.models))
@@ -109,9 +107,10 @@ def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
     else:
         masked = Secret(settings.keys[0].label if settings.keys else "***")
         head = headers.outgoing(masked, ranking, call.headers)
-    url = settings.upstream + call.path.removeprefix(BASE) + (f"?{call.query}" * bool(call.query))
     is_changed = call.body != (asked.body or b"")
-    return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)
+    return Sent(
+        call.endpoint.method, settings.upstream + call.target, dict(head), call.body, is_changed
+    )
 
 
 def _spoken(settings: Settings) -> str:

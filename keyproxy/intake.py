@@ -100,7 +100,7 @@ async def read_body(
     """The whole body. Raises ``body_too_large``, ``body_timeout``, ``overloaded``,
     ``bad_request`` (framing)."""
     if (request.content_length or 0) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     if "Expect" in request.headers and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # it is no part of the answer
@@ -111,7 +111,7 @@ async def read_body(
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > max_bytes:
-                    raise _too_large(max_bytes)
+                    raise too_large(max_bytes)
                 hold.add(len(chunk))
                 parts.append(chunk)
     except TimeoutError as error:
@@ -123,7 +123,8 @@ async def read_body(
     return b"".join(parts)
 
 
-def _too_large(max_bytes: int) -> Refusal:
+def too_large(max_bytes: int) -> Refusal:
+    """The refusal of a larger body, with the setting that decides."""
     return Refusal(
         "body_too_large",
         f"The body is larger than {max_bytes} bytes.",

@@ -10,7 +10,14 @@ from aiohttp import web
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
-from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS, Catalogue, Fetched, Page
+from keyproxy.upstream.catalogue import (
+    FRESH_SECONDS,
+    STALE_SECONDS,
+    Catalogue,
+    Fetched,
+    Page,
+    resolved,
+)
 from tests.conftest import Proxy, Start, refused
 from tests.fake_upstream import MODELS
 
@@ -201,3 +208,20 @@ async def test_odd_filters_do_not_push_out_the_whole_list() -> None:
         await catalogue.answer("/api/v1/models", "", Models(["*"]))
         await catalogue.answer("/api/v1/models", f"category=c{number}", Models(["*"]))
     assert source.count == 31
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/models", "/models"),
+        ("/models/count", "/models/count"),
+        ("/model/my/fast", "/model/a/b"),
+        ("/models/my/fast/endpoints", "/models/a/b/endpoints"),
+        ("/model/a/endpoints", "/model/a/endpoints"),
+        ("/models/models/endpoints/endpoints", "/models/models/endpoints/endpoints"),
+    ],
+)
+def test_an_alias_in_a_detail_path_is_resolved(path: str, expected: str) -> None:
+    allowed = Models(["a/*", "models/endpoints"])
+    found = resolved(f"/api/v1{path}", allowed, {"my/fast": "a/b"})
+    assert found == f"/api/v1{expected}"

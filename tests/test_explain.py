@@ -59,7 +59,7 @@ def test_what_would_be_sent_is_shown_with_the_key_masked(
         ),
         (["--credential", KEY], BODY, "credential", "provider_key_sent", ""),
         (["--path", "/api/v1/keys"], BODY, "endpoint", "endpoint_not_allowed", ""),
-        (["--max-body", "10"], BODY, "body", "body_too_large", ""),
+        (["--max-body", "10"], BODY, "body", "body_too_large", "KEYPROXY_MAX_BODY"),
         ([], BODY | {"model": "x/y"}, "policy", "model_not_allowed", "KEYPROXY_ALLOWED_MODELS"),
         ([], BODY | {"brand_new": 1}, "policy", "field_not_allowed", "KEYPROXY_EXTRA_FIELDS"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +26,7 @@ STALE_SECONDS = 86_400.0
 """An old list is better than none while the upstream is away."""
 MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
 MAX_DETAILS = 256
+_DETAIL = re.compile(rf"({BASE}/models/)(.+)(/endpoints)|({BASE}/model/)(.+)()")
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -70,14 +72,18 @@ class _Entry:
         return Page(self.status, self.body, self.head)
 
 
-def asked_model(path: str) -> str:
-    """The model that a detail path of the catalogue is about; empty for the list and the count."""
-    rest = path.removeprefix(BASE)
-    if rest in ("/models", "/models/count"):
-        return ""
-    if rest.startswith("/models/"):
-        return rest.removeprefix("/models/").removesuffix("/endpoints")
-    return rest.removeprefix("/model/")
+def resolved(path: str, models: Allowed, aliases: Mapping[str, str]) -> str:
+    """A detail path with the model that an alias in it stands for; other paths as they are.
+
+    Raises ``model_not_allowed``.
+    """
+    match = _DETAIL.fullmatch(path)
+    if match is None:
+        return path
+    before, asked, after = (part for part in match.groups() if part is not None)
+    model = aliases.get(asked, asked)
+    models.check(model)
+    return f"{before}{model}{after}"
 
 
 class Catalogue:
@@ -99,13 +105,10 @@ class Catalogue:
 
         Raises ``model_not_allowed`` and what the fetch raises.
         """
-        rest = path.removeprefix(BASE)
+        rest = resolved(path, models, aliases).removeprefix(BASE)
         if rest in ("/models", "/models/count"):
             return await self._list(rest, dict(parse_qsl(query)), models, aliases)
-        asked = asked_model(path)
-        model = aliases.get(asked, asked)
-        models.check(model)
-        entry = await self._entry(self._details, MAX_DETAILS, rest.replace(asked, model))
+        entry = await self._entry(self._details, MAX_DETAILS, rest)
         return entry.answer
 
     async def _list(

@@ -18,7 +18,7 @@ import structlog
 from multidict import CIMultiDict
 from yarl import URL
 
-from keyproxy.call import BASE, Call, Style
+from keyproxy.call import Call, Style
 from keyproxy.errors import AnswerCut, Refusal
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import answers, headers
@@ -115,9 +115,8 @@ class Upstream:
                 unaffordable.close()
 
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
-        path = call.path.removeprefix(BASE) + (f"?{call.query}" if call.query else "")
         head = headers.outgoing(key, self._ranking, call.headers)
-        return await self._request(call.endpoint.method, path, head, call.body)
+        return await self._request(call.endpoint.method, call.target, head, call.body)
 
     async def _request(
         self, method: str, path: str, head: Mapping[str, str], body: bytes
