@@ -40,12 +40,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One end user or device. ``id`` is what its limits count by, ``address`` the network
-    address (IPv6 by /64) that ``KEYPROXY_ADDRESS_RATE_LIMIT`` counts by."""
+    """One end user or device of an app.
+
+    ``id`` is what its limits count by, within the app; ``address`` the network address (IPv6 by
+    /56) that ``KEYPROXY_ADDRESS_RATE_LIMIT`` counts by. ``is_address``: the id is one, too.
+    """
 
     id: str
     address: str
     app: str = "default"
+    is_address: bool = True
 
 
 @dataclass(frozen=True, slots=True)

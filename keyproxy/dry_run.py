@@ -6,18 +6,19 @@ the upstream's answer) is left out and said to be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from keyproxy import summary
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
 from keyproxy.intake import too_large
 from keyproxy.policy import body, calls
 from keyproxy.rules import Rules
-from keyproxy.settings import Rate, Secret, Settings
+from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import resolved
 
@@ -60,15 +61,21 @@ class Sent:
     is_changed: bool
 
 
-def steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | Refusal | Sent]:
+Verdict = Passed | Refusal | Sent
+
+
+async def steps(settings: Settings, rules: Rules, asked: Asked) -> list[Verdict]:
     """Each step's verdict in order; the last one is the refusal or what would be sent."""
+    found: list[Verdict] = []
     try:
-        yield from _steps(settings, rules, asked)
+        async for verdict in _steps(settings, rules, asked):
+            found.append(verdict)
     except Refusal as refusal:
-        yield refusal
+        found.append(refusal)
+    return found
 
 
-def _steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | Sent]:
+async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterator[Passed | Sent]:
     head = asked.head
     rules.browser.check_host(head)
     yield Passed(Step.HOST, head["Host"])
@@ -78,16 +85,20 @@ def _steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | 
         return
     rules.browser.check_origin(head)
     yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
-    client = rules.identity.identify(LOOPBACK, head)
-    yield Passed(Step.CREDENTIAL, f"none is asked for; the client is {client.id}")
-    endpoint, path, query = rules.endpoints.find(asked.method, asked.target)
+    client = await rules.identity.identify(LOOPBACK, head)
+    app = next(each for each in settings.all_apps if each.name == client.app)
+    of_app = rules.apps[app.name]
+    how = "none is asked for" if client.is_address else "accepted"
+    yield Passed(Step.CREDENTIAL, f"{how}; the client is {client.id} of the app {app.name}")
+    of_app.browser.check_origin(head)
+    endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
     yield Passed(Step.ENDPOINT, endpoint.name)
-    yield Passed(Step.LIMITS, f"{_spoken(settings)} (what was used is not known here)")
+    yield Passed(Step.LIMITS, f"{_spoken(app)} (what was used is not known here)")
     passed = headers.forwarded(endpoint.style, head)
     if endpoint.style is Style.CATALOGUE:
         if asked.body:
             raise Refusal("bad_request", "This call takes no body.")
-        path = resolved(path, rules.policy.models, rules.policy.aliases)
+        path = resolved(path, of_app.policy.models, of_app.policy.aliases)
         call = Call(endpoint, path, b"", query)
     else:
         raw = asked.body or b""
@@ -95,9 +106,9 @@ def _steps(settings: Settings, rules: Rules, asked: Asked) -> Iterator[Passed | 
         if len(raw) > settings.max_body_bytes:
             raise too_large(settings.max_body_bytes)
         yield Passed(Step.BODY, f"{len(raw)} bytes of {settings.max_body_bytes}")
-        call = calls.read(endpoint, raw, rules.policy, passed, query)
+        call = calls.read(endpoint, raw, of_app.policy, passed, query)
         yield Passed(Step.POLICY, ", ".join(call.models))
-    yield _sent(settings, call, asked)
+    yield _sent(app, call, asked)
 
 
 def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
@@ -113,11 +124,8 @@ def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
     )
 
 
-def _spoken(settings: Settings) -> str:
-    def words(rates: tuple[Rate, ...]) -> str:
-        return " and ".join(f"{rate.amount} in {rate.seconds} s" for rate in rates) or "no limit"
-
-    spoken = f"{words(settings.rate_limit)} a client, {settings.max_in_flight} at once"
-    if settings.address_rate_limit:
-        spoken += f", {words(settings.address_rate_limit)} a network address"
+def _spoken(app: Settings) -> str:
+    spoken = f"{summary.rates(app.rate_limit)} a client, {app.max_in_flight} at once"
+    if app.address_rate_limit:
+        spoken += f", {summary.rates(app.address_rate_limit)} a network address"
     return spoken

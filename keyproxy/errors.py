@@ -12,6 +12,7 @@ turns these into answers.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -62,6 +63,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "head_too_large": Code(431, Step.HEAD),
         "host_not_allowed": Code(421, Step.HOST),
         "origin_not_allowed": Code(403, Step.ORIGIN),
+        "credential_missing": Code(401, Step.CREDENTIAL),
+        "credential_invalid": Code(401, Step.CREDENTIAL),
+        "credential_expired": Code(401, Step.CREDENTIAL),
         "provider_key_sent": Code(400, Step.CREDENTIAL),
         "endpoint_not_allowed": Code(404, Step.ENDPOINT),
         "method_not_allowed": Code(405, Step.ENDPOINT),
@@ -105,6 +109,11 @@ def messages_type(status: int) -> str:
     return _MESSAGES_TYPES.get(status, "api_error")
 
 
+def toml_key(variable: str) -> str:
+    """``max_body`` for ``KEYPROXY_MAX_BODY``: the name of a setting in a TOML file."""
+    return variable.removeprefix("KEYPROXY_").lower()
+
+
 class KeyproxyError(Exception):
     """Base of everything keyproxy raises on purpose."""
 
@@ -120,6 +129,16 @@ class SettingsFault(KeyproxyError):
         self.expected = expected
         self.paste = paste
         super().__init__(str(self))
+
+    def of_app(self, name: str) -> SettingsFault:
+        """The same fault in the table ``[apps.name]`` of the TOML file."""
+        key = toml_key(self.variable)
+        paste = self.paste
+        if paste is not None and (value := paste.removeprefix(f"{self.variable}=")) != paste:
+            paste = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        return SettingsFault(
+            f"apps.{name}.{key}", found=self.found, expected=self.expected, paste=paste
+        )
 
     def __str__(self) -> str:
         found = "is not set" if self.found is None else f"is {self.found}"

@@ -6,28 +6,35 @@ Reads no files and no environment; ``sources`` does.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from io import StringIO
 
 from dotenv.parser import parse_stream
 
-from keyproxy.errors import SettingsFault
+from keyproxy.errors import SettingsFault, toml_key
 from keyproxy.grammar.base import mask
 from keyproxy.grammar.vocabulary import NOT_IN_THIS_VERSION, PREFIX, nearest
-from keyproxy.settings import CONFIG, KEY_FILE, rows
+from keyproxy.settings import CONFIG, DEFAULT_APP, pairs, rows
 
 KEY = "OPENROUTER_API_KEY"
+KEY_FILE = f"{KEY}_FILE"
 _RATES = ("rate_limit", "address_rate_limit")
+_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """``place`` is what faults say behind what was found: "in .env"; "" says nothing."""
+    """``place`` is what faults say behind what was found: "in .env"; "" says nothing.
+
+    ``apps``: what the tables ``[apps.NAME]`` say, each by variable.
+    """
 
     place: str
     variables: Mapping[str, str]
+    apps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def says(self, variable: str) -> bool:
         return bool(self.variables.get(variable, "").strip())
@@ -59,46 +66,81 @@ def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
 
 def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
     """The variables of a TOML file: ``max_body`` is ``KEYPROXY_MAX_BODY``, lists are joined."""
+    place = f"in {name}"
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         where = mask(str(error))
         fault = SettingsFault(name, found=f"not TOML: {where}", expected="a TOML file")
-        return Layer(f"in {name}", {}), [fault]
-    known = _toml_names()
-    variables: dict[str, str] = {}
+        return Layer(place, {}), [fault]
+    tables = document.pop("apps", {})
+    # A file cannot name another file instead of itself.
+    every = {row.variable for row in rows().values() if row is not CONFIG}
+    variables, faults = _table(document, every | set(NOT_IN_THIS_VERSION), "", place)
+    apps = {}
+    if not isinstance(tables, dict):
+        faults.append(SettingsFault("apps", found="no table", expected="tables [apps.NAME]"))
+        tables = {}
+    for app, table in tables.items():
+        if not _APP.fullmatch(app) or app == DEFAULT_APP or not isinstance(table, dict):
+            faults.append(_no_app(app, table))
+            continue
+        apps[app], found = _table(table, _of_apps(), f"apps.{app}.", place)
+        faults += found
+    return Layer(place, variables, apps), faults
+
+
+def _table(
+    table: Mapping[str, object], variables: Iterable[str], prefix: str, place: str
+) -> tuple[dict[str, str], list[SettingsFault]]:
+    """What a TOML table says of ``variables``, by variable, and its faults."""
+    known = {toml_key(each): each for each in variables}
+    said: dict[str, str] = {}
     faults = []
-    for key, value in document.items():
-        variable = f"{mask(key)} (in {name})"
-        separator = ";" if key in _RATES else ","
+    for key, value in table.items():
+        shown_key = f"{prefix}{mask(key)} ({place})"
         if key not in known:
-            is_table = isinstance(value, dict) or (
-                isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
-            )
-            found = "a table, and this version has none" if is_table else "not a setting"
-            expected = "top-level keys only" if is_table else nearest(key, known)
-            faults.append(SettingsFault(variable, found=found, expected=expected))
-        elif (found_text := _text(value, separator)) is None:
+            faults.append(SettingsFault(shown_key, **_unknown(key, value, known, bool(prefix))))
+        elif (text := _text(value, ";" if key in _RATES else ",")) is None:
             faults.append(
                 SettingsFault(
-                    variable,
+                    shown_key,
                     found=f"of the type {type(value).__name__}",
                     expected="a text, a number or a list of texts",
                 )
             )
-        else:
-            variables[known[key]] = found_text
-    return Layer(f"in {name}", variables), faults
+        elif text.strip():
+            said[known[key]] = text
+    return said, faults
 
 
-def _toml_names() -> dict[str, str]:
-    """TOML key -> variable. A file cannot name another file instead of itself."""
-    variables = {row.variable for row in rows().values()} | set(NOT_IN_THIS_VERSION)
-    return {_toml_name(each): each for each in variables if each != CONFIG.variable}
+def _of_apps() -> set[str]:
+    return {name for row in rows().values() if row.is_app for name in row.variables}
 
 
-def _toml_name(variable: str) -> str:
-    return variable.removeprefix(PREFIX).lower()
+def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> dict[str, str]:
+    every = {toml_key(row.variable) for row in rows().values()}
+    if is_app and key in every:
+        return {
+            "found": "a setting of the whole process",
+            "expected": "it at the top of the file, for all apps",
+        }
+    is_table = isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
+    )
+    if is_table:
+        return {"found": "a table", "expected": "top-level keys, and tables [apps.NAME]"}
+    return {"found": "not a setting", "expected": nearest(key, known)}
+
+
+def _no_app(name: str, table: object) -> SettingsFault:
+    if name == DEFAULT_APP:
+        found, expected = "a table", "another name: what stands at the top is the default app"
+    elif isinstance(table, dict):
+        found, expected = "no name of an app", "letters, digits, - and _, such as [apps.mobile]"
+    else:
+        found, expected = "no table", "tables [apps.NAME]"
+    return SettingsFault(f"apps.{mask(name)}", found=found, expected=expected)
 
 
 def _text(value: object, separator: str) -> str | None:
@@ -114,34 +156,36 @@ def _text(value: object, separator: str) -> str | None:
 def merged(layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, str]]:
     """Variables of all layers, the first layer winning, and the place of each.
 
-    An empty text is as good as none. The key and its file answer one question: a layer that
-    says either silences both in the layers below.
+    An empty text is as good as none. A value and a file that holds it answer one question: a
+    layer that says either silences both in the layers below.
     """
     variables: dict[str, str] = {}
     places: dict[str, str] = {}
+    both = pairs()
     for layer in reversed(layers):
         said = [name for name in layer.variables if layer.says(name)]
-        if KEY in said or KEY_FILE.variable in said:
-            for name in (KEY, KEY_FILE.variable):
-                variables.pop(name, None)
+        for pair in both:
+            if any(name in said for name in pair):
+                for name in pair:
+                    variables.pop(name, None)
         for name in said:
             variables[name] = layer.variables[name]
             places[name] = layer.place
-    if KEY in variables:
-        variables.pop(KEY_FILE.variable, None)  # both in one layer: reported by doubled()
+    for value, file in both:
+        if value in variables:
+            variables.pop(file, None)  # both in one layer: reported by doubled()
     return variables, places
 
 
 def doubled(layers: Sequence[Layer]) -> list[SettingsFault]:
-    """A fault for each layer that says the key and names a file for it."""
+    """A fault for each layer that says a value and names a file for it."""
     return [
         SettingsFault(
-            KEY_FILE.variable,
-            found=f"set beside {KEY} {layer.place}".rstrip(),
-            expected="one of the two",
+            file, found=f"set beside {value} {layer.place}".rstrip(), expected="one of the two"
         )
         for layer in layers
-        if layer.says(KEY) and layer.says(KEY_FILE.variable)
+        for value, file in pairs()
+        if layer.says(value) and layer.says(file)
     ]
 
 
@@ -154,6 +198,6 @@ def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
     start = f"{fault.variable}="
     if place.endswith(".toml") and paste is not None and paste.startswith(start):
         value = json.dumps(paste.removeprefix(start), ensure_ascii=False)
-        paste = f"{_toml_name(fault.variable)} = {value}"
+        paste = f"{toml_key(fault.variable)} = {value}"
     found = f"{fault.found} ({place})"
     return SettingsFault(fault.variable, found=found, expected=fault.expected, paste=paste)

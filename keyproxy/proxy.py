@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -12,18 +12,29 @@ from aiohttp import web
 from keyproxy import intake
 from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, Endpoint, Style
-from keyproxy.clients import identity
+from keyproxy.clients import addresses
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
+from keyproxy.limits.failures import Failures
 from keyproxy.logs import Record
 from keyproxy.policy import body, calls
 from keyproxy.policy.served import Served
 from keyproxy.relay import relay
-from keyproxy.rules import Rules
-from keyproxy.settings import Settings
+from keyproxy.rules import AppRules, Rules
+from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.send import Answer, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class AppKit:
+    """Everything a call of one app needs. ``settings`` are those that hold for the app."""
+
+    settings: Settings
+    rules: AppRules
+    admission: Admission
+    upstream: Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,17 @@ class Kit:
 
     settings: Settings
     rules: Rules
-    admission: Admission
-    upstream: Upstream
+    apps: Mapping[str, AppKit]
+    failures: Failures
     catalogue: Catalogue
     room: intake.Room
     large_parse: asyncio.Lock
     is_stopping: Callable[[], bool]
+
+    @property
+    def default(self) -> AppKit:
+        """The app of everything that no other app claims."""
+        return self.apps[DEFAULT_APP]
 
 
 @dataclass(slots=True)
@@ -65,20 +81,23 @@ async def handle(request: web.Request) -> web.StreamResponse:
         record.is_quiet = True  # only refused ones are worth a line
         return response
     rules.browser.check_origin(request.headers)  # 403
-    client = identify(request, kit, record)  # 400, 401, 403
-    endpoint, path, query = rules.endpoints.find(request.method, request.raw_path)  # 400, 404, 405
+    client = await identify(request, kit, record)  # 400, 401, 403, 429
+    app = kit.apps[client.app]
+    app.rules.browser.check_origin(request.headers)  # 403: the app's own origins
+    find = app.rules.endpoints.find
+    endpoint, path, query = find(request.method, request.raw_path)  # 400, 404, 405
     record.endpoint = endpoint.name
     with kit.room.hold() as hold:
-        async with kit.admission.admit(client, exchange.headers):  # 429
+        async with app.admission.admit(client, exchange.headers):  # 429
             if endpoint.style is Style.CATALOGUE:
-                return await show_catalogue(request, kit, path, query)  # 400, 403, 502
-            call = await read_call(request, kit, hold, endpoint, query)  # 400, 403, 408, 413, 415
+                return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
+            call = await read_call(request, kit, app, hold, endpoint, query)  # 400, 403, 408, …
             record.models, record.is_streaming = call.models, call.is_streaming
-            sending = kit.upstream.send(call)
+            sending = app.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
             async with sending as answer:  # 502, 504
                 hold.release()
-                return await show_answer(request, kit, record, answer)
+                return await show_answer(request, app, record, answer)
 
 
 def refuse_when_stopping(kit: Kit) -> None:
@@ -91,15 +110,21 @@ def refuse_when_stopping(kit: Kit) -> None:
         )
 
 
-def identify(request: web.Request, kit: Kit, record: Record) -> Client:
-    client = kit.rules.identity.identify(request.remote, request.headers)
-    record.app = client.app
-    record.client = identity.shown(client.id, kit.settings.log_address)
+async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
+    identity = kit.rules.identity
+    try:
+        client = await identity.identify(request.remote, request.headers)
+    except Refusal as refusal:
+        await kit.failures.count(refusal, identity.network(request.remote, request.headers))
+        raise
+    record.app, record.client = client.app, client.id
+    if client.is_address:
+        record.client = addresses.shown(client.id, kit.settings.log_address)
     return client
 
 
 async def show_answer(
-    request: web.Request, kit: Kit, record: Record, answer: Answer
+    request: web.Request, app: AppKit, record: Record, answer: Answer
 ) -> web.StreamResponse:
     served = Served()
     try:
@@ -108,20 +133,20 @@ async def show_answer(
             answer,
             record,
             served.watch,
-            idle_seconds=kit.settings.idle_timeout_seconds,
+            idle_seconds=app.settings.idle_timeout_seconds,
         )
     finally:
         record.served = served.model
-        policy = kit.rules.policy
+        policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
         record.is_other_model = served.is_other(asked, policy.models) or None
 
 
 async def show_catalogue(
-    request: web.Request, kit: Kit, path: str, query: str
+    request: web.Request, kit: Kit, app: AppKit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    policy = kit.rules.policy
+    policy = app.rules.policy
     page = await kit.catalogue.answer(path, query, policy.models, policy.aliases)
     tag = hashlib.blake2b(page.body, digest_size=16).hexdigest()
     fields = {**page.head, "Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
@@ -134,7 +159,7 @@ async def show_catalogue(
 
 
 async def read_call(
-    request: web.Request, kit: Kit, hold: intake.Hold, endpoint: Endpoint, query: str
+    request: web.Request, kit: Kit, app: AppKit, hold: intake.Hold, endpoint: Endpoint, query: str
 ) -> Call:
     body.check_media_type(request.headers)
     raw = await intake.read_body(
@@ -144,7 +169,7 @@ async def read_call(
         timeout_seconds=kit.settings.body_timeout_seconds,
     )
     passed = headers.forwarded(endpoint.style, request.headers)
-    policy = kit.rules.policy
+    policy = app.rules.policy
     if body.is_large(raw):
         async with kit.large_parse:  # each takes several times its size while it is read
             return await asyncio.to_thread(calls.read, endpoint, raw, policy, passed, query)

@@ -1,17 +1,20 @@
-"""What decides about a call, made from settings: no I/O, no state that outlives a call.
+"""What decides about a call, made from settings: no state that outlives a call.
 
 ``proxy.handle()`` asks these in their order, and ``keyproxy explain`` asks them without a call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import structlog
 
-from keyproxy.browser import Browser
-from keyproxy.clients.identity import Identity
+from keyproxy.browser import Browser, OriginRules
+from keyproxy.clients.addresses import Addresses
+from keyproxy.clients.identity import Door, Identity
+from keyproxy.clients.tokens import Tokens
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
@@ -22,31 +25,62 @@ _log = structlog.get_logger("keyproxy")
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """The rules of one configuration."""
+class AppRules:
+    """The rules of one app. ``browser`` knows only the app's own origins."""
 
     browser: Browser
-    identity: Identity
     endpoints: Endpoints
     policy: Policy
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
+        """The rules of the app whose settings these are."""
         return cls(
-            browser=Browser(
-                settings.allowed_hosts,
-                settings.allowed_origins,
-                has_page=settings.mode != "serve",
-            ),
-            identity=Identity(
-                settings.trusted_proxies,
-                hops=settings.trusted_hops,
-                address_header=settings.client_address_header,
-                is_private=settings.mode == "dev",
-            ),
-            endpoints=Endpoints(settings.allowed_endpoints),
-            policy=_policy(settings),
+            _browser(settings, settings.allowed_origins),
+            Endpoints(settings.allowed_endpoints),
+            _policy(settings),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of one configuration. ``browser`` knows the origins of all apps."""
+
+    browser: Browser
+    identity: Identity
+    apps: Mapping[str, AppRules]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        apps = settings.all_apps
+        return cls(
+            browser=_browser(settings, [o for app in apps for o in app.allowed_origins]),
+            identity=_identity(settings),
+            apps={app.name: AppRules.of(app) for app in apps},
+        )
+
+
+def _browser(settings: Settings, origins: list[str] | tuple[str, ...]) -> Browser:
+    return Browser(settings.allowed_hosts, origins, has_page=settings.mode != "serve")
+
+
+def _identity(settings: Settings) -> Identity:
+    return Identity(
+        [_door(app, settings) for app in settings.all_apps],
+        Addresses(
+            settings.trusted_proxies,
+            hops=settings.trusted_hops,
+            address_header=settings.client_address_header,
+        ),
+        Tokens((app.name, token) for app in settings.all_apps for token in app.client_tokens),
+        is_private=settings.mode == "dev",
+    )
+
+
+def _door(app: Settings, default: Settings) -> Door:
+    """An app that has its origins from the default app is not chosen by them."""
+    own = app.allowed_origins if app.allowed_origins != default.allowed_origins else ()
+    return Door(app.name, app.client_auth, OriginRules(own).allows)
 
 
 def _policy(settings: Settings) -> Policy:

@@ -8,33 +8,42 @@ validation all come from it. Built from any mapping of variables; the environmen
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal, Self
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.grammar import features, network, origins, plain
+from keyproxy.grammar import features, network, origins, plain, tokens
+from keyproxy.grammar.credentials import credential_faults
 from keyproxy.grammar.keys import keys as parse_keys
 from keyproxy.grammar.reading import Reading
 from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
-from keyproxy.values import Address, Rate, Secret
+from keyproxy.values import Address, ClientToken, Rate, Secret
 
 __all__ = [
     "CONFIG",
+    "DEFAULT_APP",
     "DEFAULT_ENDPOINTS",
-    "KEY_FILE",
     "KNOWN_ENDPOINTS",
     "SAY_IT",
     "Address",
+    "ClientAuth",
+    "ClientToken",
     "Derived",
     "Mode",
     "Rate",
     "Secret",
     "Setting",
     "Settings",
+    "pairs",
     "rows",
 ]
+
+DEFAULT_APP = "default"
+NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+ClientAuth = Literal["none", "token"]
 
 DEFAULT_ENDPOINTS = (
     "POST /api/v1/chat/completions",
@@ -73,9 +82,15 @@ def _ten_times(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that can be set, validated. Made by ``from_environ``."""
+    """Everything that can be set, validated. Made by ``from_environ``.
+
+    What the environment sets is the app ``default``. ``apps`` are the other ones, each with the
+    settings as they hold for it.
+    """
 
     mode: Mode
+    name: str = DEFAULT_APP
+    apps: tuple[Settings, ...] = ()
     keys: tuple[Secret, ...] = field(
         metadata=row(
             _KEY,
@@ -86,7 +101,10 @@ class Settings:
             SAY_IT,
             is_secret=True,
             is_upstream=True,
+            is_app=True,
             instead="OPENROUTER_API_KEY_FILE",
+            in_file="a file that holds the key, such as a Docker or Kubernetes secret; read again"
+            " when it changes",
         )
     )
     listen: tuple[Address, ...] = field(
@@ -143,6 +161,7 @@ class Settings:
             "ranking header `HTTP-Referer`: the address of the app",
             "https://app.example.com",
             None,
+            is_app=True,
         )
     )
     title: str | None = field(
@@ -153,6 +172,7 @@ class Settings:
             "ranking header `X-OpenRouter-Title`: the name of the app",
             "My app",
             None,
+            is_app=True,
         )
     )
     categories: str | None = field(
@@ -163,6 +183,7 @@ class Settings:
             "ranking header `X-OpenRouter-Categories`: at most two",
             "creative-writing,roleplay",
             None,
+            is_app=True,
         )
     )
     allowed_hosts: tuple[str, ...] = field(
@@ -188,17 +209,34 @@ class Settings:
             "https://app.example.com",
             "localhost",
             Derived("https:// + each allowed host", "allowed_hosts", origins.origins_of_hosts),
+            is_app=True,
         )
     )
-    client_auth: Literal["none"] = field(
+    client_auth: ClientAuth = field(
         metadata=row(
             _WHO,
             "KEYPROXY_CLIENT_AUTH",
-            plain.client_auth,
-            "how a caller proves who it is; `none`: every caller that reaches it is served",
+            plain.word("none", "token"),
+            "how a caller proves who it is; `none`: every caller that reaches it is served, and a"
+            " client is a network address; `token`: by a client token",
             "none",
             "none",
             SAY_IT,
+            is_app=True,
+        )
+    )
+    client_tokens: tuple[ClientToken, ...] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_CLIENT_TOKENS",
+            tokens.client_tokens,
+            "who may call with `token`: comma-separated `name:sha256-hex` as `keyproxy token`"
+            " prints them; `off`",
+            f"phone:{'0' * 64}",
+            "off",
+            is_app=True,
+            is_own=True,
+            in_file="a file with such pairs, one a line; read again when it changes",
         )
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
@@ -242,6 +280,7 @@ class Settings:
             "openai/gpt-4o-mini,anthropic/*",
             "*",
             SAY_IT,
+            is_app=True,
         )
     )
     model_aliases: tuple[tuple[str, str], ...] = field(
@@ -253,6 +292,7 @@ class Settings:
             " checked by what it stands for",
             "fast=openai/gpt-4o-mini",
             "off",
+            is_app=True,
         )
     )
     allowed_endpoints: tuple[str, ...] = field(
@@ -264,6 +304,7 @@ class Settings:
             " default list",
             "POST /api/v1/chat/completions,GET /api/v1/models",
             ",".join(DEFAULT_ENDPOINTS),
+            is_app=True,
         )
     )
     allowed_features: tuple[str, ...] = field(
@@ -274,6 +315,7 @@ class Settings:
             "what may cost extra or reach further, by the words of docs/features.md; `off`",
             "web,pdf",
             "off",
+            is_app=True,
         )
     )
     extra_fields: tuple[str, ...] = field(
@@ -284,6 +326,7 @@ class Settings:
             "top-level body fields beyond the table of docs/features.md, passed on unread; `off`",
             "trace",
             "off",
+            is_app=True,
         )
     )
     # One person at a keyboard in dev; a public page's visitor, who may come back all day, in serve.
@@ -296,6 +339,7 @@ class Settings:
             "20/minute;300/day",
             "60/minute",
             "20/minute;300/day",
+            is_app=True,
         )
     )
     address_rate_limit: tuple[Rate, ...] = field(
@@ -307,6 +351,7 @@ class Settings:
             "200/minute",
             "off",
             Derived("10 x the client's", "rate_limit", _ten_times),
+            is_app=True,
         )
     )
     # A browser opens six connections to a host over HTTP/1.1; two more for a second tab.
@@ -318,6 +363,7 @@ class Settings:
             "calls in flight per client",
             "8",
             "8",
+            is_app=True,
         )
     )
     max_tokens: int | None = field(
@@ -328,6 +374,7 @@ class Settings:
             "cap on every output-length field: filled in when absent, lowered when larger; `off`",
             "4096",
             None,
+            is_app=True,
         )
     )
     # A chat with several photos in base64.
@@ -469,32 +516,47 @@ class Settings:
         cls,
         mode: Mode,
         environ: Mapping[str, str],
+        apps: Mapping[str, Mapping[str, str]] = NO_APPS,
         *,
         directory: Path = Path(),
         read_file: Callable[[Path], bytes] = Path.read_bytes,
     ) -> Self:
         """Settings from a mapping of variables; others than ours may be in it.
 
+        ``apps``: for each app beside the default one, what it says itself, by variable.
         Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
         raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
         """
-        reading = Reading(rows(), mode, environ, directory, read_file)
+        table = rows()
+        names = {each.name for each in fields(cls)}
+        own = {name: setting for name, setting in table.items() if name in names}
+        known = [setting.variable for setting in table.values()]
+        reading = Reading(own, known, mode, environ, directory, read_file)
         values = reading.values()
+        said = {name: reading.app_values(name, text, values) for name, text in apps.items()}
+        reading.faults += credential_faults(values, said)
         if reading.faults:
             raise SettingsFaults(reading.faults)
-        return cls(mode=mode, **values)
+        default = cls(mode=mode, **values)
+        named = [replace(default, name=name, **theirs) for name, theirs in said.items()]
+        return replace(default, apps=tuple(named))
+
+    @property
+    def all_apps(self) -> tuple[Settings, ...]:
+        """The settings of each app, the default app's first."""
+        return (self, *self.apps)
+
+    @property
+    def all_keys(self) -> tuple[Secret, ...]:
+        """The keys of all apps, each once."""
+        return tuple(dict.fromkeys(key for app in self.all_apps for key in app.keys))
+
+    def kept(self, **values: Any) -> Self:
+        """These settings with ``values``, which hold for every app, in place of their own."""
+        apps = tuple(replace(app, **values) for app in self.apps)
+        return replace(self, apps=apps, **values)
 
 
-KEY_FILE = Setting(
-    _KEY,
-    "OPENROUTER_API_KEY_FILE",
-    network.file_path,
-    "a file that holds the key, such as a Docker or Kubernetes secret; read again when it changes",
-    "/run/secrets/openrouter_api_key",
-    None,
-    None,
-    is_upstream=True,
-)
 CONFIG = Setting(
     "Files",
     "KEYPROXY_CONFIG",
@@ -507,11 +569,20 @@ CONFIG = Setting(
 
 
 def rows() -> dict[str, Setting]:
-    """The settings table by field name, in order; ``key_file`` and ``config`` are no fields."""
+    """The settings table by field name, in order.
+
+    ``config`` and the variables that name a file with a value (``keys_file``) are no fields.
+    """
     table: dict[str, Setting] = {}
     for each in fields(Settings):
-        if "row" in each.metadata:
-            table[each.name] = each.metadata["row"]
-        if each.name == "keys":
-            table["key_file"] = KEY_FILE
+        if (setting := each.metadata.get("row")) is not None:
+            table[each.name] = setting
+            if setting.file is not None:
+                table[f"{each.name}_file"] = setting.file
     return table | {"config": CONFIG}
+
+
+def pairs() -> tuple[tuple[str, str], ...]:
+    """Each variable that may stand in a file, with the one that names the file."""
+    table = rows().values()
+    return tuple((row.variable, row.file.variable) for row in table if row.file is not None)

@@ -16,8 +16,8 @@ from typing import Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.grammar.base import Unfit, shown
-from keyproxy.layers import KEY, Layer, doubled, merged, of_env_file, of_toml, placed
-from keyproxy.settings import CONFIG, KEY_FILE, Mode, Settings
+from keyproxy.layers import KEY, KEY_FILE, Layer, doubled, merged, of_env_file, of_toml, placed
+from keyproxy.settings import CONFIG, Mode, Settings
 
 ENV_FILES = (".env.local", ".env")
 # No settings file is larger; reading a device such as /dev/zero would never end.
@@ -56,7 +56,11 @@ class Sources:
         variables, places = merged(layers)
         try:
             settings = Settings.from_environ(
-                self.mode, variables, directory=self.directory, read_file=self._content
+                self.mode,
+                variables,
+                layers[-1].apps,
+                directory=self.directory,
+                read_file=self._content,
             )
         except SettingsFaults as found:
             faults += [placed(fault, places) for fault in found.faults]
@@ -82,13 +86,13 @@ class Sources:
     def has_key(self) -> bool:
         """Whether any layer names a key, or a file that should hold one."""
         layers, _ = self._layers()
-        return any(layer.says(KEY) or layer.says(KEY_FILE.variable) for layer in layers)
+        return any(layer.says(KEY) or layer.says(KEY_FILE) for layer in layers)
 
     def secret_files(self) -> list[Path]:
         """The files that hold a secret or may: ``.env`` files, the key file, TOML with a key."""
         layers, _ = self._layers()
         variables, places = merged(layers)
-        names = [*self._env_names(), variables.get(KEY_FILE.variable, "").strip()]
+        names = [*self._env_names(), variables.get(KEY_FILE, "").strip()]
         if places.get(KEY, "").endswith(".toml"):
             names.append(places[KEY].removeprefix("in "))
         paths = [self.directory / name for name in names if name]
@@ -104,9 +108,9 @@ class Sources:
                 f"the key itself stands {places[KEY]}, a file that gets copied and committed;"
                 " name a file that holds it: openrouter_api_key_file"
             )
-        key_file = Path(variables.get(KEY_FILE.variable, ""))
+        key_file = Path(variables.get(KEY_FILE, ""))
         if not key_file.is_absolute() and _SERVED & set(key_file.parts[:-1]):
-            found.append(f"{KEY_FILE.variable} lies where web servers hand files out; move it")
+            found.append(f"{KEY_FILE} lies where web servers hand files out; move it")
         is_behind = any(
             variables.get(name, nobody).strip() != nobody
             for name, nobody in (

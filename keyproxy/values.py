@@ -1,4 +1,4 @@
-"""The small values that settings are made of: Secret, Address, Rate. No parsing, no I/O."""
+"""The small values that settings are made of: Secret, Address, Rate … No parsing, no I/O."""
 
 from __future__ import annotations
 
@@ -94,6 +94,14 @@ class Rate:
 
     amount: int
     seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """Who shows a certain client token; ``digest`` is its SHA-256, 32 bytes."""
+
+    name: str
+    digest: bytes
 
 
 def is_loopback(host: str) -> bool:

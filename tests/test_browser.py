@@ -483,7 +483,8 @@ async def test_a_page_can_read_our_own_failure(proxy: Proxy) -> None:
             raise ZeroDivisionError("SECRET")
 
     kit = proxy.service.kit
-    proxy.service.kit = dataclasses.replace(kit, admission=cast("Admission", Broken()))
+    app = dataclasses.replace(kit.default, admission=cast("Admission", Broken()))
+    proxy.service.kit = dataclasses.replace(kit, apps={app.settings.name: app})
     async with proxy.post(headers={"Origin": PAGE}) as answer:
         error = await refused(answer, 500, "internal_error")
         assert_readable(answer)

@@ -117,7 +117,7 @@ async def test_the_dry_run_says_what_the_running_program_does(start: Start, body
     proxy = await start("serve", **variables)
     dry = settings("serve", **variables)
     asked = Asked(body=json.dumps(body).encode(), fields={"Host": "127.0.0.1"})
-    *_, last = steps(dry, Rules.of(dry), asked)
+    *_, last = await steps(dry, Rules.of(dry), asked)
     async with proxy.post(body) as answer:
         if isinstance(last, Refusal):
             assert (answer.status, answer.headers["X-Keyproxy-Code"]) == (last.status, last.code)

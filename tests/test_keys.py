@@ -21,7 +21,7 @@ from keyproxy import logs
 from keyproxy.server import service
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing
+from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing, KeyStates
 from tests.conftest import BODY, CHAT, KEY, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream, completion, event_stream, raw, read_request
 
@@ -147,7 +147,7 @@ async def test_other_errors_try_no_second_key(
 def test_a_key_that_could_not_pay_goes_last_for_a_minute() -> None:
     now = 0.0
     first, second = Secret(FIRST), Secret(SECOND)
-    ring = KeyRing([first, second], clock=lambda: now)
+    ring = KeyRing([first, second], KeyStates(lambda: now))
     ring.demote(first)
     assert list(ring.usable()) == [second, first]
     now += UNAFFORDABLE_SECONDS
@@ -156,12 +156,20 @@ def test_a_key_that_could_not_pay_goes_last_for_a_minute() -> None:
 
 def test_a_new_ring_remembers_the_keys_that_stay() -> None:
     first, second = Secret(FIRST), Secret(SECOND)
-    old = KeyRing([first])
-    old.reject(first)
-    new = old.replaced([second, Secret(FIRST)])
+    known = KeyStates()
+    KeyRing([first], known).reject(first)
+    new = KeyRing([second, Secret(FIRST)], known)
     assert list(new.usable()) == [second]
     new.reject(second)
     assert list(new.usable()) == []
+
+
+def test_a_key_that_comes_back_after_it_was_gone_is_tried_again() -> None:
+    first, second = Secret(FIRST), Secret(SECOND)
+    known = KeyStates()
+    KeyRing([first], known).reject(first)
+    known.keep([second])
+    assert list(KeyRing([first], known).usable()) == [first]
 
 
 async def test_a_stream_ends_with_the_key_it_began_with(
@@ -312,8 +320,8 @@ async def test_the_key_is_nowhere(
             shown += await transcript(proxy, {}, path="/api/v1/keys")
             service = proxy.service
             shown += f"{service.kit!r} {service.settings!r} {vars(service)!r} {proxy.service!r}"
-            shown += f"{service.kit.upstream.ring!r} {vars(service.kit.upstream)!r}"
-            shown += f"{vars(service.kit.upstream.ring)!r} {service._session!r}"
+            shown += f"{service.kit.default.upstream.ring!r} {vars(service.kit.default.upstream)!r}"
+            shown += f"{vars(service.kit.default.upstream.ring)!r} {service._session!r}"
             shown += await failure_of(service, upstream_url)
     await asyncio.sleep(0)
     shown += written.getvalue()
@@ -337,7 +345,7 @@ async def transcript(proxy: Proxy, body: dict[str, Any], path: str = CHAT) -> st
 async def failure_of(service: Any, base_url: str) -> str:
     """The traceback of a session error, with its causes."""
     try:
-        await service.kit.upstream.fetch("/models\x00")
+        await service.kit.default.upstream.fetch("/models\x00")
     except Exception as error:
         return "".join(traceback.format_exception(error)) + repr(error)
     return ""
@@ -453,7 +461,7 @@ async def test_a_key_that_is_known_again_is_used_again(
     assert len(upstream.calls) == 1
     upstream.answer, upstream.key_status = None, 200
     async with asyncio.timeout(5):
-        while proxy.service.kit.upstream.ring.rejected():
+        while proxy.service.kit.default.upstream.ring._known.rejected():
             await asyncio.sleep(0.01)
     async with proxy.post() as answer:
         assert answer.status == 200

@@ -1,191 +1,77 @@
-"""From a connection and its headers to a client.
+"""Which app a call belongs to, and who makes it: by credential, else by origin, else the default.
 
-Knows addresses and forwarding headers, no limits. A forwarding header is believed only from
-a peer that the operator named, and read from the right, where trusted hops write
-(MDN "X-Forwarded-For", section on selecting an address; RFC 7239 8.1 on forged values).
+Knows apps by name and by what they ask for; the rules behind a name are others' business.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-import structlog
 from multidict import CIMultiDictProxy
 
 from keyproxy.call import Client
-from keyproxy.errors import Refusal
+from keyproxy.clients import credentials
+from keyproxy.clients.addresses import SITE_PREFIX, Addresses, bucket, refuse_public
+from keyproxy.clients.tokens import Tokens
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+ASKED_FOR = {"token": "a client token"}
 
-FORWARDING_HEADERS = (
-    "X-Forwarded-For",
-    "Forwarded",
-    "X-Real-IP",
-    "CF-Connecting-IP",
-    "True-Client-IP",
-    "X-Client-IP",
-    "Fly-Client-IP",
-)
-CREDENTIAL_HEADERS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
-_log = structlog.get_logger("keyproxy.clients")
-_PORT = re.compile(r"(?:\[([^\]]+)\]|([0-9.]+)):[0-9]{1,5}")
-_MAX_HOPS_READ = 32
-_SITE_PREFIX = 56  # what one household or office gets, 256 times /64 (RIPE-690, 4.2)
-_MAX_ADDRESS = 80  # 45 characters, brackets, a port, a zone
-# Forms of provider keys (secret scanners' rules; reference: each provider's key page).
-_PROVIDER_KEY = re.compile(
-    r"sk-or-v1-[0-9A-Za-z_-]{20,}|sk-ant-[0-9A-Za-z_-]{20,}|sk-(?:proj|svcacct)-[0-9A-Za-z_-]{20,}"
-    r"|sk-[0-9A-Za-z]{40,}|gsk_[0-9A-Za-z]{40,}|csk-[0-9a-z]{30,}|xai-[0-9A-Za-z]{40,}"
-    r"|AIza[0-9A-Za-z_-]{35}"
-)
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What one app asks of its callers. ``claims``: whether pages of an origin are the app's."""
+
+    app: str
+    auth: str
+    claims: Callable[[str], bool]
 
 
 class Identity:
-    """Who a connection is. With client auth ``none`` a client is its network address."""
+    """Who calls, by the doors of all apps; the default app's is the first."""
 
     def __init__(
         self,
-        trusted: Sequence[Network],
+        doors: Sequence[Door],
+        addresses: Addresses,
+        tokens: Tokens,
         *,
-        hops: int = 0,
-        address_header: str | None = None,
         is_private: bool = False,
     ) -> None:
         """``is_private``: refuse calls that came through a web server from a public address."""
-        self._trusted = tuple(trusted)
-        self._hops = hops
-        self._address_header = address_header
+        self._default, *self._named = doors
+        self._addresses = addresses
+        self._tokens = tokens
         self._is_private = is_private
-        self._has_warned = False
 
-    def identify(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Client:
-        """The client of one call. Raises ``provider_key_sent``, ``origin_not_allowed``."""
-        _refuse_provider_keys(headers)
+    def network(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
+        """The network address that limits for addresses count by."""
+        return bucket(self._addresses.of(peer, headers), SITE_PREFIX)
+
+    async def identify(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Client:
+        """The client of one call.
+
+        Raises ``provider_key_sent``, ``origin_not_allowed``, ``credential_missing``,
+        ``credential_invalid``.
+        """
+        credentials.refuse_provider_keys(headers)
         if self._is_private:
-            _refuse_public(headers)
-        if not self._has_warned and self._is_ignored(peer, headers):
-            self._has_warned = True
-            _log.warning(
-                "a peer that is not trusted sent X-Forwarded-For; if it is your web server, all"
-                " its users share one limit until KEYPROXY_TRUSTED_PROXIES names it",
-                peer=peer,
-            )
-        address = self.address(peer, headers)
-        return Client(id=bucket(address), address=bucket(address, _SITE_PREFIX))
+            refuse_public(headers)
+        address = self._addresses.of(peer, headers)
+        network = bucket(address, SITE_PREFIX)
+        door = self._by_origin(headers)
+        shown = credentials.shown(headers)
+        if len(shown) == 1 and (holder := self._tokens.holder(shown[0])) is not None:
+            return Client(holder.name, network, holder.app, is_address=False)
+        if door.auth == "none":
+            return Client(bucket(address), network, door.app)
+        if not shown:
+            raise credentials.missing(ASKED_FOR[door.auth])
+        hint = "two different credentials" if len(shown) > 1 else "not a known client token"
+        raise credentials.invalid(hint)
 
-    def address(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Address | None:
-        """The address of the caller: the peer's, or what a trusted peer says it is."""
-        nearest = parse_address(peer or "")
-        if self._hops:
-            return self._by_hops(nearest, headers)
-        if nearest is None or not self._trusts(nearest):
-            return nearest
-        if self._address_header is not None:
-            named = headers.getall(self._address_header, [])
-            return (parse_address(named[0]) if len(named) == 1 else None) or nearest
-        return self._by_networks(nearest, headers)
-
-    def _is_ignored(self, peer: str | None, headers: CIMultiDictProxy[str]) -> bool:
-        """A forwarding header came from a peer that is not trusted: forged, or forgotten."""
-        if self._hops or "X-Forwarded-For" not in headers:
-            return False
-        nearest = parse_address(peer or "")
-        return nearest is not None and not self._trusts(nearest)
-
-    def _by_networks(self, nearest: Address, headers: CIMultiDictProxy[str]) -> Address | None:
-        """The right-most hop that is not trusted; what stands left of it is the caller's own."""
-        found = nearest
-        for text in reversed(_hops(headers)):
-            hop = parse_address(text)
-            if hop is None:
-                return nearest  # a garbled chain names nobody
-            found = hop
-            if not self._trusts(hop):
-                break
-        return found
-
-    def _by_hops(self, nearest: Address | None, headers: CIMultiDictProxy[str]) -> Address | None:
-        hops = _hops(headers)
-        if len(hops) < self._hops:
-            return nearest
-        return parse_address(hops[-self._hops]) or nearest
-
-    def _trusts(self, address: Address) -> bool:
-        return any(address in network for network in self._trusted)
-
-
-def parse_address(text: str) -> Address | None:
-    """``1.2.3.4``, ``1.2.3.4:80``, ``[::1]:80``, ``fe80::1%eth0``; mapped IPv4 is unmapped."""
-    text = text.strip()
-    return _parsed(text) if len(text) <= _MAX_ADDRESS else None
-
-
-@lru_cache(maxsize=4096)
-def _parsed(text: str) -> Address | None:
-    if match := _PORT.fullmatch(text):
-        text = match[1] or match[2]
-    text = text.removeprefix("[").removesuffix("]").partition("%")[0]
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
-
-
-def bucket(address: Address | None, prefix: int = 64) -> str:
-    """What limits count by: an IPv4 address, or the /64 that one IPv6 device holds."""
-    if isinstance(address, IPv6Address):
-        spare = 128 - prefix
-        return str(IPv6Network((int(address) >> spare << spare, prefix)))
-    return str(address or "unknown")
-
-
-@lru_cache(maxsize=4096)
-def shown(client: str, detail: str) -> str | None:
-    """A client's address for the log: ``full``, ``prefix`` (IPv4 /24, IPv6 /48) or ``off``."""
-    if detail == "off":
-        return None
-    address = parse_address(client.partition("/")[0])
-    if detail == "full" or address is None:
-        return client
-    length = 24 if isinstance(address, IPv4Address) else 48
-    kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
-    return str(kind(f"{address}/{length}", strict=False))
-
-
-def _hops(headers: CIMultiDictProxy[str]) -> list[str]:
-    """The last hops of every X-Forwarded-For line, left to right; bounded."""
-    hops = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
-    return [hop for hop in hops[-_MAX_HOPS_READ:] if hop.strip()]
-
-
-def _refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
-    for name in CREDENTIAL_HEADERS:
-        for value in headers.getall(name, []):
-            if _PROVIDER_KEY.search(value):
-                raise Refusal(
-                    "provider_key_sent",
-                    f"The {name} header carries a provider's key. Remove it from the page or "
-                    "app and rotate it: whoever could load the page has it. No key is needed here.",
-                    param=name,
-                )
-
-
-def _refuse_public(headers: CIMultiDictProxy[str]) -> None:
-    for name in FORWARDING_HEADERS:
-        for text in re.split(r"[,;]", ",".join(headers.getall(name, []))):
-            value = text.strip().partition("=")[2] if name == "Forwarded" else text
-            address = parse_address(value.strip().strip('"'))
-            if address is not None and address.is_global:
-                raise Refusal(
-                    "origin_not_allowed",
-                    "This is a development proxy: it answers this computer only, and the call "
-                    "was forwarded for an address on the internet.",
-                    hint=f"{name} names a public address; run `keyproxy serve` behind a web server",
-                )
+    def _by_origin(self, headers: CIMultiDictProxy[str]) -> Door:
+        origin = headers.get("Origin")
+        if origin is None:
+            return self._default
+        return next((door for door in self._named if door.claims(origin)), self._default)

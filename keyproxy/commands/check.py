@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from keyproxy import summary
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsFaults as faults:
         return line.report("check", faults)
     print(f"settings: fine for keyproxy {mode}")
+    print("\n".join(summary.table(settings)))
     for warning in (*sources.warnings(), *_seen_by_git(sources.secret_files())):
         print(f"warning: {warning}")
     from keyproxy.commands.key_report import report_keys  # the HTTP client; --help need not load it

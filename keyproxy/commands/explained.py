@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,7 +19,7 @@ _MAX_SHOWN = 4_000
 
 def _say(settings: Settings, text: str) -> None:
     """Print what may hold somebody else's text: no key of ours in it, nothing a terminal obeys."""
-    for key in settings.keys:
+    for key in settings.all_keys:
         text = text.replace(key.reveal(), key.label)
     print("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
 
@@ -37,7 +38,7 @@ def print_steps(
         body=body,
         fields=fields,
     )
-    for verdict in steps(settings, Rules.of(settings), asked):
+    for verdict in asyncio.run(steps(settings, Rules.of(settings), asked)):
         if isinstance(verdict, Passed):
             _say(settings, f"  {verdict.step:<10}  ok       {verdict.found}")
         elif isinstance(verdict, Refusal):
@@ -66,7 +67,7 @@ def print_table(settings: Settings, fields: Mapping[str, str]) -> int:
 
     def outcome(method: str, path: str, body: bytes | None, **more: str) -> str:
         asked = Asked(method, path, body, {**fields, **more})
-        *_, last = steps(settings, rules, asked)
+        *_, last = asyncio.run(steps(settings, rules, asked))
         return _outcome(last, asked)
 
     table = [["", *(style for style, _, _ in _STYLES)]]

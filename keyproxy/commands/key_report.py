@@ -35,7 +35,7 @@ def report_keys(settings: Settings) -> int:
 async def _report_keys(settings: Settings) -> int:
     troubles = []
     async with open_session(settings) as session:
-        for key in settings.keys:
+        for key in settings.all_keys:
             print(f"key {key.label}")
             lines, is_trouble = await _lines(session, settings.upstream, key)
             troubles.append(is_trouble)

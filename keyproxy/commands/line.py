@@ -74,8 +74,8 @@ def add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     """Options that mirror the settings, with the defaults of ``modes``."""
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in rows().values():
-        if setting.is_secret and setting.is_upstream and setting.instead:
-            continue  # the key itself: arguments are visible to everybody on the machine
+        if setting.is_secret and setting.file:
+            continue  # a secret itself: arguments are visible to everybody on the machine
         if "demo" in modes and setting.is_upstream:
             continue
         group = groups.get(setting.group)

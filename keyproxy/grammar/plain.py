@@ -92,18 +92,6 @@ def word(*known: str) -> Callable[[str], str]:
     return parse
 
 
-def client_auth(text: str) -> str:
-    """``none``, the only way of this version."""
-    if text in {"token", "jwt", "session"}:
-        raise Unfit(
-            f"none: {text} is not in this version, every caller that reaches it is served",
-            value="none",
-        )
-    if text != "none":
-        raise Unfit("none", value="none")
-    return text
-
-
 def header_text(text: str) -> str:
     """A text fit for a header: printable ASCII, at most 256 characters."""
     if not re.fullmatch(r"[ -~]{1,256}", text):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from keyproxy.grammar.vocabulary import name_faults
 
 @dataclass(slots=True)
 class Reading:
-    """``table``: rows by field name, with ``key_file`` and ``config`` beside the fields.
+    """``table``: rows by field name. ``known``: every variable there is.
 
     ``read_file`` gives a file's content or raises ``Unfit`` or ``OSError``.
     """
 
     table: Mapping[str, Setting]
+    known: Collection[str]
     mode: Mode
     environ: Mapping[str, str]
     directory: Path
@@ -42,29 +43,62 @@ class Reading:
         """Values by field name; those of faulty settings are missing."""
         if self.mode == "demo":
             # The demo has its own upstream: nothing said about the true one concerns it.
-            ours = {row.variable for row in self.table.values() if row.is_upstream}
+            ours = {
+                name for row in self.table.values() if row.is_upstream for name in row.variables
+            }
             self.environ = {k: v for k, v in self.environ.items() if k not in ours}
-        values: dict[str, Any] = {}
+        values = self._read({})
+        if self.mode == "dev":
+            self._check_dev(values)
+        if self.mode != "demo":
+            self._check_bundles(values)
+        self.faults += name_faults(self.environ, self.known)
+        return values
+
+    def app_values(
+        self, name: str, said: Mapping[str, str], given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Values of the app ``name`` by field name: what it says, over what the default app has.
+
+        ``said``: variable -> text; ``given``: the default app's values. Of the faults those are
+        kept that the app itself can mend.
+        """
+        own = {field: row for field, row in self.table.items() if row.is_app}
+        if self.mode == "demo":
+            own = {field: row for field, row in own.items() if not row.is_upstream}
+        environ = {**self._inherited(own.values(), said), **said}
+        app = Reading(own, self.known, self.mode, environ, self.directory, self.read_file)
+        values = app._read(given)
+        for fault in app.faults:
+            if fault.variable in said:
+                self.faults.append(fault.of_app(name))
+        return {field: values[field] for field in own if field in values}
+
+    def _inherited(self, rows: Iterable[Setting], said: Mapping[str, str]) -> dict[str, str]:
+        """What was said of the default app and holds for one that says ``said``."""
+        rows = tuple(rows)
+        answered = [row for row in rows if any(name in said for name in row.variables)]
+        # Another issuer's tokens have another audience.
+        families = {row.family for row in answered if row.family and row.instead}
+        forgotten = [row for row in rows if row.is_own or row in answered or row.family in families]
+        names = {name for row in rows if row not in forgotten for name in row.variables}
+        return {name: text for name, text in self.environ.items() if name in names}
+
+    def _read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        values = dict(given)
         for name, setting in self.table.items():
-            if name in {"key_file", "config"}:
-                continue
+            values.pop(name, None)
             try:
                 values[name] = self._value(name, setting, values)
             except SettingsFault as fault:
                 self.faults.append(fault)
             except KeyError:
                 continue  # follows from a faulty setting, which is reported already
-        if self.mode == "dev":
-            self._check_dev(values)
-        if self.mode != "demo":
-            self._check_bundles(values)
-        known = [row.variable for row in self.table.values()]
-        self.faults += name_faults(self.environ, known)
         return values
 
     def _value(self, name: str, setting: Setting, values: Mapping[str, Any]) -> Any:
-        if name == "keys" and text_of(self.table["key_file"], self.environ):
-            return self._keys_of_file(setting)
+        if setting.file is not None and text_of(setting.file, self.environ):
+            return self._in_file(setting, setting.file)
         text = text_of(setting, self.environ)
         if text:
             value = parsed(setting, text)
@@ -84,29 +118,30 @@ class Reading:
             return ()
         raise unsaid(setting)
 
-    def _keys_of_file(self, setting: Setting) -> Any:
-        row = self.table["key_file"]
+    def _in_file(self, setting: Setting, file: Setting) -> Any:
+        """The value that the file named by ``file`` holds."""
         if text_of(setting, self.environ):
             raise SettingsFault(
-                row.variable,
+                file.variable,
                 found=f"set beside {setting.variable}",
                 expected="one of the two",
             )
-        path = text_of(row, self.environ)
-        content = self._content(row, path)
+        path = text_of(file, self.environ)
+        content = self._content(file, path)
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             raise fault_of(
-                row, Unfit("a text file", found="a file that is no text"), path
+                file, Unfit("a text file", found="a file that is no text"), path
             ) from None
-        if not text.strip():
-            raise fault_of(row, Unfit("a file that holds the key", found="an empty file"), path)
+        if setting.is_secret and not text.strip():
+            trouble = Unfit(f"a file that holds {setting.meaning}", found="an empty file")
+            raise fault_of(file, trouble, path)
         try:
             return setting.parse(text)
         except Unfit as unfit:
-            unfit.found = f"a file with {unfit.found}"
-            raise fault_of(row, unfit, path) from None
+            unfit.found = f"a file with {unfit.found or 'something else'}"
+            raise fault_of(file, unfit, path) from None
 
     def _ca_file(self, setting: Setting, path: Path | None) -> Path | None:
         if path is None:

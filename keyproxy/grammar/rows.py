@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import Unfit, mask, shown
+from keyproxy.grammar.network import file_path
 
 Mode = Literal["dev", "serve", "demo"]
 
@@ -46,9 +47,18 @@ class Setting:
     is_secret: bool = False
     is_upstream: bool = False  # concerns the true upstream, which the demo does not have
     instead: str | None = None  # another variable that answers the same question
+    file: Setting | None = None  # names a file that holds the value
+    is_app: bool = False  # each app may say it for itself
+    is_own: bool = False  # an app that does not say it has none, whatever the default app has
+    family: str | None = None  # settings that describe one thing together
 
     def default(self, mode: Mode) -> Default:
         return self.serve if mode == "serve" else self.dev
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variable, and the one that names a file with its value."""
+        return (self.variable,) if self.file is None else (self.variable, self.file.variable)
 
     @property
     def paste(self) -> str:
@@ -76,11 +86,30 @@ def row(
     example: str,
     dev: Default,
     serve: Default | Literal[_Same.SAME] = _Same.SAME,
+    *,
+    in_file: str | None = None,
     **more: Any,
 ) -> dict[str, Setting]:
-    """The metadata of one field; ``serve`` is as ``dev`` unless given."""
+    """The metadata of one field; ``serve`` is as ``dev`` unless given.
+
+    ``in_file`` is the meaning of a second variable, ``…_FILE``, which names a file with the value.
+    """
     column = dev if serve is _Same.SAME else serve
-    return {"row": Setting(group, variable, parse, meaning, example, dev, column, **more)}
+    file = None
+    if in_file is not None:
+        file = Setting(
+            group,
+            f"{variable}_FILE",
+            file_path,
+            in_file,
+            f"/run/secrets/{variable.lower()}",
+            None,
+            None,
+            is_upstream=more.get("is_upstream", False),
+            is_app=more.get("is_app", False),
+        )
+    setting = Setting(group, variable, parse, meaning, example, dev, column, file=file, **more)
+    return {"row": setting}
 
 
 def text_of(setting: Setting, environ: Mapping[str, str]) -> str:

@@ -17,8 +17,6 @@ NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
     "KEYPROXY_TOTAL_BUDGET": ("off",),
     "KEYPROXY_STORAGE": ("memory://",),
     "KEYPROXY_STORAGE_FAILURE": ("local",),
-    "KEYPROXY_CLIENT_TOKENS": ("off",),
-    "KEYPROXY_CLIENT_TOKENS_FILE": ("off",),
     "KEYPROXY_JWT_JWKS_URL": ("off",),
     "KEYPROXY_JWT_SECRET": ("off",),
     "KEYPROXY_JWT_SECRET_FILE": ("off",),

@@ -58,9 +58,10 @@ class Admission:
 
         Raises ``rate_limited``, ``too_many_in_flight``.
         """
-        windows = _windows("client", client.id, self.rates)
+        whose = f"{client.app}:{client.id}"
+        windows = _windows("client", whose, self.rates)
         windows += _windows("address", client.address, self.address_rates)
-        if self.in_flight.of(client.id) >= self.max_in_flight:
+        if self.in_flight.of(whose) >= self.max_in_flight:
             headers.update(rate_headers(await self.counters.look(windows)))
             raise Refusal(
                 "too_many_in_flight",
@@ -69,12 +70,12 @@ class Admission:
                 retry_after_seconds=IN_FLIGHT_RETRY_SECONDS,
                 hint=f"KEYPROXY_MAX_IN_FLIGHT={self.max_in_flight * 2}",
             )
-        self.in_flight.enter(client.id)  # before the first await, so that none slips past
+        self.in_flight.enter(whose)  # before the first await, so that none slips past
         try:
             await self._count(windows, headers)
             yield
         finally:
-            self.in_flight.leave(client.id)
+            self.in_flight.leave(whose)
 
     async def _count(self, windows: Sequence[Window], headers: dict[str, str]) -> None:
         verdict = await self.counters.take(windows)

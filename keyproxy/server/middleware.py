@@ -11,6 +11,7 @@ from keyproxy.errors import Refusal
 from keyproxy.logs import Record, trace_id
 from keyproxy.proxy import EXCHANGE, Exchange, Kit
 from keyproxy.server import render
+from keyproxy.settings import DEFAULT_APP
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -46,6 +47,8 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
         raise error
     refusal = _as_refusal(error)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
+    if refusal.hint and record.app not in (None, DEFAULT_APP):
+        refusal.hint = f"[apps.{record.app}] of the TOML file, in its own notation: {refusal.hint}"
     record.hint, record.ended = refusal.hint, "refused"
     if error.__cause__ is not None:
         record.cause = type(error.__cause__).__name__  # its text may hold what was sent

@@ -7,21 +7,20 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 
 import structlog
 
-from keyproxy import __version__, logs
+from keyproxy import __version__, logs, summary
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFaults
 from keyproxy.server import hardening, service
 from keyproxy.server.service import Service
-from keyproxy.settings import Rate, Secret, Settings
+from keyproxy.settings import Secret, Settings
 from keyproxy.sources import Sources
 
-RELOAD_LOOK_SECONDS = 5.0
-"""How often files are looked at: where there is no SIGHUP, and for secrets that are swapped."""
+RELOAD_LOOK_SECONDS = 1.0
+"""How often files are looked at: secrets that are swapped, tokens that are revoked."""
 _log = structlog.get_logger("keyproxy")
 
 
@@ -51,7 +50,7 @@ def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> 
 async def _serve_demo(settings: Settings, sources: Sources) -> None:
     async with demo_upstream.running() as base_url:
         key = Secret(demo_upstream.DEMO_KEY)
-        await _serve(replace(settings, keys=(key,), upstream=base_url), sources)
+        await _serve(settings.kept(keys=(key,), upstream=base_url), sources)
 
 
 async def _serve(settings: Settings, sources: Sources) -> None:
@@ -115,7 +114,7 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None
         return
     if settings.mode == "demo":
         current = running.settings
-        settings = replace(settings, keys=current.keys, upstream=current.upstream)
+        settings = settings.kept(keys=current.keys, upstream=current.upstream)
     if is_asked or settings != running.settings:
         running.apply(settings)
 
@@ -129,20 +128,21 @@ def _say_hello(running: Service) -> None:
         listen=list(running.addresses),
         upstream=settings.upstream,
         key=[key.label for key in settings.keys],
-        clients="anyone, told apart by network address",
+        clients=summary.clients(settings),
         origins=list(settings.allowed_origins),
         models=list(settings.allowed_models),
-        rate_limit=_spoken(settings.rate_limit),
-        address_rate_limit=_spoken(settings.address_rate_limit),
+        rate_limit=summary.rates(settings.rate_limit),
+        address_rate_limit=summary.rates(settings.address_rate_limit),
         max_in_flight=settings.max_in_flight,
         limits_counted="in this process only",
+        **(
+            {"apps": {app.name: dict(summary.of_app(app)) for app in settings.apps}}
+            if settings.apps
+            else {}
+        ),
     )
     if settings.mode != "serve":
         print(_banner(running), flush=True)
-
-
-def _spoken(rates: tuple[Rate, ...]) -> str:
-    return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in rates) or "off"
 
 
 def _banner(running: Service) -> str:

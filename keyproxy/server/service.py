@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import aiohttp
 import structlog
@@ -19,9 +19,10 @@ from keyproxy import logs
 from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
 from keyproxy.limits.admit import Admission, InFlight
+from keyproxy.limits.failures import Failures
 from keyproxy.limits.storage import Counters
-from keyproxy.proxy import Kit
-from keyproxy.rules import Rules
+from keyproxy.proxy import AppKit, Kit
+from keyproxy.rules import AppRules, Rules
 from keyproxy.server import sockets
 from keyproxy.server.app import Runner, create_app
 from keyproxy.server.hardening import connection_limit
@@ -29,7 +30,7 @@ from keyproxy.server.protocol import HeadGuard
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
-from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.keyring import KeyRing, KeyStates
 from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.session import open_session
 
@@ -60,6 +61,7 @@ class Service:
         self._session = session
         self._counters = Counters()
         self._in_flight = InFlight()
+        self._failures = Failures(Counters())
         self._room = Room()
         self._large_parse = asyncio.Lock()
         self._is_ready = False
@@ -68,7 +70,8 @@ class Service:
         self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
-        self.kit = self._assemble(settings, KeyRing(settings.keys), None)
+        self._keys = KeyStates()
+        self.kit = self._assemble(settings, None)
 
     @property
     def settings(self) -> Settings:
@@ -85,7 +88,7 @@ class Service:
         for sock in listening:
             await web.SockSite(runner, sock, backlog=sockets.BACKLOG).start()
         self._is_ready = True
-        self._inspect(self.settings.keys)
+        self._inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._reinspect())
 
     def apply(self, settings: Settings) -> None:
@@ -96,19 +99,20 @@ class Service:
             for name in RESTART_ONLY
             if getattr(old, name) != getattr(settings, name)
         }
-        settings = replace(settings, **stuck)
+        settings = settings.kept(**stuck)
         changed = [
             field.name
             for field in fields(settings)
             if getattr(old, field.name) != getattr(settings, field.name)
         ]
-        ring = self.kit.upstream.ring.replaced(settings.keys)
-        self.kit = self._assemble(settings, ring, self.kit.catalogue)
+        known = old.all_keys
+        self._keys.keep(settings.all_keys)
+        self.kit = self._assemble(settings, self.kit.catalogue)
         _log.info("settings reloaded", changed=changed)
         if stuck:
             _log.warning("these settings need a restart", settings=list(stuck))
-        rejected = ring.rejected()
-        self._inspect([k for k in settings.keys if k not in old.keys or k in rejected])
+        rejected = self._keys.rejected()
+        self._inspect([k for k in settings.all_keys if k not in known or k in rejected])
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""
@@ -144,13 +148,26 @@ class Service:
         connections = server.connections if server is not None else []
         return [c for c in connections if isinstance(c, HeadGuard) and c.is_busy]
 
-    def _assemble(self, settings: Settings, ring: KeyRing, catalogue: Catalogue | None) -> Kit:
-        hidden = (*settings.keys, settings.upstream_proxy)
+    def _assemble(self, settings: Settings, catalogue: Catalogue | None) -> Kit:
+        hidden = (*settings.all_keys, settings.upstream_proxy)
         logs.masking.hide(secret.reveal() for secret in hidden if secret is not None)
-        upstream = Upstream(settings, self._session, ring)
+        rules = Rules.of(settings)
+        apps = {app.name: self._app(app, rules.apps[app.name]) for app in settings.all_apps}
         return Kit(
             settings=settings,
-            rules=Rules.of(settings),
+            rules=rules,
+            apps=apps,
+            failures=self._failures,
+            catalogue=catalogue or Catalogue(apps[settings.name].upstream.fetch),
+            room=self._room,
+            large_parse=self._large_parse,
+            is_stopping=lambda: self._is_stopping,
+        )
+
+    def _app(self, settings: Settings, rules: AppRules) -> AppKit:
+        return AppKit(
+            settings=settings,
+            rules=rules,
             admission=Admission(
                 self._counters,
                 self._in_flight,
@@ -158,11 +175,7 @@ class Service:
                 settings.address_rate_limit,
                 settings.max_in_flight,
             ),
-            upstream=upstream,
-            catalogue=catalogue or Catalogue(upstream.fetch),
-            room=self._room,
-            large_parse=self._large_parse,
-            is_stopping=lambda: self._is_stopping,
+            upstream=Upstream(settings, self._session, KeyRing(settings.keys, self._keys)),
         )
 
     def _inspect(self, keys: Sequence[Secret]) -> None:
@@ -177,30 +190,29 @@ class Service:
         own trouble, and no call is sent with such a key to find out."""
         while True:
             await asyncio.sleep(REINSPECTION_SECONDS)
-            for key in self.kit.upstream.ring.rejected():
+            for key in self._keys.rejected():
                 await self._inspect_one(key)
 
     async def _inspect_one(self, key: Secret) -> None:
-        upstream = self.kit.upstream
+        base_url = self.kit.default.upstream.base_url
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
-                report = await keyring.inspect(self._session, upstream.base_url, key)
+                report = await keyring.inspect(self._session, base_url, key)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
             return
-        ring = self.kit.upstream.ring
         if report.is_management:
-            ring.reject(key)
+            self._keys.reject(key)
             _log.error(
                 "this is a management key: it can make and delete keys, and cannot call models;"
                 " set an ordinary one",
                 key=key.label,
             )
         elif report.status == 401:
-            ring.reject(key)
+            self._keys.reject(key)
             _log.error("key rejected by the upstream", key=key.label)
-        elif report.status == 200 and key in ring.rejected():
-            ring.restore(key)
+        elif report.status == 200 and key in self._keys.rejected():
+            self._keys.restore(key)
             _log.info("key accepted by the upstream again", key=key.label)
 
 

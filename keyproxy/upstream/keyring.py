@@ -7,7 +7,7 @@ account's limits (they are global there): they are for rotation and for separate
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -29,49 +29,55 @@ class _State:
     last_until: float = 0.0
 
 
-class KeyRing:
-    """The keys of one upstream, in the operator's order."""
+class KeyStates:
+    """What the upstream has said about each key; outlives the rings that try them."""
 
-    def __init__(
-        self, keys: Sequence[Secret], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._states = [_State(key) for key in keys]
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._states: dict[Secret, _State] = {}
+
+    def of(self, key: Secret) -> _State:
+        return self._states.setdefault(key, _State(key))
+
+    def keep(self, keys: Collection[Secret]) -> None:
+        """Forget every other key: one that comes back later has changed for all we know."""
+        self._states = {key: state for key, state in self._states.items() if key in keys}
+
+    def reject(self, key: Secret) -> None:
+        """Set ``key`` aside until it changes: the upstream does not know it."""
+        self.of(key).is_rejected = True
+
+    def restore(self, key: Secret) -> None:
+        """Use ``key`` again: the upstream says that it knows it after all."""
+        self.of(key).is_rejected = False
+
+    def rejected(self) -> list[Secret]:
+        return [state.key for state in self._states.values() if state.is_rejected]
+
+
+class KeyRing:
+    """The keys of one app for one upstream, in the operator's order."""
+
+    def __init__(self, keys: Sequence[Secret], known: KeyStates | None = None) -> None:
+        self._known = KeyStates() if known is None else known
+        self._states = [self._known.of(key) for key in keys]
 
     @property
     def keys(self) -> tuple[Secret, ...]:
         return tuple(state.key for state in self._states)
 
-    def replaced(self, keys: Sequence[Secret]) -> KeyRing:
-        """A ring of ``keys`` that remembers what is known of those that stay."""
-        ring = KeyRing(keys, clock=self._clock)
-        known = {state.key: state for state in self._states}
-        ring._states = [known.get(state.key, state) for state in ring._states]
-        return ring
-
     def usable(self) -> Iterator[Secret]:
         """The keys to try for one call, best first; none when all were rejected."""
-        now = self._clock()
+        now = self._known.clock()
         states = [state for state in self._states if not state.is_rejected]
         yield from (s.key for s in sorted(states, key=lambda state: state.last_until > now))
 
     def reject(self, key: Secret) -> None:
-        """Set ``key`` aside until it changes: the upstream does not know it."""
-        self._of(key).is_rejected = True
-
-    def restore(self, key: Secret) -> None:
-        """Use ``key`` again: the upstream says that it knows it after all."""
-        self._of(key).is_rejected = False
-
-    def rejected(self) -> list[Secret]:
-        return [state.key for state in self._states if state.is_rejected]
+        self._known.reject(key)
 
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""
-        self._of(key).last_until = self._clock() + UNAFFORDABLE_SECONDS
-
-    def _of(self, key: Secret) -> _State:
-        return next((s for s in self._states if s.key == key), _State(key))
+        self._known.of(key).last_until = self._known.clock() + UNAFFORDABLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""From a connection and its headers to a client: tables of cases."""
+"""From a connection and its forwarding headers to an address: tables of cases."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy.clients.identity import Identity, bucket, parse_address, shown
+from keyproxy.clients.addresses import (
+    SITE_PREFIX,
+    Addresses,
+    bucket,
+    parse_address,
+    refuse_public,
+    shown,
+)
 from keyproxy.errors import Refusal
-from tests.conftest import KEY, Proxy, Start, refused
+from tests.conftest import Proxy, Start, refused
 
 
 def head(*pairs: tuple[str, str]) -> CIMultiDictProxy[str]:
@@ -20,8 +27,8 @@ def head(*pairs: tuple[str, str]) -> CIMultiDictProxy[str]:
 def client(
     peer: str, *pairs: tuple[str, str], trusted: tuple[str, ...] = (), **options: Any
 ) -> str:
-    identity = Identity([ip_network(n) for n in trusted], **options)
-    return identity.identify(peer, head(*pairs)).id
+    addresses = Addresses([ip_network(n) for n in trusted], **options)
+    return bucket(addresses.of(peer, head(*pairs)))
 
 
 XFF = "X-Forwarded-For"
@@ -48,14 +55,13 @@ def test_spellings_of_one_address_share_a_bucket(text: str, expected: str) -> No
 
 def test_one_household_shares_an_address_limit() -> None:
     """Its /56 holds 256 clients of a /64 each."""
-    identity = Identity([])
     one, two, other = (
-        identity.identify(peer, head())
+        parse_address(peer)
         for peer in ("2001:db8:0:aa01::1", "2001:db8:0:aaff::1", "2001:db8:0:bb01::1")
     )
-    assert one.id != two.id
-    assert one.address == two.address == "2001:db8:0:aa00::/56"
-    assert other.address != one.address
+    assert bucket(one) != bucket(two)
+    assert bucket(one, SITE_PREFIX) == bucket(two, SITE_PREFIX) == "2001:db8:0:aa00::/56"
+    assert bucket(other, SITE_PREFIX) != bucket(one, SITE_PREFIX)
 
 
 @pytest.mark.parametrize(
@@ -117,30 +123,6 @@ def test_the_log_shows_as_much_of_an_address_as_was_asked(
     assert shown("2001:db8:1:2::/64", "prefix") == "2001:db8:1::/48"
 
 
-@pytest.mark.parametrize("name", ["Authorization", "X-Api-Key", "x-goog-api-key"])
-@pytest.mark.parametrize(
-    "key", [KEY, "sk-ant-api03-" + "a" * 40, "sk-proj-" + "A1" * 20, "gsk_" + "a" * 52]
-)
-async def test_a_providers_key_from_a_page_is_refused_by_name(
-    proxy: Proxy, name: str, key: str
-) -> None:
-    async with proxy.post(
-        headers={name: f"Bearer {key}" if name == "Authorization" else key}
-    ) as answer:
-        error = await refused(answer, 400, "provider_key_sent")
-    assert "rotate it" in error["message"]
-    assert key not in str(error)
-    assert proxy.upstream.calls == []
-
-
-@pytest.mark.parametrize(
-    "value", ["none", "Bearer none", "Bearer sk-local", "Bearer dummy-key", ""]
-)
-async def test_a_made_up_key_of_an_sdk_is_ignored(proxy: Proxy, value: str) -> None:
-    async with proxy.post(headers={"Authorization": value}) as answer:
-        assert answer.status == 200
-
-
 @pytest.mark.parametrize(
     ("name", "value", "is_refused"),
     [
@@ -156,12 +138,11 @@ async def test_a_made_up_key_of_an_sdk_is_ignored(proxy: Proxy, value: str) -> N
 def test_dev_refuses_calls_forwarded_from_the_internet(
     name: str, value: str, is_refused: bool
 ) -> None:
-    identity = Identity([], is_private=True)
     if not is_refused:
-        identity.identify("127.0.0.1", head((name, value)))
+        refuse_public(head((name, value)))
         return
     with pytest.raises(Refusal) as caught:
-        identity.identify("127.0.0.1", head((name, value)))
+        refuse_public(head((name, value)))
     assert caught.value.status == 403
 
 

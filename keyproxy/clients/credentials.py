@@ -1,0 +1,70 @@
+"""What a call shows of who makes it: the one credential in its head, and no provider's key.
+
+SDKs send what they were given as key in one of three headers, each in its own, and most insist
+on sending something; so where nobody asks, whatever is sent is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+
+from multidict import CIMultiDictProxy
+
+from keyproxy.errors import Refusal
+
+HEADERS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
+_BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
+# Forms of provider keys (secret scanners' rules; reference: each provider's key page).
+_PROVIDER_KEY = re.compile(
+    r"sk-or-v1-[0-9A-Za-z_-]{20,}|sk-ant-[0-9A-Za-z_-]{20,}|sk-(?:proj|svcacct)-[0-9A-Za-z_-]{20,}"
+    r"|sk-[0-9A-Za-z]{40,}|gsk_[0-9A-Za-z]{40,}|csk-[0-9a-z]{30,}|xai-[0-9A-Za-z]{40,}"
+    r"|AIza[0-9A-Za-z_-]{35}"
+)
+
+
+def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
+    """Each different credential of a head; other schemes than Bearer are not ours."""
+    found = []
+    for name in HEADERS:
+        for value in headers.getall(name, []):
+            if name == "Authorization":
+                match = _BEARER.fullmatch(value.strip())
+                value = match[1] if match else ""
+            if text := value.strip():
+                found.append(text)
+    return tuple(dict.fromkeys(found))
+
+
+def refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
+    """Raises ``provider_key_sent``."""
+    for name in HEADERS:
+        for value in headers.getall(name, []):
+            if _PROVIDER_KEY.search(value):
+                raise Refusal(
+                    "provider_key_sent",
+                    f"The {name} header carries a provider's key. Remove it from the page or "
+                    "app and rotate it: whoever could load the page has it. No key is needed here.",
+                    param=name,
+                )
+
+
+def missing(what: str) -> Refusal:
+    """The refusal of a call that shows nothing; ``what`` is asked for."""
+    return Refusal(
+        "credential_missing",
+        f"This address wants {what}, as `Authorization: Bearer …` or `x-api-key`. An SDK sends it"
+        " when it is given as its API key.",
+        must_close=True,
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+def invalid(hint: str | None = None) -> Refusal:
+    """The refusal of a credential that is nobody's; one text, whatever is wrong with it."""
+    return Refusal(
+        "credential_invalid",
+        "The credential of this call is not accepted here.",
+        hint=hint,
+        must_close=True,
+        headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+    )

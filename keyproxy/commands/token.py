@@ -1,0 +1,52 @@
+"""``keyproxy token``: make a client token; only its hash is ever stored."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from keyproxy.commands import line
+from keyproxy.grammar.base import Unfit, mask
+from keyproxy.grammar.tokens import client_tokens
+
+SUMMARY = "make a client token: printed once, with the line to store"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = line.parser("token", f"{SUMMARY}. Exit code 0.")
+    parser.add_argument(
+        "name",
+        metavar="NAME",
+        nargs="?",
+        default="app",
+        help="who will hold it, such as ios-app or ci; it is shown in the log; default: app",
+    )
+    parser.add_argument(
+        "--line-only",
+        action="store_true",
+        help="the token goes to stdout alone and the line to store to stderr, for scripts",
+    )
+    given = line.parse(parser, arguments)
+    from keyproxy.clients import tokens  # --help need not load it
+
+    token, stored = tokens.make(given.flags.name)
+    pair = f"{stored.name}:{stored.digest.hex()}"
+    try:
+        client_tokens(pair)
+        if mask(stored.name) != stored.name:
+            raise Unfit("no secret")  # typed in the wrong place
+    except Unfit:
+        parser.error("a name has letters, digits and . _ @ -, 64 at most, and is no secret")
+    if given.flags.line_only:
+        print(token)
+        print(pair, file=sys.stderr)
+        return 0
+    print(
+        f"The token, shown this once; the client sends it as Authorization: Bearer …\n\n"
+        f"  {token}\n\n"
+        f"What keyproxy stores, beside other pairs by comma, or one a line in the file that\n"
+        f"KEYPROXY_CLIENT_TOKENS_FILE names:\n\n"
+        f"  KEYPROXY_CLIENT_AUTH=token\n"
+        f"  KEYPROXY_CLIENT_TOKENS={pair}\n"
+    )
+    return 0

@@ -1,0 +1,52 @@
+"""Who may call an app, from where, for what and how often, in words: the start line and `check`.
+
+Knows settings only, and shows of a secret no more than its label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from keyproxy.settings import Rate, Settings
+
+
+def clients(app: Settings) -> str:
+    """Who may call."""
+    if app.client_auth == "token":
+        names = [token.name for token in app.client_tokens]
+        return f"holders of a client token: {_listed(names)}"
+    return "anyone, told apart by network address"
+
+
+def rates(found: Sequence[Rate]) -> str:
+    return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in found) or "off"
+
+
+def of_app(app: Settings) -> Mapping[str, str]:
+    """What holds for an app, by what an operator asks first."""
+    return {
+        "clients": clients(app),
+        "origins": _listed(app.allowed_origins),
+        "models": _listed([*app.allowed_models, *(f"{a} = {m}" for a, m in app.model_aliases)]),
+        "features": _listed([*app.allowed_features, *app.extra_fields]),
+        "max tokens": str(app.max_tokens or "off"),
+        "per client": f"{rates(app.rate_limit)}, {app.max_in_flight} at once",
+        "per address": rates(app.address_rate_limit),
+        "key": _listed([key.label for key in app.keys]),
+    }
+
+
+def table(settings: Settings) -> list[str]:
+    """A block of lines for each app."""
+    lines = []
+    for app in settings.all_apps:
+        about = of_app(app)
+        width = max(map(len, about))
+        lines += [f"app {app.name}", *(f"  {name:<{width}}  {about[name]}" for name in about)]
+    return lines
+
+
+def _listed(items: Iterable[str], most: int = 8) -> str:
+    found = list(items)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return (", ".join(found[:most]) or "none") + more
