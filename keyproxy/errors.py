@@ -66,6 +66,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "credential_missing": Code(401, Step.CREDENTIAL),
         "credential_invalid": Code(401, Step.CREDENTIAL),
         "credential_expired": Code(401, Step.CREDENTIAL),
+        "captcha_failed": Code(403, Step.CREDENTIAL),
         "provider_key_sent": Code(400, Step.CREDENTIAL),
         "endpoint_not_allowed": Code(404, Step.ENDPOINT),
         "method_not_allowed": Code(405, Step.ENDPOINT),

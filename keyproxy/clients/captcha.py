@@ -1,0 +1,243 @@
+"""Asks the vendor of a captcha whether a page's response is good.
+
+Fails closed: no answer, a late one or one that cannot be read is a no. Knows no sessions.
+
+Sources (November 2026): Cloudflare, "Turnstile: validate the token" (siteverify, its parameters,
+error codes, 2,048 characters, five minutes, once) and "Test your Turnstile implementation";
+docs.hcaptcha.com, "Verify the User Response Server Side" and "Integration Testing: Test Keys".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import aiohttp
+import structlog
+
+from keyproxy import __version__
+from keyproxy.clients.addresses import parse_address
+from keyproxy.errors import Refusal
+from keyproxy.values import Secret
+
+VendorName = Literal["turnstile", "hcaptcha"]
+TIMEOUT_SECONDS = 5.0
+RETRY_SECONDS = 5.0
+MAX_ANSWER_BYTES = 16 * 1024  # a verdict has a few hundred
+_log = structlog.get_logger("keyproxy.captcha")
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """What one vendor documents. A test secret says yes, or no, to anything."""
+
+    url: str
+    max_response: int
+    test_secrets: frozenset[str]
+    may_withhold_hostname: bool
+
+
+VENDORS: Mapping[str, Vendor] = MappingProxyType(
+    {
+        "turnstile": Vendor(
+            url="https://challenges.cloudflare.com/turnstile/v0/siteverify",
+            max_response=2048,
+            test_secrets=frozenset(f"{n}x0000000000000000000000000000000AA" for n in "123"),
+            may_withhold_hostname=False,
+        ),
+        "hcaptcha": Vendor(
+            url="https://api.hcaptcha.com/siteverify",
+            max_response=8192,  # no documented bound; responses of some thousand are common
+            test_secrets=frozenset({"0x" + "0" * 40}),
+            # "not-provided" while a site has unusually many challenges, so just under attack.
+            # There a response is bound to the account by its secret instead.
+            may_withhold_hostname=True,
+        ),
+    }
+)
+_PRINTABLE = re.compile(r"[!-~]+")
+_CODE = re.compile(r"[a-z-]{1,64}")
+_SPENT = frozenset(
+    {
+        "timeout-or-duplicate",
+        "expired-input-response",
+        "already-seen-response",
+        "invalid-or-already-seen-response",
+    }
+)
+_WRONG_SECRET = frozenset({"missing-input-secret", "invalid-input-secret"})
+
+
+class _NoVerdictError(Exception):
+    """The vendor said neither yes nor no; the text is for the operator."""
+
+
+class Captcha:
+    """One vendor, asked over a shared HTTP session."""
+
+    def __init__(
+        self,
+        vendor: VendorName,
+        secret: Secret,
+        session: aiohttp.ClientSession,
+        *,
+        url: str | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        """``url``: another address that speaks as the vendor's siteverify does."""
+        self._name = vendor
+        self._vendor = VENDORS[vendor]
+        self._url = url or self._vendor.url
+        self._secret = secret
+        self._session = session
+        self._timeout_seconds = timeout_seconds
+        self._trouble: str | None = None
+        self._is_test = secret.reveal() in self._vendor.test_secrets
+        if self._is_test:
+            _log.warning(
+                "the captcha's secret is one of its vendor's for tests: it does not tell people"
+                " from programs",
+                vendor=vendor,
+            )
+
+    async def verify(
+        self, response: str, remote_address: str | None, *, origin: str | None = None
+    ) -> None:
+        """Returns when the vendor says yes to ``response``, which it does once.
+
+        ``remote_address`` is the caller's own, not a bucket. With ``origin`` the captcha must have
+        been solved on a page of its host. Raises ``captcha_failed``.
+        """
+        if not response:
+            raise _refused("A solved captcha is asked for, and none was sent.")
+        if len(response) > self._vendor.max_response or not _PRINTABLE.fullmatch(response):
+            raise _refused("What was sent is no captcha's response.")
+        try:
+            verdict = await self._ask(response, remote_address)
+        except _NoVerdictError as error:
+            self._note(str(error))
+            raise Refusal(
+                "captcha_failed",
+                "The captcha cannot be checked at the moment. Solve a new one in a few seconds.",
+                hint=f"{self._name}: {error}",
+                retry_after_seconds=RETRY_SECONDS,
+            ) from error
+        self._note(None)
+        if verdict["success"] is not True:
+            raise self._denied(reasons(verdict))
+        if origin is not None and not self._is_of(verdict.get("hostname"), origin):
+            raise _refused(
+                "The captcha was solved on another site. Solve one on this page.",
+                hint=f"solved on {verdict.get('hostname')!r:.80}, sent by {origin!r:.80}",
+            )
+
+    async def _ask(self, response: str, remote_address: str | None) -> dict[str, Any]:
+        """The vendor's verdict, whose ``success`` is a boolean. Raises ``_NoVerdictError``."""
+        form = {"secret": self._secret.reveal(), "response": response}
+        address = parse_address(remote_address or "")
+        if address is not None and address.is_global:  # a private one tells the vendor nothing
+            form["remoteip"] = str(address)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                status, raw = await self._post(form)
+        except TimeoutError as error:
+            raise _NoVerdictError(f"no answer within {self._timeout_seconds:g} s") from error
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise _NoVerdictError(f"cannot be reached ({type(error).__name__})") from error
+        verdict = read_verdict(raw)
+        # A yes is a 200; a no may come with a 4xx.
+        if verdict is None or not (
+            status == 200 or (400 <= status < 500 and not verdict["success"])
+        ):
+            raise _NoVerdictError(f"the answer, status {status}, is no verdict")
+        codes = reasons(verdict)
+        if not _WRONG_SECRET.isdisjoint(codes):
+            raise _NoVerdictError("the secret is not accepted; set KEYPROXY_CAPTCHA_SECRET")
+        if "internal-error" in codes:
+            raise _NoVerdictError("internal-error")
+        return verdict
+
+    async def _post(self, form: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body; b"" for a body that is larger than any verdict."""
+        head = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a small body cannot become a large one
+            "User-Agent": f"keyproxy/{__version__}",
+        }
+        async with self._session.post(
+            self._url, data=form, headers=head, allow_redirects=False
+        ) as answer:
+            raw = b""
+            async for chunk in answer.content.iter_any():
+                raw += chunk
+                if len(raw) > MAX_ANSWER_BYTES:
+                    answer.close()
+                    return answer.status, b""
+            return answer.status, raw
+
+    def _is_of(self, hostname: Any, origin: str) -> bool:
+        """Whether a captcha solved on ``hostname`` was solved on a page of ``origin``."""
+        if self._is_test:  # those answer with a host of the vendor's
+            return True
+        if self._vendor.may_withhold_hostname and hostname in (None, "not-provided"):
+            return True
+        try:
+            host = urlsplit(origin).hostname
+        except ValueError:
+            return False
+        return isinstance(hostname, str) and host is not None and _plain(hostname) == _plain(host)
+
+    def _denied(self, codes: tuple[str, ...]) -> Refusal:
+        hint = f"{self._name}: {', '.join(codes) or 'no reason given'}"
+        if _SPENT.isdisjoint(codes):
+            return _refused("The captcha was not passed. Solve a new one.", hint=hint)
+        return _refused(
+            "The captcha's response was used before or is too old. Solve a new one.", hint=hint
+        )
+
+    def _note(self, trouble: str | None) -> None:
+        """One log line whenever the vendor stops to answer, answers again or fails otherwise."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if trouble is None:
+            _log.info("captchas are checked again", vendor=self._name)
+        else:
+            _log.error(
+                "captchas cannot be checked: no new session is opened",
+                vendor=self._name,
+                cause=trouble,
+            )
+
+
+def read_verdict(raw: bytes) -> dict[str, Any] | None:
+    """The vendor's JSON object, or None for a body that says neither yes nor no."""
+    try:
+        verdict = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(verdict, dict) or not isinstance(verdict.get("success"), bool):
+        return None
+    return verdict
+
+
+def reasons(verdict: Mapping[str, Any]) -> tuple[str, ...]:
+    """The vendor's error codes, as far as they have the form of one."""
+    codes = verdict.get("error-codes")
+    if not isinstance(codes, list):
+        return ()
+    return tuple(c for c in codes[:8] if isinstance(c, str) and _CODE.fullmatch(c))
+
+
+def _plain(host: str) -> str:
+    return host.lower().rstrip(".").strip("[]")
+
+
+def _refused(message: str, *, hint: str | None = None) -> Refusal:
+    return Refusal("captcha_failed", message, hint=hint)
