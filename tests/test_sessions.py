@@ -33,7 +33,7 @@ _SIGNED = Sessions([SECRET]).open("default", ORIGIN).token
 
 @dataclass
 class Clock:
-    now: float = 1_790_000_000.5
+    now: float = 1_790_000_000.0
 
     def __call__(self) -> float:
         return self.now
@@ -202,6 +202,18 @@ def test_a_secret_is_changed_without_ending_a_session(clock: Clock, sessions: Se
     renewed = both.renew(session.token, ORIGIN)
     assert Sessions([OTHER], clock=clock).read(renewed.token, ORIGIN) == session.client
     assert refused(sessions, renewed.token) == "credential_invalid"
+
+
+def test_the_form_of_a_token_stays_so_that_an_upgrade_ends_no_session(
+    clock: Clock, sessions: Sessions
+) -> None:
+    """A change of the form or of the key's purpose is meant: it takes another label."""
+    token = (
+        "kps_AAAAAGqxO4AAAAAAarFJkAABAgMEBQYHCAkKCwwNDg93ZWI"
+        "d5vupuiwS7fK9X5gHHbD-pFYXFbFNmGjsmbDM_WgcG8"
+    )
+    client = SessionClient("web", "session-000102030405060708090a0b0c0d0e0f")
+    assert sessions.read(token, ORIGIN) == client
 
 
 def test_what_is_printed_of_a_session_does_not_hold_it(sessions: Sessions) -> None:
