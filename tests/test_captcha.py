@@ -49,6 +49,7 @@ class Siteverify:
     begins: bool = False
     asked: list[dict[str, str]] = field(default_factory=list)
     headers: list[Any] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     released: asyncio.Event = field(default_factory=asyncio.Event)
     seen: set[str] = field(default_factory=set)
 
@@ -56,6 +57,7 @@ class Siteverify:
         form = {name: str(value) for name, value in (await request.post()).items()}
         self.asked.append(form)
         self.headers.append(request.headers.copy())
+        self.arrived.set()
         if self.answer is None:
             response = web.StreamResponse()
             if self.begins:
@@ -403,8 +405,7 @@ async def test_a_caller_that_leaves_is_no_trouble_of_the_vendor(
     vendor.answer = None
     with capture_logs() as logs:
         task = asyncio.create_task(turnstile.verify(RESPONSE, USER))
-        while not vendor.asked:
-            await asyncio.sleep(0)
+        await vendor.arrived.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
