@@ -21,7 +21,7 @@ from keyproxy.errors import Side
 
 MASK = "***"
 _KEY = re.compile(
-    r"sk-[A-Za-z0-9_-]{12,}|(?:gsk|csk|xai)[_-][A-Za-z0-9_-]{12,}|AIza[A-Za-z0-9_-]{20,}"
+    r"sk-[A-Za-z0-9_-]{12,}|(?:gsk|csk|xai|kps|kpt)[_-][A-Za-z0-9_-]{12,}|AIza[A-Za-z0-9_-]{20,}"
     r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
 )
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C

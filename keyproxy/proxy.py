@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from keyproxy import intake
+from keyproxy import intake, opening
 from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, Endpoint, Style
 from keyproxy.clients import addresses
@@ -44,6 +44,7 @@ class Kit:
     settings: Settings
     rules: Rules
     apps: Mapping[str, AppKit]
+    opening: opening.Opening
     failures: Failures
     catalogue: Catalogue
     room: intake.Room
@@ -81,6 +82,8 @@ async def handle(request: web.Request) -> web.StreamResponse:
         record.is_quiet = True  # only refused ones are worth a line
         return response
     rules.browser.check_origin(request.headers)  # 403
+    if request.path == opening.PATH:
+        return await open_session(request, exchange)  # 400, 403, 404, 405, 413, 415, 429
     client = await identify(request, kit, record)  # 400, 401, 403, 429
     app = kit.apps[client.app]
     app.rules.browser.check_origin(request.headers)  # 403: the app's own origins
@@ -108,6 +111,12 @@ def refuse_when_stopping(kit: Kit) -> None:
             retry_after_seconds=1,
             must_close=True,
         )
+
+
+async def open_session(request: web.Request, exchange: Exchange) -> web.StreamResponse:
+    exchange.record.endpoint = f"POST {opening.PATH}"
+    with exchange.kit.room.hold() as hold:
+        return await exchange.kit.opening.open(request, hold, exchange.headers)
 
 
 async def identify(request: web.Request, kit: Kit, record: Record) -> Client:

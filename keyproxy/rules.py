@@ -14,6 +14,7 @@ import structlog
 from keyproxy.browser import Browser, OriginRules
 from keyproxy.clients.addresses import Addresses
 from keyproxy.clients.identity import Door, Identity
+from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.tokens import Tokens
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
@@ -51,11 +52,12 @@ class Rules:
     apps: Mapping[str, AppRules]
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, sessions: Sessions | None = None) -> Self:
+        """``sessions``: those to be accepted, where they outlive a configuration."""
         apps = settings.all_apps
         return cls(
             browser=_browser(settings, [o for app in apps for o in app.allowed_origins]),
-            identity=_identity(settings),
+            identity=_identity(settings, sessions or Sessions(settings.session_secrets or ())),
             apps={app.name: AppRules.of(app) for app in apps},
         )
 
@@ -64,7 +66,7 @@ def _browser(settings: Settings, origins: list[str] | tuple[str, ...]) -> Browse
     return Browser(settings.allowed_hosts, origins, has_page=settings.mode != "serve")
 
 
-def _identity(settings: Settings) -> Identity:
+def _identity(settings: Settings, sessions: Sessions) -> Identity:
     return Identity(
         [_door(app, settings) for app in settings.all_apps],
         Addresses(
@@ -73,6 +75,7 @@ def _identity(settings: Settings) -> Identity:
             address_header=settings.client_address_header,
         ),
         Tokens((app.name, token) for app in settings.all_apps for token in app.client_tokens),
+        sessions,
         is_private=settings.mode == "dev",
     )
 

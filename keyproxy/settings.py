@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.grammar import features, network, origins, plain, tokens
+from keyproxy.grammar import features, network, origins, plain, sessions, tokens
 from keyproxy.grammar.credentials import credential_faults
 from keyproxy.grammar.keys import keys as parse_keys
 from keyproxy.grammar.reading import Reading
@@ -43,7 +43,8 @@ __all__ = [
 
 DEFAULT_APP = "default"
 NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-ClientAuth = Literal["none", "token"]
+ClientAuth = Literal["none", "token", "session"]
+Vendor = Literal["turnstile", "hcaptcha"]
 
 DEFAULT_ENDPOINTS = (
     "POST /api/v1/chat/completions",
@@ -216,9 +217,10 @@ class Settings:
         metadata=row(
             _WHO,
             "KEYPROXY_CLIENT_AUTH",
-            plain.word("none", "token"),
+            plain.word("none", "token", "session"),
             "how a caller proves who it is; `none`: every caller that reaches it is served, and a"
-            " client is a network address; `token`: by a client token",
+            " client is a network address; `token`: by a client token; `session`: not at all, but"
+            " each page gets a signed id of its own from `POST /session`",
             "none",
             "none",
             SAY_IT,
@@ -237,6 +239,55 @@ class Settings:
             is_app=True,
             is_own=True,
             in_file="a file with such pairs, one a line; read again when it changes",
+        )
+    )
+    # In dev and demo a random one: sessions end with the process.
+    session_secrets: tuple[Secret, ...] | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_SESSION_SECRET",
+            sessions.session_secret,
+            "signs anonymous sessions; the same in every replica; two by comma while it is being"
+            " changed, the new one first",
+            "…",
+            None,
+            is_secret=True,
+            in_file="a file that holds the secret",
+        )
+    )
+    session_rate_limit: tuple[Rate, ...] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_SESSION_RATE_LIMIT",
+            plain.rates,
+            "new sessions per network address; `off`",
+            "60/minute",
+            # A school class that opens the page at once; what an address gains by asking again
+            # is bounded by KEYPROXY_ADDRESS_RATE_LIMIT.
+            "60/minute;1000/day",
+        )
+    )
+    captcha: Vendor | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_CAPTCHA",
+            plain.word_or_off("turnstile", "hcaptcha"),
+            "a captcha that a page must have solved to open a session: `turnstile`, `hcaptcha`;"
+            " `off`",
+            "off",
+            None,
+        )
+    )
+    captcha_secret: Secret | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_CAPTCHA_SECRET",
+            plain.secret,
+            "the captcha's secret key, as its vendor shows it",
+            "…",
+            None,
+            is_secret=True,
+            in_file="a file that holds the captcha's secret key",
         )
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = field(
@@ -534,7 +585,7 @@ class Settings:
         reading = Reading(own, known, mode, environ, directory, read_file)
         values = reading.values()
         said = {name: reading.app_values(name, text, values) for name, text in apps.items()}
-        reading.faults += credential_faults(values, said)
+        reading.faults += credential_faults(mode, values, said)
         if reading.faults:
             raise SettingsFaults(reading.faults)
         default = cls(mode=mode, **values)

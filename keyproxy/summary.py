@@ -15,6 +15,9 @@ def clients(app: Settings) -> str:
     if app.client_auth == "token":
         names = [token.name for token in app.client_tokens]
         return f"holders of a client token: {_listed(names)}"
+    if app.client_auth == "session":
+        test = f", after a captcha ({app.captcha})" if app.captcha else ""
+        return f"anyone, each with a session of its own{test}"
     return "anyone, told apart by network address"
 
 

@@ -533,6 +533,32 @@ def test_serve_allows_the_pages_of_its_own_hosts() -> None:
     )
 
 
+SECRET = "kU3v9xQ2" * 5
+
+
+def test_sessions_need_a_secret_where_there_may_be_replicas() -> None:
+    found = faults("serve", SERVE | {"KEYPROXY_CLIENT_AUTH": "session"})
+    assert "openssl rand" in (found["KEYPROXY_SESSION_SECRET"].paste or "")
+    assert dev(CLIENT_AUTH="session").session_secrets is None
+
+
+def test_a_secret_of_sessions_is_never_repeated() -> None:
+    found = fault("SESSION_SECRET", SECRET[:20])
+    assert SECRET[:20] not in str(found)
+    assert SECRET not in repr(dev(SESSION_SECRET=SECRET))
+
+
+def test_a_captcha_needs_its_secret() -> None:
+    found = faults("dev", {"OPENROUTER_API_KEY": KEY, "KEYPROXY_CAPTCHA": "turnstile"})
+    assert list(found) == ["KEYPROXY_CAPTCHA_SECRET"]
+
+
+def test_serve_takes_no_secret_that_a_vendor_gives_out_for_tests() -> None:
+    secret = {"KEYPROXY_CAPTCHA_SECRET": "1x0000000000000000000000000000000AA"}
+    assert "for tests" in str(faults("serve", SERVE | secret)["KEYPROXY_CAPTCHA_SECRET"])
+    assert dev(CAPTCHA_SECRET="0x" + "0" * 40).captcha_secret is not None
+
+
 HASH, OTHER_HASH = "ab" * 32, "cd" * 32
 
 
@@ -795,7 +821,7 @@ def test_long_values_are_cut_in_faults() -> None:
 
 @pytest.mark.parametrize("mode", ["dev", "serve", "demo"])
 def test_example_of_every_setting_is_valid(mode: Mode) -> None:
-    unread = {"keys", "config"}
+    unread = {"keys", "session_secrets", "captcha_secret", "config"}
     unread |= {"listen"} if mode == "dev" else set()  # its example is for everybody
     for name, row in rows().items():
         if name not in unread and not name.endswith("_file"):

@@ -24,6 +24,7 @@ import structlog
 from keyproxy import __version__
 from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
+from keyproxy.grammar.credentials import TEST_SECRETS
 from keyproxy.values import Secret
 
 VendorName = Literal["turnstile", "hcaptcha"]
@@ -35,11 +36,10 @@ _log = structlog.get_logger("keyproxy.captcha")
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What one vendor documents. A test secret says yes, or no, to anything."""
+    """What one vendor documents."""
 
     url: str
     max_response: int
-    test_secrets: frozenset[str]
     may_withhold_hostname: bool
 
 
@@ -48,13 +48,11 @@ VENDORS: Mapping[str, Vendor] = MappingProxyType(
         "turnstile": Vendor(
             url="https://challenges.cloudflare.com/turnstile/v0/siteverify",
             max_response=2048,
-            test_secrets=frozenset(f"{n}x0000000000000000000000000000000AA" for n in "123"),
             may_withhold_hostname=False,
         ),
         "hcaptcha": Vendor(
             url="https://api.hcaptcha.com/siteverify",
             max_response=8192,  # no documented bound; responses of some thousand are common
-            test_secrets=frozenset({"0x" + "0" * 40}),
             # "not-provided" while a site has unusually many challenges, so just under attack.
             # There a response is bound to the account by its secret instead.
             may_withhold_hostname=True,
@@ -98,7 +96,7 @@ class Captcha:
         self._session = session
         self._timeout_seconds = timeout_seconds
         self._trouble: str | None = None
-        self._is_test = secret.reveal() in self._vendor.test_secrets
+        self._is_test = secret.reveal() in TEST_SECRETS
         if self._is_test:
             _log.warning(
                 "the captcha's secret is one of its vendor's for tests: it does not tell people"

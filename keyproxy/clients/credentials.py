@@ -54,7 +54,6 @@ def missing(what: str) -> Refusal:
         "credential_missing",
         f"This address wants {what}, as `Authorization: Bearer …` or `x-api-key`. An SDK sends it"
         " when it is given as its API key.",
-        must_close=True,
         headers={"WWW-Authenticate": "Bearer"},
     )
 
@@ -65,6 +64,5 @@ def invalid(hint: str | None = None) -> Refusal:
         "credential_invalid",
         "The credential of this call is not accepted here.",
         hint=hint,
-        must_close=True,
         headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
     )

@@ -9,20 +9,44 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyproxy.errors import SettingsFault
+from keyproxy.grammar.rows import Mode
+
+Values = Mapping[str, Any]
+TEST_SECRETS = frozenset(
+    {*(f"{n}x0000000000000000000000000000000AA" for n in "123"), "0x" + "0" * 40}
+)
+"""What Turnstile's and hCaptcha's documents give out for tests."""
 
 
 def credential_faults(
-    default: Mapping[str, Any], apps: Mapping[str, Mapping[str, Any]]
+    mode: Mode, default: Values, apps: Mapping[str, Values]
 ) -> list[SettingsFault]:
-    """A fault for each app that no caller could ever reach. Values are by field name."""
+    """A fault for everything without which no caller could get in. Values are by field name."""
     found = []
-    if _needs_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
+    if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
         found.append(_without_tokens())
-    found += [_without_tokens().of_app(name) for name, app in apps.items() if _needs_tokens(app)]
+    found += [_without_tokens().of_app(name) for name, app in apps.items() if _lacks_tokens(app)]
+    asks_for_sessions = any(
+        values.get("client_auth") == "session" for values in (default, *apps.values())
+    )
+    # One person's sessions may end with the process; those of many replicas must agree.
+    if asks_for_sessions and mode == "serve" and default.get("session_secrets", "") is None:
+        found.append(_without_secret())
+    if default.get("captcha") is not None and default.get("captcha_secret", "") is None:
+        found.append(_without_captcha_secret(default["captcha"]))
+    secret = default.get("captcha_secret")
+    if mode == "serve" and secret is not None and secret.reveal() in TEST_SECRETS:
+        found.append(
+            SettingsFault(
+                "KEYPROXY_CAPTCHA_SECRET",
+                found="one that its vendor gives out for tests, which says yes to anything",
+                expected="the secret key of your own site",
+            )
+        )
     return found
 
 
-def _needs_tokens(values: Mapping[str, Any]) -> bool:
+def _lacks_tokens(values: Values) -> bool:
     return values.get("client_auth") == "token" and values.get("client_tokens") == ()
 
 
@@ -32,4 +56,22 @@ def _without_tokens() -> SettingsFault:
         expected="at least one client token, since KEYPROXY_CLIENT_AUTH is token;"
         " `keyproxy token NAME` makes one and prints the line",
         paste="KEYPROXY_CLIENT_TOKENS=phone:<its SHA-256>",
+    )
+
+
+def _without_secret() -> SettingsFault:
+    return SettingsFault(
+        "KEYPROXY_SESSION_SECRET",
+        expected="a random text of 32 characters or more, the same in every replica, since"
+        " KEYPROXY_CLIENT_AUTH is session (or KEYPROXY_SESSION_SECRET_FILE)",
+        paste="KEYPROXY_SESSION_SECRET=$(openssl rand -base64 32)",
+    )
+
+
+def _without_captcha_secret(vendor: str) -> SettingsFault:
+    return SettingsFault(
+        "KEYPROXY_CAPTCHA_SECRET",
+        expected=f"the secret key that {vendor} shows beside the site key, since KEYPROXY_CAPTCHA"
+        f" is {vendor} (or KEYPROXY_CAPTCHA_SECRET_FILE)",
+        paste="KEYPROXY_CAPTCHA_SECRET=…",
     )

@@ -23,16 +23,11 @@ NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
     "KEYPROXY_JWT_ISSUER": ("off",),
     "KEYPROXY_JWT_AUDIENCE": ("off",),
     "KEYPROXY_JWT_ALGORITHMS": ("off",),
-    "KEYPROXY_SESSION_SECRET": ("off",),
-    "KEYPROXY_SESSION_SECRET_FILE": ("off",),
     "KEYPROXY_ADMIN": ("off",),
     "KEYPROXY_ADMIN_TOKEN_FILE": ("off",),
     "KEYPROXY_ADMIN_HOSTS": ("off",),
     "KEYPROXY_LEDGER": ("off",),
     "KEYPROXY_UNPRICED": ("off", "allow"),
-    "KEYPROXY_CAPTCHA": ("off",),
-    "KEYPROXY_CAPTCHA_SECRET": ("off",),
-    "KEYPROXY_CAPTCHA_SECRET_FILE": ("off",),
 }
 
 # What Kubernetes and Docker links set in each container for a service called keyproxy,

@@ -10,17 +10,21 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
+from secrets import token_urlsafe
 
 import aiohttp
 import structlog
 from aiohttp import web
 
 from keyproxy import logs
+from keyproxy.clients.captcha import Captcha
+from keyproxy.clients.sessions import Sessions
 from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
 from keyproxy.limits.admit import Admission, InFlight
 from keyproxy.limits.failures import Failures
 from keyproxy.limits.storage import Counters
+from keyproxy.opening import Opening
 from keyproxy.proxy import AppKit, Kit
 from keyproxy.rules import AppRules, Rules
 from keyproxy.server import sockets
@@ -71,6 +75,7 @@ class Service:
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
         self._keys = KeyStates()
+        self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
 
     @property
@@ -149,20 +154,39 @@ class Service:
         return [c for c in connections if isinstance(c, HeadGuard) and c.is_busy]
 
     def _assemble(self, settings: Settings, catalogue: Catalogue | None) -> Kit:
-        hidden = (*settings.all_keys, settings.upstream_proxy)
+        hidden = (
+            *settings.all_keys,
+            settings.upstream_proxy,
+            settings.captcha_secret,
+            *(settings.session_secrets or ()),
+        )
         logs.masking.hide(secret.reveal() for secret in hidden if secret is not None)
-        rules = Rules.of(settings)
+        secrets = settings.session_secrets or (self._own_secret,)
+        sessions = Sessions(secrets)
+        rules = Rules.of(settings, sessions)
         apps = {app.name: self._app(app, rules.apps[app.name]) for app in settings.all_apps}
         return Kit(
             settings=settings,
             rules=rules,
             apps=apps,
+            opening=Opening(
+                rules.identity,
+                sessions,
+                self._captcha(settings),
+                self._counters,
+                settings.session_rate_limit,
+            ),
             failures=self._failures,
             catalogue=catalogue or Catalogue(apps[settings.name].upstream.fetch),
             room=self._room,
             large_parse=self._large_parse,
             is_stopping=lambda: self._is_stopping,
         )
+
+    def _captcha(self, settings: Settings) -> Captcha | None:
+        if settings.captcha is None or settings.captcha_secret is None:
+            return None
+        return Captcha(settings.captcha, settings.captcha_secret, self._session)
 
     def _app(self, settings: Settings, rules: AppRules) -> AppKit:
         return AppKit(

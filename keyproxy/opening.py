@@ -1,0 +1,141 @@
+"""``POST /session``: a page without log-in becomes a client of its own.
+
+The page's origin has been checked before. What an address may open is counted first, then the
+captcha is asked about: whoever floods this costs nobody a request.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from keyproxy import intake
+from keyproxy.clients import credentials
+from keyproxy.clients.captcha import Captcha
+from keyproxy.clients.identity import Door, Identity
+from keyproxy.clients.sessions import Session, Sessions, looks_like_session
+from keyproxy.errors import Refusal
+from keyproxy.limits.admit import rate_headers
+from keyproxy.limits.storage import Counters, Window
+from keyproxy.policy import body
+from keyproxy.settings import Rate
+
+PATH = "/session"
+MAX_BODY_BYTES = 16 * 1024  # hCaptcha's responses have up to some thousand characters
+BODY_SECONDS = 10.0
+# The names under which the vendors' own widgets put the response into a form.
+_FIELDS = ("captcha", "cf-turnstile-response", "h-captcha-response")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What opening a session needs, from one configuration."""
+
+    identity: Identity
+    sessions: Sessions
+    captcha: Captcha | None
+    counters: Counters
+    rates: tuple[Rate, ...]
+
+    async def open(
+        self, request: web.Request, hold: intake.Hold, headers: dict[str, str]
+    ) -> web.Response:
+        """The answer to a request for ``PATH``; ``headers`` receives the RateLimit fields.
+
+        A session that is shown and not too old is renewed: the client stays the same one.
+        Raises ``provider_key_sent``, ``origin_not_allowed``, ``endpoint_not_allowed``,
+        ``method_not_allowed``, ``query_not_allowed``, ``rate_limited``, ``captcha_failed`` and
+        what reading a body raises.
+        """
+        self.identity.check_head(request.headers)
+        door = self.identity.door(request.headers)
+        _check_head(request, door)
+        origin = request.headers.get("Origin")
+        session = self._renewed(request, door, origin)
+        if session is None:
+            await self._count(request, headers)
+            response = await _captcha_response(request, hold)
+            if self.captcha is not None:
+                if origin is None:  # it could have been solved anywhere
+                    raise Refusal(
+                        "captcha_failed", "A captcha is solved on a page, with an Origin."
+                    )
+                address = self.identity.address(request.remote, request.headers)
+                await self.captcha.verify(response, address, origin=origin)
+            session = self.sessions.open(door.app, origin)
+        return _answer(session)
+
+    def _renewed(self, request: web.Request, door: Door, origin: str | None) -> Session | None:
+        shown = credentials.shown(request.headers)
+        if len(shown) != 1 or not looks_like_session(shown[0]):
+            return None
+        try:
+            session = self.sessions.renew(shown[0], origin)
+        except Refusal:
+            return None  # a new one is opened, as if nothing had been shown
+        return session if session.client.app == door.app else None
+
+    async def _count(self, request: web.Request, headers: dict[str, str]) -> None:
+        network = self.identity.network(request.remote, request.headers)
+        windows = [Window("session", network, rate.amount, rate.seconds) for rate in self.rates]
+        verdict = await self.counters.take(windows)
+        headers.update(rate_headers(verdict.standings))
+        if verdict.is_admitted:
+            return
+        full = [standing for standing in verdict.standings if standing.remaining < 1]
+        raise Refusal(
+            "rate_limited",
+            "Too many sessions were opened from this network address.",
+            retry_after_seconds=max(standing.resets_in_seconds for standing in full),
+            hint="KEYPROXY_SESSION_RATE_LIMIT=…",
+            must_close=True,
+        )
+
+
+def _check_head(request: web.Request, door: Door) -> None:
+    if door.auth != "session":
+        raise Refusal(
+            "endpoint_not_allowed",
+            "There are no sessions here.",
+            hint="KEYPROXY_CLIENT_AUTH=session",
+            must_close=True,
+        )
+    if request.method != "POST":
+        raise Refusal(
+            "method_not_allowed",
+            "This path answers POST only.",
+            headers={"Allow": "POST, OPTIONS"},
+            must_close=True,
+        )
+    if request.raw_path != PATH:
+        raise Refusal("query_not_allowed", "This call takes no query string.", must_close=True)
+
+
+async def _captcha_response(request: web.Request, hold: intake.Hold) -> str:
+    """What the page says that its captcha answered; "" where it sends nothing."""
+    if not request.body_exists:
+        return ""
+    body.check_media_type(request.headers)
+    raw = await intake.read_body(
+        request, hold, max_bytes=MAX_BODY_BYTES, timeout_seconds=BODY_SECONDS
+    )
+    parsed = body.parse(raw) if raw else {}
+    response = next((parsed[name] for name in _FIELDS if name in parsed), "")
+    if not isinstance(response, str):
+        raise Refusal("invalid_json", "The field captcha must be a text.", param="captcha")
+    return response
+
+
+def _answer(session: Session) -> web.Response:
+    shown = {
+        "token": session.token,
+        "token_type": "Bearer",
+        "expires_in": session.expires_in_seconds,
+    }
+    return web.Response(
+        body=json.dumps(shown).encode(),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
