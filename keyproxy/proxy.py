@@ -22,6 +22,7 @@ from keyproxy.policy.served import Served
 from keyproxy.relay import relay
 from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import DEFAULT_APP, Settings
+from keyproxy.tally import Event, Tally
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.send import Answer, Upstream
@@ -49,6 +50,7 @@ class Kit:
     catalogue: Catalogue
     room: intake.Room
     large_parse: asyncio.Lock
+    tally: Tally
     is_stopping: Callable[[], bool]
 
     @property
@@ -100,7 +102,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
             del call  # its body goes up and is not kept for as long as the answer streams
             async with sending as answer:  # 502, 504
                 hold.release()
-                return await show_answer(request, app, record, answer)
+                return await show_answer(request, kit, app, record, answer)
 
 
 def refuse_when_stopping(kit: Kit) -> None:
@@ -133,7 +135,7 @@ async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
 
 
 async def show_answer(
-    request: web.Request, app: AppKit, record: Record, answer: Answer
+    request: web.Request, kit: Kit, app: AppKit, record: Record, answer: Answer
 ) -> web.StreamResponse:
     served = Served()
     try:
@@ -148,7 +150,9 @@ async def show_answer(
         record.served = served.model
         policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
-        record.is_other_model = served.is_other(asked, policy.models) or None
+        if served.is_other(asked, policy.models):
+            record.is_other_model = True
+            kit.tally.add(Event.OTHER_MODEL_SERVED)
 
 
 async def show_catalogue(

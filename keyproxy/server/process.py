@@ -73,7 +73,7 @@ async def _serve(settings: Settings, sources: Sources) -> None:
                 task.cancel()
         finally:
             watching.cancel()
-    _log.info("stopped")
+    _log.info("stopped", **running.tally.counts())
 
 
 def _catch_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:

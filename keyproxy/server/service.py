@@ -32,6 +32,7 @@ from keyproxy.server.app import Runner, create_app
 from keyproxy.server.hardening import connection_limit
 from keyproxy.server.protocol import HeadGuard
 from keyproxy.settings import Secret, Settings
+from keyproxy.tally import Tally
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
@@ -68,6 +69,7 @@ class Service:
         self._failures = Failures(Counters())
         self._room = Room()
         self._large_parse = asyncio.Lock()
+        self.tally = Tally()
         self._is_ready = False
         self._is_stopping = False
         self._inspections: set[asyncio.Task[None]] = set()
@@ -180,6 +182,7 @@ class Service:
             catalogue=catalogue or Catalogue(apps[settings.name].upstream.fetch),
             room=self._room,
             large_parse=self._large_parse,
+            tally=self.tally,
             is_stopping=lambda: self._is_stopping,
         )
 
