@@ -1,0 +1,216 @@
+"""From an end user's JWT to who that is: form, claims, key, signature, in this order.
+
+Knows no HTTP, no settings and no apps. RFC 7519 and RFC 7515, used as RFC 8725 advises. The
+claims are looked at before a key is, so that a JWT which would be refused anyway costs neither
+a signature check nor a look at the issuer's key set; nothing is believed before the signature.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+from keyproxy.clients.jose import from_base64url, from_json
+from keyproxy.clients.signatures import SignatureKey, shared_key
+from keyproxy.errors import Refusal, SettingsFault
+from keyproxy.grammar.base import shown
+from keyproxy.values import Secret
+
+MAX_CHARACTERS = 8190  # what one line of a head may have
+_MAX_HEADER = 2048
+_MAX_KEY_ID = 256
+_MAX_SUBJECT = 256
+_MAX_APP = 64
+# Year 10000. Later dates are milliseconds by mistake, and would make a JWT good for ever.
+_LAST_DATE = 253_402_300_800
+_FORM = re.compile(r"ey[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){2,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class JwtRules:
+    """What a JWT must say. ``app_claim``: the claim that names the app, whole or dotted."""
+
+    algorithms: tuple[str, ...]
+    issuer: str | None = None
+    audiences: tuple[str, ...] = ()
+    leeway_seconds: float = 30.0
+    app_claim: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a checked JWT says. ``app``: the value of the configured claim."""
+
+    subject: str
+    app: str | None
+    issuer: str | None
+
+
+class KeySource(Protocol):
+    """Where the keys of an issuer come from."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no keys at all, so that no JWT can be checked."""
+
+    async def find(
+        self, key_id: str | None, algorithm: str, *, may_refresh: bool
+    ) -> Sequence[SignatureKey]:
+        """Keys that may have signed; none if there is no such. Never raises."""
+
+
+class SharedSecret:
+    """The key of an issuer that signs with a secret it shares with us."""
+
+    def __init__(self, secret: Secret) -> None:
+        """Raises ``SettingsFault`` for a secret that cannot be one, and without the extra."""
+        try:
+            self._keys = (shared_key(secret),)
+        except ValueError as error:
+            raise SettingsFault(
+                "KEYPROXY_JWT_SECRET",
+                found=f"set (not shown), and {error}",
+                expected="the secret that the issuer signs with, at least 32 bytes",
+            ) from error
+
+    @property
+    def is_empty(self) -> bool:
+        return False
+
+    async def find(
+        self, key_id: str | None, algorithm: str, *, may_refresh: bool
+    ) -> Sequence[SignatureKey]:
+        return self._keys
+
+
+class Verifier:
+    """One app's way to check JWTs."""
+
+    def __init__(
+        self, rules: JwtRules, keys: KeySource, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._rules = rules
+        self._keys = keys
+        self._clock = clock
+
+    async def verify(self, token: str) -> Claims:
+        """Who the JWT says its bearer is. Raises ``credential_invalid``, ``credential_expired``."""
+        header, claims, signed, signature = _parts(token)
+        algorithm, key_id = self._selectors(header)
+        found = self._claims(claims)
+        is_expired = self._is_expired(claims)
+        keys = await self._keys.find(key_id, algorithm, may_refresh=not is_expired)
+        if not keys and self._keys.is_empty:
+            _refuse("not checked, because the issuer's key set could not be loaded")
+        if not keys:
+            _refuse(f"no key with this kid and algorithm: {_short(key_id)}, {algorithm}")
+        if not any(key.verifies(algorithm, signed, signature) for key in keys):
+            _refuse("the signature is not one of this issuer's keys")
+        if is_expired:
+            raise Refusal(
+                "credential_expired", "The credential has expired. Get a new one and call again."
+            )
+        return found
+
+    def _selectors(self, header: Mapping[str, Any]) -> tuple[str, str | None]:
+        """Algorithm and kid. Whatever else names or brings a key (jwk, jku, x5u …) is not read."""
+        if "crit" in header or "b64" in header:
+            _refuse("its header wants an extension (crit)")
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._rules.algorithms:
+            _refuse(f"its algorithm {_short(algorithm)} is not in KEYPROXY_JWT_ALGORITHMS")
+        if not (key_id is None or (isinstance(key_id, str) and len(key_id) <= _MAX_KEY_ID)):
+            _refuse("its kid is no short text")
+        return algorithm, key_id
+
+    def _claims(self, claims: Mapping[str, Any]) -> Claims:
+        rules = self._rules
+        issuer = claims.get("iss")
+        if not (issuer is None or isinstance(issuer, str)):
+            _refuse("its iss is no text")
+        if rules.issuer is not None and issuer != rules.issuer:
+            _refuse(f"its issuer {_short(issuer)} is not KEYPROXY_JWT_ISSUER")
+        if rules.audiences:
+            self._check_audience(claims.get("aud"))
+        latest = self._clock() + rules.leeway_seconds
+        for name in ("nbf", "iat"):
+            if name in claims and _date(claims, name) > latest:
+                _refuse(f"its {name} lies in the future; do both clocks run right?")
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT:
+            _refuse(f"its sub is no text of 1 to {_MAX_SUBJECT} characters")
+        if not subject.isprintable():
+            _refuse("its sub holds characters that cannot be printed")
+        return Claims(subject, self._app(claims), issuer)
+
+    def _check_audience(self, audience: Any) -> None:
+        named = audience if isinstance(audience, list) else [audience]
+        if not all(isinstance(name, str) for name in named):
+            _refuse("its aud is missing, or no text or list of texts")
+        if not set(named) & set(self._rules.audiences):
+            _refuse(f"its audience {_short(','.join(named))} is not in KEYPROXY_JWT_AUDIENCE")
+
+    def _is_expired(self, claims: Mapping[str, Any]) -> bool:
+        return self._clock() >= _date(claims, "exp") + self._rules.leeway_seconds
+
+    def _app(self, claims: Mapping[str, Any]) -> str | None:
+        name = self._rules.app_claim
+        if name is None:
+            return None
+        found: Any = claims
+        # The whole name first: that of a namespaced claim is an address with dots in it.
+        for part in [name] if name in claims else name.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is None:
+            return None
+        if not isinstance(found, str) or not 0 < len(found) <= _MAX_APP or not found.isprintable():
+            _refuse(f"its claim {name} (KEYPROXY_JWT_APP_CLAIM) is no short text")
+        return found
+
+
+def looks_like_jwt(text: str) -> bool:
+    """Whether ``text`` has the form of a JWT, encrypted ones included; no more than the form."""
+    return len(text) <= MAX_CHARACTERS and _FORM.fullmatch(text) is not None
+
+
+def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any], bytes, bytes]:
+    """Header, claims, the bytes that are signed, and the signature."""
+    if len(token) > MAX_CHARACTERS:
+        _refuse("it is too long")
+    parts = token.split(".")
+    if len(parts) == 5:
+        _refuse("it is encrypted (JWE); the issuer must sign only")
+    if len(parts) != 3:
+        _refuse("it has not three parts")
+    if len(parts[0]) > _MAX_HEADER:
+        _refuse("its header is too long")
+    try:
+        header, claims = (from_json(from_base64url(part)) for part in parts[:2])
+        signature = from_base64url(parts[2])
+    except ValueError as error:
+        _refuse("it is not well-formed", error)
+    return header, claims, token.rpartition(".")[0].encode(), signature
+
+
+def _date(claims: Mapping[str, Any], name: str) -> float:
+    """A NumericDate (RFC 7519 2), which may have a fraction."""
+    date = claims.get(name)
+    if isinstance(date, bool) or not isinstance(date, (int, float)):
+        _refuse(f"its {name} is missing or no number")
+    if not 0 <= date < _LAST_DATE:
+        _refuse(f"its {name} is no date in seconds")
+    return date
+
+
+def _short(value: Any) -> str:
+    return shown(value) if isinstance(value, str) else "(no text)"
+
+
+def _refuse(reason: str, cause: Exception | None = None) -> NoReturn:
+    """One text for strangers whatever the reason, which is for the log."""
+    raise Refusal(
+        "credential_invalid", "The credential is not valid here.", hint=f"the JWT: {reason}"
+    ) from cause
