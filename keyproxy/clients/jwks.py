@@ -1,0 +1,234 @@
+"""An issuer's key set: fetched, kept, renewed. Knows no claims and trusts no answer.
+
+Calls wait for the issuer only when there is nothing to go by, and never for long; what callers
+send decides about at most one fetch in ``RETRY_SECONDS``. Shared by every app with the same
+address, and kept over a reload. Source: RFC 7517.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Self
+
+import aiohttp
+import structlog
+
+from keyproxy.clients.jose import from_json
+from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
+
+FETCH_SECONDS = 5.0
+"""How long a call waits where there is no set at all."""
+WAIT_SECONDS = 2.0
+"""How long a call waits for a newer set while there is an older one."""
+RETRY_SECONDS = 30.0
+FIRST_RETRY_SECONDS = 10.0
+"""While no set was ever had, nobody can call: asked more often."""
+SHORTEST_FRESH_SECONDS = 300.0
+USUAL_FRESH_SECONDS = 600.0  # what edges keep a set where nothing is said (Supabase)
+LONGEST_FRESH_SECONDS = 86_400.0
+STALE_SECONDS = 86_400.0
+"""An old set is better than none while the issuer is away; a day is what keys overlap."""
+MAX_BYTES = 256 * 1024
+MAX_KEYS = 64
+MAX_TRIED = 8
+"""Keys tried for one JWT that names none: a signature costs up to 0.3 ms."""
+_RENEWED_AT = 0.8  # of its lifetime, so that nobody waits for the next one
+_MAX_AGE = re.compile(r"(?:^|[,\s])max-age=([0-9]{1,9})", re.IGNORECASE)
+_log = structlog.get_logger("keyproxy.clients")
+
+
+class Fetched(NamedTuple):
+    """A key set as it came, and how long its issuer lets it be kept."""
+
+    raw: bytes
+    max_age_seconds: float | None = None
+
+
+Fetch = Callable[[], Awaitable[Fetched]]
+
+
+class Jwks:
+    """The keys of one issuer. ``name`` stands in the log."""
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        name: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        fetch_seconds: float = FETCH_SECONDS,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
+        """Raises ``SettingsFault`` without the extra."""
+        require_extra()
+        self._fetch = fetch
+        self._name = name
+        self._clock = clock
+        self._fetch_seconds = fetch_seconds
+        self._wait_seconds = wait_seconds
+        self._raw = b""
+        self._keys: tuple[SignatureKey, ...] = ()
+        self._loaded_at = float("-inf")
+        self._fresh_seconds = 0.0
+        self._tried_at = float("-inf")
+        self._loading: asyncio.Task[None] | None = None
+
+    @classmethod
+    def at(cls, url: str, session: aiohttp.ClientSession) -> Self:
+        """The key set behind ``url``, fetched over ``session``."""
+        return cls(fetching(url, session), url.partition("?")[0])
+
+    async def find(
+        self, key_id: str | None, algorithm: str, *, may_refresh: bool = True
+    ) -> Sequence[SignatureKey]:
+        """Keys that may have made a signature; none when there is no such, or no set.
+
+        ``may_refresh``: whether a kid that is not in the set is a reason to ask for a newer one.
+        """
+        await self._renew()
+        keys = self._usable()
+        if keys and may_refresh and not _is_known(keys, key_id):
+            self._start(RETRY_SECONDS)
+            await self._wait(self._wait_seconds)
+            keys = self._usable()
+        fitting = [key for key in keys if algorithm in key.algorithms]
+        if key_id is not None:
+            named = [key for key in fitting if key.id == key_id]
+            fitting = named or [key for key in fitting if key.id is None]
+        return fitting[:MAX_TRIED]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no set was ever loaded, or the last one is too old to be believed."""
+        return not self._usable()
+
+    def start(self) -> None:
+        """Begin to load the set, so that the first caller need not wait for it."""
+        self._start(FIRST_RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait({self._loading})
+
+    def _usable(self) -> tuple[SignatureKey, ...]:
+        return self._keys if self._clock() - self._loaded_at < STALE_SECONDS else ()
+
+    async def _renew(self) -> None:
+        """Ask for a newer set when it is time; wait where this one is past its time or none."""
+        age = self._clock() - self._loaded_at
+        if age < self._fresh_seconds * _RENEWED_AT:
+            return
+        if not self._usable():
+            self._start(FIRST_RETRY_SECONDS)
+            await self._wait(self._fetch_seconds)
+            return
+        self._start(RETRY_SECONDS)
+        if age >= self._fresh_seconds:
+            await self._wait(self._wait_seconds)
+
+    def _start(self, pause_seconds: float) -> None:
+        """Begin a fetch, unless one is under way or the last one was a moment ago."""
+        now = self._clock()
+        if self._loading is None and now - self._tried_at >= pause_seconds:
+            self._tried_at = now
+            self._loading = asyncio.create_task(self._load())
+            self._loading.add_done_callback(self._done)
+
+    async def _wait(self, seconds: float) -> None:
+        """Wait for the fetch under way, ``seconds`` after its beginning at most."""
+        if self._loading is not None:
+            left = self._tried_at + seconds - self._clock()
+            await asyncio.wait({self._loading}, timeout=max(0.0, left))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._loading = None
+        if not task.cancelled():
+            task.exception()  # seen: ``_load`` raises none
+
+    async def _load(self) -> None:
+        try:
+            async with asyncio.timeout(self._fetch_seconds):
+                raw, max_age_seconds = await self._fetch()
+            if raw != self._raw:
+                # In a thread: a large set takes some milliseconds.
+                keys, passed_over = await asyncio.to_thread(read_keys, raw)
+                self._raw, self._keys = raw, keys
+                _log.info("key set loaded", url=self._name, keys=len(keys), passed_over=passed_over)
+        except Exception as error:  # whatever goes wrong there, what we have stays
+            reason = str(error) if isinstance(error, ValueError) else type(error).__name__
+            _log.warning(
+                "the key set could not be loaded"
+                + ("; the last one stays in use" if self._usable() else ": no JWT can be checked"),
+                url=self._name,
+                reason=reason,
+            )
+            return
+        self._loaded_at = self._clock()
+        self._fresh_seconds = _fresh_seconds(self._keys, max_age_seconds)
+
+
+def read_keys(raw: bytes) -> tuple[tuple[SignatureKey, ...], dict[str, int]]:
+    """The usable keys of a set, and why how many others were passed over.
+
+    Raises ``ValueError`` for what is no key set or has no usable key.
+    """
+    try:
+        members = from_json(raw).get("keys")
+    except ValueError as error:
+        raise ValueError(f"the answer is no JSON object: {error}") from error
+    if not isinstance(members, list):
+        raise ValueError("the answer has no list of keys")
+    keys, passed_over = [], Counter[str]()
+    for member in members[:MAX_KEYS]:
+        try:
+            keys.append(public_key(member if isinstance(member, dict) else {}))
+        except ValueError as error:
+            passed_over[str(error)] += 1
+    if len(members) > MAX_KEYS:
+        passed_over[f"beyond the first {MAX_KEYS}"] = len(members) - MAX_KEYS
+    if not keys:
+        raise ValueError(f"no usable key among {len(members)}: {', '.join(passed_over)}")
+    return tuple(keys), dict(passed_over)
+
+
+def fetching(url: str, session: aiohttp.ClientSession) -> Fetch:
+    """A fetch of ``url`` without redirects, of ``MAX_BYTES`` at most; who calls it sets the time.
+
+    Raises ``ValueError`` and what the client raises.
+    """
+
+    async def fetch() -> Fetched:
+        async with session.get(
+            url,
+            allow_redirects=False,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        ) as answer:
+            if answer.status != 200:
+                raise ValueError(f"the answer's status is {answer.status}")
+            raw = bytearray()
+            async for chunk in answer.content.iter_any():
+                raw += chunk
+                if len(raw) > MAX_BYTES:
+                    raise ValueError("the answer is too large")
+            said = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
+            return Fetched(bytes(raw), float(said[1]) if said else None)
+
+    return fetch
+
+
+def _is_known(keys: Sequence[SignatureKey], key_id: str | None) -> bool:
+    """A newer set would help only a JWT that names a key when all keys here have names."""
+    return key_id is None or any(key.id is None or key.id == key_id for key in keys)
+
+
+def _fresh_seconds(keys: Sequence[SignatureKey], max_age_seconds: float | None) -> float:
+    if any(key.id is None for key in keys):
+        return SHORTEST_FRESH_SECONDS  # without a kid nothing tells that a key was replaced
+    said = USUAL_FRESH_SECONDS if max_age_seconds is None else max_age_seconds
+    return min(max(said, SHORTEST_FRESH_SECONDS), LONGEST_FRESH_SECONDS)
