@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from keyproxy.browser import Browser, OriginRules
 from keyproxy.clients.addresses import Addresses
 from keyproxy.clients.identity import Door, Identity
+from keyproxy.clients.jwt import Verifier
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.tokens import Tokens
 from keyproxy.policy.calls import Policy
@@ -22,6 +24,7 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.settings import Settings
 
+NO_VERIFIERS: Mapping[str, Verifier] = MappingProxyType({})
 _log = structlog.get_logger("keyproxy")
 
 
@@ -52,12 +55,20 @@ class Rules:
     apps: Mapping[str, AppRules]
 
     @classmethod
-    def of(cls, settings: Settings, sessions: Sessions | None = None) -> Self:
-        """``sessions``: those to be accepted, where they outlive a configuration."""
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        sessions: Sessions | None = None,
+        verifiers: Mapping[str, Verifier] = NO_VERIFIERS,
+    ) -> Self:
+        """``verifiers``: those of the apps that ask for JWTs, by the app's name."""
         apps = settings.all_apps
         return cls(
             browser=_browser(settings, [o for app in apps for o in app.allowed_origins]),
-            identity=_identity(settings, sessions or Sessions(settings.session_secrets or ())),
+            identity=_identity(
+                settings, sessions or Sessions(settings.session_secrets or ()), verifiers
+            ),
             apps={app.name: AppRules.of(app) for app in apps},
         )
 
@@ -66,9 +77,11 @@ def _browser(settings: Settings, origins: list[str] | tuple[str, ...]) -> Browse
     return Browser(settings.allowed_hosts, origins, has_page=settings.mode != "serve")
 
 
-def _identity(settings: Settings, sessions: Sessions) -> Identity:
+def _identity(
+    settings: Settings, sessions: Sessions, verifiers: Mapping[str, Verifier]
+) -> Identity:
     return Identity(
-        [_door(app, settings) for app in settings.all_apps],
+        [_door(app, settings, verifiers.get(app.name)) for app in settings.all_apps],
         Addresses(
             settings.trusted_proxies,
             hops=settings.trusted_hops,
@@ -80,10 +93,10 @@ def _identity(settings: Settings, sessions: Sessions) -> Identity:
     )
 
 
-def _door(app: Settings, default: Settings) -> Door:
+def _door(app: Settings, default: Settings, verifier: Verifier | None) -> Door:
     """An app that has its origins from the default app is not chosen by them."""
     own = app.allowed_origins if app.allowed_origins != default.allowed_origins else ()
-    return Door(app.name, app.client_auth, OriginRules(own).allows)
+    return Door(app.name, app.client_auth, OriginRules(own).allows, verifier)
 
 
 def _policy(settings: Settings) -> Policy:

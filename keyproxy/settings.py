@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.grammar import features, network, origins, plain, sessions, tokens
+from keyproxy.grammar import features, jwt, network, origins, plain, sessions, tokens
 from keyproxy.grammar.credentials import credential_faults
 from keyproxy.grammar.keys import keys as parse_keys
 from keyproxy.grammar.reading import Reading
@@ -43,7 +43,7 @@ __all__ = [
 
 DEFAULT_APP = "default"
 NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-ClientAuth = Literal["none", "token", "session"]
+ClientAuth = Literal["none", "token", "jwt", "session"]
 Vendor = Literal["turnstile", "hcaptcha"]
 
 DEFAULT_ENDPOINTS = (
@@ -217,10 +217,11 @@ class Settings:
         metadata=row(
             _WHO,
             "KEYPROXY_CLIENT_AUTH",
-            plain.word("none", "token", "session"),
+            plain.word("none", "token", "jwt", "session"),
             "how a caller proves who it is; `none`: every caller that reaches it is served, and a"
-            " client is a network address; `token`: by a client token; `session`: not at all, but"
-            " each page gets a signed id of its own from `POST /session`",
+            " client is a network address; `token`: by a client token; `jwt`: by a user's JWT;"
+            " `session`: not at all, but each page gets a signed id of its own from `POST"
+            " /session`",
             "none",
             "none",
             SAY_IT,
@@ -239,6 +240,98 @@ class Settings:
             is_app=True,
             is_own=True,
             in_file="a file with such pairs, one a line; read again when it changes",
+        )
+    )
+    jwt_jwks_url: str | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_JWKS_URL",
+            jwt.jwks_url,
+            "the address of the key set that users' JWTs are signed with (recipes: docs/jwt.md)",
+            "https://auth.example/.well-known/jwks.json",
+            None,
+            is_app=True,
+            family="jwt",
+            instead="KEYPROXY_JWT_SECRET",
+        )
+    )
+    jwt_secret: Secret | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_SECRET",
+            jwt.secret,
+            "or the secret that the issuer of users' JWTs shares with us",
+            "…",
+            None,
+            is_secret=True,
+            is_app=True,
+            family="jwt",
+            instead="KEYPROXY_JWT_JWKS_URL",
+            in_file="a file that holds that secret",
+        )
+    )
+    jwt_issuer: str | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_ISSUER",
+            jwt.issuer,
+            "what the claim `iss` must be, letter by letter",
+            "https://auth.example/",
+            None,
+            is_app=True,
+            family="jwt",
+        )
+    )
+    jwt_audiences: tuple[str, ...] | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_AUDIENCE",
+            jwt.audiences,
+            "what the claim `aud` must name, one of several by comma",
+            "my-project",
+            None,
+            is_app=True,
+            family="jwt",
+        )
+    )
+    jwt_algorithms: tuple[str, ...] = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_ALGORITHMS",
+            jwt.algorithms,
+            "the signatures that count, comma-separated; never `none`",
+            "RS256",
+            Derived(
+                "HS256 with a secret, RS256 and ES256 with a key set",
+                "jwt_jwks_url",
+                jwt.default_algorithms,
+            ),
+            is_app=True,
+            family="jwt",
+        )
+    )
+    # Clocks that NTP keeps differ by milliseconds; phones and laptops by some seconds.
+    jwt_leeway_seconds: float = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_LEEWAY",
+            jwt.leeway,
+            "how far the issuer's clock may differ from ours, 5m at most",
+            "30s",
+            "30s",
+            is_app=True,
+        )
+    )
+    jwt_app_claim: str | None = field(
+        metadata=row(
+            _WHO,
+            "KEYPROXY_JWT_APP_CLAIM",
+            jwt.claim,
+            "a claim that names the app a user belongs to, such as a paying tier; whole or as a"
+            " dotted path; `off`",
+            "app_metadata.plan",
+            None,
+            is_app=True,
         )
     )
     # In dev and demo a random one: sessions end with the process.

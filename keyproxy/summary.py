@@ -15,6 +15,9 @@ def clients(app: Settings) -> str:
     if app.client_auth == "token":
         names = [token.name for token in app.client_tokens]
         return f"holders of a client token: {_listed(names)}"
+    if app.client_auth == "jwt":
+        whose = app.jwt_issuer or app.jwt_jwks_url or "the issuer that shares our secret"
+        return f"users with a JWT of {whose}"
     if app.client_auth == "session":
         test = f", after a captcha ({app.captcha})" if app.captcha else ""
         return f"anyone, each with a session of its own{test}"

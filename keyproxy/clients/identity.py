@@ -8,18 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
 from multidict import CIMultiDictProxy
 
 from keyproxy.call import Client
 from keyproxy.clients import credentials
 from keyproxy.clients.addresses import SITE_PREFIX, Addresses, bucket, refuse_public
+from keyproxy.clients.jwt import Verifier, looks_like_jwt
 from keyproxy.clients.sessions import Sessions, looks_like_session
 from keyproxy.clients.tokens import Tokens
+from keyproxy.errors import Refusal
 
 ASKED_FOR = {
     "token": "a client token",
+    "jwt": "the JWT of a signed-in user",
     "session": "a session from POST /session",
 }
+
+
+_MOST_WARNINGS = 16
+_log = structlog.get_logger("keyproxy.clients")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class Door:
     app: str
     auth: str
     claims: Callable[[str], bool]
+    verifier: Verifier | None = None
 
 
 class Identity:
@@ -50,6 +59,7 @@ class Identity:
         self._tokens = tokens
         self._sessions = sessions
         self._is_private = is_private
+        self._unknown: set[str] = set()
 
     def check_head(self, headers: CIMultiDictProxy[str]) -> None:
         """Raises ``provider_key_sent``, ``origin_not_allowed``."""
@@ -75,9 +85,11 @@ class Identity:
         address = self._addresses.of(peer, headers)
         network = bucket(address, SITE_PREFIX)
         shown = credentials.shown(headers)
-        if len(shown) == 1 and (client := self._known(shown[0], network, headers)) is not None:
-            return client
         door = self.door(headers)
+        if len(shown) == 1:
+            client = await self._known(shown[0], network, headers, door)
+            if client is not None:
+                return client
         if door.auth == "none":
             return Client(bucket(address), network, door.app)
         if not shown:
@@ -93,14 +105,56 @@ class Identity:
             return self._default
         return next((door for door in self._named if door.claims(origin)), self._default)
 
-    def _known(self, shown: str, network: str, headers: CIMultiDictProxy[str]) -> Client | None:
-        """Whoever shows a credential that only one client can have."""
+    async def _known(
+        self, shown: str, network: str, headers: CIMultiDictProxy[str], door: Door
+    ) -> Client | None:
+        """Whoever shows a credential that only one client can have; ``door`` is the page's."""
         if (holder := self._tokens.holder(shown)) is not None:
             return Client(holder.name, network, holder.app, is_address=False)
-        if not looks_like_session(shown):
-            return None
-        session = self._sessions.read(shown, headers.get("Origin"))
+        if looks_like_session(shown):
+            return self._of_session(shown, network, headers.get("Origin"))
+        if looks_like_jwt(shown):
+            return await self._of_jwt(shown, network, door)
+        return None
+
+    def _of_session(self, shown: str, network: str, origin: str | None) -> Client:
+        session = self._sessions.read(shown, origin)
         door = self._doors.get(session.app)
         if door is None or door.auth != "session":
             raise credentials.invalid("a session of an app that has none any more")
         return Client(session.id, network, session.app, is_address=False)
+
+    async def _of_jwt(self, shown: str, network: str, door: Door) -> Client | None:
+        """The user of a JWT, whose app is the page's, or the first that takes such JWTs.
+
+        Where the page's app asks for nothing, a JWT that nobody here takes is passed over.
+        """
+        doors = [door, *(each for each in self._doors.values() if each is not door)]
+        first: dict[Verifier, Door] = {}
+        for each in doors:
+            if each.verifier is not None:
+                first.setdefault(each.verifier, each)
+        refusal: Refusal | None = None
+        for verifier, taking in first.items():
+            try:
+                claims = await verifier.verify(shown)
+            except Refusal as error:
+                refusal = refusal or error
+                continue
+            app = self._tier(claims.app, verifier) or taking.app
+            return Client(claims.subject, network, app, is_address=False)
+        if refusal is None or door.auth == "none":
+            return None
+        raise refusal
+
+    def _tier(self, name: str | None, verifier: Verifier) -> str | None:
+        """The app that a claim names, where it takes the same JWTs."""
+        if name is None:
+            return None
+        door = self._doors.get(name)
+        if door is not None and door.verifier is verifier:
+            return name
+        if name not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
+            self._unknown.add(name)
+            _log.warning("JWTs name an app that does not take them", app=name)
+        return None

@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 
 from keyproxy.call import BASE
-from keyproxy.dry_run import Asked, Passed, Sent, steps
+from keyproxy.clients.verifiers import Verifiers
+from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal
 from keyproxy.rules import Rules
 from keyproxy.settings import Settings
+from keyproxy.upstream.session import open_session
 
 _MAX_SHOWN = 4_000
 
@@ -38,7 +40,7 @@ def print_steps(
         body=body,
         fields=fields,
     )
-    for verdict in asyncio.run(steps(settings, Rules.of(settings), asked)):
+    for verdict in asyncio.run(_verdicts(settings, asked)):
         if isinstance(verdict, Passed):
             _say(settings, f"  {verdict.step:<10}  ok       {verdict.found}")
         elif isinstance(verdict, Refusal):
@@ -50,6 +52,17 @@ def print_steps(
         else:
             _print_sent(settings, verdict)
     return 0
+
+
+async def _verdicts(settings: Settings, asked: Asked) -> list[Verdict]:
+    """A JWT is checked with its issuer's true keys; nothing else leaves this computer."""
+    async with open_session(settings) as session:
+        verifiers = Verifiers(session)
+        try:
+            rules = Rules.of(settings, verifiers=verifiers.of(settings))
+            return await steps(settings, rules, asked)
+        finally:
+            await verifiers.close()
 
 
 def _print_sent(settings: Settings, sent: Sent) -> None:

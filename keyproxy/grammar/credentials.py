@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyproxy.errors import SettingsFault
+from keyproxy.grammar import jwt
 from keyproxy.grammar.rows import Mode
 
 Values = Mapping[str, Any]
@@ -26,6 +27,8 @@ def credential_faults(
     if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
         found.append(_without_tokens())
     found += [_without_tokens().of_app(name) for name, app in apps.items() if _lacks_tokens(app)]
+    found += jwt_faults(default)
+    found += [fault.of_app(name) for name, app in apps.items() for fault in jwt_faults(app)]
     asks_for_sessions = any(
         values.get("client_auth") == "session" for values in (default, *apps.values())
     )
@@ -44,6 +47,15 @@ def credential_faults(
             )
         )
     return found
+
+
+def jwt_faults(values: Values) -> list[SettingsFault]:
+    """What is wrong with an app's settings for JWTs, where it asks for them."""
+    names = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
+    if values.get("client_auth") != "jwt" or any(name not in values for name in names):
+        return []
+    secret, url, issuer, audiences, algorithms = (values[name] for name in names)
+    return jwt.faults(secret, url, issuer, audiences or (), algorithms)
 
 
 def _lacks_tokens(values: Values) -> bool:

@@ -19,6 +19,7 @@ from aiohttp import web
 from keyproxy import logs
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.sessions import Sessions
+from keyproxy.clients.verifiers import Verifiers
 from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
 from keyproxy.limits.admit import Admission, InFlight
@@ -76,6 +77,7 @@ class Service:
         self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
+        self._verifiers = Verifiers(session)
         self._keys = KeyStates()
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
@@ -147,6 +149,7 @@ class Service:
         for task in (*self._inspections, self._reinspecting):
             if task is not None:
                 task.cancel()
+        await self._verifiers.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -161,11 +164,13 @@ class Service:
             settings.upstream_proxy,
             settings.captcha_secret,
             *(settings.session_secrets or ()),
+            *(app.jwt_secret for app in settings.all_apps),
         )
         logs.masking.hide(secret.reveal() for secret in hidden if secret is not None)
         secrets = settings.session_secrets or (self._own_secret,)
         sessions = Sessions(secrets)
-        rules = Rules.of(settings, sessions)
+        verifiers = self._verifiers.of(settings)
+        rules = Rules.of(settings, sessions=sessions, verifiers=verifiers)
         apps = {app.name: self._app(app, rules.apps[app.name]) for app in settings.all_apps}
         return Kit(
             settings=settings,
