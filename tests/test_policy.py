@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.policy import fields, tools
+from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.models import Models
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
@@ -365,9 +365,9 @@ def test_an_id_has_no_empty_and_no_dot_segment(model: str) -> None:
 
 def test_names_made_to_be_slow_to_fold_are_passed_over() -> None:
     """One such letter grows 18-fold when it is normalised."""
-    assert tools._plain("\ufdfa" * 30) == "\ufdfa" * 30
-    assert tools._plain("\uff54ool\u017f") == "tools"
-    assert tools._plain("TOOLS") == "tools"
+    assert spelling.plain("\ufdfa" * 30) == "\ufdfa" * 30
+    assert spelling.plain("\uff54ool\u017f") == "tools"
+    assert spelling.plain("TOOLS") == "tools"
 
 
 @pytest.mark.parametrize(

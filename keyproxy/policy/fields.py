@@ -16,6 +16,7 @@ from keyproxy.call import Style
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY
 from keyproxy.policy import rules, tools
+from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models, shortened
 from keyproxy.policy.rules import Check, Rule
@@ -47,7 +48,7 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             _EVERYWHERE + _SAMPLING + "max_tokens max_completion_tokens response_format"
             " parallel_tool_calls prediction reasoning reasoning_effort verbosity"
             " prompt_cache_key safety_identifier structured_outputs usage include_reasoning",
-            messages=tools.CONVERSATION,
+            messages=CONVERSATION,
             tools=tools.TOOLS,
             tool_choice=tools.CHOICE,
             plugins=tools.PLUGIN_LIST,
@@ -68,7 +69,7 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             " stream_options include instructions max_output_tokens parallel_tool_calls"
             " reasoning safety_identifier prompt_cache_key text truncation"
             " max_tool_calls",  # an upper bound, never more than without it
-            input=tools.CONVERSATION,
+            input=CONVERSATION,
             tools=tools.TOOLS,
             tool_choice=tools.CHOICE,
             plugins=tools.PLUGIN_LIST,
@@ -84,8 +85,8 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
         Style.MESSAGES: _table(
             _EVERYWHERE
             + "max_tokens stop_sequences temperature thinking top_k top_p output_config",
-            messages=tools.CONVERSATION,
-            system=tools.CONVERSATION,
+            messages=CONVERSATION,
+            system=CONVERSATION,
             tools=tools.TOOLS,
             tool_choice=tools.CHOICE,
             plugins=tools.PLUGIN_LIST,
@@ -101,24 +102,24 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             best_of=rules.ONE,
         ),
         Style.EMBEDDINGS: _table(
-            _EVERYWHERE + "encoding_format dimensions input_type", input=tools.CONVERSATION
+            _EVERYWHERE + "encoding_format dimensions input_type", input=CONVERSATION
         ),
         Style.RERANK: _table(_EVERYWHERE + "query documents top_n return_documents"),
         Style.IMAGES: _table(
             _EVERYWHERE + "prompt size quality background output_format response_format"
             " aspect_ratio resolution seed output_compression",
-            input_images=tools.CONVERSATION,
-            input_references=tools.CONVERSATION,
+            input_images=CONVERSATION,
+            input_references=CONVERSATION,
             n=rules.ONE,
         ),
         Style.SPEECH: _table(
             _EVERYWHERE + "voice instructions response_format speed",
-            input=tools.CONVERSATION,
-            input_references=tools.CONVERSATION,
+            input=CONVERSATION,
+            input_references=CONVERSATION,
         ),
         Style.TRANSCRIPTIONS: _table(
             _EVERYWHERE + "language prompt response_format temperature",
-            input_audio=tools.CONVERSATION,
+            input_audio=CONVERSATION,
         ),
     }
 )

@@ -127,6 +127,10 @@ TIER = Rule("tier", _tier)
 """Only tiers at the usual price or below; dearer ones also select another model."""
 
 
+LIFETIMES = names("cache_control caching prompt_cache_breakpoint")
+"""Names of settings that hold a lifetime, wherever they stand."""
+
+
 def lifetime(check: Check, param: str, value: Any) -> None:
     """Prompt caching as it is without a lifetime: longer ones make the written tokens dearer."""
     ttl = value.get("ttl") if isinstance(value, dict) else value
@@ -138,6 +142,18 @@ def lifetime(check: Check, param: str, value: Any) -> None:
 
 
 LIFETIME = Rule("lifetime", lifetime)
+
+
+STORED = names("file_id file_ids container_id")
+"""Names that hold the id of something the account stores."""
+
+
+def stored_file(check: Check, param: str, value: Any) -> None:
+    """A file of the account, by its id."""
+    if value is not None:
+        check.features.require(
+            "workspace-files", param, "reaches a stored file", "the file itself, as data or URL"
+        )
 
 
 def _fallbacks(check: Check, param: str, value: Any) -> None:

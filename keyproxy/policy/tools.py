@@ -1,23 +1,32 @@
-"""Tools, plugins and conversations: what runs on a server, wherever a call hides it. Pure.
+"""Tools and plugins: what runs on a server, and what its settings may say. Pure.
 
 A tool of an unknown type is one that runs on a server, at a price, perhaps with a model of its
-own; tools are also found in messages (``tool_addition``) and Responses input
-(``additional_tools``, ``tool_search_output``). Shapes: OpenRouter's SDKs, state November 2026.
+own. Shapes: OpenRouter's SDKs, state November 2026.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.grammar.features import is_closed_tool
+from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed, word_for_tool
 from keyproxy.policy.models import shortened
-from keyproxy.policy.rules import Check, Rule, items, lifetime, needs, show
+from keyproxy.policy.rules import (
+    LIFETIMES,
+    STORED,
+    Check,
+    Rule,
+    items,
+    lifetime,
+    needs,
+    show,
+    stored_file,
+)
+from keyproxy.policy.spelling import plain
 
 OWN: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     {
@@ -56,55 +65,6 @@ _MUST_SAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fusion": ("model", "analysis_models", "tools"),
     }
 )
-# Names that decide: another spelling of them beside them would be read differently elsewhere.
-_DECIDING = frozenset({"type", "id", "tools", "allowed_tools", "parameters", "cache_control"})
-# Names in a conversation that mean more than words, by what is looked at.
-_SUSPECTS: Mapping[str, str] = MappingProxyType(
-    {
-        "cache_control": "lifetime",
-        "caching": "lifetime",
-        "prompt_cache_breakpoint": "lifetime",
-        "tools": "tools",
-        "definition": "definition",
-        "file_id": "file",
-        "file_ids": "file",
-        "container_id": "file",
-    }
-)
-
-
-_LONGEST_NAME = 32  # "prompt_cache_breakpoint" has 23 characters; none folds into fewer
-_WALKED = (None, "lifetime")  # the others are looked at whole
-
-
-def _plain(name: str) -> str:
-    """A key as a careless reader might take it: folded, where that could make a known name.
-
-    Character by character, and only as far as the result is ASCII: whole names made to be slow
-    to normalise cost seconds.
-    """
-    if name.isascii():
-        return name.lower()
-    if len(name) > _LONGEST_NAME:
-        return name
-    folded = ""
-    for character in name:
-        part = _folded(character)
-        if not part.isascii():
-            return name
-        folded += part
-    return folded
-
-
-@lru_cache(maxsize=4096)
-def _folded(character: str) -> str:
-    return unicodedata.normalize("NFKC", character).casefold()
-
-
-def _check_spelling(param: str, value: Mapping[str, Any]) -> None:
-    for name in value:
-        if name not in _DECIDING and (plain := _plain(name)) in _DECIDING:
-            raise not_allowed(param, f"holds the name {shortened(name, 40)}", plain)
 
 
 def tools(check: Check, param: str, value: Any) -> None:
@@ -116,7 +76,7 @@ def tools(check: Check, param: str, value: Any) -> None:
         kind = tool.get("type", "")
         if not isinstance(kind, str):
             raise not_allowed(param, f"holds a tool of type {show(kind)}", own[0])
-        _check_spelling(param, tool)
+        spelling.check(param, tool)
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
         if kind not in own:
@@ -162,17 +122,17 @@ def nested(check: Check, param: str, value: Any) -> None:
         if isinstance(node, list):
             waiting += [(path, item) for item in node]
         for name, inner in node.items() if isinstance(node, dict) else ():
-            plain = _plain(name)
+            meant = plain(name)
             here = f"{path}.{shortened(name, 40)}"
-            if plain == "tools":
+            if meant == "tools":
                 tools(check, here, inner)
-            elif plain in ("preset", "prompt", "plugins", "server_url", "callback_url"):
+            elif meant in ("preset", "prompt", "plugins", "server_url", "callback_url"):
                 raise not_allowed(here, "is set", "nothing")
-            elif _SUSPECTS.get(plain) == "file":
-                _file(check, here, inner)
-            elif _SUSPECTS.get(plain) == "lifetime":
+            elif meant in STORED:
+                stored_file(check, here, inner)
+            elif meant in LIFETIMES:
                 lifetime(check, here, inner)
-            elif "model" in plain and plain != "excluded_models":
+            elif "model" in meant and meant != "excluded_models":
                 _model_values(check, here, inner)
             else:
                 waiting.append((here, inner))
@@ -187,20 +147,13 @@ def _model_values(check: Check, param: str, value: Any) -> None:
             check.model(param, model)
 
 
-def _file(check: Check, param: str, value: Any) -> None:
-    if value is not None:
-        check.features.require(
-            "workspace-files", param, "reaches a stored file", "the file itself, as data or URL"
-        )
-
-
 def _choice(check: Check, param: str, value: Any) -> None:
     if value is None or (isinstance(value, str) and value in _CHOICES):
         return
     kind = value.get("type") if isinstance(value, dict) else None
     if not isinstance(kind, str):
         raise not_allowed(param, f"is {show(value)}", "auto, none, required or one of your tools")
-    _check_spelling(param, value)
+    spelling.check(param, value)
     if kind not in _CHOICE_TYPES:
         _open(check, param, kind)
     inner = value.get("allowed_tools")
@@ -224,7 +177,7 @@ def _plugins(check: Check, param: str, value: Any) -> None:
         word = PLUGINS.get(name) if isinstance(name, str) else None
         if word is None:
             raise not_allowed(param, f"holds {show(name or plugin)}", ", ".join(PLUGINS))
-        _check_spelling(param, plugin)
+        spelling.check(param, plugin)
         if word and not (name in _CAN_BE_OFF and plugin.get("enabled") is False):
             check.features.require(word, param, f"holds the plugin {name}")
             for said in _MUST_SAY.get(str(name), ()):
@@ -233,57 +186,8 @@ def _plugins(check: Check, param: str, value: Any) -> None:
         nested(check, f"{param}[{name}]", plugin)
 
 
-def _conversation(check: Check, param: str, value: Any) -> None:
-    """Messages or items: their words are free; tools, stored files and lifetimes in them not."""
-    if isinstance(value, str):
-        return
-    if check.style is Style.RESPONSES:
-        _items_are_whole(check, param, value)
-    waiting: list[Any] = [value]
-    while waiting:
-        node = waiting.pop()
-        if type(node) is list:
-            waiting += [item for item in node if type(item) is dict or type(item) is list]
-        elif type(node) is dict:
-            for name, inner in node.items():
-                kind = type(inner)
-                suspect = _SUSPECTS.get(name)
-                if suspect is None and not (name.isascii() and name.islower()):
-                    suspect = _SUSPECTS.get(_plain(name))
-                if suspect is not None:
-                    _look(check, param, name, inner, suspect)
-                if (
-                    (kind is dict or kind is list)
-                    and suspect in _WALKED
-                    and not (name == "input" and str(node.get("type")).endswith("tool_use"))
-                ):  # the arguments of a call the model made: any JSON
-                    waiting.append(inner)
-
-
-def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None:
-    if suspect == "lifetime":
-        lifetime(check, f"{param}.{name}", value)
-    elif suspect == "file":
-        _file(check, f"{param}.{name}", value)
-    elif check.style not in OWN:
-        raise not_allowed(param, f"holds {shortened(name, 40)}", "content")
-    elif suspect == "tools":
-        tools(check, f"{param}.{name}", value)
-    elif isinstance(value, dict):
-        tools(check, f"{param}.{name}", [value])
-
-
-def _items_are_whole(check: Check, param: str, value: Any) -> None:
-    for item in items(param, value):
-        if not isinstance(item, dict):
-            raise not_allowed(param, f"holds {show(item)}", "a text, or a list of objects")
-        if item.get("type") == "item_reference":
-            raise not_allowed(param, "holds an item_reference", "the item itself")
-
-
 TOOLS = Rule("tools", tools)
 CHOICE = Rule("choice", _choice)
 PLUGIN_LIST = Rule("plugins", _plugins)
 IMAGE_CONFIG = needs("images", nested)
 WEB_SEARCH = needs("web", nested)
-CONVERSATION = Rule("conversation", _conversation)

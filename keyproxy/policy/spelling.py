@@ -1,0 +1,49 @@
+"""Names as a careless JSON reader might take them: without case, in one width. Pure.
+
+Sources: Unicode TR15 (NFKC) and TR21 (case folding); Go's encoding/json folds U+017F and U+212A.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from keyproxy.policy.features import not_allowed
+from keyproxy.policy.models import shortened
+
+# Names that decide: another spelling of them beside them would be read differently elsewhere.
+_DECIDING = frozenset({"type", "id", "tools", "allowed_tools", "parameters", "cache_control"})
+_LONGEST_NAME = 32  # "prompt_cache_breakpoint" has 23 characters; none folds into fewer
+
+
+def plain(name: str) -> str:
+    """A key as a careless reader might take it: folded, where that could make a known name.
+
+    Character by character, and only as far as the result is ASCII: whole names made to be slow
+    to normalise cost seconds.
+    """
+    if name.isascii():
+        return name.lower()
+    if len(name) > _LONGEST_NAME:
+        return name
+    folded = ""
+    for character in name:
+        part = _folded(character)
+        if not part.isascii():
+            return name
+        folded += part
+    return folded
+
+
+@lru_cache(maxsize=4096)
+def _folded(character: str) -> str:
+    return unicodedata.normalize("NFKC", character).casefold()
+
+
+def check(param: str, value: Mapping[str, Any]) -> None:
+    """Raises ``field_not_allowed`` where a name only looks like one of those that decide."""
+    for name in value:
+        if name not in _DECIDING and (meant := plain(name)) in _DECIDING:
+            raise not_allowed(param, f"holds the name {shortened(name, 40)}", meant)
