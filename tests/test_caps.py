@@ -9,11 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Style
-from keyproxy.policy import body, caps
+from keyproxy.call import Endpoint, Style
+from keyproxy.errors import Refusal
+from keyproxy.grammar.features import WORDS
+from keyproxy.policy import body, calls, caps
+from keyproxy.policy.calls import Policy
+from keyproxy.policy.features import Features
+from keyproxy.policy.models import Models
 from tests.conftest import BODY, Start, refused
 
 CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/api/v1/messages"
+C, R, M = Style.CHAT, Style.RESPONSES, Style.MESSAGES
+ADVISOR, SUBAGENT, FUSION = "openrouter:advisor", "openrouter:subagent", "openrouter:fusion"
+EVERYTHING = Features.of(
+    [*WORDS, *(f"tools:{kind}" for kind in (ADVISOR, SUBAGENT, FUSION, "advisor_20260301"))]
+)
+POLICY = Policy(Models(["a/*"], EVERYTHING), {"fast": "a/mini"}, 100, EVERYTHING)
+
+
+def sent(style: Style, asked: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
+    """What goes up of the fields that were asked for."""
+    raw = json.dumps({"model": "a/b"} | asked).encode()
+    call = calls.read(Endpoint("POST", "/api/v1/x", style), raw, policy, (), "")
+    read: dict[str, Any] = json.loads(call.body)
+    return {name: read[name] for name in asked}
+
+
+def tool(kind: str, **parameters: Any) -> list[dict[str, Any]]:
+    return [{"type": kind, "parameters": parameters}]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +122,96 @@ async def test_a_length_that_is_no_number_of_tokens_is_refused(start: Start, val
         error = await refused(answer, 400, "invalid_json")
     assert error["param"] == "max_tokens"
     assert proxy.upstream.calls == []
+
+
+HARD = {"reasoning": {"effort": "xhigh"}}
+LESS = {"reasoning": {"effort": "high"}}
+UPDATE = {"type": "configuration_update"}
+
+
+@pytest.mark.parametrize(
+    ("style", "field", "asked", "imposed"),
+    [
+        (R, "input", [UPDATE | HARD], [UPDATE | LESS]),
+        (R, "input", [UPDATE | {"Reasoning": {"Effort": "max"}}],
+            [UPDATE | {"Reasoning": {"Effort": "high"}}]),
+        (R, "input", [UPDATE | {"reasoning": {"max_tokens": 101}}],
+            [UPDATE | {"reasoning": {"max_tokens": 100}}]),
+        (C, "messages", [{"role": "system", "content": "x", "configuration_update": HARD}],
+            [{"role": "system", "content": "x", "configuration_update": LESS}]),
+        (M, "messages", [{"role": "system", "output_config": {"effort": "max"}}],
+            [{"role": "system", "output_config": {"effort": "high"}}]),
+        (C, "tools", tool(ADVISOR, model="a/b", max_completion_tokens=101, **HARD),
+            tool(ADVISOR, model="a/b", max_completion_tokens=100, **LESS)),
+        (C, "tools", tool(ADVISOR, model="a/b"),
+            tool(ADVISOR, model="a/b", max_completion_tokens=100)),
+        (C, "tools", [{"type": SUBAGENT}], tool(SUBAGENT, max_completion_tokens=100)),
+        (C, "tools", tool(SUBAGENT, max_tool_calls=25, tools=tool(ADVISOR, model="a/b")),
+            tool(SUBAGENT, max_tool_calls=10, max_completion_tokens=100,
+                 tools=tool(ADVISOR, model="a/b", max_completion_tokens=100))),
+        (C, "tools", tool(FUSION, model="a/b", analysis_models=["a/b"], tools=[]),
+            tool(FUSION, model="a/b", analysis_models=["a/b"], tools=[],
+                 max_completion_tokens=100)),
+        (M, "tools", [{"type": "advisor_20260301", "name": "advisor", "model": "a/b"}],
+            [{"type": "advisor_20260301", "name": "advisor", "model": "a/b", "max_tokens": 100}]),
+        (M, "tools", [{"type": "web_search_20260318", "name": "web_search", "max_uses": 99}],
+            [{"type": "web_search_20260318", "name": "web_search", "max_uses": 10}]),
+        (C, "tools", tool("openrouter:web_search", max_results=99, max_total_results=999),
+            tool("openrouter:web_search", max_results=20, max_total_results=50)),
+        (C, "plugins", [{"id": "web", "max_uses": 11}], [{"id": "web", "max_uses": 10}]),
+        (C, "stop_server_tools_when", [{"type": "step_count_is", "step_count": 1000}],
+            [{"type": "step_count_is", "step_count": 10}]),
+        (C, "stop_server_tools_when", [{"type": "max_cost", "max_cost_in_dollars": 1}],
+            [{"type": "max_cost", "max_cost_in_dollars": 1},
+             {"type": "step_count_is", "step_count": 10}]),
+    ],
+)  # fmt: skip
+def test_what_stands_deep_in_a_call_is_lowered_too(
+    style: Style, field: str, asked: Any, imposed: Any
+) -> None:
+    assert sent(style, {field: asked}) == {field: imposed}
+    assert sent(style, {field: imposed}) == {field: imposed}
+
+
+@pytest.mark.parametrize(
+    ("style", "field", "asked"),
+    [
+        (R, "input", [UPDATE | LESS]),
+        (R, "input", [{"type": "tool_search_call", "arguments": {"max_tokens": "x", "effort": 1}}]),
+        (M, "messages", [{"content": [{"type": "tool_use", "input": {"effort": "max"}}]}]),
+        (C, "tools", [{"type": "function", "function": {"name": "f", "max_tokens": 999}}]),
+        (C, "tools", tool("openrouter:web_search", max_uses=0, max_results=None)),
+    ],
+)
+def test_what_is_within_the_caps_stays_as_it_is(style: Style, field: str, asked: Any) -> None:
+    assert sent(style, {field: asked}) == {field: asked}
+
+
+@pytest.mark.parametrize("value", ["1000", 1e9, True, -1])
+def test_a_setting_of_a_tool_that_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(Refusal, match="whole number"):
+        sent(C, {"tools": tool(ADVISOR, model="a/b", max_completion_tokens=value)})
+
+
+def test_without_a_cap_only_counts_are_bounded() -> None:
+    policy = Policy(POLICY.models, features=EVERYTHING)
+    asked = tool(ADVISOR, model="a/b", max_completion_tokens=9**9, max_uses=99, **HARD)
+    expected = tool(ADVISOR, model="a/b", max_completion_tokens=9**9, max_uses=10, **HARD)
+    assert sent(C, {"tools": asked}, policy) == {"tools": expected}
+
+
+@pytest.mark.parametrize("name", ["analysis_models", "models"])
+def test_a_panel_of_models_is_bounded(name: str) -> None:
+    plugin = {"id": "fusion", "model": "a/b", "analysis_models": ["a/b"], "tools": []}
+    assert sent(C, {"plugins": [plugin | {name: ["a/b"] * 8}]})
+    with pytest.raises(Refusal, match="holds 9 models") as caught:
+        sent(C, {"plugins": [plugin | {name: ["a/b"] * 9}]})
+    assert caught.value.code == "field_not_allowed"
+
+
+def test_a_filter_of_models_may_be_long() -> None:
+    plugin = {"id": "auto-router", "allowed_models": ["a/b"] * 20}
+    assert sent(C, {"plugins": [plugin]}) == {"plugins": [plugin]}
 
 
 async def test_a_changed_call_keeps_everything_else(start: Start) -> None:

@@ -14,6 +14,7 @@ from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, W
 from keyproxy.policy import fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.rules import Check
 from tests.conftest import BODY, CHAT, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"
@@ -28,7 +29,7 @@ def refusal(words: str, style: Style, value: dict[str, Any], *more: str) -> Refu
     """What is said to ``value`` with these words on and models like ``LIST``, or nothing."""
     features = Features.of(words.split())
     try:
-        fields.check(style, value, features, Models([*LIST, *more], features))
+        fields.check(Check(style, features, Models([*LIST, *more], features)), value)
     except Refusal as error:
         return error
     return None
@@ -239,7 +240,9 @@ def test_what_costs_nothing_needs_no_word(style: Style, value: dict[str, Any]) -
 def test_models_of_fields_are_among_the_models_of_a_call() -> None:
     features = Features.of(["fallbacks", "tools:openrouter:advisor"])
     value = tool("advisor", model="anthropic/a") | {"fallbacks": [{"model": "anthropic/b"}]}
-    assert fields.check(M, value, features) == ("anthropic/a", "anthropic/b")
+    check = Check(M, features)
+    fields.check(check, value)
+    assert check.named == ["anthropic/a", "anthropic/b"]
 
 
 @pytest.mark.parametrize(
@@ -399,9 +402,9 @@ def test_a_field_that_must_not_be_opened_by_name_is_a_fault(name: str, expected:
 @pytest.mark.parametrize("style", fields.FIELDS)
 def test_an_extra_field_opens_that_name_only(style: Style) -> None:
     features = Features.of([], ["trace"])
-    fields.check(style, {"trace": {"any": "thing"}}, features)
+    fields.check(Check(style, features), {"trace": {"any": "thing"}})
     with pytest.raises(Refusal, match="field_not_allowed"):
-        fields.check(style, {"Trace": {}}, features)
+        fields.check(Check(style, features), {"Trace": {}})
 
 
 def test_every_name_of_the_table_is_known_to_the_settings() -> None:

@@ -13,6 +13,7 @@ from keyproxy.errors import Refusal
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.models import Models
+from keyproxy.policy.rules import Check
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 
 RESPONSES = "/api/v1/responses"
@@ -172,7 +173,7 @@ REFUSED_EVERYWHERE = [
 def test_a_field_that_is_not_listed_is_refused(name: str) -> None:
     for style in fields.FIELDS:
         with pytest.raises(Refusal, match="field_not_allowed"):
-            fields.check(style, CALL | {name: "x"})
+            fields.check(Check(style), CALL | {name: "x"})
 
 
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
@@ -191,7 +192,7 @@ async def test_a_hidden_selector_never_reaches_the_upstream(
 def allowed(style: Style, value: dict[str, Any]) -> bool:
     """Whether the fields pass; nothing but a refusal may be raised."""
     try:
-        fields.check(style, CALL | value)
+        fields.check(Check(style), CALL | value)
     except Refusal:
         return False
     return True

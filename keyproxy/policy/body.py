@@ -93,12 +93,17 @@ def rewritten(raw: bytes, changes: Mapping[str, Any]) -> bytes:
     end = 0
     for name, start, end in _members(text):
         if name in missing:
-            parts += [text[copied:start], json.dumps(missing.pop(name))]
+            parts += [text[copied:start], _written(missing.pop(name))]
             copied = end
     parts.append(text[copied:end])
-    parts += [f", {json.dumps(name)}: {json.dumps(value)}" for name, value in missing.items()]
+    parts += [f", {_written(name)}: {_written(value)}" for name, value in missing.items()]
     parts.append(text[end:])
     return "".join(parts).encode()
+
+
+def _written(value: Any) -> str:
+    """As JSON that is no longer than it must be: escapes would triple what is not ASCII."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:

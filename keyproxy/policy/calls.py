@@ -11,6 +11,7 @@ from keyproxy.errors import Refusal
 from keyproxy.policy import body, caps, fields
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.rules import Check
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
 
@@ -38,11 +39,15 @@ def read(
     asked = _models(parsed)
     for param, model in asked:
         policy.models.check(policy.aliases.get(model, model), param)
-    named = fields.check(endpoint.style, parsed, policy.features, policy.models)
+    inspection = Check(
+        endpoint.style, policy.features, policy.models, policy.aliases, policy.max_tokens
+    )
+    fields.check(inspection, parsed)
     stream = parsed.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
-    changes = _without_aliases(parsed, policy.aliases)
+    changes = {name: parsed[name] for name in parsed if name in inspection.changed}
+    changes |= _without_aliases(parsed, policy.aliases)
     changes |= caps.imposed(
         endpoint.style, parsed, policy.max_tokens, policy.features.has_server_tools
     )
@@ -51,7 +56,7 @@ def read(
         path=endpoint.path,
         body=body.rewritten(raw, changes) if changes else raw,
         query=query,
-        models=tuple(dict.fromkeys([*(model for _, model in asked), *named])),
+        models=tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named])),
         is_streaming=stream is True,
         headers=headers,
     )

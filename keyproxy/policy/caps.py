@@ -47,6 +47,22 @@ HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
 MIN_THINKING = 1024
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
+SETTING_LENGTHS = frozenset(
+    {"max_tokens", "max_completion_tokens", "max_output_tokens", "budget_tokens"}
+)
+SETTING_EFFORTS = frozenset({"effort", "reasoning_effort", "verbosity"})
+SETTING_COUNTS: Mapping[str, int] = MappingProxyType(
+    {
+        "max_uses": MAX_TOOL_CALLS,
+        "max_tool_calls": MAX_TOOL_CALLS,
+        "step_count": MAX_TOOL_CALLS,
+        "max_results": 20,  # what one search engine takes; some are paid by the result
+        "max_total_results": 50,  # OpenRouter's default
+    }
+)
+"""Names of settings of tools, plugins and messages, wherever they stand in them."""
+BOUNDED = SETTING_LENGTHS | SETTING_EFFORTS | SETTING_COUNTS.keys()
+
 
 def imposed(
     style: Style, body: Mapping[str, Any], max_tokens: int | None, has_server_tools: bool = False
@@ -64,6 +80,22 @@ def imposed(
         if asked is None or asked > MAX_TOOL_CALLS:
             changes["max_tool_calls"] = MAX_TOOL_CALLS
     return changes
+
+
+def bounded(param: str, name: str, value: Any, max_tokens: int | None) -> Any:
+    """What the caps leave of the value of a setting called ``name``, one of ``BOUNDED``.
+
+    Raises ``invalid_json`` for a length or count that is no number.
+    """
+    if name in SETTING_EFFORTS:
+        is_lowered = max_tokens is not None and isinstance(value, str) and value in HIGHEST_EFFORTS
+        return "high" if is_lowered else value
+    is_length = name in SETTING_LENGTHS
+    most = max_tokens if is_length else SETTING_COUNTS[name]
+    asked = _count(param, value)
+    if most is None or asked is None or (0 < asked <= most) or (asked == 0 and not is_length):
+        return value
+    return most
 
 
 def _cap_lengths(

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
+from keyproxy.policy.caps import SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, items, lifetime, show, stored_file
@@ -24,9 +25,11 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(STORED, "file"),
         "tools": "tools",
         "definition": "definition",
+        **dict.fromkeys(SETTING_EFFORTS, "cap"),
+        **dict.fromkeys(SETTING_LENGTHS, "cap"),
     }
 )
-_WALKED = (None, "lifetime")  # the others are looked at whole
+_WALKED = (None, "lifetime", "cap")  # the others are looked at whole
 
 
 def _conversation(check: Check, param: str, value: Any) -> None:
@@ -46,7 +49,9 @@ def _conversation(check: Check, param: str, value: Any) -> None:
                 suspect = _SUSPECTS.get(name)
                 if suspect is None and not (name.isascii() and name.islower()):
                     suspect = _SUSPECTS.get(plain(name))
-                if suspect is not None:
+                if suspect == "cap":
+                    _cap(check, param, node, name)
+                elif suspect is not None:
                     _look(check, param, name, inner, suspect)
                 if (
                     (kind is dict or kind is list)
@@ -67,6 +72,16 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
         tools(check, f"{param}.{name}", value)
     elif isinstance(value, dict):
         tools(check, f"{param}.{name}", [value])
+
+
+def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
+    """A setting that holds from here on, such as ``configuration_update``.
+
+    Other JSON may have such a name too, so what is no word or number of that kind passes.
+    """
+    value, meant = node[name], plain(name)
+    if isinstance(value, str) if meant in SETTING_EFFORTS else (type(value) is int and value > 0):
+        check.cap(param, node, name, meant)
 
 
 def _items_are_whole(check: Check, param: str, value: Any) -> None:

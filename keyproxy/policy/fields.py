@@ -17,12 +17,9 @@ from keyproxy.errors import Refusal
 from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY
 from keyproxy.policy import rules, tools
 from keyproxy.policy.conversation import CONVERSATION
-from keyproxy.policy.features import NONE, Features
-from keyproxy.policy.models import Models, shortened
+from keyproxy.policy.features import Features
+from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import Check, Rule
-
-ANY_MODEL = Models(["*"])
-
 
 _EVERYWHERE = "user metadata session_id "
 _EVERYWHERE_CHECKED = {
@@ -125,16 +122,15 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
 )
 
 
-def check(
-    style: Style, body: Mapping[str, Any], features: Features = NONE, models: Models = ANY_MODEL
-) -> tuple[str, ...]:
-    """The models that fields beside ``model`` and ``models`` name, all of them allowed.
+def check(inspection: Check, body: Mapping[str, Any]) -> None:
+    """Every field of ``body`` is open, and within the caps; those that are not are set so.
 
-    Raises ``field_not_allowed``, ``model_not_allowed`` or ``invalid_json`` for the first field
-    that is not open in this style, or not with this value.
+    Models that fields beside ``model`` and ``models`` name are allowed and gathered. Raises
+    ``field_not_allowed``, ``model_not_allowed`` or ``invalid_json`` for the first field that is
+    not open in this style, or not with this value.
     """
-    table = FIELDS[style]
-    inspection = Check(style, features, models)
+    table = FIELDS[inspection.style]
+    features = inspection.features
     for name, value in body.items():
         rule = table.get(name)
         if value is None and (rule is not None or name in CLOSED_FIELDS or name in OPENED_BY):
@@ -143,8 +139,8 @@ def check(
             if name not in features.extra_fields:
                 raise _unknown(name, features)
         elif rule is not rules.FREE:
+            inspection.place = name
             rule.inspect(inspection, name, value)
-    return tuple(inspection.named)
 
 
 def _unknown(name: str, features: Features) -> Refusal:

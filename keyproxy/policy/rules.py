@@ -14,28 +14,54 @@ from typing import Any
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import names
-from keyproxy.policy.features import Features, not_allowed
+from keyproxy.policy import caps
+from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened
 
 MAX_ANSWERS = 10
 MAX_FALLBACKS = 3  # OpenRouter takes no more
+ANY_MODEL = Models(["*"])
 
 
 @dataclass(slots=True)
 class Check:
-    """One call under inspection; ``named`` gathers the models its fields name."""
+    """One call under inspection, and what it allows.
+
+    ``named`` gathers the models its fields name, as the caller wrote them. ``changed`` gathers
+    the top-level fields that hold something else now than what was asked.
+    """
 
     style: Style
-    features: Features
-    models: Models
+    features: Features = NONE
+    models: Models = ANY_MODEL
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    place: str = ""
     named: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
 
-    def model(self, param: str, value: Any) -> None:
-        """Raises ``model_not_allowed`` unless ``value`` is the id of an allowed model."""
+    def model(self, param: str, holder: Any, key: Any) -> None:
+        """The model at ``holder[key]`` is allowed; an alias there gives way to its model.
+
+        Raises ``model_not_allowed``.
+        """
+        value = holder[key]
         if not isinstance(value, str):
             raise not_allowed(param, f"is {show(value)}", "the id of a model")
-        self.models.check(value, param)
+        model = self.aliases.get(value, value)
+        self.models.check(model, param)
         self.named.append(value)
+        self.put(holder, key, model)
+
+    def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
+        """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""
+        self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
+
+    def put(self, holder: Any, key: Any, value: Any) -> None:
+        """``holder[key]`` is ``value``, and goes up so."""
+        if holder.get(key) != value if isinstance(holder, dict) else holder[key] != value:
+            holder[key] = value
+            self.changed.add(self.place)
 
 
 Inspect = Callable[[Check, str, Any], None]
@@ -163,7 +189,7 @@ def _fallbacks(check: Check, param: str, value: Any) -> None:
     for entry in entries:
         if not isinstance(entry, dict) or entry.keys() != {"model"}:
             raise not_allowed(param, f"holds {show(entry)}", 'objects {"model": "…"}')
-        check.model(f"{param}.model", entry["model"])
+        check.model(f"{param}.model", entry, "model")
 
 
 _SUB_FIELDS = names(
@@ -213,14 +239,26 @@ def needs(word: str, inspect: Inspect = _anything) -> Rule:
     return Rule(f"`{word}`", gated)
 
 
-def _server_tools_only(check: Check, param: str, value: Any) -> None:
+def _stop_conditions(check: Check, param: str, value: Any) -> None:
     if not check.features.has_server_tools:
         raise not_allowed(param, "is about server tools", hint=check.features.line("web"))
+    conditions = items(param, value)
+    has_steps = False
+    for condition in conditions:
+        if not isinstance(condition, dict):
+            raise not_allowed(param, f"holds {show(condition)}", "objects")
+        if condition.get("type") == "step_count_is" and condition.get("step_count") is not None:
+            check.cap(f"{param}.step_count", condition, "step_count", "step_count")
+            has_steps = True
+    if not has_steps:
+        conditions.append({"type": "step_count_is", "step_count": caps.MAX_TOOL_CALLS})
+        check.changed.add(check.place)
 
 
 PROVIDER = needs("provider", _provider)
 FALLBACKS = needs("fallbacks", _fallbacks)
 PRIORITY = needs("priority")
 AUDIO = needs("audio")
-WITH_TOOLS = Rule("with tools", _server_tools_only)
-"""About tools that run on a server, where any are open."""
+WITH_TOOLS = Rule("with tools", _stop_conditions)
+"""About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so it
+says a number of steps, whatever else it says: the first condition that is met ends them."""

@@ -13,6 +13,7 @@ from typing import Any
 from keyproxy.call import Style
 from keyproxy.grammar.features import is_closed_tool
 from keyproxy.policy import spelling
+from keyproxy.policy.caps import BOUNDED
 from keyproxy.policy.features import not_allowed, word_for_tool
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import (
@@ -65,6 +66,15 @@ _MUST_SAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fusion": ("model", "analysis_models", "tools"),
     }
 )
+# How long each of its answers may be; without it the provider's longest would do.
+_LENGTH_OF: Mapping[str, str] = MappingProxyType(
+    {
+        "advisor": "max_completion_tokens",
+        "subagent": "max_completion_tokens",
+        "fusion": "max_completion_tokens",
+    }
+)
+_MAX_PANEL = 8  # models that all work on one call; OpenRouter takes no more
 
 
 def tools(check: Check, param: str, value: Any) -> None:
@@ -89,9 +99,10 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
     _open(check, param, kind)
     family = kind.removeprefix("openrouter:")
     has_version = family.startswith("advisor_")
-    place: Any = tool
-    if not has_version and (kind != "image_generation" or check.style is not Style.RESPONSES):
-        place = tool.get("parameters")
+    has_parameters = not has_version and (
+        kind != "image_generation" or check.style is not Style.RESPONSES
+    )
+    place: Any = tool.get("parameters") if has_parameters else tool
     for name in _MUST_SAY.get("advisor" if has_version else family, ()):
         said = place.get(name) if isinstance(place, dict) else None
         if not said and said != []:
@@ -99,7 +110,16 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
             raise not_allowed(param, found, f"one with {name}")
         if said == [] and name != "tools":
             raise not_allowed(f"{param}.{name}", "is empty", "ids of models")
-    nested(check, f"{param}[{shortened(kind, 40)}]", tool)
+    here = f"{param}[{shortened(kind, 40)}]"
+    nested(check, here, tool)
+    length = "max_tokens" if has_version else _LENGTH_OF.get(family)
+    if length is not None and check.max_tokens is not None:
+        if place is None:
+            place = tool["parameters"] = {}
+        if not isinstance(place, dict):
+            raise not_allowed(f"{here}.parameters", f"is {show(place)}", "an object")
+        if place.get(length) is None:
+            check.put(place, length, check.max_tokens)
 
 
 def _open(check: Check, param: str, kind: str) -> None:
@@ -133,18 +153,31 @@ def nested(check: Check, param: str, value: Any) -> None:
             elif meant in LIFETIMES:
                 lifetime(check, here, inner)
             elif "model" in meant and meant != "excluded_models":
-                _model_values(check, here, inner)
+                _models(check, here, node, name)
+            elif meant in BOUNDED and not isinstance(inner, (dict, list)):
+                check.cap(here, node, name, meant)
             else:
                 waiting.append((here, inner))
 
 
-def _model_values(check: Check, param: str, value: Any) -> None:
+def _models(check: Check, param: str, node: dict[str, Any], name: str) -> None:
+    value = node[name]
     if value is False:
         return
-    for model in value if isinstance(value, list) else [value]:
-        # A router's choice may be narrowed to what the operator wrote.
-        if not (isinstance(model, str) and "*" in model and check.models.has_pattern(model)):
-            check.model(param, model)
+    if not isinstance(value, list):
+        _model(check, param, node, name)
+        return
+    if len(value) > _MAX_PANEL and plain(name) != "allowed_models":  # which only narrows a choice
+        raise not_allowed(param, f"holds {len(value)} models", f"{_MAX_PANEL} at most")
+    for index in range(len(value)):
+        _model(check, param, value, index)
+
+
+def _model(check: Check, param: str, holder: Any, key: Any) -> None:
+    # A router's choice may be narrowed to what the operator wrote.
+    model = holder[key]
+    if not (isinstance(model, str) and "*" in model and check.models.has_pattern(model)):
+        check.model(param, holder, key)
 
 
 def _choice(check: Check, param: str, value: Any) -> None:
