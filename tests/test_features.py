@@ -43,6 +43,10 @@ def said(*parts: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(parts)}]}
 
 
+def heard(*parts: Any) -> dict[str, Any]:
+    return {"input": [{"role": "user", "content": list(parts)}]}
+
+
 FILE = {"type": "file", "file": {"file_id": "file-1"}}
 HOUR = {"type": "ephemeral", "ttl": "1h"}
 ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}}
@@ -67,7 +71,7 @@ FUSION = {"id": "fusion", "analysis_models": [GOOD], "model": GOOD, "tools": []}
         ("web", C, {"stop_server_tools_when": [{"type": "step_count_is", "step_count": 3}]}),
         ("pdf", C, {"plugins": [{"id": "file-parser", "pdf": {"engine": "mistral-ocr"}}]}),
         ("workspace-files", C, said(FILE)),
-        ("workspace-files", R, {"input": [{"content": [{"type": "input_file", "file_id": "1"}]}]}),
+        ("workspace-files", R, heard({"type": "input_file", "file_id": "1"})),
         ("workspace-files", M, said({"type": "document", "source": {"file_id": "1"}})),
         ("images", C, {"modalities": ["text", "image"]}),
         ("images", C, {"image_config": {"aspect_ratio": "16:9"}}),
@@ -86,6 +90,7 @@ FUSION = {"id": "fusion", "analysis_models": [GOOD], "model": GOOD, "tools": []}
         ("cache-1h", M, {"tools": [{"name": "f", "cache_control": HOUR}]}),
         ("cache-1h", C, {"prompt_cache_options": {"ttl": "24h"}}),
         ("many", C, {"n": 4}),
+        ("many", Style.COMPLETIONS, {"prompt": ["x", "y"]}),
         ("many", Style.COMPLETIONS, {"best_of": 10}),
         ("fallbacks", M, {"fallbacks": [{"model": GOOD}]}),
         ("routers", C, {"plugins": [{"id": "auto-router", "allowed_models": [GOOD]}]}),
@@ -197,6 +202,23 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (M, said(ADDED | {"tool": {"definition": {"type": "mcp_toolset"}}})),
         (M, said(ADDED | {"tool": {"definition": {"type": "advisor_20260301", "model": BAD}}})),
         (M, said({"type": "x", "tools": [{"type": "openrouter:files"}]})),
+        (M, said(ADDED | {"tool": {"type": "mcp_toolset", "mcp_server_name": "x"}})),
+        (M, said(ADDED | {"tool": {"type": "mcp_toolset_reference", "server_name": "x"}})),
+        (M, said(ADDED | {"tool": [{"type": "openrouter:files"}]})),
+        (M, said(ADDED | {"tool": {"type": "advisor_20260301", "model": BAD}})),
+        (M, said(ADDED | {"tool": {"type": "tool_reference", "definition": {"type": "mcp"}}})),
+        (M, said(ADDED | {"tool": {"name": "f", "tool": {"definition": {"type": "mcp"}}}})),
+        (M, said(ADDED | {"Tool": {"type": "openrouter:files"}})),
+        (M, said({"type": "my_tool_use", "input": {"tools": [{"type": "openrouter:files"}]}})),
+        (R, {"instructions": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}),
+        (R, {"instructions": ["x"]}),
+        (R, {"input": [{"id": "msg_1"}]}),
+        (R, {"input": [{"id": "msg_1", "type": None}]}),
+        (R, {"input": [{"id": "msg_1", "role": "user"}]}),
+        (R, {"input": [{"id": "msg_1", "content": "x"}]}),
+        (R, {"input": [{"ID": "msg_1", "Type": "item_reference"}]}),
+        (R, {"input": [{"id": "msg_1", "type": ["item_reference"]}]}),
+        (Style.COMPLETIONS, {"prompt": ["x"] * 11}),
         (R, {"input": [{"type": "tool_search_output", "tools": [{"type": "shell"}]}]}),
         (C, {"preset": "x"}),
         (R, {"prompt": {"id": "x"}}),
@@ -207,8 +229,26 @@ def test_some_things_stay_closed_with_every_word_on(style: Style, value: dict[st
     assert refusal(EVERYTHING, style, value) is not None
 
 
-@pytest.mark.parametrize("kind", ["files", "memory", "mcp", "bash", "shell", "code_interpreter"])
-@pytest.mark.parametrize("prefix", ["", "openrouter:"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "files",
+        "file_search",
+        "memory",
+        "mcp",
+        "bash",
+        "shell",
+        "code_interpreter",
+        "code_execution_20260521",
+        "mcp_toolset",
+        "mcp_20251120",
+        "shell_2",
+        "bash-1",
+        "files:read",
+        "computer_use_preview",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "openrouter:", "openrouter:experimental__", "x."])
 def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> None:
     error = refusal(f"tools:{prefix}{kind}", C, {"tools": [{"type": prefix + kind}]})
     assert error is not None
@@ -222,7 +262,15 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (C, {"plugins": [{"id": "web", "enabled": False}]}),
         (C, said({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:,x"}})),
         (C, said({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}})),
-        (R, {"input": [{"content": [{"type": "input_image", "file_id": None, "image_url": "x"}]}]}),
+        (R, heard({"type": "input_image", "file_id": None, "image_url": "x"})),
+        (R, {"input": [{"type": "tool_search_call", "arguments": {"tools": "x", "file_id": 1}}]}),
+        (R, {"instructions": "x"}),
+        (M, said({"type": "server_tool_use", "input": {"tools": "x"}})),
+        (M, said(ADDED | {"tool": {"type": "tool_reference", "name": "f"}})),
+        (M, said(ADDED | {"tool": {"name": "f", "input_schema": {}}})),
+        (M, said({"type": "compaction", "content": "x", "tool_changes": [ADDED]})),
+        (Style.COMPLETIONS, {"prompt": ["x"]}),
+        (Style.COMPLETIONS, {"prompt": [1, 2, 3]}),
         (M, said({"type": "tool_use", "input": {"file_id": "x", "tools": [{"type": "mcp"}]}})),
         (M, said(ADDED | {"tool": {"definition": {"name": "f", "input_schema": {}}}})),
         (R, {"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "function"}]}]}),
@@ -235,6 +283,30 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
 )
 def test_what_costs_nothing_needs_no_word(style: Style, value: dict[str, Any]) -> None:
     assert refusal("", style, value) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_closed"),
+    [
+        ("bash_20250124", False),
+        ("memory_20250818", False),
+        ("openrouter:bash_20250124", True),
+        ("openrouter:memory_20250818", True),
+        ("bash_20250124_x", True),
+        ("bash_latest", True),
+        ("text_editor_20250728", False),
+        ("computer_20251124", False),
+        ("local_shell", False),
+        ("apply_patch", False),
+        ("bashful", False),
+        ("openrouter:datetime", False),
+    ],
+)
+def test_one_rule_tells_tools_of_the_caller_from_closed_ones(kind: str, is_closed: bool) -> None:
+    error = refusal(f"tools:{kind}", M, {"tools": [{"type": kind, "name": "x"}]})
+    assert (error is not None) is is_closed
+    if is_closed:
+        assert "never open" in fault(ALLOWED_FEATURES=f"tools:{kind}")
 
 
 def test_models_of_fields_are_among_the_models_of_a_call() -> None:
@@ -272,6 +344,19 @@ def test_models_of_fields_are_among_the_models_of_a_call() -> None:
         ("openrouter/auto", "routers", "openrouter/auto:free", False),
         ("*", "routers", "OpenRouter/Auto", False),
         ("*", "routers", "typesafe/jev-router", False),
+        ("*", "routers", "switchpoint/router", False),
+        ("switchpoint/router", "", "switchpoint/router", False),
+        ("switchpoint/router", "routers", "switchpoint/router", True),
+        ("anthropic/*", "", "anthropic/claude-opus-4.6-fast", False),
+        ("anthropic/*", "", "anthropic/claude-opus-4.6-fast:free", False),
+        ("anthropic/*", "", "anthropic/claude-4.6-opus-fast-20260207", False),
+        ("anthropic/*", "priority", "anthropic/claude-opus-4.6-fast", True),
+        ("anthropic/claude-opus-4.6-fast", "", "anthropic/claude-opus-4.6-fast", True),
+        ("*", "", "Anthropic/claude-opus-4.6-Fast", False),
+        ("*", "", "~anthropic/claude-opus-fast-latest", False),
+        ("*", "", "claude-opus-4-6-fast", False),
+        ("*", "", "anthropic/claude-breakfast", True),
+        ("*", "", "x-ai/grok-4-fast", True),
         ("*", "routers", "~openrouter/auto", False),
         ("*", "", "openrouter/fusion", False),
         ("*", "", "openrouter/bodybuilder", False),

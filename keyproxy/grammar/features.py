@@ -38,11 +38,15 @@ TOOL = "tools:"
 _TOOL_TYPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OWN_TOOLS = frozenset({"function", "custom", "namespace"})
-# They read or change what the account stores, run commands, or call addresses the caller names.
-_CLOSED_TOOLS = names(
-    "files file_search memory mcp mcp_toolset bash shell code_interpreter browser_use"
-    " computer_use computer_use_preview"
+# They read or change what the account stores, run commands, or call addresses the caller names:
+# under any prefix, and whatever follows, such as a date.
+_CLOSED_TOOLS = re.compile(
+    r"(?:^|[:.]|__)(?:files|file_search|memory|mcp|bash|shell|code_interpreter|code_execution"
+    r"|browser_use|computer_use)(?![a-z])",
+    re.ASCII,
 )
+# Anthropic's, which the caller runs; OpenRouter's of the same name run on its servers.
+_RUN_BY_CALLER = re.compile(r"(?:bash|memory)_\d{8}", re.ASCII)
 
 _STORED = "it reads or changes what the provider account stores"
 _ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
@@ -98,8 +102,7 @@ TABLED_FIELDS = names(
 
 def is_closed_tool(kind: str) -> bool:
     """Whether no word opens this type of tool."""
-    name = kind.removeprefix("openrouter:")
-    return name in _CLOSED_TOOLS or name.startswith("code_execution")
+    return bool(_CLOSED_TOOLS.search(kind)) and not _RUN_BY_CALLER.fullmatch(kind)
 
 
 def features(text: str) -> tuple[str, ...]:

@@ -24,12 +24,24 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(LIFETIMES, "lifetime"),
         **dict.fromkeys(STORED, "file"),
         "tools": "tools",
+        "tool": "tool",
         "definition": "definition",
         **dict.fromkeys(SETTING_EFFORTS, "cap"),
         **dict.fromkeys(SETTING_LENGTHS, "cap"),
     }
 )
-_WALKED = (None, "lifetime", "cap")  # the others are looked at whole
+_WALKED = (None, "lifetime", "cap", "tool")  # the others are looked at whole
+# Calls that the model made, and where their arguments stand: any JSON.
+_CALLS: Mapping[Any, str] = MappingProxyType(
+    {
+        "tool_use": "input",
+        "server_tool_use": "input",
+        "mcp_tool_use": "input",
+        "tool_search_call": "arguments",
+    }
+)
+# What a message says of a tool that it does not define itself; a definition within is found.
+_ABOUT_TOOLS = ("tool_reference", "tool_definition")
 
 
 def _conversation(check: Check, param: str, value: Any) -> None:
@@ -56,9 +68,14 @@ def _conversation(check: Check, param: str, value: Any) -> None:
                 if (
                     (kind is dict or kind is list)
                     and suspect in _WALKED
-                    and not (name == "input" and str(node.get("type")).endswith("tool_use"))
-                ):  # the arguments of a call the model made: any JSON
+                    and not (name in _CALLS.values() and _holds_arguments(node, name))
+                ):
                     waiting.append(inner)
+
+
+def _holds_arguments(node: dict[str, Any], name: str) -> bool:
+    kind = node.get("type")
+    return isinstance(kind, str) and _CALLS.get(kind) == name
 
 
 def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None:
@@ -68,9 +85,9 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
         stored_file(check, f"{param}.{name}", value)
     elif check.style not in OWN:
         raise not_allowed(param, f"holds {shortened(name, 40)}", "content")
-    elif suspect == "tools":
+    elif suspect == "tools" or isinstance(value, list):
         tools(check, f"{param}.{name}", value)
-    elif isinstance(value, dict):
+    elif isinstance(value, dict) and not (suspect == "tool" and value.get("type") in _ABOUT_TOOLS):
         tools(check, f"{param}.{name}", [value])
 
 
@@ -85,11 +102,17 @@ def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
 
 
 def _items_are_whole(check: Check, param: str, value: Any) -> None:
+    """No item stands for one that the account stores; a reference may go without its type."""
     for item in items(param, value):
         if not isinstance(item, dict):
             raise not_allowed(param, f"holds {show(item)}", "a text, or a list of objects")
-        if item.get("type") == "item_reference":
-            raise not_allowed(param, "holds an item_reference", "the item itself")
+        kind = item.get("type")
+        if kind is None and None in (item.get("role"), item.get("content")):
+            raise not_allowed(
+                param, "holds an item without a type, or role and content", "the item itself"
+            )
+        if not (kind is None or isinstance(kind, str)) or kind == "item_reference":
+            raise not_allowed(param, f"holds an item of type {show(kind)}", "the item itself")
 
 
 CONVERSATION = Rule("conversation", _conversation)

@@ -63,10 +63,11 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
         Style.RESPONSES: _table(
             _EVERYWHERE
             + "temperature top_p top_k frequency_penalty presence_penalty top_logprobs stop"
-            " stream_options include instructions max_output_tokens parallel_tool_calls"
+            " stream_options include max_output_tokens parallel_tool_calls"
             " reasoning safety_identifier prompt_cache_key text truncation"
             " max_tool_calls",  # an upper bound, never more than without it
             input=CONVERSATION,
+            instructions=rules.TEXT,
             tools=tools.TOOLS,
             tool_choice=tools.CHOICE,
             plugins=tools.PLUGIN_LIST,
@@ -94,7 +95,8 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             cache_control=rules.LIFETIME,
         ),
         Style.COMPLETIONS: _table(
-            _EVERYWHERE + _SAMPLING + "prompt max_tokens suffix echo",
+            _EVERYWHERE + _SAMPLING + "max_tokens suffix echo",
+            prompt=rules.PROMPTS,
             n=rules.ONE,
             best_of=rules.ONE,
         ),

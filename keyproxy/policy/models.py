@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from keyproxy.errors import Refusal
+from keyproxy.grammar.features import names
 from keyproxy.policy.features import NONE, Features
 
 # No empty and no dot segment: an upstream might resolve them.
@@ -21,7 +22,9 @@ COSTLY_VARIANTS: Mapping[str, str] = MappingProxyType({"online": "web", "nitro":
 """Suffixes that add a price of their own, with the word that opens them."""
 PLAIN_VARIANTS = frozenset({"free", "floor", "exacto", "thinking", "extended"})
 """Suffixes that only route, or are models with a price in the catalogue."""
-_ROUTERS = frozenset({"auto", "auto-beta", "free", "fusion", "fusion-flash", "pareto-code"})
+_ROUTERS = names("auto auto-beta auto-code bodybuilder free fusion fusion-flash pareto-code")
+# Anthropic's models sell their speed as a sibling at several times the price.
+_FAST = re.compile(r"(?:~?anthropic/|claude-).*-fast(?![a-z])")
 
 
 class Models:
@@ -78,6 +81,14 @@ class Models:
                 )
             if word is None and variant not in PLAIN_VARIANTS and model not in self._patterns:
                 return f": its variant :{shortened(variant, 20)} is not known here.", listing
+        if _FAST.match(name) and not (
+            "priority" in self._features.words or model in self._patterns
+        ):
+            return (
+                ": it is the fast form of a model, at a price of its own. Allowed: the same model"
+                " without -fast.",
+                self._features.line("priority"),
+            )
         return self._router_obstacle(model, listing) if is_router(name) else None
 
     def _router_obstacle(self, model: str, listing: str) -> tuple[str, str] | None:
@@ -101,7 +112,11 @@ class Models:
 def is_router(name: str) -> bool:
     """Whether a lower-cased id without its variants stands for a choice among models."""
     name = name.removeprefix("~")
-    return name.startswith("openrouter/") or name in _ROUTERS or name.endswith(("-router", "/auto"))
+    return (
+        name.startswith("openrouter/")
+        or name in _ROUTERS
+        or name.endswith(("-router", "/router", "/auto"))
+    )
 
 
 def _any_of(globs: Iterable[str], flags: int = 0) -> re.Pattern[str]:

@@ -97,6 +97,28 @@ FREE = Rule("free", _anything)
 """Any value: it neither selects a model nor adds a cost of its own."""
 
 
+def _text(check: Check, param: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise not_allowed(param, f"is {show(value)}", "a text")
+
+
+TEXT = Rule("text", _text)
+"""No list of parts, which would need the walk through a conversation."""
+
+
+def _prompts(check: Check, param: str, value: Any) -> None:
+    """A text, or one text in a list, or its tokens: each text of a list is answered."""
+    if not isinstance(value, list) or all(type(token) is int for token in value):
+        return
+    if len(value) > 1:
+        check.features.require("many", param, f"holds {len(value)} texts", "one text")
+    if len(value) > MAX_ANSWERS:
+        raise not_allowed(param, f"holds {len(value)} texts", f"{MAX_ANSWERS} at most")
+
+
+PROMPTS = Rule("one text", _prompts)
+
+
 MODEL = Rule("model", _anything)
 STREAM = Rule("true or false", _anything)
 """Read by ``calls`` itself, which checks every model before any field."""
