@@ -47,6 +47,19 @@ def heard(*parts: Any) -> dict[str, Any]:
     return {"input": [{"role": "user", "content": list(parts)}]}
 
 
+def edits(*made: Any) -> dict[str, Any]:
+    return {"context_management": {"edits": list(made)}}
+
+
+TOKENS = {"type": "input_tokens", "value": 50_000}
+CLEAR = {
+    "type": "clear_tool_uses_20250919",
+    "trigger": TOKENS,
+    "keep": {"type": "tool_uses", "value": 3},
+    "exclude_tools": ["f"],
+    "clear_tool_inputs": False,
+}
+GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /x/"}}
 FILE = {"type": "file", "file": {"file_id": "file-1"}}
 HOUR = {"type": "ephemeral", "ttl": "1h"}
 ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}}
@@ -212,6 +225,17 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (M, said({"type": "my_tool_use", "input": {"tools": [{"type": "openrouter:files"}]}})),
         (R, {"instructions": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}),
         (R, {"instructions": ["x"]}),
+        (C, edits(CLEAR)),
+        (R, edits(CLEAR)),
+        (M, edits({"type": "compact_20270101"})),
+        (M, edits({"type": "compact_20260112", "model": GOOD})),
+        (M, edits(CLEAR | {"trigger": TOKENS | {"model": BAD}})),
+        (M, edits({"type": ["compact_20260112"]})),
+        (M, edits({"Type": "compact_20260112"})),
+        (M, edits("compact_20260112")),
+        (M, {"context_management": {"edits": [CLEAR], "mode": "x"}}),
+        (M, {"context_management": {"edits": CLEAR}}),
+        (M, {"context_management": [CLEAR]}),
         (R, {"input": [{"id": "msg_1"}]}),
         (R, {"input": [{"id": "msg_1", "type": None}]}),
         (R, {"input": [{"id": "msg_1", "role": "user"}]}),
@@ -270,6 +294,13 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (M, said(ADDED | {"tool": {"name": "f", "input_schema": {}}})),
         (M, said({"type": "compaction", "content": "x", "tool_changes": [ADDED]})),
         (Style.COMPLETIONS, {"prompt": ["x"]}),
+        (M, {"tools": [{"type": None, "name": "f", "input_schema": {}}]}),
+        (C, {"tools": [{"type": "custom", "custom": {"name": "f", "format": GRAMMAR}}]}),
+        (C, {"tool_choice": {"type": "custom", "custom": {"name": "f"}}}),
+        (M, {"context_management": {}}),
+        (M, {"context_management": {"edits": None}}),
+        (M, edits({"type": "clear_thinking_20251015", "keep": "all"}, CLEAR)),
+        (M, edits({"type": "compact_20260112", "trigger": TOKENS, "instructions": "x"})),
         (Style.COMPLETIONS, {"prompt": [1, 2, 3]}),
         (M, said({"type": "tool_use", "input": {"file_id": "x", "tools": [{"type": "mcp"}]}})),
         (M, said(ADDED | {"tool": {"definition": {"name": "f", "input_schema": {}}}})),

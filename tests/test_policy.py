@@ -212,7 +212,7 @@ SERVER_TOOLS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*SERVER_TOOLS, None, 1, True, [], {}, ["function"]])
+@pytest.mark.parametrize("kind", [*SERVER_TOOLS, 1, True, False, 0, [], {}, ["function"]])
 @pytest.mark.parametrize("style", [Style.CHAT, Style.RESPONSES, Style.MESSAGES])
 def test_a_tool_that_runs_on_a_server_is_refused(style: Style, kind: Any) -> None:
     tool = {"type": kind, "name": "x", "parameters": {"model": "openai/o1-pro"}}
@@ -224,7 +224,8 @@ def test_a_tool_that_runs_on_a_server_is_refused(style: Style, kind: Any) -> Non
     ("style", "tool", "is_allowed"),
     [
         (Style.CHAT, FUNCTION, True),
-        (Style.CHAT, {"type": "custom", "custom": {"name": "x"}}, False),
+        (Style.CHAT, {"type": "custom", "custom": {"name": "x"}}, True),
+        (Style.CHAT, {"type": None, "function": {"name": "x"}}, False),
         (Style.CHAT, {"name": "x", "parameters": {}}, False),
         (Style.CHAT, {}, False),
         (Style.RESPONSES, {"type": "function", "name": "f"}, True),
@@ -232,6 +233,12 @@ def test_a_tool_that_runs_on_a_server_is_refused(style: Style, kind: Any) -> Non
         (Style.RESPONSES, {"name": "f"}, False),
         (Style.MESSAGES, {"name": "f", "input_schema": {}}, True),
         (Style.MESSAGES, {"type": "custom", "name": "f", "input_schema": {}}, True),
+        (
+            Style.MESSAGES,
+            {"type": None, "name": "f", "input_schema": {}, "cache_control": None},
+            True,
+        ),
+        (Style.RESPONSES, {"type": None, "name": "f"}, False),
         (Style.CHAT, "web_search", False),
         (Style.CHAT, None, False),
         (Style.CHAT, [FUNCTION], False),

@@ -37,9 +37,9 @@ SETS = {
     "some": Features.of(["fallbacks", "provider", "many", f"tools:{ADVISOR}"]),
 }
 OWN = {
-    Style.CHAT: {"function"},
+    Style.CHAT: {"function", "custom"},
     Style.RESPONSES: {"function", "custom", "namespace"},
-    Style.MESSAGES: {"function", "custom", ""},
+    Style.MESSAGES: {"function", "custom", "", None},
 }
 
 Pairs = list[list[Any]]

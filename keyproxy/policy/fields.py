@@ -89,6 +89,7 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             tool_choice=tools.CHOICE,
             plugins=tools.PLUGIN_LIST,
             stop_server_tools_when=rules.WITH_TOOLS,
+            context_management=tools.EDITS,
             fallbacks=rules.FALLBACKS,
             speed=rules.PRIORITY,
             service_tier=rules.TIER,

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.grammar.features import is_closed_tool
+from keyproxy.grammar.features import is_closed_tool, names
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import BOUNDED
 from keyproxy.policy.features import not_allowed, word_for_tool
@@ -31,12 +31,12 @@ from keyproxy.policy.spelling import plain
 
 OWN: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     {
-        Style.CHAT: ("function",),
+        Style.CHAT: ("function", "custom"),
         Style.RESPONSES: ("function", "custom", "namespace"),
         Style.MESSAGES: ("custom", "", "function"),
     }
 )
-"""Types of tools that the caller runs itself. ``""`` stands for a tool without a type."""
+"""Types of tools that the caller runs itself. ``""`` stands for a tool without a type, or null."""
 
 PLUGINS: Mapping[str, str] = MappingProxyType(
     {
@@ -83,7 +83,9 @@ def tools(check: Check, param: str, value: Any) -> None:
     for tool in items(param, value):
         if not isinstance(tool, dict):
             raise not_allowed(param, f"holds {show(tool)}", "objects")
-        kind = tool.get("type", "")
+        kind = tool.get("type")
+        if kind is None:
+            kind = ""
         if not isinstance(kind, str):
             raise not_allowed(param, f"holds a tool of type {show(kind)}", own[0])
         spelling.check(param, tool)
@@ -219,7 +221,37 @@ def _plugins(check: Check, param: str, value: Any) -> None:
         nested(check, f"{param}[{name}]", plugin)
 
 
+_EDITS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "clear_tool_uses_20250919": names(
+            "type clear_at_least clear_tool_inputs exclude_tools keep trigger"
+        ),
+        "clear_thinking_20251015": names("type keep"),
+        "compact_20260112": names("type instructions pause_after_compaction trigger"),
+    }
+)
+"""Ways to shorten a long conversation upstream, with the names that each may hold."""
+
+
+def _edits(check: Check, param: str, value: Any) -> None:
+    if not isinstance(value, dict) or not value.keys() <= {"edits"}:
+        raise not_allowed(param, f"is {show(value)}", 'an object {"edits": […]}')
+    edits = items(f"{param}.edits", value.get("edits"))
+    if len(edits) > len(_EDITS):
+        raise not_allowed(f"{param}.edits", f"holds {len(edits)} edits", f"{len(_EDITS)} at most")
+    for edit in edits:
+        kind = edit.get("type") if isinstance(edit, dict) else None
+        known = _EDITS.get(kind) if isinstance(kind, str) else None
+        if known is None:
+            raise not_allowed(f"{param}.edits", f"holds {show(kind or edit)}", ", ".join(_EDITS))
+        for name in edit.keys() - known:
+            found = f"holds {shortened(name, 40)} in {kind}"
+            raise not_allowed(f"{param}.edits", found, ", ".join(sorted(known)))
+        nested(check, f"{param}.edits", edit)
+
+
 TOOLS = Rule("tools", tools)
+EDITS = Rule("edits", _edits)
 CHOICE = Rule("choice", _choice)
 PLUGIN_LIST = Rule("plugins", _plugins)
 IMAGE_CONFIG = needs("images", nested)
