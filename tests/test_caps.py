@@ -24,7 +24,8 @@ ADVISOR, SUBAGENT, FUSION = "openrouter:advisor", "openrouter:subagent", "openro
 EVERYTHING = Features.of(
     [*WORDS, *(f"tools:{kind}" for kind in (ADVISOR, SUBAGENT, FUSION, "advisor_20260301"))]
 )
-POLICY = Policy(Models(["a/*"], EVERYTHING), {"fast": "a/mini"}, 100, EVERYTHING)
+ALIASES = {"fast": "a/mini", "dear": "x/opus"}
+POLICY = Policy(Models(["a/*"], EVERYTHING), ALIASES, 100, EVERYTHING)
 
 
 def sent(style: Style, asked: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
@@ -257,6 +258,50 @@ async def test_an_alias_is_checked_by_what_it_stands_for(start: Start) -> None:
     async with proxy.post(BODY | {"model": "dear"}) as answer:
         await refused(answer, 403, "model_not_allowed")
     assert len(proxy.upstream.calls) == 1
+
+
+def naming(model: str) -> list[tuple[Style, dict[str, Any]]]:
+    """Calls that name a model in each place beside ``model``."""
+    fusion = {"id": "fusion", "model": model, "analysis_models": ["a/b", model], "tools": []}
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": model, "max_tokens": 1}
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": advisor}}
+    return [
+        (C, {"models": ["a/b", model]}),
+        (M, {"fallbacks": [{"model": "a/b"}, {"model": model}]}),
+        (C, {"tools": tool(ADVISOR, model=model, max_completion_tokens=1)}),
+        (C, {"plugins": [fusion]}),
+        (C, {"plugins": [{"id": "auto-router", "allowed_models": [model]}]}),
+        (R, {"tools": [{"type": "image_generation", "model": model, "quality": "low"}]}),
+        (R, {"input": [{"type": "additional_tools", "tools": [advisor]}]}),
+        (M, {"messages": [{"role": "system", "content": [added]}]}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("style", "asked", "expected"),
+    [(style, asked, naming("a/mini")[at][1]) for at, (style, asked) in enumerate(naming("fast"))],
+)
+def test_an_alias_gives_way_to_its_model_wherever_it_stands(
+    style: Style, asked: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert sent(style, asked) == expected
+
+
+@pytest.mark.parametrize(("style", "asked"), naming("dear"))
+def test_an_alias_of_a_forbidden_model_is_refused_wherever_it_stands(
+    style: Style, asked: dict[str, Any]
+) -> None:
+    with pytest.raises(Refusal, match="The model x/opus may not be used here"):
+        sent(style, asked)
+
+
+async def test_an_alias_deep_in_a_call_changes_that_field_only(start: Start) -> None:
+    proxy = await start(MODEL_ALIASES="fast=openai/gpt-4o-mini", ALLOWED_FEATURES="fallbacks")
+    asked = '{"model" : "a/b","fallbacks": [ {"model":"fast"} ] ,"top_p":1.0e0, "max_tokens":9 }'
+    async with proxy.post(asked, MESSAGES) as answer:
+        assert answer.status == 200
+    expected = asked.replace('[ {"model":"fast"} ]', '[{"model": "openai/gpt-4o-mini"}]')
+    assert proxy.upstream.calls[0].body.decode() == expected
 
 
 async def test_aliases_stand_in_the_list(start: Start) -> None:

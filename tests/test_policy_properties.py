@@ -36,7 +36,7 @@ SETS = {
     "none": Features(),
     "some": Features.of(["fallbacks", "provider", "many", f"tools:{ADVISOR}"]),
 }
-OWN = {
+OWN: dict[Style, set[Any]] = {
     Style.CHAT: {"function", "custom"},
     Style.RESPONSES: {"function", "custom", "namespace"},
     Style.MESSAGES: {"function", "custom", "", None},
