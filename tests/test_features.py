@@ -11,13 +11,14 @@ import pytest
 from keyproxy.call import Style
 from keyproxy.errors import Refusal, SettingsFaults
 from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
-from keyproxy.policy import fields
+from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
 from tests.conftest import BODY, CHAT, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"
+MESSAGES = "/api/v1/messages"
 MAIN = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
 C, R, M = MAIN
 LIST = ("openai/gpt-4o-mini", "anthropic/claude-*", "!anthropic/claude-opus-*")
@@ -451,6 +452,38 @@ async def test_a_refusal_says_what_to_do_and_dev_which_line_to_paste(
     assert (hint or "") in error["message"]
     assert ("KEYPROXY_" in error["message"]) is (hint is not None)
     assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "passed"),
+    [
+        ("", "interleaved-thinking-2025-05-14, tomorrow-2027-01-01", None),
+        ("", "context-1m-2025-08-07", ""),
+        ("", "Context-1M-2025-08-07,fast-mode-2026-02-01", ""),
+        ("", "a-1, context-1m-2025-08-07 ,b-2", "a-1,b-2"),
+        ("long-context", "a-1, context-1m-2025-08-07", None),
+        ("long-context", "context-1m-2025-08-07,fast-mode-2026-02-01", "context-1m-2025-08-07"),
+        ("priority", "fast-mode-2026-02-01", None),
+    ],
+)
+async def test_a_beta_that_costs_is_left_out_until_its_word_is_on(
+    start: Start, words: str, asked: str, passed: str | None
+) -> None:
+    proxy = await start(ALLOWED_FEATURES=words or "off")
+    headers = {"anthropic-beta": asked, "anthropic-version": "2023-06-01"}
+    async with proxy.post(BODY | {"max_tokens": 9}, MESSAGES, headers=headers) as answer:
+        assert answer.status == 200
+    [seen] = proxy.upstream.calls
+    assert seen.headers.get("anthropic-beta", "") == (asked if passed is None else passed)
+    assert seen.headers["anthropic-version"] == "2023-06-01"
+
+
+def test_the_page_has_every_beta_that_costs() -> None:
+    rows = documented()
+    start = rows.index(["name begins with", "word"]) + 2
+    expected = [[f"`{name}`", f"`{word}`"] for name, word in betas.COSTLY.items()]
+    assert rows[start : start + len(expected)] == expected
+    assert set(betas.COSTLY.values()) <= WORDS.keys()
 
 
 async def test_allowed_features_and_extra_fields_pass(start: Start) -> None:

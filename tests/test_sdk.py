@@ -336,10 +336,10 @@ class TestAnthropic:
                 model="demo/tools",
                 max_tokens=64,
                 messages=[{"role": "user", "content": TEXT}],
-                betas=["context-1m-2025-08-07"],
+                betas=["context-management-2025-06-27"],
             )
         [seen] = proxy.upstream.calls
-        assert seen.headers["anthropic-beta"] == "context-1m-2025-08-07"
+        assert seen.headers["anthropic-beta"] == "context-management-2025-06-27"
         assert "anthropic-version" in seen.headers
         assert "x-api-key" not in seen.headers
         assert [name for name in seen.headers if name.lower().startswith("x-stainless")] == []

@@ -27,6 +27,7 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "provider": "the choice of providers",
         "priority": "dearer service tiers",
         "cache-1h": "long lifetimes of prompt caches",
+        "long-context": "the long context window of Anthropic's models",
         "many": "up to ten answers to one call",
         "fallbacks": "the list fallbacks, each model checked",
         "routers": "model ids that choose other models",

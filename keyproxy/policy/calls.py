@@ -8,7 +8,7 @@ from typing import Any
 
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
-from keyproxy.policy import body, caps, fields
+from keyproxy.policy import betas, body, caps, fields
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
@@ -32,8 +32,8 @@ def read(
     """The call in ``raw``, checked whole.
 
     Its body is ``raw`` itself, or, when a cap or an alias changed a field, ``raw`` with that
-    field written anew. Raises ``invalid_json``, ``model_missing``, ``model_not_allowed``,
-    ``field_not_allowed``.
+    field written anew. Beta names in ``headers`` that are not open are left out. Raises
+    ``invalid_json``, ``model_missing``, ``model_not_allowed``, ``field_not_allowed``.
     """
     parsed = body.parse(raw)
     asked = _models(parsed)
@@ -58,7 +58,7 @@ def read(
         query=query,
         models=tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named])),
         is_streaming=stream is True,
-        headers=headers,
+        headers=betas.passed(headers, policy.features),
     )
 
 
