@@ -12,6 +12,8 @@ from keyproxy.call import Style
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
+from keyproxy.policy.features import Features
+from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
@@ -82,6 +84,71 @@ CALL = {"model": MINI}
 )
 def test_models(patterns: list[str], model: str, is_allowed: bool) -> None:
     assert Models(patterns).allows(model) is is_allowed
+
+
+ROWS: list[Any] = [
+    {
+        "id": "anthropic/claude-opus-4.7",
+        "canonical_slug": "anthropic/claude-4.7-opus-20260416",
+        "pricing": {"prompt": "0.000005", "completion": "0.000025"},
+    },
+    {
+        "id": "anthropic/claude-opus-4.7:free",
+        "canonical_slug": "anthropic/claude-4.7-opus-20260416",
+    },
+    {"id": "anthropic/claude-haiku", "canonical_slug": "anthropic/claude-haiku-20260101"},
+    {
+        "id": "~anthropic/claude-latest",
+        "canonical_slug": "~anthropic/claude-latest",
+        "alias_target": {"name": "Opus", "slug": "anthropic/claude-opus-4.7"},
+    },
+    {"id": "z/wise", "canonical_slug": "z/wise-1", "pricing": {"prompt": "-1", "completion": "-1"}},
+    {"id": "odd/row", "canonical_slug": 1, "alias_target": [], "pricing": "-1"},
+    {"id": ["x"]},
+    "x",
+    None,
+]
+OPUS = "!anthropic/claude-opus-4.7"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "model", "before", "after"),
+    [
+        (["*", OPUS], "anthropic/claude-4.7-opus-20260416", True, False),
+        (["*", OPUS], "Anthropic/Claude-4.7-Opus-20260416:free", True, False),
+        (["*", "!anthropic/*:free"], "anthropic/claude-4.7-opus-20260416:free", False, False),
+        (["*", f"{OPUS}:free"], "anthropic/claude-4.7-opus-20260416:free", True, False),
+        (["*", f"{OPUS}:free"], "anthropic/claude-4.7-opus-20260416", True, True),
+        (["*", "~anthropic/*", OPUS], "~anthropic/claude-latest", True, False),
+        (["*", OPUS], "~anthropic/claude-latest", False, False),
+        (["*", OPUS], "anthropic/claude-haiku-20260101", True, True),
+        (["*", "!anthropic/claude-4.7-opus-20260416"], "anthropic/claude-opus-4.7", True, False),
+        (["*", "!*-2026*"], "anthropic/claude-opus-4.7", True, True),
+        (["*", "~anthropic/*", "!~*"], "anthropic/claude-opus-4.7", True, True),
+        (["anthropic/*"], "anthropic/claude-4.7-opus-20260416", True, True),
+        (["anthropic/claude-opus-4.7"], "anthropic/claude-4.7-opus-20260416", False, False),
+        (["*"], "z/wise", True, False),
+        (["*"], "z/wise-1", True, False),
+        (["z/wise"], "z/wise", True, False),
+        (["*"], "odd/row", True, True),
+    ],
+)
+def test_a_catalogue_closes_what_spelling_leaves_open(
+    patterns: list[str], model: str, before: bool, after: bool
+) -> None:
+    models = Models(patterns)
+    assert models.allows(model) is before
+    models.learn(Known.of(ROWS))
+    assert models.allows(model) is after
+    models.learn(Known())
+    assert models.allows(model) is before
+
+
+def test_a_router_that_the_catalogue_tells_needs_the_word_and_its_letters() -> None:
+    for words, pattern, is_allowed in (("routers", "*", False), ("routers", "z/wise", True)):
+        models = Models([pattern], Features.of([words]))
+        models.learn(Known.of(ROWS))
+        assert models.allows("z/wise") is is_allowed
 
 
 @given(st.text(max_size=30))

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import names
 from keyproxy.policy.features import NONE, Features
+from keyproxy.policy.known import Known, base
 
 # No empty and no dot segment: an upstream might resolve them.
 _ID = re.compile(
@@ -41,7 +42,17 @@ class Models:
         # Those that say themselves whose models they mean, beyond "everything".
         self._telling = _any_of(pattern for pattern in shown if not pattern.startswith("*"))
         self._excluded = _any_of(excluded, re.I) if excluded else None
+        self._excluded_names = frozenset(pattern.lower() for pattern in excluded)
+        self._known = Known()
         self._summary = ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
+
+    def learn(self, known: Known) -> None:
+        """Takes what a catalogue tells now, in place of what was known before.
+
+        It closes what spelling alone leaves open: other names of excluded models, and routers
+        that look like models. It opens nothing, so all holds without it too.
+        """
+        self._known = known
 
     def allows(self, model: str) -> bool:
         """Suffixes such as ``:free`` are part of the id; nothing is stripped or lower-cased."""
@@ -89,7 +100,7 @@ class Models:
                 " without -fast.",
                 self._features.line("priority"),
             )
-        return self._router_obstacle(model, listing) if is_router(name) else None
+        return self._router_obstacle(model, listing) if self._is_router(name) else None
 
     def _router_obstacle(self, model: str, listing: str) -> tuple[str, str] | None:
         reason = ": it is a router, which chooses other models. Allowed: the models themselves."
@@ -97,14 +108,24 @@ class Models:
             return reason, self._features.line("routers")
         return None if model in self._patterns else (reason, listing)
 
+    def _is_router(self, name: str) -> bool:
+        return is_router(name) or not self._known.routers.isdisjoint(self._known.names(name))
+
     def _is_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
         """Whether the model is excluded under this id, or could be under another.
 
-        ``~author/x-latest`` and ids without an author stand for models that nobody here knows, so
-        that they need a pattern of their own beside an exclusion.
+        ``~author/x-latest`` and ids without an author may stand for any model, so that they need
+        a pattern of their own beside an exclusion.
         """
         plain = model.removeprefix("~")
-        if any(map(excluded.fullmatch, {model, plain, plain.partition(":")[0]})):
+        name, mark, variants = plain.partition(":")
+        ids = self._known.names(base(model))
+        names = {model, plain, name, *ids, *(f"{one}{mark}{variants}" for one in ids)}
+        if any(map(excluded.fullmatch, names)):
+            return True
+        # Excluded under a second name, letter by letter; a glob may mean just those names.
+        second = (self._known.names(one) for one in self._excluded_names & self._known.ids.keys())
+        if any(ids & one for one in second):
             return True
         return (plain != model or "/" not in model) and not self._telling.fullmatch(model)
 
