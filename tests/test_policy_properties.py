@@ -1,7 +1,9 @@
-"""Whatever is done to a valid call: it is refused, or every reading of it names allowed models.
+"""Whatever is done to a valid call: it is refused, or every reading of it names allowed models,
+within the caps.
 
 The reader here is written apart from the policy: it takes the bytes that would go up as
-OpenRouter and more careless JSON readers could, and gathers each model and server tool it finds.
+OpenRouter and more careless JSON readers could, and gathers each model and server tool it finds,
+and each length and effort.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
-from keyproxy.policy import body, calls, caps
+from keyproxy.policy import body, calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
@@ -32,15 +34,28 @@ BAD = (
 )  # fmt: skip
 PATTERNS = ("openai/*", "anthropic/claude-haiku", "!openai/o1*")
 ADVISOR = "openrouter:advisor"
+CAP = 100
+ALIASES = {"fast": GOOD[0], "dear": "openai/o1-pro"}
+SOME = Features.of(["fallbacks", "provider", "many", f"tools:{ADVISOR}"])
 SETS = {
-    "none": Features(),
-    "some": Features.of(["fallbacks", "provider", "many", f"tools:{ADVISOR}"]),
+    "none": Policy(Models(PATTERNS)),
+    "some": Policy(Models(PATTERNS, SOME), features=SOME),
+    "capped": Policy(Models(PATTERNS, SOME), ALIASES, CAP, SOME),
 }
+LENGTHS = {"max_tokens", "max_completion_tokens", "max_output_tokens", "budget_tokens"}
+EFFORTS = {"effort", "reasoning_effort", "verbosity"}
+# What caps and aliases may write anew.
+CHANGEABLE = LENGTHS | EFFORTS | {
+    "model", "models", "fallbacks", "plugins", "tools", "messages", "input", "system",
+    "max_tool_calls", "reasoning", "thinking", "output_config", "text", "stop_server_tools_when",
+}  # fmt: skip
 OWN: dict[Style, set[Any]] = {
     Style.CHAT: {"function", "custom"},
     Style.RESPONSES: {"function", "custom", "namespace"},
     Style.MESSAGES: {"function", "custom", "", None},
 }
+# Where the arguments of a call stand that the model made: any JSON.
+ARGUMENTS = [("tool_use", "input"), ("tool_search_call", "arguments")]
 
 Pairs = list[list[Any]]
 """A JSON object as pairs, so that a name may stand in it twice; a name may be raw JSON."""
@@ -80,6 +95,11 @@ VALID: dict[Style, list[dict[str, Any]]] = {
             "messages": [
                 {"role": "user", "content": [{"type": "text", "text": "x"}]},
                 {"role": "tool", "tool_call_id": "1", "content": "rain"},
+                {
+                    "role": "system",
+                    "content": "x",
+                    "configuration_update": {"reasoning": {"effort": "low"}},
+                },
             ],
         },
     ],
@@ -89,7 +109,10 @@ VALID: dict[Style, list[dict[str, Any]]] = {
             "input": [
                 {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
                 {"type": "additional_tools", "tools": [{"type": "function", "name": "f"}]},
+                {"type": "configuration_update", "reasoning": {"effort": "low"}},
+                {"type": "tool_search_call", "arguments": {"tools": "x", "max_tokens": "y"}},
             ],
+            "instructions": "x",
             "tools": [{"type": "custom", "name": "g"}],
             "reasoning": {"effort": "low"},
         },
@@ -105,7 +128,15 @@ VALID: dict[Style, list[dict[str, Any]]] = {
                     "role": "assistant",
                     "content": [{"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}}],
                 },
+                {
+                    "role": "system",
+                    "output_config": {"effort": "low"},
+                    "content": [
+                        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}},
+                    ],
+                },
             ],
+            "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
             "tools": [{"name": "f", "input_schema": {"type": "object"}}],
         },
     ],
@@ -138,6 +169,16 @@ def selectors(model: str) -> list[tuple[str, Any]]:
         ("input", [{"type": "additional_tools", "tools": [advisor]}]),
         ("messages", [{"role": "user", "content": "x", "tools": [advisor]}]),
         ("messages", [{"content": [{"type": "tool_addition", "tool": {"definition": advisor}}]}]),
+        ("messages", [{"content": [{"type": "tool_addition", "tool": advisor}]}]),
+        ("messages", [{"content": [{"type": "my_tool_use", "input": {"tools": [advisor]}}]}]),
+        ("tool", advisor),
+        ("tool", {"type": "tool_reference", "definition": advisor}),
+        ("input", [{"type": "message", "tool": advisor}]),
+        ("input", [{"id": model}]),
+        ("input", [{"type": None, "id": model, "role": "user"}]),
+        ("instructions", [{"type": "additional_tools", "tools": [advisor]}]),
+        ("context_management", {"edits": [{"type": "compact_20260112", "model": model}]}),
+        ("tools", [{"type": None, "name": "f", "tools": [advisor]}]),
         ("definition", advisor),
         ("provider", {"options": {"x": {"model": model}}}),
         ("tool_choice", {"type": "openrouter:web_search"}),
@@ -145,6 +186,24 @@ def selectors(model: str) -> list[tuple[str, Any]]:
         ("extra_body", {"model": model}),
     ]
 
+
+GREEDY: list[tuple[str, Any]] = [
+    ("effort", "max"),
+    ("effort", "xhigh"),
+    ("reasoning", {"effort": "xhigh", "max_tokens": 9**9}),
+    ("output_config", {"effort": "max"}),
+    ("configuration_update", {"reasoning": {"effort": "max"}}),
+    ("max_tokens", 9**9),
+    ("max_tokens", 0),
+    ("max_output_tokens", 9**9),
+    ("tools", [{"type": ADVISOR, "parameters": {"model": GOOD[0]}}]),
+    ("tools", [{"type": ADVISOR, "parameters": {"model": GOOD[0], "max_completion_tokens": 9**9}}]),
+    (
+        "tools",
+        [{"type": ADVISOR, "parameters": {"model": GOOD[0], "reasoning": {"effort": "max"}}}],
+    ),
+]
+"""Fields that ask for more than the cap."""
 
 SPELLINGS: list[Callable[[str], str]] = [
     lambda name: name,
@@ -175,7 +234,7 @@ def objects(node: Any) -> Iterator[Obj]:
 def mutate(top: Obj, kind: str, place: int, model: str, choice: int, spelling: int) -> None:
     every = list(objects(top))
     where = top if place % 3 == 0 else every[place % len(every)]
-    options = selectors(model)
+    options = selectors(model) + GREEDY
     name, value = options[choice % len(options)]
     name = SPELLINGS[spelling % len(SPELLINGS)](name)
     if kind == "insert":
@@ -202,7 +261,7 @@ def mutate(top: Obj, kind: str, place: int, model: str, choice: int, spelling: i
 MUTATION = st.tuples(
     st.sampled_from(["insert", "insert", "double", "replace", "rename", "wrap", "turn"]),
     st.integers(0, 40),
-    st.sampled_from(BAD + GOOD),
+    st.sampled_from((*BAD, *GOOD, *ALIASES)),
     st.integers(0, 60),
     st.integers(0, 30),
 )
@@ -228,6 +287,45 @@ def readings(raw: bytes) -> Iterator[Any]:
             yield json.loads(raw, object_pairs_hook=one)
 
 
+def greedy(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
+    """Every length and effort above the cap in one reading, outside of the caller's own JSON."""
+    for name, *known in (
+        ("reasoning", "effort", "max_tokens"),
+        ("output_config", "effort"),
+        ("text", "verbosity"),
+    ):
+        asked = reading[name] if isinstance(reading.get(name), dict) else {}
+        yield from deep(style, {n: asked[n] for n in known if asked.get(n)})  # 0: no thinking
+    walked = LENGTHS | EFFORTS | {"messages", "input", "system", "tools"}
+    yield from deep(style, {n: reading[n] for n in walked & reading.keys()})
+
+
+def deep(style: Style, node: Any) -> Iterator[Any]:
+    if isinstance(node, list):
+        for item in node:
+            yield from deep(style, item)
+    for name, inner in node.items() if isinstance(node, dict) else ():
+        is_long = name in LENGTHS and type(inner) is int and not 0 < inner <= CAP
+        if is_long or (name in EFFORTS and inner in ("xhigh", "max")):
+            yield {name: inner}
+        elif name == "tools" and isinstance(inner, list):
+            yield from (over for tool in inner for over in greedy_tool(style, tool))
+        elif name in ("tool", "definition") and isinstance(inner, dict):
+            yield from greedy_tool(style, inner)
+            yield from deep(style, inner) if name == "tool" else ()
+        elif (node.get("type"), name) not in ARGUMENTS:
+            yield from deep(style, inner)
+
+
+def greedy_tool(style: Style, tool: dict[str, Any]) -> Iterator[Any]:
+    if tool.get("type") == ADVISOR:
+        if "max_completion_tokens" not in tool["parameters"]:
+            yield tool
+        yield from deep(style, tool)
+    elif "tools" in tool:
+        yield from deep(style, {"tools": tool["tools"]})
+
+
 def chosen(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
     """Every model that an upstream could take from one reading; a server tool by its type."""
     if "model" in reading:
@@ -236,6 +334,12 @@ def chosen(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
         for entry in reading.get(name) or []:
             yield from within(style, entry) if isinstance(entry, dict) else [entry]
     yield from (reading[name] for name in ("preset", "extra_body") if name in reading)
+    if not isinstance(reading.get("instructions", ""), str):
+        yield {"instructions": reading["instructions"]}
+    yield from within(style, reading.get("context_management"))
+    for item in reading["input"] if isinstance(reading.get("input"), list) else ():
+        is_said = item.get("type") or (item.get("role") and item.get("content") is not None)
+        yield from [] if is_said else [{"reference": item}]
     yield from tools_of(style, reading.get("tools"))
     choice = reading.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") != "function":
@@ -275,30 +379,38 @@ def hidden(style: Style, node: Any) -> Iterator[Any]:
         for item in node:
             yield from hidden(style, item)
     elif isinstance(node, dict):
-        is_call = node.get("type") == "tool_use"
         for name, inner in node.items():
             if name == "tools":
                 yield from tools_of(style, inner)
             elif name == "definition" and isinstance(inner, dict):
                 yield from tools_of(style, [inner])
-            elif not (is_call and name == "input"):
+            elif name == "tool" and isinstance(inner, dict):
+                if inner.get("type") not in ("tool_reference", "tool_definition"):
+                    yield from tools_of(style, [inner])
+                yield from hidden(style, inner)
+            elif (node.get("type"), name) not in ARGUMENTS:
                 yield from hidden(style, inner)
 
 
 def judge(style: Style, words: str, raw: bytes) -> None:
     """Fails if ``raw`` passes, and some reading of what goes up names what is not allowed."""
-    policy = Policy(Models(PATTERNS, SETS[words]), features=SETS[words])
+    policy = SETS[words]
     endpoint = Endpoint("POST", f"/api/v1{PATHS[style]}", style)
     try:
         call = calls.read(endpoint, raw, policy, (), "")
     except Refusal:
         return  # and nothing but a refusal may be raised
-    assert call.body in (raw, body.rewritten(raw, {"max_tool_calls": caps.MAX_TOOL_CALLS}))
+    before, after = body.parse(raw), body.parse(call.body)
+    changed = {name for name in after if name not in before or after[name] != before[name]}
+    assert before.keys() <= after.keys()
+    assert changed <= CHANGEABLE if words != "none" else call.body == raw
+    asked = {policy.aliases.get(model, model) for model in call.models}
     for reading in readings(call.body):
         found = list(chosen(style, reading))
         assert found
         assert all(isinstance(model, str) and model in GOOD for model in found), found
-        assert set(found) <= set(call.models)
+        assert set(found) <= asked
+        assert not policy.max_tokens or list(greedy(style, reading)) == []
 
 
 @pytest.mark.parametrize("words", SETS)
@@ -323,7 +435,8 @@ def test_what_passes_names_allowed_models_in_every_reading(
 def test_one_forbidden_model_in_any_one_place_is_never_passed(style: Style, words: str) -> None:
     for valid in VALID[style]:
         count = len(list(objects(tree(valid))))
-        for name, value in (selector for model in BAD for selector in selectors(model)):
+        put = [selector for model in (*BAD, *ALIASES) for selector in selectors(model)]
+        for name, value in put + GREEDY:
             for place in range(count):
                 top = tree(valid)
                 where = list(objects(top))[place]

@@ -97,7 +97,7 @@ def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     Other JSON may have such a name too, so what is no word or number of that kind passes.
     """
     value, meant = node[name], plain(name)
-    if isinstance(value, str) if meant in SETTING_EFFORTS else (type(value) is int and value > 0):
+    if type(value) is (str if meant in SETTING_EFFORTS else int):
         check.cap(param, node, name, meant)
 
 

@@ -109,7 +109,9 @@ class Models:
         return None if model in self._patterns else (reason, listing)
 
     def _is_router(self, name: str) -> bool:
-        return is_router(name) or not self._known.routers.isdisjoint(self._known.names(name))
+        return is_router(name) or bool(
+            self._known.routers and self._known.routers & self._known.names(name)
+        )
 
     def _is_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
         """Whether the model is excluded under this id, or could be under another.
@@ -119,14 +121,16 @@ class Models:
         """
         plain = model.removeprefix("~")
         name, mark, variants = plain.partition(":")
-        ids = self._known.names(base(model))
-        names = {model, plain, name, *ids, *(f"{one}{mark}{variants}" for one in ids)}
-        if any(map(excluded.fullmatch, names)):
+        if any(map(excluded.fullmatch, {model, plain, name})):
             return True
-        # Excluded under a second name, letter by letter; a glob may mean just those names.
-        second = (self._known.names(one) for one in self._excluded_names & self._known.ids.keys())
-        if any(ids & one for one in second):
-            return True
+        if self._known.ids:
+            ids = self._known.names(base(model))
+            if any(map(excluded.fullmatch, [*ids, *(f"{one}{mark}{variants}" for one in ids)])):
+                return True
+            # Excluded under a second name, letter by letter; a glob may mean just those names.
+            told = self._excluded_names & self._known.ids.keys()
+            if any(ids & self._known.names(second) for second in told):
+                return True
         return (plain != model or "/" not in model) and not self._telling.fullmatch(model)
 
 
