@@ -39,15 +39,18 @@ CAP = 100
 LENGTHS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 CHANGEABLE = LENGTHS | {
     "model", "models", "reasoning", "reasoning_effort", "thinking", "output_config",
-    "max_tool_calls",
+    "max_tool_calls", "verbosity", "text",
 }  # fmt: skip
+DEEP = {"messages", "input", "system", "tools", "plugins", "fallbacks", "stop_server_tools_when"}
+"""Fields in which caps and aliases are imposed where they stand."""
 BUDGETS = (("reasoning", "max_tokens"), ("thinking", "budget_tokens"))
 SELECTORS = frozenset({"preset", "route", "base_url", "extra_body", "previous_response_id"})
 ENDPOINTS = tuple(endpoint for endpoint in KNOWN if endpoint.method == "POST")
+OPEN = (*WORDS, "tools:openrouter:advisor", "tools:openrouter:subagent", "tools:advisor_20260301")
 POLICIES = (
     Policy(Models(ALLOWED)),
     Policy(Models(ALLOWED), ALIASES, CAP),
-    Policy(Models(ALLOWED, Features.of(WORDS)), ALIASES, CAP, Features.of(WORDS)),
+    Policy(Models(ALLOWED, Features.of(OPEN)), ALIASES, CAP, Features.of(OPEN)),
 )
 CHANGES: tuple[dict[str, Any], ...] = (
     {"model": "good/z"},
@@ -69,6 +72,10 @@ TOKENS = (
     b'"max_completion_tokens":', b'"max_output_tokens":', b'"budget_tokens":', b'"n":',
     b'"reasoning_effort":', b'"effort":', b'"output_config":', b'"max"', b'"max_tool_calls":',
     b'"stream":', b'"tool_choice":', b'"cache_control":', b'"ttl":', b'"1h"', b'"input_images":',
+    b'"tool":', b'"definition":', b'"instructions":', b'"configuration_update":', b'"edits":',
+    b'"context_management":', b'"openrouter:advisor"', b'"openrouter:subagent"', b'"max_uses":',
+    b'"tool_addition"', b'"my_tool_use"', b'"tool_use"', b'"role":', b'"content":', b'"system":',
+    b'"stop_server_tools_when":', b'"step_count":', b'"compact_20260112"', b'"prompt":',
     b"true", b"false", b"null", b"NaN", b"-Infinity", b"1e999", b"-0", b"1.50e0", b"1000000",
     b"[" * 20, b"]" * 20, b"{}", b"[]", b"//", b"/*", b"'",
 )  # fmt: skip
@@ -84,6 +91,10 @@ SEEDS = (
     b'{"model":"good/a","plugins":[{"id":"fusion","analysis_models":["bad/x"],"model":"good/a"}]}',
     b'{"model":"good/a","fallbacks":[{"model":"good/b:free"}],"max_tokens":5,"thinking":{}}',
     b'{"model":"good/a","n":1.50e0,"seed":-0,"user":"\\ud83d\\ude42"}',
+    b'{"model":"good/a","tools":[{"type":"openrouter:advisor","parameters":{"model":"fast"}}]}',
+    b'{"model":"good/a","messages":[{"configuration_update":{"reasoning":{"effort":"max"}}}]}',
+    b'{"model":"good/a","input":[{"role":"user","content":[{"tool":{"type":"mcp"}}]}]}',
+    b'{"model":"good/a","fallbacks":[{"model":"fast"}],"stop_server_tools_when":[]}',
     b'{"a":' + b"[" * 60 + b"]" * 60 + b"}",
 )
 
@@ -134,7 +145,9 @@ def check_call(raw: bytes, call: Call, policy: Policy) -> None:
     if call.body != raw:
         changed = {name for name in after if name not in before or after[name] != before[name]}
         assert before.keys() <= after.keys()
-        assert changed <= (CHANGEABLE if policy.max_tokens else frozenset())
+        assert changed <= (CHANGEABLE | DEEP if policy.max_tokens else frozenset())
+        for name in changed & DEEP:
+            check_lowered(before[name], after[name])
     for outer, inner in BUDGETS if policy.max_tokens else ():
         asked = after.get(outer)
         budget = asked.get(inner) if isinstance(asked, dict) else None
@@ -157,6 +170,22 @@ def check_call(raw: bytes, call: Call, policy: Policy) -> None:
             assert hidden in ALLOWED, f"{hidden} is named in a plugin"
 
 
+def check_lowered(before: Any, after: Any) -> None:
+    """Nothing is taken away, and what differs was lowered, filled in, or an alias."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name, value in before.items():
+            check_lowered(value, after[name])
+        assert set(after) - set(before) <= LENGTHS | {"parameters"}
+    elif isinstance(before, list) and isinstance(after, list):
+        for old, new in zip(before, after, strict=False):
+            check_lowered(old, new)
+        assert after[len(before) :] in ([], [{"type": "step_count_is", "step_count": 10}])
+    elif before != after:
+        is_alias = isinstance(before, str) and ALIASES.get(before) == after
+        is_less = after in ("high", 10, 20, 50, CAP)
+        assert is_alias or is_less or before is None, f"{before} became {after}"
+
+
 def named_within(value: Any) -> Iterator[Any]:
     """Every model that an object somewhere in ``value`` names."""
     for item in value if isinstance(value, list) else ():
@@ -173,7 +202,9 @@ VALUES = (
     b'"good/a"', b'"good/b:free"', b'"bad/x"', b'"fast"', b'["good/a","fast"]', b'["bad/x"]',
     b"true", b"false", b"null", b"1", b"-0", b"1.50e0", b"1000000", b'""', b'"auto"', b'"function"',
     b'"web_search"', b'"openrouter:fusion"', b'"fusion"', b'"pdf"', b'"1h"', b'"file-parser"',
-    b'"\\u00e9\xc3\xa9"', b'"additional_tools"', b'"item_reference"', b'"advisor_1"',
+    b'"\\u00e9\xc3\xa9"', b'"additional_tools"', b'"item_reference"', b'"advisor_20260301"',
+    b'"openrouter:advisor"', b'"openrouter:subagent"', b'"tool_reference"', b'"max"', b'"user"',
+    b'"my_tool_use"', b'"tool_use"', b'"step_count_is"', b'"compact_20260112"',
 )  # fmt: skip
 
 
