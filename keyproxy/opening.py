@@ -18,7 +18,8 @@ from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import rate_headers
-from keyproxy.limits.storage import Counters, Window
+from keyproxy.limits.storage import Counters
+from keyproxy.limits.windows import Window
 from keyproxy.policy import body
 from keyproxy.settings import Rate
 
@@ -84,11 +85,10 @@ class Opening:
         headers.update(rate_headers(verdict.standings))
         if verdict.is_admitted:
             return
-        full = [standing for standing in verdict.standings if standing.remaining < 1]
         raise Refusal(
             "rate_limited",
             "Too many sessions were opened from this network address.",
-            retry_after_seconds=max(standing.resets_in_seconds for standing in full),
+            retry_after_seconds=max(standing.resets_in_seconds for standing in verdict.in_the_way),
             hint="KEYPROXY_SESSION_RATE_LIMIT=…",
             must_close=True,
         )

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from keyproxy.call import Client
-from keyproxy.limits.admit import Admission, InFlight
+from keyproxy.limits.admit import Admission
 from keyproxy.limits.storage import Counters
 from keyproxy.server.hardening import connection_limit
 from keyproxy.settings import Rate
@@ -137,7 +137,7 @@ async def work_of(step: Callable[[], Awaitable[Any]]) -> int:
 
 def admission() -> Admission:
     rates = (Rate(20, 60),)
-    return Admission(Counters(), InFlight(), rates, rates, 8)
+    return Admission(Counters(), rates, rates, 8)
 
 
 async def one_call(admitting: Admission, number: int) -> dict[str, str]:

@@ -286,6 +286,7 @@ def test_malformed_number_is_a_fault(text: str) -> None:
     [
         ("60/minute", (Rate(60, 60),)),
         ("20/minute;300/day", (Rate(20, 60), Rate(300, 86400))),
+        ("9/minute;5/hour;2/60 seconds", (Rate(2, 60), Rate(5, 3600))),
         ("5 per 2 hours", (Rate(5, 7200),)),
         ("off", ()),
     ],

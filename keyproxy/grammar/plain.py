@@ -66,7 +66,10 @@ def count(least: int, most: int) -> Callable[[str], int]:
 
 
 def rates(text: str) -> tuple[Rate, ...]:
-    """Rates in the notation of ``limits``, joined by ``;``. ``off`` is none at all."""
+    """Rates in the notation of ``limits``, joined by ``;``. ``off`` is none at all.
+
+    One for each length of time: of two, only the smaller can be reached.
+    """
     if text == "off":
         return ()
     from limits import parse_many  # 150 ms that --help and ping need not wait for
@@ -78,7 +81,10 @@ def rates(text: str) -> tuple[Rate, ...]:
         raise Unfit(expected) from error
     if any(rate.amount < 1 or rate.seconds < 1 for rate in found):
         raise Unfit(f"{expected}; every number at least 1")
-    return found
+    least: dict[int, int] = {}
+    for rate in found:
+        least[rate.seconds] = min(rate.amount, least.get(rate.seconds, rate.amount))
+    return tuple(Rate(amount, seconds) for seconds, amount in least.items())
 
 
 def word(*known: str) -> Callable[[str], str]:

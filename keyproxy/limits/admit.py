@@ -13,41 +13,21 @@ from dataclasses import dataclass
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.limits.storage import Counters, Standing, Window
+from keyproxy.limits.storage import Counters
+from keyproxy.limits.windows import Place, Standing, Verdict, Window
 from keyproxy.settings import Rate
 
 IN_FLIGHT_RETRY_SECONDS = 1.0
 
 
-class InFlight:
-    """Open calls by client; a client without one leaves no trace."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return sum(self._open.values())
-
-    def of(self, client_id: str) -> int:
-        return self._open.get(client_id, 0)
-
-    def enter(self, client_id: str) -> None:
-        self._open[client_id] = self.of(client_id) + 1
-
-    def leave(self, client_id: str) -> None:
-        left = self.of(client_id) - 1
-        if left > 0:
-            self._open[client_id] = left
-        else:
-            self._open.pop(client_id, None)
-
-
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """The limits of one configuration over counters that outlive it."""
+    """The limits of one app over counters that outlive it and that all apps share.
+
+    A client is counted within its app, a network address across all of them.
+    """
 
     counters: Counters
-    in_flight: InFlight
     rates: tuple[Rate, ...]
     address_rates: tuple[Rate, ...]
     max_in_flight: int
@@ -56,35 +36,32 @@ class Admission:
     async def admit(self, client: Client, headers: dict[str, str]) -> AsyncIterator[None]:
         """Hold a place for one call; ``headers`` receives the RateLimit fields, refused or not.
 
-        Raises ``rate_limited``, ``too_many_in_flight``.
+        Raises ``rate_limited``, ``too_many_in_flight``, ``overloaded``.
         """
         whose = f"{client.app}:{client.id}"
         windows = _windows("client", whose, self.rates)
         windows += _windows("address", client.address, self.address_rates)
-        if self.in_flight.of(whose) >= self.max_in_flight:
-            headers.update(rate_headers(await self.counters.look(windows)))
-            raise Refusal(
+        place = Place(whose, self.max_in_flight)
+        verdict = await self.counters.take(windows, place)
+        headers.update(rate_headers(verdict.standings))
+        if not verdict.is_admitted:
+            raise self._refusal(verdict)
+        try:
+            yield
+        finally:
+            self.counters.leave(place)
+
+    def _refusal(self, verdict: Verdict) -> Refusal:
+        if verdict.is_crowded:
+            return Refusal(
                 "too_many_in_flight",
                 f"At most {self.max_in_flight} calls may run at the same time; wait for one to"
                 " end.",
                 retry_after_seconds=IN_FLIGHT_RETRY_SECONDS,
                 hint=f"KEYPROXY_MAX_IN_FLIGHT={self.max_in_flight * 2}",
             )
-        self.in_flight.enter(whose)  # before the first await, so that none slips past
-        try:
-            await self._count(windows, headers)
-            yield
-        finally:
-            self.in_flight.leave(whose)
-
-    async def _count(self, windows: Sequence[Window], headers: dict[str, str]) -> None:
-        verdict = await self.counters.take(windows)
-        headers.update(rate_headers(verdict.standings))
-        if verdict.is_admitted:
-            return
-        full = [standing for standing in verdict.standings if standing.remaining < 1]
-        longest = max(full, key=lambda standing: standing.resets_in_seconds)
-        raise Refusal(
+        longest = max(verdict.in_the_way, key=lambda standing: standing.resets_in_seconds)
+        return Refusal(
             "rate_limited",
             f"The limit of {_counted(longest.window.amount, 'call')} in"
             f" {_duration(longest.window.seconds)} is reached; the next call may be made in"

@@ -7,7 +7,8 @@ that are accepted are not touched by it, whatever others do behind the same addr
 from __future__ import annotations
 
 from keyproxy.errors import Refusal
-from keyproxy.limits.storage import Counters, Window
+from keyproxy.limits.storage import Counters
+from keyproxy.limits.windows import Window
 
 MOST = 30  # an office whose app was shipped with a wrong token; no use for guessing 256 bits
 SECONDS = 60

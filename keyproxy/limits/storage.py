@@ -1,185 +1,137 @@
-"""Counting windows, in memory; the only user of the ``limits`` library's storages.
+"""Counters in this process: windows and calls in flight. ``shared.py`` counts in Redis.
 
-Fixed windows: exact, cheap, shareable between replicas, with a true reset time. (The library's
-sliding counter lets nearly twice a limit through around a border, and its moving window keeps
-a row for every hit.) The library's own in-memory storage walks all its keys on each hit and
-hops threads; ours costs the same with one client as with 100,000.
+Fixed windows in both: exact, shareable between replicas, one number each, with a true reset
+time. The sliding counter of the ``limits`` library let 11 calls of 10 through within a second,
+since it estimates around a border; a moving window stores every hit. Of that library only its
+notation for rates is left: its storages count one window at a time, and the one in memory
+walks all its keys on each hit.
 """
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import replace
 
-from limits import RateLimitItem, RateLimitItemPerSecond
-from limits.aio.storage import Storage
-
-MAX_KEYS = 500_000  # 100,000 clients with four windows each, and some; about 270 bytes a key
-_FORGOTTEN_PER_HIT = 2  # more than one, so that the table shrinks while it is used
+from keyproxy.limits.table import Entry, Table
+from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window, blocking
 
 
-class MemoryStorage(Storage):
-    """Counters that expire, one ordered table for each window length.
+class InFlight:
+    """Open calls by key; a key without one leaves no trace."""
 
-    Within a table entries stand in the order in which they expire, so forgetting looks at the
-    oldest only. Full, the oldest counter goes: the one that would have expired next. (An
-    OrderedDict finds its first entry at once; a dict steps over all that were deleted before it.)
-    """
-
-    STORAGE_SCHEME = ["keyproxy+memory"]  # noqa: RUF012  (the library's registry wants a list)
-
-    def __init__(
-        self,
-        uri: str | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        max_keys: int = MAX_KEYS,
-    ) -> None:
-        super().__init__(uri)
-        self._clock = clock
-        self._max_keys = max_keys
-        self._tables: dict[int, OrderedDict[str, tuple[int, float]]] = {}
-        self._lengths: dict[str, int] = {}
+    def __init__(self) -> None:
+        self._open: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return sum(self._open.values())
 
-    def now(self) -> float:
-        return self._clock()
+    def of(self, key: str) -> int:
+        return self._open.get(key, 0)
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        return ValueError
+    def enter(self, key: str) -> None:
+        self._open[key] = self.of(key) + 1
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        now = self._clock()
-        table = self._tables.setdefault(expiry, OrderedDict())
-        self._forget(table, now)
-        count, ends = table.get(key, (0, 0.0))
-        if ends <= now:
-            table.pop(key, None)  # its place in the order is that of the old window
-            if len(self._lengths) >= self._max_keys:
-                self._drop_oldest()
-            count, ends = 0, now + expiry
-        table[key] = (count + amount, ends)
-        self._lengths[key] = expiry
-        return count + amount
-
-    async def get(self, key: str) -> int:
-        count, ends = self._entry(key)
-        return count if ends > self._clock() else 0
-
-    async def get_expiry(self, key: str) -> float:
-        now = self._clock()
-        _, ends = self._entry(key)
-        return ends if ends > now else now
-
-    async def check(self) -> bool:
-        return True
-
-    async def reset(self) -> int:
-        count = len(self._lengths)
-        self._tables.clear()
-        self._lengths.clear()
-        return count
-
-    async def clear(self, key: str) -> None:
-        if (expiry := self._lengths.pop(key, None)) is not None:
-            self._tables[expiry].pop(key, None)
-
-    def _entry(self, key: str) -> tuple[int, float]:
-        expiry = self._lengths.get(key)
-        return (0, 0.0) if expiry is None else self._tables[expiry].get(key, (0, 0.0))
-
-    def _forget(self, table: OrderedDict[str, tuple[int, float]], now: float) -> None:
-        for _ in range(_FORGOTTEN_PER_HIT):
-            oldest = next(iter(table), None)
-            if oldest is None or table[oldest][1] > now:
-                return
-            self._remove(table, oldest)
-
-    def _drop_oldest(self) -> None:
-        fullest = max(self._tables.values(), key=len)
-        self._remove(fullest, next(iter(fullest)))
-
-    def _remove(self, table: OrderedDict[str, tuple[int, float]], key: str) -> None:
-        del table[key]
-        self._lengths.pop(key, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """One limit of one client: at most ``amount`` calls in ``seconds``."""
-
-    name: str
-    key: str
-    amount: int
-    seconds: int
-
-    @property
-    def item(self) -> RateLimitItem:
-        return _item(self.name, self.amount, self.seconds)
-
-
-@lru_cache(maxsize=64)
-def _item(name: str, amount: int, seconds: int) -> RateLimitItem:
-    return RateLimitItemPerSecond(amount, seconds, namespace=name)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a client stands in a window; ``resets_in_seconds`` is rounded by the reader."""
-
-    window: Window
-    remaining: int
-    resets_in_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    is_admitted: bool
-    standings: tuple[Standing, ...]
+    def leave(self, key: str) -> None:
+        left = self.of(key) - 1
+        if left > 0:
+            self._open[key] = left
+        else:
+            self._open.pop(key, None)
 
 
 class Counters:
-    """Looks at all windows of a call before it counts in any."""
+    """Looks at all windows of a call, and at its place in flight, before it counts in any.
 
-    def __init__(self, storage: MemoryStorage | None = None) -> None:
-        self._storage = MemoryStorage() if storage is None else storage
+    Nothing in here waits, so the look and the count are one step. ``wall`` is the calendar's
+    clock, in UTC epoch seconds.
+    """
 
-    async def take(self, windows: Sequence[Window]) -> Verdict:
-        """Count one call in every window, or in none.
+    def __init__(self, table: Table | None = None, wall: Callable[[], float] = time.time) -> None:
+        self._table = Table() if table is None else table
+        self._wall = wall
+        self.in_flight = InFlight()
 
-        In memory no await in here gives way to another task, so the look and the count are
-        one step.
+    @property
+    def is_down(self) -> bool:
+        """Whether the storage cannot be asked now."""
+        return False
+
+    async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
+        """Count one call in every window and give it its place, or do neither.
+
+        An admitted call must ``leave`` its place. Raises ``overloaded``: storage down, and no
+        call is to pass without it.
         """
-        keys = [window.item.key_for(window.key) for window in windows]
-        counts = [await self._storage.get(key) for key in keys]
-        is_admitted = all(
-            count < window.amount for count, window in zip(counts, windows, strict=True)
-        )
-        if is_admitted:
-            counts = [
-                await self._storage.incr(key, window.seconds)
-                for key, window in zip(keys, windows, strict=True)
-            ]
-        return Verdict(is_admitted, await self._standings(windows, keys, counts))
+        return self._take(windows, place)
 
     async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
-        """Where the windows stand; nothing is counted."""
-        keys = [window.item.key_for(window.key) for window in windows]
-        return await self._standings(windows, keys, [await self._storage.get(k) for k in keys])
+        """Where the windows stand; nothing is counted. Raises ``overloaded``."""
+        return self._look(windows)
 
-    async def _standings(
-        self, windows: Sequence[Window], keys: Sequence[str], counts: Sequence[int]
-    ) -> tuple[Standing, ...]:
-        now = self._storage.now()
-        standings = []
-        for window, key, count in zip(windows, keys, counts, strict=True):
-            wait = await self._storage.get_expiry(key) - now
-            left = max(0, window.amount - count)
-            standings.append(Standing(window, left, wait if wait > 0 else window.seconds))
-        return tuple(standings)
+    async def adjust(self, windows: Sequence[Window], delta: int) -> None:
+        """Add ``delta`` to each of the windows that still runs, to no less than zero.
+
+        A window that is over stays over. ``windows`` as ``take`` gave them back.
+        """
+        self._adjust(windows, delta)
+
+    def leave(self, place: Place) -> None:
+        """Give up a place that ``take`` gave."""
+        self.in_flight.leave(place.key)
+
+    def _take(self, windows: Sequence[Window], place: Place | None) -> Verdict:
+        self._table.forget()
+        standings = self._look(windows)
+        is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
+        if is_crowded or blocking(standings):
+            return Verdict(False, standings, is_crowded)
+        if place is not None:
+            self.in_flight.enter(place.key)
+        return Verdict(True, tuple([self._counted(standing) for standing in standings]))
+
+    def _counted(self, standing: Standing) -> Standing:
+        window, wait = standing.window, standing.resets_in_seconds
+        entry = self._entry(window) or Entry(0, self._table.clock() + wait)
+        self._put(window, Entry(entry.units + window.cost, entry.ends, entry.stamp))
+        return Standing(window, standing.remaining - window.cost, wait)
+
+    def _look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
+        return tuple([self._standing(self._placed(window)) for window in windows])
+
+    def _placed(self, window: Window) -> Window:
+        """An aligned window with the span that runs now."""
+        if not window.is_aligned or window.span is not None:
+            return window
+        begins = int(self._wall()) // window.seconds * window.seconds
+        return replace(window, span=Span(begins, begins + window.seconds))
+
+    def _standing(self, window: Window) -> Standing:
+        entry = self._entry(window)
+        if entry is None:
+            return Standing(window, window.amount, self._length(window))
+        left = max(0, window.amount - entry.units)
+        return Standing(window, left, entry.ends - self._table.clock())
+
+    def _length(self, window: Window) -> float:
+        """How long a window lasts that begins to be counted now."""
+        if window.span is None:
+            return window.seconds
+        return max(0.0, window.span.ends - self._wall())
+
+    def _adjust(self, windows: Sequence[Window], delta: int) -> None:
+        for window in map(self._placed, windows):
+            entry = self._entry(window)
+            if entry is not None:
+                self._put(window, entry._replace(units=max(0, entry.units + delta)))
+
+    def _entry(self, window: Window) -> Entry | None:
+        return self._table.get(window.name, counted_by(window), window.seconds)
+
+    def _put(self, window: Window, entry: Entry) -> None:
+        self._table.put(window.name, counted_by(window), window.seconds, entry)
+
+
+def counted_by(window: Window) -> str:
+    """The window's key, and which one of the calendar it is."""
+    return window.key if window.span is None else f"{window.key}@{window.span.begins}"

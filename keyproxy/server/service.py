@@ -22,7 +22,7 @@ from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
-from keyproxy.limits.admit import Admission, InFlight
+from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
 from keyproxy.limits.storage import Counters
 from keyproxy.opening import Opening
@@ -66,7 +66,6 @@ class Service:
     def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
         self._session = session
         self._counters = Counters()
-        self._in_flight = InFlight()
         self._failures = Failures(Counters())
         self._room = Room()
         self._large_parse = asyncio.Lock()
@@ -202,7 +201,6 @@ class Service:
             rules=rules,
             admission=Admission(
                 self._counters,
-                self._in_flight,
                 settings.rate_limit,
                 settings.address_rate_limit,
                 settings.max_in_flight,

@@ -1,0 +1,80 @@
+"""What is counted and what comes of it: windows, places, standings, verdicts. Plain values.
+
+One primitive serves rates and money alike: a window holds ``amount`` units and a call takes
+``cost`` of them. Units are whole numbers up to 2**53, which Redis' scripts count exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which window of the calendar, in whole UTC epoch seconds; the end is not part of it."""
+
+    begins: int
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One limit of one client: at most ``amount`` units in ``seconds``.
+
+    It begins with the first call and lasts ``seconds``; or, ``is_aligned``, at a multiple of
+    ``seconds`` since the epoch (an hour, a day in UTC), which the storage's clock decides; or,
+    where the length varies (a month), with the ``span`` that is given. ``take`` hands windows
+    back with the span they were counted in, so that ``adjust`` finds that very window.
+    """
+
+    name: str
+    key: str
+    amount: int
+    seconds: int
+    cost: int = 1
+    is_aligned: bool = False
+    span: Span | None = None
+
+
+@dataclass(eq=False, frozen=True, slots=True)
+class Place:
+    """A place among the calls in flight of ``key``, of which there are ``most``.
+
+    One object for each call: two places are never equal.
+    """
+
+    key: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a client stands in a window; ``resets_in_seconds`` is rounded by the reader."""
+
+    window: Window
+    remaining: int
+    resets_in_seconds: float
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether the window has no room for the cost of the call that asked."""
+        return self.remaining < self.window.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Counted in every window, or in none. ``is_crowded``: no place was left in flight."""
+
+    is_admitted: bool
+    standings: tuple[Standing, ...]
+    is_crowded: bool = False
+
+    @property
+    def in_the_way(self) -> tuple[Standing, ...]:
+        """The windows that had no room; empty where the call was admitted."""
+        return () if self.is_admitted else blocking(self.standings)
+
+
+def blocking(standings: Sequence[Standing]) -> tuple[Standing, ...]:
+    return tuple(standing for standing in standings if standing.is_in_the_way)
