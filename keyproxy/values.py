@@ -89,6 +89,22 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageServer:
+    """A Redis or Valkey that many processes count in. ``user`` without a password is none."""
+
+    host: str
+    port: int
+    database: int
+    user: str | None
+    password: Secret | None
+    has_tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}/{self.database}"
+
+
+@dataclass(frozen=True, slots=True)
 class Rate:
     """So many calls in so many seconds."""
 

@@ -6,6 +6,7 @@ import asyncio.sslproto
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -28,11 +29,9 @@ async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSessio
     """An HTTP client without cookies, netrc and decompression."""
     # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
     asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
-    # The system's store: macOS and Windows keep corporate CAs where OpenSSL does not look.
-    trust = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if settings.upstream_ca_file is not None:
-        trust.load_verify_locations(settings.upstream_ca_file)
-    connector = GuardedConnector(limit=0, ssl=trust, keepalive_timeout=_POOL_SECONDS)
+    connector = GuardedConnector(
+        limit=0, ssl=trust(settings.upstream_ca_file), keepalive_timeout=_POOL_SECONDS
+    )
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -43,6 +42,17 @@ async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSessio
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
     ) as session:
         yield session
+
+
+def trust(extra_ca: Path | None) -> ssl.SSLContext:
+    """Whom every outgoing connection of ours believes: the system's store, and ``extra_ca``.
+
+    macOS and Windows keep corporate CAs where OpenSSL does not look.
+    """
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if extra_ca is not None:
+        context.load_verify_locations(extra_ca)
+    return context
 
 
 def _proxy(settings: Settings) -> str | None:

@@ -1,0 +1,345 @@
+"""The one connection to a shared storage: commands in, answers out, and the circuit breaker.
+
+All calls of the process share it. Commands that are ready at the same moment go out in one
+write, answers are handed out in their order, and nobody waits for a free connection. It knows
+no windows. Redis and Valkey speak the same protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keyproxy.errors import KeyproxyError
+from keyproxy.values import StorageServer
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
+
+# A call is decided within 100 ms: so long for its answer, and then a moment more, in which an
+# answer gets read that waited for a busy event loop.
+ANSWER_SECONDS = 0.08
+_MOMENT_SECONDS = 0.015
+_ON_TIME_SECONDS = 0.005
+# While answers do come they may be so late: more calls came at once than are counted in 80 ms.
+_LATEST_FACTOR = 6
+CONNECT_SECONDS = 2.0  # a lost SYN (1 s) and a TLS handshake
+_PAUSE_SECONDS = 0.1  # between tries to come back, doubled each time
+_LONGEST_PAUSE_SECONDS = 2.0
+_SETTLED_SECONDS = 5.0  # a connection that held so long was a good one
+_MOST_KEPT = 10_000
+_COMMANDS_A_WRITE = 128
+
+Arguments = Sequence[str | int]
+
+
+class StorageDown(KeyproxyError):
+    """The storage did not answer in time, or said no. ``may_be_heard``: it may have obeyed."""
+
+    def __init__(self, reason: str, *, may_be_heard: bool = False) -> None:
+        super().__init__(reason)
+        self.may_be_heard = may_be_heard
+
+
+@dataclass(slots=True)
+class Command:
+    """``answer`` is None where nobody waits: such a command is kept until it was heard."""
+
+    arguments: Arguments
+    answer: asyncio.Future[Any] | None
+    since: float
+
+
+class Lane:
+    """Starts up; ``run`` is its life. ``scripts``: texts by the names that EVALSHA has for
+    them. ``on_up`` hears the server's run id after each connect, before any call is sent;
+    ``on_change`` hears why it went down, and None when it came back."""
+
+    def __init__(
+        self,
+        server: StorageServer,
+        trust: ssl.SSLContext | None,
+        scripts: dict[str, str],
+        *,
+        on_up: Callable[[str], None],
+        on_change: Callable[[str | None], None],
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        self._server = server
+        self._trust = trust
+        self._scripts = scripts
+        self._on_up = on_up
+        self._on_change = on_change
+        self._answer_seconds = answer_seconds
+        self._queue: deque[Command] = deque()
+        self._sent: deque[Command] = deque()
+        self._is_queued = asyncio.Event()
+        self._is_late = asyncio.Event()
+        self._watch: asyncio.TimerHandle | None = None
+        self._answers = 0
+        self._answers_at_moment: int | None = None
+        self._run_id = ""
+        self.is_down = False
+
+    def ask(self, arguments: Arguments) -> asyncio.Future[Any]:
+        """The answer to a command, to come. It raises ``StorageDown``; when down, at once."""
+        answer = asyncio.get_running_loop().create_future()
+        if self.is_down:
+            answer.set_exception(StorageDown("still down"))
+        else:
+            self._put(arguments, answer)
+        return answer
+
+    def tell(self, arguments: Arguments) -> None:
+        """Send a command and do not wait. It may be sent twice."""
+        self._put(arguments, None)
+
+    async def run(self, is_tried: asyncio.Event) -> None:
+        """Connect, serve, come back, until cancelled. Sets ``is_tried`` after the first try."""
+        loop, pause = asyncio.get_running_loop(), _PAUSE_SECONDS
+        while True:
+            served_seconds, is_cut = 0.0, False
+            try:
+                connection = await self._connect()
+                began = loop.time()
+                try:
+                    self._set_up()
+                    is_tried.set()
+                    await self._serve(connection)
+                except ConnectionResetError as cut:
+                    is_cut = True
+                    raise StorageDown(str(cut)) from cut
+                finally:
+                    served_seconds = loop.time() - began
+                    await connection.disconnect(nowait=True)
+            except StorageDown as down:
+                if served_seconds > _SETTLED_SECONDS:
+                    pause = _PAUSE_SECONDS
+                    if is_cut:  # by an idle limit or a failover: connect anew before giving up
+                        self._lose_sent(str(down))
+                        continue
+                self._set_down(str(down))
+            is_tried.set()
+            await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (no secret)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        """To be called when ``run`` has ended: whoever still waits learns it."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self.is_down = True
+        self._lose_sent("closed")
+        self._lose_queued("closed")
+
+    def _put(self, arguments: Arguments, answer: asyncio.Future[Any] | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._queue.append(Command(arguments, answer, loop.time()))
+        self._is_queued.set()
+        if self._watch is None:
+            self._arm(self._answer_seconds)
+
+    def _arm(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        at = loop.time() + seconds
+        self._watch = loop.call_at(at, self._look_at_the_clock, at)
+
+    def _look_at_the_clock(self, due: float) -> None:
+        """Nobody waits too long: the oldest command says how long the storage takes."""
+        self._watch = None
+        oldest = next(iter(self._sent or self._queue), None)
+        if oldest is None or self.is_down:
+            return
+        now = asyncio.get_running_loop().time()
+        age = now - oldest.since
+        is_busy = now - due > _ON_TIME_SECONDS  # it is us who are late, and not the storage
+        if age < self._answer_seconds:
+            self._answers_at_moment = None
+            self._arm(self._answer_seconds - age)
+        elif age < self._answer_seconds * _LATEST_FACTOR and (
+            is_busy or self._answers != self._answers_at_moment
+        ):
+            self._answers_at_moment = self._answers
+            self._arm(_MOMENT_SECONDS)
+        else:
+            self._answers_at_moment = None
+            self._is_late.set()
+            self._set_down(f"no answer within {age * 1000:.0f} ms")
+
+    async def _connect(self) -> AbstractConnection:
+        """A connection that can count: logged in, scripts loaded, a write tried.
+
+        A replica, a full memory or missing rights show here, and not at a call.
+        """
+        from redis.exceptions import RedisError  # an optional extra
+
+        connection = self._connection()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                commands: list[Arguments] = [("INFO", "server")]
+                commands += [("SCRIPT", "LOAD", text) for text in self._scripts.values()]
+                commands.append(("SET", "keyproxy:alive", 1, "PX", 1000))
+                await connection.send_packed_command(connection.pack_commands(commands))
+                run_id = await _run_id(connection)
+                for _ in commands[1:]:
+                    await connection.read_response()
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            await connection.disconnect(nowait=True)
+            raise StorageDown(_reason(error)) from error
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._run_id = run_id
+        return connection
+
+    def _connection(self) -> AbstractConnection:
+        from redis.asyncio.connection import Connection, SSLConnection
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        server = self._server
+        options: dict[str, Any] = {
+            "host": server.host,
+            "port": server.port,
+            "db": server.database,
+            "username": server.user,
+            "password": None if server.password is None else server.password.reveal(),
+            "socket_timeout": None,  # the clock is looked at here
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,
+            "driver_info": None,
+        }
+        if self._trust is None:
+            return Connection(**options)
+        connection = SSLConnection(**options)
+        connection.ssl_context.context = self._trust
+        return connection
+
+    async def _serve(self, connection: AbstractConnection) -> None:
+        """Send and read until it breaks. Raises StorageDown, ConnectionResetError."""
+        self._is_late.clear()
+        works: list[Coroutine[Any, Any, Any]] = [
+            self._write(connection),
+            self._read(connection),
+            self._is_late.wait(),
+        ]
+        tasks = [asyncio.create_task(work) for work in works]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+        raise StorageDown("no answer")
+
+    async def _write(self, connection: AbstractConnection) -> None:
+        from redis.exceptions import RedisError
+
+        while True:
+            await self._is_queued.wait()
+            size = min(len(self._queue), _COMMANDS_A_WRITE)
+            commands = [self._queue.popleft() for _ in range(size)]
+            self._sent.extend(commands)
+            if not self._queue:
+                self._is_queued.clear()
+            packed = connection.pack_commands(command.arguments for command in commands)
+            try:
+                await connection.send_packed_command(packed, check_health=False)
+            except (RedisError, OSError) as error:
+                raise ConnectionResetError(_reason(error)) from error
+            await asyncio.sleep(0)  # others' turn, answers to be read among them
+
+    async def _read(self, connection: AbstractConnection) -> None:
+        from redis.exceptions import (
+            AuthenticationError,
+            BusyLoadingError,
+            NoScriptError,
+            RedisError,
+        )
+        from redis.exceptions import ConnectionError as Cut
+
+        while True:
+            try:
+                answer = await connection.read_response()
+            except NoScriptError:  # the server restarted, or its scripts were flushed
+                self._repeat(self._sent.popleft())
+                continue
+            except (AuthenticationError, BusyLoadingError) as error:
+                raise StorageDown(_reason(error)) from error
+            except (Cut, OSError) as error:
+                raise ConnectionResetError(_reason(error)) from error
+            except RedisError as error:
+                raise StorageDown(_reason(error)) from error
+            self._answers += 1
+            waiting = self._sent.popleft().answer
+            if waiting is not None and not waiting.done():
+                waiting.set_result(answer)
+
+    def _repeat(self, command: Command) -> None:
+        """EVAL takes the script along, and the server knows it from then on."""
+        _, name, *arguments = command.arguments
+        command.arguments = ("EVAL", self._scripts[str(name)], *arguments)
+        self._queue.append(command)
+        self._is_queued.set()
+
+    def _set_up(self) -> None:
+        was_down, self.is_down = self.is_down, False
+        kept, self._queue = self._queue, deque()
+        self._on_up(self._run_id)
+        for command in kept:
+            if was_down:
+                command.since = asyncio.get_running_loop().time()
+            self._queue.append(command)
+        if was_down:
+            self._on_change(None)
+
+    def _set_down(self, reason: str) -> None:
+        was_down, self.is_down = self.is_down, True
+        self._lose_queued(reason)
+        self._lose_sent(reason)
+        if not was_down:
+            self._on_change(reason)
+
+    def _lose_queued(self, reason: str) -> None:
+        kept = [command for command in self._queue if command.answer is None]
+        _fail(self._queue, StorageDown(reason))
+        self._queue = deque(kept, _MOST_KEPT)
+
+    def _lose_sent(self, reason: str) -> None:
+        """Those who wait are told; what nobody waits for is sent again, first."""
+        kept = [command for command in self._sent if command.answer is None]
+        _fail(self._sent, StorageDown(reason, may_be_heard=True))
+        self._sent.clear()
+        self._queue.extendleft(reversed(kept))
+
+
+def _fail(commands: Iterable[Command], down: StorageDown) -> None:
+    for command in commands:
+        if command.answer is not None and not command.answer.done():
+            command.answer.set_exception(
+                StorageDown(str(down), may_be_heard=down.may_be_heard)  # one for each traceback
+            )
+
+
+async def _run_id(connection: AbstractConnection) -> str:
+    """What names this start of the server; "" where it must not be asked."""
+    from redis.exceptions import ResponseError
+
+    try:
+        answer = await connection.read_response()
+    except ResponseError:
+        return ""
+    fields = (line.partition(b":") for line in bytes(answer).splitlines())
+    return next((value.decode() for name, _, value in fields if name == b"run_id"), "")
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

@@ -1,0 +1,362 @@
+"""Counters that many processes share, in Redis or Valkey, and what happens without it.
+
+Each replica remembers what the storage last said of a window (its shadow) and counts on from
+there while the storage is down, so that N replicas let at most N times a limit through. What
+it counted alone, and what a restarted server has lost, it tells with its next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import structlog
+
+from keyproxy.errors import Refusal
+from keyproxy.limits.lane import ANSWER_SECONDS, Lane, StorageDown
+from keyproxy.limits.script import ALIGNED, COUNT, RENEW, ROLLING
+from keyproxy.limits.storage import Counters, counted_by
+from keyproxy.limits.table import Entry, Table
+from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
+from keyproxy.values import StorageServer
+
+Failure = Literal["local", "closed", "open"]
+Act = Literal["take", "look", "adjust"]
+
+_INSTEAD = {
+    "local": "each process counts for itself",
+    "closed": "calls are refused",
+    "open": "calls are let through uncounted",
+}
+_FIRST_TRY_SECONDS = 0.3  # a start does not wait for longer
+_LAST_WORDS_SECONDS = 0.1
+_LONGEST_KEY = 64
+_LEASES_A_COMMAND = 500
+# Clocks run apart by less than this: a shadow this close to its end no longer counts as true.
+_DRIFT = 0.001
+_COUNT_NAME = hashlib.sha1(COUNT.encode(), usedforsecurity=False).hexdigest()
+_RENEW_NAME = hashlib.sha1(RENEW.encode(), usedforsecurity=False).hexdigest()
+_log = structlog.get_logger("keyproxy.limits")
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """A place is held for ``seconds``, unless its process still lives and renews it."""
+
+    seconds: float = 30.0
+    renew_seconds: float = 10.0
+
+
+class SharedCounters(Counters):
+    """Counters whose own table is the shadow of a shared storage. Made by ``open_shared``."""
+
+    def __init__(
+        self,
+        server: StorageServer,
+        failure: Failure,
+        *,
+        trust: ssl.SSLContext | None = None,
+        on_change: Callable[[bool], None] = lambda is_down: None,
+        leases: Leases | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        super().__init__()
+        self._failure = failure
+        self._server = server
+        self._leases = leases or Leases()
+        self.on_change = on_change
+        self._owed = Table(self._table.clock)  # counted here and not told yet
+        self._generation = 0  # of the server's starts; what an older one said may be lost
+        self._run_id = ""
+        self._held: dict[Place, str] = {}
+        self._names = map(f"{os.urandom(6).hex()}:{{}}".format, itertools.count())
+        self._lane = Lane(
+            server,
+            trust,
+            {_COUNT_NAME: COUNT, _RENEW_NAME: RENEW},
+            on_up=self._came_up,
+            on_change=self._changed,
+            answer_seconds=answer_seconds,
+        )
+
+    @property
+    def is_down(self) -> bool:
+        return self._lane.is_down
+
+    async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
+        if self._lane.is_down:
+            return self._take_alone(windows, place)
+        self._table.forget()
+        name = next(self._names)
+        try:
+            reply = await asyncio.shield(self._ask("take", windows, place=place, name=name))
+        except BaseException as error:  # the server may have given a place all the same
+            if place is not None:
+                self._release(place, name)
+            if isinstance(error, StorageDown):
+                return self._take_alone(windows, place)
+            raise
+        is_admitted, is_crowded = bool(reply[0]), bool(reply[1])
+        if is_admitted and place is not None:
+            self._hold(place, name)
+        return Verdict(is_admitted, _standings(windows, reply), is_crowded)
+
+    async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
+        if not self._lane.is_down:
+            with suppress(StorageDown):
+                reply = await asyncio.shield(self._ask("look", windows))
+                return _standings(windows, reply)
+        if self._failure == "closed":
+            raise _overloaded()
+        return () if self._failure == "open" else self._look(windows)
+
+    async def adjust(self, windows: Sequence[Window], delta: int) -> None:
+        if self._lane.is_down:
+            self._adjust_alone(windows, delta)
+        else:
+            with suppress(StorageDown):
+                await asyncio.shield(self._ask("adjust", windows, delta))
+
+    def leave(self, place: Place) -> None:
+        super().leave(place)
+        if (name := self._held.pop(place, None)) is not None:
+            self._release(place, name)
+
+    def _hold(self, place: Place, name: str) -> None:
+        self.in_flight.enter(place.key)
+        self._held[place] = name
+
+    def _release(self, place: Place, name: str) -> None:
+        self._lane.tell(("ZREM", _place_key(place), name))
+
+    # While the storage is down
+
+    def _take_alone(self, windows: Sequence[Window], place: Place | None) -> Verdict:
+        if self._failure == "closed":
+            raise _overloaded()
+        if self._failure == "open":
+            verdict = Verdict(True, ())
+            if place is not None:
+                self.in_flight.enter(place.key)
+        else:
+            verdict = self._take(windows, place)
+        if verdict.is_admitted:
+            for standing in verdict.standings:
+                self._owe(standing.window, standing.window.cost)
+            if place is not None:
+                self._held[place] = next(self._names)
+        return verdict
+
+    def _adjust_alone(self, windows: Sequence[Window], delta: int) -> None:
+        placed = [self._placed(window) for window in windows]
+        self._adjust(placed, delta)
+        for window in placed:
+            self._owe(window, delta)
+
+    def _owe(self, window: Window, units: int) -> None:
+        if units and (entry := self._entry(window)) is not None:
+            key = window.name, counted_by(window), window.seconds
+            before = self._owed.get(*key)
+            count = units + (before.units if before is not None else 0)
+            self._owed.forget()
+            self._owed.put(*key, Entry(count, entry.ends))
+
+    # What is said to the storage, and what it says
+
+    def _ask(
+        self,
+        act: Act,
+        windows: Sequence[Window],
+        delta: int = 0,
+        *,
+        place: Place | None = None,
+        name: str = "",
+    ) -> asyncio.Future[Any]:
+        """The script's reply, to come; the shadow follows it even when nobody waits for it."""
+        news = [self._news(window) for window in windows]
+        keys = [_window_key(window) for window in windows]
+        keys.append("keyproxy:open" if place is None else _place_key(place))
+        most = 0 if place is None else place.most
+        arguments: list[str | int] = [act, delta, len(windows), most]
+        arguments += [round(self._leases.seconds * 1000), name]
+        for window, (floor, owed, left) in zip(windows, news, strict=True):
+            arguments += [window.amount, window.cost, window.seconds * 1000]
+            arguments += [*self._begins_ends(window), floor, owed, left]
+        answer = self._lane.ask(("EVALSHA", _COUNT_NAME, len(keys), *keys, *arguments))
+        told = [owed for _, owed, _ in news]
+        answer.add_done_callback(
+            partial(self._heard, act, windows, delta, told, self._table.clock())
+        )
+        return answer
+
+    def _begins_ends(self, window: Window) -> tuple[int, int]:
+        if window.span is not None:
+            return window.span.begins * 1000, window.span.ends * 1000
+        if window.is_aligned:  # the end says which window our news is of
+            span = self._placed(window).span
+            return ALIGNED, 0 if span is None else span.ends * 1000
+        return ROLLING, 0
+
+    def _news(self, window: Window) -> tuple[int, int, int]:
+        """What the storage may not know of a window: floor, units owed, milliseconds left.
+
+        Units owed are taken out of the books: only one call may tell them.
+        """
+        window = self._placed(window)
+        entry = self._entry(window)
+        if entry is None:
+            return 0, 0, 0
+        key = window.name, counted_by(window), window.seconds
+        owing = self._owed.get(*key)
+        owed = 0 if owing is None else owing.units
+        if owing is not None:
+            self._owed.put(*key, owing._replace(units=0))
+        left = entry.ends - self._table.clock()
+        is_known = entry.stamp == self._generation or left < window.seconds * _DRIFT
+        floor = 0 if is_known else max(0, entry.units - owed)
+        return floor, owed, round(left * 1000) if floor or owed else 0
+
+    def _heard(
+        self,
+        act: Act,
+        windows: Sequence[Window],
+        delta: int,
+        told: Sequence[int],
+        asked_at: float,
+        answer: asyncio.Future[Any],
+    ) -> None:
+        if isinstance(down := answer.exception(), StorageDown):
+            # What the server may have heard is said again only where twice is too much, not
+            # too little.
+            for window, owed in zip(windows, told, strict=True):
+                if owed > 0 or not down.may_be_heard:
+                    self._owe(self._placed(window), owed)
+            if act == "adjust" and (delta > 0 or not down.may_be_heard):
+                self._adjust_alone(windows, delta)
+            return
+        for window, count, left, begins in _told(windows, answer.result()):
+            # From when it was asked: so a shadow never outlives its window.
+            entry = Entry(count, asked_at + left / 1000, self._generation)
+            if count and left:
+                self._put(_resolved(window, begins), entry)
+
+    def _came_up(self, run_id: str) -> None:
+        if not run_id or run_id != self._run_id:
+            self._run_id = run_id
+            self._generation = (self._generation + 1) % 65536
+        self._renew()
+
+    def _renew(self) -> None:
+        """Renew the leases of all open calls; without one, see whether the storage is there."""
+        held = [(_place_key(place), name) for place, name in self._held.items()]
+        lease = round(self._leases.seconds * 1000)
+        for at in range(0, len(held), _LEASES_A_COMMAND):
+            keys, names = zip(*held[at : at + _LEASES_A_COMMAND], strict=True)
+            self._unheard(("EVALSHA", _RENEW_NAME, len(keys), *keys, lease, *names))
+        if not held:
+            self._unheard(("PING",))
+
+    def _unheard(self, arguments: Sequence[str | int]) -> None:
+        self._lane.ask(arguments).add_done_callback(lambda answer: answer.exception())
+
+    def _changed(self, reason: str | None) -> None:
+        if reason is not None:
+            _log.warning(
+                "limits storage down",
+                storage=str(self._server),
+                reason=reason,
+                until_it_is_back=_INSTEAD[self._failure],
+            )
+        else:
+            _log.info("limits storage back", storage=str(self._server))
+        self.on_change(reason is not None)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._leases.renew_seconds)
+            if not self.is_down:
+                self._renew()
+
+
+@asynccontextmanager
+async def open_shared(
+    server: StorageServer, failure: Failure, **options: Any
+) -> AsyncIterator[SharedCounters]:
+    """Counters in ``server``; ``options`` are those of ``SharedCounters``.
+
+    A server that does not answer holds nobody up: it is down then, and looked for.
+    """
+    counters = SharedCounters(server, failure, **options)
+    is_tried = asyncio.Event()
+    tasks = [
+        asyncio.create_task(counters._lane.run(is_tried)),
+        asyncio.create_task(counters._beat()),
+    ]
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TRY_SECONDS):
+                await is_tried.wait()
+        yield counters
+        with suppress(TimeoutError, StorageDown):  # releases that were just told
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                await counters._lane.ask(("PING",))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        counters._lane.close()
+
+
+def _overloaded() -> Refusal:
+    return Refusal(
+        "overloaded",
+        "Calls cannot be counted just now, and none is let through uncounted; try again soon.",
+        retry_after_seconds=1,
+        hint="KEYPROXY_STORAGE_FAILURE=local",
+    )
+
+
+def _told(windows: Sequence[Window], reply: Sequence[int]) -> list[tuple[Window, int, int, int]]:
+    """Each window with its count, milliseconds left and begin (or ``ROLLING``)."""
+    return [
+        (window, *reply[at : at + 3])  # type: ignore[misc]
+        for window, at in zip(windows, range(2, len(reply), 3), strict=True)
+    ]
+
+
+def _standings(windows: Sequence[Window], reply: Sequence[int]) -> tuple[Standing, ...]:
+    return tuple(
+        Standing(_resolved(window, begins), max(0, window.amount - count), left / 1000)
+        for window, count, left, begins in _told(windows, reply)
+    )
+
+
+def _resolved(window: Window, begins: int) -> Window:
+    """The window with the span it was counted in, by the storage's clock."""
+    if not window.is_aligned or window.span is not None:
+        return window
+    at = begins // 1000
+    return replace(window, span=Span(at, at + window.seconds))
+
+
+def _window_key(window: Window) -> str:
+    return f"keyproxy:{window.name}:{window.seconds}:{_bounded(window.key)}"
+
+
+def _place_key(place: Place) -> str:
+    return f"keyproxy:open:{_bounded(place.key)}"
+
+
+def _bounded(key: str) -> str:
+    """Whatever a client is called, its key stays short; no app's name begins with ``#``."""
+    if len(key) <= _LONGEST_KEY and key.isascii():
+        return key
+    return f"#{hashlib.blake2b(key.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"

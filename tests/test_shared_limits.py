@@ -1,0 +1,473 @@
+"""Limits that replicas share, over real servers: exact, in one round trip, and what holds
+when the server is killed, frozen, restarted, or says no."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from structlog.testing import capture_logs
+
+from keyproxy.call import Client
+from keyproxy.errors import Refusal
+from keyproxy.grammar.storage import storage
+from keyproxy.limits.admit import Admission
+from keyproxy.limits.shared import Leases, SharedCounters, open_shared
+from keyproxy.limits.windows import Place, Verdict, Window
+from keyproxy.upstream.session import trust
+from keyproxy.values import Rate
+from tests import servers
+from tests.servers import Server
+
+# The tests share a machine with others: where it is not the point, an answer may take long.
+PATIENT = {"answer_seconds": 5.0}
+MINUTE = Window("client", "web:someone", 100, 60)
+
+Replica = Callable[..., Awaitable[SharedCounters]]
+
+
+@pytest.fixture(params=servers.KINDS)
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
+    if servers.binary(request.param) is None:
+        pytest.skip(f"no {request.param}-server on this machine")
+    async with servers.running(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+async def replica(server: Server) -> AsyncIterator[Replica]:
+    """Makes one more process's counters: ``await replica("local", url=…, answer_seconds=…)``."""
+    async with AsyncExitStack() as stack:
+
+        async def made(failure: Any = "local", url: str = "", **options: Any) -> SharedCounters:
+            place = storage(url or server.url)
+            assert place is not None
+            return await stack.enter_async_context(
+                open_shared(place, failure, **{**PATIENT, **options})
+            )
+
+        yield made
+
+
+class Changes:
+    """Hears when storage goes down and comes back."""
+
+    def __init__(self) -> None:
+        self.heard: list[bool] = []
+        self._events = {True: asyncio.Event(), False: asyncio.Event()}
+
+    def __call__(self, is_down: bool) -> None:
+        self.heard.append(is_down)
+        self._events[is_down].set()
+        self._events[not is_down].clear()
+
+    async def wait(self, is_down: bool) -> None:
+        async with asyncio.timeout(10):
+            await self._events[is_down].wait()
+
+
+def admitted(verdicts: list[Verdict]) -> int:
+    return sum(verdict.is_admitted for verdict in verdicts)
+
+
+async def takes(count: int, *replicas: SharedCounters, window: Window = MINUTE) -> int:
+    """How many of so many parallel calls, spread over the replicas, are admitted."""
+    turns = (replicas[number % len(replicas)] for number in range(count))
+    return admitted(await asyncio.gather(*(one.take([window]) for one in turns)))
+
+
+# Counting together
+
+
+async def test_a_thousand_parallel_calls_at_two_replicas_pass_a_limit_of_100_exactly(
+    replica: Replica,
+) -> None:
+    assert await takes(1_000, await replica(), await replica()) == 100
+
+
+async def test_a_limited_call_is_one_command_whatever_it_is_limited_by(
+    server: Server, replica: Replica
+) -> None:
+    rates = (Rate(20, 60), Rate(300, 86_400))
+    admission = Admission(await replica(), rates, rates, 8)
+    async with AsyncExitStack() as call:
+        admitted = admission.admit(Client("someone", "192.0.2.1"), {})
+        heard = await monitored(server, lambda: call.enter_async_context(admitted))
+        assert heard == ["evalsha"]
+        # Its place is given back when it has ended, and nobody waits for that.
+        assert await monitored(server, call.aclose) == ["zrem"]
+
+
+async def monitored(server: Server, step: Callable[[], Awaitable[None]]) -> list[str]:
+    """The commands that clients (not scripts) send to the server during ``step``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"MONITOR\r\n")
+    await reader.readline()
+    await step()
+    await asyncio.sleep(0)  # what is told without waiting is on its way
+    await server.command("ECHO", "done")
+    lines = []
+    while b'"ECHO"' not in (line := await reader.readline()):
+        lines.append(line.decode())
+    writer.close()
+    return [line.split('"')[1].lower() for line in lines if " lua]" not in line]
+
+
+async def test_a_refused_call_is_counted_in_no_shared_window(replica: Replica) -> None:
+    one, other = await replica(), await replica()
+    minute, day = Window("client", "a", 1, 60), Window("client", "a", 5, 86_400)
+    await one.take([minute, day])
+    for _ in range(3):
+        verdict = await other.take([minute, day])
+    assert [standing.remaining for standing in verdict.standings] == [0, 4]
+    assert [standing.window for standing in verdict.in_the_way] == [minute]
+
+
+async def test_a_shared_window_ends_when_it_said(replica: Replica) -> None:
+    counters, window = await replica(), Window("client", "a", 1, 1)
+    assert (await counters.take([window])).is_admitted
+    wait = (await counters.take([window])).standings[0].resets_in_seconds
+    assert 0 < wait <= 1
+    await asyncio.sleep(wait + 0.01)
+    assert (await counters.take([window])).is_admitted
+
+
+async def test_headers_tell_what_all_replicas_together_left(replica: Replica) -> None:
+    rates = (Rate(5, 60),)
+    headers: dict[str, str] = {}
+    for counters in (await replica(), await replica()):
+        async with Admission(counters, rates, (), 8).admit(Client("a", "192.0.2.1"), headers):
+            pass
+    assert headers == {
+        "RateLimit-Policy": '"client-60";q=5;w=60',
+        "RateLimit": '"client-60";r=3;t=60',
+    }
+
+
+async def test_money_is_exact_and_settled_in_the_window_it_was_taken_from(
+    replica: Replica,
+) -> None:
+    one, other, most = await replica(), await replica(), 2**53
+    budget = Window("budget", "a", most, 86_400, cost=most - 1, is_aligned=True)
+    taken = (await one.take([budget])).standings[0]
+    assert taken.remaining == 1
+    assert taken.window.span is not None
+    assert taken.window.span.begins % 86_400 == 0
+    assert not (await other.take([Window("budget", "a", most, 86_400, 2, True)])).is_admitted
+    await other.adjust([taken.window], -5)
+    assert (await one.look([budget]))[0].remaining == 6
+    await other.adjust([taken.window], -(2**53))
+    assert (await one.look([budget]))[0].remaining == most
+
+
+async def test_an_adjustment_revives_no_shared_window(server: Server, replica: Replica) -> None:
+    await (await replica()).adjust([MINUTE, Window("b", "a", 9, 3600, is_aligned=True)], 5)
+    assert await server.command("KEYS", "keyproxy:client*") == b"*0\r\n+OK\r\n"
+
+
+async def test_long_names_of_clients_make_short_keys(server: Server, replica: Replica) -> None:
+    counters = await replica()
+    for name in ("x" * 5_000, "x" * 5_001, "schön"):
+        verdict = await counters.take([Window("client", name, 2, 60)], Place(name, 8))
+        assert verdict.standings[0].remaining == 1
+    keys = (await server.command("KEYS", "*")).split(b"\r\n")
+    assert max(map(len, keys)) < 100
+
+
+async def test_a_server_that_forgot_the_script_is_taught_it_again(
+    server: Server, replica: Replica
+) -> None:
+    one, other = await replica(), await replica()
+    passed = await takes(60, one, other)
+    await server.command("SCRIPT", "FLUSH")
+    assert passed + await takes(100, one, other) == 100
+    assert not one.is_down
+
+
+# Calls in flight
+
+
+async def test_calls_in_flight_are_shared(replica: Replica) -> None:
+    one, other = await replica(), await replica()
+    first, second = Place("a", 1), Place("a", 1)
+    assert (await one.take([MINUTE], first)).is_admitted
+    crowded = await other.take([MINUTE], second)
+    assert (crowded.is_admitted, crowded.is_crowded) == (False, True)
+    assert crowded.standings[0].remaining == 99
+    one.leave(first)
+    await one.look([])  # what it told before has arrived
+    assert (await other.take([MINUTE], second)).is_admitted
+
+
+async def test_a_client_that_leaves_while_it_is_counted_keeps_no_place(replica: Replica) -> None:
+    counters = await replica()
+    call = asyncio.create_task(counters.take([], Place("a", 1)))
+    await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert (await counters.take([], Place("a", 1))).is_admitted
+
+
+async def test_leases_of_open_calls_are_renewed(server: Server, replica: Replica) -> None:
+    one = await replica(leases=Leases(seconds=0.4, renew_seconds=0.1))
+    await one.take([], Place("a", 1))
+    await asyncio.sleep(0.8)
+    assert (await (await replica()).take([], Place("a", 1))).is_crowded
+
+
+HOLDER = """
+import asyncio, sys
+from keyproxy.grammar.storage import storage
+from keyproxy.limits.shared import Leases, open_shared
+from keyproxy.limits.windows import Place
+
+async def hold():
+    leases = Leases(seconds=1.0, renew_seconds=0.2)
+    async with open_shared(storage(sys.argv[1]), "local", leases=leases) as counters:
+        await counters.take([], Place("a", 1))
+        print("held", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(hold())
+"""
+
+
+async def test_the_places_of_a_killed_process_heal(server: Server, replica: Replica) -> None:
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLDER, server.url, stdout=subprocess.PIPE
+    )
+    assert program.stdout is not None
+    assert await program.stdout.readline() == b"held\n"
+    counters = await replica()
+    assert (await counters.take([], Place("a", 1))).is_crowded
+    program.kill()
+    await program.wait()
+    async with asyncio.timeout(10):
+        while not (await counters.take([], Place("a", 1))).is_admitted:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_place_taken_alone_is_known_to_all_when_the_server_is_back(
+    server: Server, replica: Replica
+) -> None:
+    changes, others = Changes(), Changes()
+    one, other = await replica(on_change=changes), await replica(on_change=others)
+    server.kill()
+    await asyncio.gather(changes.wait(True), others.wait(True))
+    assert (await one.take([], Place("a", 1))).is_admitted
+    await server.start()
+    await asyncio.gather(changes.wait(False), others.wait(False))
+    await one.look([])  # the leases were renewed before
+    assert (await other.take([], Place("a", 1))).is_crowded
+
+
+# Without the server
+
+
+async def under_load(server: Server, breaks: Callable[[], None], *replicas: SharedCounters) -> int:
+    """How many calls of one client are admitted, the server breaking in the middle."""
+    before = [asyncio.create_task(takes(300, *replicas))]
+    await asyncio.sleep(0)
+    breaks()
+    return sum(await asyncio.gather(*before, takes(700, *replicas)))
+
+
+@pytest.mark.parametrize("breaks", [Server.kill, Server.freeze])
+async def test_counting_alone_lets_at_most_each_replicas_limit_through(
+    server: Server, replica: Replica, breaks: Callable[[Server], None]
+) -> None:
+    one, other = await replica(answer_seconds=0.08), await replica(answer_seconds=0.08)
+    passed = await takes(60, one, other)
+    async with asyncio.timeout(10):
+        passed += await under_load(server, lambda: breaks(server), one, other)
+        passed += await takes(1_000, one, other)
+    assert one.is_down
+    assert other.is_down
+    assert 100 <= passed <= 200
+
+
+async def test_a_restart_hands_nobody_a_new_bucket(server: Server, replica: Replica) -> None:
+    """Killed before anybody noticed, killed under load, and empty each time."""
+    changes, others = Changes(), Changes()
+    one, other = await replica(on_change=changes), await replica(on_change=others)
+    passed = await takes(100, one, other)
+    assert passed == 100
+    for _ in range(2):
+        server.kill()
+        await asyncio.gather(changes.wait(True), others.wait(True))
+        passed += await takes(200, one, other)
+        await server.start()
+        await asyncio.gather(changes.wait(False), others.wait(False))
+        passed += await takes(200, one, other)
+    assert passed <= 200
+    assert (await one.look([MINUTE]))[0].resets_in_seconds <= 60
+
+
+async def test_what_was_counted_alone_is_told_once(server: Server, replica: Replica) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes)
+    assert await takes(10, counters) == 10
+    server.kill()
+    await changes.wait(True)
+    assert await takes(20, counters) == 20
+    await server.start()
+    await changes.wait(False)
+    assert await takes(5, counters) == 5
+    assert (await (await replica()).look([MINUTE]))[0].remaining == 65
+
+
+async def test_money_settled_while_the_server_was_frozen_is_told_later(
+    server: Server, replica: Replica
+) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes, answer_seconds=0.08)
+    budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
+    taken = (await counters.take([budget])).standings[0].window
+    server.freeze()
+    await counters.look([budget])
+    await changes.wait(True)
+    await counters.adjust([taken], -50)
+    server.thaw()
+    await changes.wait(False)
+    assert (await counters.look([budget]))[0].remaining == 90
+
+
+async def test_closed_refuses_without_waiting_and_open_counts_nothing(
+    server: Server, replica: Replica
+) -> None:
+    closed, opened = await replica("closed"), await replica("open")
+    await takes(10, closed, opened)
+    for each in (closed, opened):
+        await each.look([MINUTE])
+    changes = [Changes(), Changes()]
+    closed.on_change, opened.on_change = changes
+    server.kill()
+    await asyncio.gather(*(each.wait(True) for each in changes))
+    with pytest.raises(Refusal) as refused:
+        await closed.take([MINUTE], Place("a", 8))
+    assert (refused.value.code, refused.value.retry_after_seconds) == ("overloaded", 1)
+    assert len(closed.in_flight) == 0
+    assert await takes(300, opened) == 300
+    await server.start()
+    await asyncio.gather(*(each.wait(False) for each in changes))
+    assert await takes(300, opened, closed) == 90
+
+
+@pytest.mark.parametrize("failure", ["local", "closed", "open"])
+async def test_a_frozen_server_holds_nobody_up_and_comes_back_by_itself(
+    server: Server, replica: Replica, failure: Any
+) -> None:
+    changes = Changes()
+    counters = await replica(failure, on_change=changes, answer_seconds=0.08)
+    server.freeze()
+    async with asyncio.timeout(5):
+        for _ in range(20):  # one after the other: only the first may wait
+            calls = (counters.take([MINUTE]) for _ in range(50))
+            await asyncio.gather(*calls, return_exceptions=True)
+    assert counters.is_down
+    server.thaw()
+    await changes.wait(False)
+    assert changes.heard == [True, False]
+    assert (await counters.look([MINUTE]))[0].window == MINUTE
+
+
+async def test_one_line_is_logged_for_each_change(server: Server, replica: Replica) -> None:
+    changes = Changes()
+    with capture_logs() as lines:
+        counters = await replica(on_change=changes)
+        server.kill()
+        await changes.wait(True)
+        await takes(50, counters)
+        await server.start()
+        await changes.wait(False)
+    said = [line for line in lines if line["event"].startswith("limits storage")]
+    assert [(line["event"], line["log_level"]) for line in said] == [
+        ("limits storage down", "warning"),
+        ("limits storage back", "info"),
+    ]
+    assert said[0]["until_it_is_back"] == "each process counts for itself"
+
+
+async def test_a_server_that_is_not_there_yet_is_found_later(server: Server) -> None:
+    place = storage(server.url)
+    assert place is not None
+    server.kill()
+    changes = Changes()
+    async with open_shared(place, "local", on_change=changes) as counters:
+        assert counters.is_down
+        assert await takes(150, counters) == 100
+        await server.start()
+        await changes.wait(False)
+        assert await takes(50, counters) == 0
+
+
+# Who may use it
+
+
+async def test_user_password_and_database_come_from_the_url(
+    server: Server, replica: Replica
+) -> None:
+    await server.command("ACL", "SETUSER", "kp", "on", ">p@ss/word?", "~keyproxy:*", "+@all")
+    named = server.url.replace("://", "://kp:p%40ss%2Fword%3F@") + "/3"
+    assert await takes(101, await replica(url=named)) == 100
+    assert b"db3:keys=" in await server.command("INFO", "keyspace")
+
+
+async def test_a_wrong_password_is_down_and_is_never_shown(
+    server: Server, replica: Replica
+) -> None:
+    await server.command("CONFIG", "SET", "requirepass", "right-password")
+    with capture_logs() as lines:
+        counters = await replica(url=server.url.replace("://", "://:wrong-password@"))
+    assert counters.is_down
+    assert "WRONGPASS" in lines[0]["reason"] or "AuthenticationError" in lines[0]["reason"]
+    assert "password@" not in str(lines)
+    assert "wrong-password" not in str(lines)
+
+
+async def test_a_server_that_takes_no_writes_is_down(server: Server, replica: Replica) -> None:
+    """A replica after a failover: it answers, and counts nothing."""
+    await server.command("REPLICAOF", "127.0.0.1", "1")
+    assert (await replica()).is_down
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def tls_options(authority: trustme.CA, directory: Path, name: str) -> list[str]:
+    certificate = authority.issue_cert(name)
+    key, chain = directory / "key.pem", directory / "chain.pem"
+    certificate.private_key_pem.write_to_path(str(key))
+    for part in certificate.cert_chain_pems:
+        part.write_to_path(str(chain), append=True)
+    return ["--tls-cert-file", str(chain), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_trusted"), [("127.0.0.1", True), ("127.0.0.1", False), ("other.example", True)]
+)
+async def test_tls_is_verified(
+    authority: trustme.CA, tmp_path: Path, name: str, is_trusted: bool
+) -> None:
+    """By name and by authority, the system's and the extra one."""
+    if servers.binary("redis") is None:
+        pytest.skip("no redis-server on this machine")
+    extra = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(extra))
+    options = tls_options(authority, tmp_path, name)
+    async with servers.running("redis", *options, has_tls=True) as server:
+        place = storage(f"rediss://127.0.0.1:{server.port}")
+        assert place is not None
+        checked = trust(extra if is_trusted else None)
+        async with open_shared(place, "local", trust=checked, **PATIENT) as counters:
+            await takes(1, counters)
+            assert counters.is_down is not (name == "127.0.0.1" and is_trusted)
