@@ -20,7 +20,8 @@ from keyproxy.grammar.credentials import credential_faults
 from keyproxy.grammar.keys import keys as parse_keys
 from keyproxy.grammar.reading import Reading
 from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
-from keyproxy.values import Address, ClientToken, Rate, Secret
+from keyproxy.grammar.storage import storage as parse_storage
+from keyproxy.values import Address, ClientToken, Rate, Secret, StorageServer
 
 __all__ = [
     "CONFIG",
@@ -508,6 +509,33 @@ class Settings:
             "8",
             "8",
             is_app=True,
+        )
+    )
+    # In memory, nobody has to run anything; the start line says that each process counts alone.
+    storage: StorageServer | None = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_STORAGE",
+            parse_storage,
+            "where limits are counted: `memory://`, each process for itself; or a Redis (6.2 or"
+            " newer) or Valkey that all replicas share: `redis://[user:password@]host[:port][/db]`,"
+            " `valkey://`, and with TLS `rediss://`, `valkeys://`",
+            "redis://redis.internal:6379",
+            "memory://",
+            is_secret=True,
+            in_file="a file that holds the storage's address, with its password",
+        )
+    )
+    # An app goes on working; N replicas then let at most N times a limit through.
+    storage_failure: Literal["local", "closed", "open"] = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_STORAGE_FAILURE",
+            plain.word("local", "closed", "open"),
+            "while the storage is down: each process counts on for itself (`local`), calls are"
+            " refused (`closed`), or let through uncounted (`open`)",
+            "closed",
+            "local",
         )
     )
     max_tokens: int | None = field(

@@ -28,6 +28,13 @@ def rates(found: Sequence[Rate]) -> str:
     return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in found) or "off"
 
 
+def storage(settings: Settings) -> str:
+    """Where calls are counted, and what holds when that cannot be asked."""
+    if settings.storage is None:
+        return "in this process only"
+    return f"in {settings.storage} (while that is down: {settings.storage_failure})"
+
+
 def of_app(app: Settings) -> Mapping[str, str]:
     """What holds for an app, by what an operator asks first."""
     return {

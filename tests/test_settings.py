@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from ipaddress import ip_network
@@ -26,6 +27,7 @@ from keyproxy.settings import (
     Settings,
     rows,
 )
+from keyproxy.values import StorageServer
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 SECOND_KEY = "sk-or-v1-other-fedcba9876543210"
@@ -815,6 +817,54 @@ def test_key_in_the_wrong_variable_is_never_repeated(name: str) -> None:
 
 def test_long_values_are_cut_in_faults() -> None:
     assert len(fault("LOG_LEVEL", "no " * 1000).found or "") < 100
+
+
+# --- storage -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("memory://", None),
+        ("redis://cache", StorageServer("cache", 6379, 0, None, None, False)),
+        ("valkeys://[::1]:1/15\n", StorageServer("::1", 1, 15, None, None, True)),
+        ("rediss://:p%40ss@h", StorageServer("h", 6379, 0, None, Secret("p@ss"), True)),
+        ("valkey://me:a%2Fb@h:7", StorageServer("h", 7, 0, "me", Secret("a/b"), False)),
+    ],
+)
+def test_storage_is_in_memory_or_an_address(text: str, expected: StorageServer | None) -> None:
+    assert dev(STORAGE=text).storage == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "off",
+        "redis",
+        "redis://",
+        "http://host",
+        "redis://host:0",
+        "redis://host:x",
+        "redis://host/name",
+        "redis://me@host",
+        "redis://:hunter2-hunter2@host?ssl_cert_reqs=none",
+        "redis://:hunter2-hunter2@host#",
+        "redis://:hunter2 hunter2@host",
+        "unix://:hunter2-hunter2@/run/redis.sock",
+    ],
+)
+def test_other_storages_are_faults_that_repeat_no_password(text: str) -> None:
+    found = fault("STORAGE", text)
+    assert "redis://host:port/database" in found.expected
+    assert "hunter2" not in str(found)
+
+
+def test_a_shared_storage_without_its_client_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
+    assert "pip install 'keyproxy[redis]'" in fault("STORAGE", "redis://host").expected
+    assert dev().storage is None
 
 
 # --- the table -----------------------------------------------------------------------------

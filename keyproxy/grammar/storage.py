@@ -12,7 +12,10 @@ from keyproxy.values import Secret, StorageServer
 _PORT = 6379
 # Both speak one protocol; an s at the end means TLS.
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
-_EXPECTED = "memory://, or redis://[user:password@]host[:port][/database] (rediss:// with TLS)"
+# Not user:password@ behind the slashes: what stands there is masked.
+_EXPECTED = (
+    "memory://, or redis://host:port/database (rediss:// with TLS; user:password@ before the host)"
+)
 
 
 def storage(text: str) -> StorageServer | None:

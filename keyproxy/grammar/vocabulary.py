@@ -15,8 +15,6 @@ PREFIX = "KEYPROXY_"
 NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
     "KEYPROXY_BUDGET": ("off",),
     "KEYPROXY_TOTAL_BUDGET": ("off",),
-    "KEYPROXY_STORAGE": ("memory://",),
-    "KEYPROXY_STORAGE_FAILURE": ("local",),
     "KEYPROXY_ADMIN": ("off",),
     "KEYPROXY_ADMIN_TOKEN_FILE": ("off",),
     "KEYPROXY_ADMIN_HOSTS": ("off",),

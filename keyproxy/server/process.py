@@ -134,7 +134,7 @@ def _say_hello(running: Service) -> None:
         rate_limit=summary.rates(settings.rate_limit),
         address_rate_limit=summary.rates(settings.address_rate_limit),
         max_in_flight=settings.max_in_flight,
-        limits_counted="in this process only",
+        limits_counted=summary.storage(settings),
         **(
             {"apps": {app.name: dict(summary.of_app(app)) for app in settings.apps}}
             if settings.apps

@@ -24,6 +24,7 @@ from keyproxy.demo.page import PageFile
 from keyproxy.intake import Room
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
+from keyproxy.limits.shared import open_shared
 from keyproxy.limits.storage import Counters
 from keyproxy.opening import Opening
 from keyproxy.proxy import AppKit, Kit
@@ -38,13 +39,15 @@ from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
 from keyproxy.upstream.send import Upstream
-from keyproxy.upstream.session import open_session
+from keyproxy.upstream.session import open_session, trust
 
 RESTART_ONLY = (
     "listen",
     "upstream",
     "upstream_proxy",
     "upstream_ca_file",
+    "storage",
+    "storage_failure",
     "connect_timeout_seconds",
     "header_timeout_seconds",
     "keepalive_timeout_seconds",
@@ -52,7 +55,7 @@ RESTART_ONLY = (
     "log_format",
     "log_level",
 )
-"""Settings that are read once, when listeners and the HTTP client are made."""
+"""Settings that are read once, when listeners, the HTTP client and the counters are made."""
 
 _DRAIN_LOOK_SECONDS = 0.05
 _INSPECTION_SECONDS = 30.0
@@ -63,9 +66,11 @@ _log = structlog.get_logger("keyproxy")
 class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, counters: Counters
+    ) -> None:
         self._session = session
-        self._counters = Counters()
+        self._counters = counters
         self._failures = Failures(Counters())
         self._room = Room()
         self._large_parse = asyncio.Lock()
@@ -87,7 +92,7 @@ class Service:
 
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""
-        app = create_app(lambda: self.kit, is_ready=lambda: self._is_ready, pages=pages)
+        app = create_app(lambda: self.kit, is_ready=self._may_be_asked, pages=pages)
         runner = Runner(app, self.settings, connection_limit())
         await runner.setup()
         self._runner = runner
@@ -98,6 +103,11 @@ class Service:
         self._is_ready = True
         self._inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._reinspect())
+
+    def _may_be_asked(self) -> bool:
+        """Whether a load balancer should send calls here."""
+        is_closed = self._counters.is_down and self.settings.storage_failure == "closed"
+        return self._is_ready and not is_closed
 
     def apply(self, settings: Settings) -> None:
         """Put new settings in force for the calls that begin from now on."""
@@ -162,6 +172,7 @@ class Service:
             *settings.all_keys,
             settings.upstream_proxy,
             settings.captcha_secret,
+            None if settings.storage is None else settings.storage.password,
             *(settings.session_secrets or ()),
             *(app.jwt_secret for app in settings.all_apps),
         )
@@ -247,13 +258,25 @@ class Service:
 
 
 @asynccontextmanager
+async def _counters(settings: Settings) -> AsyncIterator[Counters]:
+    """Where calls are counted: here, or in a storage that replicas share."""
+    if settings.storage is None:
+        yield Counters()
+        return
+    ca = trust(settings.upstream_ca_file) if settings.storage.has_tls else None
+    async with open_shared(settings.storage, settings.storage_failure, trust=ca) as counters:
+        yield counters
+
+
+@asynccontextmanager
 async def running(
     settings: Settings, pages: Mapping[str, PageFile] | None = None
 ) -> AsyncIterator[Service]:
     """A service that listens, and is closed at the end."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(settings))
-        service = Service(settings, session)
+        counters = await stack.enter_async_context(_counters(settings))
+        service = Service(settings, session, counters)
         stack.push_async_callback(service.close)
         await service.start(pages)
         yield service

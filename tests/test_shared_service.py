@@ -1,0 +1,158 @@
+"""Two keyproxies on one storage, as a caller sees them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from keyproxy.values import Rate
+from tests import servers
+from tests.conftest import BODY, CHAT, SERVE, Proxy, Start, refused
+from tests.fake_upstream import FakeUpstream, event_stream
+from tests.program import started
+from tests.servers import Server
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    kind = next((kind for kind in servers.KINDS if servers.binary(kind)), None)
+    if kind is None:
+        pytest.skip("neither Redis nor Valkey on this machine")
+    async with servers.running(kind) as running:
+        yield running
+
+
+async def status(proxy: Proxy) -> int:
+    async with proxy.post() as answer:
+        await answer.read()
+        return int(answer.status)
+
+
+async def statuses(count: int, *proxies: Proxy) -> Counter[int]:
+    """What so many parallel calls, spread over the proxies, are answered."""
+    turns = (proxies[number % len(proxies)] for number in range(count))
+    return Counter(await asyncio.gather(*map(status, turns)))
+
+
+async def is_ready(proxy: Proxy, expected: int) -> None:
+    """Waits until a load balancer is told so."""
+    async with asyncio.timeout(10):
+        while True:
+            async with proxy.get("/readyz") as answer:
+                if answer.status == expected:
+                    return
+            await asyncio.sleep(0.02)
+
+
+async def test_two_replicas_let_one_limit_through(server: Server, start: Start) -> None:
+    said = {"STORAGE": server.url, "RATE_LIMIT": "100/minute", "MAX_IN_FLIGHT": "1000"}
+    one, other = await start(**said), await start(**said)
+    assert await statuses(300, one, other) == {200: 100, 429: 200}
+    assert len(one.upstream.calls) == 100
+    async with other.post() as answer:
+        error = await refused(answer, 429, "rate_limited")
+        assert answer.headers["RateLimit"].startswith('"client-60";r=0;t=')
+        assert answer.headers["Retry-After"] in answer.headers["RateLimit"]
+        assert "100 calls in 1 minute" in error["message"]
+
+
+async def test_killed_under_load_two_replicas_let_at_most_two_limits_through(
+    server: Server, start: Start
+) -> None:
+    said = {"STORAGE": server.url, "RATE_LIMIT": "40/minute", "MAX_IN_FLIGHT": "1000"}
+    one, other = await start(**said), await start(**said)
+    load = asyncio.create_task(statuses(60, one, other))
+    await one.upstream.arrived.wait()
+    server.kill()
+    found = await load + await statuses(120, one, other)
+    assert set(found) == {200, 429}
+    assert 40 <= found[200] <= 80
+    assert len(one.upstream.calls) == found[200]
+
+
+async def test_a_stream_holds_its_place_at_every_replica(server: Server, start: Start) -> None:
+    said = {"STORAGE": server.url, "MAX_IN_FLIGHT": "1", "RATE_LIMIT": "50/minute"}
+    one, other = await start(**said), await start(**said)
+    release = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await response.write(b"data: 1\n\n")
+        await release.wait()
+        return response
+
+    one.upstream.answer = slow
+    async with one.post() as stream:
+        assert stream.status == 200
+        async with other.post() as answer:
+            await refused(answer, 429, "too_many_in_flight")
+            assert answer.headers["RateLimit"].startswith('"client-60";r=49;t=')
+        assert len(one.upstream.calls) == 1
+        release.set()
+        await stream.read()
+    async with asyncio.timeout(10):
+        while await status(other) == 429:  # for as long as the release is on its way
+            pass
+
+
+async def test_closed_takes_the_replica_out_until_the_storage_is_back(
+    server: Server, start: Start
+) -> None:
+    proxy = await start("serve", STORAGE=server.url, STORAGE_FAILURE="closed")
+    await is_ready(proxy, 200)
+    server.kill()
+    await is_ready(proxy, 503)
+    async with proxy.post() as answer:
+        await refused(answer, 503, "overloaded")
+        assert answer.headers["Retry-After"] == "1"
+    async with proxy.get("/healthz") as answer:
+        assert answer.status == 200
+    assert proxy.upstream.calls == []
+    await server.start()
+    await is_ready(proxy, 200)
+    assert await status(proxy) == 200
+
+
+async def test_local_and_open_stay_ready_without_the_storage(server: Server, start: Start) -> None:
+    server.kill()
+    for failure, passed in (("local", 2), ("open", 5)):
+        proxy = await start(STORAGE=server.url, STORAGE_FAILURE=failure, RATE_LIMIT="2/minute")
+        await is_ready(proxy, 200)
+        assert (await statuses(5, proxy))[200] == passed
+
+
+async def test_a_shared_count_survives_a_reload_and_another_storage_needs_a_restart(
+    server: Server, start: Start
+) -> None:
+    proxy = await start(STORAGE=server.url, RATE_LIMIT="1/minute")
+    assert await status(proxy) == 200
+    changed = proxy.service.settings.kept(storage=None, rate_limit=())
+    proxy.service.apply(changed)
+    assert proxy.service.settings.storage is not None
+    assert await status(proxy) == 200  # without a limit, and nothing is counted anew
+    proxy.service.apply(changed.kept(rate_limit=(Rate(1, 60),)))
+    assert await status(proxy) == 429
+
+
+async def test_the_storage_may_stand_in_a_file_and_is_told_without_its_password(
+    server: Server, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    await server.command("CONFIG", "SET", "requirepass", "made-up-password")
+    place = tmp_path / "storage"
+    place.write_text(server.url.replace("://", "://:made-up-password@") + "\n")
+    said = {f"KEYPROXY_{name}": value for name, value in SERVE.items()}
+    said |= {"KEYPROXY_UPSTREAM": upstream.base_url, "KEYPROXY_STORAGE_FILE": str(place)}
+    async with started("serve", tmp_path, **said) as program, aiohttp.ClientSession() as session:
+        line = await program.said("listening")
+        async with session.post(program.url + CHAT, json=BODY) as answer:
+            assert answer.status == 200
+        lines = str(program.lines)
+    assert line["limits_counted"] == f"in 127.0.0.1:{server.port}/0 (while that is down: local)"
+    assert "limits storage" not in lines
+    assert "made-up-password" not in lines
