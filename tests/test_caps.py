@@ -147,6 +147,9 @@ UPDATE = {"type": "configuration_update"}
         (C, "tools", tool(ADVISOR, model="a/b"),
             tool(ADVISOR, model="a/b", max_completion_tokens=100)),
         (C, "tools", [{"type": SUBAGENT}], tool(SUBAGENT, max_completion_tokens=100)),
+        (C, "tools", tool(SUBAGENT, tools=tool("openrouter:web_search")),
+            tool(SUBAGENT, tools=tool("openrouter:web_search"), max_completion_tokens=100,
+                 max_tool_calls=10)),
         (C, "tools", tool(SUBAGENT, max_tool_calls=25, tools=tool(ADVISOR, model="a/b")),
             tool(SUBAGENT, max_tool_calls=10, max_completion_tokens=100,
                  tools=tool(ADVISOR, model="a/b", max_completion_tokens=100))),
@@ -186,6 +189,15 @@ def test_what_stands_deep_in_a_call_is_lowered_too(
 )
 def test_what_is_within_the_caps_stays_as_it_is(style: Style, field: str, asked: Any) -> None:
     assert sent(style, {field: asked}) == {field: asked}
+
+
+async def test_text_in_a_field_that_is_written_anew_stays_as_short(start: Start) -> None:
+    proxy = await start(MAX_TOKENS="100")
+    said = '[{"role": "system", "content": "Grüße, 🙂", "output_config": {"effort": "max"}}]'
+    asked = f'{{"model":"a/b", "max_tokens":9 ,"messages":{said}}}'
+    async with proxy.post(asked, MESSAGES) as answer:
+        assert answer.status == 200
+    assert proxy.upstream.calls[0].body.decode() == asked.replace('"max"', '"high"')
 
 
 @pytest.mark.parametrize("value", ["1000", 1e9, True, -1])

@@ -13,7 +13,7 @@ from typing import Any
 from keyproxy.call import Style
 from keyproxy.grammar.features import is_closed_tool, names
 from keyproxy.policy import spelling
-from keyproxy.policy.caps import BOUNDED
+from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS
 from keyproxy.policy.features import not_allowed, word_for_tool
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import (
@@ -114,14 +114,19 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
             raise not_allowed(f"{param}.{name}", "is empty", "ids of models")
     here = f"{param}[{shortened(kind, 40)}]"
     nested(check, here, tool)
+    wanted: dict[str, int] = {}
     length = "max_tokens" if has_version else _LENGTH_OF.get(family)
     if length is not None and check.max_tokens is not None:
-        if place is None:
-            place = tool["parameters"] = {}
-        if not isinstance(place, dict):
-            raise not_allowed(f"{here}.parameters", f"is {show(place)}", "an object")
-        if place.get(length) is None:
-            check.put(place, length, check.max_tokens)
+        wanted[length] = check.max_tokens
+    if family == "subagent" and isinstance(place, dict) and place.get("tools"):
+        wanted["max_tool_calls"] = MAX_TOOL_CALLS
+    if wanted and place is None:
+        place = tool["parameters"] = {}
+    if wanted and not isinstance(place, dict):
+        raise not_allowed(f"{here}.parameters", f"is {show(place)}", "an object")
+    for name, most in wanted.items():
+        if place.get(name) is None:
+            check.put(place, name, most)
 
 
 def _open(check: Check, param: str, kind: str) -> None:
