@@ -19,7 +19,7 @@ from keyproxy.upstream.catalogue import (
     resolved,
 )
 from tests.conftest import Proxy, Start, refused
-from tests.fake_upstream import MODELS
+from tests.fake_upstream import MODELS, FakeUpstream
 
 
 async def ids(proxy: Proxy, query: str = "") -> list[str]:
@@ -225,3 +225,48 @@ def test_an_alias_in_a_detail_path_is_resolved(path: str, expected: str) -> None
     allowed = Models(["a/*", "models/endpoints"])
     found = resolved(f"/api/v1{path}", allowed, {"my/fast": "a/b"})
     assert found == f"/api/v1{expected}"
+
+
+ROWS = [
+    {"id": "anthropic/claude-opus-4.7", "canonical_slug": "anthropic/claude-4.7-opus-20260416"},
+    {"id": "openai/gpt-4o-mini", "canonical_slug": "openai/gpt-4o-mini"},
+    {"id": "odd/brand-new", "pricing": {"prompt": "-1", "completion": "-1"}},
+]
+
+
+async def test_an_excluded_model_is_excluded_under_its_other_name(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    async def listed(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"data": ROWS} if request.method == "GET" else {})
+
+    upstream.answer = listed
+    proxy = await start(ALLOWED_MODELS="*,!anthropic/claude-opus-4.7")
+    await upstream.arrived.wait()  # asked for at the start
+    async with asyncio.timeout(5):
+        while not proxy.service._names._known:
+            await asyncio.sleep(0.01)
+    for model in ("anthropic/claude-4.7-opus-20260416", "odd/brand-new"):
+        async with proxy.post({"model": model, "messages": []}) as answer:
+            await refused(answer, 403, "model_not_allowed")
+    proxy.service.apply(proxy.service.settings)
+    async with proxy.post({"model": "anthropic/claude-4.7-opus-20260416"}) as answer:
+        await refused(answer, 403, "model_not_allowed")
+    assert upstream.calls == []
+    async with proxy.post() as answer:
+        assert answer.status == 200
+
+
+async def test_a_router_that_the_list_tells_of_is_no_model(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    async def listed(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"data": ROWS} if request.method == "GET" else {})
+
+    upstream.answer = listed
+    proxy = await start()
+    async with proxy.get("/api/v1/models") as answer:
+        assert answer.status == 200
+    async with proxy.post({"model": "odd/brand-new", "messages": []}) as answer:
+        await refused(answer, 403, "model_not_allowed")
+    assert upstream.calls == []

@@ -27,11 +27,13 @@ from keyproxy.limits.failures import Failures
 from keyproxy.limits.shared import open_shared
 from keyproxy.limits.storage import Counters
 from keyproxy.opening import Opening
+from keyproxy.policy.models import Models
 from keyproxy.proxy import AppKit, Kit
 from keyproxy.rules import AppRules, Rules
 from keyproxy.server import sockets
 from keyproxy.server.app import Runner, create_app
 from keyproxy.server.hardening import connection_limit
+from keyproxy.server.names import Names
 from keyproxy.server.protocol import HeadGuard
 from keyproxy.settings import Secret, Settings
 from keyproxy.tally import Tally
@@ -82,6 +84,8 @@ class Service:
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
         self._verifiers = Verifiers(session)
+        self._names = Names(lambda path: self.kit.default.upstream.fetch(path), self._models)
+        self._naming: asyncio.Task[None] | None = None
         self._keys = KeyStates()
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
@@ -103,6 +107,20 @@ class Service:
         self._is_ready = True
         self._inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._reinspect())
+        self._keep_names()
+
+    def _keep_names(self) -> None:
+        """Know the names of models from the start on, where one of them is excluded."""
+        excludes = any(
+            pattern.startswith("!")
+            for app in self.settings.all_apps
+            for pattern in app.allowed_models
+        )
+        if excludes and self._naming is None:
+            self._naming = asyncio.create_task(self._names.run())
+
+    def _models(self) -> list[Models]:
+        return [app.rules.policy.models for app in self.kit.apps.values()]
 
     def _may_be_asked(self) -> bool:
         """Whether a load balancer should send calls here."""
@@ -126,6 +144,8 @@ class Service:
         known = old.all_keys
         self._keys.keep(settings.all_keys)
         self.kit = self._assemble(settings, self.kit.catalogue)
+        self._names.teach()
+        self._keep_names()
         _log.info("settings reloaded", changed=changed)
         if stuck:
             _log.warning("these settings need a restart", settings=list(stuck))
@@ -155,7 +175,7 @@ class Service:
     async def close(self) -> None:
         """Release everything, at once."""
         self._is_ready, self._is_stopping = False, True
-        for task in (*self._inspections, self._reinspecting):
+        for task in (*self._inspections, self._reinspecting, self._naming):
             if task is not None:
                 task.cancel()
         await self._verifiers.close()
@@ -194,7 +214,7 @@ class Service:
                 settings.session_rate_limit,
             ),
             failures=self._failures,
-            catalogue=catalogue or Catalogue(apps[settings.name].upstream.fetch),
+            catalogue=catalogue or Catalogue(self._names.fetch),
             room=self._room,
             large_parse=self._large_parse,
             tally=self.tally,

@@ -1,0 +1,69 @@
+"""What the upstream's public list tells about the names of models, for every app's list of them.
+
+Whoever fetches the list, for prices or for a page, fetches it here. Where an app excludes models,
+it is fetched at the start and hourly, because a second name of a model must not get around that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from keyproxy.errors import Refusal
+from keyproxy.policy.known import Known
+from keyproxy.policy.models import Models
+from keyproxy.upstream import headers
+from keyproxy.upstream.catalogue import Fetched
+
+LIST_PATH = "/models?output_modalities=all"
+REFRESH_SECONDS = 3600.0
+RETRY_SECONDS = 60.0
+_LISTS = ("/models", LIST_PATH)
+
+
+class Names:
+    """Teaches the models in force; outlives a configuration."""
+
+    def __init__(
+        self,
+        fetch: Callable[[str], Awaitable[Fetched]],
+        models: Callable[[], Iterable[Models]],
+    ) -> None:
+        """``models`` gives those in force."""
+        self._fetch = fetch
+        self._models = models
+        self._known: dict[str, Known] = {}
+
+    async def fetch(self, path: str) -> Fetched:
+        """A public resource; of a list of models, what it tells about names is learnt.
+
+        Raises as the given ``fetch`` does.
+        """
+        fetched = await self._fetch(path)
+        if path in _LISTS and fetched.status == 200:
+            self._known[path] = await asyncio.to_thread(_known, fetched.raw)
+            self.teach()
+        return fetched
+
+    def teach(self) -> None:
+        """Tell the models in force what is known; the longer list knows more."""
+        known = self._known.get(LIST_PATH) or self._known.get("/models")
+        if known is not None:
+            for models in self._models():
+                models.learn(known)
+
+    async def run(self) -> None:
+        """Keep the names fresh, until cancelled."""
+        while True:
+            try:
+                is_fresh = (await self.fetch(LIST_PATH)).status == 200
+            except Refusal:
+                is_fresh = False
+            await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
+
+
+def _known(raw: bytes) -> Known:
+    """Runs in a thread: the list is about a megabyte."""
+    body = headers.loads(raw)
+    data = body.get("data") if isinstance(body, dict) else None
+    return Known.of(data if isinstance(data, list) else ())
