@@ -231,7 +231,7 @@ from keyproxy.limits.windows import Place
 async def hold():
     leases = Leases(seconds=1.0, renew_seconds=0.2)
     async with open_shared(storage(sys.argv[1]), "local", leases=leases) as counters:
-        await counters.take([], Place("a", 1))
+        await counters.take([], Place("a", 2))
         print("held", flush=True)
         await asyncio.sleep(60)
 
@@ -245,13 +245,16 @@ async def test_the_places_of_a_killed_process_heal(server: Server, replica: Repl
     )
     assert program.stdout is not None
     assert await program.stdout.readline() == b"held\n"
-    counters = await replica()
-    assert (await counters.take([], Place("a", 1))).is_crowded
+    # A living replica's place beside it stays taken.
+    counters = await replica(leases=Leases(seconds=1.0, renew_seconds=0.2))
+    assert (await counters.take([], Place("a", 2))).is_admitted
+    assert (await counters.take([], Place("a", 2))).is_crowded
     program.kill()
     await program.wait()
     async with asyncio.timeout(10):
-        while not (await counters.take([], Place("a", 1))).is_admitted:
+        while not (await counters.take([], Place("a", 2))).is_admitted:
             await asyncio.sleep(0.05)
+    assert (await counters.take([], Place("a", 2))).is_crowded
 
 
 async def test_a_place_taken_alone_is_known_to_all_when_the_server_is_back(
@@ -339,6 +342,24 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     assert (await counters.look([budget]))[0].remaining == 90
 
 
+@pytest.mark.parametrize(("delta", "remaining"), [(10, 30), (-10, 40)])
+async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too_much(
+    server: Server, replica: Replica, delta: int, remaining: int
+) -> None:
+    """Too much counted is safe; a sum given back twice is not."""
+    changes = Changes()
+    counters = await replica(on_change=changes, answer_seconds=0.08)
+    budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
+    taken = (await counters.take([budget])).standings[0].window
+    server.freeze()
+    await counters.adjust([taken], delta)
+    await changes.wait(True)
+    server.kill()
+    await server.start()
+    await changes.wait(False)
+    assert (await counters.look([budget]))[0].remaining == remaining
+
+
 async def test_closed_refuses_without_waiting_and_open_counts_nothing(
     server: Server, replica: Replica
 ) -> None:
@@ -367,11 +388,13 @@ async def test_a_frozen_server_holds_nobody_up_and_comes_back_by_itself(
     changes = Changes()
     counters = await replica(failure, on_change=changes, answer_seconds=0.08)
     server.freeze()
-    async with asyncio.timeout(5):
-        for _ in range(20):  # one after the other: only the first may wait
-            calls = (counters.take([MINUTE]) for _ in range(50))
-            await asyncio.gather(*calls, return_exceptions=True)
+    with capture_logs() as lines:
+        async with asyncio.timeout(5):
+            for _ in range(20):  # one after the other: only the first may wait
+                calls = (counters.take([MINUTE]) for _ in range(50))
+                await asyncio.gather(*calls, return_exceptions=True)
     assert counters.is_down
+    assert lines[0]["reason"].startswith("no answer within")
     server.thaw()
     await changes.wait(False)
     assert changes.heard == [True, False]
@@ -406,6 +429,18 @@ async def test_a_server_that_is_not_there_yet_is_found_later(server: Server) -> 
         await server.start()
         await changes.wait(False)
         assert await takes(50, counters) == 0
+
+
+async def test_a_server_that_is_frozen_at_the_start_holds_nobody_up(server: Server) -> None:
+    place = storage(server.url)
+    assert place is not None
+    server.freeze()
+    changes = Changes()
+    async with asyncio.timeout(5), open_shared(place, "closed", on_change=changes) as counters:
+        assert counters.is_down
+        server.thaw()
+        await changes.wait(False)
+        assert await takes(5, counters) == 5
 
 
 # Who may use it

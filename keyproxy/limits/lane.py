@@ -31,7 +31,7 @@ _LATEST_FACTOR = 6
 CONNECT_SECONDS = 2.0  # a lost SYN (1 s) and a TLS handshake
 _PAUSE_SECONDS = 0.1  # between tries to come back, doubled each time
 _LONGEST_PAUSE_SECONDS = 2.0
-_SETTLED_SECONDS = 5.0  # a connection that held so long was a good one
+_SETTLED_SECONDS = 5.0  # after so long a connection the next loss is a new story
 _MOST_KEPT = 10_000
 _COMMANDS_A_WRITE = 128
 
@@ -101,30 +101,22 @@ class Lane:
 
     async def run(self, is_tried: asyncio.Event) -> None:
         """Connect, serve, come back, until cancelled. Sets ``is_tried`` after the first try."""
-        loop, pause = asyncio.get_running_loop(), _PAUSE_SECONDS
+        pause = _PAUSE_SECONDS
         while True:
-            served_seconds, is_cut = 0.0, False
+            began = asyncio.get_running_loop().time()
             try:
                 connection = await self._connect()
-                began = loop.time()
                 try:
                     self._set_up()
                     is_tried.set()
                     await self._serve(connection)
-                except ConnectionResetError as cut:
-                    is_cut = True
-                    raise StorageDown(str(cut)) from cut
                 finally:
-                    served_seconds = loop.time() - began
                     await connection.disconnect(nowait=True)
-            except StorageDown as down:
-                if served_seconds > _SETTLED_SECONDS:
-                    pause = _PAUSE_SECONDS
-                    if is_cut:  # by an idle limit or a failover: connect anew before giving up
-                        self._lose_sent(str(down))
-                        continue
-                self._set_down(str(down))
+            except Exception as error:  # whatever it is, nobody must wait for it
+                self.give_up(_reason(error))
             is_tried.set()
+            if asyncio.get_running_loop().time() - began > _SETTLED_SECONDS:
+                pause = _PAUSE_SECONDS
             await asyncio.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 (no secret)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -168,15 +160,14 @@ class Lane:
         else:
             self._answers_at_moment = None
             self._is_late.set()
-            self._set_down(f"no answer within {age * 1000:.0f} ms")
+            self.give_up(f"no answer within {age * 1000:.0f} ms")
 
     async def _connect(self) -> AbstractConnection:
         """A connection that can count: logged in, scripts loaded, a write tried.
 
-        A replica, a full memory or missing rights show here, and not at a call.
+        A replica, a full memory or missing rights show here, and not at a call. What redis-py
+        raises is an optional extra's own, so ``run`` takes all there is.
         """
-        from redis.exceptions import RedisError  # an optional extra
-
         connection = self._connection()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -185,16 +176,12 @@ class Lane:
                 commands += [("SCRIPT", "LOAD", text) for text in self._scripts.values()]
                 commands.append(("SET", "keyproxy:alive", 1, "PX", 1000))
                 await connection.send_packed_command(connection.pack_commands(commands))
-                run_id = await _run_id(connection)
+                self._run_id = await _run_id(connection)
                 for _ in commands[1:]:
                     await connection.read_response()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            await connection.disconnect(nowait=True)
-            raise StorageDown(_reason(error)) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        self._run_id = run_id
         return connection
 
     def _connection(self) -> AbstractConnection:
@@ -222,7 +209,7 @@ class Lane:
         return connection
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        """Send and read until it breaks. Raises StorageDown, ConnectionResetError."""
+        """Send and read until it breaks, or is late. Raises what redis-py raises."""
         self._is_late.clear()
         works: list[Coroutine[Any, Any, Any]] = [
             self._write(connection),
@@ -238,11 +225,8 @@ class Lane:
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
-        raise StorageDown("no answer")
 
     async def _write(self, connection: AbstractConnection) -> None:
-        from redis.exceptions import RedisError
-
         while True:
             await self._is_queued.wait()
             size = min(len(self._queue), _COMMANDS_A_WRITE)
@@ -251,20 +235,11 @@ class Lane:
             if not self._queue:
                 self._is_queued.clear()
             packed = connection.pack_commands(command.arguments for command in commands)
-            try:
-                await connection.send_packed_command(packed, check_health=False)
-            except (RedisError, OSError) as error:
-                raise ConnectionResetError(_reason(error)) from error
+            await connection.send_packed_command(packed, check_health=False)
             await asyncio.sleep(0)  # others' turn, answers to be read among them
 
     async def _read(self, connection: AbstractConnection) -> None:
-        from redis.exceptions import (
-            AuthenticationError,
-            BusyLoadingError,
-            NoScriptError,
-            RedisError,
-        )
-        from redis.exceptions import ConnectionError as Cut
+        from redis.exceptions import NoScriptError, ResponseError
 
         while True:
             try:
@@ -272,12 +247,9 @@ class Lane:
             except NoScriptError:  # the server restarted, or its scripts were flushed
                 self._repeat(self._sent.popleft())
                 continue
-            except (AuthenticationError, BusyLoadingError) as error:
-                raise StorageDown(_reason(error)) from error
-            except (Cut, OSError) as error:
-                raise ConnectionResetError(_reason(error)) from error
-            except RedisError as error:
-                raise StorageDown(_reason(error)) from error
+            except ResponseError as error:  # of this one it is known, and it is not sent again
+                _fail([self._sent.popleft()], StorageDown(_reason(error)))
+                raise
             self._answers += 1
             waiting = self._sent.popleft().answer
             if waiting is not None and not waiting.done():
@@ -301,7 +273,8 @@ class Lane:
         if was_down:
             self._on_change(None)
 
-    def _set_down(self, reason: str) -> None:
+    def give_up(self, reason: str) -> None:
+        """From now on nobody waits, until ``run`` has found the storage again."""
         was_down, self.is_down = self.is_down, True
         self._lose_queued(reason)
         self._lose_sent(reason)

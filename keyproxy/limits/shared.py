@@ -97,7 +97,7 @@ class SharedCounters(Counters):
         self._table.forget()
         name = next(self._names)
         try:
-            reply = await asyncio.shield(self._ask("take", windows, place=place, name=name))
+            reply = await _answer_of(self._ask("take", windows, place=place, name=name))
         except BaseException as error:  # the server may have given a place all the same
             if place is not None:
                 self._release(place, name)
@@ -112,7 +112,7 @@ class SharedCounters(Counters):
     async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
         if not self._lane.is_down:
             with suppress(StorageDown):
-                reply = await asyncio.shield(self._ask("look", windows))
+                reply = await _answer_of(self._ask("look", windows))
                 return _standings(windows, reply)
         if self._failure == "closed":
             raise _overloaded()
@@ -123,7 +123,7 @@ class SharedCounters(Counters):
             self._adjust_alone(windows, delta)
         else:
             with suppress(StorageDown):
-                await asyncio.shield(self._ask("adjust", windows, delta))
+                await _answer_of(self._ask("adjust", windows, delta))
 
     def leave(self, place: Place) -> None:
         super().leave(place)
@@ -301,9 +301,11 @@ async def open_shared(
         asyncio.create_task(counters._beat()),
     ]
     try:
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_FIRST_TRY_SECONDS):
                 await is_tried.wait()
+        except TimeoutError:
+            counters._lane.give_up("not reached yet")
         yield counters
         with suppress(TimeoutError, StorageDown):  # releases that were just told
             async with asyncio.timeout(_LAST_WORDS_SECONDS):
@@ -322,6 +324,12 @@ def _overloaded() -> Refusal:
         retry_after_seconds=1,
         hint="KEYPROXY_STORAGE_FAILURE=local",
     )
+
+
+async def _answer_of(asked: asyncio.Future[Any]) -> Any:
+    """The answer; whoever stops waiting for it does not call the question back."""
+    await asyncio.wait([asked])
+    return asked.result()
 
 
 def _told(windows: Sequence[Window], reply: Sequence[int]) -> list[tuple[Window, int, int, int]]:
