@@ -36,7 +36,7 @@ _INSTEAD = {
     "closed": "calls are refused",
     "open": "calls are let through uncounted",
 }
-_FIRST_TRY_SECONDS = 0.3  # a start does not wait for longer
+_FIRST_TRY_SECONDS = 0.5  # a start does not wait for longer
 _LAST_WORDS_SECONDS = 0.1
 _LONGEST_KEY = 64
 _LEASES_A_COMMAND = 500
@@ -294,6 +294,8 @@ async def open_shared(
 
     A server that does not answer holds nobody up: it is down then, and looked for.
     """
+    import redis.asyncio.connection  # noqa: F401 (the optional extra; slow, so before calls wait)
+
     counters = SharedCounters(server, failure, **options)
     is_tried = asyncio.Event()
     tasks = [
