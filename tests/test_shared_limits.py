@@ -19,6 +19,7 @@ from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.grammar.storage import storage
 from keyproxy.limits.admit import Admission
+from keyproxy.limits.lane import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.upstream.session import trust
@@ -225,6 +226,7 @@ async def test_leases_of_open_calls_are_renewed(server: Server, replica: Replica
 HOLDER = """
 import asyncio, sys
 from keyproxy.grammar.storage import storage
+from keyproxy.limits.lane import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, open_shared
 from keyproxy.limits.windows import Place
 
@@ -286,7 +288,7 @@ async def under_load(server: Server, breaks: Callable[[], None], *replicas: Shar
 async def test_counting_alone_lets_at_most_each_replicas_limit_through(
     server: Server, replica: Replica, breaks: Callable[[Server], None]
 ) -> None:
-    one, other = await replica(answer_seconds=0.08), await replica(answer_seconds=0.08)
+    one, other = await replica(answer_seconds=ANSWER_SECONDS), await replica(answer_seconds=0.08)
     passed = await takes(60, one, other)
     async with asyncio.timeout(10):
         passed += await under_load(server, lambda: breaks(server), one, other)
@@ -330,7 +332,7 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     server: Server, replica: Replica
 ) -> None:
     changes = Changes()
-    counters = await replica(on_change=changes, answer_seconds=0.08)
+    counters = await replica(on_change=changes, answer_seconds=ANSWER_SECONDS)
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
     server.freeze()
@@ -342,13 +344,32 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     assert (await counters.look([budget]))[0].remaining == 90
 
 
+async def test_what_was_given_back_is_not_held_against_a_client_later(
+    server: Server, replica: Replica
+) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes)
+    budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
+    taken = (await counters.take([budget])).standings[0].window
+    await counters.adjust([taken], -60)
+    server.kill()
+    await changes.wait(True)
+    assert (await counters.look([budget]))[0].remaining == 100
+
+
+async def test_looking_at_a_window_does_not_begin_it(replica: Replica) -> None:
+    counters = await replica()
+    assert (await counters.look([MINUTE]))[0].remaining == 100
+    assert counters._look([MINUTE])[0].resets_in_seconds == 60  # what it would say alone
+
+
 @pytest.mark.parametrize(("delta", "remaining"), [(10, 30), (-10, 40)])
 async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too_much(
     server: Server, replica: Replica, delta: int, remaining: int
 ) -> None:
     """Too much counted is safe; a sum given back twice is not."""
     changes = Changes()
-    counters = await replica(on_change=changes, answer_seconds=0.08)
+    counters = await replica(on_change=changes, answer_seconds=ANSWER_SECONDS)
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
     server.freeze()
@@ -386,7 +407,7 @@ async def test_a_frozen_server_holds_nobody_up_and_comes_back_by_itself(
     server: Server, replica: Replica, failure: Any
 ) -> None:
     changes = Changes()
-    counters = await replica(failure, on_change=changes, answer_seconds=0.08)
+    counters = await replica(failure, on_change=changes, answer_seconds=ANSWER_SECONDS)
     server.freeze()
     with capture_logs() as lines:
         async with asyncio.timeout(5):

@@ -11,7 +11,7 @@ import asyncio
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # A call is decided within 100 ms: so long for its answer, and then a moment more, in which an
 # answer gets read that waited for a busy event loop.
-ANSWER_SECONDS = 0.08
+ANSWER_SECONDS = 0.06
 _MOMENT_SECONDS = 0.015
 _ON_TIME_SECONDS = 0.005
-# While answers do come they may be so late: more calls came at once than are counted in 80 ms.
-_LATEST_FACTOR = 6
+# While answers do come they may be so late: more calls came at once than are counted in that time.
+_LATEST_FACTOR = 8
 CONNECT_SECONDS = 2.0  # a lost SYN (1 s) and a TLS handshake
 _PAUSE_SECONDS = 0.1  # between tries to come back, doubled each time
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -64,7 +64,7 @@ class Lane:
         self,
         server: StorageServer,
         trust: ssl.SSLContext | None,
-        scripts: dict[str, str],
+        scripts: Mapping[str, str],
         *,
         on_up: Callable[[str], None],
         on_change: Callable[[str | None], None],

@@ -10,9 +10,6 @@ Redis Cluster would not allow.
 
 from __future__ import annotations
 
-FIELDS = 8
-"""Arguments for each window: amount, cost, length, begins, ends, floor, owed, left."""
-
 ROLLING = -1
 ALIGNED = -2
 """In place of ``begins``: a window that begins with its first call, or with the calendar."""
@@ -20,7 +17,8 @@ ALIGNED = -2
 COUNT = """
 -- KEYS: the windows, then the client's places in flight.
 -- ARGV: what to do (take, look, adjust), delta, windows, most places (0: none asked for),
--- lease in ms, the call's name among the places; then FIELDS for each window, times in ms.
+-- lease in ms, the call's name among the places; then for each window, times in ms: amount,
+-- cost, length, begins, ends, floor, owed, left.
 -- Returns: is admitted, is crowded, then count, time left and begin for each window.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

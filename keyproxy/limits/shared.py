@@ -8,28 +8,27 @@ it counted alone, and what a restarted server has lost, it tells with its next c
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import structlog
 
 from keyproxy.errors import Refusal
-from keyproxy.limits.lane import ANSWER_SECONDS, Lane, StorageDown
-from keyproxy.limits.script import ALIGNED, COUNT, RENEW, ROLLING
+from keyproxy.limits import wire
+from keyproxy.limits.lane import ANSWER_SECONDS, Arguments, Lane, StorageDown
 from keyproxy.limits.storage import Counters, counted_by
 from keyproxy.limits.table import Entry, Table
-from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
+from keyproxy.limits.windows import Place, Standing, Verdict, Window
+from keyproxy.limits.wire import Act, News, Reply
 from keyproxy.values import StorageServer
 
 Failure = Literal["local", "closed", "open"]
-Act = Literal["take", "look", "adjust"]
 
 _INSTEAD = {
     "local": "each process counts for itself",
@@ -38,12 +37,8 @@ _INSTEAD = {
 }
 _FIRST_TRY_SECONDS = 0.5  # a start does not wait for longer
 _LAST_WORDS_SECONDS = 0.1
-_LONGEST_KEY = 64
-_LEASES_A_COMMAND = 500
 # Clocks run apart by less than this: a shadow this close to its end no longer counts as true.
 _DRIFT = 0.001
-_COUNT_NAME = hashlib.sha1(COUNT.encode(), usedforsecurity=False).hexdigest()
-_RENEW_NAME = hashlib.sha1(RENEW.encode(), usedforsecurity=False).hexdigest()
 _log = structlog.get_logger("keyproxy.limits")
 
 
@@ -81,7 +76,7 @@ class SharedCounters(Counters):
         self._lane = Lane(
             server,
             trust,
-            {_COUNT_NAME: COUNT, _RENEW_NAME: RENEW},
+            wire.SCRIPTS,
             on_up=self._came_up,
             on_change=self._changed,
             answer_seconds=answer_seconds,
@@ -97,23 +92,22 @@ class SharedCounters(Counters):
         self._table.forget()
         name = next(self._names)
         try:
-            reply = await _answer_of(self._ask("take", windows, place=place, name=name))
+            reply = await self._asked("take", windows, place=place, name=name)
         except BaseException as error:  # the server may have given a place all the same
             if place is not None:
                 self._release(place, name)
             if isinstance(error, StorageDown):
                 return self._take_alone(windows, place)
             raise
-        is_admitted, is_crowded = bool(reply[0]), bool(reply[1])
-        if is_admitted and place is not None:
-            self._hold(place, name)
-        return Verdict(is_admitted, _standings(windows, reply), is_crowded)
+        if reply.is_admitted and place is not None:
+            self.in_flight.enter(place.key)
+            self._held[place] = name
+        return Verdict(reply.is_admitted, reply.standings, reply.is_crowded)
 
     async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
         if not self._lane.is_down:
             with suppress(StorageDown):
-                reply = await _answer_of(self._ask("look", windows))
-                return _standings(windows, reply)
+                return (await self._asked("look", windows)).standings
         if self._failure == "closed":
             raise _overloaded()
         return () if self._failure == "open" else self._look(windows)
@@ -123,19 +117,15 @@ class SharedCounters(Counters):
             self._adjust_alone(windows, delta)
         else:
             with suppress(StorageDown):
-                await _answer_of(self._ask("adjust", windows, delta))
+                await self._asked("adjust", windows, delta=delta)
 
     def leave(self, place: Place) -> None:
         super().leave(place)
         if (name := self._held.pop(place, None)) is not None:
             self._release(place, name)
 
-    def _hold(self, place: Place, name: str) -> None:
-        self.in_flight.enter(place.key)
-        self._held[place] = name
-
     def _release(self, place: Place, name: str) -> None:
-        self._lane.tell(("ZREM", _place_key(place), name))
+        self._lane.tell(wire.release(place, name))
 
     # While the storage is down
 
@@ -171,49 +161,39 @@ class SharedCounters(Counters):
 
     # What is said to the storage, and what it says
 
-    def _ask(
+    async def _asked(
         self,
         act: Act,
         windows: Sequence[Window],
-        delta: int = 0,
         *,
+        delta: int = 0,
         place: Place | None = None,
         name: str = "",
-    ) -> asyncio.Future[Any]:
-        """The script's reply, to come; the shadow follows it even when nobody waits for it."""
+    ) -> Reply:
+        """The storage's reply. The shadow follows it even when its caller stops waiting."""
         news = [self._news(window) for window in windows]
-        keys = [_window_key(window) for window in windows]
-        keys.append("keyproxy:open" if place is None else _place_key(place))
-        most = 0 if place is None else place.most
-        arguments: list[str | int] = [act, delta, len(windows), most]
-        arguments += [round(self._leases.seconds * 1000), name]
-        for window, (floor, owed, left) in zip(windows, news, strict=True):
-            arguments += [window.amount, window.cost, window.seconds * 1000]
-            arguments += [*self._begins_ends(window), floor, owed, left]
-        answer = self._lane.ask(("EVALSHA", _COUNT_NAME, len(keys), *keys, *arguments))
-        told = [owed for _, owed, _ in news]
-        answer.add_done_callback(
-            partial(self._heard, act, windows, delta, told, self._table.clock())
+        command = wire.count(
+            act,
+            windows,
+            news,
+            delta=delta,
+            place=place,
+            name=name,
+            lease_seconds=self._leases.seconds,
         )
-        return answer
+        asked_at = self._table.clock()
+        answer = self._lane.ask(command)
+        answer.add_done_callback(partial(self._heard, act, windows, delta, news, asked_at))
+        await asyncio.wait([answer])  # which does not call the question back when it is cancelled
+        return wire.reply(windows, answer.result())
 
-    def _begins_ends(self, window: Window) -> tuple[int, int]:
-        if window.span is not None:
-            return window.span.begins * 1000, window.span.ends * 1000
-        if window.is_aligned:  # the end says which window our news is of
-            span = self._placed(window).span
-            return ALIGNED, 0 if span is None else span.ends * 1000
-        return ROLLING, 0
-
-    def _news(self, window: Window) -> tuple[int, int, int]:
-        """What the storage may not know of a window: floor, units owed, milliseconds left.
-
-        Units owed are taken out of the books: only one call may tell them.
-        """
+    def _news(self, window: Window) -> News:
+        """What is to be told of a window. Units owed are taken out of the books here: only one
+        call may tell them."""
         window = self._placed(window)
         entry = self._entry(window)
         if entry is None:
-            return 0, 0, 0
+            return News()
         key = window.name, counted_by(window), window.seconds
         owing = self._owed.get(*key)
         owed = 0 if owing is None else owing.units
@@ -222,31 +202,31 @@ class SharedCounters(Counters):
         left = entry.ends - self._table.clock()
         is_known = entry.stamp == self._generation or left < window.seconds * _DRIFT
         floor = 0 if is_known else max(0, entry.units - owed)
-        return floor, owed, round(left * 1000) if floor or owed else 0
+        return News(floor, owed, round(left * 1000), window.span) if floor or owed else News()
 
     def _heard(
         self,
         act: Act,
         windows: Sequence[Window],
         delta: int,
-        told: Sequence[int],
+        news: Sequence[News],
         asked_at: float,
         answer: asyncio.Future[Any],
     ) -> None:
         if isinstance(down := answer.exception(), StorageDown):
             # What the server may have heard is said again only where twice is too much, not
             # too little.
-            for window, owed in zip(windows, told, strict=True):
+            for window, (_, owed, _, _) in zip(windows, news, strict=True):
                 if owed > 0 or not down.may_be_heard:
                     self._owe(self._placed(window), owed)
             if act == "adjust" and (delta > 0 or not down.may_be_heard):
                 self._adjust_alone(windows, delta)
             return
-        for window, count, left, begins in _told(windows, answer.result()):
-            # From when it was asked: so a shadow never outlives its window.
-            entry = Entry(count, asked_at + left / 1000, self._generation)
-            if count and left:
-                self._put(_resolved(window, begins), entry)
+        for window, units, left in wire.reply(windows, answer.result()).windows:
+            # From when it was asked: so a shadow never outlives its window. One that has not
+            # begun has none.
+            if left and (units or self._entry(window) is not None):
+                self._put(window, Entry(units, asked_at + left / 1000, self._generation))
 
     def _came_up(self, run_id: str) -> None:
         if not run_id or run_id != self._run_id:
@@ -256,15 +236,12 @@ class SharedCounters(Counters):
 
     def _renew(self) -> None:
         """Renew the leases of all open calls; without one, see whether the storage is there."""
-        held = [(_place_key(place), name) for place, name in self._held.items()]
-        lease = round(self._leases.seconds * 1000)
-        for at in range(0, len(held), _LEASES_A_COMMAND):
-            keys, names = zip(*held[at : at + _LEASES_A_COMMAND], strict=True)
-            self._unheard(("EVALSHA", _RENEW_NAME, len(keys), *keys, lease, *names))
-        if not held:
+        for command in wire.renewals(self._held, self._leases.seconds):
+            self._unheard(command)
+        if not self._held:
             self._unheard(("PING",))
 
-    def _unheard(self, arguments: Sequence[str | int]) -> None:
+    def _unheard(self, arguments: Arguments) -> None:
         self._lane.ask(arguments).add_done_callback(lambda answer: answer.exception())
 
     def _changed(self, reason: str | None) -> None:
@@ -326,47 +303,3 @@ def _overloaded() -> Refusal:
         retry_after_seconds=1,
         hint="KEYPROXY_STORAGE_FAILURE=local",
     )
-
-
-async def _answer_of(asked: asyncio.Future[Any]) -> Any:
-    """The answer; whoever stops waiting for it does not call the question back."""
-    await asyncio.wait([asked])
-    return asked.result()
-
-
-def _told(windows: Sequence[Window], reply: Sequence[int]) -> list[tuple[Window, int, int, int]]:
-    """Each window with its count, milliseconds left and begin (or ``ROLLING``)."""
-    return [
-        (window, *reply[at : at + 3])  # type: ignore[misc]
-        for window, at in zip(windows, range(2, len(reply), 3), strict=True)
-    ]
-
-
-def _standings(windows: Sequence[Window], reply: Sequence[int]) -> tuple[Standing, ...]:
-    return tuple(
-        Standing(_resolved(window, begins), max(0, window.amount - count), left / 1000)
-        for window, count, left, begins in _told(windows, reply)
-    )
-
-
-def _resolved(window: Window, begins: int) -> Window:
-    """The window with the span it was counted in, by the storage's clock."""
-    if not window.is_aligned or window.span is not None:
-        return window
-    at = begins // 1000
-    return replace(window, span=Span(at, at + window.seconds))
-
-
-def _window_key(window: Window) -> str:
-    return f"keyproxy:{window.name}:{window.seconds}:{_bounded(window.key)}"
-
-
-def _place_key(place: Place) -> str:
-    return f"keyproxy:open:{_bounded(place.key)}"
-
-
-def _bounded(key: str) -> str:
-    """Whatever a client is called, its key stays short; no app's name begins with ``#``."""
-    if len(key) <= _LONGEST_KEY and key.isascii():
-        return key
-    return f"#{hashlib.blake2b(key.encode(errors='surrogatepass'), digest_size=16).hexdigest()}"
