@@ -223,6 +223,8 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (M, said(ADDED | {"tool": {"type": "tool_reference", "definition": {"type": "mcp"}}})),
         (M, said(ADDED | {"tool": {"name": "f", "tool": {"definition": {"type": "mcp"}}}})),
         (M, said(ADDED | {"Tool": {"type": "openrouter:files"}})),
+        (M, said(ADDED | {"tool": {"name": "f", "definition": {"type": "mcp"}}})),
+        (M, said(ADDED | {"tool": tool("web_fetch", definition={"type": "mcp"})["tools"][0]})),
         (M, said({"type": "my_tool_use", "input": {"tools": [{"type": "openrouter:files"}]}})),
         (R, {"instructions": [{"type": "additional_tools", "tools": [{"type": "mcp"}]}]}),
         (R, {"instructions": ["x"]}),

@@ -438,6 +438,25 @@ def test_an_id_has_no_empty_and_no_dot_segment(model: str) -> None:
     assert not Models(["*"]).allows(model)
 
 
+@pytest.mark.parametrize("name", ["tool", "definition", "tools"])
+def test_tools_within_tools_are_looked_at_once_each(name: str) -> None:
+    """At each level once more, and a megabyte took seconds."""
+    word = "openrouter:subagent"
+    seen: list[str] = []
+
+    class Counted(dict[str, Any]):
+        def items(self) -> Any:
+            seen.append("x")
+            return super().items()
+
+    tool: dict[str, Any] = {"type": word, "x": Counted()}
+    for _ in range(20):
+        tool = {"type": word, name: [tool] if name == "tools" else tool}
+    check = Check(Style.MESSAGES, Features.of([f"tools:{word}"]))
+    fields.check(check, {"messages": [{"content": [{"type": "tool_addition", "tool": tool}]}]})
+    assert seen == ["x"]
+
+
 def test_names_made_to_be_slow_to_fold_are_passed_over() -> None:
     """One such letter grows 18-fold when it is normalised."""
     assert spelling.plain("\ufdfa" * 30) == "\ufdfa" * 30

@@ -30,7 +30,7 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(SETTING_LENGTHS, "cap"),
     }
 )
-_WALKED = (None, "lifetime", "cap", "tool")  # the others are looked at whole
+_WALKED = (None, "lifetime", "cap")  # the others are looked at whole
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
     {
@@ -67,7 +67,7 @@ def _conversation(check: Check, param: str, value: Any) -> None:
                     _look(check, param, name, inner, suspect)
                 if (
                     (kind is dict or kind is list)
-                    and suspect in _WALKED
+                    and (suspect in _WALKED or (suspect == "tool" and _is_open(check, inner)))
                     and not (name in _CALLS.values() and _holds_arguments(node, name))
                 ):
                     waiting.append(inner)
@@ -78,6 +78,12 @@ def _holds_arguments(node: dict[str, Any], name: str) -> bool:
     return isinstance(kind, str) and _CALLS.get(kind) == name
 
 
+def _is_open(check: Check, tool: Any) -> bool:
+    """Whether more may stand in it than in a tool that runs on a server, which is seen whole."""
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return kind is None or kind in _ABOUT_TOOLS or kind in OWN[check.style]
+
+
 def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None:
     if suspect == "lifetime":
         lifetime(check, f"{param}.{name}", value)
@@ -85,8 +91,10 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
         stored_file(check, f"{param}.{name}", value)
     elif check.style not in OWN:
         raise not_allowed(param, f"holds {shortened(name, 40)}", "content")
-    elif suspect == "tools" or isinstance(value, list):
+    elif suspect == "tools":
         tools(check, f"{param}.{name}", value)
+    elif isinstance(value, list):
+        raise not_allowed(f"{param}.{name}", "is a list", "one tool")
     elif isinstance(value, dict) and not (suspect == "tool" and value.get("type") in _ABOUT_TOOLS):
         tools(check, f"{param}.{name}", [value])
 

@@ -153,6 +153,8 @@ def nested(check: Check, param: str, value: Any) -> None:
             here = f"{path}.{shortened(name, 40)}"
             if meant == "tools":
                 tools(check, here, inner)
+            elif meant in ("tool", "definition") and isinstance(inner, dict):
+                tools(check, here, [inner])
             elif meant in ("preset", "prompt", "plugins", "server_url", "callback_url"):
                 raise not_allowed(here, "is set", "nothing")
             elif meant in STORED:
