@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import pytest
 from aiohttp import web
 from yarl import URL
 
+from keyproxy.clients import tokens
+from keyproxy.clients.captcha import Captcha
 from keyproxy.demo import page, upstream
 from keyproxy.server import service
 from tests.browser import chromium
 from tests.conftest import settings
+from tests.jwt_issuer import SECRET as JWT_SECRET
+from tests.jwt_issuer import signed
+from tests.siteverify import SECRET as CAPTCHA_SECRET
+from tests.siteverify import serving
 
 DEADLINE_SECONDS = 5
 LAST_TURN = "document.querySelector('#turns > :last-child')"
@@ -27,6 +34,7 @@ class ProxiedDemo:
 
     base: str
     upstream_base: str
+    service: service.Service
 
     async def calls(self, **wanted: int) -> dict[str, int]:
         """The upstream's counts, once they have reached ``wanted``."""
@@ -40,12 +48,18 @@ class ProxiedDemo:
             return counts
 
 
+def asking(**variables: str) -> pytest.MarkDecorator:
+    """Run a test with these settings of the proxy; names without ``KEYPROXY_``."""
+    return pytest.mark.parametrize("proxied_demo", [variables], indirect=True, ids=[""])
+
+
 @pytest.fixture
-async def proxied_demo() -> AsyncIterator[ProxiedDemo]:
+async def proxied_demo(request: pytest.FixtureRequest) -> AsyncIterator[ProxiedDemo]:
     async with upstream.running() as upstream_base:
         said = {"OPENROUTER_API_KEY": upstream.DEMO_KEY, "UPSTREAM": upstream_base}
-        async with service.running(settings("dev", **said)) as running:
-            yield ProxiedDemo(f"http://{running.addresses[0]}/api/v1", upstream_base)
+        said |= getattr(request, "param", {})
+        async with service.running(settings("dev", **said), page.files()) as running:
+            yield ProxiedDemo(f"http://{running.addresses[0]}/api/v1", upstream_base, running)
 
 
 @pytest.fixture
@@ -88,8 +102,11 @@ class Chat:
     port: int
     demo: ProxiedDemo
 
-    async def open(self, *, host: str = "127.0.0.1", base: str | None = None) -> None:
-        await self.tab.go(f"http://{host}:{self.port}/?api={base or self.demo.base}")
+    async def open(
+        self, *, host: str = "127.0.0.1", base: str | None = None, auth: str = ""
+    ) -> None:
+        way = f"&auth={auth}" if auth else ""
+        await self.tab.go(f"http://{host}:{self.port}/?api={base or self.demo.base}{way}")
 
     async def choose(self, model: str) -> None:
         await self.tab.wait_for("document.querySelector('#model option[value^=demo]')")
@@ -299,3 +316,244 @@ async def test_screen_readers_hear_the_whole_answer_once(chat: Chat) -> None:
     await chat.send("hello")
     answer = await chat.answer()
     assert await chat.tab.wait_for("window.heard.length && window.heard") == [answer]
+
+
+# the four ways to be a client
+
+TOKEN, STORED = tokens.make("phone")
+ASKING_TOKENS = {"CLIENT_AUTH": "token", "CLIENT_TOKENS": f"phone:{STORED.digest.hex()}"}
+OPENED = (
+    "performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/session')).length"
+)
+TOLD = "document.querySelector('#client:not([hidden])')?.textContent.trim()"
+FIELD = "document.querySelector('#sign-in:not([hidden])') && document.activeElement.id === 'token'"
+PROBLEM = "document.querySelector('#token-problem').textContent"
+
+
+def user_token(seconds: int = 3600) -> str:
+    """A JWT that ends in ``seconds``."""
+    now = int(time.time())
+    return signed({"sub": "user-1", "aud": "demo", "iat": now - 7200, "exp": now + seconds})
+
+
+async def enter(chat: Chat, token: str) -> None:
+    await chat.tab.wait_for(FIELD)
+    await chat.tab.evaluate("document.querySelector('#token').select()")
+    await chat.tab.write(token)
+    await chat.tab.press("Enter")
+
+
+def move_clock(demo: ProxiedDemo, seconds: float) -> None:
+    """Let the proxy's sessions be older by ``seconds``."""
+    sessions = demo.service.kit.opening.sessions
+    clock = sessions._clock
+    sessions._clock = lambda: clock() + seconds
+
+
+async def test_without_client_auth_no_credential_is_shown(chat: Chat) -> None:
+    await chat.open()
+    await chat.tab.wait_for(f"{TOLD}?.includes('without a credential')")
+    assert await chat.tab.evaluate(OPENED) == 0
+    assert await chat.tab.evaluate("sessionStorage.length") == 0
+    assert chat.tab.errors == []
+
+
+@asking(CLIENT_AUTH="session")
+async def test_session_is_opened_without_the_user_noticing(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/echo")
+    await chat.send("hello")
+    assert await chat.answer() == "hello"
+    assert await chat.tab.evaluate("document.querySelector('.notice')") is None
+    assert "anonymous session" in await chat.tab.evaluate(TOLD)
+    assert await chat.tab.evaluate(OPENED) == 1
+    await chat.open()  # a reload goes on with the same one
+    await chat.choose("demo/echo")
+    assert await chat.tab.evaluate(OPENED) == 0
+
+
+@asking(CLIENT_AUTH="session")
+@pytest.mark.parametrize("seconds", [3601, 7200])
+async def test_ended_session_is_replaced_without_the_user_noticing(
+    chat: Chat, seconds: int
+) -> None:
+    await chat.open()
+    await chat.choose("demo/echo")
+    move_clock(chat.demo, seconds)
+    await chat.send("hello")
+    assert await chat.answer() == "hello"
+    assert await chat.tab.evaluate("document.querySelector('.notice')") is None
+    assert await chat.tab.evaluate(OPENED) == 2
+    assert (await chat.demo.calls())["finished"] == 1
+
+
+@asking(CLIENT_AUTH="session")
+async def test_session_is_renewed_before_its_end_and_after_a_sleep(chat: Chat) -> None:
+    """A page wakes up with its clock moved; the old session still serves the first call."""
+    await chat.open(auth="session")
+    await chat.choose("demo/echo")
+    held = "JSON.parse(Object.values(sessionStorage)[0]).token"
+    first = await chat.tab.evaluate(held)
+    await chat.tab.evaluate(
+        "(() => { const now = Date.now; Date.now = () => now() + 3_100_000; })()"
+    )
+    move_clock(chat.demo, 3100)
+    await chat.tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await chat.send("hello")
+    assert await chat.answer() == "hello"
+    assert await chat.tab.evaluate(OPENED) == 2
+    assert await chat.tab.evaluate(held) != first
+    assert chat.tab.errors == []  # no call was refused
+
+
+@asking(CLIENT_AUTH="session")
+async def test_parallel_calls_open_one_session(chat: Chat) -> None:
+    await chat.open(auth="none")
+    count = await chat.tab.evaluate(
+        f"""(async () => {{
+          const {{ session }} = await import("/client.js");
+          const {{ listModels }} = await import("/api.js");
+          const source = session("{chat.demo.base}");
+          const call = () => listModels("{chat.demo.base}", source);
+          await Promise.all(Array.from({{ length: 8 }}, call));
+          return {OPENED};
+        }})()"""
+    )
+    assert count == 1
+
+
+@asking(CLIENT_AUTH="session")
+async def test_call_that_is_refused_again_is_not_tried_a_third_time(chat: Chat) -> None:
+    await chat.open(auth="none")
+    status = await chat.tab.evaluate(
+        f"""(async () => {{
+          const {{ fetchAs }} = await import("/client.js");
+          let asked = 0;
+          const source = async () => `Bearer kps_wrong-${{asked++}}`;
+          const response = await fetchAs(source, "{chat.demo.base}/models");
+          return [response.status, asked];
+        }})()"""
+    )
+    assert status == [401, 2]
+    assert await chat.demo.calls() == {"open": 0, "finished": 0, "aborted": 0}
+
+
+async def test_stop_does_not_wait_for_a_credential(chat: Chat) -> None:
+    await chat.open()
+    name = await chat.tab.evaluate(
+        """(async () => {
+          const { fetchAs } = await import("/client.js");
+          const controller = new AbortController();
+          const never = () => new Promise(() => {});
+          const call = fetchAs(never, "/", { signal: controller.signal });
+          controller.abort();
+          return call.catch((error) => error.name);
+        })()"""
+    )
+    assert name == "AbortError"
+
+
+@asking(CLIENT_AUTH="jwt", JWT_SECRET=JWT_SECRET, JWT_AUDIENCE="demo")
+async def test_a_users_token_is_asked_for_anew_after_it_was_refused(chat: Chat) -> None:
+    await chat.open(auth="none")
+    count, asked = await chat.tab.evaluate(
+        f"""(async () => {{
+          const {{ userToken }} = await import("/client.js");
+          const {{ listModels }} = await import("/api.js");
+          const asked = [];
+          const source = userToken(async ({{ isStale }}) => {{
+            asked.push(isStale);
+            return isStale ? "{user_token()}" : "{user_token(-3600)}";
+          }});
+          return [(await listModels("{chat.demo.base}", source)).length, asked];
+        }})()"""
+    )
+    assert count > 0
+    assert asked == [False, True]
+
+
+@asking(CLIENT_AUTH="jwt", JWT_SECRET=JWT_SECRET, JWT_AUDIENCE="demo")
+async def test_ended_token_of_a_user_is_told_and_a_new_one_taken(chat: Chat) -> None:
+    await chat.open()
+    await enter(chat, f"Bearer {user_token(-3600)}")
+    await chat.tab.wait_for(f"{PROBLEM}.includes('has ended')")
+    await enter(chat, user_token())
+    await chat.choose("demo/echo")
+    await chat.send("hello")
+    assert await chat.answer() == "hello"
+
+
+@asking(CLIENT_AUTH="session")
+async def test_captcha_that_is_wanted_is_named_and_a_hook_answers_it(chat: Chat) -> None:
+    async with serving() as vendor, aiohttp.ClientSession() as session:
+        vendor.hostname = "127.0.0.1"
+        running, kit = chat.demo.service, chat.demo.service.kit
+        captcha = Captcha("turnstile", CAPTCHA_SECRET, session, url=vendor.url)
+        running.kit = replace(kit, opening=replace(kit.opening, captcha=captcha))
+        await chat.open()
+        notice = await chat.notice()
+        assert "wants a captcha to be solved" in notice
+        assert "solveCaptcha" in notice
+        count = await chat.tab.evaluate(
+            f"""(async () => {{
+              const {{ session }} = await import("/client.js");
+              const {{ listModels }} = await import("/api.js");
+              const solveCaptcha = async () => "made-up.1";
+              const source = session("{chat.demo.base}", {{ solveCaptcha }});
+              return (await listModels("{chat.demo.base}", source)).length;
+            }})()"""
+        )
+        assert count > 0
+        assert [form["response"] for form in vendor.asked] == ["made-up.1"]
+
+
+@asking(**ASKING_TOKENS)
+async def test_token_is_asked_for_and_remembered_until_it_is_forgotten(chat: Chat) -> None:
+    await chat.open()
+    await enter(chat, "kpt_wrong")
+    await chat.tab.wait_for(f"{PROBLEM} === 'That token is not accepted here.'")
+    assert await chat.tab.evaluate(FIELD)
+    await enter(chat, "Grüße")
+    await chat.tab.wait_for(f"{PROBLEM}.includes('no such letters')")
+    await enter(chat, TOKEN)
+    await chat.choose("demo/echo")
+    await chat.send("hello")
+    assert await chat.answer() == "hello"
+
+    await chat.open()
+    await chat.choose("demo/echo")
+    assert await chat.tab.evaluate("document.querySelector('#sign-in').hidden")
+    assert TOKEN not in await chat.tab.evaluate("location.href + document.body.outerHTML")
+    await chat.tab.evaluate("document.querySelector('#forget').click()")
+    await chat.tab.wait_for(FIELD)
+    assert await chat.tab.evaluate(PROBLEM) == ""
+    assert await chat.tab.evaluate("document.querySelector('#send').disabled")
+    assert await chat.tab.evaluate("sessionStorage.length") == 0
+
+
+@asking(**ASKING_TOKENS)
+async def test_token_of_one_server_is_not_shown_to_another(chat: Chat) -> None:
+    """A link may name any server in ?api=."""
+    await chat.open()
+    await enter(chat, TOKEN)
+    await chat.choose("demo/echo")
+    await chat.open(base=chat.demo.base.replace("127.0.0.1", "localhost.test"), auth="jwt")
+    await chat.tab.wait_for(FIELD)
+
+
+@asking(**ASKING_TOKENS)
+async def test_revoked_token_is_asked_for_again_below_the_conversation(chat: Chat) -> None:
+    await chat.open(auth="token")
+    await enter(chat, TOKEN)
+    await chat.choose("demo/echo")
+    others = settings("dev", CLIENT_AUTH="token", CLIENT_TOKENS=f"other:{'0' * 64}")
+    chat.demo.service.apply(replace(chat.demo.service.settings, client_tokens=others.client_tokens))
+    await chat.send("hello")
+    assert "does not accept this client" in await chat.notice()
+    await chat.tab.wait_for(f"{FIELD} && {PROBLEM}")
+    assert await chat.tab.evaluate("document.querySelector('#input').value") == "hello"
+
+
+async def test_server_without_sessions_is_named_when_one_is_demanded(chat: Chat) -> None:
+    await chat.open(auth="session")
+    assert "opens no sessions" in await chat.notice()

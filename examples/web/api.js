@@ -1,5 +1,6 @@
 // The two calls this page makes. No key anywhere: the proxy adds it on the server.
 
+import { anonymous, fetchAs, SessionRefused } from "./client.js";
 import { readEvents } from "./sse.js";
 
 /** Where the API is: `?api=http://localhost:8484/api/v1`, else beside this page. In a product
@@ -17,13 +18,13 @@ export class ApiError extends Error {
   constructor(kind, message, details = {}) {
     super(message);
     this.kind = kind;
-    Object.assign(this, details); // status, code, retryAfterSeconds, requestId, isAnswering
+    Object.assign(this, details); // status, code, retryAfterSeconds, …
   }
 }
 
 /** The models this page may use, as the API lists them: id, name, description, pricing, … */
-export async function listModels(base) {
-  const response = await request(`${base}/models`);
+export async function listModels(base, source = anonymous()) {
+  const response = await request(source, `${base}/models`);
   const list = await response.json().catch(() => null);
   if (!Array.isArray(list?.data)) throw new ApiError("strange", "");
   return list.data;
@@ -31,11 +32,10 @@ export async function listModels(base) {
 
 /** Ask for an answer and yield it as it is made: `{ text }` pieces and, near the end, `{ usage }`.
  *
- *  Abort `signal` to stop; leaving the loop stops as well. */
-export async function* streamChat(base, { model, messages, signal }) {
-  const response = await request(`${base}/chat/completions`, {
+ *  `source` says who asks (client.js). Abort `signal` to stop; leaving the loop stops as well. */
+export async function* streamChat(base, { model, messages, signal, source = anonymous() }) {
+  const response = await request(source, `${base}/chat/completions`, {
     method: "POST",
-    // If your proxy wants to know who calls, add: Authorization: `Bearer ${clientToken}`
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ model, messages, stream: true }),
     signal,
@@ -63,12 +63,13 @@ export async function* streamChat(base, { model, messages, signal }) {
   if (!hasEnded) throw new ApiError("cut", "", { requestId });
 }
 
-async function request(url, options) {
+async function request(source, url, options) {
   let response;
   try {
-    response = await fetch(url, options);
+    response = await fetchAs(source, url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (error instanceof SessionRefused) throw await refusedSession(error.response);
     throw new ApiError("network", error.message, { isAnswering: await isAnswering(url) });
   }
   if (!response.ok) throw await refusal(response);
@@ -85,6 +86,12 @@ async function isAnswering(url) {
   } catch {
     return false;
   }
+}
+
+/** Calls that waited for the same session are all refused with the same response. */
+async function refusedSession(response) {
+  if (response.ok) return new ApiError("strange", "");
+  return Object.assign(await refusal(response.clone()), { isSession: true });
 }
 
 async function refusal(response) {

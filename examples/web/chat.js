@@ -2,6 +2,7 @@
 
 import { apiBase, listModels, streamChat } from "./api.js";
 import { explain } from "./errors.js";
+import { signIn } from "./sign-in.js";
 import { addTurn, announce, clearTurns, showDemoModels, showModels } from "./view.js";
 
 const $ = (selector) => document.querySelector(selector);
@@ -10,6 +11,8 @@ const [composer, input, model, send, stop, hint] = [
 ].map($);
 
 const base = apiBase();
+const access = signIn(base, loadModels);
+const { source } = access;
 let models = [];
 let conversation = []; // what the model gets to see: { role, content }
 let failed = null; // the last question that got no answer, and its turns
@@ -37,7 +40,8 @@ async function ask(content) {
   let usage = null;
   let problem = null;
   try {
-    const parts = streamChat(base, { model: model.value, messages, signal: controller.signal });
+    const { signal } = controller;
+    const parts = streamChat(base, { model: model.value, messages, signal, source });
     for await (const part of parts) {
       if (part.usage) usage = part.usage;
       if (!part.text) continue;
@@ -75,6 +79,7 @@ function report(problem, turn) {
   turn.warn(notice);
   announce(`${notice.title}. ${notice.advice}`);
   if (problem.retryAfterSeconds) wait(problem.retryAfterSeconds);
+  access.wants(problem);
 }
 
 function stopwatch() {
@@ -154,18 +159,29 @@ function describe(chosen) {
 
 // --- models ------------------------------------------------------------------------------
 
+/** Whether they came; if not, the page says why or asks for a token. */
 async function loadModels() {
   try {
-    models = await listModels(base);
+    models = await listModels(base, source);
   } catch (problem) {
-    report(problem, addTurn("assistant", "Models"));
-    model.replaceChildren(new Option("No models", ""));
-    return;
+    if (!access.wants(problem)) report(problem, addTurn("assistant", "Models"));
+    offerNone();
+    return false;
   }
+  access.settle();
   showModels(model, models);
   showDemoModels(models.filter(({ id }) => id.startsWith("demo/")), tryModel);
   const remembered = recall();
   if (models.some(({ id }) => id === remembered)) model.value = remembered;
+  update();
+  return true;
+}
+
+function offerNone() {
+  models = [];
+  model.replaceChildren(new Option("No models", ""));
+  model.disabled = true;
+  showDemoModels([], tryModel);
   update();
 }
 
@@ -236,4 +252,9 @@ $("#new").addEventListener("click", () => {
 });
 
 $("#base").textContent = base;
-loadModels();
+if (access.needsToken()) {
+  offerNone();
+  access.show();
+} else {
+  loadModels();
+}

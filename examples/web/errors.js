@@ -21,6 +21,9 @@ function choose(error, base) {
   if (error.kind === "cut") {
     return ["The answer was cut off", "The connection ended early. You can ask again."];
   }
+  if (error.isSession && (error.status === 404 || !error.code)) {
+    return ["This server opens no sessions", "Take ?auth=session out of this page’s address."];
+  }
   if (error.kind === "stream") {
     return ["The model stopped with an error", "It can happen after a good beginning. Ask again."];
   }
@@ -49,7 +52,24 @@ const BY_CODE = {
     "This page is not allowed to ask",
     `Its origin, ${globalThis.location?.origin}, is not in KEYPROXY_ALLOWED_ORIGINS.`,
   ],
+  credential_missing: [
+    "The server wants to know who is asking",
+    "Give it a token, then send again.",
+  ],
+  credential_invalid: [
+    "The server does not accept this client",
+    "Its token or session is not known there, or belongs to another page.",
+  ],
   credential_expired: ["You were signed in too long ago", "Sign in again, then send once more."],
+  provider_key_sent: [
+    "That is a provider’s key",
+    "It belongs to the server alone. Rotate it, and give this page a client token.",
+  ],
+  captcha_failed: [
+    "The server wants a captcha to be solved first",
+    "This example loads no script of others. Whoever runs the page adds the captcha’s widget, " +
+      "and gives its response to session(base, { solveCaptcha }) in client.js.",
+  ],
   model_not_allowed: ["This model is not offered here", "Choose another one from the list."],
   too_many_in_flight: ["Too many answers at once", "Wait until another answer has ended."],
   budget_exhausted: ["Your budget is used up", "It will be filled up again in time."],
