@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import Any
 
 import pytest
@@ -76,6 +77,22 @@ async def test_a_session_is_bound_to_its_origin(start: Start) -> None:
     assert await status(proxy, token, "https://other.example") == 401
     assert await status(proxy, token, None) == 401
     assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_session_serves_its_own_pages_gets(start: Start, scheme: str) -> None:
+    """Browsers send no Origin with a same-origin GET; a web server in front may speak TLS."""
+    host = "page.example:8080"
+    own = f"{scheme}://{host}"
+    proxy = await start("serve", **ASKING, ALLOWED_HOSTS=f"127.0.0.1,{host}", ALLOWED_ORIGINS=own)
+    token = (await opened(proxy, Origin=own))["token"]
+    head = {"Authorization": f"Bearer {token}"}
+    for name, expected in ((host, 200), ("127.0.0.1", 401)):
+        async with proxy.get("/api/v1/models", headers={**head, "Host": name}) as answer:
+            assert answer.status == expected
+    proxy.service.kit.opening.sessions._clock = lambda: time.time() + 3601
+    async with proxy.get("/api/v1/models", headers={**head, "Host": host}) as answer:
+        await refused(answer, 401, "credential_expired")
 
 
 async def test_without_a_session_nothing_reaches_the_upstream(start: Start) -> None:

@@ -557,3 +557,12 @@ async def test_revoked_token_is_asked_for_again_below_the_conversation(chat: Cha
 async def test_server_without_sessions_is_named_when_one_is_demanded(chat: Chat) -> None:
     await chat.open(auth="session")
     assert "opens no sessions" in await chat.notice()
+
+
+@asking(CLIENT_AUTH="session")
+async def test_page_of_the_proxy_itself_has_a_session(chat: Chat) -> None:
+    """Its GET carries no Origin, its POST does."""
+    await chat.tab.go(str(URL(chat.demo.base).origin()))
+    await chat.choose("demo/echo")
+    await chat.send("hello")
+    assert await chat.answer() == "hello"

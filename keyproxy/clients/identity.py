@@ -15,7 +15,7 @@ from keyproxy.call import Client
 from keyproxy.clients import credentials
 from keyproxy.clients.addresses import SITE_PREFIX, Addresses, bucket, refuse_public
 from keyproxy.clients.jwt import Verifier, looks_like_jwt
-from keyproxy.clients.sessions import Sessions, looks_like_session
+from keyproxy.clients.sessions import SessionClient, Sessions, looks_like_session
 from keyproxy.clients.tokens import Tokens
 from keyproxy.errors import Refusal
 
@@ -112,17 +112,31 @@ class Identity:
         if (holder := self._tokens.holder(shown)) is not None:
             return Client(holder.name, network, holder.app, is_address=False)
         if looks_like_session(shown):
-            return self._of_session(shown, network, headers.get("Origin"))
+            return self._of_session(shown, network, headers)
         if looks_like_jwt(shown):
             return await self._of_jwt(shown, network, door)
         return None
 
-    def _of_session(self, shown: str, network: str, origin: str | None) -> Client:
-        session = self._sessions.read(shown, origin)
+    def _of_session(self, shown: str, network: str, headers: CIMultiDictProxy[str]) -> Client:
+        session = self._session(shown, headers)
         door = self._doors.get(session.app)
         if door is None or door.auth != "session":
             raise credentials.invalid("a session of an app that has none any more")
         return Client(session.id, network, session.app, is_address=False)
+
+    def _session(self, shown: str, headers: CIMultiDictProxy[str]) -> SessionClient:
+        """A same-origin GET carries no Origin (Fetch standard), but a Host that says the same."""
+        bound: list[str | None] = [headers.get("Origin")]
+        if bound == [None]:
+            bound += (f"{scheme}://{headers.get('Host')}" for scheme in ("https", "http"))
+        *others, last = bound
+        for other in others:
+            try:
+                return self._sessions.read(shown, other)
+            except Refusal as refusal:
+                if refusal.code != "credential_invalid":
+                    raise
+        return self._sessions.read(shown, last)
 
     async def _of_jwt(self, shown: str, network: str, door: Door) -> Client | None:
         """The user of a JWT, whose app is the page's, or the first that takes such JWTs.
