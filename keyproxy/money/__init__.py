@@ -1,0 +1,1 @@
+"""What a call costs: usage, prices, budgets, the ledger."""

@@ -1,0 +1,189 @@
+"""What a call asks for, as far as it decides the price: sizes and counts, upper bounds. Pure.
+
+A token is at least one byte of the body: byte-level BPE and byte fallback never make more tokens
+than there are bytes, and JSON never spells a text in fewer. Images are counted, not measured.
+What is not known here is taken for the dearest that it could be. Shapes: OpenRouter's OpenAPI
+document and SDKs, state November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from keyproxy.call import Style
+from keyproxy.money.parts import (
+    MAX_RESULTS,
+    MAX_TOOL_CALLS,
+    USUAL_RESULTS,
+    Seen,
+    extras,
+    has_only,
+    walk,
+)
+
+TEMPLATE_TOKENS = 1024
+"""What templates put around a conversation: tool preambles of Anthropic and Grok's hidden prompt
+stay below 700 tokens."""
+INPUT_TOKENS = 16
+"""The same, for each text to embed or rank."""
+_LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
+    {
+        Style.CHAT: ("max_tokens", "max_completion_tokens"),
+        Style.COMPLETIONS: ("max_tokens",),
+        Style.RESPONSES: ("max_output_tokens",),
+        Style.MESSAGES: ("max_tokens",),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """``text_tokens``: at most that many in what the body spells out. ``contexts``: inputs that
+    are read apart, each within the model's context. ``rounds``: how often the model may run,
+    with tools upstream. ``answers`` is 0 where none is written. ``has_media``: sound, video or
+    files, whose tokens nobody knows. ``is_unbounded``: no price of the catalogue bounds it
+    (other models, dearer tiers, sound or images as answers, parsed files).
+    """
+
+    text_tokens: int
+    max_output_tokens: int | None = None
+    answers: int = 1
+    contexts: int = 1
+    rounds: int = 1
+    requests: int = 1
+    images: int = 0
+    predicted_tokens: int = 0
+    searches: int = 0
+    results: int = USUAL_RESULTS
+    has_media: bool = False
+    has_files: bool = False
+    has_long_cache: bool = False
+    is_unbounded: bool = False
+
+
+ANYTHING = Ask(0, results=MAX_RESULTS, has_media=True, has_long_cache=True)
+"""Stands for a call of which only the usage is left."""
+
+
+def ask_of(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
+    """What the parsed ``body``, as it goes up and ``raw_bytes`` long, asks for; never raises."""
+    if style in (Style.CHAT, Style.MESSAGES, Style.RESPONSES):
+        return _talk(style, body, raw_bytes)
+    if style is Style.COMPLETIONS:
+        return _completions(body, raw_bytes)
+    if style is Style.EMBEDDINGS:
+        return _embeddings(body, raw_bytes)
+    if style is Style.RERANK:
+        return _rerank(body, raw_bytes)
+    return Ask(raw_bytes, is_unbounded=True)
+
+
+def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
+    seen = Seen()
+    asked = _positive(body.get("max_tool_calls")) if style is Style.RESPONSES else None
+    if asked is not None:
+        seen.max_tool_calls = min(asked, MAX_TOOL_CALLS)
+    walk(seen, body.get("input" if style is Style.RESPONSES else "messages"))
+    if style is Style.MESSAGES:
+        walk(seen, body.get("system"))
+    extras(seen, style, body)
+    text_tokens = max(0, raw_bytes - seen.image_bytes) + TEMPLATE_TOKENS
+    return Ask(
+        text_tokens=text_tokens,
+        max_output_tokens=_output_cap(style, body),
+        answers=_answers(body),
+        rounds=seen.rounds,
+        images=seen.images,
+        # A prediction that does not come true is billed as output, beyond the cap.
+        predicted_tokens=text_tokens if body.get("prediction") is not None else 0,
+        searches=seen.searches,
+        results=seen.results,
+        has_media=seen.has_media,
+        has_files=seen.has_files,
+        has_long_cache=seen.has_long_cache,
+        is_unbounded=seen.is_unbounded,
+    )
+
+
+def _completions(body: Mapping[str, Any], raw_bytes: int) -> Ask:
+    seen = Seen()
+    extras(seen, Style.COMPLETIONS, body)
+    contexts = _inputs(body.get("prompt"))
+    return Ask(
+        text_tokens=raw_bytes + TEMPLATE_TOKENS,
+        max_output_tokens=_output_cap(Style.COMPLETIONS, body),
+        answers=_answers(body) * contexts,
+        contexts=contexts,
+        rounds=seen.rounds,
+        searches=seen.searches,
+        is_unbounded=seen.is_unbounded,
+    )
+
+
+def _embeddings(body: Mapping[str, Any], raw_bytes: int) -> Ask:
+    seen = Seen()
+    walk(seen, body.get("input"))
+    extras(seen, Style.EMBEDDINGS, body)
+    contexts = _inputs(body.get("input"))
+    return Ask(
+        text_tokens=max(0, raw_bytes - seen.image_bytes) + INPUT_TOKENS * contexts,
+        answers=0,
+        contexts=contexts,
+        images=seen.images,
+        has_media=seen.has_media,
+        has_files=seen.has_files,
+        is_unbounded=seen.is_unbounded,
+    )
+
+
+def _rerank(body: Mapping[str, Any], raw_bytes: int) -> Ask:
+    """Token by token the query is read once for each document; by the search, a hundred pieces
+    of 500 tokens are one (Cohere)."""
+    seen = Seen()
+    extras(seen, Style.RERANK, body)
+    documents, query = _inputs(body.get("documents")), body.get("query")
+    query_bytes = 4 * len(query) if isinstance(query, str) else raw_bytes
+    is_text = isinstance(query, str) and has_only(body.get("documents"), str)
+    return Ask(
+        text_tokens=raw_bytes + (query_bytes + INPUT_TOKENS) * documents,
+        answers=0,
+        contexts=documents,
+        requests=1 + documents // 100 + raw_bytes // 50_000,
+        is_unbounded=seen.is_unbounded or not is_text,
+    )
+
+
+def _output_cap(style: Style, body: Mapping[str, Any]) -> int | None:
+    """Tokens of one answer, thinking included; None where the call sets no bound."""
+    cap = 0
+    for name in _LENGTHS[style]:
+        said = body.get(name)
+        if said is not None:
+            length = _positive(said)
+            if length is None:
+                return None  # 0 may be read as no cap at all
+            cap = max(cap, length)
+    for outer, inner in (("reasoning", "max_tokens"), ("thinking", "budget_tokens")):
+        place = body.get(outer)
+        thinking = _positive(place.get(inner)) if isinstance(place, dict) else None
+        if cap and thinking is not None and thinking >= cap:
+            cap += thinking
+    return cap or None
+
+
+def _answers(body: Mapping[str, Any]) -> int:
+    return max(_positive(body.get("n")) or 1, _positive(body.get("best_of")) or 1)
+
+
+def _inputs(value: Any) -> int:
+    """How many texts ``value`` is; a list of numbers is one, as tokens."""
+    if not isinstance(value, list) or not value or type(value[0]) is int:
+        return 1
+    return len(value)
+
+
+def _positive(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None

@@ -1,0 +1,299 @@
+"""What a body asks for: bounds that no reading of it exceeds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyproxy.call import Style
+from keyproxy.grammar.features import names
+from keyproxy.money.asks import INPUT_TOKENS, TEMPLATE_TOKENS, Ask, ask_of
+
+PIXELS = "A" * 5000
+TALKS = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
+PLACES = {Style.CHAT: "messages", Style.RESPONSES: "input", Style.MESSAGES: "messages"}
+
+
+def asked(style: Style, body: dict[str, Any]) -> Ask:
+    return ask_of(style, body, len(json.dumps(body)))
+
+
+def saying(part: Any, style: Style = Style.CHAT, **more: Any) -> dict[str, Any]:
+    return {"model": "a/b", PLACES[style]: [{"role": "user", "content": [part]}], **more}
+
+
+@pytest.mark.parametrize("style", TALKS)
+def test_a_text_is_at_most_a_token_a_byte_and_what_a_template_adds(style: Style) -> None:
+    body = saying({"type": "text", "text": "Grüße"}, style)
+    assert ask_of(style, body, 100) == Ask(100 + TEMPLATE_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("style", "body", "cap"),
+    [
+        (Style.CHAT, {"max_tokens": 5}, 5),
+        (Style.CHAT, {"max_completion_tokens": 5}, 5),
+        (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": 7}, 7),
+        (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": None}, 5),
+        (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": 0}, None),
+        (Style.CHAT, {"max_tokens": 0}, None),
+        (Style.CHAT, {"max_tokens": True}, None),
+        (Style.CHAT, {"max_tokens": "5"}, None),
+        (Style.CHAT, {"max_output_tokens": 5}, None),
+        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": 9}}, 14),
+        (Style.CHAT, {"max_tokens": 50, "reasoning": {"max_tokens": 9}}, 50),
+        (Style.RESPONSES, {"max_output_tokens": 5}, 5),
+        (Style.MESSAGES, {"max_tokens": 5}, 5),
+        (Style.MESSAGES, {"max_tokens": 5, "thinking": {"budget_tokens": 9}}, 14),
+        (Style.COMPLETIONS, {"max_tokens": 5}, 5),
+    ],
+)
+def test_the_output_cap_is_the_largest_that_is_said(
+    style: Style, body: dict[str, Any], cap: int | None
+) -> None:
+    assert asked(style, body).max_output_tokens == cap
+
+
+@pytest.mark.parametrize(
+    ("style", "part"),
+    [
+        (Style.CHAT, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXELS}"}}),
+        (Style.CHAT, {"type": "image_url", "image_url": f"data:image/png;base64,{PIXELS}"}),
+        (Style.RESPONSES, {"type": "input_image", "image_url": f"data:image/png;base64,{PIXELS}"}),
+        (
+            Style.MESSAGES,
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXELS}},
+        ),
+        (
+            Style.MESSAGES,
+            {
+                "type": "tool_result",
+                "content": [
+                    {
+                        "type": "image",
+                        "source": {"type": "base64", "media_type": "image/png", "data": PIXELS},
+                    }
+                ],
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_an_image_is_counted_and_its_bytes_are_no_text(style: Style, part: dict[str, Any]) -> None:
+    ask = asked(style, saying(part, style))
+    assert (ask.images, ask.has_media) == (1, False)
+    assert ask.text_tokens < TEMPLATE_TOKENS + 300
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": f"data:text/plain;base64,{PIXELS}"}},
+        {"type": "image_url", "image_url": {"url": f"https://a.example/{PIXELS}"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png,"}, "text": PIXELS},
+        {"type": "text", "text": "", "image_url": {"url": f"data:image/png;base64,{PIXELS}"}},
+    ],
+)
+def test_only_the_bytes_of_an_image_itself_are_left_out(part: dict[str, Any]) -> None:
+    assert asked(Style.CHAT, saying(part)).text_tokens > TEMPLATE_TOKENS + len(PIXELS)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+        {"type": "video_url", "video_url": {"url": "https://a.example/v.mp4"}},
+        {"type": "file", "file": {"file_data": "https://a.example/x.pdf"}},
+        {"type": "document", "source": {"type": "url", "url": "https://a.example/x.pdf"}},
+        {"type": "something_new", "url": "https://a.example/"},
+        {"type": 7},
+    ],
+)
+def test_a_part_of_unknown_size_is_taken_for_media(part: dict[str, Any]) -> None:
+    ask = asked(Style.CHAT, saying(part))
+    assert ask.has_media
+    assert ask.has_files is (part["type"] in ("file", "document"))
+
+
+def test_an_earlier_answer_in_sound_is_media() -> None:
+    message = {"role": "assistant", "audio": {"id": "audio_1"}}
+    assert asked(Style.CHAT, {"messages": [message]}).has_media
+
+
+def test_words_in_the_arguments_of_a_tool_mean_nothing() -> None:
+    use = {"type": "tool_use", "id": "1", "name": "f", "input": {"type": "file", "tools": [{}]}}
+    ask = asked(Style.MESSAGES, saying(use, Style.MESSAGES))
+    assert not ask.has_media
+    assert not ask.is_unbounded
+
+
+@pytest.mark.parametrize(
+    ("style", "more"),
+    [
+        (Style.CHAT, {"plugins": [{"id": "web"}]}),
+        (Style.CHAT, {"web_search_options": {}}),
+        (Style.CHAT, {"tools": [{"type": "openrouter:web_search"}]}),
+        (Style.CHAT, {"tools": [{"type": "openrouter:web_fetch"}]}),
+        (Style.CHAT, {"model": "a/b:online"}),
+        (Style.CHAT, {"models": ["a/b", "a/c:floor:online"]}),
+        (Style.MESSAGES, {"fallbacks": [{"model": "a/c:online"}]}),
+        (Style.MESSAGES, {"tools": [{"type": "web_search_20260209", "name": "web_search"}]}),
+        (Style.RESPONSES, {"tools": [{"type": "web_search_preview"}]}),
+    ],
+)
+def test_web_searches_count_as_often_as_a_call_may_make_them(
+    style: Style, more: dict[str, Any]
+) -> None:
+    ask = asked(style, saying({"type": "text", "text": ""}, style) | more)
+    assert (ask.searches, ask.rounds, ask.is_unbounded) == (30, 31, False)
+
+
+def test_a_bound_on_tool_calls_bounds_searches_and_rounds() -> None:
+    tools = [{"type": "web_search", "parameters": {"max_results": 9}}]
+    ask = asked(Style.RESPONSES, {"input": "Hi", "tools": tools, "max_tool_calls": 4})
+    assert (ask.searches, ask.rounds, ask.results) == (4, 5, 25)
+
+
+def test_a_tool_hidden_in_the_conversation_is_seen() -> None:
+    hidden = {"type": "additional_tools", "tools": [{"type": "web_search"}]}
+    assert asked(Style.RESPONSES, {"input": [hidden]}).searches == 30
+
+
+@pytest.mark.parametrize(
+    ("style", "more"),
+    [
+        (Style.CHAT, {"tools": [{"type": "openrouter:advisor", "parameters": {"model": "a/c"}}]}),
+        (Style.CHAT, {"tools": [7]}),
+        (Style.CHAT, {"plugins": [{"id": "file-parser"}]}),
+        (Style.CHAT, {"plugins": [{"id": "fusion", "model": "a/c"}]}),
+        (Style.CHAT, {"service_tier": "priority"}),
+        (Style.MESSAGES, {"speed": "fast"}),
+        (Style.CHAT, {"modalities": ["text", "image"]}),
+        (Style.CHAT, {"image_config": {}}),
+        (Style.CHAT, {"audio": {"voice": "alloy"}}),
+        (Style.CHAT, {"provider": {"only": ["openai/priority"]}}),
+        (Style.IMAGES, {"prompt": "a cat"}),
+        (Style.SPEECH, {"input": "a cat"}),
+        (Style.TRANSCRIPTIONS, {"input_audio": {}}),
+        (Style.RERANK, {"query": "a", "documents": [{"text": "b"}]}),
+    ],
+)
+def test_what_no_catalogue_price_bounds_is_unbounded(style: Style, more: dict[str, Any]) -> None:
+    assert asked(style, {"model": "a/b", **more}).is_unbounded
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"plugins": [{"id": "response-healing"}, {"id": "web", "enabled": False}]},
+        {"service_tier": "flex"},
+        {"modalities": ["text"]},
+        {"provider": {"only": ["openai"], "order": ["deepinfra/fp8"]}},
+        {"tools": None, "plugins": None, "audio": None, "modalities": None, "provider": None},
+    ],
+)
+def test_what_costs_nothing_of_its_own_changes_nothing(more: dict[str, Any]) -> None:
+    assert ask_of(Style.CHAT, {"model": "a/b", **more}, 10) == Ask(10 + TEMPLATE_TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("more", "is_long"),
+    [
+        ({"cache_control": {"type": "ephemeral"}}, False),
+        ({"cache_control": {"type": "ephemeral", "ttl": "5m"}}, False),
+        ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, True),
+        ({"prompt_cache_options": {"ttl": "24h"}}, True),
+        ({"tools": [{"name": "f", "cache_control": {"ttl": "1h"}}]}, True),
+        ({"system": [{"type": "text", "text": "", "cache_control": {"ttl": "1h"}}]}, True),
+        ({"messages": [{"role": "user", "content": [{"caching": "1h"}]}]}, True),
+    ],
+)
+def test_a_long_lifetime_of_a_cache_is_seen_wherever_it_stands(
+    more: dict[str, Any], is_long: bool
+) -> None:
+    assert asked(Style.MESSAGES, more).has_long_cache is is_long
+
+
+def test_a_prediction_may_be_billed_as_output_beyond_the_cap() -> None:
+    body = {"messages": [], "prediction": {"type": "content", "content": "x" * 500}}
+    assert asked(Style.CHAT, body).predicted_tokens > 500
+
+
+@pytest.mark.parametrize(
+    ("prompt", "contexts"), [("a", 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([[1], [2]], 2)]
+)
+def test_each_prompt_is_answered(prompt: Any, contexts: int) -> None:
+    ask = asked(Style.COMPLETIONS, {"prompt": prompt, "n": 2})
+    assert (ask.contexts, ask.answers) == (contexts, 2 * contexts)
+
+
+def test_embeddings_have_no_output_and_are_read_one_by_one() -> None:
+    ask = ask_of(Style.EMBEDDINGS, {"input": ["a", "b"]}, 50)
+    assert ask == Ask(50 + 2 * INPUT_TOKENS, answers=0, contexts=2)
+
+
+def test_a_query_is_read_again_with_each_document() -> None:
+    ask = ask_of(Style.RERANK, {"query": "q" * 10, "documents": ["d"] * 250}, 2000)
+    assert ask.text_tokens >= 2000 + 250 * 10
+    assert (ask.answers, ask.contexts, ask.requests) == (0, 250, 3)
+
+
+texts = st.text(max_size=40)
+parts = st.one_of(
+    st.builds(lambda text: {"type": "text", "text": text}, texts),
+    st.just({"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXELS}"}}),
+)
+conversations = st.lists(
+    st.builds(
+        lambda content: {"role": "user", "content": content}, texts | st.lists(parts, max_size=4)
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(conversations, st.booleans())
+def test_no_text_has_more_bytes_than_the_ask_has_tokens(
+    messages: list[dict[str, Any]], is_ascii: bool
+) -> None:
+    body = {"model": "a/b", "messages": messages}
+    raw = json.dumps(body, ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")
+    spelled, images = 0, 0
+    for message in messages:
+        content = message["content"]
+        for part in [{"text": content}] if isinstance(content, str) else content:
+            spelled += len(part.get("text", "").encode("utf-8", "surrogatepass"))
+            images += "image_url" in part
+    ask = ask_of(Style.CHAT, body, len(raw))
+    assert spelled + 10 * len(messages) <= ask.text_tokens <= len(raw) + TEMPLATE_TOKENS
+    assert ask.images == images
+
+
+NAMES = names(
+    "model models fallbacks messages input system prompt query documents content type text role"
+    " image_url url source data media_type tools parameters max_results plugins id enabled"
+    " cache_control ttl caching definition prediction n best_of max_tokens max_output_tokens"
+    " max_completion_tokens max_tool_calls reasoning thinking budget_tokens service_tier speed"
+    " provider only order modalities audio image_config web_search_options prompt_cache_options"
+)
+WORDS = "image_url image file tool_use function namespace web web_search a/b:online priority"
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS.split()),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(sorted(NAMES)) | st.text(max_size=3), inner, max_size=6)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(list(Style)), st.dictionaries(st.sampled_from(sorted(NAMES)), json_values))
+def test_no_json_breaks_the_reading_of_a_body(style: Style, body: dict[str, Any]) -> None:
+    ask = ask_of(style, body, 100)
+    assert ask.text_tokens >= 0
+    assert ask.contexts >= 1
