@@ -58,30 +58,21 @@ def test_the_output_cap_is_the_largest_that_is_said(
     assert asked(style, body).max_output_tokens == cap
 
 
+URL = f"data:image/png;base64,{PIXELS}"
+SOURCE = {"type": "base64", "media_type": "image/png", "data": PIXELS}
+IMAGE = {"type": "image", "source": SOURCE}
+
+
 @pytest.mark.parametrize(
     ("style", "part"),
     [
-        (Style.CHAT, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXELS}"}}),
-        (Style.CHAT, {"type": "image_url", "image_url": f"data:image/png;base64,{PIXELS}"}),
-        (Style.RESPONSES, {"type": "input_image", "image_url": f"data:image/png;base64,{PIXELS}"}),
-        (
-            Style.MESSAGES,
-            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXELS}},
-        ),
-        (
-            Style.MESSAGES,
-            {
-                "type": "tool_result",
-                "content": [
-                    {
-                        "type": "image",
-                        "source": {"type": "base64", "media_type": "image/png", "data": PIXELS},
-                    }
-                ],
-            },
-        ),
+        (Style.CHAT, {"type": "image_url", "image_url": {"url": URL}}),
+        (Style.CHAT, {"type": "image_url", "image_url": URL}),
+        (Style.RESPONSES, {"type": "input_image", "image_url": URL}),
+        (Style.MESSAGES, IMAGE),
+        (Style.MESSAGES, {"type": "tool_result", "content": [IMAGE]}),
     ],
-)  # fmt: skip
+)
 def test_an_image_is_counted_and_its_bytes_are_no_text(style: Style, part: dict[str, Any]) -> None:
     ask = asked(style, saying(part, style))
     assert (ask.images, ask.has_media) == (1, False)

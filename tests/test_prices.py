@@ -78,6 +78,12 @@ def test_a_row_has_its_prices_to_the_digit_and_its_lengths() -> None:
     assert price.reads_files
 
 
+ODD: tuple[Any, ...] = (
+    "-1", "-0.1", "NaN", "Infinity", "1e-6", "1E-6", "+1", " 1", "1\n", "", ".1", "1.", "0x1",
+    "1_000", "9" * 6000, "0." + "1" * 6000, "\u0661", 0.1, 1, True, None, [], {},
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "pricing",
     [
@@ -86,13 +92,7 @@ def test_a_row_has_its_prices_to_the_digit_and_its_lengths() -> None:
         [],
         {"prompt": "0.1"},
         {"completion": "0.1"},
-        *(
-            {"prompt": value, "completion": "0.1"}
-            for value in (
-                "-1", "-0.1", "NaN", "Infinity", "1e-6", "1E-6", "+1", " 1", "1\n", "", ".1", "1.",
-                "0x1", "1_000", "9" * 6000, "0." + "1" * 6000, "١", 0.1, 1, True, None, [], {},
-            )
-        ),
+        *({"prompt": value, "completion": "0.1"} for value in ODD),
         {"prompt": "0.1", "completion": "0.1", "request": "-1"},
         {"prompt": "0.1", "completion": "0.1", "image": 0.5},
         {"prompt": "0.1", "completion": "0.1", "discount": -0.5},
@@ -106,7 +106,7 @@ def test_a_row_has_its_prices_to_the_digit_and_its_lengths() -> None:
         {"prompt": "0", "completion": "0"},
         {"prompt": "0", "completion": "0", "image_output": "0.00003"},
     ],
-)  # fmt: skip
+)
 def test_a_row_that_is_not_understood_has_no_price(pricing: Any) -> None:
     assert price_of_row({"id": "example/model", "pricing": pricing}) is None
 
@@ -176,7 +176,7 @@ def test_each_thing_asked_for_adds_its_price(change: dict[str, Any], costs: str)
     ],
 )
 def test_each_kind_of_price_counts_where_it_can(
-    pricing: dict[str, str], ask: Ask, costs: str
+    pricing: dict[str, Any], ask: Ask, costs: str
 ) -> None:
     assert worst_case(priced(**pricing), ask) == Decimal(costs)
 

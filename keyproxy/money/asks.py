@@ -119,6 +119,7 @@ def _completions(body: Mapping[str, Any], raw_bytes: int) -> Ask:
         contexts=contexts,
         rounds=seen.rounds,
         searches=seen.searches,
+        results=seen.results,
         is_unbounded=seen.is_unbounded,
     )
 

@@ -1,0 +1,256 @@
+"""The prices of all models, fetched without the key, kept on disk, looked up by any name.
+
+Asks the upstream's list at start and hourly, and the list of a model's providers once it is
+called: the row of a model has the price of one provider, and the upstream may take a dearer one.
+Knows nothing of HTTP; what is fetched is never trusted blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from keyproxy.errors import Refusal
+from keyproxy.money import pricelist
+from keyproxy.money.pricelist import EMPTY, Providers
+from keyproxy.money.prices import Price
+
+LIST_PATH = "/models?output_modalities=all"
+REFRESH_SECONDS = 3600.0
+RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
+PROVIDERS_SECONDS = 6 * 3600.0
+PROVIDERS_RETRY_SECONDS = 600.0
+PAUSE_SECONDS = 0.5  # between questions about providers
+OLD_SECONDS = 7 * 86_400.0
+MAX_PROVIDERS = 256  # models whose providers are remembered
+# No segment begins with a dot: what the list says must not lead to another path.
+_PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
+_AT_BASE = frozenset({"floor", "online"})
+_AT_PROVIDERS = frozenset({"nitro", "exacto"})
+_log = structlog.get_logger("keyproxy.money")
+
+
+class Fetched(Protocol):
+    """A public resource of the upstream."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def raw(self) -> bytes: ...
+
+
+Fetch = Callable[[str], Awaitable[Fetched]]
+
+
+class PriceBook:
+    """``open`` it before the first call, then ``run`` it in the background.
+
+    ``path``: the file it is kept in, or None. ``clock`` tells seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        path: Path | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._fetch = fetch
+        self._path = path
+        self._clock = clock
+        self._sleep = sleep
+        self._list = EMPTY
+        self._providers: OrderedDict[str, Providers] = OrderedDict()
+        self._found: dict[str, Price | None] = {}
+        self._wanted: dict[str, None] = {}
+        self._is_wanting = asyncio.Event()
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """Every other name of a model, dated or "latest", and the id it stands for."""
+        return self._list.names
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How old the prices are; None without any."""
+        if not self._list.prices:
+            return None
+        return max(0.0, self._clock() - self._list.fetched_at)
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The models whose providers will be asked about next."""
+        return tuple(self._wanted)
+
+    def __len__(self) -> int:
+        """How many models have a price."""
+        return self._list.priced
+
+    def price_of(self, model: str) -> Price | None:
+        """The most that ``model`` costs by what is known, or None.
+
+        Its providers are asked about if they are not known yet, so that later answers may be
+        dearer. ``:floor`` and ``:online`` cost what the model does (a search is no matter of the
+        model), ``:nitro`` and ``:exacto`` what the dearest provider does, if that is known; other
+        variants need a row of their own.
+        """
+        if model not in self._found:
+            if len(self._found) >= 4096:
+                self._found.clear()
+            self._found[model] = self._look_up(model)
+        self.want(model)
+        return self._found[model]
+
+    def want(self, model: str) -> None:
+        """Have the providers of ``model`` asked about, unless they are known and fresh."""
+        name, _ = self._without_variants(model)
+        name = self._list.names.get(name, name)
+        known = self._providers.get(name)
+        if known is not None and self._clock() < known.asked_at + PROVIDERS_SECONDS:
+            return
+        if (
+            self._list.prices.get(name) is not None
+            and _PATH.fullmatch(name)
+            and len(self._wanted) < 256
+        ):
+            self._wanted[name] = None
+            self._is_wanting.set()
+
+    async def open(self) -> None:
+        """Take over what is kept on disk; no network. A file that cannot be read is none."""
+        if self._path is None:
+            return
+        kept = await asyncio.to_thread(pricelist.load, self._path)
+        if kept is None:
+            return
+        self._list, providers = kept
+        self._providers = OrderedDict(providers)
+        if (self.age_seconds or 0.0) > OLD_SECONDS:
+            _log.warning("the kept prices are old", age_days=self._age_days())
+
+    async def run(self) -> None:
+        """Keep the prices fresh, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_list())
+            group.create_task(self._keep_providers())
+
+    async def refresh(self) -> bool:
+        """Fetch the list; whether there is a good one. Otherwise the old one stays."""
+        fetched = await self._ask(LIST_PATH)
+        if fetched is None:
+            return self._failed("the upstream's prices could not be fetched")
+        now = self._clock()
+        listed = await asyncio.to_thread(pricelist.read, fetched, now, self._list)
+        if listed is None or not listed.priced:
+            return self._failed("the upstream's price list cannot be read or has no prices")
+        if listed.priced * 2 < self._list.priced:
+            return self._failed(
+                "the upstream's price list has lost most of its prices and was refused",
+                now_priced=listed.priced,
+                before=self._list.priced,
+            )
+        self._list = listed
+        self._found.clear()
+        await self._keep()
+        return True
+
+    async def refresh_providers(self, model: str) -> bool:
+        """Fetch what each provider of the catalogue's ``model`` takes; whether that is known."""
+        fetched = await self._ask(f"/models/{model}/endpoints")
+        now = self._clock()
+        providers = None
+        if fetched is not None:
+            providers = await asyncio.to_thread(pricelist.read_providers, fetched, now)
+        is_known = providers is not None
+        if providers is None:
+            old = self._providers.get(model, Providers(now))
+            again_at = now - PROVIDERS_SECONDS + PROVIDERS_RETRY_SECONDS
+            providers = old._replace(asked_at=again_at)
+        self._providers[model] = providers
+        self._providers.move_to_end(model)
+        while len(self._providers) > MAX_PROVIDERS:
+            self._providers.popitem(last=False)
+        self._found.clear()
+        return is_known
+
+    async def _keep_list(self) -> None:
+        wait = RETRY_SECONDS
+        while True:
+            is_fresh = await self.refresh()
+            pause = REFRESH_SECONDS if is_fresh else wait
+            wait = RETRY_SECONDS if is_fresh else min(wait * 2, REFRESH_SECONDS)
+            # Many replicas that start together must not ask together for ever.
+            await self._sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311
+
+    async def _keep_providers(self) -> None:
+        while True:
+            await self._is_wanting.wait()
+            while self._wanted:
+                model = next(iter(self._wanted))
+                del self._wanted[model]
+                await self.refresh_providers(model)
+                await self._sleep(PAUSE_SECONDS)
+            self._is_wanting.clear()
+            await self._keep()
+
+    async def _ask(self, path: str) -> bytes | None:
+        try:
+            fetched = await self._fetch(path)
+        except Refusal as refusal:
+            _log.debug("a price list was not to be had", path=path, code=refusal.code)
+            return None
+        if fetched.status != 200 or len(fetched.raw) > pricelist.MAX_BYTES:
+            return None
+        return fetched.raw
+
+    async def _keep(self) -> None:
+        """A disk that is full or read-only costs the next start its prices, and nothing now."""
+        if self._path is None or not self._list.prices:
+            return
+        try:
+            await asyncio.to_thread(pricelist.save, self._path, self._list, dict(self._providers))
+        except OSError as error:
+            _log.warning("the prices could not be kept", path=str(self._path), error=str(error))
+
+    def _failed(self, message: str, **details: int) -> bool:
+        age = self.age_seconds
+        is_old = age is None or age > OLD_SECONDS
+        _log.warning(message, age_days=self._age_days(), are_old=is_old, **details)
+        return False
+
+    def _age_days(self) -> float | None:
+        age = self.age_seconds
+        return None if age is None else round(age / 86_400, 1)
+
+    def _look_up(self, model: str) -> Price | None:
+        name, variants = self._without_variants(model)
+        if not variants <= _AT_BASE | _AT_PROVIDERS:
+            return None
+        price = self._list.prices.get(name)
+        target = self._list.names.get(name)
+        if target is not None and target in self._list.prices:
+            other = self._list.prices[target]
+            price = price.dearer(other) if price is not None and other is not None else other
+        providers = self._providers.get(target or name)
+        if price is None or providers is None or not providers.endpoints:
+            return None if variants & _AT_PROVIDERS else price
+        dearest = providers.with_tiers if "nitro" in variants else providers.usual
+        return None if dearest is None else price.dearer(dearest)
+
+    def _without_variants(self, model: str) -> tuple[str, frozenset[str]]:
+        """The longest beginning of ``model`` that the list knows, and the suffixes after it."""
+        variants: set[str] = set()
+        name = model
+        while name not in self._list.prices and name not in self._list.names and ":" in name:
+            name, _, variant = name.rpartition(":")
+            variants.add(variant)
+        return name, frozenset(variants)

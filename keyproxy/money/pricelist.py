@@ -1,0 +1,190 @@
+"""A price list as a value: from the upstream's bytes, and to and from a file.
+
+Runs in threads: a list is about a megabyte. Reading never raises over what it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keyproxy.money.prices import Price
+from keyproxy.money.rows import price_of_providers, price_of_row
+
+MAX_BYTES = 10 << 20
+_VERSION = 1
+_MAX_ID = 200
+_KEPT = (
+    "id", "canonical_slug", "alias_target", "context_length", "top_provider", "architecture",
+    "pricing",
+)  # fmt: skip
+_KEPT_OF_PROVIDER = ("tag", "context_length", "max_completion_tokens", "pricing")
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """``prices``: every listed id, with None where it has no known price. ``names``: other
+    names, and the ids they stand for. ``rows``: what they were read from."""
+
+    prices: Mapping[str, Price | None] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[dict[str, Any], ...] = ()
+    fetched_at: float = 0.0
+    digest: bytes = b""
+
+    @property
+    def priced(self) -> int:
+        """How many models have a price."""
+        return sum(price is not None for price in self.prices.values())
+
+
+EMPTY = PriceList()
+
+
+class Providers(NamedTuple):
+    """Who serves a model: ``usual`` is the dearest that any call may get, ``with_tiers`` the
+    dearest of all. Without ``endpoints`` nothing is known."""
+
+    asked_at: float
+    endpoints: tuple[dict[str, Any], ...] = ()
+    usual: Price | None = None
+    with_tiers: Price | None = None
+
+
+def read(raw: bytes, now: float, known: PriceList = EMPTY) -> PriceList | None:
+    """The list in an answer to ``GET /models``, or None. The very bytes of ``known`` are not
+    read again."""
+    digest = hashlib.sha256(raw).digest()
+    if digest == known.digest:
+        return replace(known, fetched_at=now)
+    parsed = _parsed(raw)
+    rows = parsed.get("data") if isinstance(parsed, dict) else None
+    return _of_rows(rows, now, digest) if isinstance(rows, list) else None
+
+
+def read_providers(raw: bytes, now: float) -> Providers | None:
+    """The providers in an answer to ``GET /models/{author}/{slug}/endpoints``, or None."""
+    parsed = _parsed(raw)
+    data = parsed.get("data") if isinstance(parsed, dict) else None
+    return _of_endpoints(data.get("endpoints") if isinstance(data, dict) else None, now)
+
+
+def load(path: Path) -> tuple[PriceList, dict[str, Providers]] | None:
+    """What ``save`` wrote, or None when there is no such file or it is not whole."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError:
+        return None
+    kept = _parsed(raw) if len(raw) <= MAX_BYTES else None
+    if not isinstance(kept, dict) or kept.get("version") != _VERSION:
+        return None
+    rows, fetched_at = kept.get("models"), _time(kept.get("fetched_at"))
+    if not isinstance(rows, list) or fetched_at is None:
+        return None
+    providers: dict[str, Providers] = {}
+    entries = kept.get("providers")
+    for model, entry in entries.items() if isinstance(entries, dict) else ():
+        asked_at = _time(entry.get("asked_at")) if isinstance(entry, dict) else None
+        found = None if asked_at is None else _of_endpoints(entry.get("endpoints"), asked_at)
+        if found is not None:
+            providers[model] = found
+    return _of_rows(rows, fetched_at, b""), providers
+
+
+def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> None:
+    """Replace the file at once, readable by its owner only. Raises OSError."""
+    kept = {
+        "version": _VERSION,
+        "fetched_at": listed.fetched_at,
+        "models": listed.rows,
+        "providers": {
+            model: {"asked_at": entry.asked_at, "endpoints": entry.endpoints}
+            for model, entry in providers.items()
+            if entry.endpoints
+        },
+    }
+    try:
+        raw = json.dumps(kept, separators=(",", ":")).encode()
+    except RecursionError as error:
+        raise OSError("the prices are nested too deeply to be written") from error
+    if len(raw) > MAX_BYTES:
+        raise OSError(f"{len(raw)} bytes of prices are more than {MAX_BYTES}")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _of_rows(rows: list[Any], fetched_at: float, digest: bytes) -> PriceList:
+    prices: dict[str, Price | None] = {}
+    kept: list[dict[str, Any]] = []
+    for row in rows:
+        model = row.get("id") if isinstance(row, dict) else None
+        if isinstance(model, str) and 0 < len(model) <= _MAX_ID:
+            price = price_of_row(row)
+            # Listed twice with two prices: neither is known for certain.
+            prices[model] = price if prices.get(model, price) == price else None
+            kept.append({name: row[name] for name in _KEPT if name in row})
+    names: dict[str, str] = {}
+    for row in kept:
+        model, alias = row["id"], row.get("alias_target")
+        target = alias.get("slug") if isinstance(alias, dict) else None
+        slug = row.get("canonical_slug")
+        if isinstance(target, str):
+            names[model] = target
+        elif isinstance(slug, str):
+            # A free variant has the slug of the model that is not free.
+            _, mark, variant = model.partition(":")
+            name = slug + mark + variant
+            if name != model and name not in prices:
+                names.setdefault(name, model)
+    names = {name: names.get(target, target) for name, target in names.items()}
+    return PriceList(prices, names, tuple(kept), fetched_at, digest)
+
+
+def _of_endpoints(listed: Any, asked_at: float) -> Providers | None:
+    if not isinstance(listed, list) or not listed:
+        return None
+    kept = tuple(
+        {name: each[name] for name in _KEPT_OF_PROVIDER if name in each}
+        for each in listed
+        if isinstance(each, dict)
+    )
+    if len(kept) != len(listed):
+        return None
+    usual, with_tiers = (
+        price_of_providers(list(kept)),
+        price_of_providers(list(kept), with_tiers=True),
+    )
+    return Providers(asked_at, kept, usual, with_tiers)
+
+
+def _parsed(raw: bytes) -> Any:
+    """Somebody else's JSON, or None."""
+    try:
+        return json.loads(raw, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(text: str) -> int:
+    return int(text[:20])  # no length and no time has as many digits
+
+
+def _time(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 < value < 1e12 else None
