@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keyproxy.call import Style
 from keyproxy.grammar.features import names
 from keyproxy.money.asks import INPUT_TOKENS, TEMPLATE_TOKENS, Ask, ask_of
+from keyproxy.policy import caps, tools
 
 PIXELS = "A" * 5000
 TALKS = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
@@ -61,6 +62,19 @@ def test_the_output_cap_is_the_largest_that_is_said(
 URL = f"data:image/png;base64,{PIXELS}"
 SOURCE = {"type": "base64", "media_type": "image/png", "data": PIXELS}
 IMAGE = {"type": "image", "source": SOURCE}
+
+
+def test_every_length_that_the_policy_caps_is_read() -> None:
+    for style, lengths in caps.LENGTHS.items():
+        for name in lengths:
+            assert asked(style, {name: 7}).max_output_tokens == 7
+
+
+def test_no_tool_that_the_caller_runs_itself_is_unbounded() -> None:
+    for style, kinds in tools.OWN.items():
+        ask = asked(style, {"tools": [{"type": kind} for kind in kinds]})
+        assert not ask.is_unbounded
+        assert ask.rounds == 1
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from keyproxy.demo import upstream as demo
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricebook import (
@@ -27,6 +28,10 @@ from keyproxy.money.pricebook import (
     RETRY_SECONDS,
     PriceBook,
 )
+from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.send import Upstream
+from keyproxy.upstream.session import open_session
+from tests.conftest import settings as settings_of
 
 START = 1_790_000_000.0
 SOL = "openai/gpt-6.1-sol"
@@ -448,6 +453,16 @@ def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:
     assert price is not None
     assert price.rates.prompt == Decimal("0.00000017999999999999997")
     assert kept[0].fetched_at == START
+
+
+async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
+    async with demo.running(pace=0) as base:
+        known = settings_of(UPSTREAM=base)
+        async with open_session(known) as session:
+            book = PriceBook(Upstream(known, session, KeyRing(known.keys)).fetch)
+            assert await book.refresh()
+            assert await book.refresh_providers("demo/chat")
+    assert prompt_price(book, "demo/chat:exacto") == "0.000002"
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(

@@ -284,6 +284,12 @@ def test_nano_dollars_are_rounded_up(amount: str, nanos: int) -> None:
     assert nano(Decimal(amount)) == nanos
 
 
+def test_costs_are_rounded_up_to_a_nano_dollar() -> None:
+    price = priced(prompt="0.0000000001", completion="0.0000000001")
+    assert worst_case(price, Ask(1, max_output_tokens=1)) == Decimal("1e-9")
+    assert computed(price, Used(11, 0)) == Decimal("2e-9")
+
+
 ENDPOINT = {"tag": "azure", "context_length": 10, "max_completion_tokens": 5}
 
 
