@@ -113,14 +113,14 @@ async def test_an_unread_book_has_no_prices(source: Source) -> None:
     book = source.book()
     await book.open()
     assert book.price_of(SOL) is None
-    assert (len(book), book.age_seconds, dict(book.names)) == (0, None, {})
+    assert (book.priced, book.age_seconds, dict(book.names)) == (0, None, {})
 
 
 async def test_the_whole_list_is_asked_for_with_all_kinds_of_output(
     source: Source, book: PriceBook
 ) -> None:
     assert source.asked == ["/models?output_modalities=all"]
-    assert (len(book), book.age_seconds) == (3, 0.0)
+    assert (book.priced, book.age_seconds) == (3, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ async def test_a_list_that_is_none_or_has_lost_most_prices_is_refused_loudly(
     with capture_logs() as logs:
         assert not await book.refresh()
     assert [entry["log_level"] for entry in logs if entry["log_level"] != "debug"] == ["warning"]
-    assert (len(book), prompt_price(book, SOL)) == (3, "0.000002")
+    assert (book.priced, prompt_price(book, SOL)) == (3, "0.000002")
 
 
 async def test_one_row_of_nonsense_spoils_no_other(source: Source) -> None:
@@ -348,7 +348,7 @@ async def test_one_row_of_nonsense_spoils_no_other(source: Source) -> None:
     source.replies[LIST_PATH] = Reply(200, raw)
     book = source.book()
     assert await book.refresh()
-    assert len(book) == 3
+    assert book.priced == 3
 
 
 async def test_a_new_list_changes_prices_at_once(source: Source, book: PriceBook) -> None:
@@ -381,7 +381,7 @@ async def test_a_restart_without_network_still_has_prices(source: Source, tmp_pa
     after = source.book(path)
     await after.open()
     assert not await after.refresh()
-    assert (len(after), after.age_seconds) == (3, 60)
+    assert (after.priced, after.age_seconds) == (3, 60)
     assert prompt_price(after, SOL) == "0.000009"
     assert after.names == before.names
 
@@ -415,7 +415,7 @@ async def test_a_kept_file_that_is_not_whole_is_none(
     path.write_bytes(content)
     book = source.book(path)
     await book.open()
-    assert len(book) == 0
+    assert book.priced == 0
     assert await book.refresh()
     assert pricelist.load(path) is not None
 

@@ -91,7 +91,8 @@ class PriceBook:
         """The models whose providers will be asked about next."""
         return tuple(self._wanted)
 
-    def __len__(self) -> int:
+    @property
+    def priced(self) -> int:
         """How many models have a price."""
         return self._list.priced
 
