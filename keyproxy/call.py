@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 
 BASE = "/api/v1"
@@ -68,3 +69,24 @@ class Call:
     def target(self) -> str:
         """What follows the upstream's base address."""
         return self.path.removeprefix(BASE) + (f"?{self.query}" if self.query else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer says it used. None where it does not say, or says what cannot be true.
+
+    Money is USD, to the digit as it was written. ``input_tokens`` includes ``cached_tokens`` and
+    ``cache_write_tokens`` in every style; ``output_tokens`` includes ``reasoning_tokens``. With
+    ``is_byok``, ``cost`` is only the upstream's fee and ``upstream_cost`` the provider's bill.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: Decimal | None = None
+    is_byok: bool = False
+    upstream_cost: Decimal | None = None
+    web_searches: int | None = None
+    tool_calls: int | None = None

@@ -1,0 +1,218 @@
+"""Values at a few known places of a JSON document of any size, fed in pieces. Pure.
+
+Only the wanted values are kept, each up to a bound; megabytes of text, images or embeddings
+around them pass at the speed of a byte search. A name inside a string or at any other place is
+never taken for a wanted one. It is no validator: of a broken document it may find anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Final
+
+Place = tuple[str | None, ...]
+"""The names on the way to a value; None is "in any element of an array"."""
+
+MAX_VALUE_BYTES = 64 * 1024  # a usage object has about 600 bytes
+_MAX_NAME_BYTES = 64
+_MAX_DIGITS = 64
+_MAX_STEPS = 50_000  # an honest answer takes some dozens, thanks to _UNWANTED; some 50 ms
+_TEXT = rb'(?:[^"\\]++|\\.)*+'
+_REST_OF_STRING = re.compile(_TEXT, re.S)
+_GAP = re.compile(rb'[^"\[\]{}]*+')
+# What is of no interest goes by whole strings, and by whole values of a few levels: a choice's
+# log probabilities have four.
+_ITEM = rb'[^"\[\]{}]++|"' + _TEXT + rb'"'
+for _ in range(4):
+    _ITEM = rb'[^"\[\]{}]++|"%b"|[\[{](?:%b)*+[\]}]' % (_TEXT, _ITEM)
+_UNWANTED = re.compile(rb"(?:%b)*+" % _ITEM, re.S)
+_QUOTE, _OPEN, _CLOSE = b'"', b"{[", b"}]"
+_SPACE = b" \t\r\n"
+
+
+class _Refused:
+    """The type of ``REFUSED``."""
+
+
+REFUSED: Final = _Refused()
+"""A value that is there and cannot be trusted: not JSON, too long, or said twice."""
+
+
+class Skimmer:
+    """One for each document. ``found`` may be relied on once ``is_whole``; nulls are not in it."""
+
+    __slots__ = (
+        "_before",
+        "_depth",
+        "_is_broken",
+        "_is_escaped",
+        "_is_in_name",
+        "_is_in_string",
+        "_kept",
+        "_limit",
+        "_names",
+        "_steps",
+        "_wanted",
+        "_ways",
+        "found",
+        "is_whole",
+    )
+
+    def __init__(self, wanted: Iterable[Place]) -> None:
+        self.found: dict[Place, Any] = {}
+        self.is_whole = False
+        self._wanted = frozenset(wanted)
+        self._ways = {place[:end] for place in self._wanted for end in range(len(place))}
+        # For each open container that leads to a wanted place: the member at which it stands.
+        self._names: list[str | None] = []
+        self._depth = 0  # open containers below those: inside a wanted value, or of no interest
+        self._kept: bytearray | None = None  # the name or the wanted value that is being read
+        self._limit = 0
+        self._before = b""  # the last byte outside strings that is no space
+        self._is_in_string = False
+        self._is_in_name = False
+        self._is_escaped = False
+        self._is_broken = False
+        self._steps = 0
+
+    def feed(self, data: bytes) -> None:
+        """Read on. What follows the end of the document is not looked at."""
+        at = 0
+        while at < len(data) and not self.is_whole and not self._is_broken:
+            read = self._read_string if self._is_in_string else self._read_gap
+            at = read(data, at)
+
+    def _read_string(self, data: bytes, at: int) -> int:
+        """Read to the string's end, or as far as it is here; returns where that is."""
+        end, is_closed = self._end_of_string(data, at)
+        self._keep(data[at:end])
+        if is_closed:
+            self._is_in_string = False
+            self._close_string()
+        return end
+
+    def _read_gap(self, data: bytes, at: int) -> int:
+        """Read up to the next bracket or string, and enter it; returns where that is."""
+        is_wanted = not self._depth or self._kept is not None
+        match = (_GAP if is_wanted else _UNWANTED).match(data, at)
+        end = match.end() if match else at
+        if is_wanted:
+            gap = data[at:end]
+            self._keep(gap)
+            if seen := gap.rstrip(_SPACE):
+                self._before = seen[-1:]
+        if end == len(data):
+            return end
+        self._step(data[end : end + 1])
+        return end + 1
+
+    def _step(self, mark: bytes) -> None:
+        """One bracket or opening quote."""
+        self._steps += 1
+        if (not self._names and (mark != b"{" or self._before)) or self._steps > _MAX_STEPS:
+            self._is_broken = True  # not one object, or one made to waste time
+            return
+        is_in_value = self._depth > 0 or self._before == b":"
+        if not is_in_value and self._kept is not None:
+            self._close_value()  # a number, true, false or null has ended
+        if mark == _QUOTE:
+            self._is_in_string = True
+            if not is_in_value and self._names[-1] is not None:
+                self._is_in_name = True
+                self._kept, self._limit = bytearray(), _MAX_NAME_BYTES
+            self._keep(mark)
+        elif mark in _OPEN:
+            self._keep(mark)
+            self._open(mark)
+        else:
+            self._keep(mark)
+            self._close()
+        self._before = mark
+
+    def _open(self, mark: bytes) -> None:
+        leads_on = self._kept is None and not self._depth and tuple(self._names) in self._ways
+        if leads_on:
+            self._names.append("" if mark == b"{" else None)
+        else:
+            self._depth += 1
+
+    def _close(self) -> None:
+        if self._depth:
+            self._depth -= 1
+            if not self._depth and self._kept is not None:
+                self._close_value()
+            return
+        self._names.pop()
+        self.is_whole = not self._names
+
+    def _close_string(self) -> None:
+        if self._depth or self._kept is None:
+            return
+        if self._is_in_name:
+            self._is_in_name = False
+            name = _loads(bytes(self._kept)) if len(self._kept) <= _MAX_NAME_BYTES else REFUSED
+            self._names[-1] = name if isinstance(name, str) else ""
+            self._kept = None
+            if tuple(self._names) in self._wanted:
+                self._kept, self._limit = bytearray(), MAX_VALUE_BYTES
+        else:
+            self._close_value()
+
+    def _close_value(self) -> None:
+        raw, self._kept = bytes(self._kept or b""), None
+        place = tuple(self._names)
+        value = _loads(raw.strip(_SPACE + b":,")) if len(raw) <= MAX_VALUE_BYTES else REFUSED
+        if value is not None:
+            is_again = place in self.found and None not in place
+            self.found[place] = REFUSED if is_again else value
+
+    def _keep(self, data: bytes) -> None:
+        """Keep one byte more than allowed at most: enough to tell that it was too long."""
+        if self._kept is not None:
+            self._kept += data[: self._limit + 1 - len(self._kept)]
+
+    def _end_of_string(self, data: bytes, at: int) -> tuple[int, bool]:
+        """Where the string, or what is here of it, ends; and whether it does end there."""
+        if self._is_escaped:
+            at += 1
+            self._is_escaped = False
+        end = data.find(_QUOTE, at)
+        if data.find(b"\\", at, end if end >= 0 else len(data)) >= 0:
+            # Slower than a search for one byte, but it knows what is escaped.
+            match = _REST_OF_STRING.match(data, at)
+            end = match.end() if match else at
+            if data[end : end + 1] != _QUOTE:
+                self._is_escaped = end < len(data)
+                return len(data), False
+        return (end + 1, True) if end >= 0 else (len(data), False)
+
+
+def _loads(raw: bytes) -> Any:
+    """The value, its numbers as Decimal; REFUSED when it is none that all readers agree on."""
+    try:
+        return _DECODER.decode(raw.decode())
+    except (ValueError, RecursionError):
+        return REFUSED
+
+
+def _number(text: str) -> Decimal:
+    """Exactly what was written; NaN, which no reader of ours accepts, for an absurd number."""
+    try:
+        return Decimal(text) if len(text) <= _MAX_DIGITS else Decimal("NaN")
+    except ArithmeticError:  # an exponent beyond what Decimal can hold
+        return Decimal("NaN")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_number, parse_float=_number, parse_constant=_number
+)

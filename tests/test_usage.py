@@ -1,0 +1,503 @@
+"""Usage read off passing bytes: right in every shape and chunking, and None where it is hostile."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyproxy.call import Style, Usage
+from keyproxy.money.skimming import MAX_VALUE_BYTES
+from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
+
+WIRE = Path(__file__).parent / "wire"
+ID = "gen-1790981416-AbCdEfGhIjKlMnOpQrSt"
+COST = Decimal("0.000088")
+DONE = b"data: [DONE]\n\n"
+Seen = tuple[Usage | None, str | None, bool, bool, bool]
+
+
+FULL = Usage(14, 6, 0, 0, 0, COST, upstream_cost=COST)
+# name: usage, id, is_finished, error_seen, has_output
+SAMPLES: dict[str, Seen] = {
+    "chat-200-choice-error.json": (None, ID, True, True, True),
+    "chat-200-error.json": (None, None, True, True, False),
+    "chat-nonstream-byok.json": (
+        Usage(14, 6, 0, 0, 0, Decimal("0.0000044"), True, COST),
+        ID,
+        True,
+        False,
+        True,
+    ),
+    "chat-nonstream.json": (FULL, ID, True, False, True),
+    "chat-stream-cut.sse": (None, ID, False, False, True),
+    "chat-stream-first-event-error.sse": (None, ID, True, True, False),
+    "chat-stream-midstream-error-stringcode.sse": (None, ID, True, True, True),
+    "chat-stream-midstream-error.sse": (None, ID, False, True, True),
+    "chat-stream-reasoning.sse": (
+        Usage(14, 9, 0, 0, 3, Decimal("0.000118"), upstream_cost=Decimal("0.000118")),
+        ID,
+        True,
+        False,
+        True,
+    ),
+    "chat-stream-tools.sse": (
+        Usage(82, 31, 0, 0, 0, Decimal("0.000474"), upstream_cost=Decimal("0.000474")),
+        ID,
+        True,
+        False,
+        True,
+    ),
+    "chat-stream-usage-emptychoices.sse": (FULL, ID, True, False, True),
+    "chat-stream-usage-in-finish.sse": (FULL, ID, True, False, True),
+    "chat-stream-usage-legacy.sse": (FULL, ID, True, False, True),
+    "chat-stream.sse": (FULL, ID, True, False, True),
+    "embeddings.json": (
+        Usage(4, cost=Decimal("8e-08")),
+        "gen-emb-1790981416-AbCdEfGhIjKlMnOpQrSt",
+        True,
+        False,
+        True,
+    ),
+    "messages-midstream-error.sse": (Usage(14, 1, 0, 0), ID, False, True, True),
+    "messages-nonstream.json": (
+        Usage(14, 6, 0, 0, cost=COST, upstream_cost=COST),
+        ID,
+        True,
+        False,
+        True,
+    ),
+    "messages-stream-with-cost.sse": (Usage(14, 6, 0, 0, cost=COST), ID, True, False, True),
+    "messages-stream.sse": (Usage(14, 6, 0, 0), ID, True, False, True),
+    "provider-anthropic-stream.sse": (Usage(114, 6, 100, 4), None, True, False, True),
+    "provider-cerebras-stream.sse": (Usage(14, 6, 0), None, True, False, True),
+    "provider-deepinfra-stream.sse": (Usage(14, 6), None, True, False, True),
+    "provider-gemini-stream.sse": (Usage(14, 26), None, True, False, True),
+    "provider-groq-stream.sse": (Usage(14, 6), None, True, False, True),
+    "provider-mistral-stream.sse": (Usage(14, 6, 0), None, True, False, True),
+    "provider-openai-stream.sse": (Usage(14, 6, 0, None, 0), None, True, False, True),
+    "provider-xai-stream.sse": (Usage(14, 106, 4, None, 100), None, True, False, True),
+    "responses-nonstream.json": (FULL, ID, True, False, True),
+    "responses-stream-error-event.sse": (None, None, False, True, False),
+    "responses-stream-failed.sse": (None, ID, True, True, True),
+    "responses-stream.sse": (FULL, ID, True, False, True),
+}
+
+
+def style_of(name: str) -> Style:
+    if "anthropic" in name:
+        return Style.MESSAGES
+    words = {"responses": Style.RESPONSES, "messages": Style.MESSAGES}
+    words["embeddings.json"] = Style.EMBEDDINGS
+    return words.get(name.partition("-")[0], Style.CHAT)
+
+
+def read(
+    chunks: Iterable[bytes], style: Style = Style.CHAT, *, is_event_stream: bool = True
+) -> UsageReader:
+    reader = UsageReader(style, is_event_stream)
+    for chunk in chunks:
+        reader.watch(chunk)
+    return reader
+
+
+def seen(reader: UsageReader) -> Seen:
+    return (
+        reader.usage,
+        reader.generation_id,
+        reader.is_finished,
+        reader.error_seen,
+        reader.has_output,
+    )
+
+
+def seen_in(name: str, chunks: Iterable[bytes]) -> Seen:
+    return seen(read(chunks, style_of(name), is_event_stream=name.endswith(".sse")))
+
+
+def event(value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def chunk_of(usage: object, **more: object) -> bytes:
+    return event({"id": ID, "choices": [], **more, "usage": usage})
+
+
+def usage_in(text: str, style: Style = Style.CHAT) -> Usage | None:
+    """Read a whole answer whose ``usage`` is this JSON text."""
+    body = f'{{"id":"{ID}","usage":{text}}}'.encode()
+    return read([body], style, is_event_stream=False).usage
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sample_says_what_it_says_in_one_chunk(name: str) -> None:
+    assert seen_in(name, [(WIRE / name).read_bytes()]) == SAMPLES[name]
+
+
+def test_every_sample_of_an_answer_is_in_the_table() -> None:
+    names = {path.name for path in WIRE.iterdir() if not path.name.startswith("error-")}
+    assert names == set(SAMPLES)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sample_says_the_same_split_at_any_byte(name: str) -> None:
+    raw = (WIRE / name).read_bytes()
+    for at in range(len(raw)):
+        assert seen_in(name, [raw[:at], raw[at:]]) == SAMPLES[name], raw[:at][-40:]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_sample_says_the_same_byte_by_byte(name: str) -> None:
+    raw = (WIRE / name).read_bytes()
+    assert seen_in(name, [raw[at : at + 1] for at in range(len(raw))]) == SAMPLES[name]
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLES if name.endswith(".sse")])
+def test_every_stream_says_the_same_with_crlf_and_comments_between(name: str) -> None:
+    raw = (WIRE / name).read_bytes()
+    framed = raw.replace(b"\n\n", b"\n: keep-alive\n: \n\n").replace(b"\n", b"\r\n")
+    for size in (1, 7, 100, len(framed)):
+        chunks = [framed[at : at + size] for at in range(0, len(framed), size)]
+        assert seen_in(name, chunks) == SAMPLES[name]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(SAMPLES)), st.lists(st.integers(0, 5_000), max_size=30))
+def test_any_chunking_says_the_same(name: str, cuts: list[int]) -> None:
+    raw = (WIRE / name).read_bytes()
+    places = [0, *sorted(cut for cut in cuts if cut < len(raw)), len(raw)]
+    chunks = [raw[start:end] for start, end in pairwise(places)]
+    assert seen_in(name, chunks) == SAMPLES[name]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(list(Style)),
+    st.booleans(),
+    st.lists(
+        st.binary(max_size=40)
+        | st.sampled_from(
+            [b"data: ", b"\n\n", b"\r\n", b'{"usage":', b"{", b"}", b'"', b"\\", b"["]
+        )
+        | st.sampled_from([b'"response":{', b'"error"', b":", b",", b"1e999", b"null", b'"id"']),
+        max_size=40,
+    ),
+)
+def test_no_bytes_whatever_make_it_raise(
+    style: Style, is_event_stream: bool, chunks: list[bytes]
+) -> None:
+    read([b"data: {", *chunks], style, is_event_stream=is_event_stream)
+    read([b'{"usage":', *chunks], style, is_event_stream=is_event_stream)
+
+
+# Positions.
+
+
+def test_the_last_usage_wins_and_none_is_added_up() -> None:
+    first = chunk_of({"prompt_tokens": 5, "completion_tokens": 1, "cost": 1})
+    last = chunk_of({"prompt_tokens": 5, "completion_tokens": 3, "cost": 0.5})
+    null = chunk_of(None)
+    assert read([first, last, null, DONE]).usage == Usage(5, 3, cost=Decimal("0.5"))
+
+
+def test_an_empty_usage_says_nothing_and_replaces_none() -> None:
+    assert read([chunk_of({"cost": 1}), chunk_of({})]).usage == Usage(cost=Decimal(1))
+
+
+def test_json_over_several_data_lines_is_one_document() -> None:
+    lines = json.dumps({"choices": [], "usage": {"cost": 2}}, indent=1).splitlines()
+    data = b"".join(b": c\ndata: " + line.encode() + b"\n" for line in lines) + b"\n"
+    for size in (1, 9, len(data)):
+        chunks = [data[at : at + size] for at in range(0, len(data), size)]
+        assert read(chunks).usage == Usage(cost=Decimal(2))
+
+
+def test_a_last_event_without_its_blank_line_counts() -> None:
+    usage = chunk_of({"cost": 2}).rstrip()
+    assert read([event({}), usage]).usage == Usage(cost=Decimal(2))
+    assert read([event({}), usage, b"\n\n", b"data: [DONE]\n"]).is_finished
+
+
+def test_a_document_cut_short_says_nothing() -> None:
+    """A second ``usage`` might have followed."""
+    body = f'{{"id":"{ID}","usage":{{"cost":1}},"model":"x"}}'.encode()
+    reader = read([body[:-1]], is_event_stream=False)
+    assert (reader.usage, reader.is_finished, reader.has_output) == (None, False, True)
+    assert read([b"data: " + body[:-1] + b"\n\n", DONE]).usage is None
+
+
+@pytest.mark.parametrize("place", ["choices", "delta", "meta", "response", "message"])
+def test_usage_at_any_other_place_does_not_count(place: str) -> None:
+    usage = {"cost": 0, "prompt_tokens": 0}
+    true = chunk_of({"cost": 3})
+    for value in ({"usage": usage}, [{"usage": usage}], [[usage]], {"x": {"usage": usage}}):
+        assert read([true, event({"id": ID, place: value})]).usage == Usage(cost=Decimal(3))
+
+
+LIE = '"usage":{"cost":0,"prompt_tokens":0},"x_groq":{"usage":{"cost":0}},"error":{},[DONE]'
+MESSAGES_LIES = [
+    {"type": "content_block_start", "content_block": {"type": "tool_use", "input": {"usage": 0}}},
+    {"type": "content_block_start", "content_block": {"input": {"usage": {"output_tokens": 0}}}},
+    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": LIE}},
+    {"type": "content_block_delta", "delta": {"partial_json": LIE, "usage": {"cost": 0}}},
+    {"type": "content_block_delta", "delta": {"text": '{"type":"message_stop"}'}},
+]
+RESPONSES_LIES = [
+    {"type": "response.output_text.delta", "delta": LIE},
+    {"type": "response.output_item.done", "item": {"arguments": {"usage": {"cost": 0}}}},
+    {"type": "response.output_item.done", "item": {"response": {"usage": {"cost": 0}}}},
+    {"type": "response.output_item.done", "item": {}, "usage": {"cost": 0}},
+]
+CHAT_LIES = [
+    {"choices": [{"delta": {"content": LIE, "usage": {"cost": 0}}}]},
+    {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": LIE}}]}}]},
+    {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {"usage": {"cost": 0}}}}]}}]},
+    {"choices": [{"usage": {"cost": 0}, "delta": {"content": "[DONE]"}}]},
+]
+SAYS = {"input_tokens": 5, "cost": 3}
+LIARS = [
+    (Style.MESSAGES, MESSAGES_LIES, {"type": "message_delta", "usage": SAYS}),
+    (Style.RESPONSES, RESPONSES_LIES, {"type": "response.completed", "response": {"usage": SAYS}}),
+    (Style.CHAT, CHAT_LIES, {"choices": [], "usage": SAYS}),
+]
+
+
+@pytest.mark.parametrize(("style", "lies", "truth"), LIARS)
+def test_what_a_model_writes_never_poses_as_usage_error_or_end(
+    style: Style, lies: list[Any], truth: Any
+) -> None:
+    for lie in lies:
+        alone = read([event(lie), event(lie)], style)
+        assert (alone.usage, alone.is_finished, alone.error_seen) == (None, False, False), lie
+        for chunks in ([event(truth), event(lie)], [event(lie), event(truth), event(lie)]):
+            assert read(chunks, style).usage == Usage(5, cost=Decimal(3)), lie
+
+
+@pytest.mark.parametrize("text", [LIE, LIE + "\\", "\\" + LIE, "é" * 9 + LIE + "🙂", "\\\\" * 3])
+def test_the_text_of_a_whole_answer_never_poses_as_usage(text: str) -> None:
+    message = {"content": text, text: {"usage": {"cost": 0}}, "input": {"usage": {"cost": 0}}}
+    for style, field in ((Style.CHAT, "choices"), (Style.MESSAGES, "content")):
+        body = {field: [{"message": message, "usage": {"cost": 0}}, message], "output": message}
+        for order in ({**body, "usage": SAYS}, {"usage": SAYS, **body}):
+            for ascii_only in (True, False):
+                raw = json.dumps(order, ensure_ascii=ascii_only).encode()
+                reader = read([raw[:99], raw[99:]], style, is_event_stream=False)
+                assert reader.usage == Usage(5, cost=Decimal(3))
+                assert not reader.error_seen
+
+
+def test_message_delta_replaces_message_start_field_by_field() -> None:
+    start = {"input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 1}
+    delta = {"output_tokens": 6, "input_tokens": None, "cost": 0.25}
+    chunks = [
+        event({"type": "message_start", "message": {"id": ID, "usage": start}}),
+        event({"type": "message_delta", "usage": {"output_tokens": 3}}),
+        event({"type": "message_delta", "usage": delta}),
+    ]
+    assert read(chunks, Style.MESSAGES).usage == Usage(110, 6, 100, cost=Decimal("0.25"))
+
+
+def test_a_hostile_message_delta_does_not_fall_back_to_message_start() -> None:
+    start = event({"type": "message_start", "message": {"usage": {"output_tokens": 1, "cost": 1}}})
+    delta = event({"type": "message_delta", "usage": {"output_tokens": -6, "cost": "0"}})
+    assert read([start, delta], Style.MESSAGES).usage is None
+
+
+# Hostile values.
+
+HOSTILE_MONEY = [
+    "-1", "-0.5", "-0", "-0.0", "NaN", "Infinity", "-Infinity", "1e400", "1e999999999999999999999",
+    "1e-400", "1e-999999999999999999999", "0e999999", "1000001", '"0.5"', "true", "false", "[]",
+    "[1]", "{}", "null", "1" * 6_000, "0." + "0" * 6_000 + "1", "01", "1.", "+1", "0x1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE_MONEY)
+def test_hostile_money_is_none(text: str) -> None:
+    for usage in (usage_in(f'{{"cost":{text}}}'), usage_in(f'{{"cost":1,"x":0,"cost":{text}}}')):
+        assert usage is None
+    nested = usage_in(f'{{"cost_details":{{"upstream_inference_cost":{text}}}}}')
+    assert nested is None
+
+
+HOSTILE_TOKENS = [*HOSTILE_MONEY[:12], "1000000001", "0.5", "1e-3", *HOSTILE_MONEY[13:]]
+
+
+@pytest.mark.parametrize("text", HOSTILE_TOKENS)
+@pytest.mark.parametrize("style", [Style.CHAT, Style.RESPONSES, Style.MESSAGES])
+def test_hostile_tokens_are_none(style: Style, text: str) -> None:
+    names = "prompt_tokens", "completion_tokens"
+    if style is not Style.CHAT:
+        names = "input_tokens", "output_tokens"
+    for name in names:
+        assert usage_in(f'{{"{name}":{text}}}', style) is None
+    if style is Style.MESSAGES and text != "null":  # a sum with a hostile part is none
+        usage = usage_in(f'{{"input_tokens":4,"cache_read_input_tokens":{text}}}', style)
+        assert usage is None
+
+
+@pytest.mark.parametrize("text", ['"x"', "[]", "[{}]", "1", "true", '{"cost":1,"cost":1}', "{,}"])
+def test_a_hostile_last_usage_is_none_and_not_the_one_before(text: str) -> None:
+    hostile = b'data: {"choices":[],"usage":' + text.encode() + b"}\n\n"
+    assert read([chunk_of({"cost": 1}), hostile]).usage is None
+    assert read([hostile, chunk_of({"cost": 1})]).usage == Usage(cost=Decimal(1))
+
+
+@pytest.mark.parametrize("second", ['{"cost":0}', '{"cost":9}'])
+def test_usage_said_twice_in_one_document_is_none(second: str) -> None:
+    """Readers differ on which of the two counts; neither may lower what is booked."""
+    body = f'{{"usage":{{"cost":1}},"usage":{second}}}'.encode()
+    assert read([body], is_event_stream=False).usage is None
+    assert read([b"data: " + body + b"\n\n"]).usage is None
+
+
+def test_one_hostile_field_leaves_the_others() -> None:
+    usage = usage_in('{"prompt_tokens":5,"completion_tokens":"6","cost":0.1}')
+    assert usage == Usage(5, cost=Decimal("0.1"))
+
+
+def test_more_cached_tokens_than_input_are_believed_in_neither() -> None:
+    details = '{"cached_tokens":4,"cache_write_tokens":2}'
+    usage = usage_in(
+        f'{{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{details}}}'
+    )
+    assert usage == Usage(None, 1)
+
+
+@pytest.mark.parametrize("depth", [100, 20_000])
+def test_deep_nesting_is_none(depth: int) -> None:
+    assert usage_in('{"cost":' + "[" * depth + "]" * depth + "}") is None
+    assert read([b"{" + b'"a":[{' * depth], is_event_stream=False).usage is None
+    assert read([b'data: {"usage":' + b"[{" * depth + b"\n\n"]).usage is None
+
+
+def test_megabytes_of_usage_are_none_and_not_kept() -> None:
+    reader = UsageReader(Style.CHAT, is_event_stream=False)
+    reader.watch(b'{"usage":{"cost":1,"x":"')
+    for _ in range(64):
+        reader.watch(b"x" * MAX_VALUE_BYTES)
+        assert kept_bytes(reader) < 2 * MAX_VALUE_BYTES
+    reader.watch(b'"}}')
+    assert reader.is_finished
+    assert reader.usage is None
+
+
+def test_money_keeps_every_digit() -> None:
+    digits = "0.12345678901234567890123"
+    usage = usage_in(f'{{"cost":{digits},"is_byok":true}}')
+    assert usage is not None
+    assert str(usage.cost) == digits
+    assert usage.is_byok
+
+
+@pytest.mark.parametrize(("text", "is_byok"), [("false", False), ("null", False), ('"no"', True)])
+def test_a_doubtful_byok_counts_as_one(text: str, is_byok: bool) -> None:
+    """Then ``cost`` is not taken for all there is to pay."""
+    assert usage_in(f'{{"cost":1,"is_byok":{text}}}') == Usage(cost=Decimal(1), is_byok=is_byok)
+
+
+@pytest.mark.parametrize("name", ["server_tool_use_details", "server_tool_use"])
+def test_server_tools_are_counted(name: str) -> None:
+    tools = '{"web_search_requests":2,"tool_calls_requested":4,"tool_calls_executed":3}'
+    assert usage_in(f'{{"{name}":{tools}}}') == Usage(web_searches=2, tool_calls=3)
+
+
+# The other things an answer says.
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gen-1", "gen-", "msg_tmp_example00001", "gen-" + "a" * 101, "gen-12345678\n", "gen-../.."],
+)
+def test_an_id_of_another_shape_is_not_one(text: str) -> None:
+    assert read([event({"id": text, "choices": []})]).generation_id is None
+
+
+@pytest.mark.parametrize(
+    "delta", [{}, {"role": "assistant"}, {"role": "assistant", "content": ""}, {"content": None}]
+)
+def test_an_empty_delta_is_no_output(delta: dict[str, Any]) -> None:
+    reader = read([b": OPENROUTER PROCESSING\n\n", event({"choices": [{"delta": delta}]})])
+    assert not reader.has_output
+
+
+@pytest.mark.parametrize(
+    ("style", "value"),
+    [
+        (Style.CHAT, {"choices": [{"delta": {"reasoning": "x"}}]}),
+        (Style.CHAT, {"choices": [{"delta": {"content": "", "tool_calls": [{"index": 0}]}}]}),
+        (Style.CHAT, {"choices": [{"delta": {"content": "x" * MAX_VALUE_BYTES}}]}),
+        (Style.COMPLETIONS, {"choices": [{"text": "x"}]}),
+        (Style.MESSAGES, {"type": "content_block_delta", "delta": {"thinking": "x"}}),
+        (Style.RESPONSES, {"type": "response.reasoning_text.delta", "delta": "x"}),
+        (Style.IMAGES, {"type": "image_generation.partial_image", "b64_json": "x"}),
+        (Style.IMAGES, {"b64_json": "x"}),
+    ],
+)
+def test_any_kind_of_output_is_output(style: Style, value: object) -> None:
+    assert read([event(value)], style).has_output
+
+
+def test_raw_audio_is_output_of_which_nothing_else_is_known() -> None:
+    reader = read([b'ID3\x04\x00{"usage":{}}', b"\xff\xfb"], Style.SPEECH, is_event_stream=False)
+    assert seen(reader) == (None, None, False, False, True)
+
+
+# What it costs.
+
+
+def kept_bytes(reader: UsageReader) -> int:
+    held: list[Any] = [reader._rest]
+    for skimmer in (reader._body, reader._long_line):
+        held += [] if skimmer is None else [skimmer._kept, skimmer.found, skimmer._names]
+    return sum(sys.getsizeof(each) for each in held)
+
+
+@pytest.mark.parametrize("filler", [b"x", b'"', b"\\", b"{", b'{"a":', b"data: {}\n", b": c\n"])
+def test_a_stream_without_an_end_of_event_keeps_a_bounded_part(filler: bytes) -> None:
+    reader = read([event({"choices": [{"delta": {"content": "x"}}]}), b"data: {"])
+    for _ in range(256):
+        reader.watch(filler * (16_384 // len(filler)))
+        assert kept_bytes(reader) < 4 * MAX_EVENT_BYTES
+    reader.watch(b"\n\n" + chunk_of({"cost": 1}))
+    assert reader.usage == Usage(cost=Decimal(1))
+
+
+@pytest.mark.parametrize("size", [1_000, 16_384, 10_000_000])
+def test_usage_in_the_last_event_counts_however_long_it_is(size: int) -> None:
+    """``response.completed`` repeats the whole output, images included."""
+    output = [{"type": "message", "content": '\\"x' * 100_000 + "x" * 300_000}]
+    response = {"id": ID, "output": output, "usage": {"input_tokens": 5, "cost": 0.5}}
+    data = event({"type": "response.completed", "response": response}) + DONE
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    reader = read([b": \n\n", *chunks], Style.RESPONSES)
+    assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False, True)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_usage_in_a_body_of_10_mb_counts_and_little_is_kept(is_first: bool) -> None:
+    usage = b'"usage":{"prompt_tokens":5,"cost":0.5}'
+    parts = [b'{"id":"' + ID.encode() + b'"']
+    data = [b',"data":[{"b64_json":"', *[b"QUJD" * 4096] * 640, b'"}]']
+    reader = UsageReader(Style.IMAGES, is_event_stream=False)
+    for part in [*parts, *([b",", usage, *data] if is_first else [*data, b",", usage]), b"}"]:
+        reader.watch(part)
+        assert kept_bytes(reader) < MAX_EVENT_BYTES
+    assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False, True)
+
+
+def test_usage_behind_a_great_many_small_values_counts() -> None:
+    top = [{"token": 't"', "logprob": -0.1, "bytes": [1, 2, 3]}] * 20
+    content = [{"token": "[{", "bytes": [1, 2], "top_logprobs": top}] * 2_000
+    body = {"choices": [{"logprobs": {"content": content}}], "usage": {"cost": 0.5}}
+    raw = json.dumps(body).encode()
+    chunks = [raw[at : at + 65_536] for at in range(0, len(raw), 65_536)]
+    assert read(chunks, is_event_stream=False).usage == Usage(cost=Decimal("0.5"))
