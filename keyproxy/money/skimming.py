@@ -29,7 +29,13 @@ _ITEM = rb'[^"\[\]{}]++|"' + _TEXT + rb'"'
 for _ in range(4):
     _ITEM = rb'[^"\[\]{}]++|"%b"|[\[{](?:%b)*+[\]}]' % (_TEXT, _ITEM)
 _UNWANTED = re.compile(rb"(?:%b)*+" % _ITEM, re.S)
-_QUOTE, _OPEN, _CLOSE = b'"', b"{[", b"}]"
+# A name without escapes and a value that is no container, whole: most of what a document has.
+_MEMBER = re.compile(
+    rb'[\s,]*+"([^"\\]{0,%d}+)"\s*+:\s*+("%b"|[^"\[\]{},\s]++)(?=\s*+[,}])'
+    % (_MAX_NAME_BYTES, _TEXT),
+    re.S,
+)
+_QUOTE, _OPEN = b'"', b"{["
 _SPACE = b" \t\r\n"
 
 
@@ -39,6 +45,16 @@ class _Refused:
 
 REFUSED: Final = _Refused()
 """A value that is there and cannot be trusted: not JSON, too long, or said twice."""
+
+
+class Wanted:
+    """The places that skimmers look for; made once."""
+
+    __slots__ = ("places", "ways")
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self.places = frozenset(places)
+        self.ways = frozenset(place[:end] for place in self.places for end in range(len(place)))
 
 
 class Skimmer:
@@ -56,16 +72,14 @@ class Skimmer:
         "_names",
         "_steps",
         "_wanted",
-        "_ways",
         "found",
         "is_whole",
     )
 
-    def __init__(self, wanted: Iterable[Place]) -> None:
+    def __init__(self, wanted: Wanted) -> None:
         self.found: dict[Place, Any] = {}
         self.is_whole = False
-        self._wanted = frozenset(wanted)
-        self._ways = {place[:end] for place in self._wanted for end in range(len(place))}
+        self._wanted = wanted
         # For each open container that leads to a wanted place: the member at which it stands.
         self._names: list[str | None] = []
         self._depth = 0  # open containers below those: inside a wanted value, or of no interest
@@ -96,18 +110,29 @@ class Skimmer:
 
     def _read_gap(self, data: bytes, at: int) -> int:
         """Read up to the next bracket or string, and enter it; returns where that is."""
-        is_wanted = not self._depth or self._kept is not None
-        match = (_GAP if is_wanted else _UNWANTED).match(data, at)
+        if self._depth:
+            match = _UNWANTED.match(data, at)
+        elif self._is_before_name() and (member := _MEMBER.match(data, at)):
+            place = (*self._names[:-1], member[1].decode(errors="replace"))
+            if place in self._wanted.places:
+                self._put(place, member[2])
+            self._before = _QUOTE
+            return member.end()
+        else:
+            match = _GAP.match(data, at)
         end = match.end() if match else at
-        if is_wanted:
-            gap = data[at:end]
-            self._keep(gap)
-            if seen := gap.rstrip(_SPACE):
-                self._before = seen[-1:]
+        gap = data[at:end]
+        self._keep(gap)
+        if not self._depth and (seen := gap.rstrip(_SPACE)):
+            self._before = seen[-1:]
         if end == len(data):
             return end
         self._step(data[end : end + 1])
         return end + 1
+
+    def _is_before_name(self) -> bool:
+        is_in_object = bool(self._names) and self._names[-1] is not None
+        return is_in_object and self._kept is None and self._before != b":"
 
     def _step(self, mark: bytes) -> None:
         """One bracket or opening quote."""
@@ -122,7 +147,7 @@ class Skimmer:
             self._is_in_string = True
             if not is_in_value and self._names[-1] is not None:
                 self._is_in_name = True
-                self._kept, self._limit = bytearray(), _MAX_NAME_BYTES
+                self._kept, self._limit = bytearray(), _MAX_NAME_BYTES + 3
             self._keep(mark)
         elif mark in _OPEN:
             self._keep(mark)
@@ -133,7 +158,9 @@ class Skimmer:
         self._before = mark
 
     def _open(self, mark: bytes) -> None:
-        leads_on = self._kept is None and not self._depth and tuple(self._names) in self._ways
+        leads_on = (
+            self._kept is None and not self._depth and tuple(self._names) in self._wanted.ways
+        )
         if leads_on:
             self._names.append("" if mark == b"{" else None)
         else:
@@ -153,26 +180,28 @@ class Skimmer:
             return
         if self._is_in_name:
             self._is_in_name = False
-            name = _loads(bytes(self._kept)) if len(self._kept) <= _MAX_NAME_BYTES else REFUSED
+            name = _loads(bytes(self._kept)) if len(self._kept) < self._limit else REFUSED
             self._names[-1] = name if isinstance(name, str) else ""
             self._kept = None
-            if tuple(self._names) in self._wanted:
-                self._kept, self._limit = bytearray(), MAX_VALUE_BYTES
+            if tuple(self._names) in self._wanted.places:
+                self._kept, self._limit = bytearray(), MAX_VALUE_BYTES + 99
         else:
             self._close_value()
 
     def _close_value(self) -> None:
         raw, self._kept = bytes(self._kept or b""), None
-        place = tuple(self._names)
-        value = _loads(raw.strip(_SPACE + b":,")) if len(raw) <= MAX_VALUE_BYTES else REFUSED
+        self._put(tuple(self._names), raw.strip(_SPACE + b":,"))
+
+    def _put(self, place: Place, raw: bytes) -> None:
+        value = _loads(raw) if len(raw) <= MAX_VALUE_BYTES else REFUSED
         if value is not None:
             is_again = place in self.found and None not in place
             self.found[place] = REFUSED if is_again else value
 
     def _keep(self, data: bytes) -> None:
-        """Keep one byte more than allowed at most: enough to tell that it was too long."""
+        """Keep so much that it can be told when it was too long."""
         if self._kept is not None:
-            self._kept += data[: self._limit + 1 - len(self._kept)]
+            self._kept += data[: self._limit - len(self._kept)]
 
     def _end_of_string(self, data: bytes, at: int) -> tuple[int, bool]:
         """Where the string, or what is here of it, ends; and whether it does end there."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from keyproxy.call import Style, Usage
-from keyproxy.money.skimming import REFUSED, Place, Skimmer
+from keyproxy.money.skimming import REFUSED, Place, Skimmer, Wanted
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of
@@ -71,7 +72,7 @@ class UsageReader:
         self._style = style
         self._needles = _NEEDLES.get(style, _PLAIN_NEEDLES)
         self._places = _IN_EVENTS.get(style, _IN_BODY) if is_event_stream else _IN_BODY
-        self._wanted = {*self._places, *_ERRORS, *_IDS, _TYPE, _FINISH}
+        self._wanted, self._wanted_at_first = _wanted(self._places)
         self._said: dict[str, Any] | None = None
         self._rest = bytearray()  # of an event whose end has not come
         self._body = None if is_event_stream else Skimmer(self._wanted)
@@ -118,7 +119,7 @@ class UsageReader:
                 for event in _BOUNDARY.split(events):
                     self._read_event(event)
         if len(rest) > MAX_EVENT_BYTES:
-            self._long_line = Skimmer(self._event_places())
+            self._long_line = self._next_document()
             line = bytes(rest[rest.rfind(b"\n") + 1 :])
             self._long_line.feed(line.removeprefix(b"data:"))
             rest.clear()
@@ -150,13 +151,13 @@ class UsageReader:
         if data.strip() == b"[DONE]":
             self.is_finished = True
         elif data:
-            document = Skimmer(self._event_places())
+            document = self._next_document()
             document.feed(data)
             if document.is_whole:
                 self._take_event(document)
 
-    def _event_places(self) -> set[Place]:
-        return self._wanted if self.has_output else self._wanted | {_DELTA, _TEXT}
+    def _next_document(self) -> Skimmer:
+        return Skimmer(self._wanted if self.has_output else self._wanted_at_first)
 
     def _take_event(self, document: Skimmer) -> None:
         self._take(document.found)
@@ -188,6 +189,13 @@ class UsageReader:
             self._said = {**(self._said or {}), **told}
         elif said:
             self._said = said
+
+
+@cache
+def _wanted(places: tuple[Place, ...]) -> tuple[Wanted, Wanted]:
+    """What every document may say, and what matters besides until there was output."""
+    always = (*places, *_ERRORS, *_IDS, _TYPE, _FINISH)
+    return Wanted(always), Wanted((*always, _DELTA, _TEXT))
 
 
 def _end_of_last(mark: bytes, data: bytearray, start: int) -> int:
