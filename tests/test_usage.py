@@ -294,6 +294,13 @@ def test_the_text_of_a_whole_answer_never_poses_as_usage(text: str) -> None:
                 assert not reader.error_seen
 
 
+def test_an_escaped_quote_split_from_its_backslash_ends_no_string() -> None:
+    body = json.dumps({"text": '\\" ' + LIE, "error": None, "usage": SAYS}).encode()
+    for at in range(len(body)):
+        reader = read([body[:at], body[at:]], is_event_stream=False)
+        assert (reader.usage, reader.error_seen) == (Usage(5, cost=Decimal(3)), False), body[:at]
+
+
 def test_message_delta_replaces_message_start_field_by_field() -> None:
     start = {"input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 1}
     delta = {"output_tokens": 6, "input_tokens": None, "cost": 0.25}
