@@ -15,6 +15,7 @@ COMMANDS: Mapping[str, str] = {
     "demo": "try it with a built-in fake upstream: no key, no internet, no settings",
     "check": "are the settings right, does the key work?",
     "explain": "which step would refuse a call, and what to change",
+    "usage": "what was spent, by day, app, client, model or status",
     "token": "make a client token; only its hash is stored",
     "ping": "health check of a running keyproxy, for images",
 }

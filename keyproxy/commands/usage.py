@@ -1,0 +1,168 @@
+"""``keyproxy usage``: what was spent, on what, by whom, out of the ledger.
+
+Only reads, beside a running keyproxy or not. Needs no key and no other setting than the place
+of the ledger. Days are UTC, as the windows of budgets are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from keyproxy.commands import line
+from keyproxy.commands.usage_text import Asked, print_csv, print_json, print_plain
+from keyproxy.layers import merged
+from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, open_reader
+from keyproxy.money.place import default_path
+from keyproxy.money.reading import BY, Summary, summary
+from keyproxy.sources import Sources
+
+SUMMARY = "show spend, calls and tokens by day, app, client, model or status"
+LEDGER = "KEYPROXY_LEDGER"
+_DEFAULT_SINCE = "30d"
+_SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_SWITCH_ON = (
+    "keyproxy dev and serve book calls unless KEYPROXY_LEDGER=off; --ledger FILE reads another file"
+)
+_WHEN = "a span such as 7d, 12h or 2w, a day such as 2026-11-01, today, yesterday"
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = _parser()
+    given = line.parse(parser, arguments)
+    flags = given.flags
+    now = datetime.now(UTC)
+    since, until = _moment(flags.since, now), _moment(flags.until, now, is_end=True)
+    if since is None and flags.since != "all":
+        parser.error(f"--since: expected {_WHEN}, all")
+    if until is None and flags.until is not None:
+        parser.error(f"--until: expected {_WHEN}")
+    if not 1 <= flags.top <= 1_000_000:
+        parser.error("--top: expected a number of at least 1")
+    path, how = _place(flags.ledger, given.env_file)
+    if path is None:
+        return _fail(how)
+    try:
+        with contextlib.closing(open_reader(path)) as ledger:
+            found = summary(ledger, flags.by, _seconds(since), _seconds(until), flags.top)
+    except LedgerMissing:
+        return _fail(f"there is no ledger at {_shown(path)} ({how}); {_SWITCH_ON}")
+    except LedgerFault as fault:
+        return _fail(f"{fault.found}; expected: {fault.expected}")
+    except sqlite3.Error as error:
+        return _fail(f"{_shown(path)} cannot be read: {error}")
+    _print(flags.format, found, Asked(path, flags.by, since, until))
+    return 0
+
+
+def _parser() -> line.Parser:
+    parser = line.parser(
+        "usage", f"{SUMMARY}. Exit code 0: shown, 1: no ledger that can be read, 2: options."
+    )
+    parser.add_argument("--by", choices=BY, default="day", help="what makes a row; default: day")
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        default=_DEFAULT_SINCE,
+        help=f"{_WHEN}, all; 7d is today and the six days before (UTC); default: 30d",
+    )
+    parser.add_argument("--until", metavar="WHEN", help="the same; a day is included")
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=1_000_000, help="only the N rows that cost most"
+    )
+    formats = parser.add_mutually_exclusive_group()
+    for name, meaning in (
+        ("json", "an object with rows and totals, money as exact decimal texts"),
+        ("csv", "rows for a spreadsheet, money exact"),
+    ):
+        formats.add_argument(
+            f"--{name}", dest="format", action="store_const", const=name, help=meaning
+        )
+    parser.add_argument(
+        "--ledger",
+        metavar="FILE",
+        help=f"the ledger to read [{LEDGER}; default: a file in the user's state folder]",
+    )
+    parser.add_argument(
+        "--env-file",
+        metavar="FILE",
+        type=Path,
+        help="read this file instead of .env.local and .env of the working directory",
+    )
+    return parser
+
+
+def _place(option: str | None, env_file: Path | None) -> tuple[Path | None, str]:
+    """Where the ledger is, and who says so; without a place, why there is none."""
+    options = {LEDGER: option} if option else {}
+    layers, _ = Sources.of_process("dev", options, env_file)._layers()
+    variables, places = merged(layers)
+    text, place = variables.get(LEDGER, "").strip(), places.get(LEDGER, "")
+    if text == "off":
+        where = f" {place}" if place else ""
+        return None, f"the ledger is off ({LEDGER}=off{where}); unset it to have calls booked"
+    if text:
+        return Path(text), f"{LEDGER} {place}".rstrip()
+    path = default_path()
+    if path is None:
+        return None, f"this user has no home folder, so {LEDGER} must name the ledger's file"
+    return path, "the default place"
+
+
+def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
+    """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    day: datetime | None = None
+    if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text or "", re.ASCII):
+        span = int(match[1]) * _SPANS[match[2]]
+        if match[2] == "h":
+            return now - span
+        return today - span + timedelta(days=1)
+    if text in ("today", "yesterday"):
+        day = today - timedelta(days=text == "yesterday")
+    elif re.fullmatch(r"\d{4}-\d\d-\d\d", text or "", re.ASCII):
+        with contextlib.suppress(ValueError):
+            day = datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
+    elif text is not None and text != "all":
+        with contextlib.suppress(ValueError):
+            moment = datetime.fromisoformat(text)
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if day is None:
+        return None
+    return day + timedelta(days=1) if is_end else day
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _print(style: str | None, found: Summary, asked: Asked) -> None:
+    try:
+        if style == "json":
+            print_json(found, asked)
+        elif style == "csv":
+            print_csv(found, asked)
+        elif sys.stdout.isatty() and found.rows:
+            from keyproxy.commands.usage_table import print_table  # rich; others need not load it
+
+            print_table(found, asked)
+        else:
+            print_plain(found, asked)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `keyproxy usage | head`; the interpreter would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(text: str) -> int:
+    print(f"keyproxy usage: {text}", file=sys.stderr)
+    return 1
+
+
+def _shown(path: Path) -> str:
+    return "".join(char if char.isprintable() else "?" for char in str(path))

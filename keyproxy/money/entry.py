@@ -1,0 +1,176 @@
+"""What the ledger is told of one call and what it tells back. Plain values, no I/O.
+
+Money is kept in whole pico-USD (1e-12): prices such as 0.0375 USD for a million tokens stay
+exact, and sums are sums of integers. Prompts and completions have no place here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
+from typing import Any, Literal, Self
+
+CostSource = Literal["exact", "computed", "estimated"]
+
+_PICO_DIGITS = 12
+_MOST_USD = 1_000_000  # no call costs more; a million of them still fit an SQLite integer twice
+_MOST_COUNT = 1 << 53
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A call that is about to go out. ``at`` is unix time, ``key`` the label of the key."""
+
+    id: str
+    at: float
+    app: str
+    client: str
+    endpoint: str
+    models: tuple[str, ...]
+    key: str
+    reserved: Decimal
+    generation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Counts as the upstream gave them; None is not told."""
+
+    input: int | None = None
+    output: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended. ``cost`` None: not known, the reservation stands, estimated."""
+
+    http_status: int | None
+    ended: str
+    duration_seconds: float
+    cost: Decimal | None = None
+    cost_source: CostSource = "estimated"
+    tokens: Tokens = Tokens()
+    served: str | None = None
+    is_byok: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A booked call whose final cost is not known. ``cost`` is what counts until then."""
+
+    id: str
+    at: float
+    app: str
+    client: str
+    endpoint: str
+    models: tuple[str, ...]
+    served: str | None
+    key: str
+    generation_id: str | None
+    reserved: Decimal
+    cost: Decimal
+    cost_source: CostSource
+    ended: str
+    tries: int
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Self:
+        """From the columns of ``UNSETTLED_COLUMNS``."""
+        said = dict(zip(UNSETTLED_COLUMNS, row, strict=True))
+        said["at"] = said.pop("begun_at")
+        said["models"] = tuple(filter(None, said["models"].split(",")))
+        said["reserved"] = from_pico(said["reserved"])
+        said["cost"] = from_pico(said["cost"])
+        return cls(**said)
+
+
+UNSETTLED_COLUMNS = (
+    *("id", "begun_at", "app", "client", "endpoint", "models", "served", "key"),
+    *("generation_id", "reserved", "cost", "cost_source", "ended", "tries"),
+)
+
+
+def to_pico(amount: Decimal) -> int:
+    """Whole pico-USD, rounded up: the ledger is never below the truth.
+
+    Raises ``ValueError`` for what is no amount of money: negative, NaN, infinite.
+    """
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("not an amount of money")
+    if amount >= _MOST_USD:  # also keeps 1E+999999 from becoming a million digits
+        return int(_MOST_USD * 10**_PICO_DIGITS)
+    return int(amount.scaleb(_PICO_DIGITS).to_integral_value(ROUND_CEILING))
+
+
+def from_pico(amount: int) -> Decimal:
+    """USD, exact."""
+    return Decimal(amount).scaleb(-_PICO_DIGITS)
+
+
+COLUMNS = (
+    *("id", "writer", "begun_at", "app", "client", "endpoint", "models", "key"),
+    *("generation_id", "reserved", "cost", "cost_source", "is_settled"),
+    *("http_status", "ended", "duration_seconds", "served", "is_byok"),
+    *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"),
+)
+
+
+def row_of(entry: Entry, outcome: Outcome | None, writer: str) -> tuple[object, ...]:
+    """The row of a call, in the order of ``COLUMNS``; without an outcome, of one under way.
+
+    It is settled when its cost is exact, or when the upstream gave nothing to ask it by.
+    """
+    reserved = cost = to_pico(entry.reserved)
+    source: CostSource = "estimated"
+    if outcome is not None and outcome.cost is not None:
+        cost, source = to_pico(outcome.cost), outcome.cost_source
+    head = (
+        storable(entry.id),
+        writer,
+        entry.at,
+        storable(entry.app),
+        storable(entry.client),
+        storable(entry.endpoint),
+        storable(",".join(entry.models)),
+        storable(entry.key),
+        storable(entry.generation_id),
+        reserved,
+        cost,
+        source,
+    )
+    if outcome is None:
+        return (*head, False, *(None,) * 9)
+    return (
+        *head,
+        source == "exact" or entry.generation_id is None,
+        outcome.http_status,
+        storable(outcome.ended),
+        outcome.duration_seconds,
+        storable(outcome.served),
+        outcome.is_byok,
+        *tokens_columns(outcome.tokens).values(),
+    )
+
+
+def tokens_columns(tokens: Tokens) -> dict[str, int | None]:
+    """Token counts as columns, within what SQLite can hold."""
+    return {
+        "input_tokens": _count(tokens.input),
+        "output_tokens": _count(tokens.output),
+        "cached_tokens": _count(tokens.cached),
+        "reasoning_tokens": _count(tokens.reasoning),
+    }
+
+
+def _count(number: int | None) -> int | None:
+    return None if number is None else min(max(number, 0), _MOST_COUNT)
+
+
+def storable(text: str | None) -> str | None:
+    """``text`` as SQLite can hold it: a lone surrogate or NUL of somebody's becomes ``?``."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")

@@ -1,0 +1,295 @@
+"""The ledger: one row for each call that reached the upstream, in an SQLite file.
+
+A row is durable before its call goes out, with the reservation as its cost, and is completed
+after it: whatever kills the process, no call is missing and none is booked too low. Knows no
+HTTP and no prices. Several processes may share a file; each settles its own rows and takes over
+those of processes that have gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from keyproxy.money import reading
+from keyproxy.money.entry import (
+    COLUMNS,
+    UNSETTLED_COLUMNS,
+    CostSource,
+    Entry,
+    Outcome,
+    Tokens,
+    Unsettled,
+    row_of,
+    storable,
+    to_pico,
+    tokens_columns,
+)
+from keyproxy.money.ledger_file import open_reader
+from keyproxy.money.writer import MOST_ORDERS, Row, Writer
+
+RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
+# How long a call waits for its row. A slow disk takes a tenth of it; then the call goes on.
+PATIENCE_SECONDS = 1.0
+_SEEN_EVERY_SECONDS = 20.0
+_GONE_AFTER_SECONDS = 60.0
+_SWEEP_EVERY_SECONDS = 3600.0
+_SWEPT_AT_ONCE = 200
+_SWEEP_PAUSE_SECONDS = 0.1
+_log = structlog.get_logger("keyproxy.ledger")
+_T = TypeVar("_T")
+
+
+class Ledger:
+    """Books calls. Made by ``opened``; every method belongs to the loop it was made on."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        retention_seconds: float = RETENTION_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+        busy_seconds: float = PATIENCE_SECONDS,
+        most_waiting: int = MOST_ORDERS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self._id = f"writer_{os.urandom(9).hex()}"
+        self._retention_seconds = retention_seconds
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._open: dict[str, Entry] = {}
+        self._sweep_at = 0.0
+        self._is_late = False
+        self._writer = Writer(
+            path, _book, self._keep_house, self._leave, busy_seconds, most_waiting
+        )
+
+    @property
+    def losses(self) -> int:
+        """How many times something could not be written for good, of this process."""
+        return self._writer.losses
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be written just now; calls go on and wait in memory."""
+        return self._writer.is_failing or self._is_late
+
+    async def begin(self, entry: Entry) -> bool:
+        """Book a call before it goes out; False where that could not be made durable in time.
+
+        Cancelled, the call is withdrawn: it did not go out.
+        """
+        self._open[entry.id] = entry
+        answer = asyncio.get_running_loop().create_future()
+        if not self._writer.book(row_of(entry, None, self._id), answer):
+            return False
+        try:
+            patience = 0 if self.is_failing else self._patience_seconds
+            await asyncio.wait([answer], timeout=patience)
+        except asyncio.CancelledError:
+            self.withdraw(entry.id)
+            raise
+        if not answer.done():
+            self._be_late(answer)
+            return False
+        return True
+
+    def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
+        """What the answer's head told: by what to ask for the cost, and under which key."""
+        if (entry := self._open.get(id)) is None:
+            return
+        entry = replace(entry, generation_id=generation_id, key=key or entry.key)
+        self._open[id] = entry
+        self._writer.book(row_of(entry, None, self._id))
+
+    def withdraw(self, id: str) -> None:
+        """Forget a call that never reached the upstream."""
+        if self._open.pop(id, None) is not None:
+            self._writer.do(functools.partial(_delete, id))
+
+    def complete(self, id: str, outcome: Outcome) -> None:
+        """Book how a call ended; at once, nobody waits. An id that is not open is left alone.
+
+        The row is settled if the cost is exact or there is no generation id to ask by.
+        """
+        if (entry := self._open.get(id)) is not None:
+            row = row_of(entry, outcome, self._id)
+            del self._open[id]
+            self._writer.book(row)
+
+    async def unsettled(self, limit: int) -> list[Unsettled]:
+        """Ended calls without a final cost that may be tried now, the oldest tries first.
+
+        Calls of processes that have gone are taken over here: no other process gets them.
+        Empty where the ledger cannot be asked just now.
+        """
+        now = self._clock()
+        rows = await self._asked(functools.partial(_unsettled, self._id, now, limit))
+        return [] if rows is None else rows
+
+    def settle(
+        self,
+        id: str,
+        cost: Decimal,
+        source: CostSource,
+        tokens: Tokens | None = None,
+        served: str | None = None,
+    ) -> None:
+        """Book the final cost of a call; one that is settled already keeps its own."""
+        said: dict[str, object] = {"cost": to_pico(cost), "cost_source": source, "is_settled": True}
+        if tokens is not None:
+            said |= {name: n for name, n in tokens_columns(tokens).items() if n is not None}
+        if served is not None:
+            said["served"] = storable(served)
+        self._writer.do(functools.partial(_update, id, said))
+
+    def postpone(self, id: str, until: float) -> None:
+        """Let ``unsettled`` not tell of a call before ``until`` (unix time); counts a try."""
+        self._writer.do(functools.partial(_postpone, id, until))
+
+    async def spent(self, since: float) -> Mapping[tuple[str, str], Decimal]:
+        """USD by (app, client) since then, open reservations included. Raises ``LedgerFault``."""
+        return await self._read(lambda connection: reading.spent(connection, since))
+
+    async def summary(
+        self,
+        by: reading.By,
+        since: float | None = None,
+        until: float | None = None,
+        top: int | None = None,
+    ) -> reading.Summary:
+        """Calls grouped, as ``reading.summary``. Raises ``LedgerFault``."""
+        return await self._read(
+            lambda connection: reading.summary(connection, by, since, until, top)
+        )
+
+    async def flush(self) -> bool:
+        """Wait until all that was ordered is durable; False where that takes too long."""
+        return await self._asked(lambda connection: True) is True
+
+    async def start(self) -> None:
+        """Open the file. Raises ``LedgerFault``."""
+        await self._writer.start()
+
+    async def close(self) -> None:
+        """Write what is in line and let the file go; calls that are open stay for the next one."""
+        await self._writer.close()
+
+    async def _asked(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """What ``work`` returns behind all that was ordered before; None after some patience."""
+        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        if not self._writer.ask(work, answer):
+            return None
+        try:
+            return await asyncio.wait_for(answer, self._patience_seconds)
+        except TimeoutError:
+            return None
+
+    async def _read(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
+        await self.flush()
+
+        def read() -> _T:
+            with closing(open_reader(self.path)) as connection:
+                return question(connection)
+
+        return await asyncio.to_thread(read)
+
+    def _be_late(self, answer: asyncio.Future[Any]) -> None:
+        """Nobody waits for the ledger again until it has done what ``answer`` stands for."""
+        if not self.is_failing:
+            _log.error("the ledger is slow; calls go on without waiting for it")
+        if not self._is_late:
+            self._is_late = True
+            answer.add_done_callback(self._be_in_time)
+
+    def _be_in_time(self, answer: asyncio.Future[Any]) -> None:
+        self._is_late = False
+
+    def _keep_house(self, connection: sqlite3.Connection) -> float:
+        """The thread's chore: say that we live; let old rows go, a few at a time."""
+        now = self._clock()
+        connection.execute("INSERT OR REPLACE INTO writers VALUES (?, ?)", (self._id, now))
+        if now < self._sweep_at:
+            return _SEEN_EVERY_SECONDS
+        gone = connection.execute(_SWEEP, (now - self._retention_seconds, _SWEPT_AT_ONCE))
+        if gone.rowcount == _SWEPT_AT_ONCE:
+            return _SWEEP_PAUSE_SECONDS
+        self._sweep_at = now + _SWEEP_EVERY_SECONDS
+        return _SEEN_EVERY_SECONDS
+
+    def _leave(self, connection: sqlite3.Connection) -> None:
+        connection.execute("DELETE FROM writers WHERE id = ?", (self._id,))
+
+
+@asynccontextmanager
+async def opened(path: Path, **options: Any) -> AsyncIterator[Ledger]:
+    """A ledger in ``path``, flushed and closed at the end. Raises ``LedgerFault``."""
+    ledger = Ledger(path, **options)
+    try:
+        await ledger.start()
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+# A row that went missing, or into a file that is gone, is made whole by its completion.
+_BOOK = f"""
+    INSERT INTO calls ({", ".join(COLUMNS)}) VALUES ({", ".join("?" for _ in COLUMNS)})
+    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in COLUMNS[1:])}
+    WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
+_SWEEP = """
+    DELETE FROM calls WHERE rowid IN (
+        SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
+_ADOPT = """
+    UPDATE calls SET writer = :me, ended = coalesce(ended, 'killed')
+    WHERE is_settled = 0 AND writer != :me
+      AND writer NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""
+_UNSETTLED = f"""
+    SELECT {", ".join(UNSETTLED_COLUMNS)}
+    FROM calls
+    WHERE is_settled = 0 AND next_try_at <= :now AND writer = :me AND ended IS NOT NULL
+    ORDER BY next_try_at, begun_at LIMIT :limit"""  # noqa: S608  # our own names
+
+
+def _book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
+    connection.executemany(_BOOK, rows)
+
+
+def _update(id: str, said: Mapping[str, object], connection: sqlite3.Connection) -> None:
+    """Change a row that is not settled."""
+    changes = ", ".join(f"{name} = ?" for name in said)
+    connection.execute(
+        f"UPDATE calls SET {changes} WHERE id = ? AND is_settled = 0",  # noqa: S608  # our own names
+        (*said.values(), id),
+    )
+
+
+def _delete(id: str, connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM calls WHERE id = ?", (id,))
+
+
+def _postpone(id: str, until: float, connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "UPDATE calls SET tries = tries + 1, next_try_at = ? WHERE id = ?", (until, id)
+    )
+
+
+def _unsettled(
+    writer: str, now: float, limit: int, connection: sqlite3.Connection
+) -> list[Unsettled]:
+    asked = {"me": writer, "now": now, "gone": now - _GONE_AFTER_SECONDS, "limit": limit}
+    connection.execute("DELETE FROM writers WHERE seen_at <= :gone", asked)
+    connection.execute(_ADOPT, asked)
+    return [Unsettled.of_row(row) for row in connection.execute(_UNSETTLED, asked)]

@@ -1,0 +1,273 @@
+"""One thread that writes the ledger: what has gathered goes into one transaction.
+
+Knows threads, orders and the file, no tables. An order stays in line until it is written, so
+that a full disk, a locked or a replaced file costs nothing that fits into the line. The loop
+never waits for the disk: it is told when an order is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from keyproxy.money.ledger_file import fault_of, open_writer
+
+Work = Callable[[sqlite3.Connection], Any]
+Row = tuple[object, ...]
+"""A whole row, its id first: of several with one id in a transaction the last is written."""
+
+MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
+_BATCH = 500  # a transaction of some 10 ms
+_RETRY_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
+_log = structlog.get_logger("keyproxy.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A row to write, or something else to do with the file. ``answer`` is told once it is
+    durable: what ``work`` returned, True for a row."""
+
+    answer: asyncio.Future[Any] | None
+    row: Row | None = None
+    work: Work | None = None
+    is_question: bool = False
+
+
+@dataclass(slots=True)
+class Writer:
+    """The thread, its line of orders, and how it fares. One for a ledger, made on the loop.
+
+    ``write`` puts rows into the file. ``chore`` is done again and again, each time after as many
+    seconds as it returned; ``farewell`` once, as the last thing.
+    """
+
+    path: Path
+    write: Callable[[Sequence[Row], sqlite3.Connection], None]
+    chore: Callable[[sqlite3.Connection], float]
+    farewell: Work
+    busy_seconds: float = 1.0
+    most_orders: int = MOST_ORDERS
+    losses: int = 0
+    is_failing: bool = False
+    _orders: deque[Order] = field(default_factory=deque)
+    _news: threading.Condition = field(default_factory=threading.Condition)
+    _is_closing: bool = False
+    _is_losing: bool = False
+    _connection: sqlite3.Connection | None = None
+    _file: tuple[int, int] | None = None
+    _chore_at: float = 0.0
+    _thread: threading.Thread | None = None
+
+    async def start(self) -> None:
+        """Open the file and begin. Raises ``LedgerFault``."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Exception | None] = loop.create_future()
+        # A daemon: a disk that hangs must not keep the process from ending.
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, opened), name="ledger", daemon=True
+        )
+        self._thread.start()
+        if (error := await opened) is not None:
+            raise error
+
+    def book(self, row: Row, answer: asyncio.Future[Any] | None = None) -> bool:
+        """Put a row in line; False, and a loss, where the line is full or closed."""
+        return self._order(Order(answer, row=row))
+
+    def do(self, work: Work) -> bool:
+        """Put a change in line; False, and a loss, where the line is full or closed."""
+        return self._order(Order(None, work=work))
+
+    def ask(self, work: Work, answer: asyncio.Future[Any]) -> bool:
+        """Put a question in line, behind all that was ordered before it; False: no answer."""
+        return self._order(Order(answer, work=work, is_question=True))
+
+    def _order(self, order: Order) -> bool:
+        with self._news:
+            if not self._is_closing and len(self._orders) < self.most_orders:
+                self._orders.append(order)
+                self._news.notify()
+                return True
+            if not order.is_question:
+                self._lose(1)
+        return False
+
+    def _lose(self, count: int) -> None:
+        self.losses += count
+        if not self._is_losing:
+            self._is_losing = True
+            _log.error("calls are not booked any more: too many wait for the ledger")
+
+    async def close(self) -> None:
+        """Write what is in line, within a few seconds; what cannot be written is lost."""
+        with self._news:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            self._news.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
+        self.losses += sum(not order.is_question for order in list(self._orders))
+        if self.losses:
+            _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
+
+    def _run(
+        self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[Exception | None]
+    ) -> None:
+        try:
+            self._open()
+        except Exception as error:
+            _tell(loop, [(opened, error)])
+            return
+        _tell(loop, [(opened, None)])
+        while (batch := self._next()) is not None:
+            try:
+                self._write(batch, loop)
+            except Exception as error:
+                self._fail(error)
+                if self._is_closing:
+                    break
+            else:
+                self._succeed()
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self.farewell(self._connection)
+        self._drop()
+
+    def _next(self) -> list[Order] | None:
+        """What to write now; empty when only the chore is due, None at the end."""
+        with self._news:
+            if self.is_failing:
+                self._news.wait_for(lambda: self._is_closing, _RETRY_SECONDS)
+            else:
+                self._news.wait_for(
+                    lambda: self._orders or self._is_closing,
+                    max(0.0, self._chore_at - time.monotonic()),
+                )
+            if self._is_closing and not self._orders:
+                return None
+            return list(islice(self._orders, _BATCH))
+
+    def _write(self, batch: list[Order], loop: asyncio.AbstractEventLoop) -> None:
+        connection = self._opened()
+        if batch:
+            try:
+                answers = self._transact(connection, batch)
+            except _FAULTS_OF_ONE:
+                answers = [self._alone(connection, order) for order in batch]
+            told = [(o.answer, a) for o, a in zip(batch, answers, strict=True) if o.answer]
+            with self._news:
+                for _ in batch:
+                    self._orders.popleft()
+            if told:
+                _tell(loop, told)
+        if time.monotonic() >= self._chore_at:
+            self._chore_at = time.monotonic() + self.chore(connection)
+
+    def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
+        """All of ``batch`` in one transaction, in its order; the answers."""
+        answers = []
+        rows: dict[object, Row] = {}
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            for order in batch:
+                if order.row is not None:
+                    rows[order.row[0]] = order.row
+                    answers.append(True)
+                elif order.work is not None:
+                    if rows:
+                        self.write(list(rows.values()), connection)
+                        rows = {}
+                    answers.append(order.work(connection))
+            if rows:
+                self.write(list(rows.values()), connection)
+        return answers
+
+    def _alone(self, connection: sqlite3.Connection, order: Order) -> Any:
+        """Write one order of a batch that could not be written whole; a faulty one is lost."""
+        try:
+            return self._transact(connection, [order])[0]
+        except _FAULTS_OF_ONE:
+            self.losses += 1
+            _log.exception("a row of the ledger could not be written")
+            return None
+
+    def _opened(self) -> sqlite3.Connection:
+        """The connection, to the file that is at ``path`` now."""
+        if self._connection is not None and self._file != _identity(self.path):
+            self._drop()
+            _log.warning(
+                "the ledger was removed or replaced; calls are booked in the file that is there"
+                " now",
+                path=str(self.path),
+            )
+        return self._connection or self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._connection = open_writer(self.path, self.busy_seconds)
+        self._file = _identity(self.path)
+        self._chore_at = 0.0
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _fail(self, error: Exception) -> None:
+        self._drop()
+        if not self.is_failing:
+            self.is_failing = True
+            reason = fault_of(self.path, error)
+            _log.error("the ledger cannot be written; calls go on", reason=str(reason))
+
+    def _succeed(self) -> None:
+        self._is_losing = False
+        if self.is_failing:
+            self.is_failing = False
+            _log.info("the ledger is written again", path=str(self.path), losses=self.losses)
+
+
+# Not the file's fault: a constraint, a value or a text that SQLite does not take.
+_FAULTS_OF_ONE = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, told: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    """Give the waiting futures their answers, on their loop."""
+
+    def answer() -> None:
+        for future, result in told:
+            if not future.done():
+                future.set_result(result)
+
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(answer)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino
