@@ -92,19 +92,19 @@ class Ledger:
         Cancelled, the call is withdrawn: it did not go out.
         """
         self._open[entry.id] = entry
-        answer = asyncio.get_running_loop().create_future()
-        if not self._writer.book(row_of(entry, None, self._id), answer):
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        is_in_line = self._writer.book(row_of(entry, None, self._id), answer)
+        if self.is_failing or not is_in_line:
             return False
         try:
-            patience = 0 if self.is_failing else self._patience_seconds
-            await asyncio.wait([answer], timeout=patience)
+            await asyncio.wait([answer], timeout=self._patience_seconds)
         except asyncio.CancelledError:
             self.withdraw(entry.id)
             raise
         if not answer.done():
             self._be_late(answer)
             return False
-        return True
+        return answer.result()
 
     def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
         """What the answer's head told: by what to ask for the cost, and under which key."""
@@ -206,16 +206,17 @@ class Ledger:
 
         return await asyncio.to_thread(read)
 
-    def _be_late(self, answer: asyncio.Future[Any]) -> None:
+    def _be_late(self, answer: asyncio.Future[bool]) -> None:
         """Nobody waits for the ledger again until it has done what ``answer`` stands for."""
-        if not self.is_failing:
-            _log.error("the ledger is slow; calls go on without waiting for it")
         if not self._is_late:
             self._is_late = True
+            _log.error("the ledger is slow; calls go on without waiting for it")
             answer.add_done_callback(self._be_in_time)
 
-    def _be_in_time(self, answer: asyncio.Future[Any]) -> None:
+    def _be_in_time(self, answer: asyncio.Future[bool]) -> None:
         self._is_late = False
+        if answer.result():
+            _log.info("the ledger is in time again")
 
     def _keep_house(self, connection: sqlite3.Connection) -> float:
         """The thread's chore: say that we live; let old rows go, a few at a time."""

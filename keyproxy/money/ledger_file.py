@@ -99,8 +99,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
         except sqlite3.OperationalError as error:
             # In a folder that we may not write the files of WAL cannot be made. Without any,
             # nobody has the ledger open and nothing changes under our eyes.
-            is_closed = not Path(f"{path}-wal").exists()
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN and is_closed:
+            if _is_about_rights(error) and not Path(f"{path}-wal").exists():
                 return _opened(path, "mode=ro&immutable=1")
             raise
     except (OSError, sqlite3.Error, schema.NewerSchema, schema.ForeignSchema) as error:

@@ -36,8 +36,11 @@ _log = structlog.get_logger("keyproxy.ledger")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A row to write, or something else to do with the file. ``answer`` is told once it is
-    durable: what ``work`` returned, True for a row."""
+    """A row to write, or something else to do with the file.
+
+    ``answer`` is told once that is durable: what ``work`` returned, or True for a row; False as
+    soon as a row has to wait for better times.
+    """
 
     answer: asyncio.Future[Any] | None
     row: Row | None = None
@@ -136,7 +139,7 @@ class Writer:
             try:
                 self._write(batch, loop)
             except Exception as error:
-                self._fail(error)
+                self._fail(error, loop)
                 if self._is_closing:
                     break
             else:
@@ -162,6 +165,8 @@ class Writer:
 
     def _write(self, batch: list[Order], loop: asyncio.AbstractEventLoop) -> None:
         connection = self._opened()
+        if time.monotonic() >= self._chore_at:
+            self._chore_at = time.monotonic() + self.chore(connection)
         if batch:
             try:
                 answers = self._transact(connection, batch)
@@ -173,8 +178,6 @@ class Writer:
                     self._orders.popleft()
             if told:
                 _tell(loop, told)
-        if time.monotonic() >= self._chore_at:
-            self._chore_at = time.monotonic() + self.chore(connection)
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
@@ -202,7 +205,7 @@ class Writer:
         except _FAULTS_OF_ONE:
             self.losses += 1
             _log.exception("a row of the ledger could not be written")
-            return None
+            return None if order.is_question else False
 
     def _opened(self) -> sqlite3.Connection:
         """The connection, to the file that is at ``path`` now."""
@@ -227,12 +230,16 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
+        """The line stays; whoever waits for a row is told that it is not written yet."""
         self._drop()
         if not self.is_failing:
-            self.is_failing = True
             reason = fault_of(self.path, error)
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
+        with self._news:
+            self.is_failing = True  # rows that come from now on see it themselves
+            told = [(o.answer, False) for o in self._orders if o.answer and not o.is_question]
+        _tell(loop, told)
 
     def _succeed(self) -> None:
         self._is_losing = False

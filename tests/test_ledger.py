@@ -1,0 +1,784 @@
+"""The ledger: what is acknowledged stays, what cannot be written holds nobody up, and is said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from keyproxy.money import schema
+from keyproxy.money.entry import Entry, Outcome, Tokens, from_pico, to_pico
+from keyproxy.money.ledger import Ledger, opened
+from keyproxy.money.ledger_file import (
+    LedgerDamaged,
+    LedgerFault,
+    LedgerLocked,
+    LedgerMissing,
+    LedgerNewer,
+    LedgerUnwritable,
+    open_reader,
+)
+from keyproxy.money.place import default_path
+from keyproxy.money.reading import By
+
+if sys.platform != "win32":
+    import resource
+
+ROOT = Path(__file__).resolve().parents[1]
+NOW = 1_790_981_416.5  # 2026-10-02, about one in the afternoon (UTC)
+DAY = 86_400.0
+GENERATION = "gen-1790981416-AbCdEfGhIjKlMnOpQrSt"
+COST = Decimal("8.8e-05")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, limits and signals of POSIX")
+
+
+def entry(id: str = "req_1", **more: Any) -> Entry:
+    said: dict[str, Any] = {
+        "at": NOW,
+        "app": "default",
+        "client": "192.0.2.1",
+        "endpoint": "POST /api/v1/chat/completions",
+        "models": ("openai/gpt-4o-mini",),
+        "key": "sk-or-v1-abc...def",
+        "reserved": Decimal("0.03"),
+    }
+    return Entry(id=id, **(said | more))
+
+
+def outcome(cost: Decimal | None = COST, **more: Any) -> Outcome:
+    said: dict[str, Any] = {
+        "http_status": 200,
+        "ended": "complete",
+        "cost_source": "exact",
+        "tokens": Tokens(14, 6, 0, 3),
+    }
+    return Outcome(duration_seconds=1.5, cost=cost, **(said | more))
+
+
+def rows(path: Path) -> dict[str, dict[str, Any]]:
+    """What the file holds now, by id, read as another program would."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        return {row["id"]: dict(row) for row in connection.execute("SELECT * FROM calls")}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+async def ledger(path: Path) -> AsyncIterator[Ledger]:
+    async with opened(path, clock=lambda: NOW) as ledger:
+        yield ledger
+
+
+def failing(ledger: Ledger) -> bool:
+    """As a function, since mypy takes a property to be as it was."""
+    return ledger.is_failing
+
+
+async def written(ledger: Ledger) -> None:
+    """Return when the ledger has caught up; it tries again every second."""
+    async with asyncio.timeout(20):
+        while not await ledger.flush():
+            pass
+
+
+# --- a call --------------------------------------------------------------------------------
+
+
+async def test_row_is_in_the_file_before_its_call_goes_out(ledger: Ledger) -> None:
+    assert await ledger.begin(entry())
+    row = rows(ledger.path)["req_1"]
+    assert (row["cost"], row["cost_source"], row["ended"]) == (30_000_000_000, "estimated", None)
+    assert (row["client"], row["key"]) == ("192.0.2.1", "sk-or-v1-abc...def")
+
+
+async def test_completed_call_is_one_row_with_its_cost(ledger: Ledger) -> None:
+    await ledger.begin(entry())
+    ledger.note("req_1", GENERATION, "sk-or-v1-xyz...123")
+    ledger.complete("req_1", outcome(served="openai/gpt-4o-mini-2026"))
+    assert await ledger.flush()
+    [row] = rows(ledger.path).values()
+    assert (row["cost"], row["cost_source"], row["is_settled"]) == (88_000_000, "exact", 1)
+    assert (row["generation_id"], row["key"]) == (GENERATION, "sk-or-v1-xyz...123")
+    assert (row["served"], row["http_status"], row["ended"]) == (
+        "openai/gpt-4o-mini-2026",
+        200,
+        "complete",
+    )
+    assert (row["input_tokens"], row["output_tokens"], row["reasoning_tokens"]) == (14, 6, 3)
+
+
+async def test_generation_id_is_in_the_file_while_the_call_runs(ledger: Ledger) -> None:
+    await ledger.begin(entry())
+    ledger.note("req_1", GENERATION)
+    assert await ledger.flush()
+    assert rows(ledger.path)["req_1"]["generation_id"] == GENERATION
+
+
+async def test_unknown_cost_leaves_the_reservation_as_an_estimate(ledger: Ledger) -> None:
+    await ledger.begin(entry())
+    ledger.complete("req_1", outcome(None))
+    assert await ledger.flush()
+    row = rows(ledger.path)["req_1"]
+    assert (row["cost"], row["cost_source"]) == (to_pico(Decimal("0.03")), "estimated")
+
+
+async def test_withdrawn_call_leaves_no_row(ledger: Ledger) -> None:
+    await ledger.begin(entry())
+    ledger.withdraw("req_1")
+    ledger.complete("req_1", outcome())
+    assert await ledger.flush()
+    assert rows(ledger.path) == {}
+
+
+async def test_call_that_is_abandoned_while_it_is_booked_leaves_no_row(ledger: Ledger) -> None:
+    task = asyncio.create_task(ledger.begin(entry()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await ledger.flush()
+    assert rows(ledger.path) == {}
+
+
+async def test_close_writes_what_is_in_line(path: Path) -> None:
+    async with opened(path) as ledger:
+        for number in range(2_000):
+            await ledger.begin(entry(f"req_{number}"))
+            ledger.complete(f"req_{number}", outcome())
+    found = rows(path)
+    assert len(found) == 2_000
+    assert {row["is_settled"] for row in found.values()} == {1}
+    assert ledger.losses == 0
+
+
+async def test_closed_ledger_lets_calls_go_on(path: Path) -> None:
+    async with opened(path) as ledger:
+        pass
+    assert await ledger.begin(entry()) is False
+    assert ledger.losses == 1
+
+
+async def test_many_calls_share_a_transaction(ledger: Ledger) -> None:
+    ids = [f"req_{number}" for number in range(300)]
+    assert all(await asyncio.gather(*(ledger.begin(entry(id)) for id in ids)))
+    assert sorted(rows(ledger.path)) == sorted(ids)
+
+
+async def test_prompts_have_no_column(ledger: Ledger) -> None:
+    with contextlib.closing(open_reader(ledger.path)) as connection:
+        names = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
+    assert not [name for name in names if name in {"body", "prompt", "messages", "completion"}]
+    assert len(names) == 24, "a new column: does it hold anything a user wrote?"
+
+
+# --- money ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("usd", "pico"),
+    [
+        ("8.8e-05", 88_000_000),
+        ("0.000000037500", 37_500),
+        ("1e-12", 1),
+        ("0.0000000000001", 1),  # never below the truth
+        ("0", 0),
+        ("123.456789012345", 123_456_789_012_345),
+        ("1e999999", 10**18),
+    ],
+)
+def test_money_is_kept_in_whole_pico_usd(usd: str, pico: int) -> None:
+    assert to_pico(Decimal(usd)) == pico
+    assert from_pico(pico) == Decimal(pico) / 10**12
+
+
+@pytest.mark.parametrize("text", ["-0.01", "NaN", "Infinity"])
+def test_what_is_no_money_is_not_booked(text: str) -> None:
+    with pytest.raises(ValueError, match="money"):
+        to_pico(Decimal(text))
+
+
+async def test_sums_are_exact_and_do_not_overflow(ledger: Ledger) -> None:
+    costs = [Decimal("999999.999999999999")] * 30 + [Decimal("0.000000000001")] * 3
+    for number, cost in enumerate(costs):
+        await ledger.begin(entry(f"req_{number}"))
+        ledger.complete(f"req_{number}", outcome(cost))
+    found = await ledger.summary("app")
+    assert found.total.exact == sum(costs)
+    assert await ledger.spent(NOW) == {("default", "192.0.2.1"): sum(costs)}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"client": "\udcff\0"},
+        {"models": ("a\ud800",)},
+        {"generation_id": "gen-\udc80"},
+    ],
+)
+async def test_text_that_is_no_text_is_booked_all_the_same(
+    ledger: Ledger, more: dict[str, Any]
+) -> None:
+    assert await ledger.begin(entry(**more))
+    ledger.complete("req_1", outcome(tokens=Tokens(10**30, -5)))
+    assert await ledger.flush()
+    row = rows(ledger.path)["req_1"]
+    assert (row["input_tokens"], row["output_tokens"]) == (1 << 53, 0)
+    assert ledger.losses == 0
+
+
+async def test_faulty_row_takes_no_other_with_it(ledger: Ledger) -> None:
+    with capture_logs() as logs:
+        begun = [ledger.begin(entry("bad", at=float("nan"))), ledger.begin(entry("good"))]
+        assert await asyncio.gather(*begun) == [False, True]
+    assert list(rows(ledger.path)) == ["good"]
+    assert (ledger.losses, ledger.is_failing) == (1, False)
+    assert [log["event"] for log in logs] == ["a row of the ledger could not be written"]
+
+
+# --- settling ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("generation_id", "source", "is_unsettled"),
+    [
+        (GENERATION, "exact", False),
+        (GENERATION, "computed", True),
+        (GENERATION, "estimated", True),
+        (None, "computed", False),
+        (None, "estimated", False),
+    ],
+)
+async def test_call_is_unsettled_while_the_upstream_may_still_tell_its_cost(
+    ledger: Ledger, generation_id: str | None, source: str, is_unsettled: bool
+) -> None:
+    await ledger.begin(entry())
+    ledger.note("req_1", generation_id)
+    ledger.complete("req_1", outcome(cost_source=source))
+    assert [row.id for row in await ledger.unsettled(10)] == ["req_1"] * is_unsettled
+
+
+async def test_unsettled_call_tells_all_that_settling_needs(ledger: Ledger) -> None:
+    await ledger.begin(entry(models=("a/b", "c/d")))
+    ledger.note("req_1", GENERATION)
+    ledger.complete("req_1", outcome(cost_source="computed", ended="client_gone"))
+    [row] = await ledger.unsettled(10)
+    assert (row.generation_id, row.key, row.models) == (
+        GENERATION,
+        "sk-or-v1-abc...def",
+        ("a/b", "c/d"),
+    )
+    assert (row.reserved, row.cost, row.cost_source) == (Decimal("0.03"), COST, "computed")
+    assert (row.ended, row.tries, row.at) == ("client_gone", 0, NOW)
+
+
+async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Ledger) -> None:
+    await ledger.begin(entry())
+    ledger.note("req_1", GENERATION)
+    ledger.complete("req_1", outcome(None))
+    ledger.settle("req_1", Decimal("0.0125"), "exact", Tokens(20, 9), "a/b")
+    ledger.settle("req_1", Decimal("0.9"), "estimated")
+    assert await ledger.unsettled(10) == []
+    row = rows(ledger.path)["req_1"]
+    assert (row["cost"], row["cost_source"]) == (12_500_000_000, "exact")
+    assert (row["input_tokens"], row["output_tokens"], row["reasoning_tokens"]) == (20, 9, 3)
+
+
+async def test_postponed_call_is_told_when_its_time_has_come(path: Path) -> None:
+    now = NOW
+    async with opened(path, clock=lambda: now) as ledger:
+        await ledger.begin(entry())
+        ledger.note("req_1", GENERATION)
+        ledger.complete("req_1", outcome(None))
+        ledger.postpone("req_1", NOW + 60)
+        assert await ledger.unsettled(10) == []
+        now = NOW + 60
+        assert [row.tries for row in await ledger.unsettled(10)] == [1]
+
+
+async def test_running_call_of_another_living_process_is_not_taken_over(path: Path) -> None:
+    async with opened(path) as first, opened(path) as second:
+        await first.begin(entry())
+        first.note("req_1", GENERATION)
+        await first.flush()
+        assert await second.unsettled(10) == []
+        first.complete("req_1", outcome(None))
+        assert [row.id for row in await first.unsettled(10)] == ["req_1"]
+        assert await second.unsettled(10) == []
+
+
+async def test_call_of_a_process_that_fell_silent_is_taken_over_by_one_other(path: Path) -> None:
+    later = time.time() + 120
+    async with opened(path) as silent:
+        await silent.begin(entry())
+        async with opened(path, clock=lambda: later) as second:
+            [row] = await second.unsettled(10)
+            assert (row.ended, row.generation_id) == ("killed", None)
+            assert await silent.unsettled(10) == []
+            silent.complete("req_1", outcome())  # it only slept: what it knows is better
+            await silent.flush()
+            assert await second.unsettled(10) == []
+    assert rows(path)["req_1"]["cost_source"] == "exact"
+
+
+# --- the end of a process ------------------------------------------------------------------
+
+_CHILD = """
+import asyncio, sys, time
+from decimal import Decimal
+from pathlib import Path
+from keyproxy.money.entry import Entry, Outcome
+from keyproxy.money.ledger import opened
+
+async def call(ledger, name):
+    entry = Entry(name, time.time(), "default", "c", "POST /x", ("m",), "k", Decimal("0.03"))
+    assert await ledger.begin(entry)
+    print(name, flush=True)
+    ledger.note(name, f"gen-{name}")
+
+async def main(path, prefix, count):
+    async with opened(Path(path)) as ledger:
+        for number in range(0, int(count), 8):
+            names = [f"{prefix}{number + more}" for more in range(8)]
+            await asyncio.gather(*(call(ledger, name) for name in names))
+            for name in names[:4]:
+                ledger.complete(name, Outcome(200, "complete", 1, Decimal("0.01"), "exact"))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def child(path: Path, prefix: str, count: int, **options: Any) -> subprocess.Popen[str]:
+    """A process of its own that books calls and says which were acknowledged."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(path), prefix, str(count)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+        **options,
+    )
+
+
+async def test_killed_process_loses_no_acknowledged_row(path: Path) -> None:
+    for kill in range(3):
+        with child(path, f"{kill}-", 1_000_000) as process:
+            assert process.stdout is not None
+            acknowledged = [process.stdout.readline().strip() for _ in range(150 + 37 * kill)]
+            process.kill()
+            acknowledged += process.stdout.read().split("\n")[:-1]
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert set(acknowledged) <= set(rows(path))
+
+
+async def test_calls_of_a_killed_process_are_told_at_once_to_the_next(path: Path) -> None:
+    with child(path, "", 1_000_000) as process:
+        assert process.stdout is not None
+        for _ in range(100):
+            process.stdout.readline()
+        process.kill()
+    is_open = {id for id, row in rows(path).items() if not row["is_settled"]}
+    assert is_open
+    async with opened(path) as ledger:
+        told = await ledger.unsettled(100_000)
+    assert {row.id for row in told} == is_open
+    assert {(row.ended, row.cost) for row in told} == {("killed", Decimal("0.03"))}
+
+
+async def test_processes_that_begin_one_file_together_lose_nothing(path: Path) -> None:
+    processes = [child(path, f"{name}-", 200) for name in range(4)]
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(rows(path)) == 800
+
+
+# --- a file in trouble ---------------------------------------------------------------------
+
+
+@contextmanager
+def full_disk(path: Path) -> Iterator[None]:
+    """No file of this process can grow beyond what the ledger's files need now."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    largest = max(each.stat().st_size for each in path.parent.iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(largest, 65_536), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@posix
+async def test_full_disk_lets_calls_go_on_and_is_said_once(path: Path) -> None:
+    with capture_logs() as logs:
+        async with opened(path) as ledger:
+            ids = [f"req_{number}" for number in range(400)]
+            with full_disk(path):
+                for id in ids:
+                    await ledger.begin(entry(id))
+                    ledger.complete(id, outcome())
+                assert failing(ledger)
+            await written(ledger)
+            assert not failing(ledger)
+    assert sorted(rows(path)) == sorted(ids)
+    assert ledger.losses == 0
+    assert [log["event"] for log in logs] == [
+        "the ledger cannot be written; calls go on",
+        "the ledger is written again",
+    ]
+
+
+@posix
+async def test_loss_is_counted_when_too_many_wait(path: Path) -> None:
+    with capture_logs() as logs:
+        async with opened(path, most_waiting=10) as ledger:
+            with full_disk(path):
+                for number in range(400):
+                    await ledger.begin(entry(f"req_{number}"))
+                assert ledger.losses > 0
+                lost = ledger.losses
+            await written(ledger)
+    assert len(rows(path)) == 400 - lost
+    assert [log["event"] for log in logs] == [
+        "the ledger cannot be written; calls go on",
+        "calls are not booked any more: too many wait for the ledger",
+        "the ledger is written again",
+        "the ledger is incomplete",
+    ]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[sqlite3.Connection]:
+    """Another program writes to the file and takes its time."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("COMMIT")
+
+
+async def test_locked_file_holds_neither_calls_nor_the_loop_for_long(path: Path) -> None:
+    async with opened(path, patience_seconds=0.1, busy_seconds=5) as ledger:
+        with capture_logs() as logs, locked(path):
+            assert await ledger.begin(entry("req_1")) is False  # waits its patience
+            before = time.monotonic()
+            assert await ledger.begin(entry("req_2")) is False  # and nobody after it
+            assert time.monotonic() - before < 0.1
+            assert failing(ledger)
+        await written(ledger)
+        assert not failing(ledger)
+        assert await ledger.begin(entry("req_3")) is True
+    assert len(rows(path)) == 3
+    assert [log["event"] for log in logs] == [
+        "the ledger is slow; calls go on without waiting for it"
+    ]
+
+
+async def test_file_locked_beyond_the_waiting_is_tried_again(path: Path) -> None:
+    async with opened(path, patience_seconds=2, busy_seconds=0.05) as ledger:
+        with locked(path):
+            assert await ledger.begin(entry()) is False
+            assert failing(ledger)
+        await written(ledger)
+    assert list(rows(path)) == ["req_1"]
+    assert ledger.losses == 0
+
+
+@posix
+async def test_removed_file_is_noticed_and_begun_anew(ledger: Ledger) -> None:
+    await ledger.begin(entry("before"))
+    for each in ledger.path.parent.iterdir():
+        each.unlink()
+    with capture_logs() as logs:
+        assert await ledger.begin(entry("after"))
+        ledger.complete("before", outcome())
+        assert await ledger.flush()
+    assert set(rows(ledger.path)) == {"before", "after"}
+    assert [log["event"][:34] for log in logs] == ["the ledger was removed or replaced"]
+
+
+@posix
+async def test_file_moved_away_alone_leaves_its_log_to_nobody(ledger: Ledger) -> None:
+    """As when a person moves the file and forgets -wal: the new file must not replay it."""
+    await ledger.begin(entry("before"))
+    ledger.path.rename(ledger.path.with_name("old"))
+    with capture_logs():
+        assert await ledger.begin(entry("after"))
+    assert set(rows(ledger.path)) == {"after"}
+
+
+@posix
+async def test_file_replaced_by_rubbish_counts_as_loss_and_ends_nothing(path: Path) -> None:
+    with capture_logs() as logs:
+        async with opened(path) as ledger:
+            await ledger.begin(entry("before"))
+            for each in path.parent.iterdir():
+                each.unlink()
+            path.write_bytes(b"rubbish" * 1000)
+            assert await ledger.begin(entry("after")) is False
+            assert failing(ledger)
+    assert ledger.losses == 1
+    assert "damaged or no ledger" in next(log["reason"] for log in logs if "reason" in log)
+    assert logs[-1]["event"] == "the ledger is incomplete"
+
+
+# --- refused at the start ------------------------------------------------------------------
+
+
+async def refused(path: Path, kind: type[LedgerFault], **options: Any) -> LedgerFault:
+    with pytest.raises(LedgerFault) as caught:
+        async with opened(path, **options):
+            pass
+    assert type(caught.value) is kind
+    assert path.name in caught.value.found
+    return caught.value
+
+
+async def test_rubbish_is_refused_and_left_as_it_is(path: Path) -> None:
+    path.write_bytes(b"rubbish" * 1000)
+    fault = await refused(path, LedgerDamaged)
+    assert "move the file away" in fault.expected
+    assert path.read_bytes() == b"rubbish" * 1000
+
+
+async def test_damage_inside_the_file_is_found(path: Path) -> None:
+    async with opened(path) as ledger:
+        for number in range(500):
+            await ledger.begin(entry(f"req_{number}"))
+    content = bytearray(path.read_bytes())
+    content[40_000:48_000] = os.urandom(8_000)
+    path.write_bytes(content)
+    await refused(path, LedgerDamaged)
+
+
+async def test_database_of_another_program_is_refused(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE cookies (a)")
+    fault = await refused(path, LedgerDamaged)
+    assert "another program" in fault.found
+
+
+async def test_ledger_of_a_newer_keyproxy_is_refused(path: Path) -> None:
+    async with opened(path):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    fault = await refused(path, LedgerNewer)
+    assert "newer keyproxy" in fault.found
+
+
+async def test_ledger_held_by_another_program_is_refused(path: Path) -> None:
+    async with opened(path):
+        pass
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        await refused(path, LedgerLocked, busy_seconds=0.05)
+
+
+async def test_directory_in_place_of_the_file_is_refused(path: Path) -> None:
+    path.mkdir()
+    fault = await refused(path, LedgerUnwritable)
+    assert "a directory" in fault.found
+
+
+async def test_missing_folder_of_a_named_file_is_not_made(tmp_path: Path) -> None:
+    fault = await refused(tmp_path / "nowhere" / "ledger.sqlite3", LedgerUnwritable)
+    assert fault.paste == f"mkdir -p {tmp_path / 'nowhere'}"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A folder others can reach, whatever the rights above pytest's own."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        (Path(name) / "data").mkdir()
+        yield Path(name) / "data"
+
+
+@contextmanager
+def powerless() -> Iterator[int]:
+    """Be a user who owns nothing here; root may write anywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        yield os.geteuid()
+    finally:
+        os.seteuid(before)
+
+
+@posix
+async def test_folder_without_rights_is_refused_with_uid_path_and_cure(data: Path) -> None:
+    data.chmod(0o555)
+    with powerless() as us:
+        fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
+    assert f"uid {us} cannot write" in fault.found
+    assert "mode 0555" in fault.found
+    assert fault.paste == f"chown -R {us} {data}"
+
+
+@posix
+async def test_file_without_rights_is_refused(data: Path) -> None:
+    async with opened(data / "ledger.sqlite3"):
+        pass
+    (data / "ledger.sqlite3").chmod(0o444)
+    with powerless() as us:
+        fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
+    assert f"uid {us} cannot write" in fault.found
+
+
+# --- the file ------------------------------------------------------------------------------
+
+
+@posix
+async def test_only_its_owner_may_read_the_files(ledger: Ledger) -> None:
+    await ledger.begin(entry())
+    modes = {each.name: each.stat().st_mode & 0o777 for each in ledger.path.parent.iterdir()}
+    assert modes == dict.fromkeys(
+        ["ledger.sqlite3", "ledger.sqlite3-shm", "ledger.sqlite3-wal"], 0o600
+    )
+
+
+@posix
+async def test_folder_of_the_default_place_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = default_path()
+    assert path is not None
+    async with opened(path):
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "expected"),
+    [
+        ("linux", {"HOME": "/home/a"}, "/home/a/.local/state/keyproxy/ledger.sqlite3"),
+        ("linux", {"HOME": "/home/a", "XDG_STATE_HOME": "/s"}, "/s/keyproxy/ledger.sqlite3"),
+        (
+            "linux",
+            {"HOME": "/home/a", "XDG_STATE_HOME": "relative"},
+            "/home/a/.local/state/keyproxy/ledger.sqlite3",
+        ),
+        (
+            "darwin",
+            {"HOME": "/Users/a", "XDG_STATE_HOME": "/s"},
+            "/Users/a/Library/Application Support/keyproxy/ledger.sqlite3",
+        ),
+        ("win32", {"LOCALAPPDATA": "/L"}, "/L/keyproxy/ledger.sqlite3"),
+    ],
+)
+def test_default_place_is_the_users_state_folder(
+    platform: str, environ: dict[str, str], expected: str
+) -> None:
+    assert default_path(environ, platform) == Path(expected)
+
+
+async def test_old_calls_go_and_unsettled_ones_stay(path: Path) -> None:
+    async with opened(path, clock=lambda: NOW) as ledger:
+        for number in range(450):
+            await ledger.begin(entry(f"old_{number}", at=NOW - 401 * DAY))
+            ledger.complete(f"old_{number}", outcome())
+        await ledger.begin(entry("young", at=NOW - 399 * DAY))
+        ledger.complete("young", outcome())
+        await ledger.begin(entry("unsettled", at=NOW - 500 * DAY))
+    async with opened(path, clock=lambda: NOW) as ledger:
+        async with asyncio.timeout(20):
+            while len(rows(path)) > 2:
+                await ledger.flush()
+    assert set(rows(path)) == {"young", "unsettled"}
+
+
+# --- questions -----------------------------------------------------------------------------
+
+
+async def book(ledger: Ledger, id: str, cost: str | None, source: str, **more: Any) -> None:
+    said = {name: more.pop(name) for name in ("served", "tokens") if name in more}
+    status = more.pop("http_status", 200)
+    await ledger.begin(entry(id, **more))
+    given = None if cost is None else Decimal(cost)
+    ledger.complete(id, Outcome(status, "complete", 1, given, source, **said))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def booked(ledger: Ledger) -> Ledger:
+    """Four calls: two clients, two apps, two days, one of unknown cost."""
+    tokens = Tokens(100, 10)
+    await book(ledger, "1", "0.10", "exact", client="ann", served="a/b", tokens=tokens)
+    await book(ledger, "2", "0.25", "computed", client="ann", at=NOW - DAY, tokens=tokens)
+    await book(ledger, "3", None, "estimated", client="bob", http_status=None)
+    await book(ledger, "4", "0.01", "exact", client="ann", app="shop", http_status=429)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("day", [("2026-10-01", "0.25", 1), ("2026-10-02", "0.14", 3)]),
+        ("app", [("default", "0.38", 3), ("shop", "0.01", 1)]),
+        ("client", [("ann", "0.35", 2), ("bob", "0.03", 1), ("shop/ann", "0.01", 1)]),
+        ("model", [("openai/gpt-4o-mini", "0.29", 3), ("a/b", "0.10", 1)]),
+        ("status", [("200", "0.35", 2), ("complete", "0.03", 1), ("429", "0.01", 1)]),
+    ],
+)
+async def test_summary_by(booked: Ledger, by: By, expected: list[tuple[str, str, int]]) -> None:
+    found = await booked.summary(by)
+    shown = [(row.name, row.spend, row.calls) for row in found.rows]
+    assert shown == [(name, Decimal(usd), calls) for name, usd, calls in expected]
+    total = found.total
+    assert (total.exact, total.computed, total.estimated) == (
+        Decimal("0.11"),
+        Decimal("0.25"),
+        Decimal("0.03"),
+    )
+    assert (total.calls, total.input_tokens, total.output_tokens) == (4, 200, 20)
+
+
+async def test_summary_of_a_span_and_of_the_largest(booked: Ledger) -> None:
+    found = await booked.summary("client", since=NOW, until=NOW + 1, top=1)
+    assert [row.name for row in found.rows] == ["ann"]
+    assert (found.left_out, found.total.calls) == (2, 3)
+
+
+async def test_running_windows_are_read_back_with_open_reservations(booked: Ledger) -> None:
+    assert await booked.spent(NOW - DAY + 1) == {
+        ("default", "ann"): Decimal("0.10"),
+        ("default", "bob"): Decimal("0.03"),
+        ("shop", "ann"): Decimal("0.01"),
+    }
+
+
+def test_missing_ledger_is_told_apart(path: Path) -> None:
+    with pytest.raises(LedgerMissing):
+        open_reader(path)
+    assert not path.exists()
+
+
+@posix
+async def test_ledger_that_may_only_be_read_is_read(data: Path) -> None:
+    path = data / "ledger.sqlite3"
+    async with opened(path) as ledger:
+        await ledger.begin(entry())
+    path.chmod(0o444)
+    data.chmod(0o555)
+    with powerless(), contextlib.closing(open_reader(path)) as reader:
+        assert reader.execute("SELECT id FROM calls").fetchall() == [("req_1",)]
+        with pytest.raises(sqlite3.OperationalError):
+            reader.execute("DELETE FROM calls")

@@ -1,0 +1,334 @@
+"""``keyproxy usage``: figures as they are booked, for people, programs and spreadsheets."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyproxy import __main__
+from keyproxy.commands import usage
+from keyproxy.commands.usage_table import bar
+from keyproxy.commands.usage_text import cell, exact, usd
+from keyproxy.money.entry import Entry, Outcome, Tokens
+from keyproxy.money.ledger import Ledger, opened
+
+ROOT = Path(__file__).resolve().parents[1]
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+DAY = timedelta(days=1)
+FORMULA = '=HYPERLINK("https://evil.example")\x1b[31m'
+
+
+async def book(ledger: Ledger, id: str, at: datetime, cost: str | None, client: str) -> None:
+    models = ("openai/gpt-4o-mini",)
+    entry = Entry(
+        id, at.timestamp(), "default", client, "POST /x", models, "k…y", Decimal("0.0123")
+    )
+    await ledger.begin(entry)
+    given = None if cost is None else Decimal(cost)
+    source: Any = "estimated" if cost is None else "exact"
+    ledger.complete(id, Outcome(200, "complete", 1, given, source, Tokens(1200, 34)))
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger of four calls, named by nobody; no variable of ours is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("KEYPROXY_", "OPENROUTER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    async def fill(path: Path) -> None:
+        async with opened(path) as ledger:
+            await book(ledger, "1", TODAY, "0.000088", "ann")
+            await book(ledger, "2", TODAY, None, "bob")
+            await book(ledger, "3", TODAY - DAY, "1.5", FORMULA)
+            await book(ledger, "4", TODAY - 100 * DAY, "20", "ann")
+
+    asyncio.run(fill(tmp_path / "ledger.sqlite3"))
+    return tmp_path / "ledger.sqlite3"
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """``run("--by", "app")``: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = __main__.main(["usage", *arguments])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        written = capsys.readouterr()
+        return code, written.out, written.err
+
+    return run
+
+
+def test_plain_text_has_aligned_columns_and_no_colours(path: Path, run: Run) -> None:
+    code, out, err = run("--ledger", str(path))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    yesterday, today = f"{TODAY - DAY:%Y-%m-%d}", f"{TODAY:%Y-%m-%d}"
+    assert lines[2:7] == [
+        "day (UTC)     USD  estimated  calls  tokens in  tokens out",
+        f"{yesterday}  1.500                 1      1,200          34",
+        f"{today}  0.012      0.012      2      2,400          68",
+        "----------  -----  ---------  -----  ---------  ----------",
+        "total       1.512      0.012      3      3,600         102",
+    ]
+    assert "1.500 USD are known, 0.012 USD are estimated" in " ".join(out.split())
+    assert "\x1b" not in out
+
+
+def test_json_has_exact_figures_as_texts(path: Path, run: Run) -> None:
+    code, out, _ = run("--ledger", str(path), "--by", "client", "--since", "all", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [row["client"] for row in found["rows"]] == ["ann", FORMULA, "bob"]
+    assert found["rows"][0]["spend_usd"] == "20.000088"
+    assert (found["rows"][2]["spend_usd"], found["rows"][2]["exact_usd"]) == ("0.0123", "0")
+    assert found["total"] == {
+        "spend_usd": "21.512388",
+        "exact_usd": "21.500088",
+        "computed_usd": "0",
+        "estimated_usd": "0.0123",
+        "calls": 4,
+        "input_tokens": 4800,
+        "output_tokens": 136,
+    }
+    assert "\x1b" not in out
+
+
+def test_csv_holds_no_formula_and_nothing_a_terminal_obeys(path: Path, run: Run) -> None:
+    _, out, _ = run("--ledger", str(path), "--by", "client", "--csv")
+    header, *rows = csv.reader(io.StringIO(out))
+    assert header[:5] == ["client", "spend_usd", "exact_usd", "computed_usd", "estimated_usd"]
+    assert rows[0][:2] == ['\'=HYPERLINK("https://evil.example")?[31m', "1.5"]
+    assert rows[2][:2] == ["ann", "0.000088"]
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize("text", ["=1", "+1", "-1", "@a", "\t=1", "\r=1"])
+def test_cell_that_begins_like_a_formula_is_text(text: str) -> None:
+    assert cell(text).startswith("'")
+
+
+def test_top_keeps_what_cost_most_and_totals_count_all(path: Path, run: Run) -> None:
+    _, out, _ = run("--ledger", str(path), "--top", "1", "--since", "all", "--json")
+    found = json.loads(out)
+    assert [row["spend_usd"] for row in found["rows"]] == ["20"]
+    assert (found["rows_left_out"], found["total"]["calls"]) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "calls"),
+    [
+        ("today", None, 2),
+        ("yesterday", None, 3),
+        ("yesterday", "yesterday", 1),
+        ("1d", None, 2),
+        ("2d", None, 3),
+        ("1w", None, 3),
+        ("101d", None, 4),
+        ("all", "yesterday", 2),
+        (f"{TODAY - DAY:%Y-%m-%d}", f"{TODAY - DAY:%Y-%m-%d}", 1),
+        (f"{TODAY - DAY:%Y-%m-%d}T00:00:01Z", None, 2),
+        (f"{TODAY:%Y-%m-%d}T01:00:00+01:00", None, 2),
+    ],
+)
+def test_span(path: Path, run: Run, since: str, until: str | None, calls: int) -> None:
+    more = [] if until is None else ["--until", until]
+    _, out, _ = run("--ledger", str(path), "--since", since, *more, "--json")
+    assert json.loads(out)["total"]["calls"] == calls
+
+
+def test_hours_are_counted_from_now() -> None:
+    now = datetime(2026, 10, 2, 13, 10, tzinfo=UTC)
+    assert usage._moment("12h", now) == datetime(2026, 10, 2, 1, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--since", "soon"),
+        ("--since", "2026-02-30"),
+        ("--until", "later"),
+        ("--until", "all"),
+        ("--by", "hour"),
+        ("--top", "0"),
+        ("--top", "many"),
+        ("--json", "--csv"),
+    ],
+)
+def test_bad_option_exits_2_in_one_line(path: Path, run: Run, arguments: tuple[str, ...]) -> None:
+    code, out, err = run("--ledger", str(path), *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_span_without_calls_is_no_fault(path: Path, run: Run) -> None:
+    code, out, _ = run("--ledger", str(path), "--since", "2020-01-01", "--until", "2020-01-31")
+    assert code == 0
+    assert re.fullmatch(r"No calls in .*ledger.sqlite3 from 2020-01-01 to 2020-02-01, UTC\n", out)
+
+
+def test_missing_ledger_says_in_one_line_where_it_looked_and_what_to_do(
+    path: Path, run: Run
+) -> None:
+    code, out, err = run()
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert str(path.parent / "state" / "keyproxy" / "ledger.sqlite3") in err
+    assert "KEYPROXY_LEDGER" in err
+    assert not (path.parent / "state").exists()
+
+
+@pytest.mark.parametrize("place", ["environment", ".env", "keyproxy.toml"])
+def test_place_of_the_ledger_is_read_where_other_settings_are(
+    path: Path, run: Run, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "environment":
+        monkeypatch.setenv("KEYPROXY_LEDGER", str(path))
+    elif place == ".env":
+        Path(".env").write_text(f"KEYPROXY_LEDGER={path}\n")
+    else:
+        Path("keyproxy.toml").write_text(f'ledger = "{path}"\n')
+    assert run("--json")[0] == 0
+
+
+def test_ledger_that_is_off_is_said(path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("KEYPROXY_LEDGER=off\n")
+    code, out, err = run()
+    assert (code, out) == (1, "")
+    assert err == (
+        "keyproxy usage: the ledger is off (KEYPROXY_LEDGER=off in .env); unset it to have calls"
+        " booked\n"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 1000])
+def test_file_that_is_no_ledger_is_said_and_left_alone(
+    path: Path, run: Run, content: bytes
+) -> None:
+    path.write_bytes(content)
+    code, out, err = run("--ledger", str(path))
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "damaged or no ledger" in err
+    assert path.read_bytes() == content
+
+
+def test_ledger_that_is_being_written_is_read(path: Path, run: Run) -> None:
+    async def while_it_runs() -> str:
+        async with opened(path) as ledger:
+            await book(ledger, "5", datetime.now(UTC), "0.5", "carl")
+            await ledger.flush()
+            return (await asyncio.to_thread(run, "--ledger", str(path), "--json"))[1]
+
+    found = json.loads(asyncio.run(while_it_runs()))
+    assert found["total"]["calls"] == 4
+
+
+def test_reading_changes_nothing(path: Path, run: Run) -> None:
+    before = path.read_bytes()
+    run("--ledger", str(path))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("amounts", "shown"),
+    [
+        (["0.000088"], ["0.000088"]),
+        (["0.0000000375", "12.5"], ["0.000000038", "12.500000000"]),
+        (["0", "3"], ["0.00", "3.00"]),
+        (["1234.5678"], ["1,234.57"]),
+        (["0.000000000001"], ["0.000000000001"]),
+    ],
+)
+def test_small_money_is_not_shown_as_nothing(amounts: list[str], shown: list[str]) -> None:
+    assert usd([Decimal(amount) for amount in amounts]) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [("0E-12", "0"), ("8.8E-5", "0.000088"), ("1E+1", "10"), ("2.50", "2.5")]
+)
+def test_exact_money_has_all_digits_and_no_exponent(amount: str, text: str) -> None:
+    assert exact(Decimal(amount)) == text
+
+
+def test_bar_is_in_proportion_and_never_hides_a_cost() -> None:
+    assert bar(Decimal(1), 8, "utf-8") == "█" * 8
+    assert bar(Decimal("0.0001"), 8, "utf-8") == "▏"
+    assert bar(Decimal(0), 8, "utf-8") == ""
+    assert bar(Decimal("0.5"), 8, "ascii") == "####"
+
+
+def test_help_loads_nothing_heavy(path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from keyproxy.__main__ import main\n"
+        "try:\n"
+        "    main(['usage', '--help'])\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = ('aiohttp', 'asyncio', 'limits', 'rich', 'structlog')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environ)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def on_terminal(path: Path, columns: int, *arguments: str) -> str:
+    """What ``keyproxy usage`` writes to a terminal of so many columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    pid, fd = pty.fork()
+    if pid == 0:
+        # A whole environment: readline leaves a COLUMNS behind that os.environ does not know.
+        environ = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        command = [sys.executable, "-m", "keyproxy", "usage", "--ledger", str(path), *arguments]
+        os.execve(sys.executable, command, environ)  # noqa: S606
+    written = b""
+    deadline = time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline and (more := os.read(fd, 65_536)):
+            written += more
+    except OSError:
+        pass  # how Linux says that the other side has ended
+    finally:
+        os.close(fd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return written.decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo terminals")
+@pytest.mark.parametrize("columns", [120, 80, 66])
+def test_terminal_shows_a_table_that_fits_with_whole_numbers(path: Path, columns: int) -> None:
+    out = on_terminal(path, columns, "--by", "client")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert "\x1b[31m" not in text
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert re.search(r"ann +0.000088 +1 +1,200 +34", text)
+    assert re.search(r"total +1.512388 +0.012300 +3 +3,600 +102", text)
+    assert ("█" in text) == (columns == 120)
