@@ -670,17 +670,17 @@ async def test_folder_of_the_default_place_is_made(
 @pytest.mark.parametrize(
     ("platform", "environ", "expected"),
     [
-        ("linux", {"HOME": "/home/a"}, "/home/a/.local/state/keyproxy/ledger.sqlite3"),
-        ("linux", {"HOME": "/home/a", "XDG_STATE_HOME": "/s"}, "/s/keyproxy/ledger.sqlite3"),
+        ("linux", {"HOME": "/h"}, "/h/.local/state/keyproxy/ledger.sqlite3"),
+        ("linux", {"HOME": "/h", "XDG_STATE_HOME": "/s"}, "/s/keyproxy/ledger.sqlite3"),
         (
             "linux",
-            {"HOME": "/home/a", "XDG_STATE_HOME": "relative"},
-            "/home/a/.local/state/keyproxy/ledger.sqlite3",
+            {"HOME": "/h", "XDG_STATE_HOME": "relative"},
+            "/h/.local/state/keyproxy/ledger.sqlite3",
         ),
         (
             "darwin",
-            {"HOME": "/Users/a", "XDG_STATE_HOME": "/s"},
-            "/Users/a/Library/Application Support/keyproxy/ledger.sqlite3",
+            {"HOME": "/h", "XDG_STATE_HOME": "/s"},
+            "/h/Library/Application Support/keyproxy/ledger.sqlite3",
         ),
         ("win32", {"LOCALAPPDATA": "/L"}, "/L/keyproxy/ledger.sqlite3"),
     ],
