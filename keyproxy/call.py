@@ -54,15 +54,47 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """What a call asks for, as far as it decides the price: sizes and counts, upper bounds.
+
+    ``text_tokens``: at most that many in what the body spells out. ``contexts``: inputs that
+    are read apart, each within the model's context. ``rounds``: how often the model may run,
+    with tools upstream. ``answers`` is 0 where none is written. ``has_media``: sound, video or
+    files, whose tokens nobody knows. ``is_unbounded``: no price of the catalogue bounds it
+    (other models, dearer tiers, sound or images as answers, parsed files).
+    """
+
+    text_tokens: int
+    max_output_tokens: int | None = None
+    answers: int = 1
+    contexts: int = 1
+    rounds: int = 1
+    requests: int = 1
+    images: int = 0
+    predicted_tokens: int = 0
+    searches: int = 0
+    results: int = 5
+    has_media: bool = False
+    has_files: bool = False
+    has_long_cache: bool = False
+    is_unbounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """A request after every check: ``body`` is exactly what goes up."""
+    """A request after every check: ``body`` is exactly what goes up.
+
+    ``models`` as they were asked for, aliases included; ``ids`` are those they stand for.
+    """
 
     endpoint: Endpoint
     path: str
     body: bytes
     query: str = ""
     models: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     is_streaming: bool = False
+    ask: Ask | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property

@@ -39,6 +39,7 @@ class Step(StrEnum):
     LIMITS = "limits"
     BODY = "body"
     POLICY = "policy"
+    MONEY = "money"
     UPSTREAM = "upstream"
     SERVER = "server"
 
@@ -81,6 +82,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "model_missing": Code(400, Step.POLICY),
         "model_not_allowed": Code(403, Step.POLICY),
         "field_not_allowed": Code(403, Step.POLICY),
+        "budget_exhausted": Code(402, Step.MONEY, curable=True),
+        "call_too_costly": Code(402, Step.MONEY),
+        "budget_busy": Code(429, Step.MONEY, curable=True),
         "upstream_unreachable": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),
         "upstream_key_rejected": Code(502, Step.UPSTREAM, Side.UPSTREAM),
         "upstream_invalid": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),
@@ -161,6 +165,7 @@ class Refusal(KeyproxyError):
     ``message`` is fit for strangers; ``hint`` names the setting and the line to paste and is
     shown in ``dev`` and in the log only. ``retry_after_seconds`` is the true wait.
     ``must_close``: the connection ends after the answer, because a body is left unread or in doubt.
+    ``is_free``: whatever was asked of the upstream, it did nothing that could cost.
     """
 
     def __init__(
@@ -173,6 +178,7 @@ class Refusal(KeyproxyError):
         retry_after_seconds: float | None = None,
         headers: Mapping[str, str] | None = None,
         must_close: bool = False,
+        is_free: bool = False,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -182,6 +188,7 @@ class Refusal(KeyproxyError):
         self.retry_after_seconds = retry_after_seconds
         self.headers = dict(headers or {})
         self.must_close = must_close
+        self.is_free = is_free
 
     @property
     def status(self) -> int:

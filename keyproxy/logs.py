@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, TextIO
 
 import structlog
 
+from keyproxy.call import Usage
 from keyproxy.errors import Side
 
 MASK = "***"
@@ -132,6 +134,9 @@ class Record:
     is_streaming: bool | None = None
     hint: str | None = None
     cause: str | None = None
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    cost_source: str | None = None
     bytes_down: int = 0
     is_quiet: bool = False
     ended: str = "complete"
@@ -171,6 +176,10 @@ class Record:
             "first_byte_ms": self._milliseconds(self.first_byte_at),
             "total_ms": self._milliseconds(self.clock()),
             "bytes": self.bytes_down,
+            "input_tokens": self.usage and self.usage.input_tokens,
+            "output_tokens": self.usage and self.usage.output_tokens,
+            "cost": None if self.cost is None else f"{self.cost:f}",
+            "cost_source": self.cost_source,
             "ended": self.ended,
         }
         known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}

@@ -17,6 +17,7 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
 from keyproxy.logs import Record
+from keyproxy.money.booking import Booking, Bookings
 from keyproxy.policy import body, calls
 from keyproxy.policy.served import Served
 from keyproxy.relay import relay
@@ -35,6 +36,7 @@ class AppKit:
     settings: Settings
     rules: AppRules
     admission: Admission
+    bookings: Bookings
     upstream: Upstream
 
 
@@ -98,11 +100,12 @@ async def handle(request: web.Request) -> web.StreamResponse:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
             call = await read_call(request, kit, app, hold, endpoint, query)  # 400, 403, 408, …
             record.models, record.is_streaming = call.models, call.is_streaming
+            booking = app.bookings.book(record.request_id, client, call)
             sending = app.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
-            async with sending as answer:  # 502, 504
+            async with booking as money, sending as answer:  # 402, 429; 502, 504
                 hold.release()
-                return await show_answer(request, kit, app, record, answer)
+                return await show_answer(request, kit, app, record, answer, money)
 
 
 def refuse_when_stopping(kit: Kit) -> None:
@@ -135,19 +138,38 @@ async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
 
 
 async def show_answer(
-    request: web.Request, kit: Kit, app: AppKit, record: Record, answer: Answer
+    request: web.Request,
+    kit: Kit,
+    app: AppKit,
+    record: Record,
+    answer: Answer,
+    money: Booking,
 ) -> web.StreamResponse:
     served = Served()
+    head = answer.headers
+    money.answered(answer.status, head["Content-Type"], head.get("X-Generation-Id"), key=answer.key)
+
+    def watch(chunk: bytes) -> None:
+        served.watch(chunk)
+        money.watch(chunk)
+
     try:
         return await relay(
             request,
             answer,
             record,
-            served.watch,
+            watch,
             idle_seconds=app.settings.idle_timeout_seconds,
         )
+    except asyncio.CancelledError:
+        record.ended = "client_left"
+        raise
     finally:
         record.served = served.model
+        money.end(record.ended, served.model)
+        record.usage = money.usage
+        if money.cost is not None:
+            record.cost, record.cost_source = money.cost.usd, money.cost.source
         policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
         if served.is_other(asked, policy.models):

@@ -18,6 +18,7 @@ from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.jwt import Verifier
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.tokens import Tokens
+from keyproxy.money.asks import ask_of
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
@@ -105,4 +106,5 @@ def _policy(settings: Settings) -> Policy:
     for name, model in settings.model_aliases:
         if not models.allows(model):
             _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)
-    return Policy(models, dict(settings.model_aliases), settings.max_tokens, features)
+    measure = ask_of if settings.counts_money else None
+    return Policy(models, dict(settings.model_aliases), settings.max_tokens, features, measure)

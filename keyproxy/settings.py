@@ -15,13 +15,14 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.grammar import features, jwt, network, origins, plain, sessions, tokens
+from keyproxy.grammar import features, jwt, money, network, origins, plain, sessions, tokens
 from keyproxy.grammar.credentials import credential_faults
 from keyproxy.grammar.keys import keys as parse_keys
+from keyproxy.grammar.money import bound_answers
 from keyproxy.grammar.reading import Reading
 from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
 from keyproxy.grammar.storage import storage as parse_storage
-from keyproxy.values import Address, ClientToken, Rate, Secret, StorageServer
+from keyproxy.values import Address, Budget, ClientToken, Rate, Secret, StorageServer
 
 __all__ = [
     "CONFIG",
@@ -30,6 +31,7 @@ __all__ = [
     "KNOWN_ENDPOINTS",
     "SAY_IT",
     "Address",
+    "Budget",
     "ClientAuth",
     "ClientToken",
     "Derived",
@@ -538,12 +540,84 @@ class Settings:
             "local",
         )
     )
+    budget: tuple[Budget, ...] = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_BUDGET",
+            money.budgets,
+            "USD per client in each hour, day or month of the calendar (UTC), `;` joins several;"
+            " `off`",
+            "0.50/day",
+            "off",
+            is_app=True,
+        )
+    )
+    app_budget: tuple[Budget, ...] = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_APP_BUDGET",
+            money.budgets,
+            "USD for all clients of the app together; `off`",
+            "5/day",
+            "off",
+            is_app=True,
+            is_own=True,
+        )
+    )
+    # A day of trying things out; serve knows its users, or is asked what strangers may cost.
+    total_budget: tuple[Budget, ...] = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_TOTAL_BUDGET",
+            money.budgets,
+            "USD for all apps together; `off`; `serve` wants it said where the client auth is"
+            " `none`",
+            "20/day",
+            "5/day",
+            "off",
+        )
+    )
+    refuses_unpriced: bool = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_UNPRICED",
+            money.unpriced,
+            "calls whose price nobody knows, where there is a budget: `refuse` or `allow`",
+            "allow",
+            "allow",
+            "refuse",
+            is_app=True,
+        )
+    )
+    ledger: Path | None = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_LEDGER",
+            money.ledger,
+            "the SQLite file that calls are booked in; `default` is one in the user's state"
+            " folder; `off`",
+            "/data/ledger.sqlite3",
+            "default",
+        )
+    )
+    # A year and a month: last year's month beside this one.
+    ledger_retention_days: int = field(
+        metadata=row(
+            _HOW_MUCH,
+            "KEYPROXY_LEDGER_RETENTION",
+            money.days,
+            "how long calls stay in the ledger, in days",
+            "400",
+            "400",
+        )
+    )
     max_tokens: int | None = field(
         metadata=row(
             _HOW_MUCH,
             "KEYPROXY_MAX_TOKENS",
             plain.cap,
-            "cap on every output-length field: filled in when absent, lowered when larger; `off`",
+            "cap on every output-length field: filled in when absent, lowered when larger; `off`;"
+            " 4096 where a budget is said and this is not",
             "4096",
             None,
             is_app=True,
@@ -706,7 +780,11 @@ class Settings:
         reading = Reading(own, known, mode, environ, directory, read_file)
         values = reading.values()
         said = {name: reading.app_values(name, text, values) for name, text in apps.items()}
-        reading.faults += credential_faults(mode, values, said)
+        bound_answers(values, environ)
+        for name, theirs in said.items():
+            bound_answers(theirs, {**environ, **apps[name]})
+        is_said = bool(environ.get("KEYPROXY_TOTAL_BUDGET", "").strip())
+        reading.faults += credential_faults(mode, values, said, is_said)
         if reading.faults:
             raise SettingsFaults(reading.faults)
         default = cls(mode=mode, **values)
@@ -717,6 +795,11 @@ class Settings:
     def all_apps(self) -> tuple[Settings, ...]:
         """The settings of each app, the default app's first."""
         return (self, *self.apps)
+
+    @property
+    def counts_money(self) -> bool:
+        """Whether anything asks what a call of this app may cost: a budget, or the ledger."""
+        return bool(self.budget or self.app_budget or self.total_budget or self.ledger)
 
     @property
     def all_keys(self) -> tuple[Secret, ...]:

@@ -83,6 +83,12 @@ class Sources:
                 digest.update(hashlib.blake2b(part).digest())
         return digest.digest()
 
+    def said(self, variable: str) -> tuple[str, str]:
+        """What is said of one variable, and where: "in .env"; "" is nothing."""
+        layers, _ = self._layers()
+        variables, places = merged(layers)
+        return variables.get(variable, "").strip(), places.get(variable, "")
+
     def has_key(self) -> bool:
         """Whether any layer names a key, or a file that should hold one."""
         layers, _ = self._layers()

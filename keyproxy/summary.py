@@ -35,6 +35,16 @@ def storage(settings: Settings) -> str:
     return f"in {settings.storage} (while that is down: {settings.storage_failure})"
 
 
+def budgets(app: Settings) -> str:
+    """What may be spent, by whom."""
+    found = [
+        *(f"{budget} a client" for budget in app.budget),
+        *(f"{budget} for the app" for budget in app.app_budget),
+        *(f"{budget} in all" for budget in app.total_budget),
+    ]
+    return "; ".join(found) or "off"
+
+
 def of_app(app: Settings) -> Mapping[str, str]:
     """What holds for an app, by what an operator asks first."""
     return {
@@ -45,6 +55,7 @@ def of_app(app: Settings) -> Mapping[str, str]:
         "max tokens": str(app.max_tokens or "off"),
         "per client": f"{rates(app.rate_limit)}, {app.max_in_flight} at once",
         "per address": rates(app.address_rate_limit),
+        "budgets": budgets(app),
         "key": _listed([key.label for key in app.keys]),
     }
 

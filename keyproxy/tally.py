@@ -16,6 +16,9 @@ class Event(StrEnum):
     OTHER_MODEL_SERVED = "other_model_served"
     """A model answered that is neither allowed nor a form of one that was asked for."""
 
+    STORAGE_DOWN = "storage_down"
+    """The shared storage stopped to answer."""
+
 
 class Tally:
     """Counts of events since the process began."""

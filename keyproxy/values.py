@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from ipaddress import IPv6Address, ip_address
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 STARS = "***"
 
@@ -110,6 +111,21 @@ class Rate:
 
     amount: int
     seconds: int
+
+
+Unit = Literal["hour", "day", "month"]
+UNITS: tuple[Unit, ...] = ("hour", "day", "month")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """So many USD in each hour, day or month of the calendar, in UTC."""
+
+    usd: Decimal
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"{self.usd} USD a{'n' if self.unit == 'hour' else ''} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)

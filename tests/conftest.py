@@ -76,7 +76,12 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 def settings(mode: Any = "dev", **variables: str) -> Settings:
     """Settings as the environment would give them; names without ``KEYPROXY_``."""
-    environ = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_LISTEN": "127.0.0.1:0"}
+    environ = {
+        "OPENROUTER_API_KEY": KEY,
+        "KEYPROXY_LISTEN": "127.0.0.1:0",
+        "KEYPROXY_LEDGER": "off",
+        "KEYPROXY_TOTAL_BUDGET": "off",
+    }
     environ |= {
         name if name.startswith("OPENROUTER") else f"KEYPROXY_{name}": value
         for name, value in variables.items()
@@ -90,6 +95,7 @@ SERVE = {
     "ALLOWED_MODELS": "openai/*",
     "CLIENT_AUTH": "none",
     "TRUSTED_PROXIES": "none",
+    "TOTAL_BUDGET": "off",
 }
 
 

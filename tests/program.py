@@ -73,6 +73,8 @@ def environment(**variables: str) -> dict[str, str]:
         "OPENROUTER_API_KEY": KEY,
         "KEYPROXY_LISTEN": "127.0.0.1:0",
         "KEYPROXY_LOG_FORMAT": "json",
+        "KEYPROXY_LEDGER": "off",
+        "KEYPROXY_TOTAL_BUDGET": "off",
         "PYTHONPATH": str(Path(__file__).parent.parent),
         "PYTHONWARNINGS": "error",
     }

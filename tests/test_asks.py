@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Style
+from keyproxy.call import Ask, Style
 from keyproxy.grammar.features import names
-from keyproxy.money.asks import INPUT_TOKENS, TEMPLATE_TOKENS, Ask, ask_of
+from keyproxy.money.asks import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
 from keyproxy.policy import caps, tools
 
 PIXELS = "A" * 5000

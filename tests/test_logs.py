@@ -56,6 +56,10 @@ async def test_a_call_leaves_one_line(lines: Any, start: Start) -> None:
         "stream": False,
         "http_status": 200,
         "bytes": length,
+        "input_tokens": 14,
+        "output_tokens": 6,
+        "cost": "0.000088",
+        "cost_source": "exact",
         "ended": "complete",
     }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.money.asks import Ask
+from keyproxy.call import Ask
 from keyproxy.money.prices import (
     KINDS,
     Price,

@@ -37,6 +37,7 @@ SERVE = {
     "KEYPROXY_ALLOWED_MODELS": "openai/*",
     "KEYPROXY_CLIENT_AUTH": "none",
     "KEYPROXY_TRUSTED_PROXIES": "none",
+    "KEYPROXY_TOTAL_BUDGET": "off",
 }
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "settings.md"
 

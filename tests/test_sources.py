@@ -231,7 +231,8 @@ def test_toml_takes_texts_numbers_and_lists(tmp_path: Path) -> None:
         ("listen = [['x']]", "of the type list"),
         ("max_body = 2026-01-01", "of the type date"),
         ("max_body = ", "not TOML"),
-        ("budget = '5/day'", "this version does not have it"),
+        ("admin = 'localhost:8485'", "this version does not have it"),
+        ("budget = '5/week'", "0.50/day"),
     ],
 )
 def test_malformed_toml_is_a_fault(tmp_path: Path, text: str, expected: str) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.commands.usage_text import Asked, print_csv, print_json, print_plain
-from keyproxy.layers import merged
 from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, open_reader
 from keyproxy.money.place import default_path
 from keyproxy.money.reading import BY, Summary, summary
@@ -101,9 +100,8 @@ def _parser() -> line.Parser:
 def _place(option: str | None, env_file: Path | None) -> tuple[Path | None, str]:
     """Where the ledger is, and who says so; without a place, why there is none."""
     options = {LEDGER: option} if option else {}
-    layers, _ = Sources.of_process("dev", options, env_file)._layers()
-    variables, places = merged(layers)
-    text, place = variables.get(LEDGER, "").strip(), places.get(LEDGER, "")
+    text, place = Sources.of_process("dev", options, env_file).said(LEDGER)
+    text = "" if text == "default" else text
     if text == "off":
         where = f" {place}" if place else ""
         return None, f"the ledger is off ({LEDGER}=off{where}); unset it to have calls booked"

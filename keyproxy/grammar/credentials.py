@@ -20,9 +20,12 @@ TEST_SECRETS = frozenset(
 
 
 def credential_faults(
-    mode: Mode, default: Values, apps: Mapping[str, Values]
+    mode: Mode, default: Values, apps: Mapping[str, Values], said_total: bool
 ) -> list[SettingsFault]:
-    """A fault for everything without which no caller could get in. Values are by field name."""
+    """A fault for everything without which no caller could get in, or anybody at any cost.
+
+    Values are by field name. ``said_total``: whether a total budget was spoken of.
+    """
     found = []
     if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
         found.append(_without_tokens())
@@ -35,6 +38,27 @@ def credential_faults(
     # One person's sessions may end with the process; those of many replicas must agree.
     if asks_for_sessions and mode == "serve" and default.get("session_secrets", "") is None:
         found.append(_without_secret())
+    if mode == "serve" and default.get("client_auth") == "none" and not said_total:
+        found.append(
+            SettingsFault(
+                "KEYPROXY_TOTAL_BUDGET",
+                expected="what all callers together may cost, in USD, since anybody may call"
+                " (KEYPROXY_CLIENT_AUTH is none); off is an answer",
+                paste="KEYPROXY_TOTAL_BUDGET=5/day",
+            )
+        )
+    has_budget = bool(default.get("total_budget")) or any(
+        values.get("budget") or values.get("app_budget") for values in (default, *apps.values())
+    )
+    if has_budget and default.get("storage_failure") == "open" and default.get("storage"):
+        found.append(
+            SettingsFault(
+                "KEYPROXY_STORAGE_FAILURE",
+                found="'open', and there is a budget",
+                expected="local or closed: while calls are let through uncounted, no budget holds",
+                paste="KEYPROXY_STORAGE_FAILURE=local",
+            )
+        )
     if default.get("captcha") is not None and default.get("captcha_secret", "") is None:
         found.append(_without_captcha_secret(default["captcha"]))
     secret = default.get("captcha_secret")

@@ -13,13 +13,9 @@ PREFIX = "KEYPROXY_"
 # Names reserved for features that this version does not have, with the values that ask for
 # nothing, so that one configuration serves this version and a later one.
 NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
-    "KEYPROXY_BUDGET": ("off",),
-    "KEYPROXY_TOTAL_BUDGET": ("off",),
     "KEYPROXY_ADMIN": ("off",),
     "KEYPROXY_ADMIN_TOKEN_FILE": ("off",),
     "KEYPROXY_ADMIN_HOSTS": ("off",),
-    "KEYPROXY_LEDGER": ("off",),
-    "KEYPROXY_UNPRICED": ("off", "allow"),
 }
 
 # What Kubernetes and Docker links set in each container for a service called keyproxy,

@@ -9,15 +9,13 @@ document and SDKs, state November 2026.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import Style
+from keyproxy.call import Ask, Style
 from keyproxy.money.parts import (
     MAX_RESULTS,
     MAX_TOOL_CALLS,
-    USUAL_RESULTS,
     Seen,
     extras,
     has_only,
@@ -37,31 +35,6 @@ _LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
         Style.MESSAGES: ("max_tokens",),
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """``text_tokens``: at most that many in what the body spells out. ``contexts``: inputs that
-    are read apart, each within the model's context. ``rounds``: how often the model may run,
-    with tools upstream. ``answers`` is 0 where none is written. ``has_media``: sound, video or
-    files, whose tokens nobody knows. ``is_unbounded``: no price of the catalogue bounds it
-    (other models, dearer tiers, sound or images as answers, parsed files).
-    """
-
-    text_tokens: int
-    max_output_tokens: int | None = None
-    answers: int = 1
-    contexts: int = 1
-    rounds: int = 1
-    requests: int = 1
-    images: int = 0
-    predicted_tokens: int = 0
-    searches: int = 0
-    results: int = USUAL_RESULTS
-    has_media: bool = False
-    has_files: bool = False
-    has_long_cache: bool = False
-    is_unbounded: bool = False
 
 
 ANYTHING = Ask(0, results=MAX_RESULTS, has_media=True, has_long_cache=True)

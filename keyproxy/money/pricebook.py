@@ -8,6 +8,7 @@ Knows nothing of HTTP; what is fetched is never trusted blindly.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 import time
@@ -73,6 +74,7 @@ class PriceBook:
         self._found: dict[str, Price | None] = {}
         self._wanted: dict[str, None] = {}
         self._is_wanting = asyncio.Event()
+        self._is_loaded = asyncio.Event()
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -95,6 +97,12 @@ class PriceBook:
     def priced(self) -> int:
         """How many models have a price."""
         return self._list.priced
+
+    async def loaded(self, patience_seconds: float) -> None:
+        """Wait until there are prices or a first try has failed, at most for so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                await self._is_loaded.wait()
 
     def price_of(self, model: str) -> Price | None:
         """The most that ``model`` costs by what is known, or None.
@@ -135,6 +143,7 @@ class PriceBook:
             return
         self._list, providers = kept
         self._providers = OrderedDict(providers)
+        self._is_loaded.set()
         if (self.age_seconds or 0.0) > OLD_SECONDS:
             _log.warning("the kept prices are old", age_days=self._age_days())
 
@@ -187,6 +196,7 @@ class PriceBook:
         wait = RETRY_SECONDS
         while True:
             is_fresh = await self.refresh()
+            self._is_loaded.set()
             pause = REFRESH_SECONDS if is_fresh else wait
             wait = RETRY_SECONDS if is_fresh else min(wait * 2, REFRESH_SECONDS)
             # Many replicas that start together must not ask together for ever.

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from typing import Protocol
 
-from keyproxy.money.asks import ANYTHING, Ask
+from keyproxy.call import Ask
+from keyproxy.money.asks import ANYTHING
 
 ZERO = Decimal(0)
 RESULT_USD = Decimal("0.004")

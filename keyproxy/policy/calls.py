@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyproxy.call import Call, Endpoint
+from keyproxy.call import Ask, Call, Endpoint, Style
 from keyproxy.errors import Refusal
 from keyproxy.policy import betas, body, caps, fields
 from keyproxy.policy.features import NONE, Features
@@ -18,12 +18,16 @@ MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one configuration allows. ``aliases``: a name of the operator's own -> a model id."""
+    """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
+
+    ``measure`` takes the style, the body as it goes up and its size: what is asked for in it.
+    """
 
     models: Models
     aliases: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
     features: Features = NONE
+    measure: Callable[[Style, Mapping[str, Any], int], Ask] | None = None
 
 
 def read(
@@ -51,13 +55,17 @@ def read(
     changes |= caps.imposed(
         endpoint.style, parsed, policy.max_tokens, policy.features.has_server_tools
     )
+    sent = body.rewritten(raw, changes) if changes else raw
+    models = tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named]))
     return Call(
         endpoint=endpoint,
         path=endpoint.path,
-        body=body.rewritten(raw, changes) if changes else raw,
+        body=sent,
         query=query,
-        models=tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named])),
+        models=models,
+        ids=tuple(dict.fromkeys(policy.aliases.get(model, model) for model in models)),
         is_streaming=stream is True,
+        ask=policy.measure and policy.measure(endpoint.style, {**parsed, **changes}, len(sent)),
         headers=betas.passed(headers, policy.features),
     )
 

@@ -13,7 +13,7 @@ import structlog
 from keyproxy import __version__, logs, summary
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
-from keyproxy.errors import KeyproxyError, SettingsFaults
+from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
 from keyproxy.server import hardening, service
 from keyproxy.server.service import Service
 from keyproxy.settings import Secret, Settings
@@ -39,6 +39,9 @@ def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> 
     hardening.forbid_core_dumps()
     try:
         asyncio.run(serve(settings, sources))  # type: ignore[arg-type]
+    except SettingsFault as fault:  # one that only starting could find
+        print(f"keyproxy {settings.mode}: {fault}", file=sys.stderr)
+        return 2
     except KeyproxyError as error:
         print(f"keyproxy {settings.mode}: {error}", file=sys.stderr)
         return 1
@@ -134,6 +137,9 @@ def _say_hello(running: Service) -> None:
         rate_limit=summary.rates(settings.rate_limit),
         address_rate_limit=summary.rates(settings.address_rate_limit),
         max_in_flight=settings.max_in_flight,
+        max_tokens=settings.max_tokens,
+        budgets=summary.budgets(settings),
+        ledger=running.ledger,
         limits_counted=summary.storage(settings),
         **(
             {"apps": {app.name: dict(summary.of_app(app)) for app in settings.apps}}

@@ -26,6 +26,7 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
 from keyproxy.limits.shared import open_shared
 from keyproxy.limits.storage import Counters
+from keyproxy.money.memory import Book
 from keyproxy.opening import Opening
 from keyproxy.policy.models import Models
 from keyproxy.proxy import AppKit, Kit
@@ -35,6 +36,7 @@ from keyproxy.server.app import Runner, create_app
 from keyproxy.server.hardening import connection_limit
 from keyproxy.server.names import Names
 from keyproxy.server.protocol import HeadGuard
+from keyproxy.server.treasury import Treasury, open_book
 from keyproxy.settings import Secret, Settings
 from keyproxy.tally import Tally
 from keyproxy.upstream import keyring
@@ -50,6 +52,8 @@ RESTART_ONLY = (
     "upstream_ca_file",
     "storage",
     "storage_failure",
+    "ledger",
+    "ledger_retention_days",
     "connect_timeout_seconds",
     "header_timeout_seconds",
     "keepalive_timeout_seconds",
@@ -57,7 +61,8 @@ RESTART_ONLY = (
     "log_format",
     "log_level",
 )
-"""Settings that are read once, when listeners, the HTTP client and the counters are made."""
+"""Settings that are read once, when listeners, the HTTP client, the counters and the
+ledger are made."""
 
 _DRAIN_LOOK_SECONDS = 0.05
 _INSPECTION_SECONDS = 30.0
@@ -69,7 +74,7 @@ class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
     def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, counters: Counters
+        self, settings: Settings, session: aiohttp.ClientSession, counters: Counters, book: Book
     ) -> None:
         self._session = session
         self._counters = counters
@@ -87,6 +92,7 @@ class Service:
         self._names = Names(lambda path: self.kit.default.upstream.fetch(path), self._models)
         self._naming: asyncio.Task[None] | None = None
         self._keys = KeyStates()
+        self._treasury = Treasury(counters, book, self._upstreams, self._names.fetch)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
 
@@ -94,8 +100,14 @@ class Service:
     def settings(self) -> Settings:
         return self.kit.settings
 
+    @property
+    def ledger(self) -> str:
+        """The file that calls are booked in, or "off"."""
+        return self._treasury.place
+
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""
+        await self._treasury.start(is_shared=self.settings.storage is not None)
         app = create_app(lambda: self.kit, is_ready=self._may_be_asked, pages=pages)
         runner = Runner(app, self.settings, connection_limit())
         await runner.setup()
@@ -181,6 +193,10 @@ class Service:
         await self._verifiers.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        await self._treasury.close()
+
+    def _upstreams(self) -> Mapping[str, Upstream]:
+        return {name: app.upstream for name, app in self.kit.apps.items()}
 
     def _busy(self) -> list[HeadGuard]:
         server = self._runner.server if self._runner is not None else None
@@ -201,7 +217,9 @@ class Service:
         sessions = Sessions(secrets)
         verifiers = self._verifiers.of(settings)
         rules = Rules.of(settings, sessions=sessions, verifiers=verifiers)
-        apps = {app.name: self._app(app, rules.apps[app.name]) for app in settings.all_apps}
+        apps = {
+            app.name: self._app(app, settings, rules.apps[app.name]) for app in settings.all_apps
+        }
         return Kit(
             settings=settings,
             rules=rules,
@@ -226,7 +244,7 @@ class Service:
             return None
         return Captcha(settings.captcha, settings.captcha_secret, self._session)
 
-    def _app(self, settings: Settings, rules: AppRules) -> AppKit:
+    def _app(self, settings: Settings, default: Settings, rules: AppRules) -> AppKit:
         return AppKit(
             settings=settings,
             rules=rules,
@@ -236,6 +254,7 @@ class Service:
                 settings.address_rate_limit,
                 settings.max_in_flight,
             ),
+            bookings=self._treasury.bookings(settings, default),
             upstream=Upstream(settings, self._session, KeyRing(settings.keys, self._keys)),
         )
 
@@ -296,7 +315,8 @@ async def running(
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(settings))
         counters = await stack.enter_async_context(_counters(settings))
-        service = Service(settings, session, counters)
+        book = await stack.enter_async_context(open_book(settings))
+        service = Service(settings, session, counters, book)
         stack.push_async_callback(service.close)
         await service.start(pages)
         yield service

@@ -12,6 +12,7 @@ import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import aiohttp
 import structlog
@@ -32,8 +33,12 @@ _log = structlog.get_logger("keyproxy.upstream")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer on its way down: ``headers`` are final, ``length`` is known or None."""
+    """An answer on its way down: ``headers`` are final, ``length`` is known or None.
 
+    ``key`` is the label of the key it answers to.
+    """
+
+    key: str
     status: int
     headers: CIMultiDict[str]
     length: int | None
@@ -63,11 +68,11 @@ class Upstream:
         Raises ``upstream_unreachable``, ``upstream_key_rejected``, ``upstream_invalid``,
         ``upstream_timeout``.
         """
-        reply = await self._first_accepted(call)
+        key, reply = await self._first_accepted(call)
         style = call.endpoint.style
         del call  # a stream may last for minutes; its request body need not
         try:
-            yield await self._answer(reply, style)
+            yield await self._answer(reply, style, key.label)
         finally:
             reply.close()  # a no-op once the body was read to its end
 
@@ -76,7 +81,10 @@ class Upstream:
 
         ``path`` begins after the base. Raises as ``send`` does.
         """
-        reply = await self._request("GET", path, headers.common(), b"")
+        return await self._whole(path, headers.common())
+
+    async def _whole(self, path: str, head: Mapping[str, str]) -> Fetched:
+        reply = await self._request("GET", path, head, b"")
         try:
             async with asyncio.timeout(self._idle_seconds):
                 raw = await _read_bounded(reply, MAX_FETCH_BYTES)
@@ -86,12 +94,25 @@ class Upstream:
             reply.close()
         if raw is None:
             raise _invalid("its catalogue is too large")
-        head = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
-        return Fetched(reply.status, raw, head)
+        passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
+        return Fetched(reply.status, raw, passed)
 
-    async def _first_accepted(self, call: Call) -> aiohttp.ClientResponse:
+    async def generation(self, id: str, key_label: str) -> Fetched:
+        """What the upstream knows of the call that it gave this id; asked for with the key that
+        the label is of, or the first one that is usable.
+
+        Raises as ``send`` does.
+        """
+        keys = list(self.ring.usable())
+        if not keys:
+            raise _key_rejected()
+        key = next((key for key in keys if key.label == key_label), keys[0])
+        head = headers.common() | headers.authorization(key)
+        return await self._whole(f"/generation?id={quote(id, safe='')}", head)
+
+    async def _first_accepted(self, call: Call) -> tuple[Secret, aiohttp.ClientResponse]:
         """Try the keys in turn; nothing has been sent to the client yet."""
-        unaffordable: aiohttp.ClientResponse | None = None
+        unaffordable: tuple[Secret, aiohttp.ClientResponse] | None = None
         try:
             for key in self.ring.usable():
                 reply = await self._ask(call, key)
@@ -102,17 +123,17 @@ class Upstream:
                 elif reply.status == 402:
                     self.ring.demote(key)
                     if unaffordable is not None:
-                        unaffordable.close()
-                    unaffordable = reply
+                        unaffordable[1].close()
+                    unaffordable = key, reply
                 else:
-                    return reply
+                    return key, reply
             if unaffordable is None:
                 raise _key_rejected()
             passed, unaffordable = unaffordable, None
             return passed
         finally:
             if unaffordable is not None:
-                unaffordable.close()
+                unaffordable[1].close()
 
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
         head = headers.outgoing(key, self._ranking, call.headers)
@@ -132,19 +153,19 @@ class Upstream:
         except TimeoutError as error:
             raise Refusal("upstream_timeout", "The upstream did not answer in time.") from error
         except aiohttp.ClientHttpProxyError as error:
-            raise _unreachable() from error
+            raise _unreachable(is_free=True) from error
         except aiohttp.ClientResponseError as error:
             raise _invalid("its head is malformed") from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a name that is none
-            raise _unreachable() from error
+            raise _unreachable(is_free=isinstance(error, aiohttp.ClientConnectorError)) from error
 
-    async def _answer(self, reply: aiohttp.ClientResponse, style: Style) -> Answer:
+    async def _answer(self, reply: aiohttp.ClientResponse, style: Style, key: str) -> Answer:
         _check_head(reply)
         search = headers.KeySearch(self.ring.keys)
         head = headers.incoming(reply.headers, search)
         kind = headers.media_type(reply.headers, style)
         if reply.status >= 400:
-            return await self._error(reply, style, head, kind, search)
+            return await self._error(reply, style, head, kind, search, key)
         if kind is None:
             raise _invalid("its type is none that may pass")
         head["Content-Type"] = kind
@@ -153,7 +174,7 @@ class Upstream:
             head["X-Accel-Buffering"] = "no"  # nginx would collect the events
         else:
             head["Cache-Control"] = "no-store"
-        return Answer(reply.status, head, reply.content_length, _searched(reply, search))
+        return Answer(key, reply.status, head, reply.content_length, _searched(reply, search))
 
     async def _error(
         self,
@@ -162,6 +183,7 @@ class Upstream:
         head: CIMultiDict[str],
         kind: str | None,
         search: headers.KeySearch,
+        key: str,
     ) -> Answer:
         raw: bytes | None = None
         try:
@@ -181,7 +203,7 @@ class Upstream:
             raw, kind = answers.unreadable(reply.status, style), "application/json"
         head["Content-Type"] = kind or "application/json"
         head["Cache-Control"] = "no-store"
-        return Answer(reply.status, head, len(raw), _whole(raw))
+        return Answer(key, reply.status, head, len(raw), _piece(raw))
 
 
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
@@ -218,7 +240,7 @@ async def _searched(
         yield rest
 
 
-async def _whole(raw: bytes) -> AsyncIterator[bytes]:
+async def _piece(raw: bytes) -> AsyncIterator[bytes]:
     yield raw
 
 
@@ -233,8 +255,10 @@ async def _read_bounded(reply: aiohttp.ClientResponse, limit: int) -> bytes | No
     return b"".join(parts)
 
 
-def _unreachable() -> Refusal:
-    return Refusal("upstream_unreachable", "The upstream cannot be reached at the moment.")
+def _unreachable(*, is_free: bool = False) -> Refusal:
+    """``is_free``: there was not even a connection."""
+    text = "The upstream cannot be reached at the moment."
+    return Refusal("upstream_unreachable", text, is_free=is_free)
 
 
 def _invalid(why: str) -> Refusal:
@@ -246,4 +270,5 @@ def _key_rejected() -> Refusal:
         "upstream_key_rejected",
         "The upstream does not accept this server's key. Only its operator can mend that.",
         hint="run `keyproxy check`, then set a valid OPENROUTER_API_KEY",
+        is_free=True,
     )

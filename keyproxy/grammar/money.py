@@ -1,0 +1,68 @@
+"""Budgets, where the ledger lies, and what becomes of models without a price."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from keyproxy.grammar.base import Unfit, items
+from keyproxy.grammar.plain import count, word
+from keyproxy.values import UNITS, Budget
+
+MOST_USD = Decimal(1_000_000)
+USUAL_MAX_TOKENS = 4096  # a long answer; about three thousand words
+DEFAULT_LEDGER = Path()
+"""Stands for the file in the user's state folder."""
+_BUDGET = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) ?/ ?(hour|day|month)", re.ASCII)
+
+
+def budgets(text: str) -> tuple[Budget, ...]:
+    """Budgets in USD, ``;`` joins several; ``off`` is none."""
+    if text == "off":
+        return ()
+    found = [_budget(item) for item in items(text, ";")]
+    if not found:
+        raise _unfit()
+    if len({budget.unit for budget in found}) < len(found):
+        raise Unfit("one budget for each of hour, day and month")
+    return tuple(found)
+
+
+def _budget(text: str) -> Budget:
+    match = _BUDGET.fullmatch(text)
+    if match is None or not 0 < Decimal(match[1]) <= MOST_USD:
+        raise _unfit()
+    return Budget(Decimal(match[1]), next(unit for unit in UNITS if unit == match[2]))
+
+
+def _unfit() -> Unfit:
+    return Unfit("USD in a time such as 0.50/day or 0.10/hour;5/month, or off")
+
+
+def ledger(text: str) -> Path | None:
+    """A path; ``off`` is none, ``default`` the file in the user's state folder."""
+    if text == "off":
+        return None
+    return DEFAULT_LEDGER if text == "default" else Path(text)
+
+
+def unpriced(text: str) -> bool:
+    """Whether calls without a known price are refused where there is a budget."""
+    return word("refuse", "allow")(text) == "refuse"
+
+
+def days(text: str) -> int:
+    """A number of days."""
+    return count(1, 36_500)(text.removesuffix("d").strip())
+
+
+def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
+    """Cap the length of answers where a budget was said and no cap: else an answer might cost
+    more than what is set aside for it could be bounded by. ``values`` are by field name."""
+    budgets = ("KEYPROXY_BUDGET", "KEYPROXY_APP_BUDGET", "KEYPROXY_TOTAL_BUDGET")
+    has_budget = any(said.get(name, "").strip() not in ("", "off") for name in budgets)
+    if has_budget and not said.get("KEYPROXY_MAX_TOKENS", "").strip():
+        values["max_tokens"] = USUAL_MAX_TOKENS

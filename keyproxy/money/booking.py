@@ -1,0 +1,210 @@
+"""One call's money, from what is set aside before it to what is booked after it.
+
+Joins prices, budgets, the usage in the answer and the ledger. The call itself never waits for
+more than the reservation and its durable row; what follows the answer is booked behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from keyproxy.call import Ask, Call, Client, Style, Usage
+from keyproxy.errors import Refusal
+from keyproxy.money import costs
+from keyproxy.money.budget import Budgets, Reservation
+from keyproxy.money.costs import Cost
+from keyproxy.money.entry import Entry, Outcome, Tokens
+from keyproxy.money.memory import Book
+from keyproxy.money.pricebook import PriceBook
+from keyproxy.money.prices import Price, dearest, fitting_max_tokens, nano
+from keyproxy.money.usage import UsageReader
+
+PRICES_PATIENCE_SECONDS = 5.0
+ZERO = Decimal(0)
+_log = structlog.get_logger("keyproxy.money")
+
+
+class Booking:
+    """What becomes known of a call's money while it runs."""
+
+    def __init__(
+        self, book: Book, entry: Entry, style: Style, price: Price | None, ask: Ask | None
+    ):
+        """``price`` is that of the one model that may answer, if there is only one."""
+        self.entry = entry
+        self.status: int | None = None
+        self.ended: str | None = None
+        self.served: str | None = None
+        self.cost: Cost | None = None
+        self._book = book
+        self._style = style
+        self._price = price
+        self._ask = ask
+        self._reader: UsageReader | None = None
+        self._generation_id: str | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the answer has said so far."""
+        return None if self._reader is None else self._reader.usage
+
+    def answered(self, status: int, kind: str, generation_id: str | None, *, key: str) -> None:
+        """The head has come; from now on ``watch`` sees the body. ``key``: the label of the key
+        it answers to."""
+        self.status, self._generation_id = status, generation_id
+        if status < 400:
+            is_stream = kind.startswith("text/event-stream")
+            self._reader = UsageReader(self._style, is_stream)
+            self._book.note(self.entry.id, generation_id, key)
+
+    def watch(self, chunk: bytes) -> None:
+        """Look at bytes that pass."""
+        if self._reader is not None:
+            self._reader.watch(chunk)
+
+    def end(self, ended: str, served: str | None = None) -> None:
+        """The call is over, as the log says it; its cost is known now, or asked for later."""
+        self.ended, self.served = ended, served
+        if self.status is None:
+            return
+        reader = self._reader
+        is_whole = ended == "complete" and reader is not None and reader.is_finished
+        self.cost = costs.of_answer(self.status, self.usage, is_whole, self._price, self._ask)
+        if self._generation_id is None and reader is not None and reader.generation_id is not None:
+            self._book.note(self.entry.id, reader.generation_id)
+
+
+class Bookings:
+    """Books the calls of one app."""
+
+    def __init__(
+        self,
+        budgets: Budgets,
+        book: Book,
+        prices: PriceBook | None,
+        *,
+        key: str,
+        refuses_unpriced: bool,
+        run: Callable[[Coroutine[Any, Any, None]], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``prices`` None: nobody asks what a call costs. ``key``: the label of the key that is
+        tried first. ``run`` starts what outlives the call."""
+        self.budgets = budgets
+        self._book = book
+        self._prices = prices
+        self._key = key
+        self._refuses_unpriced = refuses_unpriced
+        self._run = run
+        self._clock = clock
+
+    @asynccontextmanager
+    async def book(self, request_id: str, client: Client, call: Call) -> AsyncIterator[Booking]:
+        """A booking for ``call``, settled when it has ended, however it does.
+
+        Raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``.
+        """
+        at, ask = self._clock(), call.ask
+        prices = await self._prices_of(call.ids)
+        worst = None if ask is None else dearest(prices.values(), ask)
+        amount = self._to_reserve(worst, prices)
+        reservation = await self.budgets.reserve(client, amount, at, _fit(prices, ask))
+        entry = Entry(
+            id=request_id,
+            at=at,
+            app=client.app,
+            client=client.id,
+            endpoint=call.endpoint.name,
+            models=call.ids,
+            key=self._key,
+            reserved=ZERO if worst is None else worst,
+        )
+        price = next(iter(prices.values())) if len(prices) == 1 else None
+        booking = Booking(self._book, entry, call.endpoint.style, price, ask)
+        del call  # its body is not kept for as long as the answer streams
+        is_free = False
+        try:
+            await self._book.begin(entry)
+            yield booking
+        except Refusal as refusal:
+            is_free = refusal.is_free
+            raise
+        finally:
+            self._close(booking, reservation, is_free=is_free)
+
+    def _to_reserve(self, worst: Decimal | None, prices: Mapping[str, Price | None]) -> int:
+        """Nano-dollars. Raises ``call_too_costly`` where the price is unknown and must not be."""
+        if worst is not None:
+            return nano(worst)
+        if self._refuses_unpriced and not self.budgets.is_empty:
+            unpriced = [model for model, price in prices.items() if price is None]
+            what = f"The price of {unpriced[0]}" if unpriced else "What this call can cost at most"
+            raise Refusal(
+                "call_too_costly",
+                f"{what} is not known here, so that no budget could be kept.",
+                param="model" if unpriced else None,
+                hint="KEYPROXY_UNPRICED=allow, or another model",
+            )
+        return 1  # a budget that is spent has room for nothing
+
+    async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
+        if self._prices is None:
+            return dict.fromkeys(models)
+        if self._refuses_unpriced and not self._prices.priced:
+            await self._prices.loaded(PRICES_PATIENCE_SECONDS)
+        return {model: self._prices.price_of(model) for model in models}
+
+    def _close(self, booking: Booking, reservation: Reservation, *, is_free: bool) -> None:
+        """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
+        entry, cost = booking.entry, booking.cost
+        if is_free:
+            self._book.withdraw(entry.id)
+            self._run(self.budgets.settle(reservation, ZERO))
+            return
+        usage = booking.usage
+        outcome = Outcome(
+            http_status=booking.status,
+            ended=booking.ended or "no_answer",
+            duration_seconds=max(0.0, self._clock() - entry.at),
+            cost=None if cost is None else cost.usd,
+            cost_source="estimated" if cost is None else cost.source,
+            tokens=_tokens(usage),
+            served=booking.served,
+            is_byok=None if usage is None else usage.is_byok,
+        )
+        self._book.complete(entry.id, outcome)
+        counted = entry.reserved if cost is None else cost.counted
+        self._run(self.budgets.settle(reservation, counted))
+
+
+def _fit(
+    prices: Mapping[str, Price | None], ask: Ask | None
+) -> Callable[[Decimal], int | None] | None:
+    """How many tokens of an answer some USD pay for, with whichever of the models answers."""
+    known = [price for price in prices.values() if price is not None]
+    if ask is None or not known:
+        return None
+
+    def fit(usd: Decimal) -> int | None:
+        each = [fitting_max_tokens(price, ask, usd) for price in known]
+        return (
+            None
+            if any(tokens is None for tokens in each)
+            else min(filter(None, each), default=None)
+        )
+
+    return fit
+
+
+def _tokens(usage: Usage | None) -> Tokens:
+    if usage is None:
+        return Tokens()
+    return Tokens(
+        usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens
+    )

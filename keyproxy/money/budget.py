@@ -1,0 +1,242 @@
+"""Money set aside before a call and settled after it: budgets of a client, an app, and all.
+
+Budgets are counted as rates are, by ``limits``: in nano-dollars, in windows of the calendar in
+UTC, and all of them in one step, so that parallel calls cannot overshoot. Each has two windows:
+what is spent or set aside, and what of it is only set aside. So a refusal can tell a budget that
+is spent from one that calls under way have reserved. (A counter that refuses to record an overrun
+would lose money: settling adds to a window whatever is left in it.)
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from keyproxy.call import Client
+from keyproxy.errors import Refusal
+from keyproxy.limits.storage import Counters
+from keyproxy.limits.windows import Span, Standing, Window
+from keyproxy.money.prices import nano
+from keyproxy.values import Budget, Unit
+
+MOST_NANO = 2**53
+"""What the windows of open reservations hold: no bound at all."""
+BUSY_RETRY_SECONDS = 1.0
+_NANO = Decimal("1e-9")
+_LONGEST: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
+_WHOSE = {"client": "each user", "app": "this app", "total": "this server"}
+Fit = Callable[[Decimal], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pot:
+    """One budget of somebody: ``whose`` is client, app or total; ``key`` says which one."""
+
+    whose: str
+    key: str
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What is set aside for one call: in which windows, and how much, in nano-dollars."""
+
+    windows: tuple[Window, ...]
+    amount: int
+
+
+NOTHING = Reservation((), 0)
+
+
+class Budgets:
+    """The budgets of one app over counters that outlive it."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        *,
+        app: str,
+        of_client: Sequence[Budget] = (),
+        of_app: Sequence[Budget] = (),
+        of_all: Sequence[Budget] = (),
+    ) -> None:
+        self._counters = counters
+        self._app = app
+        self._of_client = tuple(of_client)
+        self._shared = (
+            *(Pot("app", app, budget) for budget in of_app),
+            *(Pot("total", "all", budget) for budget in of_all),
+        )
+
+    @property
+    def every(self) -> tuple[Budget, ...]:
+        return (*self._of_client, *(pot.budget for pot in self._shared))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether money is no reason to refuse anything."""
+        return not (self._of_client or self._shared)
+
+    def pots(self, client_id: str) -> tuple[Pot, ...]:
+        """Every budget that a call of this client counts in."""
+        key = f"{self._app}:{client_id}"
+        return (*(Pot("client", key, each) for each in self._of_client), *self._shared)
+
+    async def reserve(
+        self, client: Client, amount: int, at: float, fit: Fit | None = None
+    ) -> Reservation:
+        """Set ``amount`` nano-dollars aside in every budget that runs at ``at``, or in none.
+
+        ``fit`` says how many tokens of an answer some USD would pay for. Raises
+        ``budget_exhausted``, ``call_too_costly``, ``budget_busy``.
+        """
+        if self.is_empty:
+            return NOTHING
+        pots = self.pots(client.id)
+        windows = [window for pot in pots for window in _windows(pot, at, amount)]
+        verdict = await self._counters.take(windows)
+        standings = verdict.standings
+        if verdict.is_admitted:
+            return Reservation(tuple(standing.window for standing in standings), amount)
+        refusals = [
+            _refusal(pot.whose, pot.budget, spent, opened, amount, fit)
+            for pot, spent, opened in zip(pots, standings[::2], standings[1::2], strict=True)
+            if spent.is_in_the_way
+        ]
+        raise max(refusals, key=_gravity)
+
+    async def settle(self, reservation: Reservation, cost: Decimal) -> None:
+        """Book ``cost`` in place of what was set aside, in the windows it was set aside in."""
+        if not reservation.windows:
+            return
+        spent, opened = reservation.windows[::2], reservation.windows[1::2]
+        if delta := nano(cost) - reservation.amount:
+            await self._counters.adjust(spent, delta)
+        if reservation.amount:
+            await self._counters.adjust(opened, -reservation.amount)
+
+    async def correct(self, client_id: str, at: float, delta: Decimal) -> None:
+        """Add ``delta`` USD to what a call of ``at`` was booked with."""
+        if units := nano(delta):
+            spent = [_windows(pot, at, 0)[0] for pot in self.pots(client_id)]
+            await self._counters.adjust(spent, units)
+
+    async def release(self, client_id: str, at: float, reserved: Decimal) -> None:
+        """End the reservation of a call of ``at`` whose process is gone; it counts as spent."""
+        if units := nano(reserved):
+            opened = [_windows(pot, at, 0)[1] for pot in self.pots(client_id)]
+            await self._counters.adjust(opened, -units)
+
+    async def load(self, client_id: str | None, unit: Unit, spent: Decimal, at: float) -> None:
+        """Count ``spent`` in the windows of ``unit`` that run at the time ``at``.
+
+        ``client_id`` None: of an app that there is no more, so that only the total counts it.
+        """
+        if client_id is None:
+            pots = tuple(pot for pot in self._shared if pot.whose == "total")
+        else:
+            pots = self.pots(client_id)
+        amount = nano(spent)
+        windows = [_windows(pot, at, amount)[0] for pot in pots if pot.budget.unit == unit]
+        await self._counters.take([replace(window, amount=MOST_NANO) for window in windows])
+
+
+async def restore(
+    budgets: Mapping[str, Budgets],
+    spent: Callable[[float], Awaitable[Mapping[tuple[str, str], Decimal]]],
+    at: float,
+) -> None:
+    """Count what was spent in the windows that run at the time ``at``, before we began.
+
+    ``budgets`` by app. ``spent`` gives USD by app and client since a time.
+    """
+    units = {budget.unit for each in budgets.values() for budget in each.every}
+    anyone = next(iter(budgets.values()))
+    for unit in units:
+        for (app, client), usd in (await spent(span(unit, at).begins)).items():
+            if (known := budgets.get(app)) is not None:
+                await known.load(client, unit, usd, at)
+            else:
+                await anyone.load(None, unit, usd, at)
+
+
+def span(unit: Unit, at: float) -> Span:
+    """The hour, day or month in UTC that ``at`` (seconds since 1970) lies in."""
+    if unit != "month":
+        length = _LONGEST[unit]
+        begins = int(at) // length * length
+        return Span(begins, begins + length)
+    first = datetime.fromtimestamp(at, UTC).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )
+    following = (first + timedelta(days=32)).replace(day=1)
+    return Span(int(first.timestamp()), int(following.timestamp()))
+
+
+def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
+    """What is spent or set aside, and what is only set aside."""
+    unit = pot.budget.unit
+    when, length = span(unit, at), _LONGEST[unit]
+    most = nano(pot.budget.usd)
+    name = f"{pot.whose}-usd-{unit}"
+    return (
+        Window(name, pot.key, most, length, amount, span=when),
+        Window(f"{name}-open", pot.key, MOST_NANO, length, amount, span=when),
+    )
+
+
+def _refusal(
+    whose: str, budget: Budget, spent: Standing, opened: Standing, amount: int, fit: Fit | None
+) -> Refusal:
+    reserved = MOST_NANO - opened.remaining
+    left = spent.remaining + reserved
+    about = f"The budget of {budget} for {_WHOSE[whose]}"
+    if amount <= left:
+        return Refusal(
+            "budget_busy",
+            f"{about} is set aside for calls that are under way; try again in a moment.",
+            retry_after_seconds=BUSY_RETRY_SECONDS,
+            hint=_hint(whose),
+        )
+    usd = left * _NANO
+    tokens = fit(usd) if fit is not None and left > 0 else None
+    if tokens or amount > nano(budget.usd):
+        advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
+        return Refusal(
+            "call_too_costly",
+            f"This call could cost up to {shown(amount * _NANO)} USD, and {shown(usd)} USD of the"
+            f" budget of {budget} for {_WHOSE[whose]} is left{advice}.",
+            param="max_tokens" if tokens else None,
+            hint=f"{_hint(whose)}, or a lower KEYPROXY_MAX_TOKENS",
+        )
+    wait = spent.resets_in_seconds
+    when = datetime.fromtimestamp(math.ceil(time.time() + wait), UTC).strftime("%d %b %H:%M UTC")
+    return Refusal(
+        "budget_exhausted",
+        f"{about} is spent; it begins anew at {when}.",
+        retry_after_seconds=wait,
+        hint=_hint(whose),
+    )
+
+
+def _hint(whose: str) -> str:
+    names = {"client": "KEYPROXY_BUDGET", "app": "KEYPROXY_APP_BUDGET"}
+    return f"{names.get(whose, 'KEYPROXY_TOTAL_BUDGET')}=…"
+
+
+def _gravity(refusal: Refusal) -> tuple[int, float]:
+    """The refusal that says most of several: what waiting cures last, longest."""
+    order = ("budget_busy", "call_too_costly", "budget_exhausted")
+    return order.index(refusal.code), refusal.retry_after_seconds or 0.0
+
+
+def shown(usd: Decimal) -> str:
+    """An amount with the digits that matter: 0.96, 0.000088, 12.00."""
+    if usd == 0 or usd >= 1:
+        return f"{usd:.2f}"
+    places = max(2, 1 - usd.adjusted())
+    return f"{usd:.{places}f}"

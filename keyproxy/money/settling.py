@@ -1,0 +1,89 @@
+"""Finds out what cut and abandoned calls have cost: asks ``/generation``, again and again.
+
+Until then a call counts with what was set aside for it, which is never below the truth. After
+the last try that stays, marked as estimated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+
+import structlog
+
+from keyproxy.money.budget import Budgets
+from keyproxy.money.entry import Unsettled
+from keyproxy.money.generation import Generation
+from keyproxy.money.memory import Book
+
+LOOK_SECONDS = 1.0
+AT_ONCE = 16
+PAUSES_SECONDS = (2, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+"""Between the tries; OpenRouter may answer 404 for some minutes. Two hours in all."""
+_log = structlog.get_logger("keyproxy.money")
+
+Ask = Callable[[Unsettled], Awaitable[Generation | None]]
+"""What the upstream says of a call; None where it does not know it yet or cannot be asked."""
+
+
+class Settler:
+    """Settles the rows of one book, whichever app they are of."""
+
+    def __init__(
+        self,
+        book: Book,
+        ask: Ask,
+        budgets: Callable[[], Mapping[str, Budgets]],
+        *,
+        clock: Callable[[], float] = time.time,
+        look_seconds: float = LOOK_SECONDS,
+        pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
+    ) -> None:
+        """``budgets`` gives those in force, by app."""
+        self._book = book
+        self._ask = ask
+        self._budgets = budgets
+        self._clock = clock
+        self._look_seconds = look_seconds
+        self._pauses_seconds = pauses_seconds
+
+    async def run(self) -> None:
+        """Settle what can be settled, until cancelled."""
+        while True:
+            try:
+                await self.settle_due()
+            except Exception:  # one odd row must not keep the others waiting for ever
+                _log.exception("settling failed")
+            await asyncio.sleep(self._look_seconds)
+
+    async def settle_due(self) -> None:
+        """Try every row whose time has come, once."""
+        rows = await self._book.unsettled(AT_ONCE)
+        await asyncio.gather(*(self._settle(row) for row in rows))
+
+    async def _settle(self, row: Unsettled) -> None:
+        if row.ended == "killed" and row.tries == 0:
+            # Of a process that is gone: with shared storage its reservation still stands open.
+            await self._release(row)
+        if row.generation_id is None:
+            self._book.settle(row.id, row.cost, "estimated")
+            return
+        found = await self._ask(row)
+        if found is not None:
+            self._book.settle(row.id, found.cost, "exact", found.tokens, found.model)
+            await self._adjust(row, found.counted)
+        elif row.tries < len(self._pauses_seconds):
+            self._book.postpone(row.id, self._clock() + self._pauses_seconds[row.tries])
+        else:
+            self._book.settle(row.id, row.cost, row.cost_source)
+            _log.warning("the upstream never told what a call has cost", request_id=row.id)
+
+    async def _adjust(self, row: Unsettled, counted: Decimal) -> None:
+        if (budgets := self._budgets().get(row.app)) is not None:
+            await budgets.correct(row.client, row.at, counted - row.cost)
+
+    async def _release(self, row: Unsettled) -> None:
+        if (budgets := self._budgets().get(row.app)) is not None:
+            await budgets.release(row.client, row.at, row.reserved)

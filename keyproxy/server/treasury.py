@@ -1,0 +1,155 @@
+"""What outlives a call, a client and a configuration where money is concerned.
+
+The book (a ledger, or one in memory), the prices, and the tasks behind them; ``bookings`` joins
+them with the budgets of one app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from keyproxy.errors import Refusal, SettingsFault
+from keyproxy.grammar.money import DEFAULT_LEDGER
+from keyproxy.limits.storage import Counters
+from keyproxy.money import generation
+from keyproxy.money.booking import Bookings
+from keyproxy.money.budget import Budgets, restore
+from keyproxy.money.entry import Unsettled
+from keyproxy.money.generation import Generation
+from keyproxy.money.ledger import Ledger
+from keyproxy.money.ledger_file import LedgerFault
+from keyproxy.money.memory import Book, MemoryBook
+from keyproxy.money.place import default_path
+from keyproxy.money.pricebook import Fetch, PriceBook
+from keyproxy.money.settling import Settler
+from keyproxy.settings import Settings
+from keyproxy.upstream.send import Upstream
+
+PRICES_NAME = "prices.json"
+_SETTLED_SECONDS = 5.0
+_log = structlog.get_logger("keyproxy.money")
+Upstreams = Callable[[], Mapping[str, Upstream]]
+"""Those in force, by app; the default app's is the first."""
+
+
+class Treasury:
+    """Made by ``opened``."""
+
+    def __init__(self, counters: Counters, book: Book, upstreams: Upstreams, fetch: Fetch) -> None:
+        """``fetch`` gives a public resource of the default app's upstream."""
+        self._counters = counters
+        self._book = book
+        self._upstreams = upstreams
+        self._fetch = fetch
+        self._budgets: dict[str, Budgets] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: list[asyncio.Task[None]] = []
+        self._prices: PriceBook | None = None
+        self._settler = Settler(book, self._ask, lambda: self._budgets)
+
+    @property
+    def place(self) -> str:
+        """The ledger's file, or "off"."""
+        return str(self._book.path) if isinstance(self._book, Ledger) else "off"
+
+    def bookings(self, app: Settings, total: Settings) -> Bookings:
+        """Those of the app whose settings these are; ``total`` are the default app's."""
+        if app.counts_money and self._prices is None:
+            path = self._book.path if isinstance(self._book, Ledger) else None
+            self._prices = PriceBook(self._fetch, path and path.with_name(PRICES_NAME))
+            if self._running:
+                self._running.append(asyncio.create_task(self._prices.run()))
+        budgets = Budgets(
+            self._counters,
+            app=app.name,
+            of_client=app.budget,
+            of_app=app.app_budget,
+            of_all=total.total_budget,
+        )
+        self._budgets[app.name] = budgets
+        return Bookings(
+            budgets,
+            self._book,
+            self._prices,
+            key=app.keys[0].label if app.keys else "",
+            refuses_unpriced=app.refuses_unpriced,
+            run=self._run,
+        )
+
+    async def start(self, *, is_shared: bool) -> None:
+        """Take up where the last process ended. ``is_shared``: the counters outlived it."""
+        if self._prices is not None:
+            await self._prices.open()
+            self._running.append(asyncio.create_task(self._prices.run()))
+        if isinstance(self._book, Ledger) and not is_shared:
+            await restore(self._budgets, self._book.spent, time.time())
+        self._running.append(asyncio.create_task(self._settler.run()))
+
+    async def close(self) -> None:
+        """Let what was ended be booked; what the upstream was not asked for yet waits in the
+        ledger."""
+        for task in self._running:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_SETTLED_SECONDS)
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a call's cost could not be counted", error=type(error).__name__)
+
+    async def _ask(self, row: Unsettled) -> Generation | None:
+        """What the upstream says of a call; None where it says nothing yet."""
+        upstreams = self._upstreams()
+        upstream = upstreams.get(row.app) or next(iter(upstreams.values()))
+        try:
+            fetched = await upstream.generation(row.generation_id or "", row.key)
+        except Refusal:
+            return None
+        if fetched.status != 200 or len(fetched.raw) > generation.MAX_BYTES:
+            return None
+        return generation.read(fetched.raw)
+
+
+@asynccontextmanager
+async def open_book(settings: Settings) -> AsyncIterator[Book]:
+    """The ledger that the settings ask for, or a book in memory.
+
+    An unwritable default is off with a warning. Raises ``SettingsFault`` for an unwritable path
+    that somebody named.
+    """
+    path = settings.ledger
+    is_default = path == DEFAULT_LEDGER
+    if is_default:
+        path = None if settings.mode == "demo" else default_path()
+    if path is None:
+        yield MemoryBook()
+        return
+    ledger = Ledger(Path(path), retention_seconds=settings.ledger_retention_days * 86_400.0)
+    try:
+        await ledger.start()
+    except LedgerFault as fault:
+        if not is_default:
+            raise SettingsFault(
+                "KEYPROXY_LEDGER", found=fault.found, expected=fault.expected, paste=fault.paste
+            ) from fault
+        _log.warning("calls are not booked in a ledger", why=str(fault))
+        yield MemoryBook()
+        return
+    try:
+        yield ledger
+    finally:
+        await ledger.close()

@@ -1,0 +1,325 @@
+"""Budgets through real sockets: what is set aside, refused, given back and booked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from keyproxy.money.budget import shown
+from tests.conftest import Proxy, Start, refused
+from tests.fake_upstream import FakeUpstream, event_stream
+
+MODEL = "openai/gpt-4o-mini"
+# 100,000 tokens of context at 0.0000001 USD, and 0.00001 USD for each token of an answer.
+ROW = {
+    "id": MODEL,
+    "context_length": 100_000,
+    "pricing": {"prompt": "0.0000001", "completion": "0.00001"},
+    "top_provider": {"max_completion_tokens": 50_000},
+}
+UNPRICED = {"id": "openai/unknown", "pricing": {"prompt": "0", "completion": "0"}}
+BODY = {"model": MODEL, "max_tokens": 1000, "messages": [{"role": "user", "content": "x"}]}
+"""Could cost 0.01 USD for its answer and some 0.0001 for what it reads."""
+
+
+def billed(cost: Any, **usage: Any) -> web.Response:
+    said = {"prompt_tokens": 10, "completion_tokens": 5, "cost": cost, **usage}
+    return web.json_response({"id": "gen-1790981416-AbCd", "model": MODEL, "usage": said})
+
+
+class Books(FakeUpstream):
+    """An upstream with prices, that charges ``cost`` for each call."""
+
+    cost: Any = 0.001
+    generations: dict[str, Any]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/api/v1/models":
+            return web.json_response({"data": [ROW, UNPRICED]})
+        if request.path.endswith("/endpoints"):
+            return web.json_response({"error": {"code": 404}}, status=404)
+        if request.path == "/api/v1/generation":
+            found = self.generations.get(request.query["id"])
+            return web.json_response({"data": found}, status=200 if found else 404)
+        return await super().handle(request)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Books]:
+    fake = Books()
+    fake.generations = {}
+    handle: Any = fake.handle
+    runner = web.ServerRunner(web.Server(handle, handler_cancellation=True), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    fake.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
+
+    async def charge(request: web.Request) -> web.StreamResponse:
+        return billed(fake.cost)
+
+    fake.answer = charge
+    try:
+        yield fake
+    finally:
+        await runner.cleanup()
+
+
+async def status(proxy: Proxy, **more: Any) -> int:
+    async with proxy.post({**BODY, **more}) as answer:
+        await answer.read()
+        return int(answer.status)
+
+
+async def settled(proxy: Proxy) -> None:
+    """Wait for what follows the answers."""
+    treasury = proxy.service._treasury
+    while treasury._tasks:
+        await asyncio.gather(*treasury._tasks)
+
+
+async def test_a_budget_admits_calls_until_it_is_spent(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="0.02/day", TOTAL_BUDGET="off", RATE_LIMIT="off")
+    upstream.cost = 0.009
+    found = []
+    for _ in range(3):
+        found.append(await status(proxy))
+        await settled(proxy)
+    assert found == [200, 200, 402]
+    assert len(upstream.calls) == 2
+
+
+async def test_the_surplus_of_a_reservation_is_given_back(start: Start, upstream: Books) -> None:
+    """Each call could cost 0.0101 USD, and costs a tenth."""
+    proxy = await start("serve", BUDGET="0.02/day", TOTAL_BUDGET="off", RATE_LIMIT="off")
+    for _ in range(9):
+        assert await status(proxy) == 200
+        await settled(proxy)
+    assert len(upstream.calls) == 9
+
+
+async def test_a_call_that_does_not_fit_is_told_which_length_would(
+    start: Start, upstream: Books
+) -> None:
+    proxy = await start("serve", BUDGET="0.01/day", TOTAL_BUDGET="off")
+    async with proxy.post({**BODY, "max_tokens": 2000}) as answer:
+        error = await refused(answer, 402, "call_too_costly")
+        assert "Retry-After" not in answer.headers
+        assert answer.headers["x-should-retry"] == "false"
+    tokens = int(error["message"].rpartition("max_tokens ≤ ")[2].rstrip("."))
+    assert upstream.calls == []
+    assert 900 < tokens < 1000
+    assert await status(proxy, max_tokens=tokens + 1) == 402
+    assert await status(proxy, max_tokens=tokens) == 200
+
+
+async def test_a_spent_budget_says_which_and_until_when(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", RATE_LIMIT="off")
+    upstream.cost = 0.0105
+    assert await status(proxy) == 200
+    await settled(proxy)
+    async with proxy.post(BODY, headers={"Origin": "https://app.example"}) as answer:
+        error = await refused(answer, 402, "budget_exhausted")
+        assert 0 < int(answer.headers["Retry-After"]) <= 86_400
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+    assert "0.0105 USD a day for each user" in error["message"]
+    assert len(upstream.calls) == 1
+
+
+async def test_open_reservations_are_told_from_spent_money(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="0.015/day", TOTAL_BUDGET="off")
+    release = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return billed(0.001)
+
+    upstream.answer = slow
+    first = asyncio.create_task(status(proxy))
+    await upstream.arrived.wait()
+    async with proxy.post(BODY) as answer:
+        await refused(answer, 429, "budget_busy")
+        assert answer.headers["Retry-After"] == "1"
+        assert "x-should-retry" not in answer.headers
+    release.set()
+    assert await first == 200
+    await settled(proxy)
+    assert await status(proxy) == 200
+    assert len(upstream.calls) == 2
+
+
+async def test_parallel_calls_cannot_overshoot(start: Start, upstream: Books) -> None:
+    proxy = await start(
+        "serve", BUDGET="0.10/day", TOTAL_BUDGET="off", RATE_LIMIT="off", MAX_IN_FLIGHT="100"
+    )
+    upstream.cost = 0.0101
+    found = await asyncio.gather(*(status(proxy) for _ in range(60)))
+    assert found.count(200) == 9
+    assert set(found) <= {200, 429, 402}
+    assert len(upstream.calls) == 9
+
+
+@pytest.mark.parametrize("name", ["APP_BUDGET", "TOTAL_BUDGET"])
+async def test_all_clients_together_have_a_budget(start: Start, upstream: Books, name: str) -> None:
+    variables = {"TOTAL_BUDGET": "off", name: "0.011/hour", "TRUSTED_PROXIES": "loopback"}
+    proxy = await start("serve", **variables)
+    upstream.cost = 0.01
+    for number, expected in ((1, 200), (2, 402)):
+        headers = {"X-Forwarded-For": f"8.8.8.{number}"}
+        async with proxy.post(BODY, headers=headers) as answer:
+            assert answer.status == expected
+        await settled(proxy)
+    assert len(upstream.calls) == 1
+
+
+async def test_without_a_known_price_a_budget_lets_nothing_through(
+    start: Start, upstream: Books
+) -> None:
+    proxy = await start("serve", BUDGET="1/day", TOTAL_BUDGET="off")
+    async with proxy.post({**BODY, "model": "openai/unknown"}) as answer:
+        error = await refused(answer, 402, "call_too_costly")
+    assert "openai/unknown" in error["message"]
+    assert upstream.calls == []
+
+
+async def test_unpriced_models_may_be_allowed_until_the_budget_is_spent(
+    start: Start, upstream: Books
+) -> None:
+    proxy = await start("serve", BUDGET="0.01/day", TOTAL_BUDGET="off", UNPRICED="allow")
+    upstream.cost = 0.02
+    assert await status(proxy, model="openai/unknown") == 200
+    await settled(proxy)
+    assert await status(proxy, model="openai/unknown") == 402
+    assert len(upstream.calls) == 1
+
+
+async def test_an_error_of_the_upstream_costs_nothing(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off")
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"code": 503, "message": "no"}}, status=503)
+
+    for answer in (failing, None, failing):
+        upstream.answer = answer or failing
+        assert await status(proxy) == 503
+        await settled(proxy)
+    assert len(upstream.calls) == 3
+
+
+async def test_an_upstream_that_was_never_reached_costs_nothing(start: Start) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", UNPRICED="allow")
+    proxy.service.apply(proxy.service.settings)
+    kit = proxy.service.kit.default
+    kit.upstream.base_url = "http://127.0.0.1:9/api/v1"
+    for _ in range(3):
+        assert await status(proxy) == 502
+        await settled(proxy)
+
+
+async def test_a_stream_is_booked_with_what_its_last_usage_says(
+    start: Start, upstream: Books
+) -> None:
+    proxy = await start("serve", BUDGET="0.02/day", TOTAL_BUDGET="off", RATE_LIMIT="off")
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for event in (
+            {"choices": [{"delta": {"content": 'a "usage":{"cost":0} b'}}]},
+            {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": 0.012}},
+        ):
+            await response.write(f"data: {json.dumps(event)}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    upstream.answer = stream
+    assert await status(proxy, stream=True) == 200
+    await settled(proxy)
+    assert await status(proxy, stream=True) == 402
+    assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize("cost", [-1, "0", None, "NaN", True, [0], 10**9])
+async def test_a_cost_that_cannot_be_true_leaves_the_reservation(
+    start: Start, upstream: Books, cost: Any
+) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off")
+
+    async def hostile(request: web.Request) -> web.StreamResponse:
+        usage = {"prompt_tokens": -1, "completion_tokens": -1, "cost": cost}
+        return web.json_response({"id": "x", "usage": usage})
+
+    upstream.answer = hostile
+    assert await status(proxy) == 200
+    await settled(proxy)
+    assert await status(proxy) == 402
+    assert len(upstream.calls) == 1
+
+
+async def test_a_cut_stream_is_settled_by_asking_the_upstream(
+    start: Start, upstream: Books
+) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", RATE_LIMIT="off")
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request, **{"X-Generation-Id": "gen-1790981416-AbCdEf"})
+        await response.write(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    upstream.answer = cut
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await status(proxy, stream=True)
+    await settled(proxy)
+    assert await status(proxy) == 402  # the reservation stands
+    upstream.generations["gen-1790981416-AbCdEf"] = {"total_cost": 0.0001}
+    settler = proxy.service._treasury._settler
+    async with asyncio.timeout(10):
+        while await settler._book.unsettled(1) or proxy.service._treasury._tasks:
+            await settler.settle_due()
+            await asyncio.sleep(0)
+    await settled(proxy)
+    upstream.answer = None
+    assert await status(proxy) == 200
+
+
+async def test_a_client_that_leaves_pays_what_was_set_aside(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off")
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        while True:
+            await response.write(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+            await asyncio.sleep(0.01)
+
+    upstream.answer = endless
+    async with proxy.post({**BODY, "stream": True}) as answer:
+        await answer.content.readany()
+    await upstream.left.wait()
+    async with asyncio.timeout(5):
+        while proxy.service.kit.default.admission.counters.in_flight.of("default:127.0.0.1"):
+            await asyncio.sleep(0.01)
+    await settled(proxy)
+    assert await status(proxy) == 402
+    assert len(upstream.calls) == 1
+
+
+async def test_a_cap_is_imposed_where_there_is_a_budget(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="1/day", TOTAL_BUDGET="off")
+    body = {name: value for name, value in BODY.items() if name != "max_tokens"}
+    async with proxy.post(body) as answer:
+        assert answer.status == 200
+    assert json.loads(upstream.calls[0].body)["max_tokens"] == 4096
+
+
+def test_money_is_shown_with_the_digits_that_matter() -> None:
+    amounts = ["0", "0.5", "0.96", "12", "0.000088", "0.0101", "1.239"]
+    assert [shown(Decimal(each)) for each in amounts] == [
+        *("0.00", "0.50", "0.96", "12.00", "0.000088", "0.010", "1.24"),
+    ]

@@ -1,0 +1,117 @@
+"""Calls in the ledger, from the running program to the table of `keyproxy usage`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from keyproxy.__main__ import main
+from tests.conftest import BODY, CHAT, Start
+from tests.fake_upstream import FakeUpstream
+from tests.program import Program, environment, started
+
+
+async def ask(program: Program, **more: Any) -> int:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(program.url + CHAT, json=BODY | more) as answer,
+    ):
+        await answer.read()
+        return answer.status
+
+
+def rows(path: Path) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(path) as connection:
+        return connection.execute(
+            "SELECT app, client, models, http_status, cost, cost_source, is_settled, input_tokens"
+            " FROM calls ORDER BY begun_at"
+        ).fetchall()
+
+
+def book(tmp_path: Path, upstream: FakeUpstream, **more: str) -> dict[str, str]:
+    return {
+        "KEYPROXY_LEDGER": str(tmp_path / "ledger.sqlite3"),
+        "KEYPROXY_UPSTREAM": upstream.base_url,
+        **more,
+    }
+
+
+async def test_each_call_is_a_row_and_usage_shows_it(
+    tmp_path: Path, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables = book(tmp_path, upstream)
+    async with started("dev", tmp_path, **variables) as program:
+        assert await ask(program) == 200
+        assert await ask(program, model="x/@") == 403
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+    path = tmp_path / "ledger.sqlite3"
+    told = ("default", "127.0.0.1", "openai/gpt-4o-mini", 200, 88_000_000, "exact", 1, 14)
+    assert rows(path) == [told]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert main(["usage", "--by", "model", "--json", "--ledger", str(path)]) == 0
+    [row] = json.loads(capsys.readouterr().out)["rows"]
+    assert (row["model"], row["calls"], row["spend_usd"]) == ("openai/gpt-4o-mini", 1, "0.000088")
+
+
+async def test_a_restart_remembers_what_was_spent(tmp_path: Path, upstream: FakeUpstream) -> None:
+    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.0001/month")
+    async with started("dev", tmp_path, **variables) as program:
+        assert [await ask(program), await ask(program)] == [200, 200]
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+    async with started("dev", tmp_path, **variables) as program:
+        assert await ask(program) == 402
+    assert len(upstream.calls) == 2
+
+
+async def test_a_ledger_that_cannot_be_written_is_a_fault_where_it_was_named(
+    tmp_path: Path,
+) -> None:
+    variables = environment(KEYPROXY_LEDGER="/proc/keyproxy/ledger.sqlite3")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "keyproxy", "dev"),
+        cwd=tmp_path,
+        env=variables,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"KEYPROXY_LEDGER" in said
+
+
+async def test_an_unwritable_default_place_is_a_warning(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    variables = book(tmp_path, upstream, XDG_STATE_HOME=str(tmp_path / "file"))
+    variables["KEYPROXY_LEDGER"] = "default"
+    async with started("dev", tmp_path, **variables) as program:
+        await program.said("calls are not booked in a ledger")
+        line = await program.said("listening")
+        assert line["ledger"] == "off"
+        assert await ask(program) == 200
+
+
+async def test_prompts_and_credentials_are_not_in_the_ledger(
+    tmp_path: Path, upstream: FakeUpstream, start: Start
+) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    proxy = await start(LEDGER=str(path))
+    async with proxy.post(headers={"x-api-key": "some-credential-of-a-client"}) as answer:
+        await answer.read()
+    await proxy.service.close()
+    content = b"".join(file.read_bytes() for file in tmp_path.glob("ledger*"))
+    assert b"gpt-4o-mini" in content
+    for secret in (b"Gr\xc3\xbc\xc3\x9fe", b"some-credential", b"sk-or-v1-test-0123456789abcdef"):
+        assert secret not in content
