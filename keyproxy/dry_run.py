@@ -27,12 +27,16 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call as a client would make it; ``body`` is None where it sends none."""
+    """A call as a client would make it; ``body`` is None where it sends none.
+
+    ``app``: the client is taken for one of this app, whatever it shows.
+    """
 
     method: str = "POST"
     target: str = f"{BASE}/chat/completions"
     body: bytes | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    app: str | None = None
 
     @property
     def head(self) -> CIMultiDictProxy[str]:
@@ -85,11 +89,16 @@ async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterato
         return
     rules.browser.check_origin(head)
     yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
-    client = await rules.identity.identify(LOOPBACK, head)
-    app = next(each for each in settings.all_apps if each.name == client.app)
-    of_app = rules.apps[app.name]
-    how = "none is asked for" if client.is_address else "accepted"
-    yield Passed(Step.CREDENTIAL, f"{how}; the client is {client.id} of the app {app.name}")
+    if asked.app is None:
+        client = await rules.identity.identify(LOOPBACK, head)
+        name = client.app
+        how = "none is asked for" if client.is_address else "accepted"
+        yield Passed(Step.CREDENTIAL, f"{how}; the client is {client.id} of the app {name}")
+    else:
+        name = asked.app
+        yield Passed(Step.CREDENTIAL, f"a good one of the app {name} is assumed")
+    app = next(each for each in settings.all_apps if each.name == name)
+    of_app = rules.apps[name]
     of_app.browser.check_origin(head)
     endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
     yield Passed(Step.ENDPOINT, endpoint.name)
@@ -108,6 +117,10 @@ async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterato
         yield Passed(Step.BODY, f"{len(raw)} bytes of {settings.max_body_bytes}")
         call = calls.read(endpoint, raw, of_app.policy, passed, query)
         yield Passed(Step.POLICY, ", ".join(call.models))
+        if app.counts_money:
+            yield Passed(
+                Step.MONEY, f"budgets: {summary.budgets(app)} (what was spent is not known here)"
+            )
     yield _sent(app, call, asked)
 
 

@@ -101,6 +101,26 @@ def test_wrong_settings_are_listed(here: Path, capsys: pytest.CaptureFixture[str
     assert "KEYPROXY_RATE_LIMIT" in capsys.readouterr().err
 
 
+def test_all_shows_the_policy_behind_the_credential(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An operator reviews the policy; what its clients show is no part of it."""
+    (here / "keyproxy.toml").write_text(f'[apps.ios]\nclient_auth="token"\n{IOS}')
+    assert main(["explain", "--serve", "--all", "--app", "ios"]) == 0
+    shown = capsys.readouterr().out
+    assert "clients of the app ios: holders of a client token" in shown
+    assert "credential_missing" not in shown
+    assert "403 model_not_allowed" in shown
+    typed(monkeypatch, BODY)
+    assert main(["explain", "--serve", "--app", "ios"]) == 0
+    assert "a good one of the app ios is assumed" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["explain", "--serve", "--app", "nobody"])
+
+
+IOS = f'client_tokens = "phone:{"ab" * 32}"'
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -29,6 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--credential", metavar="TEXT", help="what the client sends as Authorization: Bearer"
     )
+    parser.add_argument(
+        "--app", metavar="NAME", help="as a client of this app, whatever credential it wants"
+    )
     parser.add_argument("--method", metavar="METHOD", help="default: POST with a body, else GET")
     parser.add_argument("--path", metavar="PATH", help="default: /api/v1/chat/completions")
     line.add_settings(parser, ["dev", "serve"])
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         settings = Sources.of_process(mode, given.options, given.env_file).read()
     except SettingsFaults as faults:
         return line.report("explain", faults)
+    if flags.app and flags.app not in {app.name for app in settings.all_apps}:
+        parser.error(f"--app: one of {', '.join(app.name for app in settings.all_apps)}")
     fields = {"Host": flags.host or _host(settings)}
     if flags.origin and flags.origin != "none":
         fields["Origin"] = flags.origin
@@ -47,12 +52,12 @@ def main(arguments: Sequence[str]) -> int:
     from keyproxy.commands import explained  # the rules; --help need not load them
 
     if flags.all:
-        return explained.print_table(settings, fields)
+        return explained.print_table(settings, fields, flags.app)
     try:
         body = _read(flags.body)
     except OSError as error:
         parser.error(f"the body cannot be read ({error.strerror})")
-    return explained.print_steps(settings, fields, flags.method, flags.path, body)
+    return explained.print_steps(settings, fields, flags.method, flags.path, body, flags.app)
 
 
 def _read(name: str | None) -> bytes | None:

@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from multidict import CIMultiDict, CIMultiDictProxy
+
 from keyproxy.call import BASE
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal
 from keyproxy.rules import Rules
 from keyproxy.settings import Settings
+from keyproxy.summary import clients
 from keyproxy.upstream.session import open_session
 
 _MAX_SHOWN = 4_000
@@ -32,13 +35,15 @@ def print_steps(
     method: str | None,
     path: str | None,
     body: bytes | None,
+    app: str | None = None,
 ) -> int:
-    """One call, step by step; 0 when it would be sent."""
+    """One call, step by step; 0 when it would be sent. ``app``: as a client of this app."""
     asked = Asked(
         method=(method or ("GET" if body is None and path else "POST")).upper(),
         target=path or _CHAT,
         body=body,
         fields=fields,
+        app=app,
     )
     for verdict in asyncio.run(_verdicts(settings, asked)):
         if isinstance(verdict, Passed):
@@ -74,24 +79,31 @@ def _print_sent(settings: Settings, sent: Sent) -> None:
     _say(settings, f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}")
 
 
-def print_table(settings: Settings, fields: Mapping[str, str]) -> int:
-    """What becomes of example calls, a column a style; always 0: refusals are its point."""
+def print_table(settings: Settings, fields: Mapping[str, str], app: str | None = None) -> int:
+    """What becomes of example calls of an app's clients, a column a style.
+
+    Always 0: refusals are its point. ``app`` None: that of the origin, else the default app.
+    """
     rules = Rules.of(settings)
+    whose = app or rules.identity.door(CIMultiDictProxy(CIMultiDict(fields))).app
+    of_app = next(each for each in settings.all_apps if each.name == whose)
 
     def outcome(method: str, path: str, body: bytes | None, **more: str) -> str:
-        asked = Asked(method, path, body, {**fields, **more})
+        asked = Asked(method, path, body, {**fields, **more}, whose)
         *_, last = asyncio.run(steps(settings, rules, asked))
         return _outcome(last, asked)
 
+    if settings.apps:
+        print(f"clients of the app {whose}: {clients(of_app)}\n")
     table = [["", *(style for style, _, _ in _STYLES)]]
-    for name, write in _written(_allowed_model(settings)):
+    for name, write in _written(_allowed_model(of_app)):
         table.append([name, *(outcome("POST", path, write(body)) for _, path, body in _STYLES)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = zip(row, widths, strict=True)
         print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
     print()
-    for alias, _ in settings.model_aliases:
+    for alias, _ in of_app.model_aliases:
         shown = outcome("POST", _CHAT, json.dumps(_chat(alias)).encode())
         print(f"{f'the alias {alias}':<{widths[0]}}  {shown}")
     for method, path in _PATHS:

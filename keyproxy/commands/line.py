@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.grammar import network, origins, plain
+from keyproxy.grammar import jwt, money, network, origins, plain, tokens
 from keyproxy.grammar.base import mask
 from keyproxy.grammar.rows import SAY_IT, Mode, Setting, spoken
 from keyproxy.settings import rows
@@ -37,6 +37,17 @@ _METAVARS: Mapping[Callable[[str], Any], str] = {
     plain.header_text: "TEXT",
     plain.header_name: "NAME",
     plain.categories: "NAMES",
+    plain.aliases: "NAME=ID",
+    tokens.client_tokens: "PAIRS",
+    jwt.jwks_url: "URL",
+    jwt.issuer: "TEXT",
+    jwt.audiences: "TEXTS",
+    jwt.algorithms: "NAMES",
+    jwt.leeway: "TIME",
+    jwt.claim: "CLAIM",
+    money.budgets: "USD/TIME",
+    money.ledger: "FILE",
+    money.days: "DAYS",
 }
 
 
