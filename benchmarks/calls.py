@@ -25,7 +25,8 @@ from typing import cast
 HERE = Path(__file__).parent
 KEY = "sk-or-v1-benchmark-" + "0123456789abcdef" * 4
 CONNECTIONS = 32
-DEADLINE_SECONDS = 120.0
+DEADLINE_SECONDS = 240.0
+WITH = (", logging", ", ledger", ", budgets")
 TEXT = "Say something about Köln. " * 36
 BODY = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": TEXT}]}
 ANSWER = json.dumps({"id": "gen-1", "choices": [{"message": {"content": "x" * 500}}]}).encode()
@@ -50,6 +51,9 @@ class Upstream(asyncio.Protocol):
         if not end or len(body) < int(length or 0):
             return
         self.data = b""
+        if head.startswith(b"GET "):  # the public list of models, without the key
+            self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
         if KEY.encode() not in head:
             sys.exit("the proxy did not send the key")
         kind = b"text/event-stream" if b'"stream": true' in body else b"application/json"
@@ -141,11 +145,18 @@ async def proxy(name: str, upstream: str, port: int, directory: str) -> AsyncIte
         "KEYPROXY_RATE_LIMIT": "1000000/minute;100000000/day",
         "KEYPROXY_MAX_IN_FLIGHT": "100000",
         "KEYPROXY_LOG_LEVEL": "warning",
+        "KEYPROXY_TOTAL_BUDGET": "off",
+        "KEYPROXY_LEDGER": "off",
     }
+    ledger = str(Path(directory, f"{port}.sqlite3"))
+    serve = ["-m", "keyproxy", "serve"]
     command = {
         "naive": [str(HERE / "naive.py"), str(port), upstream, KEY],
-        "keyproxy": ["-m", "keyproxy", "serve"],
-        "keyproxy, logging": ["-m", "keyproxy", "serve", "--log-level", "info"],
+        "keyproxy": serve,
+        "keyproxy, logging": [*serve, "--log-level", "info"],
+        "keyproxy, ledger": [*serve, "--ledger", ledger],
+        # What a call may cost is not known there, so that nothing but a nano-dollar is set aside.
+        "keyproxy, budgets": [*serve, "--budget", "1000000/day", "--unpriced", "allow"],
     }[name]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=directory, env=environment, stderr=asyncio.subprocess.DEVNULL
@@ -183,7 +194,7 @@ async def run(rounds: int, calls: int, streams: int, events: int) -> None:
     Upstream.events_per_stream = events
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
     upstream = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    names = ("naive", "keyproxy", "keyproxy, logging")
+    names = ("naive", *(f"keyproxy{what}" for what in ("", *WITH)))
     per_call: dict[str, list[float]] = {name: [] for name in names}
     per_event: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as directory:
