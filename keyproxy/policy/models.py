@@ -76,11 +76,10 @@ class Models:
 
     def _obstacle(self, model: str) -> tuple[str, str] | None:
         """What stands in the way, as the end of a sentence, and the line to paste."""
-        listing = f"KEYPROXY_ALLOWED_MODELS=…,{shortened(model)}"
         if not _ID.fullmatch(model) or not self._allowed.fullmatch(model):
-            return f". Allowed: {self._summary}.", listing
+            return f". Allowed: {self._summary}.", _listing(model)
         if self._excluded is not None and self._is_excluded(model, self._excluded):
-            return f". Allowed: {self._summary}, with exceptions.", listing
+            return f". Allowed: {self._summary}, with exceptions.", _listing(model)
         name, mark, variants = model.lower().partition(":")
         for variant in variants.split(":") if mark else ():
             word = COSTLY_VARIANTS.get(variant)
@@ -91,7 +90,9 @@ class Models:
                     self._features.line(word),
                 )
             if word is None and variant not in PLAIN_VARIANTS and model not in self._patterns:
-                return f": its variant :{shortened(variant, 20)} is not known here.", listing
+                return f": its variant :{shortened(variant, 20)} is not known here.", _listing(
+                    model
+                )
         if _FAST.match(name) and not (
             "priority" in self._features.words or model in self._patterns
         ):
@@ -100,13 +101,13 @@ class Models:
                 " without -fast.",
                 self._features.line("priority"),
             )
-        return self._router_obstacle(model, listing) if self._is_router(name) else None
+        return self._router_obstacle(model) if self._is_router(name) else None
 
-    def _router_obstacle(self, model: str, listing: str) -> tuple[str, str] | None:
+    def _router_obstacle(self, model: str) -> tuple[str, str] | None:
         reason = ": it is a router, which chooses other models. Allowed: the models themselves."
         if "routers" not in self._features.words:
             return reason, self._features.line("routers")
-        return None if model in self._patterns else (reason, listing)
+        return None if model in self._patterns else (reason, _listing(model))
 
     def _is_router(self, name: str) -> bool:
         return is_router(name) or bool(
@@ -132,6 +133,11 @@ class Models:
             if any(ids & self._known.names(second) for second in told):
                 return True
         return (plain != model or "/" not in model) and not self._telling.fullmatch(model)
+
+
+def _listing(model: str) -> str:
+    """The line to paste that allows the model."""
+    return f"KEYPROXY_ALLOWED_MODELS=…,{shortened(model)}"
 
 
 def is_router(name: str) -> bool:
