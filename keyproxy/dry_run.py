@@ -6,18 +6,18 @@ the upstream's answer) is left out and said to be.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy import summary
+from keyproxy import opening, summary
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
 from keyproxy.intake import too_large
 from keyproxy.policy import body, calls
-from keyproxy.rules import Rules
+from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import resolved
@@ -89,6 +89,11 @@ async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterato
         return
     rules.browser.check_origin(head)
     yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
+    if asked.target.partition("?")[0] == opening.PATH:
+        door = rules.identity.door(head)
+        opening.check_head(asked.method, asked.target, door)
+        yield Passed(Step.CREDENTIAL, f"a session of the app {door.app} would be opened")
+        return
     if asked.app is None:
         client = await rules.identity.identify(LOOPBACK, head)
         name = client.app
@@ -97,8 +102,17 @@ async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterato
     else:
         name = asked.app
         yield Passed(Step.CREDENTIAL, f"a good one of the app {name} is assumed")
+    try:
+        for verdict in _of_app(settings, rules.apps[name], name, asked, head):
+            yield verdict
+    except Refusal as refusal:
+        raise refusal.of_app(name) from None
+
+
+def _of_app(
+    settings: Settings, of_app: AppRules, name: str, asked: Asked, head: CIMultiDictProxy[str]
+) -> Iterator[Passed | Sent]:
     app = next(each for each in settings.all_apps if each.name == name)
-    of_app = rules.apps[name]
     of_app.browser.check_origin(head)
     endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
     yield Passed(Step.ENDPOINT, endpoint.name)

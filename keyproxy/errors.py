@@ -190,6 +190,12 @@ class Refusal(KeyproxyError):
         self.must_close = must_close
         self.is_free = is_free
 
+    def of_app(self, name: str) -> Refusal:
+        """The same refusal to a client of the app ``name``, whose settings stand in a table."""
+        if self.hint and name != "default":
+            self.hint = f"[apps.{name}] of the TOML file, in its own notation: {self.hint}"
+        return self
+
     @property
     def status(self) -> int:
         return CODES[self.code].status

@@ -42,8 +42,8 @@ class Opening:
 
     async def open(
         self, request: web.Request, hold: intake.Hold, headers: dict[str, str]
-    ) -> web.Response:
-        """The answer to a request for ``PATH``; ``headers`` receives the RateLimit fields.
+    ) -> Session:
+        """The session that was asked for at ``PATH``; ``headers`` receives the RateLimit fields.
 
         A session that is shown and not too old is renewed: the client stays the same one.
         Raises ``provider_key_sent``, ``origin_not_allowed``, ``endpoint_not_allowed``,
@@ -52,7 +52,7 @@ class Opening:
         """
         self.identity.check_head(request.headers)
         door = self.identity.door(request.headers)
-        _check_head(request, door)
+        check_head(request.method, request.raw_path, door)
         origin = request.headers.get("Origin")
         session = self._renewed(request, door, origin)
         if session is None:
@@ -66,7 +66,7 @@ class Opening:
                 address = self.identity.address(request.remote, request.headers)
                 await self.captcha.verify(response, address, origin=origin)
             session = self.sessions.open(door.app, origin)
-        return _answer(session)
+        return session
 
     def _renewed(self, request: web.Request, door: Door, origin: str | None) -> Session | None:
         shown = credentials.shown(request.headers)
@@ -94,7 +94,8 @@ class Opening:
         )
 
 
-def _check_head(request: web.Request, door: Door) -> None:
+def check_head(method: str, target: str, door: Door) -> None:
+    """Raises ``endpoint_not_allowed``, ``method_not_allowed``, ``query_not_allowed``."""
     if door.auth != "session":
         raise Refusal(
             "endpoint_not_allowed",
@@ -102,14 +103,14 @@ def _check_head(request: web.Request, door: Door) -> None:
             hint="KEYPROXY_CLIENT_AUTH=session",
             must_close=True,
         )
-    if request.method != "POST":
+    if method != "POST":
         raise Refusal(
             "method_not_allowed",
             "This path answers POST only.",
             headers={"Allow": "POST, OPTIONS"},
             must_close=True,
         )
-    if request.raw_path != PATH:
+    if target != PATH:
         raise Refusal("query_not_allowed", "This call takes no query string.", must_close=True)
 
 
@@ -128,7 +129,8 @@ async def _captcha_response(request: web.Request, hold: intake.Hold) -> str:
     return response
 
 
-def _answer(session: Session) -> web.Response:
+def answer(session: Session) -> web.Response:
+    """A session as the page gets it."""
     shown = {
         "token": session.token,
         "token_type": "Bearer",

@@ -86,7 +86,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
         record.is_quiet = True  # only refused ones are worth a line
         return response
     rules.browser.check_origin(request.headers)  # 403
-    if request.path == opening.PATH:
+    if request.raw_path.partition("?")[0] == opening.PATH:
         return await open_session(request, exchange)  # 400, 403, 404, 405, 413, 415, 429
     client = await identify(request, kit, record)  # 400, 401, 403, 429
     app = kit.apps[client.app]
@@ -119,9 +119,13 @@ def refuse_when_stopping(kit: Kit) -> None:
 
 
 async def open_session(request: web.Request, exchange: Exchange) -> web.StreamResponse:
-    exchange.record.endpoint = f"POST {opening.PATH}"
-    with exchange.kit.room.hold() as hold:
-        return await exchange.kit.opening.open(request, hold, exchange.headers)
+    kit, record = exchange.kit, exchange.record
+    record.endpoint = f"POST {opening.PATH}"
+    record.app = kit.rules.identity.door(request.headers).app
+    with kit.room.hold() as hold:
+        session = await kit.opening.open(request, hold, exchange.headers)
+    record.client = session.client.id
+    return opening.answer(session)
 
 
 async def identify(request: web.Request, kit: Kit, record: Record) -> Client:

@@ -88,7 +88,12 @@ def _identity(
             hops=settings.trusted_hops,
             address_header=settings.client_address_header,
         ),
-        Tokens((app.name, token) for app in settings.all_apps for token in app.client_tokens),
+        Tokens(
+            (app.name, token)
+            for app in settings.all_apps
+            if app.client_auth == "token"
+            for token in app.client_tokens
+        ),
         sessions,
         is_private=settings.mode == "dev",
     )

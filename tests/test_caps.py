@@ -40,6 +40,16 @@ def tool(kind: str, **parameters: Any) -> list[dict[str, Any]]:
     return [{"type": kind, "parameters": parameters}]
 
 
+def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
+    raw = (
+        b'{"model":"a/b","reasoning":{"max_tokens":999,"x":1.10,"y":[1E5,-0.0,'
+        b'12345678901234567890.0]},"messages":[]}'
+    )
+    written = body.rewritten(raw, {"reasoning": {**body.parse(raw)["reasoning"], "max_tokens": 5}})
+    assert b'"max_tokens": 5, "x": 1.10, "y": [1E5, -0.0, 12345678901234567890.0]' in written
+    assert written.endswith(b'},"messages":[]}')
+
+
 @pytest.mark.parametrize(
     ("style", "asked", "imposed"),
     [

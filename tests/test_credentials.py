@@ -10,6 +10,7 @@ import pytest
 
 from keyproxy.clients import tokens
 from keyproxy.clients.tokens import Tokens
+from keyproxy.summary import idle
 from keyproxy.values import ClientToken
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
 from tests.program import Program, started
@@ -18,6 +19,7 @@ TOKEN, STORED = tokens.make("phone")
 PAIR = f"phone:{STORED.digest.hex()}"
 OTHER, OTHER_STORED = tokens.make("ci")
 ASKING = {"CLIENT_AUTH": "token", "CLIENT_TOKENS": f"{PAIR},ci:{OTHER_STORED.digest.hex()}"}
+SECRET = "kU3v9xQ2" * 5
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -43,6 +45,25 @@ async def test_a_providers_key_from_a_page_is_refused_by_name(
 async def test_a_made_up_key_of_an_sdk_is_ignored(proxy: Proxy, value: str) -> None:
     async with proxy.post(headers={"Authorization": value}) as answer:
         assert answer.status == 200
+
+
+async def test_letters_within_a_jwt_are_no_providers_key(start: Start) -> None:
+    """One signature in some thousand holds them."""
+    proxy = await start("serve")
+    token = f"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.a_b-sk-{'Ab1' * 14}"
+    async with proxy.post(headers={"Authorization": f"Bearer {token}"}) as answer:
+        assert answer.status == 200
+
+
+async def test_tokens_open_nothing_where_they_are_not_asked_for(
+    start: Start, tmp_path: Path
+) -> None:
+    proxy = await start("serve", **(ASKING | {"CLIENT_AUTH": "session", "SESSION_SECRET": SECRET}))
+    async with proxy.post(headers=BEARER) as answer:
+        await refused(answer, 401, "credential_invalid")
+    assert proxy.upstream.calls == []
+    [warning] = idle(proxy.service.settings)
+    assert "open nothing" in warning
 
 
 @pytest.mark.parametrize("name", ["Authorization", "x-api-key", "X-Goog-Api-Key"])

@@ -118,6 +118,30 @@ def test_all_shows_the_policy_behind_the_credential(
         main(["explain", "--serve", "--app", "nobody"])
 
 
+def test_a_session_would_be_opened_where_apps_ask_for_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed(monkeypatch, {})
+    asked = ["explain", "--serve", "--path", "/session", "--method", "POST"]
+    said = ["--client-auth", "session", "--session-secret-file", "secret"]
+    (here / "secret").write_text("kU3v9xQ2" * 5)
+    assert main([*asked, *said]) == 0
+    assert "a session of the app default would be opened" in capsys.readouterr().out
+    typed(monkeypatch, {})
+    assert main(asked) == 1
+    assert "endpoint_not_allowed" in capsys.readouterr().out
+
+
+def test_the_line_to_paste_is_one_of_the_apps_own(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toml = '[apps.web]\nallowed_origins="https://web.example"\nallowed_models="anthropic/*"'
+    (here / "keyproxy.toml").write_text(toml)
+    typed(monkeypatch, BODY)
+    assert main(["explain", "--serve", "--origin", "https://web.example"]) == 1
+    assert "[apps.web] of the TOML file" in capsys.readouterr().out
+
+
 IOS = f'client_tokens = "phone:{"ab" * 32}"'
 
 

@@ -418,8 +418,9 @@ def test_what_is_no_secret_is_a_fault_that_does_not_repeat_it(secret: str) -> No
 
 def test_without_the_extra_the_fault_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jwt.algorithms", None)
-    with pytest.raises(SettingsFault, match=r"pip install 'keyproxy\[jwt\]'"):
-        require_extra()
+    for asked in (require_extra, lambda: SharedSecret(Secret(SECRET))):
+        with pytest.raises(SettingsFault, match=r"pip install 'keyproxy\[jwt\]'"):
+            asked()
 
 
 def test_the_extra_is_loaded_on_first_use_only() -> None:

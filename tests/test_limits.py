@@ -290,6 +290,26 @@ async def test_calls_in_flight_are_bounded(start: Start) -> None:
     assert len(proxy.upstream.calls) == 3
 
 
+async def test_a_spent_window_is_told_before_a_full_house(start: Start) -> None:
+    """Waiting a second would not help."""
+    proxy = await start(MAX_IN_FLIGHT="1", RATE_LIMIT="1/hour")
+    release = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return web.json_response({})
+
+    proxy.upstream.answer = slow
+    first = asyncio.create_task(proxy.post().__aenter__())
+    await proxy.upstream.arrived.wait()
+    async with proxy.post() as answer:
+        await refused(answer, 429, "rate_limited")
+        assert int(answer.headers["Retry-After"]) > 3500
+    release.set()
+    (await first).release()
+    assert len(proxy.upstream.calls) == 1
+
+
 async def test_a_call_too_many_in_flight_still_says_what_is_left(start: Start) -> None:
     proxy = await start(MAX_IN_FLIGHT="1", RATE_LIMIT="5/minute")
     release = asyncio.Event()

@@ -62,6 +62,17 @@ async def test_renewing_buys_no_second_bucket(start: Start) -> None:
     assert len(proxy.upstream.calls) == 2
 
 
+async def test_the_log_says_whose_session_was_opened(
+    start: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy = await start("serve", **ASKING)
+    token = (await opened(proxy))["token"]
+    out = capsys.readouterr().out
+    assert "app=default" in out
+    assert "client=session-" in out
+    assert token not in out
+
+
 async def test_every_replica_with_the_secret_accepts_a_session(start: Start) -> None:
     one = await start("serve", **ASKING)
     two = await start("serve", **ASKING)
@@ -141,6 +152,7 @@ async def test_a_foreign_page_opens_no_session(start: Start, origin: str) -> Non
         ("DELETE", "/session", 405, "method_not_allowed"),
         ("POST", "/session?x=1", 400, "query_not_allowed"),
         ("POST", "/session/", 404, "endpoint_not_allowed"),
+        ("POST", "/sess%69on", 404, "endpoint_not_allowed"),
         ("POST", "/api/v1/session", 404, "endpoint_not_allowed"),
         ("POST", "//session", 404, "endpoint_not_allowed"),
     ],

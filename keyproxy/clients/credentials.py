@@ -15,10 +15,11 @@ from keyproxy.errors import Refusal
 HEADERS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 _BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
 # Forms of provider keys (secret scanners' rules; reference: each provider's key page).
+# Not within a longer word: in one of some thousand JWTs the signature holds such letters.
 _PROVIDER_KEY = re.compile(
-    r"sk-or-v1-[0-9A-Za-z_-]{20,}|sk-ant-[0-9A-Za-z_-]{20,}|sk-(?:proj|svcacct)-[0-9A-Za-z_-]{20,}"
-    r"|sk-[0-9A-Za-z]{40,}|gsk_[0-9A-Za-z]{40,}|csk-[0-9a-z]{30,}|xai-[0-9A-Za-z]{40,}"
-    r"|AIza[0-9A-Za-z_-]{35}"
+    r"(?<![0-9A-Za-z_.-])(?:sk-or-v1-[0-9A-Za-z_-]{20,}|sk-ant-[0-9A-Za-z_-]{20,}"
+    r"|sk-(?:proj|svcacct)-[0-9A-Za-z_-]{20,}|sk-[0-9A-Za-z]{40,}|gsk_[0-9A-Za-z]{40,}"
+    r"|csk-[0-9a-z]{30,}|xai-[0-9A-Za-z]{40,}|AIza[0-9A-Za-z_-]{35})"
 )
 
 
@@ -54,7 +55,6 @@ def missing(what: str) -> Refusal:
         "credential_missing",
         f"This address wants {what}, as `Authorization: Bearer …` or `x-api-key`. An SDK sends it"
         " when it is given as its API key.",
-        headers={"WWW-Authenticate": "Bearer"},
     )
 
 
@@ -64,5 +64,4 @@ def invalid(hint: str | None = None) -> Refusal:
         "credential_invalid",
         "The credential of this call is not accepted here.",
         hint=hint,
-        headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
     )

@@ -71,6 +71,7 @@ def shared_key(secret: Secret) -> SignatureKey:
     It fits the algorithms it is long enough for. Raises ``ValueError`` if that is none, or if
     it is a public key, a certificate or a JWK.
     """
+    require_extra()
     from jwt.exceptions import InvalidKeyError
 
     raw = secret.reveal().encode()

@@ -34,7 +34,11 @@ def main(arguments: Sequence[str]) -> int:
         return line.report("check", faults)
     print(f"settings: fine for keyproxy {mode}")
     print("\n".join(summary.table(settings)))
-    for warning in (*sources.warnings(), *_seen_by_git(sources.secret_files())):
+    for warning in (
+        *sources.warnings(),
+        *summary.idle(settings),
+        *_seen_by_git(sources.secret_files()),
+    ):
         print(f"warning: {warning}")
     from keyproxy.commands.key_report import report_keys  # the HTTP client; --help need not load it
 

@@ -72,7 +72,8 @@ async def _verdicts(settings: Settings, asked: Asked) -> list[Verdict]:
 
 def _print_sent(settings: Settings, sent: Sent) -> None:
     how = "written anew where a cap or an alias changed it" if sent.is_changed else "byte for byte"
-    print(f"\nwould be sent, the body {how}:\n\n{sent.method} {sent.url}")
+    body = f", the body {how}" if sent.body else ""
+    print(f"\nwould be sent{body}:\n\n{sent.method} {sent.url}")
     for name, value in sent.head.items():
         _say(settings, f"{name}: {value}")
     text = sent.body.decode(errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from keyproxy.errors import SettingsFault
@@ -141,6 +142,15 @@ def faults(
     algorithms: Sequence[str],
 ) -> list[SettingsFault]:
     """What is wrong with values that are right one by one, for client auth ``jwt``."""
+    if find_spec("jwt") is None or find_spec("cryptography") is None:
+        return [
+            SettingsFault(
+                "KEYPROXY_CLIENT_AUTH",
+                found="'jwt', and what checks JWTs is not installed",
+                expected="keyproxy with its extra for JWTs",
+                paste="pip install 'keyproxy[jwt]'",
+            )
+        ]
     if (secret is None) == (jwks_url is None):
         return [
             SettingsFault(

@@ -52,7 +52,7 @@ class Admission:
             self.counters.leave(place)
 
     def _refusal(self, verdict: Verdict) -> Refusal:
-        if verdict.is_crowded:
+        if verdict.is_crowded and not verdict.in_the_way:
             return Refusal(
                 "too_many_in_flight",
                 f"At most {self.max_in_flight} calls may run at the same time; wait for one to"

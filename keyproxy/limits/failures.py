@@ -10,9 +10,10 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.storage import Counters
 from keyproxy.limits.windows import Window
 
-MOST = 30  # an office whose app was shipped with a wrong token; no use for guessing 256 bits
 SECONDS = 60
-_FAILED = frozenset({"credential_invalid"})  # an expired one was ours once, and needs renewing
+# An office whose app was shipped with a wrong token; no use for guessing 256 bits. What expired
+# was ours once and needs renewing, by everybody who slept, so it takes more of them.
+MOST = {"credential_invalid": 30, "credential_expired": 300}
 
 
 class Failures:
@@ -23,9 +24,11 @@ class Failures:
 
     async def count(self, refusal: Refusal, network: str) -> None:
         """Count ``refusal`` where it is one. Raises ``rate_limited`` beyond the limit."""
-        if refusal.code not in _FAILED:
+        most = MOST.get(refusal.code)
+        if most is None:
             return
-        verdict = await self._counters.take([Window("failed", network, MOST, SECONDS)])
+        window = Window(f"failed-{refusal.code}", network, most, SECONDS)
+        verdict = await self._counters.take([window])
         if not verdict.is_admitted:
             raise Refusal(
                 "rate_limited",

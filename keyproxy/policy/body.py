@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from secrets import token_hex
 from typing import Any
 
 from multidict import CIMultiDictProxy
@@ -102,8 +103,26 @@ def rewritten(raw: bytes, changes: Mapping[str, Any]) -> bytes:
 
 
 def _written(value: Any) -> str:
-    """As JSON that is no longer than it must be: escapes would triple what is not ASCII."""
-    return json.dumps(value, ensure_ascii=False)
+    """As JSON that is no longer than it must be (escapes would triple what is not ASCII), with
+    the numbers of ``parse`` as they were written."""
+    texts: list[str] = []
+    mark = token_hex(8)  # nobody can write it beforehand
+    written = json.dumps(_marked(value, mark, texts), ensure_ascii=False)
+    for index, text in enumerate(texts):
+        written = written.replace(f'"{mark}{index}"', text, 1)
+    return written
+
+
+def _marked(value: Any, mark: str, texts: list[str]) -> Any:
+    """``value`` with a text in place of each number that remembers its own."""
+    if isinstance(value, _Number):
+        texts.append(value.text)
+        return f"{mark}{len(texts) - 1}"
+    if isinstance(value, dict):
+        return {name: _marked(item, mark, texts) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_marked(item, mark, texts) for item in value]
+    return value
 
 
 def _members(text: str) -> Iterator[tuple[str, int, int]]:
@@ -143,8 +162,16 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+class _Number(float):
+    """A number that remembers how it was written."""
+
+    __slots__ = ("text",)
+    text: str
+
+
 def _number(text: str) -> float:
-    value = float(text)
+    value = _Number(text)
+    value.text = text
     if len(text) > 64 or value in (float("inf"), float("-inf")):
         raise _Ambiguous("A number in the JSON body is too large.")
     return value

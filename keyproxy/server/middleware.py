@@ -45,10 +45,8 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
     if isinstance(error, ConnectionError):
         record.ended = "client_left"
         raise error
-    refusal = _as_refusal(error)
+    refusal = _as_refusal(error).of_app(record.app or DEFAULT_APP)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
-    if refusal.hint and record.app not in (None, DEFAULT_APP):
-        refusal.hint = f"[apps.{record.app}] of the TOML file, in its own notation: {refusal.hint}"
     record.hint, record.ended = refusal.hint, "refused"
     if error.__cause__ is not None:
         record.cause = type(error.__cause__).__name__  # its text may hold what was sent

@@ -63,7 +63,7 @@ async def _serve(settings: Settings, sources: Sources) -> None:
     async with service.running(settings, pages) as running:
         _catch_signals(stop, reload)
         _say_hello(running)
-        for warning in sources.warnings():
+        for warning in (*sources.warnings(), *summary.idle(settings)):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload))
         try:
@@ -119,7 +119,10 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None
         current = running.settings
         settings = settings.kept(keys=current.keys, upstream=current.upstream)
     if is_asked or settings != running.settings:
-        running.apply(settings)
+        try:
+            running.apply(settings)
+        except SettingsFault as fault:  # one that only applying could find
+            _log.error("settings not reloaded", faults=[str(fault)])
 
 
 def _say_hello(running: Service) -> None:

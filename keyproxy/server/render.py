@@ -57,6 +57,9 @@ def headers(refusal: Refusal) -> dict[str, str]:
         "X-Keyproxy-Code": refusal.code,
         **refusal.headers,
     }
+    if refusal.status == 401:  # RFC 9110 15.5.2, RFC 6750 3
+        is_bare = refusal.code == "credential_missing"
+        fields["WWW-Authenticate"] = "Bearer" if is_bare else 'Bearer error="invalid_token"'
     wait = refusal.retry_after_seconds
     if wait is not None:
         fields["Retry-After"] = str(max(1, math.ceil(wait)))

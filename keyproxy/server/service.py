@@ -38,7 +38,7 @@ from keyproxy.server.names import Names
 from keyproxy.server.protocol import HeadGuard
 from keyproxy.server.treasury import Treasury, open_book
 from keyproxy.settings import Secret, Settings
-from keyproxy.tally import Tally
+from keyproxy.tally import Event, Tally
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
@@ -74,14 +74,19 @@ class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
     def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, counters: Counters, book: Book
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        counters: Counters,
+        book: Book,
+        tally: Tally,
     ) -> None:
         self._session = session
         self._counters = counters
         self._failures = Failures(Counters())
         self._room = Room()
         self._large_parse = asyncio.Lock()
-        self.tally = Tally()
+        self.tally = tally
         self._is_ready = False
         self._is_stopping = False
         self._inspections: set[asyncio.Task[None]] = set()
@@ -154,8 +159,8 @@ class Service:
             if getattr(old, field.name) != getattr(settings, field.name)
         ]
         known = old.all_keys
-        self._keys.keep(settings.all_keys)
         self.kit = self._assemble(settings, self.kit.catalogue)
+        self._keys.keep(settings.all_keys)
         self._names.teach()
         self._keep_names()
         _log.info("settings reloaded", changed=changed)
@@ -297,13 +302,19 @@ class Service:
 
 
 @asynccontextmanager
-async def _counters(settings: Settings) -> AsyncIterator[Counters]:
+async def _counters(settings: Settings, tally: Tally) -> AsyncIterator[Counters]:
     """Where calls are counted: here, or in a storage that replicas share."""
     if settings.storage is None:
         yield Counters()
         return
     ca = trust(settings.upstream_ca_file) if settings.storage.has_tls else None
-    async with open_shared(settings.storage, settings.storage_failure, trust=ca) as counters:
+
+    def count(is_down: bool) -> None:
+        if is_down:
+            tally.add(Event.STORAGE_DOWN)
+
+    failure = settings.storage_failure
+    async with open_shared(settings.storage, failure, trust=ca, on_change=count) as counters:
         yield counters
 
 
@@ -314,9 +325,10 @@ async def running(
     """A service that listens, and is closed at the end."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(settings))
-        counters = await stack.enter_async_context(_counters(settings))
+        tally = Tally()
+        counters = await stack.enter_async_context(_counters(settings, tally))
         book = await stack.enter_async_context(open_book(settings))
-        service = Service(settings, session, counters, book)
+        service = Service(settings, session, counters, book, tally)
         stack.push_async_callback(service.close)
         await service.start(pages)
         yield service
