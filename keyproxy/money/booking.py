@@ -74,7 +74,8 @@ class Booking:
         if self.status is None:
             return
         reader = self._reader
-        is_whole = ended == "complete" and reader is not None and reader.is_finished
+        # A client may leave once it has read the end: the cost is no less true for it.
+        is_whole = reader is not None and reader.is_finished and not reader.error_seen
         self.cost = costs.of_answer(self.status, self.usage, is_whole, self._price, self._ask)
         if self._generation_id is None and reader is not None and reader.generation_id is not None:
             self._book.note(self.entry.id, reader.generation_id)

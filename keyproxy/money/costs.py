@@ -39,14 +39,15 @@ def of_answer(
 ) -> Cost | None:
     """What an answer cost; None where only asking the upstream can tell.
 
-    ``is_whole``: it came to its end, and said so.
+    ``is_whole``: it came to its end, said so, and told of no error. Of another the usage may be
+    that of a moment, after which the upstream went on.
     """
     if status >= 400:
         return Cost(ZERO, ZERO, "exact")
-    if usage is None:
+    if usage is None or not is_whole:
         return None
     if (cost := told(usage)) is not None:
         return cost
-    if is_whole and price is not None and (usd := computed(price, usage, ask)) is not None:
+    if price is not None and (usd := computed(price, usage, ask)) is not None:
         return Cost(usd, usd, "computed")
     return None
