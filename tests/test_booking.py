@@ -88,3 +88,24 @@ async def test_a_client_that_leaves_after_the_end_has_the_whole_cost(desk: Desk)
     assert (booking.cost.usd, booking.cost.source) == (Decimal("0.001"), "exact")
     assert await desk.book.unsettled(9) == []
     await desk.settle()
+
+
+async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
+    """The process may be killed before the answer ends."""
+    noted: list[str | None] = []
+
+    class Watched(MemoryBook):
+        def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
+            noted.append(generation_id)
+            super().note(id, generation_id, key)
+
+    desk = Desk(Watched())
+    async with desk.book_call() as booking:
+        answered(booking, id=None)
+        assert noted == [None]
+        for _ in range(2):
+            booking.watch(RUNNING % ID.encode())
+            assert noted == [None, ID]
+        booking.end("upstream_cut")
+    assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
+    await desk.settle()

@@ -65,8 +65,13 @@ class Booking:
 
     def watch(self, chunk: bytes) -> None:
         """Look at bytes that pass."""
-        if self._reader is not None:
-            self._reader.watch(chunk)
+        if (reader := self._reader) is None:
+            return
+        reader.watch(chunk)
+        if self._generation_id is None and reader.generation_id is not None:
+            # At once: whatever ends this process, the next one can ask what the call has cost.
+            self._generation_id = reader.generation_id
+            self._book.note(self.entry.id, self._generation_id)
 
     def end(self, ended: str, served: str | None = None) -> None:
         """The call is over, as the log says it; its cost is known now, or asked for later."""
@@ -77,8 +82,6 @@ class Booking:
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and not reader.error_seen
         self.cost = costs.of_answer(self.status, self.usage, is_whole, self._price, self._ask)
-        if self._generation_id is None and reader is not None and reader.generation_id is not None:
-            self._book.note(self.entry.id, reader.generation_id)
 
 
 class Bookings:
