@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
+import json
+import time
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from keyproxy.call import Ask, Call, Client, Endpoint, Style
 from keyproxy.limits.storage import Counters
+from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money.booking import Booking, Bookings
-from keyproxy.money.budget import Budgets
+from keyproxy.money.budget import Budgets, _windows
+from keyproxy.money.entry import Entry
 from keyproxy.money.memory import MemoryBook
+from keyproxy.money.pricebook import PriceBook
 from keyproxy.values import Budget
 
 ID = "gen-1790981416-AbCdEfGh"
@@ -23,22 +29,52 @@ CALL = Call(CHAT, CHAT.path, b"{}", ids=("openai/gpt-4o-mini",), ask=Ask(10, 10)
 RUNNING = b'data: {"id":"%b","choices":[{"delta":{"content":"x"}}],"usage":{"cost":0.001}}\n\n'
 
 
+class Listed(NamedTuple):
+    status: int
+    raw: bytes
+
+
+async def priced() -> PriceBook:
+    """A price list by which each call of here could cost 0.01 USD and what it reads."""
+    pricing = {"prompt": "0.000001", "completion": "0.001"}
+    row = {"id": CALL.ids[0], "context_length": 1000, "pricing": pricing}
+
+    async def fetch(path: str) -> Listed:
+        return Listed(200, json.dumps({"data": [row]}).encode())
+
+    book = PriceBook(fetch)
+    assert await book.refresh()
+    return book
+
+
 class Desk:
     """Bookings on a book in memory; ``settle`` waits for what follows the calls."""
 
-    def __init__(self, book: MemoryBook | None = None) -> None:
+    def __init__(
+        self,
+        prices: PriceBook,
+        book: MemoryBook | None = None,
+        counters: Counters | None = None,
+    ) -> None:
         self.book = MemoryBook() if book is None else book
-        self.counters = Counters()
+        self.counters = Counters() if counters is None else counters
         budgets = Budgets(self.counters, app="default", of_client=[Budget(Decimal(1), "day")])
         self._works: list[Coroutine[Any, Any, None]] = []
         self.bookings = Bookings(
             budgets,
             self.book,
-            None,
+            prices,
             key="sk-or-v1-tes...def",
             refuses_unpriced=False,
             run=self._works.append,
         )
+
+    async def counted(self) -> list[int]:
+        """Nano-dollars that the client's budget counts: spent or set aside, and set aside."""
+        pots = self.bookings.budgets.pots(CLIENT.id)
+        windows = [window for pot in pots for window in _windows(pot, time.time(), 0)]
+        standings = await self.counters.look(windows)
+        return [each.window.amount - each.remaining for each in standings]
 
     def book_call(self) -> AbstractAsyncContextManager[Booking]:
         return self.bookings.book("req_1", CLIENT, CALL)
@@ -49,8 +85,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
+async def desk() -> Desk:
+    return Desk(await priced())
 
 
 def answered(booking: Booking, *chunks: bytes, id: str | None = ID) -> None:
@@ -99,7 +135,7 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
             noted.append(generation_id)
             super().note(id, generation_id, key)
 
-    desk = Desk(Watched())
+    desk = Desk(await priced(), Watched())
     async with desk.book_call() as booking:
         answered(booking, id=None)
         assert noted == [None]
@@ -109,3 +145,53 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
         booking.end("upstream_cut")
     assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
     await desk.settle()
+
+
+async def cancelled_at(desk: Desk, arrived: asyncio.Event) -> None:
+    """A call whose client hangs up when ``arrived`` is set."""
+
+    async def call() -> None:
+        async with desk.book_call():
+            raise AssertionError("it went out")
+
+    calling = asyncio.create_task(call())
+    await arrived.wait()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+
+
+async def test_a_call_that_left_while_its_row_was_written_costs_nothing() -> None:
+    class Slow(MemoryBook):
+        arrived = asyncio.Event()
+
+        async def begin(self, entry: Entry) -> bool:
+            self.arrived.set()
+            await asyncio.Event().wait()
+            return True
+
+    book = Slow()
+    desk = Desk(await priced(), book)
+    await cancelled_at(desk, book.arrived)
+    assert min(await desk.counted()) > 10_000_000
+    await desk.settle()
+    assert await desk.counted() == [0, 0]
+
+
+async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_aside() -> None:
+    class Slow(Counters):
+        arrived, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
+            verdict = await super().take(windows, place)
+            self.arrived.set()
+            await self.may_answer.wait()
+            return verdict
+
+    counters = Slow()
+    desk = Desk(await priced(), counters=counters)
+    await cancelled_at(desk, counters.arrived)
+    assert min(await desk.counted()) > 10_000_000
+    counters.may_answer.set()
+    await desk.settle()
+    assert await desk.counted() == [0, 0]

@@ -6,6 +6,8 @@ more than the reservation and its durable row; what follows the answer is booked
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +19,7 @@ import structlog
 from keyproxy.call import Ask, Call, Client, Style, Usage
 from keyproxy.errors import Refusal
 from keyproxy.money import costs
-from keyproxy.money.budget import Budgets, Reservation
+from keyproxy.money.budget import NOTHING, Budgets, Fit, Reservation
 from keyproxy.money.costs import Cost
 from keyproxy.money.entry import Entry, Outcome, Tokens
 from keyproxy.money.memory import Book
@@ -118,7 +120,7 @@ class Bookings:
         prices = await self._prices_of(call.ids)
         worst = None if ask is None else dearest(prices.values(), ask)
         amount = self._to_reserve(worst, prices)
-        reservation = await self.budgets.reserve(client, amount, at, _fit(prices, ask))
+        reservation = await self._reserve(client, amount, at, _fit(prices, ask))
         entry = Entry(
             id=request_id,
             at=at,
@@ -132,15 +134,33 @@ class Bookings:
         price = next(iter(prices.values())) if len(prices) == 1 else None
         booking = Booking(self._book, entry, call.endpoint.style, price, ask)
         del call  # its body is not kept for as long as the answer streams
-        is_free = False
+        is_free = True
         try:
             await self._book.begin(entry)
+            is_free = False  # from now on it may have reached the upstream
             yield booking
         except Refusal as refusal:
             is_free = refusal.is_free
             raise
         finally:
             self._close(booking, reservation, is_free=is_free)
+
+    async def _reserve(
+        self, client: Client, amount: int, at: float, fit: Fit | None
+    ) -> Reservation:
+        """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
+        if self.budgets.is_empty:
+            return NOTHING
+        reserving = asyncio.create_task(self.budgets.reserve(client, amount, at, fit))
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            self._run(self._give_back(reserving))
+            raise
+
+    async def _give_back(self, reserving: asyncio.Task[Reservation]) -> None:
+        with contextlib.suppress(Refusal):
+            await self.budgets.settle(await reserving, ZERO)
 
     def _to_reserve(self, worst: Decimal | None, prices: Mapping[str, Price | None]) -> int:
         """Nano-dollars. Raises ``call_too_costly`` where the price is unknown and must not be."""
@@ -187,9 +207,7 @@ class Bookings:
         self._run(self.budgets.settle(reservation, counted))
 
 
-def _fit(
-    prices: Mapping[str, Price | None], ask: Ask | None
-) -> Callable[[Decimal], int | None] | None:
+def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:
     """How many tokens of an answer some USD pay for, with whichever of the models answers."""
     known = [price for price in prices.values() if price is not None]
     if ask is None or not known:
