@@ -7,6 +7,7 @@ the last try that stays, marked as estimated.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
@@ -20,6 +21,8 @@ from keyproxy.money.memory import Book
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 16
+ASK_SECONDS = 30.0
+"""For one answer: a hanging one must not keep all others waiting."""
 PAUSES_SECONDS = (2, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Between the tries; OpenRouter may answer 404 for some minutes. Two hours in all."""
 _log = structlog.get_logger("keyproxy.money")
@@ -40,6 +43,7 @@ class Settler:
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
         pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
+        ask_seconds: float = ASK_SECONDS,
     ) -> None:
         """``budgets`` gives those in force, by app."""
         self._book = book
@@ -48,20 +52,30 @@ class Settler:
         self._clock = clock
         self._look_seconds = look_seconds
         self._pauses_seconds = pauses_seconds
+        self._ask_seconds = ask_seconds
 
     async def run(self) -> None:
         """Settle what can be settled, until cancelled."""
         while True:
             try:
-                await self.settle_due()
-            except Exception:  # one odd row must not keep the others waiting for ever
+                while await self.settle_due() == AT_ONCE:
+                    pass  # there may be more: after a kill, all that were open
+            except Exception:  # settling goes on for as long as the process does
                 _log.exception("settling failed")
             await asyncio.sleep(self._look_seconds)
 
-    async def settle_due(self) -> None:
-        """Try every row whose time has come, once."""
+    async def settle_due(self) -> int:
+        """Try some rows whose time has come, each once; how many."""
         rows = await self._book.unsettled(AT_ONCE)
-        await asyncio.gather(*(self._settle(row) for row in rows))
+        await asyncio.gather(*(self._try(row) for row in rows))
+        return len(rows)
+
+    async def _try(self, row: Unsettled) -> None:
+        try:
+            await self._settle(row)
+        except Exception:  # one odd row must keep no other waiting
+            _log.exception("settling failed", request_id=row.id)
+            self._postpone(row)
 
     async def _settle(self, row: Unsettled) -> None:
         if row.ended == "killed" and row.tries == 0:
@@ -70,15 +84,23 @@ class Settler:
         if row.generation_id is None:
             self._book.settle(row.id, row.cost, "estimated")
             return
-        found = await self._ask(row)
-        if found is not None:
-            self._book.settle(row.id, found.cost, "exact", found.tokens, found.model)
-            await self._adjust(row, found.counted)
-        elif row.tries < len(self._pauses_seconds):
+        found = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._ask_seconds):
+                found = await self._ask(row)
+        if found is None:
+            self._postpone(row)
+            return
+        self._book.settle(row.id, found.cost, "exact", found.tokens, found.model)
+        await self._adjust(row, found.counted)
+
+    def _postpone(self, row: Unsettled) -> None:
+        """Try again later; after the last try what counts now stays."""
+        if row.tries < len(self._pauses_seconds):
             self._book.postpone(row.id, self._clock() + self._pauses_seconds[row.tries])
-        else:
-            self._book.settle(row.id, row.cost, row.cost_source)
-            _log.warning("the upstream never told what a call has cost", request_id=row.id)
+            return
+        self._book.settle(row.id, row.cost, row.cost_source)
+        _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
     async def _adjust(self, row: Unsettled, counted: Decimal) -> None:
         if (budgets := self._budgets().get(row.app)) is not None:

@@ -1,0 +1,77 @@
+"""Settling: whom the upstream is asked about, how often, and what follows from its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from decimal import Decimal
+
+from keyproxy.money.entry import Entry, Outcome, Tokens, Unsettled
+from keyproxy.money.generation import Generation
+from keyproxy.money.memory import MemoryBook
+from keyproxy.money.settling import AT_ONCE, Settler
+
+FOUND = Generation(Decimal("0.002"), Decimal(0), False, Tokens(), None)
+
+
+async def cut_calls(count: int) -> MemoryBook:
+    """A book with so many calls whose cost is not known."""
+    book = MemoryBook()
+    for number in range(count):
+        entry = Entry(
+            id=f"req_{number}",
+            at=0.0,
+            app="default",
+            client="203.0.113.9",
+            endpoint="POST /api/v1/responses",
+            models=("openai/gpt-4o-mini",),
+            key="sk-or-v1-tes...def",
+            reserved=Decimal("0.01"),
+            generation_id=f"gen-1790981416-{number:08}",
+        )
+        await book.begin(entry)
+        book.complete(entry.id, Outcome(200, "upstream_cut", 0.1))
+    return book
+
+
+async def test_a_rush_of_cut_calls_is_settled_without_pauses() -> None:
+    book, is_empty = await cut_calls(10 * AT_ONCE), asyncio.Event()
+
+    async def ask(row: Unsettled) -> Generation:
+        if len(book._unsettled) <= AT_ONCE:
+            is_empty.set()
+        return FOUND
+
+    running = asyncio.create_task(Settler(book, ask, dict, look_seconds=3600).run())
+    async with asyncio.timeout(5):
+        await is_empty.wait()
+    running.cancel()
+
+
+async def test_a_question_that_hangs_keeps_no_other_waiting() -> None:
+    book = await cut_calls(AT_ONCE + 1)
+
+    async def ask(row: Unsettled) -> Generation:
+        if row.id == "req_0":
+            await asyncio.Event().wait()
+        return FOUND
+
+    settler = Settler(book, ask, dict, ask_seconds=0.01)
+    async with asyncio.timeout(5):
+        assert [await settler.settle_due() for _ in range(3)] == [AT_ONCE, 1, 0]
+    assert list(book._unsettled) == ["req_0"]
+
+
+async def test_an_odd_row_keeps_no_other_waiting_and_is_not_asked_about_for_ever() -> None:
+    book, asked = await cut_calls(2), Counter[str]()
+
+    async def ask(row: Unsettled) -> Generation:
+        asked[row.id] += 1
+        if row.id == "req_0":
+            raise ValueError
+        return FOUND
+
+    settler = Settler(book, ask, dict, pauses_seconds=(0.0, 0.0))
+    for _ in range(5):
+        await settler.settle_due()
+    assert asked == {"req_0": 3, "req_1": 1}
