@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from decimal import Decimal
 
+from keyproxy.call import Client
+from keyproxy.limits.storage import Counters
+from keyproxy.money.budget import MOST_NANO, Budgets
 from keyproxy.money.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
 from keyproxy.money.memory import MemoryBook
 from keyproxy.money.settling import AT_ONCE, Settler
+from keyproxy.values import Budget
 
 FOUND = Generation(Decimal("0.002"), Decimal(0), False, Tokens(), None)
 
@@ -75,3 +80,14 @@ async def test_an_odd_row_keeps_no_other_waiting_and_is_not_asked_about_for_ever
     for _ in range(5):
         await settler.settle_due()
     assert asked == {"req_0": 3, "req_1": 1}
+
+
+async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:
+    """Else a budget that our calls have reserved would be told as spent."""
+    counters = Counters()
+    budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
+    client = Client("203.0.113.9", "203.0.113.9")
+    reservation = await budgets.reserve(client, 10_000_000, time.time())
+    await budgets.release(client.id, time.time(), Decimal("0.01"))
+    standings = await counters.look(reservation.windows)
+    assert MOST_NANO - standings[1].remaining == 10_000_000

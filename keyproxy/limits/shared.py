@@ -53,6 +53,8 @@ class Leases:
 class SharedCounters(Counters):
     """Counters whose own table is the shadow of a shared storage. Made by ``open_shared``."""
 
+    is_shared = True
+
     def __init__(
         self,
         server: StorageServer,

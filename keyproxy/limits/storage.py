@@ -47,6 +47,9 @@ class Counters:
     clock, in UTC epoch seconds.
     """
 
+    is_shared = False
+    """Whether what is counted outlives this process."""
+
     def __init__(self, table: Table | None = None, wall: Callable[[], float] = time.time) -> None:
         self._table = Table() if table is None else table
         self._wall = wall

@@ -126,8 +126,11 @@ class Budgets:
             await self._counters.adjust(spent, units)
 
     async def release(self, client_id: str, at: float, reserved: Decimal) -> None:
-        """End the reservation of a call of ``at`` whose process is gone; it counts as spent."""
-        if units := nano(reserved):
+        """End the reservation of a call of ``at`` whose process is gone; it counts as spent.
+
+        Counters of our own know only reservations of ours.
+        """
+        if self._counters.is_shared and (units := nano(reserved)):
             opened = [_windows(pot, at, 0)[1] for pot in self.pots(client_id)]
             await self._counters.adjust(opened, -units)
 
