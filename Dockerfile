@@ -32,13 +32,22 @@ LABEL org.opencontainers.image.title="keyproxy" \
 
 COPY --from=build /opt/keyproxy /opt/keyproxy
 
+# The ledger's folder, for keyproxy's user only. A volume that is new takes its owner and mode.
+RUN install -d --owner=10001 --group=10001 --mode=0700 /data
+
 ENV PATH=/opt/keyproxy/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     KEYPROXY_LISTEN=:8484 \
-    KEYPROXY_SHUTDOWN_DELAY=5s
+    KEYPROXY_LEDGER=/data/ledger.sqlite3 \
+    KEYPROXY_SHUTDOWN_DELAY=5s \
+    SQLITE_TMPDIR=/data
 
-# A keyproxy.toml may be mounted here; nothing is ever written.
+# It can be written where the root is read-only. SQLite sorts a large ledger in files there, too: a
+# read-only /tmp would fail it.
+VOLUME /data
+
+# A keyproxy.toml may be mounted here; it is only read.
 WORKDIR /etc/keyproxy
 
 # A number, so that Kubernetes' runAsNonRoot can see that it is not root.

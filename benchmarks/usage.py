@@ -102,7 +102,7 @@ async def relayed(events: list[bytes], watches: list[Callable[[bytes], None]]) -
         head = CIMultiDict({"Content-Type": "text/event-stream"})
         async with session.get(url) as reply:
             before = time.thread_time()
-            answer = Answer(200, head, None, chunks(reply))
+            answer = Answer("key", 200, head, None, chunks(reply))
             record, watch = Record("GET", "/"), watches[len(costs)]
             response = await relay(request, answer, record, watch, idle_seconds=60)
             costs.append((time.thread_time() - before) / len(events) * 1e6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -17,9 +18,11 @@ from types import ModuleType
 import pytest
 
 import keyproxy
-from keyproxy.settings import rows
+from keyproxy.settings import Settings, rows
+from tests.conftest import KEY
 
 ROOT = Path(__file__).resolve().parents[1]
+COMPOSE = sorted((ROOT / "examples").glob("compose*.yaml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -95,6 +98,13 @@ def test_lock_of_the_image_holds_every_dependency_at_an_allowed_version() -> Non
         assert number(versions[name]) >= number(lowest), dependency
 
 
+def test_lock_of_the_image_holds_the_extras() -> None:
+    extras = [name for extra in PROJECT["optional-dependencies"].values() for name in extra]
+    names = {re.split(r"[\[><=]", extra)[0] for extra in extras}
+    assert names == {"redis", "pyjwt"}
+    assert names | {"cryptography"} <= {name.split("==")[0] for name in locked("run.txt")}
+
+
 def number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
@@ -140,10 +150,33 @@ def test_image_runs_as_a_number_that_is_not_root(dockerfile: list[tuple[str, str
     )
 
 
-def test_image_installs_by_hash_only(dockerfile: list[tuple[str, str]]) -> None:
-    installs = re.findall(
-        r"\binstall .*?(?=&&|$)", " ".join(rest for _, rest in dockerfile if _ == "RUN")
+def test_image_keeps_the_ledger_in_a_volume_of_its_user(dockerfile: list[tuple[str, str]]) -> None:
+    """A volume takes owner and mode from the folder, if that was made before."""
+    said = dict(dockerfile)
+    made = [name == "RUN" and said["VOLUME"] in rest for name, rest in dockerfile].index(True)
+    user, _, group = said["USER"].partition(":")
+    assert dockerfile[made][1].split() == [
+        *("install", "-d", f"--owner={user}", f"--group={group}", "--mode=0700"),
+        said["VOLUME"],
+    ]
+    assert [name for name, _ in dockerfile].index("VOLUME") > made
+    env = dict(pair.split("=", 1) for pair in said["ENV"].split())
+    assert Path(env["KEYPROXY_LEDGER"]).parent == Path(said["VOLUME"])
+    assert env["SQLITE_TMPDIR"] == said["VOLUME"]
+
+
+def test_image_presets_what_the_settings_page_says(dockerfile: list[tuple[str, str]]) -> None:
+    env = dict(pair.split("=", 1) for pair in dict(dockerfile)["ENV"].split())
+    presets = {f"{name}={value}" for name, value in env.items() if name.startswith("KEYPROXY_")}
+    [sentence] = re.findall(
+        r"The image presets(.*?)\.\n\n", (ROOT / "docs" / "settings.md").read_text(), re.DOTALL
     )
+    assert presets == set(re.findall(r"`(KEYPROXY_\S+)`", sentence))
+
+
+def test_image_installs_by_hash_only(dockerfile: list[tuple[str, str]]) -> None:
+    commands = [each for name, rest in dockerfile if name == "RUN" for each in rest.split("&&")]
+    installs = [command for command in commands if re.search(r"/pip\b.* install ", command)]
     assert len(installs) == 3
     for install in installs:
         assert "--require-hashes" in install or "--no-index" in install
@@ -179,10 +212,42 @@ def test_dockerignore_lets_through_what_is_copied_and_no_secret(
 def test_examples_and_image_use_settings_that_exist(dockerfile: list[tuple[str, str]]) -> None:
     known = {row.variable for row in rows().values()}
     texts = [rest for name, rest in dockerfile if name == "ENV"]
-    texts.append((ROOT / "examples" / "compose.yaml").read_text())
+    texts += [path.read_text() for path in (*COMPOSE, ROOT / ".env.example", ROOT / "README.md")]
     used = set(re.findall(r"\b(KEYPROXY_[A-Z_]+|OPENROUTER_[A-Z_]+)[=:]", " ".join(texts)))
     assert used
     assert {name.removesuffix("_FILE") for name in used} <= known
+
+
+@pytest.mark.parametrize("example", COMPOSE, ids=lambda path: path.name)
+def test_compose_examples_say_all_that_serve_asks_for(steps: ModuleType, example: Path) -> None:
+    said = steps.settings_in(example)
+    settings = Settings.from_environ("serve", said, read_file=lambda _: KEY.encode())
+    assert settings.total_budget
+    assert 'volumes: ["ledger:/data"]' in example.read_text()
+
+
+def test_readme_runs_the_image_with_all_that_serve_asks_for() -> None:
+    [command] = re.findall(
+        r"^docker run -d .*?^  keyproxy serve$", (ROOT / "README.md").read_text(), re.DOTALL | re.M
+    )
+    words = shlex.split(command)
+    said = dict(words[n + 1].split("=", 1) for n, word in enumerate(words) if word == "-e")
+    assert Settings.from_environ("serve", said, read_file=lambda _: KEY.encode()).total_budget
+    assert [word for word in words if word.endswith(":/data")]
+
+
+@pytest.mark.parametrize("auth", ["none", "token", "session", "jwt"])
+def test_every_line_of_the_env_example_is_a_setting_that_fits(auth: str) -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    said = dict(re.findall(r"^#?((?:KEYPROXY|OPENROUTER)_[A-Z_]+)=(.*)$", "\n".join(lines), re.M))
+    del said["OPENROUTER_API_KEY"]
+    contents = {"openrouter_api_key": KEY, "keyproxy_client_tokens": f"phone:{'0' * 64}"}
+
+    def read_file(path: Path) -> bytes:
+        return contents.get(path.name, "invented-" + "x" * 32).encode()
+
+    said["KEYPROXY_CLIENT_AUTH"] = auth
+    assert Settings.from_environ("serve", said, read_file=read_file).client_auth == auth
 
 
 def test_no_file_names_a_place_of_the_machine_it_was_made_on() -> None:
