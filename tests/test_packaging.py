@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -250,6 +251,7 @@ def test_every_line_of_the_env_example_is_a_setting_that_fits(auth: str) -> None
     assert Settings.from_environ("serve", said, read_file=read_file).client_auth == auth
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_no_file_names_a_place_of_the_machine_it_was_made_on() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

@@ -336,7 +336,8 @@ async def test_details_of_an_excluded_model_are_not_fetched(start: Start) -> Non
     proxy = await start(ALLOWED_MODELS="*,!openai/*")
     async with proxy.get("/api/v1/model/openai/gpt-4o") as answer:
         await refused(answer, 403, "model_not_allowed")
-    assert proxy.upstream.catalogue == []
+    # The list is asked for in the background, for the names of what is excluded.
+    assert not [seen for seen in proxy.upstream.catalogue if "gpt-4o" in seen.target]
 
 
 async def test_an_endpoint_that_was_not_listed_is_not_served(start: Start) -> None:

@@ -76,7 +76,7 @@ for i = 1, windows do
     write(window, math.max(0, window.count + delta))
   end
   -- Not count + cost: beyond 2^53 that sum would be rounded.
-  if window.cost > window.amount - window.count then blocked = true end
+  if window.cost > math.max(0, window.amount - window.count) then blocked = true end
   seen[i] = window
 end
 

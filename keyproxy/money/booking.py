@@ -180,7 +180,8 @@ class Bookings:
     async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
         if self._prices is None:
             return dict.fromkeys(models)
-        if self._refuses_unpriced and not self._prices.priced:
+        needs_price = self._refuses_unpriced and not self.budgets.is_empty
+        if needs_price and not self._prices.priced:
             await self._prices.loaded(PRICES_PATIENCE_SECONDS)
         return {model: self._prices.price_of(model) for model in models}
 

@@ -94,7 +94,7 @@ class Budgets:
         ``fit`` says how many tokens of an answer some USD would pay for. Raises
         ``budget_exhausted``, ``call_too_costly``, ``budget_busy``.
         """
-        if self.is_empty:
+        if self.is_empty or not amount:  # what costs nothing fits into any budget
             return NOTHING
         pots = self.pots(client.id)
         windows = [window for pot in pots for window in _windows(pot, at, amount)]

@@ -151,7 +151,9 @@ class Upstream:
                     method, url, headers=head, data=data, allow_redirects=False
                 )
         except TimeoutError as error:
-            raise Refusal("upstream_timeout", "The upstream did not answer in time.") from error
+            text = "The upstream did not answer in time."
+            is_free = isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise Refusal("upstream_timeout", text, is_free=is_free) from error
         except aiohttp.ClientHttpProxyError as error:
             raise _unreachable(is_free=True) from error
         except aiohttp.ClientResponseError as error:
