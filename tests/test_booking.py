@@ -13,13 +13,17 @@ from typing import Any, NamedTuple
 import pytest
 
 from keyproxy.call import Ask, Call, Client, Endpoint, Style
+from keyproxy.errors import Refusal
 from keyproxy.limits.storage import Counters
 from keyproxy.limits.windows import Place, Verdict, Window
+from keyproxy.money import generation
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, _windows
-from keyproxy.money.entry import Entry
+from keyproxy.money.entry import Entry, Outcome, Unsettled
+from keyproxy.money.generation import Generation
 from keyproxy.money.memory import MemoryBook
 from keyproxy.money.pricebook import PriceBook
+from keyproxy.money.settling import Settler
 from keyproxy.values import Budget
 
 ID = "gen-1790981416-AbCdEfGh"
@@ -67,6 +71,7 @@ class Desk:
             key="sk-or-v1-tes...def",
             refuses_unpriced=False,
             run=self._works.append,
+            unsettled=set(),
         )
 
     async def counted(self) -> list[int]:
@@ -195,3 +200,24 @@ async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_
     counters.may_answer.set()
     await desk.settle()
     assert await desk.counted() == [0, 0]
+
+
+async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
+    """Counters of our own never held what it was booked with."""
+    counters, book = Counters(), MemoryBook()
+    budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
+    at = time.time()
+    reservation = await budgets.reserve(CLIENT, 900_000_000, at)
+    await budgets.settle(reservation, Decimal("0.9"))
+    entry = Entry("req_other", at, "default", CLIENT.id, "POST /x", ("a/b",), "key", Decimal("0.9"))
+    await book.begin(entry)
+    book.note("req_other", "gen-1790981416-AbCdEfGh")
+    book.complete("req_other", Outcome(200, "client_left", 1.0))
+
+    async def told(row: Unsettled) -> Generation | None:
+        return generation.read(b'{"data":{"total_cost":0.0001}}')
+
+    await Settler(book, told, lambda: {"default": budgets}, lambda row: False).settle_due()
+    with pytest.raises(Refusal):
+        await budgets.reserve(CLIENT, 200_000_000, at)
+    assert await book.unsettled(1) == []

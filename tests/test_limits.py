@@ -372,3 +372,13 @@ async def test_limits_survive_a_reload(proxy: Proxy, start: Start) -> None:
     async with limited.post() as answer:
         assert answer.status == 429
     assert len(limited.upstream.calls) == 1
+
+
+async def test_a_window_that_is_kept_outlives_any_crowd(clock: Clock) -> None:
+    """What all have spent together must not be forgotten for a client's sake."""
+    counters = Counters(Table(clock, max_rows=50))
+    total = Window("total", "all", 10, 60, cost=9, is_kept=True)
+    await counters.take([total])
+    for number in range(1_000):
+        await counters.take([Window("client", str(number), 5, 86_400)])
+    assert not (await counters.take([total])).is_admitted

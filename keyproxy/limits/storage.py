@@ -132,7 +132,8 @@ class Counters:
         return self._table.get(window.name, counted_by(window), window.seconds)
 
     def _put(self, window: Window, entry: Entry) -> None:
-        self._table.put(window.name, counted_by(window), window.seconds, entry)
+        key = counted_by(window)
+        self._table.put(window.name, key, window.seconds, entry, is_kept=window.is_kept)
 
 
 def counted_by(window: Window) -> str:

@@ -57,6 +57,7 @@ class Table:
         self._free: list[int] = []
         self._columns: dict[int, Column] = {}
         self._hand = 0
+        self._kept: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -69,8 +70,11 @@ class Table:
             return None
         return Entry(column.counts[row], ends, column.stamps[row])
 
-    def put(self, name: str, key: str, seconds: int, entry: Entry) -> None:
-        """Set a window. Full, the table forgets one that would have ended soon."""
+    def put(
+        self, name: str, key: str, seconds: int, entry: Entry, *, is_kept: bool = False
+    ) -> None:
+        """Set a window. Full, the table forgets one that would have ended soon and that is not
+        to be kept, of which there must be only a few."""
         column = self._columns.get(seconds)
         if column is None:
             column = self._columns[seconds] = Column()
@@ -80,6 +84,8 @@ class Table:
         if row is None:
             row = self._rows[identity] = self._new_row()
             self._keys[row] = identity
+            if is_kept:
+                self._kept.add(row)
         column.counts[row] = entry.units
         column.ends[row] = entry.ends
         column.stamps[row] = entry.stamp
@@ -107,7 +113,8 @@ class Table:
             for column in self._columns.values():
                 column.grow()
             return len(self._keys) - 1
-        row = min([self._next() for _ in range(_SEEN_FOR_ROOM)], key=self._last_end)
+        seen = [self._next() for _ in range(_SEEN_FOR_ROOM + len(self._kept))]
+        row = min([row for row in seen if row not in self._kept], key=self._last_end)
         self._drop(row)
         return row
 
@@ -120,6 +127,7 @@ class Table:
 
     def _drop(self, row: int) -> None:
         del self._rows[self._keys[row]]
+        self._kept.discard(row)
         self._keys[row] = _NOBODY
         for column in self._columns.values():
             column.ends[row] = 0.0

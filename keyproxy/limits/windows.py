@@ -25,7 +25,8 @@ class Window:
     It begins with the first call and lasts ``seconds``; or, ``is_aligned``, at a multiple of
     ``seconds`` since the epoch (an hour, a day in UTC), which the storage's clock decides; or,
     where the length varies (a month), with the ``span`` that is given. ``take`` hands windows
-    back with the span they were counted in, so that ``adjust`` finds that very window.
+    back with the span they were counted in, so that ``adjust`` finds that very window. One that
+    ``is_kept`` is never forgotten to make room for others.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Window:
     cost: int = 1
     is_aligned: bool = False
     span: Span | None = None
+    is_kept: bool = False
 
 
 @dataclass(eq=False, frozen=True, slots=True)

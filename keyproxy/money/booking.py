@@ -56,6 +56,13 @@ class Booking:
         """What the answer has said so far."""
         return None if self._reader is None else self._reader.usage
 
+    @property
+    def generation_id(self) -> str | None:
+        """By what the upstream can be asked about the call."""
+        if self._generation_id is None and self._reader is not None:
+            return self._reader.generation_id
+        return self._generation_id
+
     def answered(self, status: int, kind: str, generation_id: str | None, *, key: str) -> None:
         """The head has come; from now on ``watch`` sees the body. ``key``: the label of the key
         it answers to."""
@@ -98,16 +105,19 @@ class Bookings:
         key: str,
         refuses_unpriced: bool,
         run: Callable[[Coroutine[Any, Any, None]], None],
+        unsettled: set[str],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``prices`` None: nobody asks what a call costs. ``key``: the label of the key that is
-        tried first. ``run`` starts what outlives the call."""
+        tried first. ``run`` starts what outlives the call; ``unsettled`` receives the ids of
+        calls whose cost is not final."""
         self.budgets = budgets
         self._book = book
         self._prices = prices
         self._key = key
         self._refuses_unpriced = refuses_unpriced
         self._run = run
+        self._unsettled = unsettled
         self._clock = clock
 
     @asynccontextmanager
@@ -203,6 +213,8 @@ class Bookings:
             served=booking.served,
             is_byok=None if usage is None else usage.is_byok,
         )
+        if booking.generation_id is not None and outcome.cost_source != "exact":
+            self._unsettled.add(entry.id)
         self._book.complete(entry.id, outcome)
         counted = entry.reserved if cost is None else cost.counted
         self._run(self.budgets.settle(reservation, counted))

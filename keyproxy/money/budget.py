@@ -186,9 +186,10 @@ def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
     when, length = span(unit, at), _LONGEST[unit]
     most = nano(pot.budget.usd)
     name = f"{pot.whose}-usd-{unit}"
+    is_kept = pot.whose != "client"
     return (
-        Window(name, pot.key, most, length, amount, span=when),
-        Window(f"{name}-open", pot.key, MOST_NANO, length, amount, span=when),
+        Window(name, pot.key, most, length, amount, span=when, is_kept=is_kept),
+        Window(f"{name}-open", pot.key, MOST_NANO, length, amount, span=when, is_kept=is_kept),
     )
 
 

@@ -39,16 +39,19 @@ class Settler:
         book: Book,
         ask: Ask,
         budgets: Callable[[], Mapping[str, Budgets]],
+        counts: Callable[[Unsettled], bool] = lambda row: True,
         *,
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
         pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
         ask_seconds: float = ASK_SECONDS,
     ) -> None:
-        """``budgets`` gives those in force, by app."""
+        """``budgets`` gives those in force, by app. ``counts``: whether the budgets hold what a
+        row was booked with; those of another process with counters of its own do not."""
         self._book = book
         self._ask = ask
         self._budgets = budgets
+        self._counts = counts
         self._clock = clock
         self._look_seconds = look_seconds
         self._pauses_seconds = pauses_seconds
@@ -103,7 +106,8 @@ class Settler:
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
     async def _adjust(self, row: Unsettled, counted: Decimal) -> None:
-        if (budgets := self._budgets().get(row.app)) is not None:
+        budgets = self._budgets().get(row.app)
+        if budgets is not None and self._counts(row):
             await budgets.correct(row.client, row.at, counted - row.cost)
 
     async def _release(self, row: Unsettled) -> None:

@@ -52,7 +52,9 @@ class Treasury:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._prices: PriceBook | None = None
-        self._settler = Settler(book, self._ask, lambda: self._budgets)
+        self._restored_at = float("inf")  # of shared counters, which hold every process' calls
+        self._own: set[str] = set()  # calls of ours whose cost is not final
+        self._settler = Settler(book, self._ask, lambda: self._budgets, self._is_counted)
 
     @property
     def place(self) -> str:
@@ -81,6 +83,7 @@ class Treasury:
             key=app.keys[0].label if app.keys else "",
             refuses_unpriced=app.refuses_unpriced,
             run=self._run,
+            unsettled=self._own,
         )
 
     async def start(self, *, is_shared: bool) -> None:
@@ -89,7 +92,8 @@ class Treasury:
             await self._prices.open()
             self._running.append(asyncio.create_task(self._prices.run()))
         if isinstance(self._book, Ledger) and not is_shared:
-            await restore(self._budgets, self._book.spent, time.time())
+            self._restored_at = time.time()
+            await restore(self._budgets, self._book.spent, self._restored_at)
         self._running.append(asyncio.create_task(self._settler.run()))
 
     async def close(self) -> None:
@@ -100,6 +104,11 @@ class Treasury:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_SETTLED_SECONDS)
         await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _is_counted(self, row: Unsettled) -> bool:
+        is_own = row.id in self._own
+        self._own.discard(row.id)
+        return is_own or row.at < self._restored_at
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
