@@ -364,3 +364,15 @@ async def test_no_body_makes_a_call_fail_here(start: Start, path: str) -> None:
         async with proxy.post(nasty, path) as answer:
             assert answer.status < 500, (nasty, await answer.text())
             assert answer.headers["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.parametrize("part", [b"[]", b"{}", b'{"a":1}'])
+def test_more_containers_than_any_call_has_are_refused_unparsed(part: bytes) -> None:
+    many = b",".join([part] * 50_001)
+    with pytest.raises(Refusal, match="objects and lists"):
+        body.parse(b'{"model":"a/b","x":[' + many + b"]}")
+
+
+def test_brackets_in_a_text_are_no_containers() -> None:
+    text = json.dumps({"model": "a/b", "x": "[{" * 60_000}).encode()
+    assert body.parse(text)["model"] == "a/b"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from secrets import token_hex
 from typing import Any
 
@@ -19,6 +20,9 @@ from keyproxy.errors import Refusal
 
 MAX_COMMAS = 250_000
 """More elements than any honest call; the C scanner holds the interpreter lock throughout."""
+MAX_CONTAINERS = 50_000
+"""Objects and lists: each costs many times what a number does, with the lock held for much of it.
+Ten thousand messages with several parts each stay below."""
 MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
 THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
 THREAD_COMMAS = 1_000
@@ -64,6 +68,10 @@ def parse(raw: bytes) -> dict[str, Any]:
     """The one JSON object in ``raw``. Raises ``invalid_json``."""
     if raw.count(b",") > MAX_COMMAS:
         raise _invalid(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
+    if raw.count(b"{") + raw.count(b"[") > MAX_CONTAINERS and _has_more(raw, MAX_CONTAINERS):
+        raise _invalid(
+            f"The JSON body has too many elements: more than {MAX_CONTAINERS} objects and lists."
+        )
     _check_depth(raw)
     try:
         text = raw.decode("utf-8", "strict")
@@ -180,6 +188,12 @@ def _number(text: str) -> float:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
 )
+
+
+def _has_more(raw: bytes, most: int) -> bool:
+    """Whether there are more objects and lists than ``most``; brackets in strings are none."""
+    opened = (1 for match in _BRACKET.finditer(raw) if match[1] in (b"{", b"["))
+    return sum(islice(opened, most + 1)) > most
 
 
 def _check_depth(raw: bytes) -> None:
