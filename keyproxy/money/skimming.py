@@ -25,11 +25,12 @@ _TEXT = rb'(?:[^"\\]++|\\.)*+'
 _REST_OF_STRING = re.compile(_TEXT, re.S)
 _GAP = re.compile(rb'[^"\[\]{}]*+')
 # What is of no interest goes by whole strings, and by whole values of a few levels: a choice's
-# log probabilities have four.
-_ITEM = rb'[^"\[\]{}]++|"' + _TEXT + rb'"'
+# log probabilities have four. Each is atomic: before Python 3.11.5, a repetition that never gives
+# back did not return to its last whole item when the next one broke off (cpython 100061).
+_ITEM = rb'(?>[^"\[\]{}]++|"' + _TEXT + rb'")'
 for _ in range(4):
-    _ITEM = rb'[^"\[\]{}]++|"%b"|[\[{](?:%b)*+[\]}]' % (_TEXT, _ITEM)
-_UNWANTED = re.compile(rb"(?:%b)*+" % _ITEM, re.S)
+    _ITEM = rb'(?>[^"\[\]{}]++|"%b"|[\[{]%b*+[\]}])' % (_TEXT, _ITEM)
+_UNWANTED = re.compile(_ITEM + rb"*+", re.S)
 # A name without escapes and a value that is no container, whole: most of what a document has.
 _MEMBER = re.compile(
     rb'[\s,]*+"([^"\\]{0,%d}+)"\s*+:\s*+("%b"|[^"\[\]{},\s]++)(?=\s*+[,}])'
