@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sqlite3
@@ -30,7 +31,7 @@ async def ask(program: Program, **more: Any) -> int:
 
 
 def rows(path: Path) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         return connection.execute(
             "SELECT app, client, models, http_status, cost, cost_source, is_settled, input_tokens"
             " FROM calls ORDER BY begun_at"
