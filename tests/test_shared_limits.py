@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +421,57 @@ async def test_a_frozen_server_holds_nobody_up_and_comes_back_by_itself(
     await changes.wait(False)
     assert changes.heard == [True, False]
     assert (await counters.look([MINUTE]))[0].window == MINUTE
+
+
+async def test_a_busy_process_does_not_take_the_storage_for_down(replica: Replica) -> None:
+    """Answers that have come wait for others' turns; that is no fault of the storage's."""
+    counters = await replica(answer_seconds=ANSWER_SECONDS)
+    calls = asyncio.gather(*(counters.take([MINUTE]) for _ in range(300)))
+    while not calls.done():
+        time.sleep(0.2)  # noqa: ASYNC251 (what keeps the loop busy)
+        await asyncio.sleep(0)
+    assert admitted(await calls) == 100
+    assert not counters.is_down
+
+
+@asynccontextmanager
+async def slowed(server: Server, seconds: float) -> AsyncIterator[str]:
+    """The address of ``server`` behind a line on which each script's answer takes ``seconds``."""
+    lines: list[asyncio.Task[None]] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while data := await reader.read(65_536):
+                writer.write(data)
+
+    async def carry_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while line := await reader.readline():
+                if line.startswith(b"*"):
+                    await asyncio.sleep(seconds)
+                writer.write(line)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_connection("127.0.0.1", server.port)
+        lines.append(asyncio.create_task(carry(reader, questions)))
+        lines.append(asyncio.create_task(carry_slowly(answers, writer)))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        yield f"{server.kind}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*lines, return_exceptions=True)
+
+
+async def test_a_storage_that_answers_slowly_holds_no_call_up_for_all_those_before_it(
+    server: Server,
+) -> None:
+    async with slowed(server, ANSWER_SECONDS / 6) as url:
+        place = storage(url)
+        assert place is not None
+        async with open_shared(place, "local") as counters:
+            assert (await counters.take([MINUTE])).is_admitted
+            assert not counters.is_down
+            assert await takes(24, counters) == 24
+            assert counters.is_down
 
 
 async def test_one_line_is_logged_for_each_change(server: Server, replica: Replica) -> None:

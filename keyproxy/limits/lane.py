@@ -21,13 +21,11 @@ from keyproxy.values import StorageServer
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-# A call is decided within 100 ms: so long for its answer, and then a moment more, in which an
-# answer gets read that waited for a busy event loop.
-ANSWER_SECONDS = 0.06
-_MOMENT_SECONDS = 0.015
-_ON_TIME_SECONDS = 0.005
-# While answers do come they may be so late: more calls came at once than are counted in that time.
-_LATEST_FACTOR = 8
+# A call is decided within 100 ms: so long may its answer take from when it was asked for.
+ANSWER_SECONDS = 0.07
+# An answer that came while other calls had their turn is read after one turn of the loop, or three
+# with TLS; what has not come by then is the storage's delay, however busy this process is.
+_TURNS_TO_READ = 5
 CONNECT_SECONDS = 2.0  # a lost SYN (1 s) and a TLS handshake
 _PAUSE_SECONDS = 0.1  # between tries to come back, doubled each time
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -52,7 +50,7 @@ class Command:
 
     arguments: Arguments
     answer: asyncio.Future[Any] | None
-    since: float
+    sent_at: float = 0.0
 
 
 class Lane:
@@ -80,9 +78,7 @@ class Lane:
         self._sent: deque[Command] = deque()
         self._is_queued = asyncio.Event()
         self._is_late = asyncio.Event()
-        self._watch: asyncio.TimerHandle | None = None
-        self._answers = 0
-        self._answers_at_moment: int | None = None
+        self._watch: asyncio.Handle | None = None
         self._run_id = ""
         self.is_down = False
 
@@ -129,38 +125,25 @@ class Lane:
         self._lose_queued("closed")
 
     def _put(self, arguments: Arguments, answer: asyncio.Future[Any] | None) -> None:
-        loop = asyncio.get_running_loop()
-        self._queue.append(Command(arguments, answer, loop.time()))
+        self._queue.append(Command(arguments, answer))
         self._is_queued.set()
-        if self._watch is None:
-            self._arm(self._answer_seconds)
 
-    def _arm(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        at = loop.time() + seconds
-        self._watch = loop.call_at(at, self._look_at_the_clock, at)
-
-    def _look_at_the_clock(self, due: float) -> None:
-        """Nobody waits too long: the oldest command says how long the storage takes."""
+    def _look_at_the_clock(self, late: Command | None = None, turns: int = 0) -> None:
+        """Nobody waits too long: the oldest command, ``late`` since some turns of the loop, says
+        how long the storage takes."""
         self._watch = None
-        oldest = next(iter(self._sent or self._queue), None)
-        if oldest is None or self.is_down:
+        if not self._sent:
             return
-        now = asyncio.get_running_loop().time()
-        age = now - oldest.since
-        is_busy = now - due > _ON_TIME_SECONDS  # it is us who are late, and not the storage
-        if age < self._answer_seconds:
-            self._answers_at_moment = None
-            self._arm(self._answer_seconds - age)
-        elif age < self._answer_seconds * _LATEST_FACTOR and (
-            is_busy or self._answers != self._answers_at_moment
-        ):
-            self._answers_at_moment = self._answers
-            self._arm(_MOMENT_SECONDS)
+        oldest, loop = self._sent[0], asyncio.get_running_loop()
+        seconds = loop.time() - oldest.sent_at
+        if seconds < self._answer_seconds:
+            self._watch = loop.call_later(self._answer_seconds - seconds, self._look_at_the_clock)
+        elif oldest is not late or turns < _TURNS_TO_READ:
+            turns = turns + 1 if oldest is late else 0
+            self._watch = loop.call_soon(self._look_at_the_clock, oldest, turns)
         else:
-            self._answers_at_moment = None
             self._is_late.set()
-            self.give_up(f"no answer within {age * 1000:.0f} ms")
+            self.give_up(f"no answer within {seconds * 1000:.0f} ms")
 
     async def _connect(self) -> AbstractConnection:
         """A connection that can count: logged in, scripts loaded, a write tried.
@@ -231,7 +214,12 @@ class Lane:
             await self._is_queued.wait()
             size = min(len(self._queue), _COMMANDS_A_WRITE)
             commands = [self._queue.popleft() for _ in range(size)]
+            now = asyncio.get_running_loop().time()
+            for command in commands:
+                command.sent_at = now
             self._sent.extend(commands)
+            if self._watch is None:
+                self._look_at_the_clock()
             if not self._queue:
                 self._is_queued.clear()
             packed = connection.pack_commands(command.arguments for command in commands)
@@ -250,7 +238,6 @@ class Lane:
             except ResponseError as error:  # of this one it is known, and it is not sent again
                 _fail([self._sent.popleft()], StorageDown(_reason(error)))
                 raise
-            self._answers += 1
             waiting = self._sent.popleft().answer
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
@@ -266,10 +253,7 @@ class Lane:
         was_down, self.is_down = self.is_down, False
         kept, self._queue = self._queue, deque()
         self._on_up(self._run_id)
-        for command in kept:
-            if was_down:
-                command.since = asyncio.get_running_loop().time()
-            self._queue.append(command)
+        self._queue.extend(kept)
         if was_down:
             self._on_change(None)
 
