@@ -26,6 +26,8 @@ from keyproxy.settings import Rate
 PATH = "/session"
 MAX_BODY_BYTES = 16 * 1024  # hCaptcha's responses have up to some thousand characters
 BODY_SECONDS = 10.0
+# Once an hour is enough for each of a client's tabs; it costs no one else anything but a log line.
+MOST_RENEWALS, RENEWALS_SECONDS = 30, 60
 # The names under which the vendors' own widgets put the response into a form.
 _FIELDS = ("captcha", "cf-turnstile-response", "h-captcha-response")
 
@@ -55,7 +57,9 @@ class Opening:
         check_head(request.method, request.raw_path, door)
         origin = request.headers.get("Origin")
         session = self._renewed(request, door, origin)
-        if session is None:
+        if session is not None:
+            await self._count_renewal(session)
+        else:
             await self._count(request, headers)
             response = await _captcha_response(request, hold)
             if self.captcha is not None:
@@ -77,6 +81,17 @@ class Opening:
         except Refusal:
             return None  # a new one is opened, as if nothing had been shown
         return session if session.client.app == door.app else None
+
+    async def _count_renewal(self, session: Session) -> None:
+        window = Window("renewal", session.client.id, MOST_RENEWALS, RENEWALS_SECONDS)
+        verdict = await self.counters.take([window])
+        if not verdict.is_admitted:
+            raise Refusal(
+                "rate_limited",
+                "The session was renewed too often; it is good for an hour.",
+                retry_after_seconds=verdict.standings[0].resets_in_seconds,
+                must_close=True,
+            )
 
     async def _count(self, request: web.Request, headers: dict[str, str]) -> None:
         network = self.identity.network(request.remote, request.headers)

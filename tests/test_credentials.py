@@ -146,14 +146,20 @@ async def test_each_token_is_a_client_with_limits_of_its_own(start: Start) -> No
     assert len(proxy.upstream.calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("bad", "code", "most"),
+    [
+        ({"Authorization": "Bearer guess"}, "credential_invalid", 30),
+        ({}, "credential_missing", 300),
+    ],
+)
 async def test_failed_attempts_are_limited_by_address_and_good_tokens_are_not(
-    start: Start,
+    start: Start, bad: dict[str, str], code: str, most: int
 ) -> None:
     proxy = await start("serve", **ASKING, RATE_LIMIT="off")
-    bad = {"Authorization": "Bearer guess"}
-    for _ in range(30):
+    for _ in range(most):
         async with proxy.post(headers=bad) as answer:
-            await refused(answer, 401, "credential_invalid")
+            await refused(answer, 401, code)
     async with proxy.post(headers=bad) as answer:
         await refused(answer, 429, "rate_limited")
         assert 0 < int(answer.headers["Retry-After"]) <= 60

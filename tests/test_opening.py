@@ -138,6 +138,18 @@ async def test_new_sessions_are_limited_by_address_and_renewals_are_not(start: S
     await opened(proxy, token)
 
 
+async def test_a_session_is_renewed_only_so_often(start: Start) -> None:
+    proxy = await start("serve", **ASKING)
+    token, other = [(await opened(proxy))["token"] for _ in range(2)]
+    for _ in range(30):
+        await opened(proxy, token)
+    headers = {**PAGE, "Authorization": f"Bearer {token}"}
+    async with proxy.session.post(f"{proxy.url}/session", headers=headers) as answer:
+        await refused(answer, 429, "rate_limited")
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+    await opened(proxy, other)
+
+
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", ""])
 async def test_a_foreign_page_opens_no_session(start: Start, origin: str) -> None:
     proxy = await start("serve", **ASKING)

@@ -1,4 +1,4 @@
-"""How often one network address may show a credential that is not accepted.
+"""How often one network address may show a credential that is not accepted, or none.
 
 Counted in this process only: an attempt that fails must cost nobody a round trip. Credentials
 that are accepted are not touched by it, whatever others do behind the same address.
@@ -12,8 +12,9 @@ from keyproxy.limits.windows import Window
 
 SECONDS = 60
 # An office whose app was shipped with a wrong token; no use for guessing 256 bits. What expired
-# was ours once and needs renewing, by everybody who slept, so it takes more of them.
-MOST = {"credential_invalid": 30, "credential_expired": 300}
+# was ours once and needs renewing, by everybody who slept, and who shows nothing guesses nothing,
+# so it takes more of them.
+MOST = {"credential_invalid": 30, "credential_expired": 300, "credential_missing": 300}
 
 
 class Failures:
@@ -32,7 +33,7 @@ class Failures:
         if not verdict.is_admitted:
             raise Refusal(
                 "rate_limited",
-                "Too many credentials from this network address were not accepted.",
+                "Too many calls from this network address had no credential that was accepted.",
                 retry_after_seconds=verdict.standings[0].resets_in_seconds,
                 must_close=True,
             ) from refusal
