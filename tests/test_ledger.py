@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.money import schema
+from keyproxy.money import reading, schema
 from keyproxy.money.entry import Entry, Outcome, Tokens, from_pico, to_pico
 from keyproxy.money.ledger import Ledger, opened
 from keyproxy.money.ledger_file import (
@@ -185,7 +185,7 @@ async def test_prompts_have_no_column(ledger: Ledger) -> None:
     with contextlib.closing(open_reader(ledger.path)) as connection:
         names = {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
     assert not [name for name in names if name in {"body", "prompt", "messages", "completion"}]
-    assert len(names) == 24, "a new column: does it hold anything a user wrote?"
+    assert len(names) == 25, "a new column: does it hold anything a user wrote?"
 
 
 # --- money ---------------------------------------------------------------------------------
@@ -298,6 +298,20 @@ async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Led
     row = rows(ledger.path)["req_1"]
     assert (row["cost"], row["cost_source"]) == (12_500_000_000, "exact")
     assert (row["input_tokens"], row["output_tokens"], row["reasoning_tokens"]) == (20, 9, 3)
+
+
+async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> None:
+    """With the operator's own key at a provider, its bill is not the upstream's."""
+    for id in ("told", "settled", "given_up"):
+        await ledger.begin(entry(id))
+        ledger.note(id, GENERATION)
+    ledger.complete("told", outcome(counted=Decimal("0.02")))
+    ledger.complete("settled", outcome(None))
+    ledger.settle("settled", Decimal("0.001"), "exact", counted=Decimal("0.04"))
+    ledger.complete("given_up", outcome(cost_source="computed", counted=Decimal("0.5")))
+    [row] = await ledger.unsettled(10)
+    assert (row.cost, row.counted) == (COST, Decimal("0.5"))
+    assert await ledger.spent(NOW) == {("default", "192.0.2.1"): Decimal("0.56")}
 
 
 async def test_postponed_call_is_told_when_its_time_has_come(path: Path) -> None:
@@ -580,6 +594,40 @@ async def test_ledger_of_a_newer_keyproxy_is_refused(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
     fault = await refused(path, LedgerNewer)
     assert "newer keyproxy" in fault.found
+
+
+@contextmanager
+def first_version(path: Path) -> Iterator[sqlite3.Connection]:
+    """A file as the first keyproxy made it, with a call that cost 7 pico-USD."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        schema.MIGRATIONS[0](connection)
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO calls (id, writer, begun_at, app, client, endpoint, models, key, reserved,"
+            " cost, cost_source, is_settled) VALUES ('old', 'w', ?, 'default', '192.0.2.1', 'POST',"
+            " 'a/b', 'k', 9, 7, 'exact', 1)",
+            (NOW,),
+        )
+        connection.commit()
+        yield connection
+
+
+async def test_older_file_becomes_a_newer_one(path: Path) -> None:
+    with first_version(path):
+        pass
+    async with opened(path, clock=lambda: NOW) as ledger:
+        assert await ledger.begin(entry())
+        ledger.complete("req_1", outcome(Decimal(1), counted=Decimal(2)))
+        assert (await ledger.summary("app")).total.counted == Decimal("2.000000000007")
+    assert (rows(path)["old"]["cost"], rows(path)["old"]["counted"]) == (7, 7)
+
+
+async def test_older_file_is_read_and_left_as_it_is(path: Path) -> None:
+    with first_version(path), contextlib.closing(open_reader(path)) as reader:
+        total = reading.summary(reader, "app").total
+        assert (total.exact, total.counted) == (Decimal("7e-12"), Decimal("7e-12"))
+        assert reader.execute("PRAGMA user_version").fetchone() == (1,)
 
 
 async def test_ledger_held_by_another_program_is_refused(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from keyproxy.__main__ import main
 from tests.conftest import BODY, CHAT, Start
@@ -73,6 +74,32 @@ async def test_a_restart_remembers_what_was_spent(tmp_path: Path, upstream: Fake
     async with started("dev", tmp_path, **variables) as program:
         assert await ask(program) == 402
     assert len(upstream.calls) == 2
+
+
+async def test_a_restart_remembers_the_bills_of_providers(
+    tmp_path: Path, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the operator's own key at a provider (BYOK), the upstream takes its fee only."""
+    byok = (Path(__file__).parent / "wire" / "chat-nonstream-byok.json").read_bytes()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=byok, content_type="application/json")
+
+    upstream.answer = answer
+    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.0001/month")
+    async with started("dev", tmp_path, **variables) as program:
+        assert [await ask(program), await ask(program)] == [200, 200]
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+    async with started("dev", tmp_path, **variables) as program:
+        assert await ask(program) == 402
+    assert len(upstream.calls) == 2
+    asked = ["usage", "--ledger", variables["KEYPROXY_LEDGER"]]
+    assert main([*asked, "--json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert (total["spend_usd"], total["counted_usd"]) == ("0.0000088", "0.0001848")
+    assert main(asked) == 0
+    assert "Budgets count 0.00018 USD: the bills of providers" in capsys.readouterr().out
 
 
 async def test_a_ledger_that_cannot_be_written_is_a_fault_where_it_was_named(

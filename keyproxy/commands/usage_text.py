@@ -119,6 +119,9 @@ def notes(found: Summary) -> Iterable[str]:
             f"{known} USD are known, {estimated} USD are estimated: calls under way, and calls cut"
             " before their cost was told, at what they can have cost at most."
         )
+    if found.total.counted != found.total.spend:
+        [counted] = usd([found.total.counted])
+        yield f"Budgets count {counted} USD: the bills of providers that have your own keys, too."
 
 
 def usd(amounts: Sequence[Decimal]) -> list[str]:
@@ -155,6 +158,7 @@ _FIGURES: Sequence[tuple[str, Callable[[Total], str | int]]] = (
     ("exact_usd", lambda total: exact(total.exact)),
     ("computed_usd", lambda total: exact(total.computed)),
     ("estimated_usd", lambda total: exact(total.estimated)),
+    ("counted_usd", lambda total: exact(total.counted)),
     ("calls", lambda total: total.calls),
     ("input_tokens", lambda total: total.input_tokens),
     ("output_tokens", lambda total: total.output_tokens),

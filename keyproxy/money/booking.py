@@ -208,6 +208,7 @@ class Bookings:
             ended=booking.ended or "no_answer",
             duration_seconds=max(0.0, self._clock() - entry.at),
             cost=None if cost is None else cost.usd,
+            counted=None if cost is None else cost.counted,
             cost_source="estimated" if cost is None else cost.source,
             tokens=_tokens(usage),
             served=booking.served,

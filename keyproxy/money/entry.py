@@ -45,7 +45,10 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended. ``cost`` None: not known, the reservation stands, estimated."""
+    """How a call ended. ``cost`` None: not known, the reservation stands, estimated.
+
+    ``counted``: what budgets count, where that is not ``cost``.
+    """
 
     http_status: int | None
     ended: str
@@ -55,11 +58,13 @@ class Outcome:
     tokens: Tokens = Tokens()
     served: str | None = None
     is_byok: bool | None = None
+    counted: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A booked call whose final cost is not known. ``cost`` is what counts until then."""
+    """A booked call whose final cost is not known. ``cost`` is what stands until then, and
+    ``counted`` what budgets count."""
 
     id: str
     at: float
@@ -72,6 +77,7 @@ class Unsettled:
     generation_id: str | None
     reserved: Decimal
     cost: Decimal
+    counted: Decimal
     cost_source: CostSource
     ended: str
     tries: int
@@ -82,14 +88,14 @@ class Unsettled:
         said = dict(zip(UNSETTLED_COLUMNS, row, strict=True))
         said["at"] = said.pop("begun_at")
         said["models"] = tuple(filter(None, said["models"].split(",")))
-        said["reserved"] = from_pico(said["reserved"])
-        said["cost"] = from_pico(said["cost"])
+        for name in ("reserved", "cost", "counted"):
+            said[name] = from_pico(said[name])
         return cls(**said)
 
 
 UNSETTLED_COLUMNS = (
     *("id", "begun_at", "app", "client", "endpoint", "models", "served", "key"),
-    *("generation_id", "reserved", "cost", "cost_source", "ended", "tries"),
+    *("generation_id", "reserved", "cost", "counted", "cost_source", "ended", "tries"),
 )
 
 
@@ -112,7 +118,7 @@ def from_pico(amount: int) -> Decimal:
 
 COLUMNS = (
     *("id", "writer", "begun_at", "app", "client", "endpoint", "models", "key"),
-    *("generation_id", "reserved", "cost", "cost_source", "is_settled"),
+    *("generation_id", "reserved", "cost", "counted", "cost_source", "is_settled"),
     *("http_status", "ended", "duration_seconds", "served", "is_byok"),
     *("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"),
 )
@@ -123,10 +129,11 @@ def row_of(entry: Entry, outcome: Outcome | None, writer: str) -> tuple[object, 
 
     It is settled when its cost is exact, or when the upstream gave nothing to ask it by.
     """
-    reserved = cost = to_pico(entry.reserved)
+    reserved = cost = counted = to_pico(entry.reserved)
     source: CostSource = "estimated"
     if outcome is not None and outcome.cost is not None:
         cost, source = to_pico(outcome.cost), outcome.cost_source
+        counted = cost if outcome.counted is None else to_pico(outcome.counted)
     head = (
         storable(entry.id),
         writer,
@@ -139,6 +146,7 @@ def row_of(entry: Entry, outcome: Outcome | None, writer: str) -> tuple[object, 
         storable(entry.generation_id),
         reserved,
         cost,
+        counted,
         source,
     )
     if outcome is None:

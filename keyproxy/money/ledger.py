@@ -146,9 +146,14 @@ class Ledger:
         source: CostSource,
         tokens: Tokens | None = None,
         served: str | None = None,
+        counted: Decimal | None = None,
     ) -> None:
-        """Book the final cost of a call; one that is settled already keeps its own."""
+        """Book the final cost of a call; one that is settled already keeps its own.
+
+        ``counted``: what budgets count, where that is not ``cost``.
+        """
         said: dict[str, object] = {"cost": to_pico(cost), "cost_source": source, "is_settled": True}
+        said["counted"] = to_pico(cost if counted is None else counted)
         if tokens is not None:
             said |= {name: n for name, n in tokens_columns(tokens).items() if n is not None}
         if served is not None:
@@ -160,7 +165,10 @@ class Ledger:
         self._writer.do(functools.partial(_postpone, id, until))
 
     async def spent(self, since: float) -> Mapping[tuple[str, str], Decimal]:
-        """USD by (app, client) since then, open reservations included. Raises ``LedgerFault``."""
+        """What budgets count by (app, client) since then, open reservations included, in USD.
+
+        Raises ``LedgerFault``.
+        """
         return await self._read(lambda connection: reading.spent(connection, since))
 
     async def summary(

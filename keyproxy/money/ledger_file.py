@@ -111,8 +111,9 @@ def _opened(path: Path, how: str) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5, isolation_level=None
     )
     try:
-        if schema.check(connection) == 0:
+        if (version := schema.check(connection)) == 0:
             raise sqlite3.DatabaseError("file is empty")
+        schema.show_as_new(connection, version)
     except BaseException:
         connection.close()
         raise

@@ -30,6 +30,7 @@ class Book(Protocol):
         source: CostSource,
         tokens: Tokens | None = None,
         served: str | None = None,
+        counted: Decimal | None = None,
     ) -> None: ...
     def postpone(self, id: str, until: float) -> None: ...
 
@@ -58,6 +59,7 @@ class MemoryBook:
         entry = self._open.pop(id, None)
         if entry is None or entry.generation_id is None or outcome.cost_source == "exact":
             return
+        cost = entry.reserved if outcome.cost is None else outcome.cost
         row = Unsettled(
             id=entry.id,
             at=entry.at,
@@ -69,7 +71,8 @@ class MemoryBook:
             key=entry.key,
             generation_id=entry.generation_id,
             reserved=entry.reserved,
-            cost=entry.reserved if outcome.cost is None else outcome.cost,
+            cost=cost,
+            counted=cost if outcome.counted is None else outcome.counted,
             cost_source=outcome.cost_source,
             ended=outcome.ended,
             tries=0,
@@ -90,6 +93,7 @@ class MemoryBook:
         source: CostSource,
         tokens: Tokens | None = None,
         served: str | None = None,
+        counted: Decimal | None = None,
     ) -> None:
         self._unsettled.pop(id, None)
 

@@ -29,13 +29,17 @@ _HALF = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Sums over some calls; ``spend`` is ``exact``, ``computed`` and ``estimated`` together."""
+    """Sums over some calls; ``spend`` is ``exact``, ``computed`` and ``estimated`` together.
+
+    ``counted`` is what budgets count: with keys of one's own at a provider, its bill on top.
+    """
 
     name: str
     calls: int = 0
     exact: Decimal = Decimal(0)
     computed: Decimal = Decimal(0)
     estimated: Decimal = Decimal(0)
+    counted: Decimal = Decimal(0)
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -65,13 +69,15 @@ def summary(
     asked = connection.execute(
         f"""SELECT {_NAMES[by]}, cost_source, count(*),
               sum(cost / {_HALF}), sum(cost % {_HALF}),
+              sum(counted / {_HALF}), sum(counted % {_HALF}),
               total(input_tokens), total(output_tokens)
             FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY 1, 2""",  # noqa: S608  # our own words
         (_LOWEST if since is None else since, _HIGHEST if until is None else until),
     )
-    for name, source, calls, high, low, inputs, outputs in asked:
+    for name, source, calls, high, low, counted_high, counted_low, inputs, outputs in asked:
         group = groups.setdefault(str(name), dict.fromkeys(_FIELDS, 0))
         group[source] += high * _HALF + low
+        group["counted"] += counted_high * _HALF + counted_low
         group["calls"] += calls
         group["input_tokens"] += int(inputs)
         group["output_tokens"] += int(outputs)
@@ -85,16 +91,17 @@ def summary(
 
 
 def spent(connection: sqlite3.Connection, since: float) -> dict[tuple[str, str], Decimal]:
-    """USD by (app, client) of calls that began at ``since`` or later, reservations included."""
+    """What budgets count by (app, client), in USD, of calls that began at ``since`` or later,
+    reservations included."""
     asked = connection.execute(
-        f"SELECT app, client, sum(cost / {_HALF}), sum(cost % {_HALF})"  # noqa: S608  # a number
+        f"SELECT app, client, sum(counted / {_HALF}), sum(counted % {_HALF})"  # noqa: S608  # a number
         " FROM calls WHERE begun_at >= ? GROUP BY app, client",
         (since,),
     )
     return {(app, client): from_pico(high * _HALF + low) for app, client, high, low in asked}
 
 
-_FIELDS = ("calls", "exact", "computed", "estimated", "input_tokens", "output_tokens")
+_FIELDS = ("calls", "exact", "computed", "estimated", "counted", "input_tokens", "output_tokens")
 _LOWEST, _HIGHEST = -1e18, 1e18
 
 
@@ -105,6 +112,7 @@ def _total(name: str, sums: Mapping[str, int]) -> Total:
         from_pico(sums["exact"]),
         from_pico(sums["computed"]),
         from_pico(sums["estimated"]),
+        from_pico(sums["counted"]),
         sums["input_tokens"],
         sums["output_tokens"],
     )

@@ -54,7 +54,12 @@ def _first(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE writers (id TEXT NOT NULL UNIQUE, seen_at REAL NOT NULL)")
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first,)
+def _second(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE calls ADD COLUMN counted INTEGER NOT NULL DEFAULT 0")
+    connection.execute("UPDATE calls SET counted = cost")
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _second)
 """Each runs once, in its order, all of them in one transaction. Never changed, only added to."""
 
 
@@ -68,6 +73,12 @@ def check(connection: sqlite3.Connection) -> int:
     if version > len(MIGRATIONS):
         raise NewerSchema
     return int(version)
+
+
+def show_as_new(connection: sqlite3.Connection, version: int) -> None:
+    """Let a file of an older ``version``, which may only be read, be read as one of this."""
+    if version < 2:
+        connection.execute("CREATE TEMP VIEW calls AS SELECT *, cost AS counted FROM main.calls")
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -85,7 +85,7 @@ class Settler:
             # Of a process that is gone: with shared storage its reservation still stands open.
             await self._release(row)
         if row.generation_id is None:
-            self._book.settle(row.id, row.cost, "estimated")
+            self._book.settle(row.id, row.cost, "estimated", counted=row.counted)
             return
         found = None
         with contextlib.suppress(TimeoutError):
@@ -94,7 +94,8 @@ class Settler:
         if found is None:
             self._postpone(row)
             return
-        self._book.settle(row.id, found.cost, "exact", found.tokens, found.model)
+        cost, counted = found.cost, found.counted
+        self._book.settle(row.id, cost, "exact", found.tokens, found.model, counted)
         await self._adjust(row, found.counted)
 
     def _postpone(self, row: Unsettled) -> None:
@@ -102,13 +103,13 @@ class Settler:
         if row.tries < len(self._pauses_seconds):
             self._book.postpone(row.id, self._clock() + self._pauses_seconds[row.tries])
             return
-        self._book.settle(row.id, row.cost, row.cost_source)
+        self._book.settle(row.id, row.cost, row.cost_source, counted=row.counted)
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
     async def _adjust(self, row: Unsettled, counted: Decimal) -> None:
         budgets = self._budgets().get(row.app)
         if budgets is not None and self._counts(row):
-            await budgets.correct(row.client, row.at, counted - row.cost)
+            await budgets.correct(row.client, row.at, counted - row.counted)
 
     async def _release(self, row: Unsettled) -> None:
         if (budgets := self._budgets().get(row.app)) is not None:
