@@ -139,6 +139,24 @@ async def test_unknown_cost_leaves_the_reservation_as_an_estimate(ledger: Ledger
     assert (row["cost"], row["cost_source"]) == (to_pico(Decimal("0.03")), "estimated")
 
 
+async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
+    """Of a model without a price: 0 would be below the truth."""
+    for id in ("under_way", "cut", "asked_about"):
+        await ledger.begin(entry(id, reserved=None))
+    ledger.complete("cut", outcome(None))
+    ledger.note("asked_about", GENERATION)
+    ledger.complete("asked_about", outcome(None))
+    [row] = await ledger.unsettled(10)
+    assert (row.reserved, row.cost, row.counted) == (None, None, Decimal(0))
+    ledger.settle("asked_about", row.cost, row.cost_source, counted=row.counted)
+    assert await ledger.flush()
+    assert {row["cost"] for row in rows(ledger.path).values()} == {None}
+    assert await ledger.spent(NOW) == {("default", "192.0.2.1"): 0}
+    await book(ledger, "known", "0.5", "exact")
+    total = (await ledger.summary("app")).total
+    assert (total.spend, total.calls, total.unknown) == (Decimal("0.5"), 4, 3)
+
+
 async def test_withdrawn_call_leaves_no_row(ledger: Ledger) -> None:
     await ledger.begin(entry())
     ledger.withdraw("req_1")
@@ -621,6 +639,9 @@ async def test_older_file_becomes_a_newer_one(path: Path) -> None:
         ledger.complete("req_1", outcome(Decimal(1), counted=Decimal(2)))
         assert (await ledger.summary("app")).total.counted == Decimal("2.000000000007")
     assert (rows(path)["old"]["cost"], rows(path)["old"]["counted"]) == (7, 7)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        indexes = {row[1] for row in connection.execute("PRAGMA index_list(calls)")}
+    assert {"calls_begun_at", "calls_unsettled"} < indexes
 
 
 async def test_older_file_is_read_and_left_as_it_is(path: Path) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from keyproxy.__main__ import main
 from tests.conftest import BODY, CHAT, Start
-from tests.fake_upstream import FakeUpstream
+from tests.fake_upstream import FakeUpstream, event_stream
 from tests.program import Program, environment, started
 
 
@@ -100,6 +100,36 @@ async def test_a_restart_remembers_the_bills_of_providers(
     assert (total["spend_usd"], total["counted_usd"]) == ("0.0000088", "0.0001848")
     assert main(asked) == 0
     assert "Budgets count 0.00018 USD: the bills of providers" in capsys.readouterr().out
+
+
+async def test_a_cut_call_of_a_model_without_a_price_has_no_cost(
+    tmp_path: Path, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def cut(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await response.write(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    upstream.answer = cut
+    variables = book(tmp_path, upstream)
+    async with started("dev", tmp_path, **variables) as program:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await ask(program, stream=True)
+        upstream.answer = None
+        assert await ask(program) == 200
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+    path = tmp_path / "ledger.sqlite3"
+    assert [row[4:6] for row in rows(path)] == [(None, "estimated"), (88_000_000, "exact")]
+    asked = ["usage", "--ledger", str(path)]
+    assert main([*asked, "--json"]) == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    assert (total["calls"], total["unknown_calls"]) == (2, 1)
+    assert total["spend_usd"] == "0.000088"
+    assert main(asked) == 0
+    assert "Calls of unknown cost, which are in no sum: 1," in capsys.readouterr().out
 
 
 async def test_a_ledger_that_cannot_be_written_is_a_fault_where_it_was_named(

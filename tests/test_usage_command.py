@@ -96,6 +96,7 @@ def test_plain_text_has_aligned_columns_and_no_colours(path: Path, run: Run) -> 
     assert "1.500 USD are known, 0.012 USD are estimated" in " ".join(out.split())
     assert "\x1b" not in out
     assert "Budgets count" not in out
+    assert "unknown" not in out
 
 
 def test_json_has_exact_figures_as_texts(path: Path, run: Run) -> None:
@@ -112,6 +113,7 @@ def test_json_has_exact_figures_as_texts(path: Path, run: Run) -> None:
         "estimated_usd": "0.0123",
         "counted_usd": "21.512388",
         "calls": 4,
+        "unknown_calls": 0,
         "input_tokens": 4800,
         "output_tokens": 136,
     }

@@ -119,6 +119,11 @@ def notes(found: Summary) -> Iterable[str]:
             f"{known} USD are known, {estimated} USD are estimated: calls under way, and calls cut"
             " before their cost was told, at what they can have cost at most."
         )
+    if found.total.unknown:
+        yield (
+            f"Calls of unknown cost, which are in no sum: {found.total.unknown:,}, by models"
+            " without a price; under way, or cut before their cost was told."
+        )
     if found.total.counted != found.total.spend:
         [counted] = usd([found.total.counted])
         yield f"Budgets count {counted} USD: the bills of providers that have your own keys, too."
@@ -160,6 +165,7 @@ _FIGURES: Sequence[tuple[str, Callable[[Total], str | int]]] = (
     ("estimated_usd", lambda total: exact(total.estimated)),
     ("counted_usd", lambda total: exact(total.counted)),
     ("calls", lambda total: total.calls),
+    ("unknown_calls", lambda total: total.unknown),
     ("input_tokens", lambda total: total.input_tokens),
     ("output_tokens", lambda total: total.output_tokens),
 )

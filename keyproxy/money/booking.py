@@ -19,7 +19,7 @@ import structlog
 from keyproxy.call import Ask, Call, Client, Style, Usage
 from keyproxy.errors import Refusal
 from keyproxy.money import costs
-from keyproxy.money.budget import NOTHING, Budgets, Fit, Reservation
+from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation
 from keyproxy.money.costs import Cost
 from keyproxy.money.entry import Entry, Outcome, Tokens
 from keyproxy.money.memory import Book
@@ -139,7 +139,7 @@ class Bookings:
             endpoint=call.endpoint.name,
             models=call.ids,
             key=self._key,
-            reserved=ZERO if worst is None else worst,
+            reserved=worst,
         )
         price = next(iter(prices.values())) if len(prices) == 1 else None
         booking = Booking(self._book, entry, call.endpoint.style, price, ask)
@@ -185,7 +185,7 @@ class Bookings:
                 param="model" if unpriced else None,
                 hint="KEYPROXY_UNPRICED=allow, or another model",
             )
-        return 1  # a budget that is spent has room for nothing
+        return LEAST_NANO
 
     async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
         if self._prices is None:
@@ -218,7 +218,7 @@ class Bookings:
             self._unsettled.add(entry.id)
         self._book.complete(entry.id, outcome)
         counted = entry.reserved if cost is None else cost.counted
-        self._run(self.budgets.settle(reservation, counted))
+        self._run(self.budgets.settle(reservation, counted or ZERO))
 
 
 def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:

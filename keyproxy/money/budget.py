@@ -23,6 +23,8 @@ from keyproxy.limits.windows import Span, Standing, Window
 from keyproxy.money.prices import nano
 from keyproxy.values import Budget, Unit
 
+LEAST_NANO = 1
+"""Set aside where nobody knows how much: a budget that is spent has no room for it."""
 MOST_NANO = 2**53
 """What the windows of open reservations hold: no bound at all."""
 BUSY_RETRY_SECONDS = 1.0
@@ -125,12 +127,13 @@ class Budgets:
             spent = [_windows(pot, at, 0)[0] for pot in self.pots(client_id)]
             await self._counters.adjust(spent, units)
 
-    async def release(self, client_id: str, at: float, reserved: Decimal) -> None:
+    async def release(self, client_id: str, at: float, reserved: Decimal | None) -> None:
         """End the reservation of a call of ``at`` whose process is gone; it counts as spent.
 
         Counters of our own know only reservations of ours.
         """
-        if self._counters.is_shared and (units := nano(reserved)):
+        units = LEAST_NANO if reserved is None else nano(reserved)
+        if self._counters.is_shared and units:
             opened = [_windows(pot, at, 0)[1] for pot in self.pots(client_id)]
             await self._counters.adjust(opened, -units)
 

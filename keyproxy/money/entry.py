@@ -20,7 +20,10 @@ _MOST_COUNT = 1 << 53
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A call that is about to go out. ``at`` is unix time, ``key`` the label of the key."""
+    """A call that is about to go out. ``at`` is unix time, ``key`` the label of the key.
+
+    ``reserved`` None: nobody knows what it may cost.
+    """
 
     id: str
     at: float
@@ -29,7 +32,7 @@ class Entry:
     endpoint: str
     models: tuple[str, ...]
     key: str
-    reserved: Decimal
+    reserved: Decimal | None
     generation_id: str | None = None
 
 
@@ -45,7 +48,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a call ended. ``cost`` None: not known, the reservation stands, estimated.
+    """How a call ended. ``cost`` None: not known; a reservation stands, estimated.
 
     ``counted``: what budgets count, where that is not ``cost``.
     """
@@ -63,8 +66,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A booked call whose final cost is not known. ``cost`` is what stands until then, and
-    ``counted`` what budgets count."""
+    """A booked call whose final cost is not known. ``cost`` is what stands until then, None where
+    nobody knows what it may be, and ``counted`` what budgets count."""
 
     id: str
     at: float
@@ -75,8 +78,8 @@ class Unsettled:
     served: str | None
     key: str
     generation_id: str | None
-    reserved: Decimal
-    cost: Decimal
+    reserved: Decimal | None
+    cost: Decimal | None
     counted: Decimal
     cost_source: CostSource
     ended: str
@@ -89,7 +92,7 @@ class Unsettled:
         said["at"] = said.pop("begun_at")
         said["models"] = tuple(filter(None, said["models"].split(",")))
         for name in ("reserved", "cost", "counted"):
-            said[name] = from_pico(said[name])
+            said[name] = None if said[name] is None else from_pico(said[name])
         return cls(**said)
 
 
@@ -111,6 +114,10 @@ def to_pico(amount: Decimal) -> int:
     return int(amount.scaleb(_PICO_DIGITS).to_integral_value(ROUND_CEILING))
 
 
+def pico_or_none(amount: Decimal | None) -> int | None:
+    return None if amount is None else to_pico(amount)
+
+
 def from_pico(amount: int) -> Decimal:
     """USD, exact."""
     return Decimal(amount).scaleb(-_PICO_DIGITS)
@@ -129,7 +136,8 @@ def row_of(entry: Entry, outcome: Outcome | None, writer: str) -> tuple[object, 
 
     It is settled when its cost is exact, or when the upstream gave nothing to ask it by.
     """
-    reserved = cost = counted = to_pico(entry.reserved)
+    reserved = cost = pico_or_none(entry.reserved)
+    counted = reserved or 0
     source: CostSource = "estimated"
     if outcome is not None and outcome.cost is not None:
         cost, source = to_pico(outcome.cost), outcome.cost_source

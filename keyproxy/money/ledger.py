@@ -31,6 +31,7 @@ from keyproxy.money.entry import (
     Outcome,
     Tokens,
     Unsettled,
+    pico_or_none,
     row_of,
     storable,
     to_pico,
@@ -142,7 +143,7 @@ class Ledger:
     def settle(
         self,
         id: str,
-        cost: Decimal,
+        cost: Decimal | None,
         source: CostSource,
         tokens: Tokens | None = None,
         served: str | None = None,
@@ -152,8 +153,9 @@ class Ledger:
 
         ``counted``: what budgets count, where that is not ``cost``.
         """
-        said: dict[str, object] = {"cost": to_pico(cost), "cost_source": source, "is_settled": True}
-        said["counted"] = to_pico(cost if counted is None else counted)
+        pico = pico_or_none(cost)
+        said: dict[str, object] = {"cost": pico, "cost_source": source, "is_settled": True}
+        said["counted"] = (pico or 0) if counted is None else to_pico(counted)
         if tokens is not None:
             said |= {name: n for name, n in tokens_columns(tokens).items() if n is not None}
         if served is not None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from keyproxy.money.entry import CostSource, Entry, Outcome, Tokens, Unsettled
 
+ZERO = Decimal(0)
 MOST_UNSETTLED = 10_000
 """Beyond it the oldest stay estimated for good."""
 
@@ -26,7 +27,7 @@ class Book(Protocol):
     def settle(
         self,
         id: str,
-        cost: Decimal,
+        cost: Decimal | None,
         source: CostSource,
         tokens: Tokens | None = None,
         served: str | None = None,
@@ -72,7 +73,7 @@ class MemoryBook:
             generation_id=entry.generation_id,
             reserved=entry.reserved,
             cost=cost,
-            counted=cost if outcome.counted is None else outcome.counted,
+            counted=(cost or ZERO) if outcome.counted is None else outcome.counted,
             cost_source=outcome.cost_source,
             ended=outcome.ended,
             tries=0,
@@ -89,7 +90,7 @@ class MemoryBook:
     def settle(
         self,
         id: str,
-        cost: Decimal,
+        cost: Decimal | None,
         source: CostSource,
         tokens: Tokens | None = None,
         served: str | None = None,

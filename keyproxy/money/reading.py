@@ -31,11 +31,13 @@ _HALF = 1_000_000
 class Total:
     """Sums over some calls; ``spend`` is ``exact``, ``computed`` and ``estimated`` together.
 
+    ``unknown``: how many of the calls have no part in it, since nobody knows what they cost.
     ``counted`` is what budgets count: with keys of one's own at a provider, its bill on top.
     """
 
     name: str
     calls: int = 0
+    unknown: int = 0
     exact: Decimal = Decimal(0)
     computed: Decimal = Decimal(0)
     estimated: Decimal = Decimal(0)
@@ -67,18 +69,19 @@ def summary(
     """Calls that began at ``since`` or later and before ``until``, grouped."""
     groups: dict[str, dict[str, int]] = {}
     asked = connection.execute(
-        f"""SELECT {_NAMES[by]}, cost_source, count(*),
-              sum(cost / {_HALF}), sum(cost % {_HALF}),
+        f"""SELECT {_NAMES[by]}, cost_source, count(*), count(*) - count(cost),
+              ifnull(sum(cost / {_HALF}), 0), ifnull(sum(cost % {_HALF}), 0),
               sum(counted / {_HALF}), sum(counted % {_HALF}),
               total(input_tokens), total(output_tokens)
             FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY 1, 2""",  # noqa: S608  # our own words
         (_LOWEST if since is None else since, _HIGHEST if until is None else until),
     )
-    for name, source, calls, high, low, counted_high, counted_low, inputs, outputs in asked:
+    for name, source, calls, unknown, *money, inputs, outputs in asked:
         group = groups.setdefault(str(name), dict.fromkeys(_FIELDS, 0))
-        group[source] += high * _HALF + low
-        group["counted"] += counted_high * _HALF + counted_low
+        group[source] += money[0] * _HALF + money[1]
+        group["counted"] += money[2] * _HALF + money[3]
         group["calls"] += calls
+        group["unknown"] += unknown
         group["input_tokens"] += int(inputs)
         group["output_tokens"] += int(outputs)
     totals = [_total(name, group) for name, group in groups.items()]
@@ -101,7 +104,8 @@ def spent(connection: sqlite3.Connection, since: float) -> dict[tuple[str, str],
     return {(app, client): from_pico(high * _HALF + low) for app, client, high, low in asked}
 
 
-_FIELDS = ("calls", "exact", "computed", "estimated", "counted", "input_tokens", "output_tokens")
+_MONEY = ("exact", "computed", "estimated", "counted")
+_FIELDS = ("calls", "unknown", *_MONEY, "input_tokens", "output_tokens")
 _LOWEST, _HIGHEST = -1e18, 1e18
 
 
@@ -109,6 +113,7 @@ def _total(name: str, sums: Mapping[str, int]) -> Total:
     return Total(
         name,
         sums["calls"],
+        sums["unknown"],
         from_pico(sums["exact"]),
         from_pico(sums["computed"]),
         from_pico(sums["estimated"]),

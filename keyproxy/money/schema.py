@@ -55,8 +55,40 @@ def _first(connection: sqlite3.Connection) -> None:
 
 
 def _second(connection: sqlite3.Connection) -> None:
-    connection.execute("ALTER TABLE calls ADD COLUMN counted INTEGER NOT NULL DEFAULT 0")
-    connection.execute("UPDATE calls SET counted = cost")
+    connection.execute(
+        """CREATE TABLE newer (
+            id TEXT NOT NULL UNIQUE,
+            writer TEXT NOT NULL,
+            begun_at REAL NOT NULL,
+            app TEXT NOT NULL,
+            client TEXT NOT NULL,
+            endpoint TEXT NOT NULL,
+            models TEXT NOT NULL,
+            served TEXT,
+            key TEXT NOT NULL,
+            generation_id TEXT,
+            reserved INTEGER,           -- NULL: nobody knows what the call may cost
+            cost INTEGER,               -- NULL: nobody knows what it has cost
+            cost_source TEXT NOT NULL CHECK (cost_source IN ('exact', 'computed', 'estimated')),
+            is_settled INTEGER NOT NULL,
+            is_byok INTEGER,
+            http_status INTEGER,
+            ended TEXT,
+            duration_seconds REAL,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            cached_tokens INTEGER,
+            reasoning_tokens INTEGER,
+            tries INTEGER NOT NULL DEFAULT 0,
+            next_try_at REAL NOT NULL DEFAULT 0,
+            counted INTEGER NOT NULL    -- pico-USD; what budgets count
+        )"""
+    )
+    connection.execute("INSERT INTO newer SELECT *, cost FROM calls")
+    connection.execute("DROP TABLE calls")
+    connection.execute("ALTER TABLE newer RENAME TO calls")
+    connection.execute("CREATE INDEX calls_begun_at ON calls (begun_at)")
+    connection.execute("CREATE INDEX calls_unsettled ON calls (next_try_at) WHERE is_settled = 0")
 
 
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_first, _second)
