@@ -151,7 +151,13 @@ async def show_answer(
 ) -> web.StreamResponse:
     served = Served()
     head = answer.headers
-    money.answered(answer.status, head["Content-Type"], head.get("X-Generation-Id"), key=answer.key)
+    money.answered(
+        answer.status,
+        head["Content-Type"],
+        head.get("X-Generation-Id"),
+        key=answer.key,
+        is_own=answer.is_own,
+    )
 
     def watch(chunk: bytes) -> None:
         served.watch(chunk)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -149,6 +150,32 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
             assert noted == [None, ID]
         booking.end("upstream_cut")
     assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
+    await desk.settle()
+
+
+@pytest.mark.parametrize(
+    ("ask", "is_known"),
+    [
+        (Ask(10, 10), True),
+        (Ask(10, 10, rounds=5, searches=4), False),
+        (Ask(10, 10, has_files=True, has_media=True), False),
+        (Ask(10, is_unbounded=True), False),
+    ],
+)
+async def test_an_error_is_free_where_nothing_but_the_answer_could_cost(
+    desk: Desk, ask: Ask, is_known: bool
+) -> None:
+    """Searches and files are billed by the piece, whatever becomes of the answer."""
+    call = replace(CALL, ask=ask)
+    async with desk.bookings.book("req_1", CLIENT, call) as booking:
+        booking.answered(503, "application/json", ID, key="sk-or-v1-tes...def")
+        booking.end("complete")
+    [row] = await desk.book.unsettled(9)
+    assert row.generation_id == ID
+    if is_known:
+        assert (row.cost, row.counted, row.cost_source) == (Decimal(0), Decimal(0), "computed")
+    else:
+        assert (row.cost, row.cost_source) == (row.reserved, "estimated")
     await desk.settle()
 
 

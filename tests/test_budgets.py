@@ -214,6 +214,39 @@ async def test_an_error_of_the_upstream_costs_nothing(start: Start, upstream: Bo
     assert len(upstream.calls) == 3
 
 
+async def test_an_error_that_did_cost_is_counted_once_the_upstream_tells(
+    start: Start, upstream: Books
+) -> None:
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", RATE_LIMIT="off")
+    upstream.generations["gen-1790981416-AbCdEf"] = {"total_cost": 0.009}
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        body, head = {"error": {"code": 502}}, {"X-Generation-Id": "gen-1790981416-AbCdEf"}
+        return web.json_response(body, status=502, headers=head)
+
+    upstream.answer = failing
+    assert await status(proxy) == 502
+    async with asyncio.timeout(20):  # it is asked about each second
+        while await status(proxy) != 402:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(("given", "then"), [(524, 402), (502, 402), (503, 503), (429, 429)])
+async def test_an_edge_that_gave_up_on_the_upstream_tells_nothing_of_the_cost(
+    start: Start, upstream: Books, given: int, then: int
+) -> None:
+    """The server behind it had the call, and may have gone on; of others it took none."""
+    proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off")
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        return web.Response(text="<h1>cloudflare</h1>", content_type="text/html", status=given)
+
+    upstream.answer = page
+    assert await status(proxy) == given
+    await settled(proxy)
+    assert await status(proxy) == then
+
+
 async def test_an_upstream_that_was_never_reached_costs_nothing(start: Start) -> None:
     proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", UNPRICED="allow")
     proxy.service.apply(proxy.service.settings)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
+
+from structlog.testing import capture_logs
 
 from keyproxy.call import Client
 from keyproxy.limits.storage import Counters
@@ -16,12 +19,16 @@ from keyproxy.money.memory import MemoryBook
 from keyproxy.money.settling import AT_ONCE, Settler
 from keyproxy.values import Budget
 
+CUT = Outcome(200, "upstream_cut", 0.1)
+FAILED = Outcome(503, "complete", 0.1, Decimal(0), "computed")
 FOUND = Generation(Decimal("0.002"), Decimal(0), False, Tokens(), None)
 
 
-async def cut_calls(count: int) -> MemoryBook:
+async def cut_calls(
+    count: int, outcome: Outcome = CUT, clock: Callable[[], float] = time.time
+) -> MemoryBook:
     """A book with so many calls whose cost is not known."""
-    book = MemoryBook()
+    book = MemoryBook(clock)
     for number in range(count):
         entry = Entry(
             id=f"req_{number}",
@@ -35,7 +42,7 @@ async def cut_calls(count: int) -> MemoryBook:
             generation_id=f"gen-1790981416-{number:08}",
         )
         await book.begin(entry)
-        book.complete(entry.id, Outcome(200, "upstream_cut", 0.1))
+        book.complete(entry.id, outcome)
     return book
 
 
@@ -80,6 +87,22 @@ async def test_an_odd_row_keeps_no_other_waiting_and_is_not_asked_about_for_ever
     for _ in range(5):
         await settler.settle_due()
     assert asked == {"req_0": 3, "req_1": 1}
+
+
+async def test_the_upstream_is_seldom_asked_about_errors() -> None:
+    asked = Counter[str]()
+
+    async def ask(row: Unsettled) -> None:
+        asked[row.ended] += 1
+
+    with capture_logs() as logs:
+        for outcome in (CUT, FAILED):
+            book = await cut_calls(1, outcome, clock=lambda: 1e9)  # every pause is over
+            settler = Settler(book, ask, dict, clock=lambda: 0.0)
+            while await settler.settle_due():
+                pass
+    assert asked == {"upstream_cut": 12, "complete": 4}
+    assert [log["event"] for log in logs] == ["the upstream never told what a call has cost"]
 
 
 async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:

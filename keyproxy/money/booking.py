@@ -50,6 +50,7 @@ class Booking:
         self._ask = ask
         self._reader: UsageReader | None = None
         self._generation_id: str | None = None
+        self._is_own = True
 
     @property
     def usage(self) -> Usage | None:
@@ -63,14 +64,22 @@ class Booking:
             return self._reader.generation_id
         return self._generation_id
 
-    def answered(self, status: int, kind: str, generation_id: str | None, *, key: str) -> None:
+    def answered(
+        self,
+        status: int,
+        kind: str,
+        generation_id: str | None,
+        *,
+        key: str,
+        is_own: bool = True,
+    ) -> None:
         """The head has come; from now on ``watch`` sees the body. ``key``: the label of the key
-        it answers to."""
-        self.status, self._generation_id = status, generation_id
+        it answers to. ``is_own``: an error is the upstream's own."""
+        self.status, self._generation_id, self._is_own = status, generation_id, is_own
+        self._book.note(self.entry.id, generation_id, key)
         if status < 400:
             is_stream = kind.startswith("text/event-stream")
             self._reader = UsageReader(self._style, is_stream)
-            self._book.note(self.entry.id, generation_id, key)
 
     def watch(self, chunk: bytes) -> None:
         """Look at bytes that pass."""
@@ -87,10 +96,13 @@ class Booking:
         self.ended, self.served = ended, served
         if self.status is None:
             return
+        if self.status >= 400:
+            self.cost = costs.of_error(self.status, self._ask, is_own=self._is_own)
+            return
         reader = self._reader
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and not reader.error_seen
-        self.cost = costs.of_answer(self.status, self.usage, is_whole, self._price, self._ask)
+        self.cost = costs.of_answer(self.usage, is_whole, self._price, self._ask)
 
 
 class Bookings:

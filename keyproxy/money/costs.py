@@ -1,7 +1,8 @@
 """What a call is booked with when it has ended, and what is known of it. Pure.
 
-``exact`` is the upstream's own figure, ``computed`` its tokens by the catalogue, ``estimated``
-what was set aside. Who is not billed: openrouter.ai/docs, "Errors", "Zero completion insurance".
+``exact`` is the upstream's own figure, ``computed`` its tokens by the catalogue or 0 by its word
+on errors, ``estimated`` what was set aside. Who is not billed: openrouter.ai/docs, "Errors",
+"Zero completion insurance".
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from keyproxy.money.entry import CostSource
 from keyproxy.money.prices import Price, computed
 
 ZERO = Decimal(0)
+_GIVEN_UP = frozenset({502, 504, 520, 524})
+"""What an edge says when the server behind it, which had the call, broke off or took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +37,27 @@ def told(usage: Usage) -> Cost | None:
     return Cost(usage.cost, usage.cost + bill, "exact")
 
 
+def of_error(status: int, ask: Ask | None, *, is_own: bool) -> Cost | None:
+    """What a call cost whose answer has an error's status; None where that may be something.
+
+    An error comes before any token of an answer, and such a call is not billed; searches, files
+    and tools that run upstream may be. ``is_own``: the upstream itself wrote the error.
+    """
+    if not is_own and status in _GIVEN_UP:
+        return None
+    if ask is not None and (ask.rounds > 1 or ask.has_files or ask.is_unbounded):
+        return None
+    return Cost(ZERO, ZERO, "computed")
+
+
 def of_answer(
-    status: int, usage: Usage | None, is_whole: bool, price: Price | None, ask: Ask | None
+    usage: Usage | None, is_whole: bool, price: Price | None, ask: Ask | None
 ) -> Cost | None:
     """What an answer cost; None where only asking the upstream can tell.
 
     ``is_whole``: it came to its end, said so, and told of no error. Of another the usage may be
     that of a moment, after which the upstream went on.
     """
-    if status >= 400:
-        return Cost(ZERO, ZERO, "exact")
     if usage is None or not is_whole:
         return None
     if (cost := told(usage)) is not None:

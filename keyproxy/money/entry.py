@@ -82,6 +82,7 @@ class Unsettled:
     cost: Decimal | None
     counted: Decimal
     cost_source: CostSource
+    http_status: int | None
     ended: str
     tries: int
 
@@ -98,7 +99,8 @@ class Unsettled:
 
 UNSETTLED_COLUMNS = (
     *("id", "begun_at", "app", "client", "endpoint", "models", "served", "key"),
-    *("generation_id", "reserved", "cost", "counted", "cost_source", "ended", "tries"),
+    *("generation_id", "reserved", "cost", "counted", "cost_source", "http_status", "ended"),
+    "tries",
 )
 
 

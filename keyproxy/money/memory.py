@@ -75,6 +75,7 @@ class MemoryBook:
             cost=cost,
             counted=(cost or ZERO) if outcome.counted is None else outcome.counted,
             cost_source=outcome.cost_source,
+            http_status=outcome.http_status,
             ended=outcome.ended,
             tries=0,
         )

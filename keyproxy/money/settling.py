@@ -25,6 +25,8 @@ ASK_SECONDS = 30.0
 """For one answer: a hanging one must not keep all others waiting."""
 PAUSES_SECONDS = (2, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Between the tries; OpenRouter may answer 404 for some minutes. Two hours in all."""
+ERROR_PAUSES_SECONDS = (10, 60, 600)
+"""The same for errors, which rarely cost: they come in crowds, and asking is traffic, too."""
 _log = structlog.get_logger("keyproxy.money")
 
 Ask = Callable[[Unsettled], Awaitable[Generation | None]]
@@ -100,10 +102,14 @@ class Settler:
 
     def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
-        if row.tries < len(self._pauses_seconds):
-            self._book.postpone(row.id, self._clock() + self._pauses_seconds[row.tries])
+        is_error = (row.http_status or 0) >= 400
+        pauses = ERROR_PAUSES_SECONDS if is_error else self._pauses_seconds
+        if row.tries < len(pauses):
+            self._book.postpone(row.id, self._clock() + pauses[row.tries])
             return
         self._book.settle(row.id, row.cost, row.cost_source, counted=row.counted)
+        if is_error and not row.cost:
+            return  # as was to be expected
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
     async def _adjust(self, row: Unsettled, counted: Decimal) -> None:

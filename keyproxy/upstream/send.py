@@ -35,7 +35,8 @@ _log = structlog.get_logger("keyproxy.upstream")
 class Answer:
     """An answer on its way down: ``headers`` are final, ``length`` is known or None.
 
-    ``key`` is the label of the key it answers to.
+    ``key`` is the label of the key it answers to. ``is_own``: the upstream wrote the body, not
+    we in place of an error page that is none of its own.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Answer:
     headers: CIMultiDict[str]
     length: int | None
     chunks: AsyncIterator[bytes]
+    is_own: bool = True
 
 
 class Upstream:
@@ -201,11 +203,12 @@ class Upstream:
             if search.is_in(as_sent) or search.is_in(raw or b""):
                 _log.error("the upstream's error body held a key", http_status=reply.status)
                 raw = None
+        is_own = raw is not None
         if raw is None:
             raw, kind = answers.unreadable(reply.status, style), "application/json"
         head["Content-Type"] = kind or "application/json"
         head["Cache-Control"] = "no-store"
-        return Answer(key, reply.status, head, len(raw), _piece(raw))
+        return Answer(key, reply.status, head, len(raw), _piece(raw), is_own)
 
 
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
