@@ -606,7 +606,8 @@ class Settings:
             _HOW_MUCH,
             "KEYPROXY_LEDGER_RETENTION",
             money.days,
-            "how long calls stay in the ledger, in days",
+            "how long calls stay in the ledger, in days: 31 at least, which a month's budget is"
+            " read back from",
             "400",
             "400",
         )

@@ -284,6 +284,13 @@ def test_malformed_number_is_a_fault(text: str) -> None:
     assert "whole number" in fault("MAX_IN_FLIGHT", text).expected
 
 
+@pytest.mark.parametrize("text", ["0", "30", "30d", "36501", "a month"])
+def test_ledger_that_forgets_a_running_month_is_a_fault(text: str) -> None:
+    """Else a restart would let it be spent once more."""
+    assert "from 31" in fault("LEDGER_RETENTION", text).expected
+    assert dev(LEDGER_RETENTION="31d").ledger_retention_days == 31
+
+
 @pytest.mark.parametrize(
     ("text", "rates"),
     [

@@ -55,8 +55,8 @@ def unpriced(text: str) -> bool:
 
 
 def days(text: str) -> int:
-    """A number of days."""
-    return count(1, 36_500)(text.removesuffix("d").strip())
+    """A number of days: a month at least, since what it has spent is read back from the ledger."""
+    return count(31, 36_500)(text.removesuffix("d").strip())
 
 
 def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
