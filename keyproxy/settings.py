@@ -570,8 +570,8 @@ class Settings:
             _HOW_MUCH,
             "KEYPROXY_TOTAL_BUDGET",
             money.budgets,
-            "USD for all apps together; `off`; `serve` wants it said where the client auth is"
-            " `none`",
+            "USD for all apps together; `off`; `serve` wants it said where the client auth"
+            " of any app is `none`",
             "20/day",
             "5/day",
             "off",

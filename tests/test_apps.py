@@ -89,6 +89,19 @@ def test_an_app_has_what_it_says_and_else_what_the_default_app_has(tmp_path: Pat
     assert mobile.upstream == default.upstream
 
 
+def test_one_app_without_credentials_is_reason_enough_to_ask_for_a_total(tmp_path: Path) -> None:
+    said = {
+        "KEYPROXY_CLIENT_AUTH": "token",
+        "KEYPROXY_CLIENT_TOKENS": f"ios:{STORED.digest.hex()}",
+        "KEYPROXY_TOTAL_BUDGET": "",
+    }
+    text = faults(tmp_path, "[apps.demo]\nclient_auth = 'none'", **said)
+    assert "KEYPROXY_TOTAL_BUDGET is not set" in text
+    assert "(KEYPROXY_CLIENT_AUTH is none in apps.demo)" in text
+    own = f"[apps.demo]\nclient_tokens = ['ios:{STORED.digest.hex()}']"
+    assert read(tmp_path, own, **said).total_budget == ()
+
+
 def test_client_tokens_are_never_handed_down(tmp_path: Path) -> None:
     said = {
         "KEYPROXY_CLIENT_AUTH": "token",

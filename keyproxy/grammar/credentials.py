@@ -38,12 +38,14 @@ def credential_faults(
     # One person's sessions may end with the process; those of many replicas must agree.
     if asks_for_sessions and mode == "serve" and default.get("session_secrets", "") is None:
         found.append(_without_secret())
-    if mode == "serve" and default.get("client_auth") == "none" and not said_total:
+    tables = {"": default, **{f" in apps.{name}": values for name, values in apps.items()}}
+    open_to_all = [where for where, each in tables.items() if each.get("client_auth") == "none"]
+    if mode == "serve" and open_to_all and not said_total:
         found.append(
             SettingsFault(
                 "KEYPROXY_TOTAL_BUDGET",
                 expected="what all callers together may cost, in USD, since anybody may call"
-                " (KEYPROXY_CLIENT_AUTH is none); off is an answer",
+                f" (KEYPROXY_CLIENT_AUTH is none{open_to_all[0]}); off is an answer",
                 paste="KEYPROXY_TOTAL_BUDGET=5/day",
             )
         )
