@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from keyproxy.money.budget import shown
-from tests.conftest import Proxy, Start, refused
+from tests.conftest import SERVE, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream, event_stream
 
 MODEL = "openai/gpt-4o-mini"
@@ -84,6 +85,54 @@ async def settled(proxy: Proxy) -> None:
     treasury = proxy.service._treasury
     while treasury._tasks:
         await asyncio.gather(*treasury._tasks)
+
+
+async def statuses_through(start: Start, path: Path, *said: dict[str, str]) -> list[list[int]]:
+    """Two calls of 0.001 USD each after a start and after each reload of what is said."""
+    found: list[list[int]] = []
+    proxy = await start("serve", LEDGER=str(path), RATE_LIMIT="off", **said[0])
+    for number, variables in enumerate(said):
+        if number:
+            more = SERVE | {"RATE_LIMIT": "off", "LEDGER": str(path)} | variables
+            upstream = proxy.upstream.base_url
+            proxy.service.apply(settings("serve", **more).kept(upstream=upstream))
+            await settled(proxy)
+        found.append([])
+        for _ in range(2):
+            found[-1].append(await status(proxy, max_tokens=100))  # could cost 0.0011
+            await settled(proxy)
+    return found
+
+
+@pytest.mark.parametrize("name", ["BUDGET", "APP_BUDGET", "TOTAL_BUDGET"])
+async def test_a_budget_that_a_reload_brings_knows_what_was_spent(
+    start: Start, upstream: Books, tmp_path: Path, name: str
+) -> None:
+    found = await statuses_through(start, tmp_path / "ledger", {}, {name: "0.0035/month"})
+    assert found == [[200, 200], [200, 402]]
+    assert len(upstream.calls) == 3
+
+
+async def test_a_longer_window_that_a_reload_brings_is_counted_and_no_other_twice(
+    start: Start, upstream: Books, tmp_path: Path
+) -> None:
+    said = (
+        {"BUDGET": "0.0045/day"},
+        {"BUDGET": "0.0045/day;0.0055/month"},
+        {"BUDGET": "0.0065/day;0.0055/month", "APP_BUDGET": "1/month"},
+    )
+    found = await statuses_through(start, tmp_path / "ledger", *said)
+    assert found == [[200, 200], [200, 200], [200, 402]]
+    assert len(upstream.calls) == 5
+
+
+async def test_a_budget_that_was_away_for_a_while_counts_what_it_missed(
+    start: Start, upstream: Books, tmp_path: Path
+) -> None:
+    one: dict[str, str] = {"BUDGET": "0.0065/day"}
+    found = await statuses_through(start, tmp_path / "ledger", one, {}, one, one)
+    assert found == [[200, 200], [200, 200], [200, 200], [402, 402]]
+    assert len(upstream.calls) == 6
 
 
 async def test_a_budget_admits_calls_until_it_is_spent(start: Start, upstream: Books) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -32,6 +32,8 @@ _NANO = Decimal("1e-9")
 _LONGEST: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
 _WHOSE = {"client": "each user", "app": "this app", "total": "this server"}
 Fit = Callable[[Decimal], int | None]
+Kind = tuple[str, str, Unit]
+"""A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,6 @@ class Budgets:
             *(Pot("app", app, budget) for budget in of_app),
             *(Pot("total", "all", budget) for budget in of_all),
         )
-
-    @property
-    def every(self) -> tuple[Budget, ...]:
-        return (*self._of_client, *(pot.budget for pot in self._shared))
 
     @property
     def is_empty(self) -> bool:
@@ -137,8 +135,18 @@ class Budgets:
             opened = [_windows(pot, at, 0)[1] for pot in self.pots(client_id)]
             await self._counters.adjust(opened, -units)
 
-    async def load(self, client_id: str | None, unit: Unit, spent: Decimal, at: float) -> None:
-        """Count ``spent`` in the windows of ``unit`` that run at the time ``at``.
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Of all windows that its calls count in."""
+        return frozenset(self._kind(pot) for pot in self.pots(""))
+
+    def _kind(self, pot: Pot) -> Kind:
+        return pot.whose, self._app if pot.whose == "client" else pot.key, pot.budget.unit
+
+    async def load(
+        self, client_id: str | None, kinds: Collection[Kind], spent: Decimal, at: float
+    ) -> None:
+        """Count ``spent`` in the windows of ``kinds`` that run at the time ``at``.
 
         ``client_id`` None: of an app that there is no more, so that only the total counts it.
         """
@@ -147,27 +155,32 @@ class Budgets:
         else:
             pots = self.pots(client_id)
         amount = nano(spent)
-        windows = [_windows(pot, at, amount)[0] for pot in pots if pot.budget.unit == unit]
+        windows = [_windows(pot, at, amount)[0] for pot in pots if self._kind(pot) in kinds]
         await self._counters.take([replace(window, amount=MOST_NANO) for window in windows])
 
 
 async def restore(
     budgets: Mapping[str, Budgets],
-    spent: Callable[[float], Awaitable[Mapping[tuple[str, str], Decimal]]],
+    spent: Callable[[float, float], Awaitable[Mapping[tuple[str, str], Decimal]]],
     at: float,
+    missing: Mapping[Kind, float],
+    until: float = math.inf,
 ) -> None:
-    """Count what was spent in the windows that run at the time ``at``, before we began.
+    """Count what was spent before ``until`` in the windows that run at the time ``at``.
 
-    ``budgets`` by app. ``spent`` gives USD by app and client since a time.
+    ``budgets`` by app. ``spent`` gives USD by app and client from one time to another.
+    ``missing``: the windows that are to count it, and since when they have not.
     """
-    units = {budget.unit for each in budgets.values() for budget in each.every}
+    begins: dict[float, set[Kind]] = {}
+    for kind, since in missing.items():
+        begins.setdefault(max(span(kind[2], at).begins, since), set()).add(kind)
     anyone = next(iter(budgets.values()))
-    for unit in units:
-        for (app, client), usd in (await spent(span(unit, at).begins)).items():
+    for begin, kinds in begins.items():
+        for (app, client), usd in (await spent(begin, until)).items():
             if (known := budgets.get(app)) is not None:
-                await known.load(client, unit, usd, at)
+                await known.load(client, kinds, usd, at)
             else:
-                await anyone.load(None, unit, usd, at)
+                await anyone.load(None, kinds, usd, at)
 
 
 def span(unit: Unit, at: float) -> Span:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import sqlite3
 import time
@@ -166,12 +167,14 @@ class Ledger:
         """Let ``unsettled`` not tell of a call before ``until`` (unix time); counts a try."""
         self._writer.do(functools.partial(_postpone, id, until))
 
-    async def spent(self, since: float) -> Mapping[tuple[str, str], Decimal]:
-        """What budgets count by (app, client) since then, open reservations included, in USD.
+    async def spent(
+        self, since: float, until: float = math.inf
+    ) -> Mapping[tuple[str, str], Decimal]:
+        """What budgets count by (app, client) in that time, open reservations included, in USD.
 
         Raises ``LedgerFault``.
         """
-        return await self._read(lambda connection: reading.spent(connection, since))
+        return await self._read(lambda connection: reading.spent(connection, since, until))
 
     async def summary(
         self,

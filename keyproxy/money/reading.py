@@ -93,13 +93,15 @@ def summary(
     return Summary(tuple(rows), _total("total", sums), len(ranked) - len(rows))
 
 
-def spent(connection: sqlite3.Connection, since: float) -> dict[tuple[str, str], Decimal]:
-    """What budgets count by (app, client), in USD, of calls that began at ``since`` or later,
-    reservations included."""
+def spent(
+    connection: sqlite3.Connection, since: float, until: float
+) -> dict[tuple[str, str], Decimal]:
+    """What budgets count by (app, client), in USD, of calls that began at ``since`` or later and
+    before ``until``, reservations included."""
     asked = connection.execute(
         f"SELECT app, client, sum(counted / {_HALF}), sum(counted % {_HALF})"  # noqa: S608  # a number
-        " FROM calls WHERE begun_at >= ? GROUP BY app, client",
-        (since,),
+        " FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY app, client",
+        (since, until),
     )
     return {(app, client): from_pico(high * _HALF + low) for app, client, high, low in asked}
 

@@ -160,6 +160,7 @@ class Service:
         ]
         known = old.all_keys
         self.kit = self._assemble(settings, self.kit.catalogue)
+        self._treasury.reloaded(self.kit.apps)
         self._keys.keep(settings.all_keys)
         self._names.teach()
         self._keep_names()

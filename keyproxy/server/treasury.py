@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from keyproxy.grammar.money import DEFAULT_LEDGER
 from keyproxy.limits.storage import Counters
 from keyproxy.money import generation
 from keyproxy.money.booking import Bookings
-from keyproxy.money.budget import Budgets, restore
+from keyproxy.money.budget import Budgets, Kind, restore
 from keyproxy.money.entry import Unsettled
 from keyproxy.money.generation import Generation
 from keyproxy.money.ledger import Ledger
@@ -49,6 +49,8 @@ class Treasury:
         self._upstreams = upstreams
         self._fetch = fetch
         self._budgets: dict[str, Budgets] = {}
+        self._kinds: frozenset[Kind] = frozenset()
+        self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._prices: PriceBook | None = None
@@ -88,13 +90,29 @@ class Treasury:
 
     async def start(self, *, is_shared: bool) -> None:
         """Take up where the last process ended. ``is_shared``: the counters outlived it."""
+        self._kinds = _kinds(self._budgets)
         if self._prices is not None:
             await self._prices.open()
             self._running.append(asyncio.create_task(self._prices.run()))
         if isinstance(self._book, Ledger) and not is_shared:
             self._restored_at = time.time()
-            await restore(self._budgets, self._book.spent, self._restored_at)
+            missing = dict.fromkeys(self._kinds, 0.0)
+            await restore(self._budgets, self._book.spent, self._restored_at, missing)
         self._running.append(asyncio.create_task(self._settler.run()))
+
+    def reloaded(self, apps: Iterable[str]) -> None:
+        """Have budgets that are new count what was spent in their running windows before.
+
+        A call that is under way counts there with what was set aside for it. ``apps`` are those
+        that there are now.
+        """
+        at = time.time()
+        budgets = {name: self._budgets[name] for name in apps}
+        before, self._kinds = self._kinds, _kinds(budgets)
+        missing = {kind: self._left_at.pop(kind, 0.0) for kind in self._kinds - before}
+        self._left_at |= dict.fromkeys(before - self._kinds, at)
+        if missing and isinstance(self._book, Ledger) and not self._counters.is_shared:
+            self._run(restore(budgets, self._book.spent, at, missing, at))
 
     async def close(self) -> None:
         """Let what was ended be booked; what the upstream was not asked for yet waits in the
@@ -131,6 +149,10 @@ class Treasury:
         if fetched.status != 200 or len(fetched.raw) > generation.MAX_BYTES:
             return None
         return generation.read(fetched.raw)
+
+
+def _kinds(budgets: Mapping[str, Budgets]) -> frozenset[Kind]:
+    return frozenset(kind for each in budgets.values() for kind in each.kinds)
 
 
 @asynccontextmanager
