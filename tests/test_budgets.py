@@ -41,9 +41,12 @@ class Books(FakeUpstream):
     """An upstream with prices, that charges ``cost`` for each call."""
 
     cost: Any = 0.001
+    has_prices = True
     generations: dict[str, Any]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == "/api/v1/models" and not self.has_prices:
+            return web.json_response({"error": {"code": 502}}, status=502)
         if request.path == "/api/v1/models":
             return web.json_response({"data": [ROW, UNPRICED]})
         if request.path.endswith("/endpoints"):
@@ -236,6 +239,18 @@ async def test_without_a_known_price_a_budget_lets_nothing_through(
     async with proxy.post({**BODY, "model": "openai/unknown"}) as answer:
         error = await refused(answer, 402, "call_too_costly")
     assert "openai/unknown" in error["message"]
+    assert upstream.calls == []
+
+
+async def test_a_price_list_that_was_never_had_makes_no_call_too_costly(
+    start: Start, upstream: Books
+) -> None:
+    upstream.has_prices = False
+    proxy = await start("serve", BUDGET="1/day", TOTAL_BUDGET="off")
+    async with proxy.post(BODY) as answer:
+        error = await refused(answer, 503, "overloaded")
+        assert 25 < int(answer.headers["Retry-After"]) <= 33
+    assert "not known here yet" in error["message"]
     assert upstream.calls == []
 
 

@@ -26,6 +26,7 @@ from keyproxy.money.pricebook import (
     PROVIDERS_SECONDS,
     REFRESH_SECONDS,
     RETRY_SECONDS,
+    RETRY_WITHOUT_SECONDS,
     PriceBook,
 )
 from keyproxy.upstream.keyring import KeyRing
@@ -266,6 +267,22 @@ async def test_the_list_is_asked_for_hourly_and_sooner_after_a_failure(source: S
     expected = [RETRY_SECONDS, RETRY_SECONDS * 2, REFRESH_SECONDS, REFRESH_SECONDS]
     for pause, about in zip(pauses.lengths, expected, strict=True):
         assert about * 0.9 <= pause <= about * 1.1
+
+
+async def test_without_any_prices_the_list_is_asked_for_each_minute(source: Source) -> None:
+    """Calls may be refused for as long."""
+    del source.replies[LIST_PATH]
+    pauses = Pauses(source, 4)
+    book = source.book(sleep=pauses)
+    assert book.asks_in_seconds == 0
+    task = asyncio.create_task(book.run())
+    await until(lambda: len(pauses.lengths) == 5)
+    assert max(pauses.lengths) <= RETRY_WITHOUT_SECONDS * 1.1
+    assert book.asks_in_seconds == pytest.approx(pauses.lengths[-1])
+    source.now += 100
+    assert book.asks_in_seconds == 0
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_the_providers_of_a_called_model_are_asked_about_in_the_background(

@@ -136,7 +136,7 @@ class Bookings:
     async def book(self, request_id: str, client: Client, call: Call) -> AsyncIterator[Booking]:
         """A booking for ``call``, settled when it has ended, however it does.
 
-        Raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``.
+        Raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
         at, ask = self._clock(), call.ask
         prices = await self._prices_of(call.ids)
@@ -185,10 +185,20 @@ class Bookings:
             await self.budgets.settle(await reserving, ZERO)
 
     def _to_reserve(self, worst: Decimal | None, prices: Mapping[str, Price | None]) -> int:
-        """Nano-dollars. Raises ``call_too_costly`` where the price is unknown and must not be."""
+        """Nano-dollars. Raises ``call_too_costly`` where the price is unknown and must not be,
+        ``overloaded`` where no price is known yet."""
         if worst is not None:
             return nano(worst)
         if self._refuses_unpriced and not self.budgets.is_empty:
+            if self._prices is not None and not self._prices.priced:
+                raise Refusal(
+                    "overloaded",
+                    "The prices of models are not known here yet, so that no budget could be kept;"
+                    " try again soon.",
+                    retry_after_seconds=self._prices.asks_in_seconds,
+                    hint="the upstream's list of models could not be fetched; KEYPROXY_UNPRICED="
+                    "allow lets calls through until a budget is spent",
+                )
             unpriced = [model for model, price in prices.items() if price is None]
             what = f"The price of {unpriced[0]}" if unpriced else "What this call can cost at most"
             raise Refusal(

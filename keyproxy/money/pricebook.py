@@ -27,6 +27,7 @@ from keyproxy.money.prices import Price
 LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
+RETRY_WITHOUT_SECONDS = 60.0  # at most, while there are no prices and calls may wait for them
 PROVIDERS_SECONDS = 6 * 3600.0
 PROVIDERS_RETRY_SECONDS = 600.0
 PAUSE_SECONDS = 0.5  # between questions about providers
@@ -75,6 +76,7 @@ class PriceBook:
         self._wanted: dict[str, None] = {}
         self._is_wanting = asyncio.Event()
         self._is_loaded = asyncio.Event()
+        self._asks_at = 0.0
 
     @property
     def names(self) -> Mapping[str, str]:
@@ -97,6 +99,11 @@ class PriceBook:
     def priced(self) -> int:
         """How many models have a price."""
         return self._list.priced
+
+    @property
+    def asks_in_seconds(self) -> float:
+        """How long until the list is asked for again; 0 while it is."""
+        return max(0.0, self._asks_at - self._clock())
 
     async def loaded(self, patience_seconds: float) -> None:
         """Wait until there are prices or a first try has failed, at most for so long."""
@@ -198,9 +205,12 @@ class PriceBook:
             is_fresh = await self.refresh()
             self._is_loaded.set()
             pause = REFRESH_SECONDS if is_fresh else wait
-            wait = RETRY_SECONDS if is_fresh else min(wait * 2, REFRESH_SECONDS)
+            most = REFRESH_SECONDS if self.priced else RETRY_WITHOUT_SECONDS
+            wait = RETRY_SECONDS if is_fresh else min(wait * 2, most)
             # Many replicas that start together must not ask together for ever.
-            await self._sleep(pause * random.uniform(0.9, 1.1))  # noqa: S311
+            pause *= random.uniform(0.9, 1.1)  # noqa: S311
+            self._asks_at = self._clock() + pause
+            await self._sleep(pause)
 
     async def _keep_providers(self) -> None:
         while True:
