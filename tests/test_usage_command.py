@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -245,6 +247,29 @@ def test_ledger_that_is_being_written_is_read(path: Path, run: Run) -> None:
 
     found = json.loads(asyncio.run(while_it_runs()))
     assert found["total"]["calls"] == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_a_large_ledger_needs_no_temporary_files(path: Path, run: Run) -> None:
+    import resource
+
+    columns = "id, begun_at, client, writer, app, endpoint, models, key, cost_source"
+    rest = "'w', 'default', 'POST /x', 'a/b', 'k', 'exact', 1, 1, 1"
+    rows = ((f"more {n}", TODAY.timestamp(), f"{n:01000}") for n in range(6_000))
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executemany(
+            f"INSERT INTO calls ({columns}, is_settled, cost, counted) VALUES (?, ?, ?, {rest})",  # noqa: S608  # our own words
+            rows,
+        )
+        connection.commit()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, before[1]))
+    try:
+        code, out, err = run("--ledger", str(path), "--by", "client", "--top", "1", "--json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["total"]["calls"] == 6_003
 
 
 def test_reading_changes_nothing(path: Path, run: Run) -> None:

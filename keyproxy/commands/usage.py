@@ -17,7 +17,7 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.commands.usage_text import Asked, print_csv, print_json, print_plain
-from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, open_reader
+from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, found
 from keyproxy.money.place import default_path
 from keyproxy.money.reading import BY, Summary, summary
 from keyproxy.sources import Sources
@@ -48,15 +48,17 @@ def main(arguments: Sequence[str]) -> int:
     if path is None:
         return _fail(how)
     try:
-        with contextlib.closing(open_reader(path)) as ledger:
-            found = summary(ledger, flags.by, _seconds(since), _seconds(until), flags.top)
+        rows = found(
+            path,
+            lambda ledger: summary(ledger, flags.by, _seconds(since), _seconds(until), flags.top),
+        )
     except LedgerMissing:
         return _fail(f"there is no ledger at {_shown(path)} ({how}); {_SWITCH_ON}")
     except LedgerFault as fault:
         return _fail(f"{fault.found}; expected: {fault.expected}")
     except sqlite3.Error as error:
         return _fail(f"{_shown(path)} cannot be read: {error}")
-    _print(flags.format, found, Asked(path, flags.by, since, until))
+    _print(flags.format, rows, Asked(path, flags.by, since, until))
     return 0
 
 

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -38,7 +38,7 @@ from keyproxy.money.entry import (
     to_pico,
     tokens_columns,
 )
-from keyproxy.money.ledger_file import open_reader
+from keyproxy.money.ledger_file import found
 from keyproxy.money.writer import MOST_ORDERS, Row, Writer
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
@@ -212,12 +212,7 @@ class Ledger:
 
     async def _read(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         await self.flush()
-
-        def read() -> _T:
-            with closing(open_reader(self.path)) as connection:
-                return question(connection)
-
-        return await asyncio.to_thread(read)
+        return await asyncio.to_thread(found, self.path, question)
 
     def _be_late(self, answer: asyncio.Future[bool]) -> None:
         """Nobody waits for the ledger again until it has done what ``answer`` stands for."""

@@ -17,7 +17,10 @@ import os
 import sqlite3
 import stat
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 from keyproxy.errors import KeyproxyError
 from keyproxy.grammar.base import shown
@@ -28,6 +31,8 @@ from keyproxy.money.place import default_path
 _CHECKED_BYTES = 64 << 20
 _WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
 _LOOK_AGAIN_SECONDS = 0.02
+_OF_FILES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+_T = TypeVar("_T")
 
 
 class LedgerFault(KeyproxyError):
@@ -89,28 +94,47 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, beside a running keyproxy or not. Raises ``LedgerFault``."""
+def found(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
+    """What ``question`` finds in the ledger. Raises ``LedgerFault``, ``sqlite3.Error``.
+
+    SQLite sorts much in temporary files; where it cannot write any, in memory.
+    """
+    try:
+        with closing(open_reader(path)) as connection:
+            return question(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _OF_FILES:
+            raise
+    with closing(open_reader(path, temporary="MEMORY")) as connection:
+        return question(connection)
+
+
+def open_reader(path: Path, *, temporary: str = "DEFAULT") -> sqlite3.Connection:
+    """A connection that only reads, beside a running keyproxy or not. Raises ``LedgerFault``.
+
+    ``temporary``: where it sorts, as ``PRAGMA temp_store`` says it.
+    """
     if not path.is_file():
         raise LedgerMissing(f"{shown(str(path))}, which does not exist", "a ledger")
     try:
         try:
-            return _opened(path, "mode=ro")
+            return _opened(path, "mode=ro", temporary)
         except sqlite3.OperationalError as error:
             # In a folder that we may not write the files of WAL cannot be made. Without any,
             # nobody has the ledger open and nothing changes under our eyes.
             if _is_about_rights(error) and not Path(f"{path}-wal").exists():
-                return _opened(path, "mode=ro&immutable=1")
+                return _opened(path, "mode=ro&immutable=1", temporary)
             raise
     except (OSError, sqlite3.Error, schema.NewerSchema, schema.ForeignSchema) as error:
         raise fault_of(path, error) from error
 
 
-def _opened(path: Path, how: str) -> sqlite3.Connection:
+def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5, isolation_level=None
     )
     try:
+        connection.execute(f"PRAGMA temp_store = {temporary}")
         if (version := schema.check(connection)) == 0:
             raise sqlite3.DatabaseError("file is empty")
         schema.show_as_new(connection, version)
