@@ -165,6 +165,25 @@ def test_span(path: Path, run: Run, since: str, until: str | None, calls: int) -
     assert json.loads(out)["total"]["calls"] == calls
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "calls"),
+    [
+        ("all", "9999-12-31", 4),
+        ("0001-01-01", "9999-12-31T23:59:59-14:00", 4),
+        ("99999w", f"{TODAY - DAY:%Y%m%d}", 2),
+        ("9999-12-31", "0001-01-01", 0),
+    ],
+)
+def test_the_ends_of_the_calendar_are_no_trouble(
+    path: Path, run: Run, since: str, until: str, calls: int
+) -> None:
+    for style in ("--json", "--csv"):
+        code, out, err = run("--ledger", str(path), "--since", since, "--until", until, style)
+        assert (code, err) == (0, "")
+        if style == "--json":
+            assert json.loads(out)["total"]["calls"] == calls
+
+
 def test_hours_are_counted_from_now() -> None:
     now = datetime(2026, 10, 2, 13, 10, tzinfo=UTC)
     assert usage._moment("12h", now) == datetime(2026, 10, 2, 1, 10, tzinfo=UTC)
@@ -175,10 +194,16 @@ def test_hours_are_counted_from_now() -> None:
     [
         ("--since", "soon"),
         ("--since", "2026-02-30"),
+        ("--since", "0001-01-01T00:00+14:00"),
+        ("--since", "9999-12-31T23:59:59-14:00"),
+        ("--since", ""),
+        ("--since", "0d"),
         ("--until", "later"),
         ("--until", "all"),
         ("--by", "hour"),
         ("--top", "0"),
+        ("--top", "-1"),
+        ("--top", "9" * 5000),
         ("--top", "many"),
         ("--json", "--csv"),
     ],
@@ -247,6 +272,45 @@ def test_ledger_that_is_being_written_is_read(path: Path, run: Run) -> None:
 
     found = json.loads(asyncio.run(while_it_runs()))
     assert found["total"]["calls"] == 4
+
+
+def usage_of_its_own(
+    path: Path, *arguments: str, to: Path | None = None, **more: str
+) -> tuple[int, str | None, str]:
+    """Exit code, stdout and stderr of ``keyproxy usage`` in a process of its own."""
+    environ = os.environ | {"PYTHONPATH": str(ROOT)} | more
+    command = [sys.executable, "-m", "keyproxy", "usage", "--ledger", str(path), *arguments]
+    with contextlib.nullcontext(subprocess.PIPE) if to is None else to.open("wb") as out:
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, env=environ)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("style", [(), ("--csv",)])
+def test_names_in_other_letters_than_the_output_has_are_shown(
+    path: Path, style: tuple[str, ...]
+) -> None:
+    async def add() -> None:
+        async with opened(path) as ledger:
+            await book(ledger, "5", TODAY, "0.5", "Zoë 你好")
+
+    asyncio.run(add())
+    code, out, err = usage_of_its_own(path, "--by", "client", *style, PYTHONIOENCODING="ascii")
+    assert (code, err) == (0, "")
+    assert out is not None
+    assert "Zo? ??" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+@pytest.mark.parametrize("style", [(), ("--csv",), ("--json",)])
+def test_output_that_cannot_be_written_is_said_in_one_line(
+    path: Path, style: tuple[str, ...]
+) -> None:
+    said = usage_of_its_own(path, *style, to=Path("/dev/full"))
+    assert said == (
+        1,
+        None,
+        "keyproxy usage: the output cannot be written: No space left on device\n",
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")

@@ -7,12 +7,13 @@ of the ledger. Days are UTC, as the windows of budgets are.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import sqlite3
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 from keyproxy.commands import line
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     given = line.parse(parser, arguments)
     flags = given.flags
     now = datetime.now(UTC)
-    since, until = _moment(flags.since, now), _moment(flags.until, now, is_end=True)
+    since, until = _within(flags.since, now), _within(flags.until, now, is_end=True)
     if since is None and flags.since != "all":
         parser.error(f"--since: expected {_WHEN}, all")
     if until is None and flags.until is not None:
@@ -58,8 +59,7 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(f"{fault.found}; expected: {fault.expected}")
     except sqlite3.Error as error:
         return _fail(f"{_shown(path)} cannot be read: {error}")
-    _print(flags.format, rows, Asked(path, flags.by, since, until))
-    return 0
+    return _print(flags.format, rows, Asked(path, flags.by, since, until))
 
 
 def _parser() -> line.Parser:
@@ -115,6 +115,14 @@ def _place(option: str | None, env_file: Path | None) -> tuple[Path | None, str]
     return path, "the default place"
 
 
+def _within(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
+    """As ``_moment``; the last moment that there is stands for an end beyond it."""
+    try:
+        return _moment(text, now, is_end=is_end)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if is_end else None
+
+
 def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
     """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -126,13 +134,13 @@ def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetim
         return today - span + timedelta(days=1)
     if text in ("today", "yesterday"):
         day = today - timedelta(days=text == "yesterday")
-    elif re.fullmatch(r"\d{4}-\d\d-\d\d", text or "", re.ASCII):
-        with contextlib.suppress(ValueError):
-            day = datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
     elif text is not None and text != "all":
         with contextlib.suppress(ValueError):
+            day = datetime.combine(date.fromisoformat(text), time(), UTC)
+        with contextlib.suppress(ValueError):
             moment = datetime.fromisoformat(text)
-            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            if day is None:
+                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     if day is None:
         return None
     return day + timedelta(days=1) if is_end else day
@@ -142,7 +150,9 @@ def _seconds(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def _print(style: str | None, found: Summary, asked: Asked) -> None:
+def _print(style: str | None, found: Summary, asked: Asked) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a client's name in no letters of the terminal's
     try:
         if style == "json":
             print_json(found, asked)
@@ -155,8 +165,11 @@ def _print(style: str | None, found: Summary, asked: Asked) -> None:
         else:
             print_plain(found, asked)
         sys.stdout.flush()
-    except BrokenPipeError:  # `keyproxy usage | head`; the interpreter would flush once more
+    except OSError as error:  # the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `keyproxy usage | head`
+            return _fail(f"the output cannot be written: {error.strerror}")
+    return 0
 
 
 def _fail(text: str) -> int:
