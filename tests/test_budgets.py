@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
@@ -230,6 +231,54 @@ async def test_all_clients_together_have_a_budget(start: Start, upstream: Books,
             assert answer.status == expected
         await settled(proxy)
     assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize(("name", "whose"), [("APP", "this app"), ("TOTAL", "this server")])
+async def test_strangers_learn_no_figures_of_a_budget_that_all_share(
+    start: Start, upstream: Books, name: str, whose: str
+) -> None:
+    """Which budget and until when; the figures are the operator's, by the log and in dev."""
+    said = {"TOTAL_BUDGET": "off", f"{name}_BUDGET": "0.0123/day", "RATE_LIMIT": "off"}
+    proxy = await start("serve", **said)
+    upstream.cost = 0.0123
+    release = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await release.wait()
+        return billed(0.0123)
+
+    upstream.answer = slow
+    texts = []
+    async with proxy.post({**BODY, "max_tokens": 2000}) as answer:
+        texts.append(await refused(answer, 402, "call_too_costly"))
+    first = asyncio.create_task(status(proxy))
+    await upstream.arrived.wait()
+    async with proxy.post(BODY) as answer:
+        texts.append(await refused(answer, 429, "budget_busy"))
+    release.set()
+    assert await first == 200
+    await settled(proxy)
+    async with proxy.post(BODY) as answer:
+        texts.append(await refused(answer, 402, "budget_exhausted"))
+    messages = [error["message"] for error in texts]
+    for message in messages:
+        assert f"budget of {whose} for the day" in message
+        assert "USD" not in message
+        assert not re.search(r"\d", re.sub(r"\d\d \w+ 00:00 UTC", "", message))
+    assert "begins anew at" in messages[0]
+    assert "ask for fewer max_tokens" in messages[0]
+    assert "begins anew at" in messages[2]
+    assert len(upstream.calls) == 1
+
+
+async def test_in_dev_the_figures_of_each_budget_are_said(start: Start, upstream: Books) -> None:
+    proxy = await start("dev", TOTAL_BUDGET="0.01/day", UNPRICED="refuse")
+    async with proxy.post({**BODY, "max_tokens": 2000}) as answer:
+        error = await refused(answer, 402, "call_too_costly")
+    assert "KEYPROXY_TOTAL_BUDGET=0.01/day, of which 0.010 USD is left" in error["message"]
+    tokens = int(error["message"].partition("fits with max_tokens ≤ ")[2].partition(";")[0])
+    assert upstream.calls == []
+    assert await status(proxy, max_tokens=tokens) == 200
 
 
 async def test_without_a_known_price_a_budget_lets_nothing_through(

@@ -10,7 +10,6 @@ would lose money: settling adds to a window whatever is left in it.)
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -30,7 +29,12 @@ MOST_NANO = 2**53
 BUSY_RETRY_SECONDS = 1.0
 _NANO = Decimal("1e-9")
 _LONGEST: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
-_WHOSE = {"client": "each user", "app": "this app", "total": "this server"}
+_SHARED = {"app": "this app", "total": "this server"}
+_VARIABLES = {
+    "client": "KEYPROXY_BUDGET",
+    "app": "KEYPROXY_APP_BUDGET",
+    "total": "KEYPROXY_TOTAL_BUDGET",
+}
 Fit = Callable[[Decimal], int | None]
 Kind = tuple[str, str, Unit]
 """A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
@@ -103,7 +107,7 @@ class Budgets:
         if verdict.is_admitted:
             return Reservation(tuple(standing.window for standing in standings), amount)
         refusals = [
-            _refusal(pot.whose, pot.budget, spent, opened, amount, fit)
+            _refusal(pot, spent, opened, amount, at, fit)
             for pot, spent, opened in zip(pots, standings[::2], standings[1::2], strict=True)
             if spent.is_in_the_way
         ]
@@ -210,42 +214,48 @@ def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
 
 
 def _refusal(
-    whose: str, budget: Budget, spent: Standing, opened: Standing, amount: int, fit: Fit | None
+    pot: Pot, spent: Standing, opened: Standing, amount: int, at: float, fit: Fit | None
 ) -> Refusal:
-    reserved = MOST_NANO - opened.remaining
-    left = spent.remaining + reserved
-    about = f"The budget of {budget} for {_WHOSE[whose]}"
+    """Strangers learn the figures of their own budget only; the operator, by the hint, of each."""
+    budget, is_own = pot.budget, pot.whose == "client"
+    left = spent.remaining + MOST_NANO - opened.remaining
+    about = f"budget of {budget} for each user"
+    if not is_own:
+        about = f"budget of {_SHARED[pot.whose]} for the {budget.unit}"
+    hint = f"{_VARIABLES[pot.whose]}={budget.usd}/{budget.unit}"
     if amount <= left:
         return Refusal(
             "budget_busy",
-            f"{about} is set aside for calls that are under way; try again in a moment.",
+            f"The {about} is set aside for calls that are under way; try again in a moment.",
             retry_after_seconds=BUSY_RETRY_SECONDS,
-            hint=_hint(whose),
+            hint=hint,
         )
+    anew = datetime.fromtimestamp(span(budget.unit, at).ends, UTC).strftime("%d %b %H:%M UTC")
     usd = left * _NANO
     tokens = fit(usd) if fit is not None and left > 0 else None
     if tokens or amount > nano(budget.usd):
-        advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
+        costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(usd)} USD"
+        if is_own:
+            advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
+            message = f"This call {costs}, and {rest} of the {about} is left{advice}."
+        else:
+            advice = "; ask for fewer max_tokens" if tokens else ""
+            message = f"This call could cost more than is left of the {about}{advice}. It begins"
+            message += f" anew at {anew}."
+            hint += f", of which {rest} is left; the call {costs}"
+            hint += f", and fits with max_tokens ≤ {tokens}" if tokens else ""
         return Refusal(
             "call_too_costly",
-            f"This call could cost up to {shown(amount * _NANO)} USD, and {shown(usd)} USD of the"
-            f" budget of {budget} for {_WHOSE[whose]} is left{advice}.",
+            message,
             param="max_tokens" if tokens else None,
-            hint=f"{_hint(whose)}, or a lower KEYPROXY_MAX_TOKENS",
+            hint=f"{hint}; or a lower KEYPROXY_MAX_TOKENS",
         )
-    wait = spent.resets_in_seconds
-    when = datetime.fromtimestamp(math.ceil(time.time() + wait), UTC).strftime("%d %b %H:%M UTC")
     return Refusal(
         "budget_exhausted",
-        f"{about} is spent; it begins anew at {when}.",
-        retry_after_seconds=wait,
-        hint=_hint(whose),
+        f"The {about} is spent; it begins anew at {anew}.",
+        retry_after_seconds=spent.resets_in_seconds,
+        hint=hint,
     )
-
-
-def _hint(whose: str) -> str:
-    names = {"client": "KEYPROXY_BUDGET", "app": "KEYPROXY_APP_BUDGET"}
-    return f"{names.get(whose, 'KEYPROXY_TOTAL_BUDGET')}=…"
 
 
 def _gravity(refusal: Refusal) -> tuple[int, float]:
