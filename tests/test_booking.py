@@ -132,6 +132,25 @@ async def test_a_client_that_leaves_after_the_end_has_the_whole_cost(desk: Desk)
     await desk.settle()
 
 
+@pytest.mark.parametrize(("bill", "counted"), [("0.5", "0.501"), ("null", "0.00701")])
+async def test_a_providers_bill_that_is_not_told_is_computed(
+    desk: Desk, bill: str, counted: str
+) -> None:
+    """With the operator's own key there, budgets count it on top of the fee."""
+    usage = (
+        '{"prompt_tokens":10,"completion_tokens":6,"cost":0.001,"is_byok":true,'
+        f'"cost_details":{{"upstream_inference_cost":{bill}}}}}'
+    )
+    async with desk.book_call() as booking:
+        answered(booking, f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
+        booking.watch(b"data: [DONE]\n\n")
+        booking.end("complete")
+    assert booking.cost is not None
+    assert (booking.cost.usd, booking.cost.source) == (Decimal("0.001"), "exact")
+    assert booking.cost.counted == Decimal(counted)
+    await desk.settle()
+
+
 async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
     """The process may be killed before the answer ends."""
     noted: list[str | None] = []

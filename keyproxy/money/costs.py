@@ -7,7 +7,7 @@ on errors, ``estimated`` what was set aside. Who is not billed: openrouter.ai/do
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from keyproxy.call import Ask, Usage
@@ -60,8 +60,11 @@ def of_answer(
     """
     if usage is None or not is_whole:
         return None
-    if (cost := told(usage)) is not None:
+    cost = told(usage)
+    lacks_bill = usage.is_byok and usage.upstream_cost is None
+    if cost is not None and not lacks_bill:
         return cost
-    if price is not None and (usd := computed(price, usage, ask)) is not None:
-        return Cost(usd, usd, "computed")
-    return None
+    usd = None if price is None else computed(price, usage, ask)
+    if cost is not None:
+        return replace(cost, counted=cost.usd + (usd or ZERO))
+    return None if usd is None else Cost(usd, usd, "computed")
