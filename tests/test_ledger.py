@@ -369,6 +369,18 @@ async def test_call_of_a_process_that_fell_silent_is_taken_over_by_one_other(pat
     assert rows(path)["req_1"]["cost_source"] == "exact"
 
 
+async def test_a_question_that_is_called_back_as_it_is_answered_is_called_back(
+    ledger: Ledger,
+) -> None:
+    """Else whoever asks again and again goes on, and a process that stops waits for it."""
+    asking = asyncio.create_task(ledger.unsettled(1))
+    await asyncio.sleep(0)
+    time.sleep(0.3)  # noqa: ASYNC251  # holds the loop until the thread has told it the answer
+    asyncio.get_running_loop().call_soon(asking.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
 # --- the end of a process ------------------------------------------------------------------
 
 _CHILD = """

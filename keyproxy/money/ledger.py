@@ -206,7 +206,9 @@ class Ledger:
         if not self._writer.ask(work, answer):
             return None
         try:
-            return await asyncio.wait_for(answer, self._patience_seconds)
+            # Not wait_for: before Python 3.12 it forgets a cancellation that meets the answer.
+            async with asyncio.timeout(self._patience_seconds):
+                return await answer
         except TimeoutError:
             return None
 
