@@ -25,7 +25,7 @@ ASK_SECONDS = 30.0
 """For one answer: a hanging one must not keep all others waiting."""
 PAUSES_SECONDS = (2, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 """Between the tries; OpenRouter may answer 404 for some minutes. Two hours in all."""
-ERROR_PAUSES_SECONDS = (10, 60, 600)
+ERROR_PAUSES_SECONDS = (2, 60, 600)
 """The same for errors, which rarely cost: they come in crowds, and asking is traffic, too."""
 _log = structlog.get_logger("keyproxy.money")
 
