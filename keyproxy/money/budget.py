@@ -235,15 +235,12 @@ def _refusal(
     tokens = fit(usd) if fit is not None and left > 0 else None
     if tokens or amount > nano(budget.usd):
         costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(usd)} USD"
-        if is_own:
-            advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
-            message = f"This call {costs}, and {rest} of the {about} is left{advice}."
-        else:
-            advice = "; ask for fewer max_tokens" if tokens else ""
-            message = f"This call could cost more than is left of the {about}{advice}. It begins"
+        advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
+        message = f"This call {costs}, and {rest} of the {about} is left{advice}."
+        if not is_own:
+            message = f"This call {costs}, more than is left of the {about}{advice}. It begins"
             message += f" anew at {anew}."
-            hint += f", of which {rest} is left; the call {costs}"
-            hint += f", and fits with max_tokens ≤ {tokens}" if tokens else ""
+            hint += f", of which {rest} is left"
         return Refusal(
             "call_too_costly",
             message,
