@@ -18,7 +18,7 @@ from keyproxy.errors import SettingsFaults
 from keyproxy.grammar import features, jwt, money, network, origins, plain, sessions, tokens
 from keyproxy.grammar.credentials import credential_faults
 from keyproxy.grammar.keys import keys as parse_keys
-from keyproxy.grammar.money import bound_answers
+from keyproxy.grammar.money import bound_answers, budget_faults
 from keyproxy.grammar.reading import Reading
 from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
 from keyproxy.grammar.storage import storage as parse_storage
@@ -606,8 +606,8 @@ class Settings:
             _HOW_MUCH,
             "KEYPROXY_LEDGER_RETENTION",
             money.days,
-            "how long calls stay in the ledger, in days: 31 at least, which a month's budget is"
-            " read back from",
+            "how long calls stay in the ledger, in days: 31 at least where there is a budget for a"
+            " month, which is read back from it",
             "400",
             "400",
         )
@@ -786,6 +786,7 @@ class Settings:
             bound_answers(theirs, {**environ, **apps[name]})
         is_said = bool(environ.get("KEYPROXY_TOTAL_BUDGET", "").strip())
         reading.faults += credential_faults(mode, values, said, is_said)
+        reading.faults += budget_faults(values, said.values())
         if reading.faults:
             raise SettingsFaults(reading.faults)
         default = cls(mode=mode, **values)

@@ -284,11 +284,19 @@ def test_malformed_number_is_a_fault(text: str) -> None:
     assert "whole number" in fault("MAX_IN_FLIGHT", text).expected
 
 
-@pytest.mark.parametrize("text", ["0", "30", "30d", "36501", "a month"])
-def test_ledger_that_forgets_a_running_month_is_a_fault(text: str) -> None:
+@pytest.mark.parametrize("text", ["0", "36501", "a month"])
+def test_a_malformed_number_of_days_is_a_fault(text: str) -> None:
+    assert "from 1" in fault("LEDGER_RETENTION", text).expected
+    assert dev(LEDGER_RETENTION="7d").ledger_retention_days == 7
+
+
+@pytest.mark.parametrize("name", ["BUDGET", "APP_BUDGET", "TOTAL_BUDGET"])
+def test_ledger_that_forgets_a_running_month_is_a_fault(name: str) -> None:
     """Else a restart would let it be spent once more."""
-    assert "from 31" in fault("LEDGER_RETENTION", text).expected
-    assert dev(LEDGER_RETENTION="31d").ledger_retention_days == 31
+    said = {f"KEYPROXY_{name}": "1/day;9/month", "KEYPROXY_LEDGER_RETENTION": "30"}
+    found = faults("dev", {"OPENROUTER_API_KEY": KEY, **said})
+    assert "31 days" in found["KEYPROXY_LEDGER_RETENTION"].expected
+    assert dev(**{name: "1/day;9/month"}, LEDGER_RETENTION="31").ledger_retention_days == 31
 
 
 @pytest.mark.parametrize(

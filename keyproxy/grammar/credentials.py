@@ -49,18 +49,6 @@ def credential_faults(
                 paste="KEYPROXY_TOTAL_BUDGET=5/day",
             )
         )
-    has_budget = bool(default.get("total_budget")) or any(
-        values.get("budget") or values.get("app_budget") for values in (default, *apps.values())
-    )
-    if has_budget and default.get("storage_failure") == "open" and default.get("storage"):
-        found.append(
-            SettingsFault(
-                "KEYPROXY_STORAGE_FAILURE",
-                found="'open', and there is a budget",
-                expected="local or closed: while calls are let through uncounted, no budget holds",
-                paste="KEYPROXY_STORAGE_FAILURE=local",
-            )
-        )
     if default.get("captcha") is not None and default.get("captcha_secret", "") is None:
         found.append(_without_captcha_secret(default["captcha"]))
     secret = default.get("captcha_secret")

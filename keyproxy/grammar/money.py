@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import Unfit, items
 from keyproxy.grammar.plain import count, word
 from keyproxy.values import UNITS, Budget
 
 MOST_USD = Decimal(1_000_000)
 USUAL_MAX_TOKENS = 4096  # a long answer; about three thousand words
+MONTH_DAYS = 31
 DEFAULT_LEDGER = Path()
 """Stands for the file in the user's state folder."""
 _BUDGET = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) ?/ ?(hour|day|month)", re.ASCII)
@@ -55,8 +57,42 @@ def unpriced(text: str) -> bool:
 
 
 def days(text: str) -> int:
-    """A number of days: a month at least, since what it has spent is read back from the ledger."""
-    return count(31, 36_500)(text.removesuffix("d").strip())
+    """A number of days."""
+    return count(1, 36_500)(text.removesuffix("d").strip())
+
+
+def budget_faults(
+    default: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]
+) -> list[SettingsFault]:
+    """A fault for everything that would let a budget be spent twice. Values are by field name."""
+    budgets = [
+        budget
+        for values in (default, *apps)
+        for name in ("budget", "app_budget", "total_budget")
+        for budget in values.get(name) or ()
+    ]
+    found = []
+    if budgets and default.get("storage_failure") == "open" and default.get("storage"):
+        found.append(
+            SettingsFault(
+                "KEYPROXY_STORAGE_FAILURE",
+                found="'open', and there is a budget",
+                expected="local or closed: while calls are let through uncounted, no budget holds",
+                paste="KEYPROXY_STORAGE_FAILURE=local",
+            )
+        )
+    days_kept = default.get("ledger_retention_days", MONTH_DAYS)
+    if days_kept < MONTH_DAYS and any(budget.unit == "month" for budget in budgets):
+        found.append(
+            SettingsFault(
+                "KEYPROXY_LEDGER_RETENTION",
+                found=f"{days_kept}, and there is a budget for the month",
+                expected=f"{MONTH_DAYS} days at least: a restart reads back from the ledger what"
+                " the running month has spent",
+                paste=f"KEYPROXY_LEDGER_RETENTION={MONTH_DAYS}",
+            )
+        )
+    return found
 
 
 def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
