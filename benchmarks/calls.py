@@ -13,10 +13,12 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import socket
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,7 +31,13 @@ DEADLINE_SECONDS = 240.0
 WITH = (", logging", ", ledger", ", budgets")
 TEXT = "Say something about Köln. " * 36
 BODY = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": TEXT}]}
-ANSWER = json.dumps({"id": "gen-1", "choices": [{"message": {"content": "x" * 500}}]}).encode()
+USAGE = {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300, "cost": 0.00009}
+CHOICES = [{"message": {"content": "x" * 500}}]
+GENERATION = "gen-1790981416-0123456789abcdefghij"
+ANSWER_SECONDS, SLOWLY = 0.2, "Take your time."  # for its answer; the text that asks for it
+ANSWER = json.dumps({"id": GENERATION, "choices": CHOICES, "usage": USAGE}).encode()
+PRICING = {"prompt": "0.00000015", "completion": "0.0000006"}
+MODELS = json.dumps({"data": [{"id": BODY["model"], "pricing": PRICING}]}).encode()
 EVENT = b'data: {"id":"gen-%06d","choices":[{"delta":{"content":"' + b"x" * 240 + b'"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
@@ -52,14 +60,20 @@ class Upstream(asyncio.Protocol):
             return
         self.data = b""
         if head.startswith(b"GET "):  # the public list of models, without the key
-            self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            is_list = head.startswith(b"GET /api/v1/models?")
+            found, said = (b"200 OK", MODELS) if is_list else (b"404 Not Found", b"")
+            top = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\n" % found
+            self.transport.write(top + b"Content-Length: %d\r\n\r\n" % len(said) + said)
             return
         if KEY.encode() not in head:
             sys.exit("the proxy did not send the key")
         kind = b"text/event-stream" if b'"stream": true' in body else b"application/json"
-        top = b"HTTP/1.1 200 OK\r\nContent-Type: " + kind
+        top = b"HTTP/1.1 200 OK\r\nX-Generation-Id: " + GENERATION.encode()
+        top += b"\r\nContent-Type: " + kind
         if kind == b"application/json":
-            self.transport.write(top + b"\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER)
+            answer = top + b"\r\nContent-Length: %d\r\n\r\n" % len(ANSWER) + ANSWER
+            wait = ANSWER_SECONDS if SLOWLY.encode() in body else 0
+            asyncio.get_running_loop().call_later(wait, self.transport.write, answer)
             return
         self.number = len(self.streams)
         self.streams[self.number] = self
@@ -74,8 +88,9 @@ class Upstream(asyncio.Protocol):
         self.transport.write(b"%x\r\n%b\r\n" % (len(event), event) + end)
 
 
-def request(port: int, *, is_streaming: bool) -> bytes:
-    body = json.dumps({**BODY, "stream": is_streaming}).encode()
+def request(port: int, *, is_streaming: bool, is_slow: bool = False) -> bytes:
+    more = {"stream": is_streaming, **({"user": SLOWLY} if is_slow else {})}
+    body = json.dumps({**BODY, **more}).encode()
     head = (
         f"POST /api/v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
         "Accept: application/json\r\nAccept-Language: de\r\nAuthorization: Bearer none\r\n"
@@ -85,22 +100,31 @@ def request(port: int, *, is_streaming: bool) -> bytes:
     return head.encode() + body
 
 
-async def make_calls(port: int, count: int) -> None:
-    """``count`` calls over a few keep-alive connections, each waiting for its answer."""
-    sent = request(port, is_streaming=False)
+async def make_calls(
+    port: int, count: int, connections: int = CONNECTIONS, *, is_slow: bool = False
+) -> list[float]:
+    """``count`` calls over a few keep-alive connections, each waiting for its answer; the
+    milliseconds that each took. Slow ones come at odd moments."""
+    sent = request(port, is_streaming=False, is_slow=is_slow)
+    waits: list[float] = []
 
     async def client() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for _ in range(count // CONNECTIONS):
+        for _ in range(count // connections):
+            if is_slow:
+                await asyncio.sleep(random.uniform(0, ANSWER_SECONDS))  # noqa: S311 (no secret)
+            began = time.perf_counter()
             writer.write(sent)
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head.partition(b"\r\n")[0]:
                 sys.exit(f"the proxy answered {head.decode()}")
             is_chunked = b"chunked" in head.lower()
             await reader.readuntil(b"\r\n0\r\n\r\n" if is_chunked else ANSWER[-20:])
+            waits.append((time.perf_counter() - began) * 1000)
         writer.close()
 
-    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(client() for _ in range(connections)))
+    return waits
 
 
 async def make_streams(port: int, count: int) -> None:
@@ -150,13 +174,14 @@ async def proxy(name: str, upstream: str, port: int, directory: str) -> AsyncIte
     }
     ledger = str(Path(directory, f"{port}.sqlite3"))
     serve = ["-m", "keyproxy", "serve"]
+    budgets = ["--budget", "1000/day", "--total-budget", "100000/day"]
     command = {
         "naive": [str(HERE / "naive.py"), str(port), upstream, KEY],
         "keyproxy": serve,
         "keyproxy, logging": [*serve, "--log-level", "info"],
         "keyproxy, ledger": [*serve, "--ledger", ledger],
-        # What a call may cost is not known there, so that nothing but a nano-dollar is set aside.
-        "keyproxy, budgets": [*serve, "--budget", "1000000/day", "--unpriced", "allow"],
+        "keyproxy, budgets": [*serve, *budgets],
+        "keyproxy, both": [*serve, *budgets, "--ledger", ledger],
     }[name]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *command, cwd=directory, env=environment, stderr=asyncio.subprocess.DEVNULL
@@ -177,7 +202,7 @@ async def proxy(name: str, upstream: str, port: int, directory: str) -> AsyncIte
         await process.wait()
 
 
-async def measured(pid: int, count: int, load: Callable[[], Awaitable[None]]) -> float:
+async def measured(pid: int, count: int, load: Callable[[], Awaitable[object]]) -> float:
     """Microseconds of the proxy's CPU time for each of ``count`` things."""
     before = cpu_seconds(pid)
     await load()
