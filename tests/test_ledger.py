@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from keyproxy.money.ledger_file import (
 )
 from keyproxy.money.place import default_path
 from keyproxy.money.reading import By
+from keyproxy.money.writer import ROWS_AT_ONCE, Writer
 
 if sys.platform != "win32":
     import resource
@@ -197,6 +199,47 @@ async def test_many_calls_share_a_transaction(ledger: Ledger) -> None:
     ids = [f"req_{number}" for number in range(300)]
     assert all(await asyncio.gather(*(ledger.begin(entry(id)) for id in ids)))
     assert sorted(rows(ledger.path)) == sorted(ids)
+
+
+def nothing(connection: sqlite3.Connection) -> float:
+    return 3600.0
+
+
+async def test_what_a_turn_of_the_loop_orders_is_written_by_as_few_statements_as_can_be(
+    path: Path,
+) -> None:
+    statements: list[int] = []
+    writer = Writer(path, lambda rows, _: statements.append(len(rows)), nothing, nothing)
+    await writer.start()
+    answers = [asyncio.get_running_loop().create_future() for _ in range(ROWS_AT_ONCE + 8)]
+    for number, answer in enumerate(answers):
+        assert writer.book((f"req_{number}",), answer)
+    assert all(await asyncio.gather(*answers))
+    assert statements == [ROWS_AT_ONCE, 8]
+    await writer.close()
+
+
+async def test_what_nobody_waits_for_goes_with_the_next_that_somebody_does(path: Path) -> None:
+    statements: list[int] = []
+    write = lambda rows, _: statements.append(len(rows))  # noqa: E731
+    writer = Writer(path, write, nothing, nothing, moment_seconds=3600.0)
+    await writer.start()
+    writer.book(("req_1",))
+    await asyncio.sleep(0)
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    writer.book(("req_2",), answer)
+    assert await answer
+    assert statements == [2]
+    await writer.close()
+
+
+async def test_what_nobody_waits_for_is_written_within_a_moment(path: Path) -> None:
+    is_written = threading.Event()
+    writer = Writer(path, lambda rows, _: is_written.set(), nothing, nothing)
+    await writer.start()
+    writer.book(("req_1",))
+    assert await asyncio.to_thread(is_written.wait, 10.0)
+    await writer.close()
 
 
 async def test_prompts_have_no_column(ledger: Ledger) -> None:

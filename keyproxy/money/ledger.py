@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -256,8 +257,9 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[Ledger]:
 
 
 # A row that went missing, or into a file that is gone, is made whole by its completion.
+_ROW = f"({', '.join('?' for _ in COLUMNS)})"
 _BOOK = f"""
-    INSERT INTO calls ({", ".join(COLUMNS)}) VALUES ({", ".join("?" for _ in COLUMNS)})
+    INSERT INTO calls ({", ".join(COLUMNS)}) VALUES %s
     ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in COLUMNS[1:])}
     WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
 _SWEEP = """
@@ -275,7 +277,12 @@ _UNSETTLED = f"""
 
 
 def _book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
-    connection.executemany(_BOOK, rows)
+    connection.execute(_booking(len(rows)), list(chain.from_iterable(rows)))
+
+
+@functools.cache
+def _booking(rows: int) -> str:
+    return _BOOK % ", ".join([_ROW] * rows)
 
 
 def _update(id: str, said: Mapping[str, object], connection: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,9 @@ Row = tuple[object, ...]
 
 MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
 _BATCH = 500  # a transaction of some 10 ms
+ROWS_AT_ONCE = 32
+"""In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
+_MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _log = structlog.get_logger("keyproxy.ledger")
@@ -52,8 +55,11 @@ class Order:
 class Writer:
     """The thread, its line of orders, and how it fares. One for a ledger, made on the loop.
 
-    ``write`` puts rows into the file. ``chore`` is done again and again, each time after as many
-    seconds as it returned; ``farewell`` once, as the last thing.
+    Beside a busy loop each call of the thread, and each of its statements, makes one of the two
+    wait for the other (the GIL): so it is called seldom, and many rows go in by one statement.
+
+    ``write`` puts rows into the file, ``ROWS_AT_ONCE`` at most. ``chore`` is done again and again,
+    each time after as many seconds as it returned; ``farewell`` once, as the last thing.
     """
 
     path: Path
@@ -62,10 +68,13 @@ class Writer:
     farewell: Work
     busy_seconds: float = 1.0
     most_orders: int = MOST_ORDERS
+    moment_seconds: float = _MOMENT_SECONDS
     losses: int = 0
     is_failing: bool = False
     _orders: deque[Order] = field(default_factory=deque)
     _news: threading.Condition = field(default_factory=threading.Condition)
+    _call: asyncio.Handle | None = None
+    _is_called: bool = False
     _is_closing: bool = False
     _is_losing: bool = False
     _connection: sqlite3.Connection | None = None
@@ -101,11 +110,31 @@ class Writer:
         with self._news:
             if not self._is_closing and len(self._orders) < self.most_orders:
                 self._orders.append(order)
-                self._news.notify()
+                self._call_for(order)
                 return True
             if not order.is_question:
                 self._lose(1)
         return False
+
+    def _call_for(self, order: Order) -> None:
+        """Call the thread at the end of the loop's turn, with all that is ordered until then;
+        within a moment where nobody waits for an answer."""
+        is_awaited = order.answer is not None
+        if self._call is not None:
+            if not (is_awaited and isinstance(self._call, asyncio.TimerHandle)):
+                return
+            self._call.cancel()
+        loop = asyncio.get_running_loop()
+        if is_awaited:
+            self._call = loop.call_soon(self._call_thread)
+        else:
+            self._call = loop.call_later(self.moment_seconds, self._call_thread)
+
+    def _call_thread(self) -> None:
+        self._call = None
+        with self._news:
+            self._is_called = True
+            self._news.notify()
 
     def _lose(self, count: int) -> None:
         self.losses += count
@@ -156,12 +185,14 @@ class Writer:
                 self._news.wait_for(lambda: self._is_closing, _RETRY_SECONDS)
             else:
                 self._news.wait_for(
-                    lambda: self._orders or self._is_closing,
+                    lambda: self._is_called or self._is_closing,
                     max(0.0, self._chore_at - time.monotonic()),
                 )
             if self._is_closing and not self._orders:
                 return None
-            return list(islice(self._orders, _BATCH))
+            batch = list(islice(self._orders, _BATCH))
+            self._is_called = len(batch) < len(self._orders)
+            return batch
 
     def _write(self, batch: list[Order], loop: asyncio.AbstractEventLoop) -> None:
         connection = self._opened()
@@ -181,8 +212,12 @@ class Writer:
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
+        rows = {order.row[0]: order.row for order in batch if order.row is not None}
+        if len(rows) <= ROWS_AT_ONCE and all(order.work is None for order in batch):
+            self.write(list(rows.values()), connection)  # one statement is a transaction, too
+            return [True] * len(batch)
         answers = []
-        rows: dict[object, Row] = {}
+        rows = {}
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             for order in batch:
@@ -190,13 +225,16 @@ class Writer:
                     rows[order.row[0]] = order.row
                     answers.append(True)
                 elif order.work is not None:
-                    if rows:
-                        self.write(list(rows.values()), connection)
-                        rows = {}
+                    self._write_rows(rows, connection)
+                    rows = {}
                     answers.append(order.work(connection))
-            if rows:
-                self.write(list(rows.values()), connection)
+            self._write_rows(rows, connection)
         return answers
+
+    def _write_rows(self, rows: Mapping[object, Row], connection: sqlite3.Connection) -> None:
+        every = list(rows.values())
+        for at in range(0, len(every), ROWS_AT_ONCE):
+            self.write(every[at : at + ROWS_AT_ONCE], connection)
 
     def _alone(self, connection: sqlite3.Connection, order: Order) -> Any:
         """Write one order of a batch that could not be written whole; a faulty one is lost."""
