@@ -9,6 +9,9 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,9 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.lane import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Verdict, Window
+from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
 from keyproxy.upstream.session import trust
-from keyproxy.values import Rate
+from keyproxy.values import Budget, Rate
 from tests import servers
 from tests.servers import Server
 
@@ -107,6 +111,28 @@ async def test_a_limited_call_is_one_command_whatever_it_is_limited_by(
         assert await monitored(server, call.aclose) == ["zrem"]
 
 
+async def test_a_budget_is_reserved_and_settled_by_one_command_each(
+    server: Server, replica: Replica
+) -> None:
+    budgets = Budgets(
+        await replica(),
+        app="web",
+        of_client=[Budget(Decimal(1), "day")],
+        of_all=[Budget(Decimal(9), "month")],
+    )
+    client, reserved = Client("someone", "192.0.2.1"), NOTHING
+
+    async def reserve() -> None:
+        nonlocal reserved
+        reserved = await budgets.reserve(client, 5_000, time.time())
+
+    assert await monitored(server, reserve) == ["evalsha"]
+    settle = partial(budgets.settle, reserved, Decimal("0.000002"))
+    assert await monitored(server, settle) == ["evalsha"]
+    left = [found.remaining for found in await budgets._counters.look(reserved.windows)]
+    assert left == [10**9 - 2_000, MOST_NANO, 9 * 10**9 - 2_000, MOST_NANO]
+
+
 async def monitored(server: Server, step: Callable[[], Awaitable[None]]) -> list[str]:
     """The commands that clients (not scripts) send to the server during ``step``."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -163,14 +189,14 @@ async def test_money_is_exact_and_settled_in_the_window_it_was_taken_from(
     assert taken.window.span is not None
     assert taken.window.span.begins % 86_400 == 0
     assert not (await other.take([Window("budget", "a", most, 86_400, 2, True)])).is_admitted
-    await other.adjust([taken.window], -5)
+    await other.adjust([replace(taken.window, cost=-5)])
     assert (await one.look([budget]))[0].remaining == 6
-    await other.adjust([taken.window], -(2**53))
+    await other.adjust([replace(taken.window, cost=-(2**53))])
     assert (await one.look([budget]))[0].remaining == most
 
 
 async def test_an_adjustment_revives_no_shared_window(server: Server, replica: Replica) -> None:
-    await (await replica()).adjust([MINUTE, Window("b", "a", 9, 3600, is_aligned=True)], 5)
+    await (await replica()).adjust([MINUTE, Window("b", "a", 9, 3600, is_aligned=True)])
     assert await server.command("KEYS", "keyproxy:client*") == b"*0\r\n+OK\r\n"
 
 
@@ -339,7 +365,7 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     server.freeze()
     await counters.look([budget])
     await changes.wait(True)
-    await counters.adjust([taken], -50)
+    await counters.adjust([replace(taken, cost=-50)])
     server.thaw()
     await changes.wait(False)
     assert (await counters.look([budget]))[0].remaining == 90
@@ -352,7 +378,7 @@ async def test_what_was_given_back_is_not_held_against_a_client_later(
     counters = await replica(on_change=changes)
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
-    await counters.adjust([taken], -60)
+    await counters.adjust([replace(taken, cost=-60)])
     server.kill()
     await changes.wait(True)
     assert (await counters.look([budget]))[0].remaining == 100
@@ -374,7 +400,7 @@ async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
     server.freeze()
-    await counters.adjust([taken], delta)
+    await counters.adjust([replace(taken, cost=delta)])
     await changes.wait(True)
     server.kill()
     await server.start()

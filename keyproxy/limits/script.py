@@ -16,14 +16,14 @@ ALIGNED = -2
 
 COUNT = """
 -- KEYS: the windows, then the client's places in flight.
--- ARGV: what to do (take, look, adjust), delta, windows, most places (0: none asked for),
+-- ARGV: what to do (take, look, adjust), windows, most places (0: none asked for),
 -- lease in ms, the call's name among the places; then for each window, times in ms: amount,
 -- cost, length, begins, ends, floor, owed, left.
 -- Returns: is admitted, is crowded, then count, time left and begin for each window.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local act, delta, windows = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local most, lease, name = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local act, windows, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease, name = tonumber(ARGV[4]), ARGV[5]
 local late = 60000 -- replicas may be that late at the end of a span they named themselves
 local seen, blocked = {}, false
 
@@ -39,7 +39,7 @@ local function write(window, count)
 end
 
 for i = 1, windows do
-  local at = 6 + (i - 1) * 8
+  local at = 5 + (i - 1) * 8
   local window = {key = KEYS[i], amount = tonumber(ARGV[at + 1]), cost = tonumber(ARGV[at + 2])}
   local length, begins = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local ends, floor = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
@@ -73,7 +73,7 @@ for i = 1, windows do
   local known = math.max(0, math.max(window.count, floor) + owed)
   if known ~= window.count then write(window, known) end
   if act == 'adjust' and window.exists then
-    write(window, math.max(0, window.count + delta))
+    write(window, math.max(0, window.count + window.cost))
   end
   -- Not count + cost: beyond 2^53 that sum would be rounded.
   if window.cost > math.max(0, window.amount - window.count) then blocked = true end

@@ -114,12 +114,12 @@ class SharedCounters(Counters):
             raise _overloaded()
         return () if self._failure == "open" else self._look(windows)
 
-    async def adjust(self, windows: Sequence[Window], delta: int) -> None:
+    async def adjust(self, windows: Sequence[Window]) -> None:
         if self._lane.is_down:
-            self._adjust_alone(windows, delta)
+            self._adjust_alone(windows)
         else:
             with suppress(StorageDown):
-                await self._asked("adjust", windows, delta=delta)
+                await self._asked("adjust", windows)
 
     def leave(self, place: Place) -> None:
         super().leave(place)
@@ -147,11 +147,11 @@ class SharedCounters(Counters):
                 self._held[place] = next(self._names)
         return verdict
 
-    def _adjust_alone(self, windows: Sequence[Window], delta: int) -> None:
+    def _adjust_alone(self, windows: Sequence[Window]) -> None:
         placed = [self._placed(window) for window in windows]
-        self._adjust(placed, delta)
+        self._adjust(placed)
         for window in placed:
-            self._owe(window, delta)
+            self._owe(window, window.cost)
 
     def _owe(self, window: Window, units: int) -> None:
         if units and (entry := self._entry(window)) is not None:
@@ -168,7 +168,6 @@ class SharedCounters(Counters):
         act: Act,
         windows: Sequence[Window],
         *,
-        delta: int = 0,
         place: Place | None = None,
         name: str = "",
     ) -> Reply:
@@ -178,14 +177,13 @@ class SharedCounters(Counters):
             act,
             windows,
             news,
-            delta=delta,
             place=place,
             name=name,
             lease_seconds=self._leases.seconds,
         )
         asked_at = self._table.clock()
         answer = self._lane.ask(command)
-        answer.add_done_callback(partial(self._heard, act, windows, delta, news, asked_at))
+        answer.add_done_callback(partial(self._heard, act, windows, news, asked_at))
         await asyncio.wait([answer])  # which does not call the question back when it is cancelled
         return wire.reply(windows, answer.result())
 
@@ -210,7 +208,6 @@ class SharedCounters(Counters):
         self,
         act: Act,
         windows: Sequence[Window],
-        delta: int,
         news: Sequence[News],
         asked_at: float,
         answer: asyncio.Future[Any],
@@ -221,8 +218,8 @@ class SharedCounters(Counters):
             for window, (_, owed, _, _) in zip(windows, news, strict=True):
                 if owed > 0 or not down.may_be_heard:
                     self._owe(self._placed(window), owed)
-            if act == "adjust" and (delta > 0 or not down.may_be_heard):
-                self._adjust_alone(windows, delta)
+                if act == "adjust" and (window.cost > 0 or not down.may_be_heard):
+                    self._adjust_alone([window])
             return
         for window, units, left in wire.reply(windows, answer.result()).windows:
             # From when it was asked: so a shadow never outlives its window. One that has not

@@ -72,12 +72,12 @@ class Counters:
         """Where the windows stand; nothing is counted. Raises ``overloaded``."""
         return self._look(windows)
 
-    async def adjust(self, windows: Sequence[Window], delta: int) -> None:
-        """Add ``delta`` to each of the windows that still runs, to no less than zero.
+    async def adjust(self, windows: Sequence[Window]) -> None:
+        """Add its cost, which may be negative, to each window that still runs, to no less than 0.
 
-        A window that is over stays over. ``windows`` as ``take`` gave them back.
+        A window that is over stays over. Their spans are those that ``take`` gave back.
         """
-        self._adjust(windows, delta)
+        self._adjust(windows)
 
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
@@ -122,11 +122,11 @@ class Counters:
             return window.seconds
         return max(0.0, window.span.ends - self._wall())
 
-    def _adjust(self, windows: Sequence[Window], delta: int) -> None:
+    def _adjust(self, windows: Sequence[Window]) -> None:
         for window in map(self._placed, windows):
             entry = self._entry(window)
             if entry is not None:
-                self._put(window, entry._replace(units=max(0, entry.units + delta)))
+                self._put(window, entry._replace(units=max(0, entry.units + window.cost)))
 
     def _entry(self, window: Window) -> Entry | None:
         return self._table.get(window.name, counted_by(window), window.seconds)

@@ -67,7 +67,6 @@ def count(
     windows: Sequence[Window],
     news: Sequence[News],
     *,
-    delta: int = 0,
     place: Place | None = None,
     name: str = "",
     lease_seconds: float,
@@ -77,7 +76,7 @@ def count(
     keys.append("keyproxy:open" if place is None else _place_key(place))
     most = 0 if place is None else place.most
     arguments: list[str | int] = ["EVALSHA", _COUNT_NAME, len(keys), *keys]
-    arguments += [act, delta, len(windows), most, round(lease_seconds * 1000), name]
+    arguments += [act, len(windows), most, round(lease_seconds * 1000), name]
     for window, known in zip(windows, news, strict=True):
         arguments += [window.amount, window.cost, window.seconds * 1000]
         arguments += [*_begins_ends(window, known), known.floor, known.owed, known.left]

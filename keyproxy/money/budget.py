@@ -9,6 +9,7 @@ would lose money: settling adds to a window whatever is left in it.)
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -117,17 +118,20 @@ class Budgets:
         """Book ``cost`` in place of what was set aside, in the windows it was set aside in."""
         if not reservation.windows:
             return
-        spent, opened = reservation.windows[::2], reservation.windows[1::2]
-        if delta := nano(cost) - reservation.amount:
-            await self._counters.adjust(spent, delta)
-        if reservation.amount:
-            await self._counters.adjust(opened, -reservation.amount)
+        amount = reservation.amount
+        costs = itertools.cycle((nano(cost) - amount, -amount))  # spent, opened
+        changed = [
+            replace(window, cost=cost)
+            for window, cost in zip(reservation.windows, costs, strict=False)
+            if cost
+        ]
+        await self._counters.adjust(changed)
 
     async def correct(self, client_id: str, at: float, delta: Decimal) -> None:
         """Add ``delta`` USD to what a call of ``at`` was booked with."""
         if units := nano(delta):
-            spent = [_windows(pot, at, 0)[0] for pot in self.pots(client_id)]
-            await self._counters.adjust(spent, units)
+            spent = [_windows(pot, at, units)[0] for pot in self.pots(client_id)]
+            await self._counters.adjust(spent)
 
     async def release(self, client_id: str, at: float, reserved: Decimal | None) -> None:
         """End the reservation of a call of ``at`` whose process is gone; it counts as spent.
@@ -136,8 +140,8 @@ class Budgets:
         """
         units = LEAST_NANO if reserved is None else nano(reserved)
         if self._counters.is_shared and units:
-            opened = [_windows(pot, at, 0)[1] for pot in self.pots(client_id)]
-            await self._counters.adjust(opened, -units)
+            opened = [_windows(pot, at, -units)[1] for pot in self.pots(client_id)]
+            await self._counters.adjust(opened)
 
     @property
     def kinds(self) -> frozenset[Kind]:
