@@ -889,6 +889,21 @@ async def test_running_windows_are_read_back_with_open_reservations(booked: Ledg
     }
 
 
+async def test_what_another_living_process_may_give_back_is_not_the_least_that_was_spent(
+    ledger: Ledger,
+) -> None:
+    async with opened(ledger.path, clock=lambda: NOW) as other:
+        await other.begin(entry("req_open"))
+        await other.begin(entry("req_cut", generation_id=GENERATION))
+        other.complete("req_cut", outcome(None))
+        await other.begin(entry("req_done"))
+        other.complete("req_done", outcome())
+        assert await other.flush()
+        open_and_cut = Decimal("0.06")
+        assert await ledger.spent(NOW) == {("default", "192.0.2.1"): COST + open_and_cut}
+        assert await ledger.spent(NOW, is_least=True) == {("default", "192.0.2.1"): COST}
+
+
 def test_missing_ledger_is_told_apart(path: Path) -> None:
     with pytest.raises(LedgerMissing):
         open_reader(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -157,3 +158,80 @@ async def test_the_storage_may_stand_in_a_file_and_is_told_without_its_password(
         lines = str(program.lines)
     assert line["limits_counted"] == f"in 127.0.0.1:{server.port}/0 (while that is down: local)"
     assert "made-up-password" not in lines
+
+
+# What budgets have counted
+
+COST = 88_000  # nano-dollars, of each call
+
+
+class Booked:
+    """A keyproxy with a ledger of its own, started and stopped as often as one likes."""
+
+    def __init__(self, server: Server, upstream: FakeUpstream, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        self.directory = directory
+        self.variables = {
+            "KEYPROXY_UPSTREAM": upstream.base_url,
+            "KEYPROXY_STORAGE": server.url,
+            "KEYPROXY_LEDGER": str(directory / "ledger.sqlite3"),
+        }
+
+    async def calls(self, count: int, **more: str) -> list[int]:
+        """What so many calls are answered by a process that then ends."""
+        async with (
+            started("dev", self.directory, **self.variables | more) as program,
+            aiohttp.ClientSession() as session,
+        ):
+            found = []
+            for _ in range(count):
+                async with session.post(program.url + CHAT, json=BODY) as answer:
+                    await answer.read()
+                    found.append(answer.status)
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+        return found
+
+
+async def counted(server: Server, whose: str = "total") -> int:
+    """What the storage holds as spent this month."""
+    keys = (await server.command("KEYS", f"keyproxy:{whose}-usd-month:*")).split(b"\r\n")
+    [name] = [line.decode() for line in keys if line.startswith(b"keyproxy:")]
+    return int((await server.command("GET", name)).split(b"\r\n")[1])
+
+
+BUDGETS = {"KEYPROXY_BUDGET": "1/month", "KEYPROXY_TOTAL_BUDGET": "2/month"}
+
+
+@pytest.mark.parametrize("budget", ["KEYPROXY_BUDGET", "KEYPROXY_TOTAL_BUDGET"])
+async def test_a_budget_stays_spent_when_the_storage_was_emptied_while_nobody_ran(
+    server: Server, upstream: FakeUpstream, tmp_path: Path, budget: str
+) -> None:
+    keyproxy = Booked(server, upstream, tmp_path)
+    spent = {budget: "0.0001/month"}
+    assert await keyproxy.calls(3, **spent) == [200, 200, 402]
+    await server.command("FLUSHALL")
+    assert await keyproxy.calls(2, **spent) == [402, 402]
+    assert len(upstream.calls) == 2
+
+
+async def test_what_the_storage_still_knows_is_counted_once(
+    server: Server, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    one = Booked(server, upstream, tmp_path / "one")
+    other = Booked(server, upstream, tmp_path / "other")
+    for _ in range(2):
+        assert await one.calls(2, **BUDGETS) == [200, 200]
+        assert await other.calls(1, **BUDGETS) == [200]
+    assert await counted(server) == await counted(server, "client") == 6 * COST
+
+
+async def test_an_emptied_storage_holds_what_the_ledger_knows_that_knows_most(
+    server: Server, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    one = Booked(server, upstream, tmp_path / "one")
+    other = Booked(server, upstream, tmp_path / "other")
+    assert await one.calls(3, **BUDGETS) + await other.calls(1, **BUDGETS) == [200] * 4
+    await server.command("FLUSHALL")
+    assert await one.calls(1, **BUDGETS) + await other.calls(1, **BUDGETS) == [200] * 2
+    assert await counted(server) == 5 * COST

@@ -79,6 +79,15 @@ class Counters:
         """
         self._adjust(windows)
 
+    def recall(self, windows: Sequence[Window]) -> None:
+        """Count what was counted in these windows before this process began.
+
+        A shared storage knows it, and more, unless it was emptied: with the next call of each
+        window it is told that it holds at least so much.
+        """
+        for standing in self._look(windows):
+            self._counted(standing)
+
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
         self.in_flight.leave(place.key)

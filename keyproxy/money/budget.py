@@ -151,7 +151,7 @@ class Budgets:
     def _kind(self, pot: Pot) -> Kind:
         return pot.whose, self._app if pot.whose == "client" else pot.key, pot.budget.unit
 
-    async def load(
+    def load(
         self, client_id: str | None, kinds: Collection[Kind], spent: Decimal, at: float
     ) -> None:
         """Count ``spent`` in the windows of ``kinds`` that run at the time ``at``.
@@ -164,7 +164,7 @@ class Budgets:
             pots = self.pots(client_id)
         amount = nano(spent)
         windows = [_windows(pot, at, amount)[0] for pot in pots if self._kind(pot) in kinds]
-        await self._counters.take([replace(window, amount=MOST_NANO) for window in windows])
+        self._counters.recall(windows)
 
 
 async def restore(
@@ -186,9 +186,9 @@ async def restore(
     for begin, kinds in begins.items():
         for (app, client), usd in (await spent(begin, until)).items():
             if (known := budgets.get(app)) is not None:
-                await known.load(client, kinds, usd, at)
+                known.load(client, kinds, usd, at)
             else:
-                await anyone.load(None, kinds, usd, at)
+                anyone.load(None, kinds, usd, at)
 
 
 def span(unit: Unit, at: float) -> Span:

@@ -169,13 +169,14 @@ class Ledger:
         self._writer.do(functools.partial(_postpone, id, until))
 
     async def spent(
-        self, since: float, until: float = math.inf
+        self, since: float, until: float = math.inf, *, is_least: bool = False
     ) -> Mapping[tuple[str, str], Decimal]:
         """What budgets count by (app, client) in that time, open reservations included, in USD.
 
-        Raises ``LedgerFault``.
+        ``is_least``: without what other processes may still give back. Raises ``LedgerFault``.
         """
-        return await self._read(lambda connection: reading.spent(connection, since, until))
+        gone = self._clock() - _GONE_AFTER_SECONDS if is_least else math.inf
+        return await self._read(lambda connection: reading.spent(connection, since, until, gone))
 
     async def summary(
         self,

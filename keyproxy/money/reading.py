@@ -6,6 +6,7 @@ SQLite ends a sum past 64 bits with an error.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,14 +95,19 @@ def summary(
 
 
 def spent(
-    connection: sqlite3.Connection, since: float, until: float
+    connection: sqlite3.Connection, since: float, until: float, gone: float = math.inf
 ) -> dict[tuple[str, str], Decimal]:
     """What budgets count by (app, client), in USD, of calls that began at ``since`` or later and
-    before ``until``, reservations included."""
+    before ``until``, reservations included.
+
+    Left out are reservations of processes that were seen after ``gone``: they will end them.
+    """
     asked = connection.execute(
-        f"SELECT app, client, sum(counted / {_HALF}), sum(counted % {_HALF})"  # noqa: S608  # a number
-        " FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY app, client",
-        (since, until),
+        f"""SELECT app, client, sum(counted / {_HALF}), sum(counted % {_HALF}) FROM calls
+            WHERE begun_at >= ? AND begun_at < ? AND NOT (is_settled = 0
+                AND writer IN (SELECT id FROM writers WHERE seen_at > ?))
+            GROUP BY app, client""",  # noqa: S608  # a number
+        (since, until, gone),
     )
     return {(app, client): from_pico(high * _HALF + low) for app, client, high, low in asked}
 

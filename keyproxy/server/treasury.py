@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,19 @@ class Treasury:
         )
 
     async def start(self, *, is_shared: bool) -> None:
-        """Take up where the last process ended. ``is_shared``: the counters outlived it."""
+        """Take up where the last process ended.
+
+        ``is_shared``: the counters outlived it, unless their storage was emptied.
+        """
         self._kinds = _kinds(self._budgets)
         if self._prices is not None:
             await self._prices.open()
             self._running.append(asyncio.create_task(self._prices.run()))
-        if isinstance(self._book, Ledger) and not is_shared:
-            self._restored_at = time.time()
-            missing = dict.fromkeys(self._kinds, 0.0)
-            await restore(self._budgets, self._book.spent, self._restored_at, missing)
+        if isinstance(self._book, Ledger):
+            at, spent = time.time(), partial(self._book.spent, is_least=is_shared)
+            if not is_shared:
+                self._restored_at = at
+            await restore(self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
         self._running.append(asyncio.create_task(self._settler.run()))
 
     def reloaded(self, apps: Iterable[str]) -> None:
