@@ -150,7 +150,7 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
     ledger.complete("asked_about", outcome(None))
     [row] = await ledger.unsettled(10)
     assert (row.reserved, row.cost, row.counted) == (None, None, Decimal(0))
-    ledger.settle("asked_about", row.cost, row.cost_source, counted=row.counted)
+    await ledger.settle("asked_about", row.cost, row.cost_source, counted=row.counted)
     assert await ledger.flush()
     assert {row["cost"] for row in rows(ledger.path).values()} == {None}
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): 0}
@@ -353,8 +353,9 @@ async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Led
     await ledger.begin(entry())
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(None))
-    ledger.settle("req_1", Decimal("0.0125"), "exact", Tokens(20, 9), "a/b")
-    ledger.settle("req_1", Decimal("0.9"), "estimated")
+    final = ledger.settle("req_1", Decimal("0.0125"), "exact", Tokens(20, 9), "a/b")
+    other = ledger.settle("req_1", Decimal("0.9"), "estimated")
+    assert [await final, await other] == [True, False]
     assert await ledger.unsettled(10) == []
     row = rows(ledger.path)["req_1"]
     assert (row["cost"], row["cost_source"]) == (12_500_000_000, "exact")
@@ -368,7 +369,7 @@ async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> N
         ledger.note(id, GENERATION)
     ledger.complete("told", outcome(counted=Decimal("0.02")))
     ledger.complete("settled", outcome(None))
-    ledger.settle("settled", Decimal("0.001"), "exact", counted=Decimal("0.04"))
+    await ledger.settle("settled", Decimal("0.001"), "exact", counted=Decimal("0.04"))
     ledger.complete("given_up", outcome(cost_source="computed", counted=Decimal("0.5")))
     [row] = await ledger.unsettled(10)
     assert (row.cost, row.counted) == (COST, Decimal("0.5"))

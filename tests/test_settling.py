@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 from structlog.testing import capture_logs
 
@@ -15,12 +17,24 @@ from keyproxy.limits.storage import Counters
 from keyproxy.money.budget import MOST_NANO, Budgets
 from keyproxy.money.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
+from keyproxy.money.ledger import opened
 from keyproxy.money.memory import MemoryBook
-from keyproxy.money.settling import AT_ONCE, Settler
+from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.values import Budget
 
 CUT = Outcome(200, "upstream_cut", 0.1)
 FAILED = Outcome(503, "complete", 0.1, Decimal(0), "computed")
+CALL = Entry(
+    id="req_0",
+    at=0.0,
+    app="default",
+    client="203.0.113.9",
+    endpoint="POST /api/v1/responses",
+    models=("openai/gpt-4o-mini",),
+    key="sk-or-v1-tes...def",
+    reserved=Decimal("0.01"),
+    generation_id="gen-1790981416-00000000",
+)
 FOUND = Generation(Decimal("0.002"), Decimal(0), False, Tokens(), None)
 
 
@@ -30,17 +44,7 @@ async def cut_calls(
     """A book with so many calls whose cost is not known."""
     book = MemoryBook(clock)
     for number in range(count):
-        entry = Entry(
-            id=f"req_{number}",
-            at=0.0,
-            app="default",
-            client="203.0.113.9",
-            endpoint="POST /api/v1/responses",
-            models=("openai/gpt-4o-mini",),
-            key="sk-or-v1-tes...def",
-            reserved=Decimal("0.01"),
-            generation_id=f"gen-1790981416-{number:08}",
-        )
+        entry = replace(CALL, id=f"req_{number}", generation_id=f"gen-1790981416-{number:08}")
         await book.begin(entry)
         book.complete(entry.id, outcome)
     return book
@@ -114,3 +118,35 @@ async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:
     await budgets.release(client.id, time.time(), Decimal("0.01"))
     standings = await counters.look(reservation.windows)
     assert MOST_NANO - standings[1].remaining == 10_000_000
+
+
+async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_them(
+    tmp_path: Path,
+) -> None:
+    """A process that stands still for a minute while it asks is taken for gone."""
+    path, now = tmp_path / "ledger.sqlite3", time.time()
+    counters = Counters()
+    budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
+    client = Client("203.0.113.9", "203.0.113.9")
+    reservation = await budgets.reserve(client, 10_000_000, now)
+    later = lambda: now + 100.0  # noqa: E731
+    async with opened(path) as still, opened(path, clock=later) as awake:
+        await still.begin(replace(CALL, at=now))
+        still.complete(CALL.id, Outcome(200, "upstream_cut", 0.1))
+        await budgets.settle(reservation, Decimal("0.01"))
+        of_awake = Settler(awake, answered(FOUND), lambda: {"default": budgets})
+
+        async def ask(row: Unsettled) -> Generation:
+            assert await of_awake.settle_due() == 1
+            return FOUND
+
+        assert await Settler(still, ask, lambda: {"default": budgets}).settle_due() == 1
+    spent = (await counters.look(reservation.windows))[0]
+    assert spent.window.amount - spent.remaining == 2_000_000
+
+
+def answered(found: Generation) -> Ask:
+    async def ask(row: Unsettled) -> Generation:
+        return found
+
+    return ask

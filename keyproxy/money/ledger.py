@@ -142,7 +142,7 @@ class Ledger:
         rows = await self._asked(functools.partial(_unsettled, self._id, now, limit))
         return [] if rows is None else rows
 
-    def settle(
+    async def settle(
         self,
         id: str,
         cost: Decimal | None,
@@ -150,10 +150,11 @@ class Ledger:
         tokens: Tokens | None = None,
         served: str | None = None,
         counted: Decimal | None = None,
-    ) -> None:
+    ) -> bool:
         """Book the final cost of a call; one that is settled already keeps its own.
 
-        ``counted``: what budgets count, where that is not ``cost``.
+        ``counted``: what budgets count, where that is not ``cost``. True once it is durable,
+        however long that takes: of several, and of several processes, one gets it.
         """
         pico = pico_or_none(cost)
         said: dict[str, object] = {"cost": pico, "cost_source": source, "is_settled": True}
@@ -162,7 +163,9 @@ class Ledger:
             said |= {name: n for name, n in tokens_columns(tokens).items() if n is not None}
         if served is not None:
             said["served"] = storable(served)
-        self._writer.do(functools.partial(_update, id, said))
+        answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        is_in_line = self._writer.ask(functools.partial(_update, id, said), answer)
+        return is_in_line and await answer is True
 
     def postpone(self, id: str, until: float) -> None:
         """Let ``unsettled`` not tell of a call before ``until`` (unix time); counts a try."""
@@ -286,13 +289,14 @@ def _booking(rows: int) -> str:
     return _BOOK % ", ".join([_ROW] * rows)
 
 
-def _update(id: str, said: Mapping[str, object], connection: sqlite3.Connection) -> None:
-    """Change a row that is not settled."""
+def _update(id: str, said: Mapping[str, object], connection: sqlite3.Connection) -> bool:
+    """Change a row that is not settled; whether there was one."""
     changes = ", ".join(f"{name} = ?" for name in said)
-    connection.execute(
+    changed = connection.execute(
         f"UPDATE calls SET {changes} WHERE id = ? AND is_settled = 0",  # noqa: S608  # our own names
         (*said.values(), id),
     )
+    return changed.rowcount == 1
 
 
 def _delete(id: str, connection: sqlite3.Connection) -> None:

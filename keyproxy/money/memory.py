@@ -24,7 +24,7 @@ class Book(Protocol):
     def withdraw(self, id: str) -> None: ...
     def complete(self, id: str, outcome: Outcome) -> None: ...
     async def unsettled(self, limit: int) -> list[Unsettled]: ...
-    def settle(
+    async def settle(
         self,
         id: str,
         cost: Decimal | None,
@@ -32,7 +32,7 @@ class Book(Protocol):
         tokens: Tokens | None = None,
         served: str | None = None,
         counted: Decimal | None = None,
-    ) -> None: ...
+    ) -> bool: ...
     def postpone(self, id: str, until: float) -> None: ...
 
 
@@ -88,7 +88,7 @@ class MemoryBook:
         due = [row for until, row in self._unsettled.values() if until <= now]
         return due[:limit]
 
-    def settle(
+    async def settle(
         self,
         id: str,
         cost: Decimal | None,
@@ -96,8 +96,8 @@ class MemoryBook:
         tokens: Tokens | None = None,
         served: str | None = None,
         counted: Decimal | None = None,
-    ) -> None:
-        self._unsettled.pop(id, None)
+    ) -> bool:
+        return self._unsettled.pop(id, None) is not None
 
     def postpone(self, id: str, until: float) -> None:
         if (known := self._unsettled.get(id)) is not None:

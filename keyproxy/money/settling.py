@@ -80,34 +80,36 @@ class Settler:
             await self._settle(row)
         except Exception:  # one odd row must keep no other waiting
             _log.exception("settling failed", request_id=row.id)
-            self._postpone(row)
+            await self._postpone(row)
 
     async def _settle(self, row: Unsettled) -> None:
         if row.ended == "killed" and row.tries == 0:
             # Of a process that is gone: with shared storage its reservation still stands open.
             await self._release(row)
         if row.generation_id is None:
-            self._book.settle(row.id, row.cost, "estimated", counted=row.counted)
+            await self._book.settle(row.id, row.cost, "estimated", counted=row.counted)
             return
         found = None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ask_seconds):
                 found = await self._ask(row)
         if found is None:
-            self._postpone(row)
+            await self._postpone(row)
             return
         cost, counted = found.cost, found.counted
-        self._book.settle(row.id, cost, "exact", found.tokens, found.model, counted)
-        await self._adjust(row, found.counted)
+        # First the row, and only for whom it was settled: nothing is given back twice, whatever
+        # ends this process now, or took the call over while this process stood still.
+        if await self._book.settle(row.id, cost, "exact", found.tokens, found.model, counted):
+            await self._adjust(row, counted)
 
-    def _postpone(self, row: Unsettled) -> None:
+    async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
         is_error = (row.http_status or 0) >= 400
         pauses = ERROR_PAUSES_SECONDS if is_error else self._pauses_seconds
         if row.tries < len(pauses):
             self._book.postpone(row.id, self._clock() + pauses[row.tries])
             return
-        self._book.settle(row.id, row.cost, row.cost_source, counted=row.counted)
+        await self._book.settle(row.id, row.cost, row.cost_source, counted=row.counted)
         if is_error and not row.cost:
             return  # as was to be expected
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
