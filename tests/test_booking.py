@@ -231,6 +231,7 @@ async def test_a_call_that_left_while_its_row_was_written_costs_nothing() -> Non
 
 async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_aside() -> None:
     class Slow(Counters):
+        is_shared = True
         arrived, may_answer = asyncio.Event(), asyncio.Event()
 
         async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,7 +97,7 @@ async def test_a_late_settlement_finds_the_window_it_was_taken_from(clock: Clock
     before = (await counters.take([window])).standings[0].window
     clock.now += 2_600
     await counters.take([window])
-    await counters.adjust([replace(before, cost=-80)])
+    await counters.adjust([before._replace(cost=-80)])
     assert (await counters.look([before]))[0].remaining == 100
     assert (await counters.look([window]))[0].remaining == 20
 
@@ -106,13 +105,13 @@ async def test_a_late_settlement_finds_the_window_it_was_taken_from(clock: Clock
 async def test_an_adjustment_stays_above_zero_and_revives_nothing(clock: Clock) -> None:
     counters = Counters(Table(clock))
     window = Window("budget", "a", 10, 60, cost=4)
-    await counters.adjust([replace(window, cost=5)])
+    await counters.adjust([window._replace(cost=5)])
     assert (await counters.look([window]))[0].remaining == 10
     await counters.take([window])
-    await counters.adjust([replace(window, cost=-9)])
+    await counters.adjust([window._replace(cost=-9)])
     assert (await counters.look([window]))[0].remaining == 10
     await counters.adjust(
-        [replace(window, cost=12)]
+        [window._replace(cost=12)]
     )  # the true cost may be more than was asked for
     assert (await counters.look([window]))[0].remaining == 0
 

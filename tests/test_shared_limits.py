@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -189,9 +188,9 @@ async def test_money_is_exact_and_settled_in_the_window_it_was_taken_from(
     assert taken.window.span is not None
     assert taken.window.span.begins % 86_400 == 0
     assert not (await other.take([Window("budget", "a", most, 86_400, 2, True)])).is_admitted
-    await other.adjust([replace(taken.window, cost=-5)])
+    await other.adjust([taken.window._replace(cost=-5)])
     assert (await one.look([budget]))[0].remaining == 6
-    await other.adjust([replace(taken.window, cost=-(2**53))])
+    await other.adjust([taken.window._replace(cost=-(2**53))])
     assert (await one.look([budget]))[0].remaining == most
 
 
@@ -365,7 +364,7 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     server.freeze()
     await counters.look([budget])
     await changes.wait(True)
-    await counters.adjust([replace(taken, cost=-50)])
+    await counters.adjust([taken._replace(cost=-50)])
     server.thaw()
     await changes.wait(False)
     assert (await counters.look([budget]))[0].remaining == 90
@@ -378,7 +377,7 @@ async def test_what_was_given_back_is_not_held_against_a_client_later(
     counters = await replica(on_change=changes)
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
-    await counters.adjust([replace(taken, cost=-60)])
+    await counters.adjust([taken._replace(cost=-60)])
     server.kill()
     await changes.wait(True)
     assert (await counters.look([budget]))[0].remaining == 100
@@ -400,7 +399,7 @@ async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
     server.freeze()
-    await counters.adjust([replace(taken, cost=delta)])
+    await counters.adjust([taken._replace(cost=delta)])
     await changes.wait(True)
     server.kill()
     await server.start()

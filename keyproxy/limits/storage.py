@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from keyproxy.limits.table import Entry, Table
 from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window, blocking
@@ -116,7 +115,7 @@ class Counters:
         if not window.is_aligned or window.span is not None:
             return window
         begins = int(self._wall()) // window.seconds * window.seconds
-        return replace(window, span=Span(begins, begins + window.seconds))
+        return window._replace(span=Span(begins, begins + window.seconds))
 
     def _standing(self, window: Window) -> Standing:
         entry = self._entry(window)

@@ -2,24 +2,24 @@
 
 One primitive serves rates and money alike: a window holds ``amount`` units and a call takes
 ``cost`` of them. Units are whole numbers up to 2**53, which Redis' scripts count exactly.
+A call makes a dozen of these: a frozen dataclass would take four times as long to make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Which window of the calendar, in whole UTC epoch seconds; the end is not part of it."""
 
     begins: int
     ends: int
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """One limit of one client: at most ``amount`` units in ``seconds``.
 
     It begins with the first call and lasts ``seconds``; or, ``is_aligned``, at a multiple of
@@ -50,8 +50,7 @@ class Place:
     most: int
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """Where a client stands in a window; ``resets_in_seconds`` is rounded by the reader."""
 
     window: Window
@@ -64,8 +63,7 @@ class Standing:
         return self.remaining < self.window.cost
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Counted in every window, or in none. ``is_crowded``: no place was left in flight."""
 
     is_admitted: bool

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from keyproxy.limits.lane import Arguments
@@ -118,7 +117,7 @@ def _resolved(window: Window, begins: int) -> Window:
     if not window.is_aligned or window.span is not None:
         return window
     at = begins // 1000
-    return replace(window, span=Span(at, at + window.seconds))
+    return window._replace(span=Span(at, at + window.seconds))
 
 
 def _window_key(window: Window) -> str:

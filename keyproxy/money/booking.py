@@ -173,6 +173,8 @@ class Bookings:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
         if self.budgets.is_empty:
             return NOTHING
+        if not self.budgets.may_wait:
+            return await self.budgets.reserve(client, amount, at, fit)
         reserving = asyncio.create_task(self.budgets.reserve(client, amount, at, fit))
         try:
             return await asyncio.shield(reserving)

@@ -12,9 +12,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple, Self
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
@@ -41,13 +42,18 @@ Kind = tuple[str, str, Unit]
 """A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pot:
-    """One budget of somebody: ``whose`` is client, app or total; ``key`` says which one."""
+class Pot(NamedTuple):
+    """One budget of somebody: ``whose`` is client, app or total; ``key`` says which one;
+    ``most`` is the budget in nano-dollars."""
 
     whose: str
     key: str
     budget: Budget
+    most: int
+
+    @classmethod
+    def of(cls, whose: str, key: str, budget: Budget) -> Self:
+        return cls(whose, key, budget, nano(budget.usd))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,16 @@ class Budgets:
     ) -> None:
         self._counters = counters
         self._app = app
-        self._of_client = tuple(of_client)
+        self._of_client = tuple(Pot.of("client", "", budget) for budget in of_client)
         self._shared = (
-            *(Pot("app", app, budget) for budget in of_app),
-            *(Pot("total", "all", budget) for budget in of_all),
+            *(Pot.of("app", app, budget) for budget in of_app),
+            *(Pot.of("total", "all", budget) for budget in of_all),
         )
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether to count takes a moment, in which a caller may leave."""
+        return self._counters.is_shared
 
     @property
     def is_empty(self) -> bool:
@@ -89,7 +100,7 @@ class Budgets:
     def pots(self, client_id: str) -> tuple[Pot, ...]:
         """Every budget that a call of this client counts in."""
         key = f"{self._app}:{client_id}"
-        return (*(Pot("client", key, each) for each in self._of_client), *self._shared)
+        return (*(pot._replace(key=key) for pot in self._of_client), *self._shared)
 
     async def reserve(
         self, client: Client, amount: int, at: float, fit: Fit | None = None
@@ -121,7 +132,7 @@ class Budgets:
         amount = reservation.amount
         costs = itertools.cycle((nano(cost) - amount, -amount))  # spent, opened
         changed = [
-            replace(window, cost=cost)
+            window._replace(cost=cost)
             for window, cost in zip(reservation.windows, costs, strict=False)
             if cost
         ]
@@ -208,11 +219,10 @@ def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
     """What is spent or set aside, and what is only set aside."""
     unit = pot.budget.unit
     when, length = span(unit, at), _LONGEST[unit]
-    most = nano(pot.budget.usd)
     name = f"{pot.whose}-usd-{unit}"
     is_kept = pot.whose != "client"
     return (
-        Window(name, pot.key, most, length, amount, span=when, is_kept=is_kept),
+        Window(name, pot.key, pot.most, length, amount, span=when, is_kept=is_kept),
         Window(f"{name}-open", pot.key, MOST_NANO, length, amount, span=when, is_kept=is_kept),
     )
 
