@@ -84,8 +84,9 @@ class Counters:
         A shared storage knows it, and more, unless it was emptied: with the next call of each
         window it is told that it holds at least so much.
         """
-        for standing in self._look(windows):
-            self._counted(standing)
+        for window in map(self._placed, windows):
+            entry = self._entry(window)
+            self._counted(self._standing(window, entry), entry)
 
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
@@ -93,22 +94,25 @@ class Counters:
 
     def _take(self, windows: Sequence[Window], place: Place | None) -> Verdict:
         self._table.forget()
-        standings = self._look(windows)
+        placed = [self._placed(window) for window in windows]
+        entries = [self._entry(window) for window in placed]
+        standings = tuple(map(self._standing, placed, entries))
         is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
         if is_crowded or blocking(standings):
             return Verdict(False, standings, is_crowded)
         if place is not None:
             self.in_flight.enter(place.key)
-        return Verdict(True, tuple([self._counted(standing) for standing in standings]))
+        return Verdict(True, tuple(map(self._counted, standings, entries)))
 
-    def _counted(self, standing: Standing) -> Standing:
+    def _counted(self, standing: Standing, entry: Entry | None) -> Standing:
         window, wait = standing.window, standing.resets_in_seconds
-        entry = self._entry(window) or Entry(0, self._table.clock() + wait)
+        entry = entry or Entry(0, self._table.clock() + wait)
         self._put(window, Entry(entry.units + window.cost, entry.ends, entry.stamp))
         return Standing(window, standing.remaining - window.cost, wait)
 
     def _look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
-        return tuple([self._standing(self._placed(window)) for window in windows])
+        placed = [self._placed(window) for window in windows]
+        return tuple([self._standing(window, self._entry(window)) for window in placed])
 
     def _placed(self, window: Window) -> Window:
         """An aligned window with the span that runs now."""
@@ -117,8 +121,7 @@ class Counters:
         begins = int(self._wall()) // window.seconds * window.seconds
         return window._replace(span=Span(begins, begins + window.seconds))
 
-    def _standing(self, window: Window) -> Standing:
-        entry = self._entry(window)
+    def _standing(self, window: Window, entry: Entry | None) -> Standing:
         if entry is None:
             return Standing(window, window.amount, self._length(window))
         left = max(0, window.amount - entry.units)
@@ -134,7 +137,8 @@ class Counters:
         for window in map(self._placed, windows):
             entry = self._entry(window)
             if entry is not None:
-                self._put(window, entry._replace(units=max(0, entry.units + window.cost)))
+                units = max(0, entry.units + window.cost)
+                self._put(window, Entry(units, entry.ends, entry.stamp))
 
     def _entry(self, window: Window) -> Entry | None:
         return self._table.get(window.name, counted_by(window), window.seconds)

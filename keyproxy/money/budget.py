@@ -129,13 +129,9 @@ class Budgets:
         """Book ``cost`` in place of what was set aside, in the windows it was set aside in."""
         if not reservation.windows:
             return
-        amount = reservation.amount
-        costs = itertools.cycle((nano(cost) - amount, -amount))  # spent, opened
-        changed = [
-            window._replace(cost=cost)
-            for window, cost in zip(reservation.windows, costs, strict=False)
-            if cost
-        ]
+        costs = itertools.cycle((nano(cost) - reservation.amount, -reservation.amount))
+        each = zip(reservation.windows, costs, strict=False)  # what is spent, what is set aside
+        changed = [window._replace(cost=units) for window, units in each if units]
         await self._counters.adjust(changed)
 
     async def correct(self, client_id: str, at: float, delta: Decimal) -> None:

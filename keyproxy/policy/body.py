@@ -113,6 +113,8 @@ def rewritten(raw: bytes, changes: Mapping[str, Any]) -> bytes:
 def _written(value: Any) -> str:
     """As JSON that is no longer than it must be (escapes would triple what is not ASCII), with
     the numbers of ``parse`` as they were written."""
+    if isinstance(value, (str, int)):  # most are a name or a cap
+        return json.dumps(value, ensure_ascii=False)
     texts: list[str] = []
     mark = token_hex(8)  # nobody can write it beforehand
     written = json.dumps(_marked(value, mark, texts), ensure_ascii=False)
