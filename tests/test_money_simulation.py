@@ -333,9 +333,11 @@ async def test_a_restarted_process_goes_on_with_what_was_spent(
         assert len(dear.bills) == 4
 
 
+@pytest.mark.parametrize("is_emptied", [False, True])
 async def test_what_a_killed_replica_had_reserved_is_free_when_the_next_one_has_settled_it(
-    dear: Books, server: Server, session: aiohttp.ClientSession, tmp_path: Path
+    dear: Books, server: Server, session: aiohttp.ClientSession, tmp_path: Path, is_emptied: bool
 ) -> None:
+    """A storage that was emptied meanwhile is told of the reservation before its surplus."""
     ledger = tmp_path / "ledger.sqlite3"
     said = variables(dear, ledger, BUDGET="0.05/day", STORAGE=server.url)
     caller = Caller(session)
@@ -346,6 +348,8 @@ async def test_what_a_killed_replica_had_reserved_is_free_when_the_next_one_has_
         await program.ended()
     opened, spent = (await counted(server)).values()
     assert opened == spent > 29_000_000
+    if is_emptied:
+        await server.command("FLUSHALL")
     async with started("serve", tmp_path, **said) as program:
         await all_settled(ledger)
         await until_counted(server, 0)
