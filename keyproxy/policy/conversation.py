@@ -11,10 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
+from keyproxy.policy import whole
 from keyproxy.policy.caps import SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
-from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, items, lifetime, show, stored_file
+from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, lifetime, stored_file
 from keyproxy.policy.spelling import plain
 from keyproxy.policy.tools import OWN, tools
 
@@ -49,7 +50,7 @@ def _conversation(check: Check, param: str, value: Any) -> None:
     if isinstance(value, str):
         return
     if check.style is Style.RESPONSES:
-        _items_are_whole(check, param, value)
+        whole.check(param, value)
     waiting: list[Any] = [value]
     while waiting:
         node = waiting.pop()
@@ -107,20 +108,6 @@ def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     value, meant = node[name], plain(name)
     if type(value) is (str if meant in SETTING_EFFORTS else int):
         check.cap(param, node, name, meant)
-
-
-def _items_are_whole(check: Check, param: str, value: Any) -> None:
-    """No item stands for one that the account stores; a reference may go without its type."""
-    for item in items(param, value):
-        if not isinstance(item, dict):
-            raise not_allowed(param, f"holds {show(item)}", "a text, or a list of objects")
-        kind = item.get("type")
-        if kind is None and None in (item.get("role"), item.get("content")):
-            raise not_allowed(
-                param, "holds an item without a type, or role and content", "the item itself"
-            )
-        if not (kind is None or isinstance(kind, str)) or kind == "item_reference":
-            raise not_allowed(param, f"holds an item of type {show(kind)}", "the item itself")
 
 
 CONVERSATION = Rule("conversation", _conversation)
