@@ -24,6 +24,7 @@ from keyproxy.relay import relay
 from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.tally import Event, Tally
+from keyproxy.turns import Turns
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.send import Answer, Upstream
@@ -51,7 +52,7 @@ class Kit:
     failures: Failures
     catalogue: Catalogue
     room: intake.Room
-    large_parse: asyncio.Lock
+    large_bodies: Turns
     tally: Tally
     is_stopping: Callable[[], bool]
 
@@ -98,7 +99,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
         async with app.admission.admit(client, exchange.headers):  # 429
             if endpoint.style is Style.CATALOGUE:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
-            call = await read_call(request, kit, app, hold, endpoint, query)  # 400, 403, 408, …
+            call = await read_call(request, kit, app, client, hold, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
             booking = app.bookings.book(record.request_id, client, call)
             sending = app.upstream.send(call)
@@ -204,7 +205,13 @@ async def show_catalogue(
 
 
 async def read_call(
-    request: web.Request, kit: Kit, app: AppKit, hold: intake.Hold, endpoint: Endpoint, query: str
+    request: web.Request,
+    kit: Kit,
+    app: AppKit,
+    client: Client,
+    hold: intake.Hold,
+    endpoint: Endpoint,
+    query: str,
 ) -> Call:
     body.check_media_type(request.headers)
     raw = await intake.read_body(
@@ -215,7 +222,8 @@ async def read_call(
     )
     passed = headers.forwarded(endpoint.style, request.headers)
     policy = app.rules.policy
-    if body.is_large(raw):
-        async with kit.large_parse:  # each takes several times its size while it is read
-            return await asyncio.to_thread(calls.read, endpoint, raw, policy, passed, query)
-    return calls.read(endpoint, raw, policy, passed, query)
+    asked = endpoint, raw, policy, passed, query
+    if body.is_large(raw):  # each takes several times its size while it is read
+        place = client.address, f"{client.app} {client.id}"
+        return await kit.large_bodies.do(*place, calls.read, *asked)
+    return calls.read(*asked)

@@ -39,6 +39,7 @@ from keyproxy.server.protocol import HeadGuard
 from keyproxy.server.treasury import Treasury, open_book
 from keyproxy.settings import Secret, Settings
 from keyproxy.tally import Event, Tally
+from keyproxy.turns import Turns
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
@@ -85,7 +86,7 @@ class Service:
         self._counters = counters
         self._failures = Failures(Counters())
         self._room = Room()
-        self._large_parse = asyncio.Lock()
+        self._large_bodies = Turns()
         self.tally = tally
         self._is_ready = False
         self._is_stopping = False
@@ -240,7 +241,7 @@ class Service:
             failures=self._failures,
             catalogue=catalogue or Catalogue(self._names.fetch),
             room=self._room,
-            large_parse=self._large_parse,
+            large_bodies=self._large_bodies,
             tally=self.tally,
             is_stopping=lambda: self._is_stopping,
         )

@@ -1,0 +1,69 @@
+"""One piece of long work at a time, in a thread; those who wait for it take turns.
+
+The unit of fairness is the network address, and within it the client: whoever brings more waits
+longer, and nobody else does. It knows nothing of the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_Line = deque[asyncio.Future[None]]
+
+
+class Turns:
+    """Work that is done one after the other."""
+
+    def __init__(self) -> None:
+        self._is_busy = False
+        self._waiting: dict[str, dict[str, _Line]] = {}  # those whose turn is next come first
+
+    async def do(self, address: str, client: str, work: Callable[..., T], *arguments: Any) -> T:
+        """What ``work`` returns, or raises, from a thread."""
+        await self._turn(address, client)
+        done = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+        done.add_done_callback(self._next)  # not before: a caller that leaves stops no thread
+        return await asyncio.shield(done)
+
+    async def _turn(self, address: str, client: str) -> None:
+        if not self._is_busy:
+            self._is_busy = True
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(address, {}).setdefault(client, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it had just come
+                self._next()
+            raise
+
+    def _next(self, done: asyncio.Future[Any] | None = None) -> None:
+        if done is not None and not done.cancelled():
+            done.exception()  # nobody may be left to look at it
+        while self._waiting:
+            turn = self._take()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._is_busy = False
+
+    def _take(self) -> asyncio.Future[None]:
+        """Who is next; the others of its address, and of its client, are last now."""
+        address, clients = _first(self._waiting)
+        client, line = _first(clients)
+        turn = line.popleft()
+        if line:
+            clients[client] = line
+        if clients:
+            self._waiting[address] = clients
+        return turn
+
+
+def _first(places: dict[str, T]) -> tuple[str, T]:
+    name = next(iter(places))
+    return name, places.pop(name)
