@@ -7,9 +7,14 @@ longer, and nobody else does. It knows nothing of the work.
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+SWITCH_SECONDS = 0.0005
+_USUAL_SECONDS = sys.getswitchinterval()  # Python's default is 5 ms
 
 T = TypeVar("T")
 _Line = deque[asyncio.Future[None]]
@@ -25,6 +30,7 @@ class Turns:
     async def do(self, address: str, client: str, work: Callable[..., T], *arguments: Any) -> T:
         """What ``work`` returns, or raises, from a thread."""
         await self._turn(address, client)
+        _share()
         done = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
         done.add_done_callback(self._next)  # not before: a caller that leaves stops no thread
         return await asyncio.shield(done)
@@ -43,8 +49,10 @@ class Turns:
             raise
 
     def _next(self, done: asyncio.Future[Any] | None = None) -> None:
-        if done is not None and not done.cancelled():
-            done.exception()  # nobody may be left to look at it
+        if done is not None:
+            _share_as_usual()
+            if not done.cancelled():
+                done.exception()  # nobody may be left to look at it
         while self._waiting:
             turn = self._take()
             if not turn.done():
@@ -62,6 +70,20 @@ class Turns:
         if clients:
             self._waiting[address] = clients
         return turn
+
+
+def _share() -> None:
+    """Let the event loop have the interpreter lock soon when it asks a working thread for it.
+
+    A collection would keep the lock for as long as it looks through everything that lives.
+    """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()
+
+
+def _share_as_usual() -> None:
+    gc.enable()
+    sys.setswitchinterval(_USUAL_SECONDS)
 
 
 def _first(places: dict[str, T]) -> tuple[str, T]:

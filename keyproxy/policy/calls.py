@@ -11,6 +11,7 @@ from keyproxy.errors import Refusal
 from keyproxy.policy import betas, body, caps, fields
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.pieces import PIECE, Reader
 from keyproxy.policy.rules import Check
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
@@ -39,7 +40,23 @@ def read(
     field written anew. Beta names in ``headers`` that are not open are left out. Raises
     ``invalid_json``, ``model_missing``, ``model_not_allowed``, ``field_not_allowed``.
     """
-    parsed = body.parse(raw)
+    parsed, reader = body.read(raw)
+    try:
+        return _checked(endpoint, raw, parsed, reader, policy, headers, query)
+    finally:
+        if len(raw) > PIECE:
+            body.let_go(parsed)
+
+
+def _checked(
+    endpoint: Endpoint,
+    raw: bytes,
+    parsed: dict[str, Any],
+    reader: Reader,
+    policy: Policy,
+    headers: tuple[tuple[str, str], ...],
+    query: str,
+) -> Call:
     asked = _models(parsed)
     for param, model in asked:
         policy.models.check(policy.aliases.get(model, model), param)
@@ -55,7 +72,7 @@ def read(
     changes |= caps.imposed(
         endpoint.style, parsed, policy.max_tokens, policy.features.has_server_tools
     )
-    sent = body.rewritten(raw, changes) if changes else raw
+    sent = body.rewritten(reader, changes) if changes else raw
     models = tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named]))
     return Call(
         endpoint=endpoint,

@@ -18,6 +18,7 @@ from keyproxy.policy.known import Known, base
 _ID = re.compile(
     r"(?!.*(?:^|/)\.{0,2}(?:/|:|$))~?[A-Za-z0-9._/~-]{1,200}(?::[A-Za-z0-9._-]{1,40}){0,4}"
 )
+_LONGEST_ID = 365  # it takes long to find that 20 MB are none
 
 COSTLY_VARIANTS: Mapping[str, str] = MappingProxyType({"online": "web", "nitro": "priority"})
 """Suffixes that add a price of their own, with the word that opens them."""
@@ -76,7 +77,8 @@ class Models:
 
     def _obstacle(self, model: str) -> tuple[str, str] | None:
         """What stands in the way, as the end of a sentence, and the line to paste."""
-        if not _ID.fullmatch(model) or not self._allowed.fullmatch(model):
+        is_id = len(model) <= _LONGEST_ID and _ID.fullmatch(model)
+        if not is_id or not self._allowed.fullmatch(model):
             return f". Allowed: {self._summary}.", _listing(model)
         if self._excluded is not None and self._is_excluded(model, self._excluded):
             return f". Allowed: {self._summary}, with exceptions.", _listing(model)

@@ -77,6 +77,8 @@ class Rule:
 
 def show(value: Any) -> str:
     """A value of the caller's, short enough for a message."""
+    if isinstance(value, str):
+        value = value[:50]  # whole, it may be 20 MB
     return shortened(repr(value) if not isinstance(value, (dict, list)) else "an object", 40)
 
 

@@ -1,0 +1,211 @@
+"""JSON read in pieces, so that the interpreter lock can change hands between any two. Pure.
+
+The C scanner keeps the lock for all of a text that it is given, which may be 20 MB. Here it is
+given what is short; longer lists, objects and texts are put together in Python, with the same
+result.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from json import JSONDecoder
+from typing import Any
+
+PIECE = 64 << 10
+"""Characters that take some tenths of a millisecond to read."""
+MAX_CONTAINERS = 50_000
+"""Objects and lists: each costs many times what a number does, with the lock held for much of it.
+Ten thousand messages with several parts each stay below."""
+MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
+
+_SPACE = re.compile(r"[ \t\n\r]{0,65536}")
+# Up to the next bracket, past short texts, or to a quote that opens another one.
+_MARK = re.compile(r"""(?>(?:[^\[\]{}"]{1,1000}|"[^"\\]{0,100}"){0,200})([\[\]{}"]?)""")
+_ESCAPE = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u%s[0-9a-fA-F]{4}|\\[^u]"
+# Items and members that hold no others, up to the comma behind the last of them.
+_TEXT = r'[ \t\n\r]{0,9}"[^"\\]{0,100}"[ \t\n\r]{0,9}'
+_FLAT = rf'(?:[^\[\]{{}}",]{{1,64}}+|{_TEXT})'
+_FLAT_ITEMS = re.compile(rf"((?:{_FLAT},){{0,199}}{_FLAT}),")
+_FLAT_MEMBERS = re.compile(rf"((?:{_TEXT}:{_FLAT},){{0,199}}{_TEXT}:{_FLAT}),")
+# Within a text, to where it can be cut; and from its beginning, past all but halves of a pair.
+_WORDS = re.compile(rf"""(?>(?:[^"\\]{{1,100}}|{_ESCAPE % ""}){{0,500}})""", re.S)
+_PAIRS = re.compile(rf"(?>(?:[^\\]{{1,100}}|{_ESCAPE % '(?![dD][89a-fA-F])'}){{0,500}})", re.S)
+
+
+class NotRead(ValueError):
+    """Its text says why, in words fit for the caller."""
+
+
+class Reader:
+    """Reads one text, or values within, as ``decoder`` would. Raises ValueError."""
+
+    def __init__(self, text: str, decoder: JSONDecoder, piece: int = PIECE) -> None:
+        self.text = text
+        self._decoder = decoder
+        self._scan = decoder.raw_decode
+        is_plain = len(text) <= piece and text.count("{") + text.count("[") <= MAX_DEPTH
+        self._long = {} if is_plain else _long(text, piece)
+
+    def whole(self) -> Any:
+        """The one value that the text holds."""
+        if not self._long:
+            return self._decoder.decode(self.text)
+        value, end = self.value(self.after_space(0))
+        if self.after_space(end) != len(self.text):
+            raise ValueError("trailing data")
+        return value
+
+    def value(self, start: int) -> tuple[Any, int]:
+        """The value that begins there, and where it ends."""
+        cuts = self._long.get(start)
+        if cuts is None:
+            return self._scan(self.text, start)
+        mark = self.text[start]
+        if mark == '"':
+            return self._words(cuts), cuts[-1] + 1
+        return self._list(start) if mark == "[" else self._object(start)
+
+    def end(self, start: int) -> int:
+        """Where the value ends that begins there."""
+        cuts = self._long.get(start)
+        return self.value(start)[1] if cuts is None else cuts[-1] + 1
+
+    def after_space(self, start: int) -> int:
+        if self.text[start : start + 1] > " ":
+            return start
+        match = _SPACE.match(self.text, start)
+        while match is not None and match.end() > start:
+            start = match.end()
+            match = _SPACE.match(self.text, start)
+        return start
+
+    def _list(self, start: int) -> tuple[list[Any], int]:
+        found: list[Any] = []
+        at, is_last = self._next(start + 1, "]", has_begun=False)
+        while not is_last:
+            flat = _FLAT_ITEMS.match(self.text, at)
+            if flat is not None:
+                found += self._scan(f"[{flat[1]}]", 0)[0]
+                at = self.after_space(flat.end())
+            value, at = self.value(at)
+            found.append(value)
+            at, is_last = self._next(at, "]", has_begun=True)
+        return found, at
+
+    def _object(self, start: int) -> tuple[dict[str, Any], int]:
+        found: dict[str, Any] = {}
+        at, is_last = self._next(start + 1, "}", has_begun=False)
+        while not is_last:
+            flat = _FLAT_MEMBERS.match(self.text, at)
+            if flat is not None:
+                _add(found, self._scan(f"{{{flat[1]}}}", 0)[0])
+                at = self.after_space(flat.end())
+            if self.text[at : at + 1] != '"':
+                raise ValueError("no name")
+            name, at = self.value(at)
+            at = self.after_space(at)
+            if self.text[at : at + 1] != ":":
+                raise ValueError("no colon")
+            value, at = self.value(self.after_space(at + 1))
+            _add(found, {name: value})
+            at, is_last = self._next(at, "}", has_begun=True)
+        return found, at
+
+    def _next(self, at: int, last: str, *, has_begun: bool) -> tuple[int, bool]:
+        """Past a comma, or past ``last``; the first item or member follows no comma."""
+        at = self.after_space(at)
+        mark = self.text[at : at + 1]
+        if mark == last:
+            return at + 1, True
+        if not has_begun:
+            return at, False
+        if mark != ",":
+            raise ValueError("no comma")
+        return self.after_space(at + 1), False
+
+    def _words(self, cuts: list[int]) -> str:
+        """What has no escapes is one piece, however long: it is just copied."""
+        return "".join(self._scan(f'"{self.text[a:b]}"', 0)[0] for a, b in pairwise(cuts))
+
+
+def _add(found: dict[str, Any], more: dict[str, Any]) -> None:
+    if not found.keys().isdisjoint(more):
+        raise NotRead("A key stands twice in the same JSON object.")
+    found |= more
+
+
+def has_half_pair(text: str) -> bool:
+    """Whether a JSON text escapes half of a surrogate pair: no text, readers replace or drop it."""
+    at = text.find("\\")
+    while at >= 0:
+        end = _PAIRS.match(text, at)
+        if end is None or end.end() == at:
+            return True
+        at = text.find("\\", end.end())
+    return False
+
+
+def _long(text: str, piece: int) -> dict[int, list[int]]:
+    """Where what is longer than a piece begins, and where it can be cut.
+
+    The last cut of each is its closing quote or bracket; only texts have others.
+    """
+    found: dict[int, list[int]] = {}
+    opened: list[int] = []
+    count = at = 0
+    while at < len(text):
+        match = _MARK.match(text, at)
+        if match is None:  # it matches everywhere
+            raise ValueError("no mark")
+        at, mark = match.end(), match[1]
+        if mark == '"':
+            start = at - 1
+            cuts = _cuts(text, at, piece)
+            at = cuts[-1] + 1
+            if at - start > piece:
+                found[start] = cuts
+        elif mark in ("{", "["):
+            opened.append(at - 1)
+            count += 1
+            if len(opened) > MAX_DEPTH:
+                raise NotRead("The JSON body is nested too deeply.")
+            if count > MAX_CONTAINERS:
+                raise NotRead(
+                    "The JSON body has too many elements:"
+                    f" more than {MAX_CONTAINERS} objects and lists."
+                )
+        elif mark:
+            if not opened:
+                raise ValueError("nothing to close")
+            start = opened.pop()
+            if at - start > piece:
+                found[start] = [at - 1]
+    if opened:
+        raise ValueError("not closed")
+    return found
+
+
+def _cuts(text: str, at: int, piece: int) -> list[int]:
+    """Where the text that begins there can be cut; the last is at the quote that closes it."""
+    cuts = [at]
+    quote = text.find('"', at)
+    while quote >= 0:
+        escape = text.find("\\", at, quote)
+        if escape < 0:
+            cuts.append(quote)
+            return cuts
+        at = _matched(_WORDS, text, escape)
+        for place in (escape, at):
+            if place - cuts[-1] > piece:
+                cuts.append(place)
+        if at > quote:
+            quote = text.find('"', at)
+    raise ValueError("no end")
+
+
+def _matched(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    if match is None or match.end() == at:
+        raise ValueError("no escape")
+    return match.end()

@@ -1,0 +1,153 @@
+"""A body is read in pieces, with the result that reading it at once would have."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyproxy.policy import body
+from keyproxy.policy.pieces import PIECE, NotRead, Reader, has_half_pair
+from keyproxy.turns import SWITCH_SECONDS, Turns
+
+WORDS = st.text(alphabet='ab"\\\n{}[],:é🙂\x00 u', max_size=40)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(WORDS, inner, max_size=6),
+    max_leaves=30,
+)
+SPACING = st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " :\t")])
+SCRAPS = st.sampled_from(
+    [*'{}[]",:\\ 0-e', "\\ud83d", "\\ude42", "\\u00", '"a"', '"a":1', "null", "NaN", "1.50", ",,"]
+)
+DECODER = body._DECODER
+SIZES = st.sampled_from([0, 1, 7, 40])
+
+
+def outcome(text: str, piece: int | None = None) -> Any:
+    """What is read, as JSON with its numbers as they were; False where nothing is."""
+    try:
+        read = DECODER.decode(text) if piece is None else Reader(text, DECODER, piece).whole()
+    except ValueError:
+        return False
+    return None if has_half_pair(text) else b"".join(body._written(read))
+
+
+@given(VALUES, st.booleans(), SPACING, SIZES)
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_in_pieces_of_any_size_the_same_is_read(
+    value: Any, ascii_only: bool, spacing: tuple[str, str], piece: int
+) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only, separators=spacing)
+    assert outcome(text, piece) == outcome(text)
+
+
+@given(VALUES, st.lists(st.tuples(st.integers(0, 300), SCRAPS), min_size=1, max_size=4), SIZES)
+@settings(max_examples=500, derandomize=True, deadline=None)
+def test_what_is_no_json_is_none_in_pieces(
+    value: Any, scraps: list[tuple[int, str]], piece: int
+) -> None:
+    text = json.dumps(value)
+    for at, scrap in scraps:
+        text = text[:at] + scrap + text[at + 1 :]
+    assert outcome(text, piece) == outcome(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "1,2," * 500 + "3]",
+        "[" + '1, "x" ,' * 500 + "[]]",
+        "[" + "1," * 500 + "]",
+        "[" + "1,,2," * 500 + "3]",
+        "{" + ",".join(f'"{number}":{number}' for number in range(900)) + "}",
+        "{" + ",".join(f'"{number}" : "x"' for number in range(900)) + ', "x":[]}',
+        "{" + ",".join(f'"{number}":1' for number in range(900)) + ',"5":1}',
+        "{" + ",".join(f'"{number}":1' for number in range(900)) + ',"5":[]}',
+        "{" + ",".join(f'"{number}":1' for number in range(900)) + ",}",
+        '["' + "x\\n" * 30_000 + '"]',
+        '["' + "\\ud83d\\ude42" * 30_000 + '"]',
+        '["x' + "\\ud83d\\ude42" * 30_000 + '\\ud83d"]',
+        '["' + "\\\\" * 90_000 + '"]',
+        '["' + "\\\\" * 90_000 + '\\"]',
+        '["' + 'x\\"' * 90_000,
+        '["' + "x\\u12" * 90_000 + '"]',
+        '["' + "\\n" * 90_000 + "\n" + '"]',
+        " " * 90_000 + "[1]" + "\n" * 90_000,
+        "[1]" + " " * 90_000 + "1",
+        "[" * 64 + '"' + "x" * 90_000 + '"' + "]" * 64,
+        "",
+        " ",
+    ],
+)
+@pytest.mark.timeout(5)
+def test_long_texts_lists_and_objects_are_read_the_same(text: str) -> None:
+    for piece in (0, 100, PIECE):
+        assert outcome(text, piece) == outcome(text)
+
+
+def test_a_name_that_stands_twice_is_found_across_pieces() -> None:
+    names = ",".join(f'"{number}":1' for number in range(900))
+    for text in (f'{{{names},"5":1,"x":1}}', f'{{{names},"5":[]}}', f'{{"5":[],{names}}}'):
+        with pytest.raises(NotRead, match="twice"):
+            Reader(text, DECODER, 100).whole()
+
+
+class Recording(json.JSONDecoder):
+    """A decoder that says how much it was given to read at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest = 0
+
+    def raw_decode(self, s: str, idx: int = 0) -> tuple[Any, int]:
+        value, end = super().raw_decode(s, idx)
+        self.longest = max(self.longest, end - idx)
+        return value, end
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"role": "user", "content": [{"type": "text", "text": "x" * 50}]}] * 10_000,
+        ["x"] * 250_000,
+        list(range(250_000)),
+        {str(number): None for number in range(200_000)},
+        [[[[["x" * 90] * 100] * 100]]],
+        'He said: "x"\n' * 200_000,
+    ],
+)
+def test_nothing_long_is_read_at_once(value: Any) -> None:
+    """The interpreter lock is held for as long as the C scanner reads."""
+    decoder = Recording()
+    text = json.dumps({"a": value})
+    assert Reader(text, decoder).whole() == {"a": value}
+    assert decoder.longest <= 2 * PIECE
+
+
+def test_what_is_let_go_is_empty() -> None:
+    inner: list[Any] = [{"b": 1}]
+    value = {"a": inner, "c": {"d": {}}}
+    body.let_go(value)
+    assert (value, inner) == ({}, [])
+
+
+@pytest.mark.timeout(10)
+def test_many_numbers_are_written_anew_in_one_pass() -> None:
+    raw = b'{"x":[' + b"1.50," * 200_000 + b'1.50],"y":"' + b"z" * 1_000_000 + b'"}'
+    parsed = body.parse(raw)
+    assert json.loads(body.rewritten(body.read(raw)[1], parsed)) == parsed
+    assert body.rewritten(body.read(raw)[1], {"x": parsed["x"]}).count(b"1.50") == 200_001
+
+
+async def test_the_loop_has_not_to_wait_long_for_a_working_thread() -> None:
+    usual = sys.getswitchinterval()
+    turns = Turns()
+    seen = await turns.do("a", "1", lambda: (sys.getswitchinterval(), gc.isenabled()))
+    assert (round(seen[0], 6), seen[1]) == (SWITCH_SECONDS, False)
+    assert (sys.getswitchinterval(), gc.isenabled()) == (usual, True)
