@@ -77,6 +77,14 @@ def test_a_whole_item_passes_with_and_without_its_id(item: Item) -> None:
     assert allowed(STATUS | item)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["ID", "Id", "iD", "id\0", "id ", " id", "i\u200bd", "\uff49d", "\u0131d", "id[]", "", "i d"],
+)
+def test_no_spelling_hides_an_id(name: str) -> None:
+    assert not allowed({"type": "image_generation_call", name: "ig_1"})
+
+
 @pytest.mark.parametrize("kind", BARE)
 @pytest.mark.parametrize(
     "more",

@@ -15,6 +15,7 @@ from typing import Any
 from keyproxy.grammar.features import names
 from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed
+from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import items, show
 
 
@@ -81,6 +82,9 @@ def check(param: str, value: Any) -> None:
         if not isinstance(item, dict):
             raise not_allowed(here, f"is {show(item)}", "a text, or a list of objects")
         spelling.check(here, item)
+        for name in item:  # "id\0" may be an id to some reader
+            if not (name.isascii() and name.isidentifier()):
+                raise not_allowed(here, f"holds the name {shortened(name, 40)}", "plain names")
         kind = item.get("type")
         if kind is None:
             if None in (item.get("role"), item.get("content")):
