@@ -27,11 +27,12 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         "tools": "tools",
         "tool": "tool",
         "definition": "definition",
+        "audio": "audio",
         **dict.fromkeys(SETTING_EFFORTS, "cap"),
         **dict.fromkeys(SETTING_LENGTHS, "cap"),
     }
 )
-_WALKED = (None, "lifetime", "cap")  # the others are looked at whole
+_WALKED = (None, "lifetime", "cap", "audio")  # the others are looked at whole
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
     {
@@ -90,6 +91,9 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
         lifetime(check, f"{param}.{name}", value)
     elif suspect == "file":
         stored_file(check, f"{param}.{name}", value)
+    elif suspect == "audio":
+        if check.style is Style.CHAT and isinstance(value, dict):
+            _audio_is_whole(f"{param}.{name}", value)
     elif check.style not in OWN:
         raise not_allowed(param, f"holds {shortened(name, 40)}", "content")
     elif suspect == "tools":
@@ -98,6 +102,13 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
         raise not_allowed(f"{param}.{name}", "is a list", "one tool")
     elif isinstance(value, dict) and not (suspect == "tool" and value.get("type") in _ABOUT_TOOLS):
         tools(check, f"{param}.{name}", [value])
+
+
+def _audio_is_whole(param: str, value: dict[str, Any]) -> None:
+    """An id alone stands for an answer that the account stores, maybe another caller's."""
+    names = {plain(name) for name, inner in value.items() if inner not in (None, "")}
+    if "id" in names and not names & {"data", "transcript"}:
+        raise not_allowed(param, "only refers to a stored answer", "the audio itself, or none")
 
 
 def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
