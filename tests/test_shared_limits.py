@@ -499,6 +499,46 @@ async def test_a_storage_that_answers_slowly_holds_no_call_up_for_all_those_befo
             assert counters.is_down
 
 
+async def test_a_storage_that_falls_behind_is_down_although_it_answers(server: Server) -> None:
+    """Each turn of the loop reads an answer, and each is later than the one before."""
+    async with slowed(server, 0.004) as url:
+        place = storage(url)
+        assert place is not None
+        async with open_shared(place, "local") as counters:
+            calls = []
+            while not counters.is_down and len(calls) < 500:
+                calls.append(asyncio.create_task(counters.take([MINUTE])))
+                time.sleep(0.002)  # noqa: ASYNC251 (what else there is to do in a turn)
+                await asyncio.sleep(0)
+            assert counters.is_down
+            assert admitted(await asyncio.gather(*calls)) == min(len(calls), 100)
+
+
+async def test_what_was_told_while_a_connection_was_given_up_is_told_to_the_next(
+    server: Server, replica: Replica
+) -> None:
+    changes, places = Changes(), [Place("a", 2), Place("a", 2)]
+    counters = await replica(on_change=changes, answer_seconds=0.3)
+    for place in places:
+        await counters.take([], place)
+
+    def left(is_down: bool) -> None:
+        """A call ends in the turn of the loop in which the storage is given up."""
+        changes(is_down)
+        if is_down:
+            asyncio.get_running_loop().call_soon(counters.leave, places[0])
+
+    counters.on_change = left
+    server.freeze()
+    await counters.look([MINUTE])
+    assert counters.is_down
+    server.thaw()
+    await changes.wait(False)
+    assert (await counters.look([MINUTE]))[0].window == MINUTE
+    assert (await counters.take([], Place("a", 2))).is_admitted
+    assert (await counters.take([], Place("a", 2))).is_crowded
+
+
 async def test_one_line_is_logged_for_each_change(server: Server, replica: Replica) -> None:
     changes = Changes()
     with capture_logs() as lines:

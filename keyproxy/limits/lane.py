@@ -8,6 +8,7 @@ no windows. Redis and Valkey speak the same protocol.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import ssl
 from collections import deque
@@ -21,7 +22,7 @@ from keyproxy.values import StorageServer
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
-# A call is decided within 100 ms: so long may its answer take from when it was asked for.
+# A call is decided within 100 ms: so long may its answer take from when its question was sent.
 ANSWER_SECONDS = 0.07
 # An answer that came while other calls had their turn is read after one turn of the loop, or three
 # with TLS; what has not come by then is the storage's delay, however busy this process is.
@@ -128,22 +129,23 @@ class Lane:
         self._queue.append(Command(arguments, answer))
         self._is_queued.set()
 
-    def _look_at_the_clock(self, late: Command | None = None, turns: int = 0) -> None:
-        """Nobody waits too long: the oldest command, ``late`` since some turns of the loop, says
-        how long the storage takes."""
+    def _look_at_the_clock(self, late_since: float = math.inf, turns: int = 0) -> None:
+        """Nobody waits too long: what was late some turns of the loop ago, since it was sent
+        before ``late_since``, must have been read by now."""
         self._watch = None
         if not self._sent:
             return
-        oldest, loop = self._sent[0], asyncio.get_running_loop()
-        seconds = loop.time() - oldest.sent_at
-        if seconds < self._answer_seconds:
-            self._watch = loop.call_later(self._answer_seconds - seconds, self._look_at_the_clock)
-        elif oldest is not late or turns < _TURNS_TO_READ:
-            turns = turns + 1 if oldest is late else 0
-            self._watch = loop.call_soon(self._look_at_the_clock, oldest, turns)
+        oldest, loop = self._sent[0].sent_at, asyncio.get_running_loop()
+        limit = loop.time() - self._answer_seconds
+        if oldest > limit:
+            self._watch = loop.call_at(oldest + self._answer_seconds, self._look_at_the_clock)
+        elif turns == 0 or (turns >= _TURNS_TO_READ and oldest > late_since):
+            self._watch = loop.call_soon(self._look_at_the_clock, limit, 1)
+        elif turns < _TURNS_TO_READ:
+            self._watch = loop.call_soon(self._look_at_the_clock, late_since, turns + 1)
         else:
             self._is_late.set()
-            self.give_up(f"no answer within {seconds * 1000:.0f} ms")
+            self.give_up(f"no answer within {(loop.time() - oldest) * 1000:.0f} ms")
 
     async def _connect(self) -> AbstractConnection:
         """A connection that can count: logged in, scripts loaded, a write tried.
@@ -208,6 +210,7 @@ class Lane:
             await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
+        raise StorageDown("late")  # said before; what was told since then is kept
 
     async def _write(self, connection: AbstractConnection) -> None:
         while True:
