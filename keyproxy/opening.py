@@ -58,7 +58,7 @@ class Opening:
         origin = request.headers.get("Origin")
         session = self._renewed(request, door, origin)
         if session is not None:
-            await self._count_renewal(session)
+            await self._count_renewal(session, headers)
         else:
             await self._count(request, headers)
             response = await _captcha_response(request, hold)
@@ -82,9 +82,10 @@ class Opening:
             return None  # a new one is opened, as if nothing had been shown
         return session if session.client.app == door.app else None
 
-    async def _count_renewal(self, session: Session) -> None:
+    async def _count_renewal(self, session: Session, headers: dict[str, str]) -> None:
         window = Window("renewal", session.client.id, MOST_RENEWALS, RENEWALS_SECONDS)
         verdict = await self.counters.take([window])
+        headers.update(rate_headers(verdict.standings))
         if not verdict.is_admitted:
             raise Refusal(
                 "rate_limited",

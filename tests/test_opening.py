@@ -147,6 +147,7 @@ async def test_a_session_is_renewed_only_so_often(start: Start) -> None:
     async with proxy.session.post(f"{proxy.url}/session", headers=headers) as answer:
         await refused(answer, 429, "rate_limited")
         assert 0 < int(answer.headers["Retry-After"]) <= 60
+        assert answer.headers["RateLimit"].startswith('"renewal-60";r=0;t=')
     await opened(proxy, other)
 
 
