@@ -270,6 +270,18 @@ async def test_strangers_learn_no_figures_of_a_budget_that_all_share(
     assert len(upstream.calls) == 1
 
 
+async def test_the_max_tokens_that_are_advised_fit_into_every_budget(start: Start) -> None:
+    said = {"BUDGET": "0.0123/day", "TOTAL_BUDGET": "0.006/day", "RATE_LIMIT": "off"}
+    proxy = await start("serve", **said)
+    async with proxy.post({**BODY, "max_tokens": 2000}) as answer:
+        message = (await refused(answer, 402, "call_too_costly"))["message"]
+    assert proxy.upstream.calls == []
+    advice = re.search(r"ask for max_tokens ≤ (\d+)", message)
+    assert advice is not None
+    async with proxy.post({**BODY, "max_tokens": int(advice[1])}) as answer:
+        assert answer.status == 200
+
+
 async def test_in_dev_the_figures_of_each_budget_are_said(start: Start, upstream: Books) -> None:
     proxy = await start("dev", TOTAL_BUDGET="0.01/day", UNPRICED="refuse")
     async with proxy.post({**BODY, "max_tokens": 2000}) as answer:

@@ -505,7 +505,7 @@ async def test_a_storage_that_falls_behind_is_down_although_it_answers(server: S
         place = storage(url)
         assert place is not None
         async with open_shared(place, "local") as counters:
-            calls = []
+            calls: list[asyncio.Task[Verdict]] = []
             while not counters.is_down and len(calls) < 500:
                 calls.append(asyncio.create_task(counters.take([MINUTE])))
                 time.sleep(0.002)  # noqa: ASYNC251 (what else there is to do in a turn)

@@ -118,9 +118,15 @@ class Budgets:
         standings = verdict.standings
         if verdict.is_admitted:
             return Reservation(tuple(standing.window for standing in standings), amount)
+        lefts = [
+            spent.remaining + MOST_NANO - opened.remaining
+            for spent, opened in zip(standings[::2], standings[1::2], strict=True)
+        ]
+        least = min(lefts) * _NANO  # what was advised must fit into each of them
+        tokens = fit(least) if fit is not None and least > 0 else None
         refusals = [
-            _refusal(pot, spent, opened, amount, at, fit)
-            for pot, spent, opened in zip(pots, standings[::2], standings[1::2], strict=True)
+            _refusal(pot, spent, left, amount, at, tokens)
+            for pot, spent, left in zip(pots, standings[::2], lefts, strict=True)
             if spent.is_in_the_way
         ]
         raise max(refusals, key=_gravity)
@@ -224,11 +230,13 @@ def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
 
 
 def _refusal(
-    pot: Pot, spent: Standing, opened: Standing, amount: int, at: float, fit: Fit | None
+    pot: Pot, spent: Standing, left: int, amount: int, at: float, tokens: int | None
 ) -> Refusal:
-    """Strangers learn the figures of their own budget only; the operator, by the hint, of each."""
+    """``left``: open reservations are not spent. ``tokens``: what all budgets have room for.
+
+    Strangers are told the figures of their own budget only; the operator, by the hint, of each.
+    """
     budget, is_own = pot.budget, pot.whose == "client"
-    left = spent.remaining + MOST_NANO - opened.remaining
     about = f"budget of {budget} for each user"
     if not is_own:
         about = f"budget of {_SHARED[pot.whose]} for the {budget.unit}"
@@ -241,15 +249,13 @@ def _refusal(
             hint=hint,
         )
     anew = datetime.fromtimestamp(span(budget.unit, at).ends, UTC).strftime("%d %b %H:%M UTC")
-    usd = left * _NANO
-    tokens = fit(usd) if fit is not None and left > 0 else None
     if tokens or amount > nano(budget.usd):
-        costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(usd)} USD"
+        costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(left * _NANO)} USD"
         advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
         message = f"This call {costs}, and {rest} of the {about} is left{advice}."
         if not is_own:
-            message = f"This call {costs}, more than is left of the {about}{advice}. It begins"
-            message += f" anew at {anew}."
+            message = f"This call {costs}, more than is left of the {about}{advice}. The"
+            message += f" budget begins anew at {anew}."
             hint += f", of which {rest} is left"
         return Refusal(
             "call_too_costly",
