@@ -82,7 +82,9 @@ def budget_faults(
             )
         )
     days_kept = default.get("ledger_retention_days", MONTH_DAYS)
-    if days_kept < MONTH_DAYS and any(budget.unit == "month" for budget in budgets):
+    is_read_back = default.get("ledger", DEFAULT_LEDGER) is not None
+    is_for_month = any(budget.unit == "month" for budget in budgets)
+    if is_read_back and is_for_month and days_kept < MONTH_DAYS:
         found.append(
             SettingsFault(
                 "KEYPROXY_LEDGER_RETENTION",
