@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.conftest import BODY, CHAT, KEY, SERVE
+from keyproxy.server.service import running
+from tests.conftest import BODY, CHAT, KEY, SERVE, settings
 from tests.fake_upstream import FakeUpstream, event_stream
 from tests.program import Program, environment, started
 
@@ -259,6 +261,19 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         f"keyproxy dev: cannot listen on 127.0.0.1:{port}: it is taken; choose another with"
         " --listen"
     ]
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_connection_that_comes_with_the_stop_is_closed(
+    upstream: FakeUpstream, turns: int
+) -> None:
+    async with running(settings("dev", UPSTREAM=upstream.base_url)) as service:
+        host, _, port = service.addresses[0].rpartition(":")
+        caller = socket.create_connection((host, int(port)), timeout=5)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with caller, contextlib.suppress(ConnectionResetError):
+        assert await asyncio.to_thread(caller.recv, 1) == b""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")

@@ -6,6 +6,8 @@ Tests start exactly this, through ``running``, as production does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -26,10 +28,12 @@ from keyproxy.server.protocol import (
     MAX_LINE_BYTES,
     GuardedServer,
 )
+from keyproxy.server.sockets import BACKLOG
 from keyproxy.settings import Settings
 
 SHUTDOWN_SECONDS = 0.5
 """For calls that are left when the grace is over; aiohttp waits so long twice."""
+_TURNS_TO_ACCEPT = 4  # of the loop, from a connection's arrival until the server knows it
 HEALTH_PATHS = ("/healthz", "/readyz")
 
 
@@ -156,6 +160,32 @@ class Runner(web.AppRunner):
         super().__init__(app, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         self._settings = settings
         self._max_connections = max_connections
+        self._listening: list[socket.socket] = []
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Take connections from ``sock``, which is ours from now on."""
+        await web.SockSite(self, sock, backlog=BACKLOG).start()
+        self._listening.append(sock)
+
+    async def stop_listening(self) -> None:
+        """Take no more connections.
+
+        asyncio forgets one that it is accepting while the listener closes (python/cpython#109564),
+        and its caller would wait; so it is accepted before.
+        """
+        loop = asyncio.get_running_loop()
+        for sock in self._listening:
+            with contextlib.suppress(NotImplementedError):  # Windows
+                loop.remove_reader(sock)
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        self._listening.clear()
+        for site in list(self.sites):
+            await site.stop()
+
+    async def cleanup(self) -> None:
+        await self.stop_listening()
+        await super().cleanup()
 
     async def _make_server(self) -> web.Server:
         if HttpRequestParser is HttpRequestParserPy:

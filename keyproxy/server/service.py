@@ -14,7 +14,6 @@ from secrets import token_urlsafe
 
 import aiohttp
 import structlog
-from aiohttp import web
 
 from keyproxy import logs
 from keyproxy.clients.captcha import Captcha
@@ -121,7 +120,7 @@ class Service:
         listening = sockets.listening(self.settings.listen)
         self.addresses = tuple(map(sockets.shown, listening))
         for sock in listening:
-            await web.SockSite(runner, sock, backlog=sockets.BACKLOG).start()
+            await runner.listen(sock)
         self._is_ready = True
         self._inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._reinspect())
@@ -179,8 +178,7 @@ class Service:
         self._is_stopping = True
         if self._runner is None:
             return
-        for site in list(self._runner.sites):
-            await site.stop()
+        await self._runner.stop_listening()
         _log.info("draining", calls=len(self._busy()))
         deadline = asyncio.get_running_loop().time() + self.settings.shutdown_grace_seconds
         # aiohttp has no event for the end of a call.
