@@ -383,6 +383,40 @@ async def test_what_was_given_back_is_not_held_against_a_client_later(
     assert (await counters.look([budget]))[0].remaining == 100
 
 
+async def test_what_calls_give_back_at_once_after_a_restart_is_given_back_once(
+    server: Server, replica: Replica
+) -> None:
+    """Only the first of them tells what the server has lost."""
+    changes = Changes()
+    counters = await replica(on_change=changes)
+    assert await takes(16, counters, window=MINUTE._replace(cost=5)) == 16
+    server.kill()
+    await changes.wait(True)
+    await server.start()
+    await changes.wait(False)
+    await asyncio.gather(*(counters.adjust([MINUTE._replace(cost=-4)]) for _ in range(16)))
+    assert (await counters.look([MINUTE]))[0].remaining == 84
+    assert (await (await replica()).look([MINUTE]))[0].remaining == 84
+
+
+async def test_what_a_server_refused_to_hear_is_told_again(
+    server: Server, replica: Replica
+) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes)
+    assert await takes(80, counters) == 80
+    server.kill()
+    await changes.wait(True)
+    await server.start()
+    await changes.wait(False)
+    await server.command("CONFIG", "SET", "maxmemory", "1")
+    assert await takes(10, counters) == 10
+    await changes.wait(True)
+    await server.command("CONFIG", "SET", "maxmemory", "0")
+    await changes.wait(False)
+    assert (await counters.look([MINUTE]))[0].remaining == 10
+
+
 async def test_looking_at_a_window_does_not_begin_it(replica: Replica) -> None:
     counters = await replica()
     assert (await counters.look([MINUTE]))[0].remaining == 100

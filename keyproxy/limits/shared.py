@@ -39,6 +39,7 @@ _FIRST_TRY_SECONDS = 0.5  # a start does not wait for longer
 _LAST_WORDS_SECONDS = 0.1
 # Clocks run apart by less than this: a shadow this close to its end no longer counts as true.
 _DRIFT = 0.001
+_GENERATIONS = 65_536  # as many as an entry's stamp can tell apart
 _log = structlog.get_logger("keyproxy.limits")
 
 
@@ -188,8 +189,8 @@ class SharedCounters(Counters):
         return wire.reply(windows, answer.result())
 
     def _news(self, window: Window) -> News:
-        """What is to be told of a window. Units owed are taken out of the books here: only one
-        call may tell them."""
+        """What is to be told of a window. Only one call may tell it: what others give back
+        meanwhile would be undone by a floor that is told again."""
         window = self._placed(window)
         entry = self._entry(window)
         if entry is None:
@@ -202,6 +203,8 @@ class SharedCounters(Counters):
         left = entry.ends - self._table.clock()
         is_known = entry.stamp == self._generation or left < window.seconds * _DRIFT
         floor = 0 if is_known else max(0, entry.units - owed)
+        if floor:
+            self._put(window, entry._replace(stamp=self._generation))
         return News(floor, owed, round(left * 1000), window.span) if floor or owed else News()
 
     def _heard(
@@ -215,7 +218,9 @@ class SharedCounters(Counters):
         if isinstance(down := answer.exception(), StorageDown):
             # What the server may have heard is said again only where twice is too much, not
             # too little.
-            for window, (_, owed, _, _) in zip(windows, news, strict=True):
+            for window, (floor, owed, _, span) in zip(windows, news, strict=True):
+                if floor:
+                    self._doubt(window._replace(span=span))
                 if owed > 0 or not down.may_be_heard:
                     self._owe(self._placed(window), owed)
                 if act == "adjust" and (window.cost > 0 or not down.may_be_heard):
@@ -227,10 +232,15 @@ class SharedCounters(Counters):
             if left and (units or self._entry(window) is not None):
                 self._put(window, Entry(units, asked_at + left / 1000, self._generation))
 
+    def _doubt(self, window: Window) -> None:
+        """Have what is known of the window told again: the server may not hold it."""
+        if (entry := self._entry(window)) is not None:
+            self._put(window, entry._replace(stamp=(self._generation - 1) % _GENERATIONS))
+
     def _came_up(self, run_id: str) -> None:
         if not run_id or run_id != self._run_id:
             self._run_id = run_id
-            self._generation = (self._generation + 1) % 65536
+            self._generation = (self._generation + 1) % _GENERATIONS
         self._renew()
 
     def _renew(self) -> None:
