@@ -24,7 +24,7 @@ from keyproxy.grammar.storage import storage
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.lane import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
-from keyproxy.limits.windows import Place, Verdict, Window
+from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
 from keyproxy.upstream.session import trust
 from keyproxy.values import Budget, Rate
@@ -415,6 +415,21 @@ async def test_what_a_server_refused_to_hear_is_told_again(
     await server.command("CONFIG", "SET", "maxmemory", "0")
     await changes.wait(False)
     assert (await counters.look([MINUTE]))[0].remaining == 10
+
+
+async def test_a_lost_month_is_told_until_it_ends(server: Server, replica: Replica) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes)
+    end = int(time.time()) + 1800
+    month = Span(end - 31 * 86_400, end)
+    budget = Window("budget", "all", 100, 31 * 86_400, cost=80, span=month)
+    assert await takes(1, counters, window=budget) == 1
+    server.kill()
+    await changes.wait(True)
+    await server.start()
+    await changes.wait(False)
+    assert await takes(1, counters, window=budget) == 0
+    assert (await (await replica()).look([budget]))[0].remaining == 20
 
 
 async def test_looking_at_a_window_does_not_begin_it(replica: Replica) -> None:

@@ -37,7 +37,8 @@ _INSTEAD = {
 }
 _FIRST_TRY_SECONDS = 0.5  # a start does not wait for longer
 _LAST_WORDS_SECONDS = 0.1
-# Clocks run apart by less than this: a shadow this close to its end no longer counts as true.
+# Clocks run apart by less than this: so close to the end of a window that began with a call, the
+# storage may be in its next one. One of the calendar is told by its name.
 _DRIFT = 0.001
 _GENERATIONS = 65_536  # as many as an entry's stamp can tell apart
 _log = structlog.get_logger("keyproxy.limits")
@@ -201,7 +202,8 @@ class SharedCounters(Counters):
         if owing is not None:
             self._owed.put(*key, owing._replace(units=0))
         left = entry.ends - self._table.clock()
-        is_known = entry.stamp == self._generation or left < window.seconds * _DRIFT
+        is_over = window.span is None and left < window.seconds * _DRIFT
+        is_known = is_over or entry.stamp == self._generation
         floor = 0 if is_known else max(0, entry.units - owed)
         if floor:
             self._put(window, entry._replace(stamp=self._generation))
