@@ -6,21 +6,27 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from keyproxy.call import Client
+from keyproxy.grammar.storage import storage
+from keyproxy.limits.shared import open_shared
 from keyproxy.limits.storage import Counters
-from keyproxy.money.budget import MOST_NANO, Budgets
+from keyproxy.money.budget import MOST_NANO, Budgets, restore
 from keyproxy.money.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.money.ledger import opened
+from keyproxy.money.ledger import Ledger, opened
 from keyproxy.money.memory import MemoryBook
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.values import Budget
+from tests import servers
 
 CUT = Outcome(200, "upstream_cut", 0.1)
 FAILED = Outcome(503, "complete", 0.1, Decimal(0), "computed")
@@ -143,6 +149,41 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
         assert await Settler(still, ask, lambda: {"default": budgets}).settle_due() == 1
     spent = (await counters.look(reservation.windows))[0]
     assert spent.window.amount - spent.remaining == 2_000_000
+
+
+@pytest.mark.parametrize("kind", servers.KINDS)
+async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_with_it(
+    kind: str, tmp_path: Path
+) -> None:
+    """Both began with 16 killed calls, for each of which 0.01 USD was set aside."""
+    if servers.binary(kind) is None:
+        pytest.skip(f"no {kind}-server on this machine")
+    path, now = tmp_path / "ledger.sqlite3", time.time()
+    client = Client(CALL.client, CALL.client)
+    async with opened(path) as killed:
+        for number in range(AT_ONCE):
+            entry = replace(CALL, id=f"req_{number}", generation_id=f"gen-{number}", at=now)
+            await killed.begin(entry)
+        assert await killed.flush()
+    async with servers.running(kind) as server, AsyncExitStack() as stack:
+        place = storage(server.url)
+        assert place is not None
+        processes: list[tuple[Ledger, Budgets]] = []
+        for _ in range(2):
+            counters = await stack.enter_async_context(
+                open_shared(place, "closed", answer_seconds=5.0)
+            )
+            budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
+            ledger = await stack.enter_async_context(opened(path))
+            least = partial(ledger.spent, is_least=True)
+            await restore({"default": budgets}, least, now, dict.fromkeys(budgets.kinds, 0.0))
+            processes.append((ledger, budgets))
+        (ledger, budgets), (_, of_other) = processes
+        settler = Settler(ledger, answered(FOUND), lambda: {"default": budgets})
+        assert await settler.settle_due() == AT_ONCE
+        reservation = await of_other.reserve(client, 5_000_000, now)
+        [spent, _] = await counters.look(reservation.windows)
+        assert spent.window.amount - spent.remaining == AT_ONCE * 2_000_000 + 5_000_000
 
 
 def answered(found: Generation) -> Ask:

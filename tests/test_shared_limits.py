@@ -432,6 +432,39 @@ async def test_a_lost_month_is_told_until_it_ends(server: Server, replica: Repli
     assert (await (await replica()).look([budget]))[0].remaining == 20
 
 
+async def test_what_a_process_recalls_is_the_least_that_the_storage_holds(
+    server: Server, replica: Replica
+) -> None:
+    few, many = MINUTE._replace(key="few"), MINUTE._replace(key="many")
+    one, other = await replica(), await replica()
+    assert await takes(10, one, window=few) + await takes(50, one, window=many) == 60
+    recalled = [window._replace(cost=15) for window in (few, many, few)]
+    assert await monitored(server, lambda: other.recall(recalled)) == ["evalsha"]
+    assert [found.remaining for found in await one.look([few, many])] == [70, 50]
+
+
+async def test_much_is_recalled_in_commands_that_hold_nobody_up(
+    server: Server, replica: Replica
+) -> None:
+    windows = [MINUTE._replace(key=f"client {number}") for number in range(450)]
+    counters = await replica(answer_seconds=ANSWER_SECONDS)
+    assert await monitored(server, lambda: counters.recall(windows)) == ["evalsha"] * 3
+    assert {found.remaining for found in await (await replica()).look(windows)} == {99}
+
+
+async def test_what_was_recalled_while_the_storage_was_down_is_told_with_the_next_call(
+    server: Server, replica: Replica
+) -> None:
+    changes = Changes()
+    server.freeze()
+    counters = await replica(on_change=changes)
+    await counters.recall([MINUTE._replace(cost=80)])
+    server.thaw()
+    await changes.wait(False)
+    assert await takes(30, counters) == 20
+    assert (await (await replica()).look([MINUTE]))[0].remaining == 0
+
+
 async def test_looking_at_a_window_does_not_begin_it(replica: Replica) -> None:
     counters = await replica()
     assert (await counters.look([MINUTE]))[0].remaining == 100

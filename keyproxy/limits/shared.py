@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import os
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _INSTEAD = {
 }
 _FIRST_TRY_SECONDS = 0.5  # a start does not wait for longer
 _LAST_WORDS_SECONDS = 0.1
+_WINDOWS_A_COMMAND = 200  # few enough that no call waits long behind them
 # Clocks run apart by less than this: so close to the end of a window that began with a call, the
 # storage may be in its next one. One of the calendar is told by its name.
 _DRIFT = 0.001
@@ -122,6 +124,27 @@ class SharedCounters(Counters):
         else:
             with suppress(StorageDown):
                 await self._asked("adjust", windows)
+
+    async def recall(self, windows: Sequence[Window]) -> None:
+        """Have the storage hold at least what was counted in these windows before this process
+        began: it knows that, and more, unless it was emptied.
+
+        It is told at once, since what other processes give back later must stay given back. One
+        that is down is told with the next call of each window.
+        """
+        least: Counter[Window] = Counter()
+        for window in windows:
+            least[self._placed(window)._replace(amount=0, cost=0)] += window.cost
+        waiting = list(least)
+        for at in range(0, len(waiting), _WINDOWS_A_COMMAND):
+            told = waiting[at : at + _WINDOWS_A_COMMAND]
+            for window in told:
+                entry = self._entry(window) or Entry(0, self._table.clock() + self._length(window))
+                self._put(window, entry._replace(units=max(entry.units, least[window])))
+                self._doubt(window)
+            if not self._lane.is_down:
+                with suppress(StorageDown):
+                    await self._asked("look", told)
 
     def leave(self, place: Place) -> None:
         super().leave(place)

@@ -78,12 +78,8 @@ class Counters:
         """
         self._adjust(windows)
 
-    def recall(self, windows: Sequence[Window]) -> None:
-        """Count what was counted in these windows before this process began.
-
-        A shared storage knows it, and more, unless it was emptied: with the next call of each
-        window it is told that it holds at least so much.
-        """
+    async def recall(self, windows: Sequence[Window]) -> None:
+        """Add to these windows what was counted in them before this process began."""
         for window in map(self._placed, windows):
             entry = self._entry(window)
             self._counted(self._standing(window, entry), entry)

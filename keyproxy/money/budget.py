@@ -164,10 +164,10 @@ class Budgets:
     def _kind(self, pot: Pot) -> Kind:
         return pot.whose, self._app if pot.whose == "client" else pot.key, pot.budget.unit
 
-    def load(
+    def windows(
         self, client_id: str | None, kinds: Collection[Kind], spent: Decimal, at: float
-    ) -> None:
-        """Count ``spent`` in the windows of ``kinds`` that run at the time ``at``.
+    ) -> list[Window]:
+        """Those of ``kinds`` that run at the time ``at``, with ``spent`` as their cost.
 
         ``client_id`` None: of an app that there is no more, so that only the total counts it.
         """
@@ -176,8 +176,11 @@ class Budgets:
         else:
             pots = self.pots(client_id)
         amount = nano(spent)
-        windows = [_windows(pot, at, amount)[0] for pot in pots if self._kind(pot) in kinds]
-        self._counters.recall(windows)
+        return [_windows(pot, at, amount)[0] for pot in pots if self._kind(pot) in kinds]
+
+    async def load(self, windows: Sequence[Window]) -> None:
+        """Count what the windows, of this app or another, cost before this process began."""
+        await self._counters.recall(windows)
 
 
 async def restore(
@@ -197,11 +200,13 @@ async def restore(
         begins.setdefault(max(span(kind[2], at).begins, since), set()).add(kind)
     anyone = next(iter(budgets.values()))
     for begin, kinds in begins.items():
+        windows: list[Window] = []
         for (app, client), usd in (await spent(begin, until)).items():
             if (known := budgets.get(app)) is not None:
-                known.load(client, kinds, usd, at)
+                windows += known.windows(client, kinds, usd, at)
             else:
-                anyone.load(None, kinds, usd, at)
+                windows += anyone.windows(None, kinds, usd, at)
+        await anyone.load(windows)
 
 
 def span(unit: Unit, at: float) -> Span:
