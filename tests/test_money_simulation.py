@@ -11,7 +11,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -246,10 +246,11 @@ async def test_a_stop_in_the_middle_of_calls_books_them_all(
 
 @pytest.fixture
 async def dear() -> AsyncIterator[Books]:
-    """An upstream whose calls cost 0.03 USD; the third is held before its first token."""
+    """An upstream whose calls cost 0.03 USD; the third, and from the tenth on all, are held
+    before their first token."""
 
     def script_of(number: int) -> Script:
-        return replace(DEAR, ends="held") if number == 3 else DEAR
+        return replace(DEAR, ends="held") if number == 3 or number >= 10 else DEAR
 
     async with books.keeping(script_of) as kept:
         yield kept
@@ -337,17 +338,19 @@ async def test_a_restarted_process_goes_on_with_what_was_spent(
 async def test_what_a_killed_replica_had_reserved_is_free_when_the_next_one_has_settled_it(
     dear: Books, server: Server, session: aiohttp.ClientSession, tmp_path: Path, is_emptied: bool
 ) -> None:
-    """A storage that was emptied meanwhile is told of the reservation before its surplus."""
+    """A storage that was emptied meanwhile is told of the reservations before their surplus."""
     ledger = tmp_path / "ledger.sqlite3"
-    said = variables(dear, ledger, BUDGET="0.05/day", STORAGE=server.url)
+    said = variables(dear, ledger, BUDGET="0.49/day", STORAGE=server.url)
     caller = Caller(session)
-    async with started("serve", tmp_path, **said) as program, caller.held(program, 3):
+    async with started("serve", tmp_path, **said) as program, AsyncExitStack() as calls:
+        for number in range(10, 26):
+            await calls.enter_async_context(caller.held(program, number))
         assert await caller.call(program, 4) == (429, "budget_busy")
-        await until(lambda: bool(rows(ledger, IS_HELD)))
+        await until(lambda: len(rows(ledger, IS_HELD)) == 16)
         program.signal(signal.SIGKILL)
         await program.ended()
     opened, spent = (await counted(server)).values()
-    assert opened == spent > 29_000_000
+    assert opened == spent > 16 * 29_000_000
     if is_emptied:
         await server.command("FLUSHALL")
     async with started("serve", tmp_path, **said) as program:
