@@ -92,13 +92,25 @@ def broken(size: int) -> bytes:
     return messages(size)[:-3] + b"?]}"
 
 
+def kinds(size: int) -> bytes:
+    """A tool's type, which is refused."""
+    return chat(tools=[{"type": "browser_use" * (size // 11)}])
+
+
+def long_names(size: int) -> bytes:
+    """A field that is refused, and an item's with it."""
+    return chat(**{"n" * size: 1})
+
+
 SHAPES: tuple[Callable[[int], bytes], ...] = (
     text, escapes, images, messages, numbers, texts, names, containers, changed, broken,
+    kinds, long_names,
 )  # fmt: skip
 SIZES = {
     "text": (1, 20), "escapes": (1, 20), "images": (1, 20), "messages": (1, 5),
     "numbers": (1, 5), "texts": (2, 5), "names": (3, 5), "containers": (1, 5),
-    "changed": (2, 5), "broken": (1, 5),
+    "changed": (2, 5), "broken": (1, 5), "kinds": (1, 20),
+    "long_names": (1, 20),
 }  # fmt: skip
 
 
@@ -153,7 +165,7 @@ async def longest_hold(other: Other, port: int, body: Path, rounds: int) -> floa
         ticking = asyncio.create_task(ticker.run())
         status = await other.ask(port, body)
         ticking.cancel()
-        if status not in ("200", "400"):
+        if status not in ("200", "400", "403"):
             sys.exit(f"the proxy answered {status}")
         best = min(best, ticker.longest)
     return best

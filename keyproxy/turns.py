@@ -33,7 +33,12 @@ class Turns:
         _share()
         done = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
         done.add_done_callback(self._next)  # not before: a caller that leaves stops no thread
-        return await asyncio.shield(done)
+        try:
+            return await asyncio.shield(done)
+        finally:
+            # It holds what was raised, whose traceback holds this frame, and with it all that the
+            # work had in hand.
+            del done
 
     async def _turn(self, address: str, client: str) -> None:
         if not self._is_busy:

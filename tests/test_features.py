@@ -601,3 +601,13 @@ def test_the_page_says_which_rules_there_are() -> None:
     rules = {rule.name for table in fields.FIELDS.values() for rule in table.values()}
     for name in rules:
         assert name.strip("`") in WORDS or f"**{name}**" in text
+
+
+@pytest.mark.parametrize("place", ["tools", "tool_choice"])
+async def test_a_tool_of_a_type_that_is_no_name_is_refused_unread(start: Start, place: str) -> None:
+    proxy = await start("dev", ALLOWED_FEATURES="web")
+    tool = {"type": "openrouter:web_search" + "😀" * 20_000}
+    async with proxy.post(BODY | {place: [tool] if place == "tools" else tool}) as answer:
+        error = await refused(answer, 403, "field_not_allowed")
+    assert len(error["message"]) < 300
+    assert proxy.upstream.calls == []

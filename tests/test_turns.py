@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import threading
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -160,3 +163,27 @@ async def test_a_large_body_is_refused_in_its_turn(proxy: Proxy) -> None:
         await refused(answer, 403, "field_not_allowed")
     assert proxy.upstream.calls == []
     assert not proxy.service.kit.large_bodies._is_busy
+
+
+async def test_what_refused_work_had_in_hand_is_let_go_at_once() -> None:
+    """A body of 20 MB and its text; a collection may be far away."""
+
+    class Body:
+        pass
+
+    held: list[weakref.ref[Body]] = []
+
+    def refuse() -> None:
+        body = Body()
+        held.append(weakref.ref(body))
+        raise ValueError
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            await Turns().do("a", "1", refuse)
+        gc.disable()  # the turn has switched it on
+        await asyncio.sleep(0)
+        assert held[0]() is None
+    finally:
+        gc.enable()

@@ -164,11 +164,17 @@ async def test_what_another_caller_stored_is_not_reached(proxy: Proxy, item: Ite
 
 
 async def test_an_audio_answer_that_only_refers_to_a_stored_one_is_refused(proxy: Proxy) -> None:
-    def call(audio: Item) -> Item:
+    def call(audio: Any) -> Item:
         messages = [{"role": "user", "content": "x"}, {"role": "assistant", "audio": audio}]
         return {"model": "openai/gpt-4o-mini", "messages": messages}
 
-    for audio in ({"id": "audio_1"}, {"Id": "a", "data": ""}, {"id": "a", "data": None}):
+    for audio in (
+        {"id": "audio_1"},
+        {"Id": "a", "data": ""},
+        {"id": "a", "data": None},
+        {"id": "a", "transcript": " ", "data": False},
+        [{"id": "a"}],
+    ):
         async with proxy.post(call(audio)) as answer:
             error = await refused(answer, 403, "field_not_allowed")
         assert error["param"] == "messages.audio"

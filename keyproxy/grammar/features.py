@@ -36,6 +36,8 @@ WORDS: Mapping[str, str] = MappingProxyType(
 TOOL = "tools:"
 """What a word begins with that opens one type of server tool."""
 
+LONGEST_TYPE = 64
+"""Characters of a tool's type, or an item's; to look through 20 MB takes long."""
 _TOOL_TYPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OWN_TOOLS = frozenset({"function", "custom", "namespace"})

@@ -92,8 +92,10 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
     elif suspect == "file":
         stored_file(check, f"{param}.{name}", value)
     elif suspect == "audio":
-        if check.style is Style.CHAT and isinstance(value, dict):
-            _audio_is_whole(f"{param}.{name}", value)
+        if check.style is Style.CHAT:
+            for audio in value if isinstance(value, list) else [value]:
+                if isinstance(audio, dict):
+                    _audio_is_whole(f"{param}.{name}", audio)
     elif check.style not in OWN:
         raise not_allowed(param, f"holds {shortened(name, 40)}", "content")
     elif suspect == "tools":
@@ -106,8 +108,10 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
 
 def _audio_is_whole(param: str, value: dict[str, Any]) -> None:
     """An id alone stands for an answer that the account stores, maybe another caller's."""
-    names = {plain(name) for name, inner in value.items() if inner not in (None, "")}
-    if "id" in names and not names & {"data", "transcript"}:
+    said = {
+        plain(name) for name, inner in value.items() if isinstance(inner, str) and inner.strip()
+    }
+    if "id" in map(plain, value) and not said & {"data", "transcript"}:
         raise not_allowed(param, "only refers to a stored answer", "the audio itself, or none")
 
 

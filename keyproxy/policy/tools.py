@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.grammar.features import is_closed_tool, names
+from keyproxy.grammar.features import LONGEST_TYPE, is_closed_tool, names
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS
 from keyproxy.policy.features import not_allowed, word_for_tool
@@ -130,9 +130,11 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
 
 
 def _open(check: Check, param: str, kind: str) -> None:
-    if check.features.opens_tool(kind):
+    is_long = len(kind) > LONGEST_TYPE
+    if not is_long and check.features.opens_tool(kind):
         return
-    line = None if is_closed_tool(kind) or not kind else check.features.line(word_for_tool(kind))
+    has_word = kind and not is_long and not is_closed_tool(kind)
+    line = check.features.line(word_for_tool(kind)) if has_word else None
     raise not_allowed(
         param,
         f"holds a tool of type {shortened(kind, 40) or 'none'} that runs on a server",

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.grammar.features import names
+from keyproxy.grammar.features import LONGEST_TYPE, names
 from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
@@ -83,7 +83,7 @@ def check(param: str, value: Any) -> None:
             raise not_allowed(here, f"is {show(item)}", "a text, or a list of objects")
         spelling.check(here, item)
         for name in item:  # "id\0" may be an id to some reader
-            if not (name.isascii() and name.isidentifier()):
+            if len(name) > LONGEST_TYPE or not (name.isascii() and name.isidentifier()):
                 raise not_allowed(here, f"holds the name {shortened(name, 40)}", "plain names")
         kind = item.get("type")
         if kind is None:
@@ -99,7 +99,7 @@ def check(param: str, value: Any) -> None:
 def _is_whole(item: Mapping[str, Any], kind: str) -> bool:
     needed = WHOLE.get(kind)
     if needed is None:
-        is_plain = _KIND.fullmatch(kind) is not None
+        is_plain = len(kind) <= LONGEST_TYPE and _KIND.fullmatch(kind) is not None
         return is_plain and any(_says_something(item.get(name)) for name in _OF_ITS_OWN)
     if item.get("id") is None:
         return True
