@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.money import reading, schema
+from keyproxy.money import schema
 from keyproxy.money.entry import Entry, Outcome, Tokens, from_pico, to_pico
 from keyproxy.money.ledger import Ledger, opened
 from keyproxy.money.ledger_file import (
@@ -29,6 +29,7 @@ from keyproxy.money.ledger_file import (
     LedgerLocked,
     LedgerMissing,
     LedgerNewer,
+    LedgerOlder,
     LedgerUnwritable,
     open_reader,
 )
@@ -665,46 +666,24 @@ async def test_ledger_of_a_newer_keyproxy_is_refused(path: Path) -> None:
     async with opened(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     fault = await refused(path, LedgerNewer)
     assert "newer keyproxy" in fault.found
 
 
-@contextmanager
-def first_version(path: Path) -> Iterator[sqlite3.Connection]:
-    """A file as the first keyproxy made it, with a call that cost 7 pico-USD."""
+async def test_ledger_in_the_tables_of_an_older_keyproxy_is_refused_and_left(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        schema.MIGRATIONS[0](connection)
+        connection.execute("CREATE TABLE calls (id TEXT NOT NULL UNIQUE, cost INTEGER NOT NULL)")
         connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
-        connection.execute(
-            "INSERT INTO calls (id, writer, begun_at, app, client, endpoint, models, key, reserved,"
-            " cost, cost_source, is_settled) VALUES ('old', 'w', ?, 'default', '192.0.2.1', 'POST',"
-            " 'a/b', 'k', 9, 7, 'exact', 1)",
-            (NOW,),
-        )
-        connection.commit()
-        yield connection
-
-
-async def test_older_file_becomes_a_newer_one(path: Path) -> None:
-    with first_version(path):
-        pass
-    async with opened(path, clock=lambda: NOW) as ledger:
-        assert await ledger.begin(entry())
-        ledger.complete("req_1", outcome(Decimal(1), counted=Decimal(2)))
-        assert (await ledger.summary("app")).total.counted == Decimal("2.000000000007")
-    assert (rows(path)["old"]["cost"], rows(path)["old"]["counted"]) == (7, 7)
+    fault = await refused(path, LedgerOlder)
+    assert "older keyproxy" in fault.found
+    assert "move this one away" in fault.expected
+    with pytest.raises(LedgerOlder):
+        open_reader(path)
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        indexes = {row[1] for row in connection.execute("PRAGMA index_list(calls)")}
-    assert {"calls_begun_at", "calls_unsettled"} < indexes
-
-
-async def test_older_file_is_read_and_left_as_it_is(path: Path) -> None:
-    with first_version(path), contextlib.closing(open_reader(path)) as reader:
-        total = reading.summary(reader, "app").total
-        assert (total.exact, total.counted) == (Decimal("7e-12"), Decimal("7e-12"))
-        assert reader.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA table_info(calls)").fetchall()[1][1] == "cost"
 
 
 async def test_ledger_held_by_another_program_is_refused(path: Path) -> None:

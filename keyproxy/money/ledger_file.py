@@ -7,6 +7,7 @@ survives the end of the process at once, and a loss of power up to the last chec
     ├── LedgerMissing      there is no file to read
     ├── LedgerUnwritable   we may not write there, or nobody can (a default path: off, a warning)
     ├── LedgerLocked       another process held the file for too long
+    ├── LedgerOlder        an older keyproxy wrote it, in other tables
     ├── LedgerNewer        a newer keyproxy wrote it
     └── LedgerDamaged      no database, or one that is not whole
 """
@@ -32,6 +33,10 @@ _CHECKED_BYTES = 64 << 20
 _WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
 _LOOK_AGAIN_SECONDS = 0.02
 _OF_FILES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+_FAULTS = (
+    *(OSError, sqlite3.Error),
+    *(schema.OlderSchema, schema.NewerSchema, schema.ForeignSchema),
+)
 _T = TypeVar("_T")
 
 
@@ -55,6 +60,10 @@ class LedgerUnwritable(LedgerFault):
 
 class LedgerLocked(LedgerFault):
     """Another process held the file for too long."""
+
+
+class LedgerOlder(LedgerFault):
+    """An older keyproxy wrote the file, in other tables."""
 
 
 class LedgerNewer(LedgerFault):
@@ -81,14 +90,14 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
         _use_wal(path, connection, busy_seconds)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        schema.migrate(connection)
+        schema.make(connection)
         _try_writing(connection)
         _forget_the_gone(connection)
         _use_wal(path, connection, busy_seconds)
         connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
     except BaseException as error:
         connection.close()
-        if isinstance(error, (OSError, sqlite3.Error, schema.NewerSchema, schema.ForeignSchema)):
+        if isinstance(error, _FAULTS):
             raise fault_of(path, error) from error
         raise
     return connection
@@ -125,7 +134,7 @@ def open_reader(path: Path, *, temporary: str = "DEFAULT") -> sqlite3.Connection
             if _is_about_rights(error) and not Path(f"{path}-wal").exists():
                 return _opened(path, "mode=ro&immutable=1", temporary)
             raise
-    except (OSError, sqlite3.Error, schema.NewerSchema, schema.ForeignSchema) as error:
+    except _FAULTS as error:
         raise fault_of(path, error) from error
 
 
@@ -135,9 +144,8 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA temp_store = {temporary}")
-        if (version := schema.check(connection)) == 0:
+        if not schema.is_made(connection):
             raise sqlite3.DatabaseError("file is empty")
-        schema.show_as_new(connection, version)
     except BaseException:
         connection.close()
         raise
@@ -209,6 +217,11 @@ def fault_of(path: Path, error: Exception) -> LedgerFault:
     name = shown(str(path))
     if isinstance(error, LedgerFault):
         return error
+    if isinstance(error, schema.OlderSchema):
+        return LedgerOlder(
+            f"{name}, written by an older keyproxy in other tables",
+            "another file; move this one away (with its -wal and -shm) to begin a new one",
+        )
     if isinstance(error, schema.NewerSchema):
         return LedgerNewer(f"{name}, written by a newer keyproxy", "that version, or another file")
     if isinstance(error, schema.ForeignSchema):
