@@ -24,6 +24,7 @@ from keyproxy.money.entry import Entry, Outcome, Unsettled
 from keyproxy.money.generation import Generation
 from keyproxy.money.memory import MemoryBook
 from keyproxy.money.pricebook import PriceBook
+from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler
 from keyproxy.values import Budget
 
@@ -42,10 +43,11 @@ class Listed(NamedTuple):
 async def priced() -> PriceBook:
     """A price list by which each call of here could cost 0.01 USD and what it reads."""
     pricing = {"prompt": "0.000001", "completion": "0.001"}
-    row = {"id": CALL.ids[0], "context_length": 1000, "pricing": pricing}
+    models = (*CALL.ids, "some/other")
+    rows = [{"id": id, "context_length": 1000, "pricing": pricing} for id in models]
 
     async def fetch(path: str) -> Listed:
-        return Listed(200, json.dumps({"data": [row]}).encode())
+        return Listed(200, json.dumps({"data": rows}).encode())
 
     book = PriceBook(fetch)
     assert await book.refresh()
@@ -149,6 +151,22 @@ async def test_a_providers_bill_that_is_not_told_is_computed(
     assert (booking.cost.usd, booking.cost.source) == (Decimal("0.001"), "exact")
     assert booking.cost.counted == Decimal(counted)
     await desk.settle()
+
+
+async def test_a_bill_that_is_neither_told_nor_can_be_computed_is_asked_about(desk: Desk) -> None:
+    """The fee alone says little: what is set aside counts until the upstream tells the rest."""
+    usage = '{"prompt_tokens":10,"completion_tokens":6,"cost":0.0005,"is_byok":true}'
+    call = replace(CALL, ids=(*CALL.ids, "some/other"))  # whichever answers: no one price
+    async with desk.bookings.book("req_1", CLIENT, call) as booking:
+        answered(booking, f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
+        booking.watch(b"data: [DONE]\n\n")
+        booking.end("complete")
+    await desk.settle()
+    assert booking.cost is None
+    [row] = await desk.book.unsettled(9)
+    assert (row.cost, row.cost_source) == (row.reserved, "estimated")
+    assert await desk.counted() == [nano(row.counted), 0]
+    assert row.counted > Decimal("0.01")
 
 
 async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:

@@ -65,6 +65,6 @@ def of_answer(
     if cost is not None and not lacks_bill:
         return cost
     usd = None if price is None else computed(price, usage, ask)
-    if cost is not None:
-        return replace(cost, counted=cost.usd + (usd or ZERO))
-    return None if usd is None else Cost(usd, usd, "computed")
+    if usd is None:
+        return None
+    return Cost(usd, usd, "computed") if cost is None else replace(cost, counted=cost.usd + usd)
