@@ -115,6 +115,29 @@ async def test_the_upstream_is_seldom_asked_about_errors() -> None:
     assert [log["event"] for log in logs] == ["the upstream never told what a call has cost"]
 
 
+@pytest.mark.parametrize("outcome", [CUT, FAILED])
+@pytest.mark.parametrize("found", [FOUND, None])
+@pytest.mark.parametrize("apps", [[], ["default"]])
+async def test_whether_a_call_is_counted_is_asked_once_however_it_ends(
+    outcome: Outcome, found: Generation | None, apps: list[str]
+) -> None:
+    """Who is asked forgets the call then: else the ids of all that failed would gather."""
+    book, asked = await cut_calls(3, outcome, clock=lambda: 1e9), Counter[str]()
+
+    async def ask(row: Unsettled) -> Generation | None:
+        return found
+
+    def counts(row: Unsettled) -> bool:
+        asked[row.id] += 1
+        return True
+
+    budgets = {app: Budgets(Counters(), app=app) for app in apps}
+    settler = Settler(book, ask, lambda: budgets, counts, clock=lambda: 0.0)
+    while await settler.settle_due():
+        pass
+    assert asked == {"req_0": 1, "req_1": 1, "req_2": 1}
+
+
 async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:
     """Else a budget that our calls have reserved would be told as spent."""
     counters = Counters()

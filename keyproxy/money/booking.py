@@ -117,12 +117,12 @@ class Bookings:
         key: str,
         refuses_unpriced: bool,
         run: Callable[[Coroutine[Any, Any, None]], None],
-        unsettled: set[str],
+        unsettled: set[str] | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``prices`` None: nobody asks what a call costs. ``key``: the label of the key that is
         tried first. ``run`` starts what outlives the call; ``unsettled`` receives the ids of
-        calls whose cost is not final."""
+        calls whose cost is not final, where the book knows those of other processes, too."""
         self.budgets = budgets
         self._book = book
         self._prices = prices
@@ -238,7 +238,8 @@ class Bookings:
             served=booking.served,
             is_byok=None if usage is None else usage.is_byok,
         )
-        if booking.generation_id is not None and outcome.cost_source != "exact":
+        is_final = booking.generation_id is None or outcome.cost_source == "exact"
+        if self._unsettled is not None and not is_final:
             self._unsettled.add(entry.id)
         self._book.complete(entry.id, outcome)
         counted = entry.reserved if cost is None else cost.counted

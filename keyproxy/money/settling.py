@@ -15,7 +15,7 @@ from decimal import Decimal
 import structlog
 
 from keyproxy.money.budget import Budgets
-from keyproxy.money.entry import Unsettled
+from keyproxy.money.entry import CostSource, Tokens, Unsettled
 from keyproxy.money.generation import Generation
 from keyproxy.money.memory import Book
 
@@ -49,7 +49,8 @@ class Settler:
         ask_seconds: float = ASK_SECONDS,
     ) -> None:
         """``budgets`` gives those in force, by app. ``counts``: whether the budgets hold what a
-        row was booked with; those of another process with counters of its own do not."""
+        row was booked with; those of another process with counters of its own do not. It is
+        asked once for each row, when that has ended."""
         self._book = book
         self._ask = ask
         self._budgets = budgets
@@ -87,7 +88,7 @@ class Settler:
             # Of a process that is gone: with shared storage its reservation still stands open.
             await self._release(row)
         if row.generation_id is None:
-            await self._book.settle(row.id, row.cost, "estimated", counted=row.counted)
+            await self._end(row, row.cost, "estimated", row.counted)
             return
         found = None
         with contextlib.suppress(TimeoutError):
@@ -96,11 +97,7 @@ class Settler:
         if found is None:
             await self._postpone(row)
             return
-        cost, counted = found.cost, found.counted
-        # First the row, and only for whom it was settled: nothing is given back twice, whatever
-        # ends this process now, or took the call over while this process stood still.
-        if await self._book.settle(row.id, cost, "exact", found.tokens, found.model, counted):
-            await self._adjust(row, counted)
+        await self._end(row, found.cost, "exact", found.counted, found.tokens, found.model)
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
@@ -109,14 +106,27 @@ class Settler:
         if row.tries < len(pauses):
             self._book.postpone(row.id, self._clock() + pauses[row.tries])
             return
-        await self._book.settle(row.id, row.cost, row.cost_source, counted=row.counted)
+        await self._end(row, row.cost, row.cost_source, row.counted)
         if is_error and not row.cost:
             return  # as was to be expected
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
-    async def _adjust(self, row: Unsettled, counted: Decimal) -> None:
+    async def _end(
+        self,
+        row: Unsettled,
+        cost: Decimal | None,
+        source: CostSource,
+        counted: Decimal,
+        tokens: Tokens | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Book what stays, and have the budgets count it."""
+        # First the row, and only for whom it was settled: nothing is given back twice, whatever
+        # ends this process now, or took the call over while this process stood still.
+        is_ours = await self._book.settle(row.id, cost, source, tokens, model, counted)
+        is_counted = self._counts(row)
         budgets = self._budgets().get(row.app)
-        if budgets is not None and self._counts(row):
+        if is_ours and is_counted and budgets is not None:
             await budgets.correct(row.client, row.at, counted - row.counted)
 
     async def _release(self, row: Unsettled) -> None:

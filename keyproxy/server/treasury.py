@@ -86,7 +86,7 @@ class Treasury:
             key=app.keys[0].label if app.keys else "",
             refuses_unpriced=app.refuses_unpriced,
             run=self._run,
-            unsettled=self._own,
+            unsettled=self._own if isinstance(self._book, Ledger) else None,
         )
 
     async def start(self, *, is_shared: bool) -> None:
@@ -129,7 +129,7 @@ class Treasury:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _is_counted(self, row: Unsettled) -> bool:
-        is_own = row.id in self._own
+        is_own = row.id in self._own or not isinstance(self._book, Ledger)
         self._own.discard(row.id)
         return is_own or row.at < self._restored_at
 
