@@ -546,7 +546,7 @@ async def test_loss_is_counted_when_too_many_wait(path: Path) -> None:
     assert len(rows(path)) == 400 - lost
     assert [log["event"] for log in logs] == [
         "the ledger cannot be written; calls go on",
-        "calls are not booked any more: too many wait for the ledger",
+        "calls are not booked in the ledger any more",
         "the ledger is written again",
         "the ledger is incomplete",
     ]
@@ -586,6 +586,31 @@ async def test_file_locked_beyond_the_waiting_is_tried_again(path: Path) -> None
         await written(ledger)
     assert list(rows(path)) == ["req_1"]
     assert ledger.losses == 0
+
+
+async def test_file_that_is_locked_while_the_ledger_closes_costs_nothing(path: Path) -> None:
+    ledger = Ledger(path, busy_seconds=0.05)
+    await ledger.start()
+    assert await ledger.begin(entry())
+    with locked(path):
+        ledger.complete("req_1", outcome())
+        closing = asyncio.create_task(ledger.close())
+        async with asyncio.timeout(5):
+            while not failing(ledger):
+                await asyncio.sleep(0.01)
+        assert not closing.done()
+    await closing
+    assert ledger.losses == 0
+    assert rows(path)["req_1"]["cost"] == 88_000_000
+
+
+async def test_closed_ledger_says_why_it_books_no_more(path: Path) -> None:
+    async with opened(path) as ledger:
+        pass
+    with capture_logs() as logs:
+        assert await ledger.begin(entry()) is False
+    assert [log["why"] for log in logs] == ["it is closed"]
+    assert ledger.losses == 1
 
 
 @posix

@@ -34,6 +34,7 @@ ROWS_AT_ONCE = 32
 _MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
+_CLOSING_RETRY_SECONDS = 0.1
 _log = structlog.get_logger("keyproxy.ledger")
 
 
@@ -76,6 +77,7 @@ class Writer:
     _call: asyncio.Handle | None = None
     _is_called: bool = False
     _is_closing: bool = False
+    _close_by: float = 0.0
     _is_losing: bool = False
     _connection: sqlite3.Connection | None = None
     _file: tuple[int, int] | None = None
@@ -140,7 +142,8 @@ class Writer:
         self.losses += count
         if not self._is_losing:
             self._is_losing = True
-            _log.error("calls are not booked any more: too many wait for the ledger")
+            why = "it is closed" if self._is_closing else "too many wait for it"
+            _log.error("calls are not booked in the ledger any more", why=why)
 
     async def close(self) -> None:
         """Write what is in line, within a few seconds; what cannot be written is lost."""
@@ -148,6 +151,7 @@ class Writer:
             if self._is_closing:
                 return
             self._is_closing = True
+            self._close_by = time.monotonic() + _CLOSE_SECONDS
             self._news.notify()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
@@ -169,7 +173,7 @@ class Writer:
                 self._write(batch, loop)
             except Exception as error:
                 self._fail(error, loop)
-                if self._is_closing:
+                if self._is_closing and time.monotonic() + self.busy_seconds > self._close_by:
                     break
             else:
                 self._succeed()
@@ -181,7 +185,9 @@ class Writer:
     def _next(self) -> list[Order] | None:
         """What to write now; empty when only the chore is due, None at the end."""
         with self._news:
-            if self.is_failing:
+            if self.is_failing and self._is_closing:
+                self._news.wait(_CLOSING_RETRY_SECONDS)
+            elif self.is_failing:
                 self._news.wait_for(lambda: self._is_closing, _RETRY_SECONDS)
             else:
                 self._news.wait_for(
