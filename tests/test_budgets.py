@@ -6,8 +6,9 @@ import asyncio
 import json
 import re
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
-from keyproxy.money.budget import shown
+from keyproxy.call import Client
+from keyproxy.limits.storage import Counters
+from keyproxy.money.budget import Budgets, Kind, shown
+from keyproxy.values import Budget
 from tests.conftest import SERVE, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream, event_stream
 
@@ -87,8 +92,8 @@ async def status(proxy: Proxy, **more: Any) -> int:
 async def settled(proxy: Proxy) -> None:
     """Wait for what follows the answers."""
     treasury = proxy.service._treasury
-    while treasury._tasks:
-        await asyncio.gather(*treasury._tasks)
+    while tasks := treasury._tasks | treasury._recalls:
+        await asyncio.gather(*tasks)
 
 
 async def statuses_through(start: Start, path: Path, *said: dict[str, str]) -> list[list[int]]:
@@ -137,6 +142,49 @@ async def test_a_budget_that_was_away_for_a_while_counts_what_it_missed(
     found = await statuses_through(start, tmp_path / "ledger", one, {}, one, one)
     assert found == [[200, 200], [200, 200], [200, 200], [402, 402]]
     assert len(upstream.calls) == 6
+
+
+async def test_a_budget_that_a_reload_brings_waits_for_a_ledger_that_is_locked(
+    start: Start, upstream: Books, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger"
+    proxy = await start("serve", LEDGER=str(path), RATE_LIMIT="off")
+    said = SERVE | {"RATE_LIMIT": "off", "LEDGER": str(path), "BUDGET": "0.0015/month"}
+    with closing(sqlite3.connect(path, isolation_level=None)) as other, capture_logs() as logs:
+        other.execute("BEGIN IMMEDIATE")
+        assert await status(proxy, max_tokens=100) == 200  # its row waits in line
+        proxy.service.apply(settings("serve", **said).kept(upstream=proxy.upstream.base_url))
+        async with asyncio.timeout(10):
+            while not any(log["event"].startswith("new budgets do not count") for log in logs):
+                await asyncio.sleep(0.01)
+        other.execute("ROLLBACK")
+        await settled(proxy)
+    assert "new budgets count what was spent before" in [log["event"] for log in logs]
+    assert await status(proxy, max_tokens=100) == 402
+    assert len(upstream.calls) == 1
+
+
+async def test_a_window_that_does_not_hold_a_call_yet_is_not_corrected_for_it() -> None:
+    """Its row will be read as it has been settled."""
+    noon, usd = 20_728 * 86_400 + 43_200.0, 1_000_000_000
+    counters, client = Counters(wall=lambda: noon), Client("203.0.113.9", "203.0.113.9")
+    unread: dict[Kind, float] = {("client", "default", "day"): noon}
+    budgets = Budgets(
+        counters, app="default", of_client=[Budget(Decimal(100), "day")], unread=unread
+    )
+    reservation = await budgets.reserve(client, 5 * usd, noon + 1)
+
+    async def spent() -> int:
+        standing = (await counters.look(reservation.windows))[0]
+        return standing.window.amount - standing.remaining
+
+    await budgets.correct(client.id, noon - 1, Decimal(-3))
+    assert await spent() == 5 * usd
+    await budgets.correct(client.id, noon + 1, Decimal(-1))
+    assert await spent() == 4 * usd
+    unread.clear()
+    await budgets.correct(client.id, noon - 1, Decimal(-3))
+    assert await spent() == usd
 
 
 async def test_a_budget_admits_calls_until_it_is_spent(start: Start, upstream: Books) -> None:

@@ -138,6 +138,22 @@ async def test_whether_a_call_is_counted_is_asked_once_however_it_ends(
     assert asked == {"req_0": 1, "req_1": 1, "req_2": 1}
 
 
+async def test_no_row_is_settled_while_the_ledger_is_read_for_a_budget() -> None:
+    book, asked, lock = await cut_calls(1), asyncio.Event(), asyncio.Lock()
+
+    async def ask(row: Unsettled) -> Generation:
+        asked.set()
+        return FOUND
+
+    settler = Settler(book, ask, dict, lock=lock)
+    async with lock:
+        settling = asyncio.create_task(settler.settle_due())
+        await asked.wait()
+        assert len(await book.unsettled(9)) == 1
+    assert await settling == 1
+    assert await book.unsettled(9) == []
+
+
 async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:
     """Else a budget that our calls have reserved would be told as spent."""
     counters = Counters()

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 from keyproxy.call import Client
@@ -78,9 +79,12 @@ class Budgets:
         of_client: Sequence[Budget] = (),
         of_app: Sequence[Budget] = (),
         of_all: Sequence[Budget] = (),
+        unread: Mapping[Kind, float] = MappingProxyType({}),
     ) -> None:
+        """``unread``: windows that do not hold yet what calls before a time have cost."""
         self._counters = counters
         self._app = app
+        self._unread = unread
         self._of_client = tuple(Pot.of("client", "", budget) for budget in of_client)
         self._shared = (
             *(Pot.of("app", app, budget) for budget in of_app),
@@ -141,10 +145,11 @@ class Budgets:
         await self._counters.adjust(changed)
 
     async def correct(self, client_id: str, at: float, delta: Decimal) -> None:
-        """Add ``delta`` USD to what a call of ``at`` was booked with."""
+        """Add ``delta`` USD to what a call of ``at`` was booked with, where that is held."""
         if units := nano(delta):
-            spent = [_windows(pot, at, units)[0] for pot in self.pots(client_id)]
-            await self._counters.adjust(spent)
+            pots = self.pots(client_id)
+            held = [pot for pot in pots if at >= self._unread.get(self._kind(pot), at)]
+            await self._counters.adjust([_windows(pot, at, units)[0] for pot in held])
 
     async def release(self, client_id: str, at: float, reserved: Decimal | None) -> None:
         """End the reservation of a call of ``at`` whose process is gone; it counts as spent.
@@ -199,14 +204,14 @@ async def restore(
     for kind, since in missing.items():
         begins.setdefault(max(span(kind[2], at).begins, since), set()).add(kind)
     anyone = next(iter(budgets.values()))
+    windows: list[Window] = []
     for begin, kinds in begins.items():
-        windows: list[Window] = []
         for (app, client), usd in (await spent(begin, until)).items():
             if (known := budgets.get(app)) is not None:
                 windows += known.windows(client, kinds, usd, at)
             else:
                 windows += anyone.windows(None, kinds, usd, at)
-        await anyone.load(windows)
+    await anyone.load(windows)  # after the last question: what fails before it can be done again
 
 
 def span(unit: Unit, at: float) -> Span:

@@ -43,6 +43,7 @@ class Settler:
         budgets: Callable[[], Mapping[str, Budgets]],
         counts: Callable[[Unsettled], bool] = lambda row: True,
         *,
+        lock: asyncio.Lock | None = None,
         clock: Callable[[], float] = time.time,
         look_seconds: float = LOOK_SECONDS,
         pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
@@ -50,11 +51,13 @@ class Settler:
     ) -> None:
         """``budgets`` gives those in force, by app. ``counts``: whether the budgets hold what a
         row was booked with; those of another process with counters of its own do not. It is
-        asked once for each row, when that has ended."""
+        asked once for each row, when that has ended. ``lock``: held while a row ends and the
+        budgets come to count it so."""
         self._book = book
         self._ask = ask
         self._budgets = budgets
         self._counts = counts
+        self._lock = lock or asyncio.Lock()
         self._clock = clock
         self._look_seconds = look_seconds
         self._pauses_seconds = pauses_seconds
@@ -123,11 +126,12 @@ class Settler:
         """Book what stays, and have the budgets count it."""
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.
-        is_ours = await self._book.settle(row.id, cost, source, tokens, model, counted)
-        is_counted = self._counts(row)
-        budgets = self._budgets().get(row.app)
-        if is_ours and is_counted and budgets is not None:
-            await budgets.correct(row.client, row.at, counted - row.counted)
+        async with self._lock:
+            is_ours = await self._book.settle(row.id, cost, source, tokens, model, counted)
+            is_counted = self._counts(row)
+            budgets = self._budgets().get(row.app)
+            if is_ours and is_counted and budgets is not None:
+                await budgets.correct(row.client, row.at, counted - row.counted)
 
     async def _release(self, row: Unsettled) -> None:
         if (budgets := self._budgets().get(row.app)) is not None:

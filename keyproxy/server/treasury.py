@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from keyproxy.upstream.send import Upstream
 
 PRICES_NAME = "prices.json"
 _SETTLED_SECONDS = 5.0
+_RECALL_PAUSES_SECONDS = (1.0, 5.0, 15.0, 60.0)  # the last again and again
 _log = structlog.get_logger("keyproxy.money")
 Upstreams = Callable[[], Mapping[str, Upstream]]
 """Those in force, by app; the default app's is the first."""
@@ -52,12 +54,17 @@ class Treasury:
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
+        self._unread: dict[Kind, float] = {}  # by windows that lack what was spent before a time
+        self._recalls: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._prices: PriceBook | None = None
         self._restored_at = float("inf")  # of shared counters, which hold every process' calls
         self._own: set[str] = set()  # calls of ours whose cost is not final
-        self._settler = Settler(book, self._ask, lambda: self._budgets, self._is_counted)
+        self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
+        self._settler = Settler(
+            book, self._ask, lambda: self._budgets, self._is_counted, lock=self._settling
+        )
 
     @property
     def place(self) -> str:
@@ -77,6 +84,7 @@ class Treasury:
             of_client=app.budget,
             of_app=app.app_budget,
             of_all=total.total_budget,
+            unread=self._unread,
         )
         self._budgets[app.name] = budgets
         return Bookings(
@@ -117,16 +125,49 @@ class Treasury:
         missing = {kind: self._left_at.pop(kind, 0.0) for kind in self._kinds - before}
         self._left_at |= dict.fromkeys(before - self._kinds, at)
         if missing and isinstance(self._book, Ledger) and not self._counters.is_shared:
-            self._run(restore(budgets, self._book.spent, at, missing, at))
+            self._unread |= dict.fromkeys(missing, at)
+            recall = asyncio.create_task(self._recall(self._book, budgets, missing, at))
+            self._recalls.add(recall)
+            recall.add_done_callback(self._recalls.discard)
+
+    async def _recall(
+        self,
+        ledger: Ledger,
+        budgets: Mapping[str, Budgets],
+        missing: Mapping[Kind, float],
+        at: float,
+    ) -> None:
+        """Count in the windows of ``missing`` what was spent before ``at``, once that is known."""
+        for tries in count():
+            async with self._settling:
+                try:
+                    if await ledger.flush():
+                        await restore(budgets, ledger.spent, time.time(), missing, at)
+                        for kind in missing:
+                            if self._unread.get(kind) == at:  # else of a later reload
+                                del self._unread[kind]
+                        break
+                    reason = "it is slow, or cannot be written"
+                except Exception as error:  # tried again for as long as the process lives
+                    reason = f"{type(error).__name__}: {error}"
+            if not tries:
+                _log.error(
+                    "new budgets do not count yet what was spent before: the ledger cannot be read",
+                    reason=reason,
+                )
+            await asyncio.sleep(_RECALL_PAUSES_SECONDS[min(tries, len(_RECALL_PAUSES_SECONDS) - 1)])
+        if tries:
+            _log.info("new budgets count what was spent before")
 
     async def close(self) -> None:
         """Let what was ended be booked; what the upstream was not asked for yet waits in the
         ledger."""
-        for task in self._running:
+        lasting = [*self._running, *self._recalls]
+        for task in lasting:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_SETTLED_SECONDS)
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*lasting, return_exceptions=True)
 
     def _is_counted(self, row: Unsettled) -> bool:
         is_own = row.id in self._own or not isinstance(self._book, Ledger)
