@@ -18,7 +18,7 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.commands.usage_text import Asked, print_csv, print_json, print_plain
-from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, found
+from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, ask
 from keyproxy.money.place import default_path
 from keyproxy.money.reading import BY, Summary, summary
 from keyproxy.sources import Sources
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     if path is None:
         return _fail(how)
     try:
-        rows = found(
+        rows = ask(
             path,
             lambda ledger: summary(ledger, flags.by, _seconds(since), _seconds(until), flags.top),
         )

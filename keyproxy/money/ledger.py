@@ -39,7 +39,7 @@ from keyproxy.money.entry import (
     to_pico,
     tokens_columns,
 )
-from keyproxy.money.ledger_file import found
+from keyproxy.money.ledger_file import ask
 from keyproxy.money.writer import MOST_ORDERS, Row, Writer
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
@@ -219,7 +219,7 @@ class Ledger:
 
     async def _read(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
         await self.flush()
-        return await asyncio.to_thread(found, self.path, question)
+        return await asyncio.to_thread(ask, self.path, question)
 
     def _be_late(self, answer: asyncio.Future[bool]) -> None:
         """Nobody waits for the ledger again until it has done what ``answer`` stands for."""

@@ -103,8 +103,8 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def found(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
-    """What ``question`` finds in the ledger. Raises ``LedgerFault``, ``sqlite3.Error``.
+def ask(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
+    """What ``question`` returns about the ledger. Raises ``LedgerFault``, ``sqlite3.Error``.
 
     SQLite sorts much in temporary files; where it cannot write any, in memory.
     """
