@@ -66,14 +66,14 @@ class Desk:
         self.book = MemoryBook() if book is None else book
         self.counters = Counters() if counters is None else counters
         budgets = Budgets(self.counters, app="default", of_client=[Budget(Decimal(1), "day")])
-        self._works: list[Coroutine[Any, Any, None]] = []
+        self.works: list[Coroutine[Any, Any, None]] = []
         self.bookings = Bookings(
             budgets,
             self.book,
             prices,
             key="sk-or-v1-tes...def",
             refuses_unpriced=False,
-            run=self._works.append,
+            run=self.works.append,
             unsettled=set(),
         )
 
@@ -88,8 +88,8 @@ class Desk:
         return self.bookings.book("req_1", CLIENT, CALL)
 
     async def settle(self) -> None:
-        while self._works:
-            await self._works.pop()
+        while self.works:
+            await self.works.pop()
 
 
 @pytest.fixture
@@ -112,6 +112,17 @@ async def test_usage_of_a_stream_without_its_end_is_not_its_cost(desk: Desk, end
     assert booking.cost is None
     assert [row.cost_source for row in await desk.book.unsettled(9)] == ["estimated"]
     await desk.settle()
+
+
+async def test_without_a_budget_nothing_is_left_to_do_after_a_call(desk: Desk) -> None:
+    desk.bookings.budgets = Budgets(desk.counters, app="default")
+    async with desk.book_call() as booking:
+        answered(booking, RUNNING % ID.encode(), b"data: [DONE]\n\n")
+        booking.end("complete")
+    with pytest.raises(Refusal):
+        async with desk.book_call():
+            raise Refusal("overloaded", "", is_free=True)
+    assert desk.works == []
 
 
 async def test_usage_before_an_error_is_not_the_cost(desk: Desk) -> None:

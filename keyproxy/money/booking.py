@@ -87,7 +87,7 @@ class Booking:
             return
         reader.watch(chunk)
         if self._generation_id is None and reader.generation_id is not None:
-            # At once: whatever ends this process, the next one can ask what the call has cost.
+            # Not at the end: should this process be killed, the next one can ask for the cost.
             self._generation_id = reader.generation_id
             self._book.note(self.entry.id, self._generation_id)
 
@@ -224,7 +224,7 @@ class Bookings:
         entry, cost = booking.entry, booking.cost
         if is_free:
             self._book.withdraw(entry.id)
-            self._run(self.budgets.settle(reservation, ZERO))
+            self._settle(reservation, ZERO)
             return
         usage = booking.usage
         outcome = Outcome(
@@ -243,7 +243,11 @@ class Bookings:
             self._unsettled.add(entry.id)
         self._book.complete(entry.id, outcome)
         counted = entry.reserved if cost is None else cost.counted
-        self._run(self.budgets.settle(reservation, counted or ZERO))
+        self._settle(reservation, counted or ZERO)
+
+    def _settle(self, reservation: Reservation, counted: Decimal) -> None:
+        if reservation.windows:
+            self._run(self.budgets.settle(reservation, counted))
 
 
 def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:
