@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,9 +21,10 @@ from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money import generation
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, _windows
-from keyproxy.money.entry import Entry, Outcome, Unsettled
+from keyproxy.money.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.money.memory import MemoryBook
+from keyproxy.money.ledger import opened
+from keyproxy.money.memory import Book, MemoryBook
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler
@@ -60,10 +62,10 @@ class Desk:
     def __init__(
         self,
         prices: PriceBook,
-        book: MemoryBook | None = None,
+        book: Book | None = None,
         counters: Counters | None = None,
     ) -> None:
-        self.book = MemoryBook() if book is None else book
+        self.book: Book = MemoryBook() if book is None else book
         self.counters = Counters() if counters is None else counters
         budgets = Budgets(self.counters, app="default", of_client=[Budget(Decimal(1), "day")])
         self.works: list[Coroutine[Any, Any, None]] = []
@@ -199,6 +201,34 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
         booking.end("upstream_cut")
     assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
     await desk.settle()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_a_call_that_another_process_settled_is_not_given_back_again(
+    tmp_path: Path, is_told: bool
+) -> None:
+    """A process that stands still for a minute is taken for gone; its calls are not."""
+
+    class Shared(Counters):
+        is_shared = True
+
+    async def ask(row: Unsettled) -> Generation | None:
+        return Generation(Decimal("0.001"), Decimal(0), False, Tokens(), None) if is_told else None
+
+    path, later = tmp_path / "ledger.sqlite3", lambda: time.time() + 100.0
+    async with opened(path) as still, opened(path, clock=later) as awake:
+        desk = Desk(await priced(), still, Shared())
+        budgets = desk.bookings.budgets
+        await budgets.settle(await budgets.reserve(CLIENT, 1, time.time()), Decimal("0.5"))
+        async with desk.book_call() as booking:
+            answered(booking, RUNNING % ID.encode())
+            assert await still.flush()
+            settler = Settler(awake, ask, lambda: {"default": budgets}, clock=later)
+            assert await settler.settle_due() == 1
+            booking.watch(b"data: [DONE]\n\n")
+            booking.end("complete")
+        await desk.settle()
+        assert await desk.counted() == [501_000_000, 0]
 
 
 @pytest.mark.parametrize(

@@ -498,6 +498,22 @@ async def test_processes_that_begin_one_file_together_lose_nothing(path: Path) -
     assert len(rows(path)) == 800
 
 
+async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Path) -> None:
+    """The other knows nothing of what its budgets count since."""
+    later = NOW + 100
+    async with (
+        opened(path, clock=lambda: NOW) as still,
+        opened(path, clock=lambda: later) as awake,
+    ):
+        await still.begin(entry(generation_id=GENERATION))
+        assert [row.ended for row in await awake.unsettled(9)] == ["killed"]
+        assert not await still.is_ours("req_1")
+        still.complete("req_1", outcome(cost_source="computed"))
+        assert await still.is_ours("req_1")
+        assert not await awake.settle("req_1", COST, "exact")
+        assert await still.settle("req_1", COST, "exact")
+
+
 # --- a file in trouble ---------------------------------------------------------------------
 
 

@@ -224,7 +224,8 @@ class Bookings:
         entry, cost = booking.entry, booking.cost
         if is_free:
             self._book.withdraw(entry.id)
-            self._settle(reservation, ZERO)
+            if reservation.windows:
+                self._run(self.budgets.settle(reservation, ZERO))
             return
         usage = booking.usage
         outcome = Outcome(
@@ -243,11 +244,15 @@ class Bookings:
             self._unsettled.add(entry.id)
         self._book.complete(entry.id, outcome)
         counted = entry.reserved if cost is None else cost.counted
-        self._settle(reservation, counted or ZERO)
-
-    def _settle(self, reservation: Reservation, counted: Decimal) -> None:
         if reservation.windows:
-            self._run(self.budgets.settle(reservation, counted))
+            self._run(self._settle(entry.id, reservation, counted or ZERO))
+
+    async def _settle(self, id: str, reservation: Reservation, counted: Decimal) -> None:
+        # While this process stood still, one that shares the counters may have settled the call
+        # and given back what was left. (What exceeds a reservation must count at once.)
+        gives_back = nano(counted) < reservation.amount
+        if not (gives_back and self.budgets.may_wait) or await self._book.is_ours(id):
+            await self.budgets.settle(reservation, counted)
 
 
 def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:

@@ -132,6 +132,13 @@ class Ledger:
             del self._open[id]
             self._writer.book(row)
 
+    async def is_ours(self, id: str) -> bool:
+        """Whether no other process has settled a call that was completed here; True where the
+        ledger cannot be asked just now."""
+        if self.is_failing:
+            return True
+        return await self._asked(functools.partial(_is_of, id, self._id)) is not False
+
     async def unsettled(self, limit: int) -> list[Unsettled]:
         """Ended calls without a final cost that may be tried now, the oldest tries first.
 
@@ -151,7 +158,8 @@ class Ledger:
         served: str | None = None,
         counted: Decimal | None = None,
     ) -> bool:
-        """Book the final cost of a call; one that is settled already keeps its own.
+        """Book the final cost of a call; one that is settled already keeps its own, and one that
+        another process has now is left to it.
 
         ``counted``: what budgets count, where that is not ``cost``. True once it is durable,
         however long that takes: of several, and of several processes, one gets it.
@@ -164,7 +172,7 @@ class Ledger:
         if served is not None:
             said["served"] = storable(served)
         answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        is_in_line = self._writer.ask(functools.partial(_update, id, said), answer)
+        is_in_line = self._writer.ask(functools.partial(_update, id, self._id, said), answer)
         return is_in_line and await answer is True
 
     def postpone(self, id: str, until: float) -> None:
@@ -289,14 +297,21 @@ def _booking(rows: int) -> str:
     return _BOOK % ", ".join([_ROW] * rows)
 
 
-def _update(id: str, said: Mapping[str, object], connection: sqlite3.Connection) -> bool:
-    """Change a row that is not settled; whether there was one."""
+def _update(
+    id: str, writer: str, said: Mapping[str, object], connection: sqlite3.Connection
+) -> bool:
+    """Change a row of the writer's that is not settled; whether there was one."""
     changes = ", ".join(f"{name} = ?" for name in said)
     changed = connection.execute(
-        f"UPDATE calls SET {changes} WHERE id = ? AND is_settled = 0",  # noqa: S608  # our own names
-        (*said.values(), id),
+        f"UPDATE calls SET {changes} WHERE id = ? AND writer = ? AND is_settled = 0",  # noqa: S608  # our own names
+        (*said.values(), id, writer),
     )
     return changed.rowcount == 1
+
+
+def _is_of(id: str, writer: str, connection: sqlite3.Connection) -> bool:
+    row = connection.execute("SELECT writer FROM calls WHERE id = ?", (id,)).fetchone()
+    return row is None or row[0] == writer
 
 
 def _delete(id: str, connection: sqlite3.Connection) -> None:

@@ -23,6 +23,7 @@ class Book(Protocol):
     def note(self, id: str, generation_id: str | None, key: str | None = None) -> None: ...
     def withdraw(self, id: str) -> None: ...
     def complete(self, id: str, outcome: Outcome) -> None: ...
+    async def is_ours(self, id: str) -> bool: ...
     async def unsettled(self, limit: int) -> list[Unsettled]: ...
     async def settle(
         self,
@@ -82,6 +83,9 @@ class MemoryBook:
         self._unsettled[id] = (0.0, row)
         while len(self._unsettled) > MOST_UNSETTLED:
             self._unsettled.popitem(last=False)
+
+    async def is_ours(self, id: str) -> bool:
+        return True
 
     async def unsettled(self, limit: int) -> list[Unsettled]:
         now = self._clock()
