@@ -369,7 +369,16 @@ def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> 
         *cases(Style.RESPONSES, "service_tier", False, "fast", "ultrafast", "scale"),
         *cases(Style.MESSAGES, "service_tier", False, "fast", "priority"),
         *cases(Style.MESSAGES, "cache_control", True, {"type": "ephemeral", "ttl": "5m"}, {}),
-        *cases(Style.MESSAGES, "cache_control", False, {"ttl": "1h"}, {"ttl": {}}, "1h", []),
+        *cases(
+            Style.MESSAGES,
+            "cache_control",
+            False,
+            {"ttl": "1h"},
+            {"TTL": "1h"},
+            {"ttl": {}},
+            "1h",
+            [],
+        ),
     ],
 )
 def test_multipliers_of_the_price_are_bounded(

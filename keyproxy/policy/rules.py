@@ -14,7 +14,7 @@ from typing import Any
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import names
-from keyproxy.policy import caps
+from keyproxy.policy import caps, spelling
 from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened
 
@@ -183,7 +183,10 @@ LIFETIMES = names("cache_control caching prompt_cache_breakpoint")
 
 def lifetime(check: Check, param: str, value: Any) -> None:
     """Prompt caching as it is without a lifetime: longer ones make the written tokens dearer."""
-    ttl = value.get("ttl") if isinstance(value, dict) else value
+    ttl = value
+    if isinstance(value, dict):
+        spelling.check(param, value)
+        ttl = value.get("ttl")
     if ttl in (None, "5m", "30m"):  # Anthropic's default, OpenAI's
         return
     if not isinstance(ttl, str):

@@ -14,7 +14,9 @@ from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
 
 # Names that decide: another spelling of them beside them would be read differently elsewhere.
-_DECIDING = frozenset({"type", "id", "tools", "allowed_tools", "parameters", "cache_control"})
+_DECIDING = frozenset(
+    {"type", "id", "tools", "allowed_tools", "parameters", "cache_control", "ttl"}
+)
 _LONGEST_NAME = 32  # "prompt_cache_breakpoint" has 23 characters; none folds into fewer
 
 
