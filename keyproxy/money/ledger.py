@@ -14,20 +14,17 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
-from keyproxy.money import reading
+from keyproxy.money import changes, reading
 from keyproxy.money.entry import (
-    COLUMNS,
-    UNSETTLED_COLUMNS,
     CostSource,
     Entry,
     Outcome,
@@ -40,13 +37,12 @@ from keyproxy.money.entry import (
     tokens_columns,
 )
 from keyproxy.money.ledger_file import ask
-from keyproxy.money.writer import MOST_ORDERS, Row, Writer
+from keyproxy.money.writer import MOST_ORDERS, Writer
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
 # How long a call waits for its row. A slow disk takes a tenth of it; then the call goes on.
 PATIENCE_SECONDS = 1.0
 _SEEN_EVERY_SECONDS = 20.0
-_GONE_AFTER_SECONDS = 60.0
 _SWEEP_EVERY_SECONDS = 3600.0
 _SWEPT_AT_ONCE = 200
 _SWEEP_PAUSE_SECONDS = 0.1
@@ -76,7 +72,7 @@ class Ledger:
         self._sweep_at = 0.0
         self._is_late = False
         self._writer = Writer(
-            path, _book, self._keep_house, self._leave, busy_seconds, most_waiting
+            path, changes.book, self._keep_house, self._leave, busy_seconds, most_waiting
         )
 
     @property
@@ -120,7 +116,7 @@ class Ledger:
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
         if self._open.pop(id, None) is not None:
-            self._writer.do(functools.partial(_delete, id))
+            self._writer.do(functools.partial(changes.delete, id))
 
     def complete(self, id: str, outcome: Outcome) -> None:
         """Book how a call ended; at once, nobody waits. An id that is not open is left alone.
@@ -137,7 +133,7 @@ class Ledger:
         ledger cannot be asked just now."""
         if self.is_failing:
             return True
-        return await self._asked(functools.partial(_is_of, id, self._id)) is not False
+        return await self._asked(functools.partial(changes.is_of, id, self._id)) is not False
 
     async def unsettled(self, limit: int) -> list[Unsettled]:
         """Ended calls without a final cost that may be tried now, the oldest tries first.
@@ -146,7 +142,7 @@ class Ledger:
         Empty where the ledger cannot be asked just now.
         """
         now = self._clock()
-        rows = await self._asked(functools.partial(_unsettled, self._id, now, limit))
+        rows = await self._asked(functools.partial(changes.unsettled, self._id, now, limit))
         return [] if rows is None else rows
 
     async def settle(
@@ -172,12 +168,12 @@ class Ledger:
         if served is not None:
             said["served"] = storable(served)
         answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        is_in_line = self._writer.ask(functools.partial(_update, id, self._id, said), answer)
+        is_in_line = self._writer.ask(functools.partial(changes.update, id, self._id, said), answer)
         return is_in_line and await answer is True
 
     def postpone(self, id: str, until: float) -> None:
         """Let ``unsettled`` not tell of a call before ``until`` (unix time); counts a try."""
-        self._writer.do(functools.partial(_postpone, id, until))
+        self._writer.do(functools.partial(changes.postpone, id, until))
 
     async def spent(
         self, since: float, until: float = math.inf, *, is_least: bool = False
@@ -186,7 +182,7 @@ class Ledger:
 
         ``is_least``: without what other processes may still give back. Raises ``LedgerFault``.
         """
-        gone = self._clock() - _GONE_AFTER_SECONDS if is_least else math.inf
+        gone = self._clock() - changes.GONE_AFTER_SECONDS if is_least else math.inf
         return await self._read(lambda connection: reading.spent(connection, since, until, gone))
 
     async def summary(
@@ -247,8 +243,8 @@ class Ledger:
         connection.execute("INSERT OR REPLACE INTO writers VALUES (?, ?)", (self._id, now))
         if now < self._sweep_at:
             return _SEEN_EVERY_SECONDS
-        gone = connection.execute(_SWEEP, (now - self._retention_seconds, _SWEPT_AT_ONCE))
-        if gone.rowcount == _SWEPT_AT_ONCE:
+        gone = changes.sweep(now - self._retention_seconds, _SWEPT_AT_ONCE, connection)
+        if gone == _SWEPT_AT_ONCE:
             return _SWEEP_PAUSE_SECONDS
         self._sweep_at = now + _SWEEP_EVERY_SECONDS
         return _SEEN_EVERY_SECONDS
@@ -266,68 +262,3 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
-
-
-# A row that went missing, or into a file that is gone, is made whole by its completion.
-_ROW = f"({', '.join('?' for _ in COLUMNS)})"
-_BOOK = f"""
-    INSERT INTO calls ({", ".join(COLUMNS)}) VALUES %s
-    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in COLUMNS[1:])}
-    WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
-_SWEEP = """
-    DELETE FROM calls WHERE rowid IN (
-        SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
-_ADOPT = """
-    UPDATE calls SET writer = :me, ended = coalesce(ended, 'killed')
-    WHERE is_settled = 0 AND writer != :me
-      AND writer NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""
-_UNSETTLED = f"""
-    SELECT {", ".join(UNSETTLED_COLUMNS)}
-    FROM calls
-    WHERE is_settled = 0 AND next_try_at <= :now AND writer = :me AND ended IS NOT NULL
-    ORDER BY next_try_at, begun_at LIMIT :limit"""  # noqa: S608  # our own names
-
-
-def _book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
-    connection.execute(_booking(len(rows)), list(chain.from_iterable(rows)))
-
-
-@functools.cache
-def _booking(rows: int) -> str:
-    return _BOOK % ", ".join([_ROW] * rows)
-
-
-def _update(
-    id: str, writer: str, said: Mapping[str, object], connection: sqlite3.Connection
-) -> bool:
-    """Change a row of the writer's that is not settled; whether there was one."""
-    changes = ", ".join(f"{name} = ?" for name in said)
-    changed = connection.execute(
-        f"UPDATE calls SET {changes} WHERE id = ? AND writer = ? AND is_settled = 0",  # noqa: S608  # our own names
-        (*said.values(), id, writer),
-    )
-    return changed.rowcount == 1
-
-
-def _is_of(id: str, writer: str, connection: sqlite3.Connection) -> bool:
-    row = connection.execute("SELECT writer FROM calls WHERE id = ?", (id,)).fetchone()
-    return row is None or row[0] == writer
-
-
-def _delete(id: str, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM calls WHERE id = ?", (id,))
-
-
-def _postpone(id: str, until: float, connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "UPDATE calls SET tries = tries + 1, next_try_at = ? WHERE id = ?", (until, id)
-    )
-
-
-def _unsettled(
-    writer: str, now: float, limit: int, connection: sqlite3.Connection
-) -> list[Unsettled]:
-    asked = {"me": writer, "now": now, "gone": now - _GONE_AFTER_SECONDS, "limit": limit}
-    connection.execute("DELETE FROM writers WHERE seen_at <= :gone", asked)
-    connection.execute(_ADOPT, asked)
-    return [Unsettled.of_row(row) for row in connection.execute(_UNSETTLED, asked)]
