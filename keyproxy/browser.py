@@ -17,6 +17,9 @@ from types import MappingProxyType
 from multidict import CIMultiDictProxy
 
 from keyproxy.errors import Refusal
+from keyproxy.grammar.base import Unfit
+from keyproxy.grammar.origins import origins as parsed
+from keyproxy.lines import is_safe
 
 EXPOSED_HEADERS = (
     "X-Generation-Id",
@@ -115,10 +118,20 @@ class Browser:
     """The guard every call passes first."""
 
     def __init__(
-        self, hosts: Iterable[str], origins: Iterable[str], *, has_page: bool = False
+        self,
+        hosts: Iterable[str],
+        origins: Iterable[str],
+        *,
+        listed: Iterable[str] | None = None,
+        has_page: bool = False,
     ) -> None:
-        """``has_page``: we serve a page ourselves, which may call us wherever it was opened."""
-        self._hosts = HostRules(hosts)
+        """``listed``: the part of ``origins`` that the line to paste would add to, if not all.
+
+        ``has_page``: we serve a page ourselves, which may call us wherever it was opened.
+        """
+        self._host_list, origins = tuple(hosts), tuple(origins)
+        self._origin_list = origins if listed is None else tuple(listed)
+        self._hosts = HostRules(self._host_list)
         self._origins = OriginRules(origins)
         self._has_page = has_page
 
@@ -129,8 +142,7 @@ class Browser:
             raise Refusal(
                 "host_not_allowed",
                 "This address does not answer under the host name that was asked for.",
-                hint="add the host name to KEYPROXY_ALLOWED_HOSTS"
-                + (f": {_shown(hosts[0])}" if len(hosts) == 1 else ""),
+                hint=self._host_line(hosts),
                 must_close=True,
             )
 
@@ -187,15 +199,27 @@ class Browser:
         return MappingProxyType(answer)
 
     def _refused(self, origins: list[str]) -> Refusal:
-        hint = "a page of another site called without an Origin"
-        if len(origins) == 1:
-            origin = _shown(origins[0])
-            hint = f"add the page's origin: KEYPROXY_ALLOWED_ORIGINS=…,{origin}"
+        hint: str | None = "a page of another site called without an Origin"
+        if origins:
+            hint = self._origin_line(origins)
         return Refusal(
             "origin_not_allowed",
             "Pages of this origin may not use this address.",
             hint=hint,
         )
+
+    def _host_line(self, hosts: list[str]) -> str | None:
+        """The setting with the name of the one Host added, where that would let it in."""
+        match = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+        if match is None or not is_safe(match[1]) or not HostRules([match[1]]).allows(hosts[0]):
+            return None
+        return f"KEYPROXY_ALLOWED_HOSTS={','.join((*self._host_list, match[1]))}"
+
+    def _origin_line(self, origins: list[str]) -> str | None:
+        """The setting with the one origin added, where that would let its pages in."""
+        if len(origins) != 1 or not is_safe(origins[0]) or not _is_whole(origins[0]):
+            return None
+        return f"KEYPROXY_ALLOWED_ORIGINS={','.join((*self._origin_list, origins[0]))}"
 
 
 def is_preflight(method: str, headers: CIMultiDictProxy[str]) -> bool:
@@ -204,6 +228,9 @@ def is_preflight(method: str, headers: CIMultiDictProxy[str]) -> bool:
     )
 
 
-def _shown(value: str) -> str:
-    """Somebody else's text, cut and made printable."""
-    return "".join(char if " " <= char <= "~" else "?" for char in value[:100])
+def _is_whole(origin: str) -> bool:
+    """Whether the settings take a page's origin as itself: no word, no pattern, no other form."""
+    try:
+        return "://" in origin and "*" not in origin and parsed(origin) == (origin,)
+    except Unfit:
+        return False

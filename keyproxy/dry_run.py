@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy import opening, summary
+from keyproxy import hints, opening, summary
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
@@ -75,6 +75,7 @@ async def steps(settings: Settings, rules: Rules, asked: Asked) -> list[Verdict]
         async for verdict in _steps(settings, rules, asked):
             found.append(verdict)
     except Refusal as refusal:
+        refusal.hint = hints.written(refusal.hint, settings)
         found.append(refusal)
     return found
 
@@ -102,17 +103,18 @@ async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterato
     else:
         name = asked.app
         yield Passed(Step.CREDENTIAL, f"a good one of the app {name} is assumed")
+    app = next(each for each in settings.all_apps if each.name == name)
     try:
-        for verdict in _of_app(settings, rules.apps[name], name, asked, head):
+        for verdict in _of_app(app, rules.apps[name], asked, head):
             yield verdict
     except Refusal as refusal:
-        raise refusal.of_app(name) from None
+        refusal.hint = hints.written(refusal.hint, app)
+        raise
 
 
 def _of_app(
-    settings: Settings, of_app: AppRules, name: str, asked: Asked, head: CIMultiDictProxy[str]
+    app: Settings, of_app: AppRules, asked: Asked, head: CIMultiDictProxy[str]
 ) -> Iterator[Passed | Sent]:
-    app = next(each for each in settings.all_apps if each.name == name)
     of_app.browser.check_origin(head)
     endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
     yield Passed(Step.ENDPOINT, endpoint.name)
@@ -126,9 +128,9 @@ def _of_app(
     else:
         raw = asked.body or b""
         body.check_media_type(head)
-        if len(raw) > settings.max_body_bytes:
-            raise too_large(settings.max_body_bytes)
-        yield Passed(Step.BODY, f"{len(raw)} bytes of {settings.max_body_bytes}")
+        if len(raw) > app.max_body_bytes:
+            raise too_large(app.max_body_bytes, len(raw))
+        yield Passed(Step.BODY, f"{len(raw)} bytes of {app.max_body_bytes}")
         call = calls.read(endpoint, raw, of_app.policy, passed, query)
         yield Passed(Step.POLICY, ", ".join(call.models))
         if app.counts_money:

@@ -12,11 +12,13 @@ turns these into answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+
+from keyproxy import lines
+from keyproxy.lines import toml_key
 
 
 class Side(StrEnum):
@@ -114,11 +116,6 @@ def messages_type(status: int) -> str:
     return _MESSAGES_TYPES.get(status, "api_error")
 
 
-def toml_key(variable: str) -> str:
-    """``max_body`` for ``KEYPROXY_MAX_BODY``: the name of a setting in a TOML file."""
-    return variable.removeprefix("KEYPROXY_").lower()
-
-
 class KeyproxyError(Exception):
     """Base of everything keyproxy raises on purpose."""
 
@@ -140,7 +137,7 @@ class SettingsFault(KeyproxyError):
         key = toml_key(self.variable)
         paste = self.paste
         if paste is not None and (value := paste.removeprefix(f"{self.variable}=")) != paste:
-            paste = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+            paste = lines.line(self.variable, value, f"in apps.{name} (TOML)") or paste
         return SettingsFault(
             f"apps.{name}.{key}", found=self.found, expected=self.expected, paste=paste
         )
@@ -162,8 +159,9 @@ class SettingsFaults(KeyproxyError):
 class Refusal(KeyproxyError):
     """Our "no" to one call.
 
-    ``message`` is fit for strangers; ``hint`` names the setting and the line to paste and is
-    shown in ``dev`` and in the log only. ``retry_after_seconds`` is the true wait.
+    ``message`` is fit for strangers. ``hint`` is shown in ``dev`` and in the log only: the line to
+    paste, ``NAME=value`` with the whole new value, which ``hints`` writes as its layer wants it,
+    or words, or ``words: NAME=value``. ``retry_after_seconds`` is the true wait.
     ``must_close``: the connection ends after the answer, because a body is left unread or in doubt.
     ``is_free``: whatever was asked of the upstream, it did nothing that could cost.
     """
@@ -189,12 +187,6 @@ class Refusal(KeyproxyError):
         self.headers = dict(headers or {})
         self.must_close = must_close
         self.is_free = is_free
-
-    def of_app(self, name: str) -> Refusal:
-        """The same refusal to a client of the app ``name``, whose settings stand in a table."""
-        if self.hint and name != "default":
-            self.hint = f"[apps.{name}] of the TOML file, in its own notation: {self.hint}"
-        return self
 
     @property
     def status(self) -> int:

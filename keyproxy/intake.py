@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 
 from keyproxy.errors import Refusal
+from keyproxy.grammar.plain import LARGEST_BODY
 
 MAX_BODIES_BYTES = 256 << 20
 """All bodies held at the same time; more is refused, so that uploads cannot exhaust memory."""
@@ -95,12 +96,18 @@ def refuse_body(request: web.Request) -> None:
 
 
 async def read_body(
-    request: web.Request, hold: Hold, *, max_bytes: int, timeout_seconds: float
+    request: web.Request,
+    hold: Hold,
+    *,
+    max_bytes: int,
+    timeout_seconds: float,
+    is_setting: bool = True,
 ) -> bytes:
     """The whole body. Raises ``body_too_large``, ``body_timeout``, ``overloaded``,
-    ``bad_request`` (framing)."""
-    if (request.content_length or 0) > max_bytes:
-        raise too_large(max_bytes)
+    ``bad_request`` (framing). ``is_setting``: whether the operator can raise ``max_bytes``."""
+    announced = request.content_length or 0
+    if announced > max_bytes:
+        raise too_large(max_bytes, announced if is_setting else None)
     if "Expect" in request.headers and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # it is no part of the answer
@@ -111,7 +118,7 @@ async def read_body(
             async for chunk in request.content.iter_any():
                 size += len(chunk)
                 if size > max_bytes:
-                    raise too_large(max_bytes)
+                    raise too_large(max_bytes, size if is_setting else None)
                 hold.add(len(chunk))
                 parts.append(chunk)
     except TimeoutError as error:
@@ -123,11 +130,17 @@ async def read_body(
     return b"".join(parts)
 
 
-def too_large(max_bytes: int) -> Refusal:
-    """The refusal of a larger body, with the setting that decides."""
+def too_large(max_bytes: int, size: int | None) -> Refusal:
+    """The refusal of a body of ``size`` bytes or more, with a setting that takes it, if any does.
+
+    None: no setting does.
+    """
+    enough = max(max_bytes * 2, 1 << ((size or 1) - 1).bit_length())
+    enough = min(enough, LARGEST_BODY)
+    has_line = size is not None and max_bytes < LARGEST_BODY and size <= LARGEST_BODY
     return Refusal(
         "body_too_large",
         f"The body is larger than {max_bytes} bytes.",
-        hint=f"KEYPROXY_MAX_BODY={max_bytes * 2}",
+        hint=f"KEYPROXY_MAX_BODY={enough}" if has_line else None,
         must_close=True,
     )

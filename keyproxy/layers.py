@@ -5,7 +5,6 @@ Reads no files and no environment; ``sources`` does.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +13,17 @@ from io import StringIO
 
 from dotenv.parser import parse_stream
 
-from keyproxy.errors import SettingsFault, toml_key
+from keyproxy import lines
+from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import mask
 from keyproxy.grammar.vocabulary import NOT_IN_THIS_VERSION, PREFIX, nearest
+from keyproxy.lines import toml_key
 from keyproxy.settings import CONFIG, DEFAULT_APP, pairs, rows
 
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
 _RATES = ("rate_limit", "address_rate_limit")
+_TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -66,7 +68,7 @@ def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
 
 def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
     """The variables of a TOML file: ``max_body`` is ``KEYPROXY_MAX_BODY``, lists are joined."""
-    place = f"in {name}"
+    place = f"in {name}" if name.endswith(".toml") else f"in {name} (TOML)"
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -192,12 +194,19 @@ def doubled(layers: Sequence[Layer]) -> list[SettingsFault]:
 def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
     """``fault`` with the place of its variable, and its line in that place's own notation."""
     place = places.get(fault.variable, "")
-    if not place or fault.found is None:
-        return fault
-    paste = fault.paste
-    start = f"{fault.variable}="
-    if place.endswith(".toml") and paste is not None and paste.startswith(start):
-        value = json.dumps(paste.removeprefix(start), ensure_ascii=False)
-        paste = f"{toml_key(fault.variable)} = {value}"
-    found = f"{fault.found} ({place})"
-    return SettingsFault(fault.variable, found=found, expected=fault.expected, paste=paste)
+    found = f"{fault.found} ({place})" if place and fault.found is not None else fault.found
+    return SettingsFault(
+        fault.variable,
+        found=found,
+        expected=fault.expected,
+        paste=fault.paste and _written(fault.paste, places),
+    )
+
+
+def _written(paste: str, places: Mapping[str, str]) -> str:
+    """A fault's line as its place wants it; commands, and what is to be filled in, stay."""
+    parts = lines.taken_apart(paste)
+    if parts is None or _TO_FILL_IN.search(paste):
+        return paste
+    _, variable, value = parts
+    return lines.line(variable, value, places.get(variable, "")) or paste

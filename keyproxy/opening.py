@@ -17,7 +17,7 @@ from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
 from keyproxy.errors import Refusal
-from keyproxy.limits.admit import rate_headers
+from keyproxy.limits.admit import raised, rate_headers
 from keyproxy.limits.storage import Counters
 from keyproxy.limits.windows import Window
 from keyproxy.policy import body
@@ -101,11 +101,12 @@ class Opening:
         headers.update(rate_headers(verdict.standings))
         if verdict.is_admitted:
             return
+        reached = {standing.window.seconds for standing in verdict.in_the_way}
         raise Refusal(
             "rate_limited",
             "Too many sessions were opened from this network address.",
             retry_after_seconds=max(standing.resets_in_seconds for standing in verdict.in_the_way),
-            hint="KEYPROXY_SESSION_RATE_LIMIT=…",
+            hint=f"KEYPROXY_SESSION_RATE_LIMIT={raised(self.rates, reached)}",
             must_close=True,
         )
 
@@ -136,7 +137,7 @@ async def _captcha_response(request: web.Request, hold: intake.Hold) -> str:
         return ""
     body.check_media_type(request.headers)
     raw = await intake.read_body(
-        request, hold, max_bytes=MAX_BODY_BYTES, timeout_seconds=BODY_SECONDS
+        request, hold, max_bytes=MAX_BODY_BYTES, timeout_seconds=BODY_SECONDS, is_setting=False
     )
     parsed = body.parse(raw) if raw else {}
     response = next((parsed[name] for name in _FIELDS if name in parsed), "")

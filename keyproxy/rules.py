@@ -75,7 +75,12 @@ class Rules:
 
 
 def _browser(settings: Settings, origins: list[str] | tuple[str, ...]) -> Browser:
-    return Browser(settings.allowed_hosts, origins, has_page=settings.mode != "serve")
+    return Browser(
+        settings.allowed_hosts,
+        origins,
+        listed=settings.allowed_origins,
+        has_page=settings.mode != "serve",
+    )
 
 
 def _identity(

@@ -46,6 +46,7 @@ __all__ = [
 
 DEFAULT_APP = "default"
 NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 ClientAuth = Literal["none", "token", "jwt", "session"]
 Vendor = Literal["turnstile", "hcaptcha"]
 
@@ -95,6 +96,8 @@ class Settings:
     mode: Mode
     name: str = DEFAULT_APP
     apps: tuple[Settings, ...] = ()
+    # By variable, in the words of ``layers``; what is missing was never said.
+    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     keys: tuple[Secret, ...] = field(
         metadata=row(
             _KEY,
@@ -765,12 +768,14 @@ class Settings:
         environ: Mapping[str, str],
         apps: Mapping[str, Mapping[str, str]] = NO_APPS,
         *,
+        places: Mapping[str, str] = NOWHERE,
         directory: Path = Path(),
         read_file: Callable[[Path], bytes] = Path.read_bytes,
     ) -> Self:
         """Settings from a mapping of variables; others than ours may be in it.
 
         ``apps``: for each app beside the default one, what it says itself, by variable.
+        ``places``: where the variables of ``environ`` stand, in the words of ``layers``.
         Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
         raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
         """
@@ -789,8 +794,11 @@ class Settings:
         reading.faults += budget_faults(values, said.values())
         if reading.faults:
             raise SettingsFaults(reading.faults)
-        default = cls(mode=mode, **values)
-        named = [replace(default, name=name, **theirs) for name, theirs in said.items()]
+        default = cls(mode=mode, places=dict(places), **values)
+        named = [
+            replace(default, name=name, places=_in_table(name, apps[name], places), **theirs)
+            for name, theirs in said.items()
+        ]
         return replace(default, apps=tuple(named))
 
     @property
@@ -812,6 +820,12 @@ class Settings:
         """These settings with ``values``, which hold for every app, in place of their own."""
         apps = tuple(replace(app, **values) for app in self.apps)
         return replace(self, apps=apps, **values)
+
+
+def _in_table(name: str, said: Mapping[str, str], places: Mapping[str, str]) -> Mapping[str, str]:
+    """Where the settings of an app stand; those that are its own can stand in its table only."""
+    own = {variable for row in rows().values() if row.is_own for variable in row.variables}
+    return {**places, **dict.fromkeys({*said, *own}, f"in [apps.{name}] of the TOML file")}
 
 
 CONFIG = Setting(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from keyproxy import lines
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.grammar.base import Unfit, shown
 from keyproxy.layers import KEY, KEY_FILE, Layer, doubled, merged, of_env_file, of_toml, placed
@@ -59,6 +60,7 @@ class Sources:
                 self.mode,
                 variables,
                 layers[-1].apps,
+                places=places,
                 directory=self.directory,
                 read_file=self._content,
             )
@@ -152,7 +154,7 @@ class Sources:
     def _upper_layers(self) -> tuple[list[Layer], list[SettingsFault]]:
         """The layers that may name the TOML file."""
         faults: list[SettingsFault] = []
-        layers = [Layer("on the command line", self.options), Layer("", self.environ)]
+        layers = [Layer(lines.COMMAND_LINE, self.options), Layer("", self.environ)]
         for name in self._env_names():
             text = self._text(name, "--env-file" if self.env_file else None, faults)
             layer, found = of_env_file(name, text)

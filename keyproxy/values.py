@@ -14,6 +14,7 @@ STARS = "***"
 _PREFIX = re.compile(r"sk-or-v1-|sk-ant-api\d\d-|sk-proj-|sk-svcacct-|sk-|gsk_|csk-|xai-|")
 # A label shows six characters; with fewer than these behind the prefix it would show too much.
 _LABELLED_FROM = 16
+_LENGTHS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 class Secret:
@@ -111,6 +112,12 @@ class Rate:
 
     amount: int
     seconds: int
+
+    def __str__(self) -> str:
+        """As the settings write it: ``20/minute``, ``5/90second``."""
+        unit, length = next(each for each in _LENGTHS if self.seconds % each[1] == 0)
+        number = self.seconds // length
+        return f"{self.amount}/{'' if number == 1 else number}{unit}"
 
 
 Unit = Literal["hour", "day", "month"]

@@ -123,7 +123,7 @@ def test_faults_of_all_apps_come_together(tmp_path: Path) -> None:
     text = faults(tmp_path, toml, KEYPROXY_MAX_BODY="x")
     for variable in ("KEYPROXY_MAX_BODY", "apps.a.rate_limit", "apps.b.max_tokens"):
         assert variable in text
-    assert 'allowed_models = "*,!x"' in text
+    assert 'allowed_models = ["*", "!x"]' in text
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ Field names: draft-ietf-httpapi-ratelimit-headers-10 (RateLimit-Policy, RateLimi
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
@@ -67,8 +67,23 @@ class Admission:
             f" {_duration(longest.window.seconds)} is reached; the next call may be made in"
             f" {_duration(math.ceil(longest.resets_in_seconds))}.",
             retry_after_seconds=longest.resets_in_seconds,
-            hint=f"KEYPROXY_{'ADDRESS_' if longest.window.name == 'address' else ''}RATE_LIMIT=…",
+            hint=self._line(longest.window.name, verdict.in_the_way),
         )
+
+    def _line(self, name: str, in_the_way: Sequence[Standing]) -> str:
+        """The setting to paste, with twice as much wherever its windows are full."""
+        is_of_address = name == "address"
+        reached = {each.window.seconds for each in in_the_way if each.window.name == name}
+        rates = raised(self.address_rates if is_of_address else self.rates, reached)
+        return f"KEYPROXY_{'ADDRESS_' if is_of_address else ''}RATE_LIMIT={rates}"
+
+
+def raised(rates: Sequence[Rate], reached: Collection[int]) -> str:
+    """``rates`` as the settings write them, doubled for the lengths of time in ``reached``."""
+    return ";".join(
+        str(replace(rate, amount=rate.amount * 2) if rate.seconds in reached else rate)
+        for rate in rates
+    )
 
 
 def _windows(name: str, key: str, rates: Sequence[Rate]) -> list[Window]:

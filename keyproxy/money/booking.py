@@ -198,8 +198,8 @@ class Bookings:
                     "The prices of models are not known here yet, so that no budget could be kept;"
                     " try again soon.",
                     retry_after_seconds=self._prices.asks_in_seconds,
-                    hint="the upstream's list of models could not be fetched; KEYPROXY_UNPRICED="
-                    "allow lets calls through until a budget is spent",
+                    hint="the upstream's list of models could not be fetched; to let calls through"
+                    " until a budget is spent: KEYPROXY_UNPRICED=allow",
                 )
             unpriced = [model for model, price in prices.items() if price is None]
             what = f"The price of {unpriced[0]}" if unpriced else "What this call can cost at most"
@@ -207,7 +207,7 @@ class Bookings:
                 "call_too_costly",
                 f"{what} is not known here, so that no budget could be kept.",
                 param="model" if unpriced else None,
-                hint="KEYPROXY_UNPRICED=allow, or another model",
+                hint="KEYPROXY_UNPRICED=allow",
             )
         return LEAST_NANO
 

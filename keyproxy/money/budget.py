@@ -20,6 +20,7 @@ from typing import NamedTuple, Self
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
+from keyproxy.grammar.money import MOST_USD
 from keyproxy.limits.storage import Counters
 from keyproxy.limits.windows import Span, Standing, Window
 from keyproxy.money.prices import nano
@@ -128,8 +129,12 @@ class Budgets:
         ]
         least = min(lefts) * _NANO  # what was advised must fit into each of them
         tokens = fit(least) if fit is not None and least > 0 else None
+        said = [
+            (pot, pot.most - spent.remaining + amount if spent.is_in_the_way else 0)
+            for pot, spent in zip(pots, standings[::2], strict=True)
+        ]
         refusals = [
-            _refusal(pot, spent, left, amount, at, tokens)
+            _refusal(pot, spent, left, amount, at, tokens, _line(pot.whose, said))
             for pot, spent, left in zip(pots, standings[::2], lefts, strict=True)
             if spent.is_in_the_way
         ]
@@ -239,8 +244,20 @@ def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
     )
 
 
+def _line(whose: str, said: Sequence[tuple[Pot, int]]) -> str:
+    """The setting to paste: its budgets, doubled until each holds the nano-dollars asked of it."""
+    budgets = []
+    for pot, least in said:
+        usd, unit = pot.budget.usd, pot.budget.unit
+        while nano(usd) < least and usd <= MOST_USD:
+            usd *= 2
+        if pot.whose == whose:
+            budgets.append(f"{usd:f}/{unit}")
+    return f"{_VARIABLES[whose]}={';'.join(budgets)}"
+
+
 def _refusal(
-    pot: Pot, spent: Standing, left: int, amount: int, at: float, tokens: int | None
+    pot: Pot, spent: Standing, left: int, amount: int, at: float, tokens: int | None, line: str
 ) -> Refusal:
     """``left``: open reservations are not spent. ``tokens``: what all budgets have room for.
 
@@ -250,34 +267,34 @@ def _refusal(
     about = f"budget of {budget} for each user"
     if not is_own:
         about = f"budget of {_SHARED[pot.whose]} for the {budget.unit}"
-    hint = f"{_VARIABLES[pot.whose]}={budget.usd}/{budget.unit}"
     if amount <= left:
         return Refusal(
             "budget_busy",
             f"The {about} is set aside for calls that are under way; try again in a moment.",
             retry_after_seconds=BUSY_RETRY_SECONDS,
-            hint=hint,
+            hint=line,
         )
     anew = datetime.fromtimestamp(span(budget.unit, at).ends, UTC).strftime("%d %b %H:%M UTC")
     if tokens or amount > nano(budget.usd):
         costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(left * _NANO)} USD"
         advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
         message = f"This call {costs}, and {rest} of the {about} is left{advice}."
+        hint = f"lower KEYPROXY_MAX_TOKENS, or: {line}"
         if not is_own:
             message = f"This call {costs}, more than is left of the {about}{advice}. The"
             message += f" budget begins anew at {anew}."
-            hint += f", of which {rest} is left"
+            hint = f"{rest} of it is left; {hint}"
         return Refusal(
             "call_too_costly",
             message,
             param="max_tokens" if tokens else None,
-            hint=f"{hint}; or a lower KEYPROXY_MAX_TOKENS",
+            hint=hint,
         )
     return Refusal(
         "budget_exhausted",
         f"The {about} is spent; it begins anew at {anew}.",
         retry_after_seconds=spent.resets_in_seconds,
-        hint=hint,
+        hint=line,
     )
 
 

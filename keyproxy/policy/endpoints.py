@@ -57,6 +57,7 @@ class Endpoints:
         served = [endpoint for endpoint in KNOWN if endpoint.name in names]
         self._exact: Mapping[str, Endpoint] = {e.path: e for e in served if "{" not in e.path}
         self._templates = tuple((_compiled(e.path), e) for e in served if "{" in e.path)
+        self._names = tuple(endpoint.name for endpoint in served)
 
     def find(self, method: str, target: str) -> tuple[Endpoint, str, str]:
         """The endpoint, its path as it goes up, and the query (checked).
@@ -83,7 +84,24 @@ class Endpoints:
             if match := pattern.fullmatch(path):
                 author, slug = (_plain(match[name]) for name in ("author", "slug"))
                 return endpoint, endpoint.path.format(author=author, slug=slug)
-        raise _not_served(path)
+        raise self._not_served(path)
+
+    def _not_served(self, path: str) -> Refusal:
+        known = next((endpoint for endpoint in KNOWN if endpoint.path == path), None)
+        if known is not None:
+            return Refusal(
+                "endpoint_not_allowed",
+                "This endpoint is not open here.",
+                hint=f"KEYPROXY_ALLOWED_ENDPOINTS={','.join((*self._names, known.name))}",
+                must_close=True,
+            )
+        message = "There is no such endpoint here."
+        if _MISPLACED.fullmatch(path):
+            message += (
+                " The base URL ends in /api/v1 and the SDK adds the rest, such as"
+                " /chat/completions; Anthropic's SDK wants the base URL to end in /api."
+            )
+        return Refusal("endpoint_not_allowed", message, must_close=True)
 
 
 def _compiled(template: str) -> re.Pattern[str]:
@@ -94,24 +112,6 @@ def _compiled(template: str) -> re.Pattern[str]:
 
 def _plain(segment: str) -> str:
     return re.sub("%3a", ":", re.sub("%7e", "~", segment, flags=re.I), flags=re.I)
-
-
-def _not_served(path: str) -> Refusal:
-    known = next((endpoint for endpoint in KNOWN if endpoint.path == path), None)
-    if known is not None:
-        return Refusal(
-            "endpoint_not_allowed",
-            "This endpoint is not open here.",
-            hint=f"KEYPROXY_ALLOWED_ENDPOINTS=…,{known.name}",
-            must_close=True,
-        )
-    message = "There is no such endpoint here."
-    if _MISPLACED.fullmatch(path):
-        message += (
-            " The base URL ends in /api/v1 and the SDK adds the rest, such as"
-            " /chat/completions; Anthropic's SDK wants the base URL to end in /api."
-        )
-    return Refusal("endpoint_not_allowed", message, must_close=True)
 
 
 def _check_query(endpoint: Endpoint, query: str) -> None:

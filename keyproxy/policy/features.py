@@ -9,6 +9,7 @@ from typing import Self
 
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import TOOL, is_closed_tool
+from keyproxy.lines import is_safe
 
 _WEB_TOOL = re.compile(r"web_(?:search|fetch)(?:_preview)?(?:_\d[\d_]*)?", re.ASCII)
 
@@ -24,12 +25,16 @@ class Features:
     def of(cls, words: Iterable[str], extra_fields: Iterable[str] = ()) -> Self:
         return cls(frozenset(words), frozenset(extra_fields))
 
-    def line(self, word: str) -> str:
-        """The setting with ``word`` added, to paste."""
+    def line(self, word: str) -> str | None:
+        """The setting with ``word`` added, to paste; None where a caller's text is not safe to."""
+        if not is_safe(word):
+            return None
         return f"KEYPROXY_ALLOWED_FEATURES={','.join(sorted(self.words | {word}))}"
 
-    def extra_line(self, name: str) -> str:
-        """The setting with the field ``name`` added, to paste."""
+    def extra_line(self, name: str) -> str | None:
+        """The setting with the field ``name`` added, to paste; None where it is not safe to."""
+        if not is_safe(name):
+            return None
         return f"KEYPROXY_EXTRA_FIELDS={','.join(sorted(self.extra_fields | {name}))}"
 
     def require(self, word: str, param: str, found: str, instead: str | None = None) -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import names
+from keyproxy.lines import is_safe
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.known import Known, base
 
@@ -34,7 +35,7 @@ class Models:
     allowed, not for what is excluded: an upstream may know one model by both spellings."""
 
     def __init__(self, patterns: Iterable[str], features: Features = NONE) -> None:
-        patterns = tuple(patterns)
+        patterns = self._list = tuple(patterns)
         shown = [pattern for pattern in patterns if not pattern.startswith("!")]
         excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
         self._features = features
@@ -75,13 +76,13 @@ class Models:
         """Whether the operator's list holds this very pattern and excludes nothing."""
         return pattern in self._patterns and self._excluded is None
 
-    def _obstacle(self, model: str) -> tuple[str, str] | None:
+    def _obstacle(self, model: str) -> tuple[str, str | None] | None:
         """What stands in the way, as the end of a sentence, and the line to paste."""
         is_id = len(model) <= _LONGEST_ID and _ID.fullmatch(model)
         if not is_id or not self._allowed.fullmatch(model):
-            return f". Allowed: {self._summary}.", _listing(model)
+            return f". Allowed: {self._summary}.", self._line(model) if is_id else None
         if self._excluded is not None and self._is_excluded(model, self._excluded):
-            return f". Allowed: {self._summary}, with exceptions.", _listing(model)
+            return f". Allowed: {self._summary}, with exceptions.", self._line(model)
         name, mark, variants = model.lower().partition(":")
         for variant in variants.split(":") if mark else ():
             word = COSTLY_VARIANTS.get(variant)
@@ -92,9 +93,8 @@ class Models:
                     self._features.line(word),
                 )
             if word is None and variant not in PLAIN_VARIANTS and model not in self._patterns:
-                return f": its variant :{shortened(variant, 20)} is not known here.", _listing(
-                    model
-                )
+                shown = shortened(variant, 20)
+                return f": its variant :{shown} is not known here.", self._line(model)
         if _FAST.match(name) and not (
             "priority" in self._features.words or model in self._patterns
         ):
@@ -105,11 +105,11 @@ class Models:
             )
         return self._router_obstacle(model) if self._is_router(name) else None
 
-    def _router_obstacle(self, model: str) -> tuple[str, str] | None:
+    def _router_obstacle(self, model: str) -> tuple[str, str | None] | None:
         reason = ": it is a router, which chooses other models. Allowed: the models themselves."
         if "routers" not in self._features.words:
             return reason, self._features.line("routers")
-        return None if model in self._patterns else (reason, _listing(model))
+        return None if model in self._patterns else (reason, self._line(model))
 
     def _is_router(self, name: str) -> bool:
         return is_router(name) or bool(
@@ -122,6 +122,13 @@ class Models:
         ``~author/x-latest`` and ids without an author may stand for any model, so that they need
         a pattern of their own beside an exclusion.
         """
+        if self._is_named_excluded(model, excluded):
+            return True
+        is_vague = model.startswith("~") or "/" not in model
+        return is_vague and not self._telling.fullmatch(model)
+
+    def _is_named_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
+        """Whether an exclusion names the model, under this id or another: it stays."""
         plain = model.removeprefix("~")
         name, mark, variants = plain.partition(":")
         if any(map(excluded.fullmatch, {model, plain, name})):
@@ -134,12 +141,14 @@ class Models:
             told = self._excluded_names & self._known.ids.keys()
             if any(ids & self._known.names(second) for second in told):
                 return True
-        return (plain != model or "/" not in model) and not self._telling.fullmatch(model)
+        return False
 
-
-def _listing(model: str) -> str:
-    """The line to paste that allows the model."""
-    return f"KEYPROXY_ALLOWED_MODELS=…,{shortened(model)}"
+    def _line(self, model: str) -> str | None:
+        """The list with the model added, to paste; None where that would not allow it."""
+        is_excluded = self._excluded is not None and self._is_named_excluded(model, self._excluded)
+        if is_excluded or not is_safe(model):
+            return None
+        return f"KEYPROXY_ALLOWED_MODELS={','.join((*self._list, model))}"
 
 
 def is_router(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from keyproxy import hints
 from keyproxy.errors import Refusal
 from keyproxy.logs import Record, trace_id
 from keyproxy.proxy import EXCHANGE, Exchange, Kit
@@ -45,9 +46,11 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
     if isinstance(error, ConnectionError):
         record.ended = "client_left"
         raise error
-    refusal = _as_refusal(error).of_app(record.app or DEFAULT_APP)
+    refusal = _as_refusal(error)
+    app = exchange.kit.apps[record.app or DEFAULT_APP]
+    hint = hints.written(refusal.hint, app.settings)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
-    record.hint, record.ended = refusal.hint, "refused"
+    record.hint, record.ended = hint, "refused"
     if error.__cause__ is not None:
         record.cause = type(error.__cause__).__name__  # its text may hold what was sent
     if refusal.code == "internal_error":
@@ -57,10 +60,10 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
         record.ended = "failed"
         request.protocol.force_close()
         raise ConnectionError("the answer had begun") from error
-    is_dev = exchange.kit.settings.mode != "serve"
+    shown = None if exchange.kit.settings.mode == "serve" else hint
     response = web.Response(
         status=refusal.status,
-        body=render.body(refusal, request.raw_path, record.request_id, is_dev=is_dev),
+        body=render.body(refusal, request.raw_path, record.request_id, shown),
         headers=render.headers(refusal),
     )
     if refusal.must_close or not request.content.is_eof():

@@ -20,11 +20,11 @@ def speaks_messages(path: str) -> bool:
     return path == _MESSAGES_PATH or path.startswith(f"{_MESSAGES_PATH}/")
 
 
-def body(refusal: Refusal, path: str, request_id: str, *, is_dev: bool = False) -> bytes:
-    """The JSON of design section 6; in ``dev`` the message also says what to change."""
+def body(refusal: Refusal, path: str, request_id: str, hint: str | None = None) -> bytes:
+    """The JSON of design section 6; ``hint``, where it may be shown, says what to change."""
     message = refusal.message
-    if is_dev and refusal.hint:
-        message += f" [{refusal.step}: {refusal.hint}]"
+    if hint:
+        message += f" [{refusal.step}: {hint}]"
     shape: dict[str, Any]
     if speaks_messages(path):
         shape = {

@@ -156,7 +156,7 @@ class Service:
         changed = [
             field.name
             for field in fields(settings)
-            if getattr(old, field.name) != getattr(settings, field.name)
+            if field.compare and getattr(old, field.name) != getattr(settings, field.name)
         ]
         known = old.all_keys
         self.kit = self._assemble(settings, self.kit.catalogue)

@@ -1,0 +1,41 @@
+"""A refusal's hint as the operator reads it: the line in the notation of the right layer.
+
+Rules write ``NAME=value``, or ``words: NAME=value``, with the whole new value; they know
+neither files nor options. Words without a line pass as they are.
+"""
+
+from __future__ import annotations
+
+from keyproxy import lines
+from keyproxy.grammar.base import KEY_SHAPE, Unfit
+from keyproxy.settings import Settings, rows
+
+_ROWS = {row.variable: row for row in rows().values()}
+
+
+def written(hint: str | None, app: Settings) -> str | None:
+    """``hint`` to somebody who runs ``app``; None where nothing is left to say.
+
+    A line that the setting would not take is left out, and so is one that repeats a secret.
+    """
+    parts = hint and lines.taken_apart(hint)
+    if not parts:
+        return hint
+    words, variable, value = parts
+    line = None
+    if _is_value(variable, value):
+        line = lines.line(variable, value, app.places.get(variable, ""))
+    if line is None:
+        return words.removesuffix(": ") or None
+    return words + line
+
+
+def _is_value(variable: str, value: str) -> bool:
+    row = _ROWS.get(variable)
+    if row is None or row.is_secret or KEY_SHAPE.search(value):
+        return False
+    try:
+        row.parse(value)
+    except Unfit:
+        return False
+    return True

@@ -1,0 +1,66 @@
+"""The line to paste: a variable and its new value in the notation of the place that says it.
+
+Everybody writes ``NAME=value``; here it becomes an option, a line of a ``.env`` file or of a
+TOML file. Knows places as ``layers`` words them, and no settings.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+COMMAND_LINE = "on the command line"
+_ASSIGNMENT = re.compile(r"(?P<words>.*: )?(?P<variable>[A-Z][A-Z_]+)=(?P<value>.*)", re.DOTALL)
+# What neither a shell nor a reader of .env files reads as anything but itself.
+_BARE = re.compile(r"[A-Za-z0-9._:/@*+,=%{}-]*")
+_QUOTABLE = re.compile(r"[ -&(-\[\]-~]*")  # printable; no single quote, no backslash
+_STRANGERS = re.compile(r"[A-Za-z0-9._~:/@*+-]{1,400}")
+
+
+def is_safe(text: str) -> bool:
+    """Whether a caller's text may stand in a line that an operator pastes."""
+    return bool(_STRANGERS.fullmatch(text))
+
+
+def toml_key(variable: str) -> str:
+    """``max_body`` for ``KEYPROXY_MAX_BODY``: the name of a setting in a TOML file."""
+    return variable.removeprefix("KEYPROXY_").lower()
+
+
+def taken_apart(text: str) -> tuple[str, str, str] | None:
+    """The words, the variable and the value of ``words: NAME=value``; None where there is none."""
+    match = _ASSIGNMENT.fullmatch(text)
+    return match and (match["words"] or "", match["variable"], match["value"])
+
+
+def line(variable: str, value: str, place: str = "") -> str | None:
+    """The whole line that gives ``variable`` this value in ``place``.
+
+    ``place`` is "" for the environment and where nothing is said yet. A line for the table of an
+    app says so first, in words. None where the notation cannot hold it.
+    """
+    if not _QUOTABLE.fullmatch(value):
+        return None
+    if is_toml(place):
+        table = f"{place}: " if is_table(place) else ""
+        return f"{table}{toml_key(variable)} = {_in_toml(value)}"
+    if place == COMMAND_LINE:
+        return f"--{toml_key(variable).replace('_', '-')} {shlex.quote(value)}"
+    return f"{variable}={value}" if _BARE.fullmatch(value) else f"{variable}='{value}'"
+
+
+def is_toml(place: str) -> bool:
+    return place.endswith((".toml", "(TOML)")) or is_table(place)
+
+
+def is_table(place: str) -> bool:
+    return place.startswith("in [apps.")
+
+
+def _in_toml(value: str) -> str:
+    if re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
+        return value
+    if "," in value and ", " not in value:
+        return json.dumps(value.split(","))
+    return json.dumps(value)
