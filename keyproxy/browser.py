@@ -48,6 +48,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")  # RFC 9110 5.6.2, boun
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
 # What ``*`` stands for: one origin in the form of RFC 6454 6.2 (WebViews send "file://").
 _ANY_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]{0,40}://[A-Za-z0-9._~:%\[\]-]{0,255}")
+_ANY = "[a-z0-9-]+"
+_ANY_HOST = "[A-Za-z0-9._-]{1,253}"  # of an extension; a name never ends in a wildcard
 _LOOPBACK_ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://"
     r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?"
@@ -99,7 +101,7 @@ class OriginRules:
         self._loopback = "localhost" in entries
         self._exact = frozenset(entry for entry in entries if "*" not in entry)
         self._patterns = tuple(
-            re.compile(re.escape(entry).replace(r"\*", "[a-z0-9-]+"))
+            re.compile(re.escape(entry).replace(r"\*", _ANY_HOST if entry[-1] == "*" else _ANY))
             for entry in entries
             if "*" in entry and entry != "*"
         )

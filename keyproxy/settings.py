@@ -212,7 +212,9 @@ class Settings:
             origins.origins,
             "origins of pages that may call: exact `scheme://host[:port]`, `localhost` (any"
             " loopback origin), `null`, one `*` inside a label or in front of an own domain,"
-            " `*`; `none` is no page",
+            " `*`; `none` is no page; other schemes than http and https letter by letter"
+            " (`app://-`, `file://`), `SCHEME://*` for moz-extension, safari-web-extension and"
+            " vscode-webview alone",
             "https://app.example.com",
             "localhost",
             Derived("https:// + each allowed host", "allowed_hosts", origins.origins_of_hosts),
@@ -791,6 +793,7 @@ class Settings:
             bound_answers(theirs, {**environ, **apps[name]})
         is_said = bool(environ.get("KEYPROXY_TOTAL_BUDGET", "").strip())
         reading.faults += credential_faults(mode, values, said, is_said)
+        reading.faults += origins.extension_faults(mode, values, said)
         reading.faults += budget_faults(values, said.values())
         if reading.faults:
             raise SettingsFaults(reading.faults)

@@ -6,19 +6,24 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from io import StringIO
 from typing import Any, cast
 
 import aiohttp
 import pytest
 from aiohttp import web
+from dotenv import dotenv_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from keyproxy import hints
 from keyproxy.browser import EXPOSED_HEADERS, MAX_REQUESTED_HEADERS, Browser, HostRules, OriginRules
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
+from keyproxy.rules import Rules
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
+from tests.conftest import settings as made
 from tests.fake_upstream import event_stream
 from tests.raw import only_answer, refused_raw, request
 
@@ -180,6 +185,30 @@ def test_hosts(entries: tuple[str, ...], value: str, is_allowed: bool) -> None:
         (("*",), "https://a b", False),
         (("*",), "\udcff\udcfe", False),
         (("*",), "https://\u00e9", False),
+        (("app://-",), "app://-", True),
+        (("app://-",), "app://-:80", False),
+        (("app://-",), "app://--", False),
+        (("app://-",), "app://", False),
+        (("app://-",), "APP://-", False),
+        (("app://-",), "xapp://-", False),
+        (("app://.",), "app://.", True),
+        (("app://.",), "app://x", False),
+        (("file://",), "file://", True),
+        (("file://",), "file:///", False),
+        (("file://",), "file://x", False),
+        (("file://",), "null", False),
+        (("safari-web-extension://AB-CD",), "safari-web-extension://AB-CD", True),
+        (("safari-web-extension://AB-CD",), "safari-web-extension://ab-cd", False),
+        (("moz-extension://*",), "moz-extension://0f3c-9A", True),
+        (("moz-extension://*",), "moz-extension://", False),
+        (("moz-extension://*",), "moz-extension://*", False),
+        (("moz-extension://*",), "moz-extension://a:1", False),
+        (("moz-extension://*",), "moz-extension://a/b", False),
+        (("moz-extension://*",), "moz-extension://a\n", False),
+        (("moz-extension://*",), "xmoz-extension://a", False),
+        (("moz-extension://*",), "chrome-extension://a", False),
+        (("moz-extension://*",), "https://a", False),
+        (("vscode-webview://*",), "vscode-webview://1hjq5mdo0", True),
         ((), "https://app.example", False),
         ((), "null", False),
     ],
@@ -548,3 +577,101 @@ async def test_under_serve_the_own_host_is_no_origin_by_itself(start: Start) -> 
     async with proxy.get("/api/v1/models", headers=odd) as answer:
         await refused(answer, 403, "origin_not_allowed")
     assert proxy.upstream.catalogue == []
+
+
+# Electron (electron-serve), Obsidian, Cordova, Capacitor, Tauri, extensions, an editor's panel.
+SHELLS = (
+    "app://-",
+    "app://.",
+    "app://obsidian.md",
+    "file://",
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "http://tauri.localhost",
+    "https://localhost",
+    "chrome-extension://aapbdbdomjkkjkaonfhkkikfgjllcleb",
+    "moz-extension://7a3c1c0e-52a1-4d0a-9f0c-3d1f8c1f7a11",
+    "safari-web-extension://140BB581-A2C0-422A-9DD3-6982A5ABEE5E",
+    "vscode-webview://1hjq5mdo0k6e8bqk2kgb1v7r1m3v1ppjq5b3h3q9pklmfqk8a1b2",
+    "My-App.v2://Main_Window:8080",
+    "https://app.example:8443",
+    "null",
+)
+
+
+@pytest.mark.parametrize("origin", SHELLS)
+async def test_pages_of_every_shell_can_be_allowed(start: Start, origin: str) -> None:
+    """Preflight, call, a session bound to the origin, and the fields by which a page reads them."""
+    secret = {"CLIENT_AUTH": "session", "SESSION_SECRET": "kU3v9xQ2" * 5}
+    proxy = await start("serve", ALLOWED_ORIGINS=origin, **secret)
+    asking = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    async with proxy.session.options(proxy.url + CHAT, headers=asking) as answer:
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+    async with proxy.post({}, "/session", headers={"Origin": origin}) as answer:
+        assert answer.status == 200
+        token = (await answer.json())["token"]
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+    bearer = {"Authorization": f"Bearer {token}"}
+    async with proxy.post(headers={"Origin": origin} | bearer) as answer:
+        assert answer.status == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+    async with proxy.post(headers={"Origin": origin.swapcase()} | bearer) as answer:
+        await refused(answer, 403, "origin_not_allowed")
+    assert len(proxy.upstream.calls) == 1
+
+
+async def test_an_extension_of_any_installation_can_be_allowed(start: Start) -> None:
+    proxy = await start(ALLOWED_ORIGINS="moz-extension://*")
+    async with proxy.post(headers={"Origin": "moz-extension://0F3C-9a"}) as answer:
+        assert answer.status == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "moz-extension://0F3C-9a"
+    async with proxy.post(headers={"Origin": "chrome-extension://0f3c"}) as answer:
+        await refused(answer, 403, "origin_not_allowed")
+
+
+_HOSTS = st.one_of(
+    st.from_regex(r"[A-Za-z0-9._*~:@/\[\]-]{0,40}", fullmatch=True),
+    st.sampled_from(["-", ".", "*", "localhost", "App.example:443", "a.example:08", "[::1]:3000"]),
+)
+_SCHEMES = st.one_of(
+    st.sampled_from(["http", "https", "HTTPS", "app", "file", "moz-extension", "data", ""]),
+    st.from_regex(r"[A-Za-z][A-Za-z0-9+.-]{0,12}", fullmatch=True),
+)
+_ORIGINS = st.one_of(
+    st.builds("{}://{}".format, _SCHEMES, _HOSTS),
+    st.sampled_from(["null", "*", "localhost", "none", *SHELLS]),
+    st.text(max_size=40),
+)
+
+
+@given(_ORIGINS, st.sampled_from(["none", "localhost", "https://a.example,app://-"]))
+@settings(max_examples=1500, derandomize=True, deadline=None)
+def test_every_origin_in_a_hint_is_taken_and_then_allowed(origin: str, listed: str) -> None:
+    before = made("dev", ALLOWED_ORIGINS=listed)
+    head = CIMultiDictProxy(CIMultiDict({"Origin": origin, "Host": "localhost"}))
+    try:
+        Rules.of(before).browser.check_origin(head)
+    except Refusal as refusal:
+        line = hints.written(refusal.hint, before)
+    else:
+        return
+    assert line is None or "localhost" not in listed or "=localhost," in line
+    if line is None:
+        assert origin not in set(SHELLS) - {"null"}
+        return
+    assert "null" not in line.split(",")
+    assert "*" not in line
+    said = dotenv_values(stream=StringIO(line), interpolate=False)["KEYPROXY_ALLOWED_ORIGINS"]
+    browser = Rules.of(made("dev", ALLOWED_ORIGINS=said or "")).browser
+    browser.check_origin(head)
+    assert browser.preflight(head)["Access-Control-Allow-Origin"] == origin
+
+
+@pytest.mark.parametrize("origin", ["null", "*", "https://*.example", "https://A.example:443"])
+async def test_no_line_offers_what_is_no_single_page(proxy: Proxy, origin: str) -> None:
+    async with proxy.post(headers={"Origin": origin}) as answer:
+        error = await refused(answer, 403, "origin_not_allowed")
+    assert "KEYPROXY" not in error["message"]
+    assert proxy.upstream.calls == []

@@ -334,7 +334,10 @@ async def test_in_dev_the_figures_of_each_budget_are_said(start: Start, upstream
     proxy = await start("dev", TOTAL_BUDGET="0.01/day", UNPRICED="refuse")
     async with proxy.post({**BODY, "max_tokens": 2000}) as answer:
         error = await refused(answer, 402, "call_too_costly")
-    assert "0.010 USD of it is left; lower KEYPROXY_MAX_TOKENS, or: KEYPROXY_TOTAL_BUDGET=" in error["message"]
+    assert (
+        "0.010 USD of it is left; lower KEYPROXY_MAX_TOKENS, or: KEYPROXY_TOTAL_BUDGET="
+        in error["message"]
+    )
     tokens = int(error["message"].partition("ask for max_tokens ≤ ")[2].partition(".")[0])
     assert upstream.calls == []
     assert await status(proxy, max_tokens=tokens) == 200

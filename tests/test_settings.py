@@ -488,6 +488,15 @@ def test_host_written_as_address_is_a_fault_with_the_cure() -> None:
         ("none", ()),
         ("capacitor://localhost,tauri://localhost", ("capacitor://localhost", "tauri://localhost")),
         ("chrome-extension://abcdefghijklmnop", ("chrome-extension://abcdefghijklmnop",)),
+        ("app://-,app://.,app://obsidian.md", ("app://-", "app://.", "app://obsidian.md")),
+        ("file://", ("file://",)),
+        ("my-App+1.0://My_Host:080", ("my-App+1.0://My_Host:080",)),
+        (
+            "safari-web-extension://140BB581-A2C0-422A-9DD3-6982A5ABEE5E",
+            ("safari-web-extension://140BB581-A2C0-422A-9DD3-6982A5ABEE5E",),
+        ),
+        ("moz-extension://*,vscode-webview://*", ("moz-extension://*", "vscode-webview://*")),
+        ("safari-web-extension://*", ("safari-web-extension://*",)),
         ("http://[0::1]:3000", ("http://[::1]:3000",)),
         ("https://*.mine.example", ("https://*.mine.example",)),
         ("https://myapp-*-team.vercel.app", ("https://myapp-*-team.vercel.app",)),
@@ -507,7 +516,9 @@ def test_allowed_origins(text: str, origins: tuple[str, ...]) -> None:
         ("https://app.example.com:8443/a/b?c#d", "https://app.example.com:8443"),
         ("null,https://a.example/,b.example", "null,https://a.example,https://b.example"),
         ("localhost:3000", "http://localhost:3000"),
-        ("file://x", "null"),
+        ("file:///home/me/index.html", "file://"),
+        ("app://-/", "app://-"),
+        ("Safari-Web-Extension://AB-CD/x", "Safari-Web-Extension://AB-CD"),
     ],
 )
 def test_origin_that_no_browser_sends_is_a_fault_with_the_cure(text: str, paste: str) -> None:
@@ -529,6 +540,10 @@ def test_origin_that_no_browser_sends_is_a_fault_with_the_cure(text: str, paste:
         "https://*.*.mine.example",
         "https://mine.*",
         "chrome-extension://*",
+        "moz-extension://a*",
+        "MOZ-extension://*",
+        "app://*",
+        "file://*",
         "http://localhost:*",
     ],
 )
@@ -537,10 +552,44 @@ def test_wildcard_over_names_of_strangers_is_a_fault(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["https://me@a.example", "https://a b", "https://", "a", "https://a:99999", "x:y", ","]
+    "text",
+    [
+        "https://me@a.example",
+        "https://a b",
+        "https://",
+        "a",
+        "https://a:99999",
+        "x:y",
+        ",",
+        "app://",
+        "app://a b",
+        "app://\u00e4",
+        "app://a/b",
+        "app://me@a",
+        "app://[::1]",
+        "app://a:0",
+        "app://a:99999",
+        "app:",
+        "1app://a",
+    ],
 )
 def test_malformed_origin_is_a_fault(text: str) -> None:
     fault("ALLOWED_ORIGINS", text)
+
+
+@pytest.mark.parametrize("scheme", ["moz-extension", "safari-web-extension", "vscode-webview"])
+def test_serve_opens_nothing_to_every_extension_without_a_credential(scheme: str) -> None:
+    said = {"KEYPROXY_ALLOWED_ORIGINS": f"https://app.example,{scheme}://*"}
+    with pytest.raises(SettingsFaults, match="KEYPROXY_ALLOWED_ORIGINS is one of"):
+        Settings.from_environ("serve", SERVE | said)
+    asking = {"KEYPROXY_CLIENT_AUTH": "session", "KEYPROXY_SESSION_SECRET": "kU3v9xQ2" * 5}
+    web = {"web": {"KEYPROXY_CLIENT_AUTH": "none"}}
+    Settings.from_environ("serve", SERVE | said | asking)
+    with pytest.raises(SettingsFaults, match=r"apps\.web\.allowed_origins is one of"):
+        Settings.from_environ("serve", SERVE | said | asking, web)
+    with pytest.raises(SettingsFaults, match=r"apps\.web\.allowed_origins is one of"):
+        Settings.from_environ("serve", SERVE, {"web": said})
+    assert f"{scheme}://*" in dev(ALLOWED_ORIGINS=f"{scheme}://*").allowed_origins
 
 
 def test_serve_allows_the_pages_of_its_own_hosts() -> None:

@@ -1,6 +1,7 @@
 """The Host names and browser origins a setting may list.
 
-Origins are written as browsers send them (RFC 6454, section 6.2). A wildcard must end in a
+Origins are written as browsers send them (RFC 6454, section 6.2); those of shells and extensions
+(``app://-``, ``safari-web-extension://14…5E``) are kept byte for byte. A wildcard must end in a
 name that only one party can give out: public and shared suffixes are those of
 publicsuffix.org, its private section (vercel.app, github.io …) included.
 """
@@ -8,10 +9,12 @@ publicsuffix.org, its private section (vercel.app, github.io …) included.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import Unfit, items, shown
 from keyproxy.values import is_loopback
 
@@ -20,13 +23,18 @@ if TYPE_CHECKING:
 
 ANY_IP = "any-ip"
 _ORIGIN_WORDS = ("localhost", "null", "*")
+FILE = "file://"
+EXTENSIONS = ("moz-extension", "safari-web-extension", "vscode-webview")
+"""Schemes whose host differs with each installation, so that ``SCHEME://*`` is taken."""
+ANY_EXTENSION = tuple(f"{scheme}://*" for scheme in EXTENSIONS)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _PATTERN = re.compile(r"[a-z0-9_*-]{1,63}(?:\.[a-z0-9_*-]{1,63})*")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(?::([0-9]{1,5}))?")
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?")
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)(?::([0-9]{1,5}))?")
+_OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://([A-Za-z0-9._-]{1,253})(?::([0-9]{1,5}))?")
 
 
 def hosts(text: str) -> tuple[str, ...]:
@@ -98,35 +106,51 @@ def _origin(item: str) -> str:
     text = item.lower()
     if text in _ORIGIN_WORDS:
         return text
+    if not text.startswith(("http:", "https:")):
+        return _other_origin(item)
     match = _ORIGIN.fullmatch(text)
     if match is None:
         raise _no_origin(text)
     scheme, host, port = match[1], _name(match[2]), match[3]
-    if scheme == "file":
-        raise Unfit("null, which is what browsers send for a file", value="null")
     if host is None or (port and not 0 < int(port) < 65536):
         raise _no_origin(text)
     if "*" in host:
-        if scheme not in _DEFAULT_PORTS:
-            raise Unfit("a wildcard under http:// or https:// only")
         _check_wildcard(text, host)
     keeps_port = port and str(int(port)) != _DEFAULT_PORTS.get(scheme)
     return f"{scheme}://{host}:{int(port)}" if keeps_port else f"{scheme}://{host}"
+
+
+def _other_origin(item: str) -> str:
+    """The origin of a shell or an extension: no two browsers agree on their form."""
+    if item == FILE or item in ANY_EXTENSION:
+        return item
+    scheme = item.partition(":")[0].lower()
+    if scheme == "file":
+        raise Unfit(f"{FILE} and nothing behind it; most browsers send null for a file", value=FILE)
+    match = _OTHER.fullmatch(item)
+    if match and (match[3] is None or 0 < int(match[3]) < 65536):
+        return item
+    if "*" in item and "://" in item:
+        raise Unfit(
+            f"an exact origin; SCHEME://* stands for {', '.join(EXTENSIONS)} only, whose host"
+            " differs with each installation"
+        )
+    raise _no_origin(item)
 
 
 def _no_origin(text: str) -> Unfit:
     """What to say of a text that is no origin, with the origin inside it where there is one."""
     if re.search(r":\*$", text):
         return Unfit("an exact port; the word localhost stands for any port of this computer")
-    head = _ORIGIN.match(text)
+    head = _ORIGIN.match(text) or _OTHER.match(text)
     if head and text[head.end() :].startswith(("/", "?", "#")):
         return Unfit(
             "scheme://host[:port] with nothing behind it, not even a slash", value=head.group()
         )
-    is_bare = re.fullmatch(rf"({_LABEL}(?:\.{_LABEL})*)(:\d{{1,5}})?", text)
+    is_bare = re.fullmatch(rf"({_LABEL}(?:\.{_LABEL})*)(:\d{{1,5}})?", text.lower())
     if is_bare:
         scheme = "http" if is_loopback(is_bare[1]) else "https"
-        return Unfit("scheme://host[:port]", value=f"{scheme}://{text}")
+        return Unfit("scheme://host[:port]", value=f"{scheme}://{text.lower()}")
     return Unfit(
         "scheme://host[:port] as browsers send it, the words localhost, null, * or none, or a"
         " pattern such as https://*.mine.example"
@@ -172,6 +196,30 @@ def _is_shared(name: str) -> bool:
 
 def _list(texts: list[str]) -> str | None:
     return ", ".join(shown(text) for text in texts) or None
+
+
+def extension_faults(
+    mode: str, default: Mapping[str, Any], apps: Mapping[str, Mapping[str, Any]]
+) -> list[SettingsFault]:
+    """A fault for each app that anybody's extension may use at anybody's cost: an extension of
+    the same browser fits ``SCHEME://*``, too. Values are by field name."""
+    if mode != "serve":
+        return []
+    fault = SettingsFault(
+        "KEYPROXY_ALLOWED_ORIGINS",
+        found=f"one of {', '.join(ANY_EXTENSION)}, and KEYPROXY_CLIENT_AUTH is none",
+        expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
+        " such a browser may ask, and has to show a credential",
+    )
+    found = [fault] if _is_open_to_extensions(default) else []
+    if not found:  # an app may have either setting from the default app
+        found = [fault.of_app(name) for name, app in apps.items() if _is_open_to_extensions(app)]
+    return found
+
+
+def _is_open_to_extensions(values: Mapping[str, Any]) -> bool:
+    origins = values.get("allowed_origins") or ()
+    return values.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins)
 
 
 def origins_of_hosts(allowed_hosts: tuple[str, ...]) -> tuple[str, ...]:
