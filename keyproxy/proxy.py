@@ -93,7 +93,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     app = kit.apps[client.app]
     app.rules.browser.check_origin(request.headers)  # 403: the app's own origins
     find = app.rules.endpoints.find
-    endpoint, path, query = find(request.method, request.raw_path)  # 400, 404, 405
+    endpoint, path, query = find(request.method, request.raw_path, request.host)  # 400, 404, 405
     record.endpoint = endpoint.name
     with kit.room.hold() as hold:
         async with app.admission.admit(client, exchange.headers):  # 429

@@ -42,7 +42,7 @@ class AppRules:
         """The rules of the app whose settings these are."""
         return cls(
             _browser(settings, settings.allowed_origins),
-            Endpoints(settings.allowed_endpoints),
+            Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
             _policy(settings),
         )
 

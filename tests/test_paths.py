@@ -295,20 +295,102 @@ async def test_the_list_is_served_with_its_parameters(proxy: Proxy, query: str) 
         ("/v1/messages", "/api"),
         ("/api/v1/v1/messages", "/api"),
         ("/messages", "/api"),
+        ("/api/v1//chat/completions", "/api/v1"),
+        ("//api/v1/chat/completions", "/api/v1"),
+        ("/api/v1/chat/completions/", "/api/v1"),
+        ("/api/v1/chat/completions//", "/api/v1"),
+        ("/api/v1/chat/completions/chat/completions", "/api/v1"),
+        ("/api/v1/chat/completions/v1/chat/completions", "/api/v1"),
+        ("/api/v1/chat/completions/responses", "/api/v1"),
+        ("/api/v1/responses/chat/completions", "/api/v1"),
+        ("/api/v1/chat/chat/completions", "/api/v1"),
+        ("/api/v1/chat", "/api/v1"),
+        ("/api/api/v1/chat/completions", "/api/v1"),
+        ("/v1/v1/chat/completions", "/api/v1"),
+        ("/api/v1/openai/chat/completions", "/api/v1"),
+        ("/openai/v1/chat/completions", "/api/v1"),
+        ("/v1beta/openai/chat/completions", "/api/v1"),
+        ("/api/v1/engines/gpt-4o/chat/completions", "/api/v1"),
+        ("/openai/deployments/gpt-4o/chat/completions", "/api/v1"),
+        ("/API/V1/Chat/Completions", "/api/v1"),
+        ("/api%2Fv1/chat/completions", "/api/v1"),
+        ("/api/v1%2fchat%2Fcompletions", "/api/v1"),
+        ("/api/v1%20/chat/completions", "/api/v1"),
+        ("/embeddings", "/api/v1"),
+        ("/v1/embeddings", "/api/v1"),
+        ("/v1/audio/transcriptions", "/api/v1"),
+        ("/v1/models", "/api/v1"),
+        ("/v1/models", "/api"),
+        ("/api/v1/models/", "/api/v1"),
+        ("/api/v1", "/api/v1"),
+        ("/api/v1/", "/api"),
+        ("/api/v1/messages/v1/messages", "/api"),
+        ("/api/v1/messages/messages", "/api"),
+        ("/api//v1/messages", "/api"),
+        ("/api/v1/messages/", "/api"),
+        ("/anthropic/v1/messages", "/api"),
+        ("/api/v1/chat/completions/v1/messages", "/api"),
     ],
 )
 async def test_a_wrong_base_url_is_told_the_right_one(
     proxy: Proxy, path: str, base_url: str
 ) -> None:
-    body = await refused_raw(proxy, request("POST", path), 404, "endpoint_not_allowed")
+    body = await refused_raw(
+        proxy, request("POST", path, host="dev.localhost:1"), 404, "endpoint_not_allowed"
+    )
+    assert "[endpoint: the base URL is http://dev.localhost:1/api" in body["error"]["message"]
     assert f"end in {base_url}" in body["error"]["message"] or (
         f"ends in {base_url} " in body["error"]["message"]
     )
 
 
-async def test_an_unknown_path_gets_no_advice(proxy: Proxy) -> None:
-    body = await refused_raw(proxy, request("POST", "/x"), 404, "endpoint_not_allowed")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/x",
+        "/api/chat/x",
+        "/api/v1/messages/count_tokens",
+        "/api/v1/x/chat/completions",
+        "/api/v1/../v1/chat/completions",
+        "/api/v1/engines/a/b/chat/completions",
+        "/api/v1/chatcompletions",
+        "/v1" * 100 + "/chat/completions",
+        "/" * 4000,
+        "/engines" * 500,
+    ],
+)
+async def test_an_unknown_path_gets_no_advice(proxy: Proxy, path: str) -> None:
+    body = await refused_raw(proxy, request("POST", path), 404, "endpoint_not_allowed")
     assert body["error"]["message"] == "There is no such endpoint here."
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/key",
+        "/api/v1/keys/1",
+        "/v1/credits",
+        "/credits",
+        "/api/v1//generation",
+        "/api/v1/presets/x/chat/completions",
+        "/api/v1/vault/",
+    ],
+)
+async def test_routes_of_the_account_are_said_to_be_never_served(proxy: Proxy, path: str) -> None:
+    body = await refused_raw(proxy, request("POST", path), 404, "endpoint_not_allowed")
+    message = "There is no such endpoint here. Routes of the provider account are never served."
+    assert body["error"]["message"] == message
+
+
+async def test_strangers_are_told_the_path_of_the_base_url_and_nothing_typed(start: Start) -> None:
+    proxy = await start("serve", ALLOWED_HOSTS="api.example")
+    path = "/api/v1/engines/SECRET/chat/completions"
+    body = await refused_raw(
+        proxy, request("POST", path, host="api.example"), 404, "endpoint_not_allowed"
+    )
+    assert "ends in /api/v1 and" in body["error"]["message"]
+    assert "api.example" not in str(body)
+    assert "SECRET" not in str(body)
 
 
 @pytest.mark.parametrize(

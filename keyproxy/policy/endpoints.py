@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from keyproxy.call import BASE, Endpoint, Style
 from keyproxy.errors import Refusal
+from keyproxy.policy.misplaced import advice
 from keyproxy.settings import KNOWN_ENDPOINTS
 
 _STYLES: Mapping[str, Style] = {
@@ -41,31 +42,31 @@ LIST_PARAMETERS = frozenset(
 _AUTHOR = r"(?P<author>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~-]|%7[Ee]){1,100})"
 _SLUG = r"(?P<slug>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~:-]|%7[Ee]|%3[Aa]){1,200})"
 _QUERY_VALUE = re.compile(r"(?:[A-Za-z0-9_.,~-]|%2[Cc]){1,300}")
-# What people write when the base URL is not quite right.
-_MISPLACED = re.compile(
-    r"(?:/api)?(?:/v1)?(?:/api)?(?:/v1)*/"
-    r"(?:chat/completions|responses|messages|models|completions|embeddings)"
-)
 
 
 class Endpoints:
     """The endpoints of one configuration."""
 
-    def __init__(self, allowed: Iterable[str]) -> None:
-        """``allowed``: names such as ``POST /api/v1/chat/completions``, all of ``KNOWN``."""
+    def __init__(self, allowed: Iterable[str], *, is_local: bool = False) -> None:
+        """``allowed``: names such as ``POST /api/v1/chat/completions``, all of ``KNOWN``.
+
+        ``is_local``: the address that callers use is the one that we listen on, by HTTP.
+        """
+        self._is_local = is_local
         names = frozenset(allowed)
         served = [endpoint for endpoint in KNOWN if endpoint.name in names]
         self._exact: Mapping[str, Endpoint] = {e.path: e for e in served if "{" not in e.path}
         self._templates = tuple((_compiled(e.path), e) for e in served if "{" in e.path)
         self._names = tuple(endpoint.name for endpoint in served)
 
-    def find(self, method: str, target: str) -> tuple[Endpoint, str, str]:
+    def find(self, method: str, target: str, host: str = "") -> tuple[Endpoint, str, str]:
         """The endpoint, its path as it goes up, and the query (checked).
 
+        ``host`` is the checked Host, for advice.
         Raises ``endpoint_not_allowed``, ``method_not_allowed``, ``query_not_allowed``.
         """
         path, mark, query = target.partition("?")
-        endpoint, path = self._match(path)
+        endpoint, path = self._match(path, host)
         if endpoint.method != method:
             raise Refusal(
                 "method_not_allowed",
@@ -77,16 +78,16 @@ class Endpoints:
             _check_query(endpoint, query)
         return endpoint, path, query
 
-    def _match(self, path: str) -> tuple[Endpoint, str]:
+    def _match(self, path: str, host: str) -> tuple[Endpoint, str]:
         if (endpoint := self._exact.get(path)) is not None:
             return endpoint, path
         for pattern, endpoint in self._templates:
             if match := pattern.fullmatch(path):
                 author, slug = (_plain(match[name]) for name in ("author", "slug"))
                 return endpoint, endpoint.path.format(author=author, slug=slug)
-        raise self._not_served(path)
+        raise self._not_served(path, host)
 
-    def _not_served(self, path: str) -> Refusal:
+    def _not_served(self, path: str, host: str) -> Refusal:
         known = next((endpoint for endpoint in KNOWN if endpoint.path == path), None)
         if known is not None:
             return Refusal(
@@ -95,13 +96,10 @@ class Endpoints:
                 hint=f"KEYPROXY_ALLOWED_ENDPOINTS={','.join((*self._names, known.name))}",
                 must_close=True,
             )
-        message = "There is no such endpoint here."
-        if _MISPLACED.fullmatch(path):
-            message += (
-                " The base URL ends in /api/v1 and the SDK adds the rest, such as"
-                " /chat/completions; Anthropic's SDK wants the base URL to end in /api."
-            )
-        return Refusal("endpoint_not_allowed", message, must_close=True)
+        sentence, base = advice(path)
+        message = f"There is no such endpoint here. {sentence}".rstrip()
+        hint = f"the base URL is http://{host}{base}" if base and host and self._is_local else None
+        return Refusal("endpoint_not_allowed", message, hint=hint, must_close=True)
 
 
 def _compiled(template: str) -> re.Pattern[str]:
