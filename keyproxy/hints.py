@@ -23,11 +23,16 @@ def written(hint: str | None, app: Settings) -> str | None:
         return hint
     words, variable, value = parts
     line = None
-    if _is_value(variable, value):
+    if _is_value(variable, value) and not _lacks_secret(app, value):
         line = lines.line(variable, value, app.places.get(variable, ""))
     if line is None:
         return words.removesuffix(": ") or None
     return words + line
+
+
+def _lacks_secret(app: Settings, value: str) -> bool:
+    """Whether sessions could not be signed, which a single line cannot cure."""
+    return value == "session" and app.mode == "serve" and not app.session_secrets
 
 
 def _is_value(variable: str, value: str) -> bool:

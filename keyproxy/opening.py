@@ -24,6 +24,7 @@ from keyproxy.policy import body
 from keyproxy.settings import Rate
 
 PATH = "/session"
+_SESSIONS = "pages open sessions where the client auth is session"
 MAX_BODY_BYTES = 16 * 1024  # hCaptcha's responses have up to some thousand characters
 BODY_SECONDS = 10.0
 # Once an hour is enough for each of a client's tabs; it costs no one else anything but a log line.
@@ -117,7 +118,7 @@ def check_head(method: str, target: str, door: Door) -> None:
         raise Refusal(
             "endpoint_not_allowed",
             "There are no sessions here.",
-            hint="KEYPROXY_CLIENT_AUTH=session",
+            hint=_SESSIONS + (": KEYPROXY_CLIENT_AUTH=session" if door.auth == "none" else ""),
             must_close=True,
         )
     if method != "POST":

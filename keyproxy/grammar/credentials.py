@@ -81,7 +81,7 @@ def _without_tokens() -> SettingsFault:
         "KEYPROXY_CLIENT_TOKENS",
         expected="at least one client token, since KEYPROXY_CLIENT_AUTH is token;"
         " `keyproxy token NAME` makes one and prints the line",
-        paste="KEYPROXY_CLIENT_TOKENS=phone:<its SHA-256>",
+        paste="keyproxy token phone",
     )
 
 
