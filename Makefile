@@ -32,8 +32,8 @@ venv: $(VENV)/.dev ## set up .venv for work on keyproxy
 lock: ## look up the newest allowed versions and write requirements/*.txt
 	@sh scripts/lock
 
-image-check: $(VENV)/.installed ## run the Dockerfile's steps without Docker and try the result
-	$(VENV)/bin/python scripts/image-steps
+image-check: ## build the image and try it, with Docker, Podman, or as root buildah
+	@bash scripts/image-check
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache \

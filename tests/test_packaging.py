@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
@@ -12,9 +11,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -123,18 +120,11 @@ def test_tests_run_with_what_the_image_runs_with() -> None:
 
 
 @pytest.fixture(scope="module")
-def steps() -> ModuleType:
-    loader = SourceFileLoader("image_steps", str(ROOT / "scripts" / "image-steps"))
-    spec = importlib.util.spec_from_loader("image_steps", loader)
-    assert spec is not None
-    module = sys.modules["image_steps"] = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def dockerfile(steps: ModuleType) -> list[tuple[str, str]]:
-    return list(steps.instructions((ROOT / "Dockerfile").read_text()))
+def dockerfile() -> list[tuple[str, str]]:
+    """(INSTRUCTION, rest) in order, continuation lines joined, comments dropped."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    lines = re.sub(r"\\\s*\n", " ", text).splitlines()
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in lines) if rest]
 
 
 def test_image_starts_keyproxy_without_a_shell(dockerfile: list[tuple[str, str]]) -> None:
@@ -190,24 +180,13 @@ def test_all_stages_share_a_base_named_by_version(dockerfile: list[tuple[str, st
     assert re.fullmatch(r"python:3\.\d+-slim(@sha256:[0-9a-f]{64})?", bases.pop())
 
 
-def test_dockerignore_lets_through_what_is_copied_and_no_secret(
-    steps: ModuleType, dockerfile: list[tuple[str, str]]
-) -> None:
+def test_image_copies_what_exists(dockerfile: list[tuple[str, str]]) -> None:
+    """`make image-check` sees that .dockerignore lets it through, and no secret."""
     copied = [
         rest.split()[:-1] for name, rest in dockerfile if name == "COPY" and "--from" not in rest
     ]
     for source in (source for sources in copied for source in sources):
         assert (ROOT / source).exists()
-        assert not steps.is_ignored(ROOT / source)
-    assert not steps.is_ignored(ROOT / "keyproxy" / "server" / "app.py")
-    for name in (
-        ".env",
-        "keyproxy/.env.local",
-        "examples/secrets/key",
-        "keyproxy.toml",
-        ".git/config",
-    ):
-        assert steps.is_ignored(ROOT / name), name
 
 
 def test_examples_and_image_use_settings_that_exist(dockerfile: list[tuple[str, str]]) -> None:
@@ -220,8 +199,9 @@ def test_examples_and_image_use_settings_that_exist(dockerfile: list[tuple[str, 
 
 
 @pytest.mark.parametrize("example", COMPOSE, ids=lambda path: path.name)
-def test_compose_examples_say_all_that_serve_asks_for(steps: ModuleType, example: Path) -> None:
-    said = steps.settings_in(example)
+def test_compose_examples_say_all_that_serve_asks_for(example: Path) -> None:
+    line = r"^ +((?:KEYPROXY|OPENROUTER)_[A-Z_]+): +\"?([^\"\n#]*?)\"?(?: +#.*)?$"
+    said = dict(re.findall(line, example.read_text(), re.MULTILINE))
     settings = Settings.from_environ("serve", said, read_file=lambda _: KEY.encode())
     assert settings.total_budget
     assert 'volumes: ["ledger:/data"]' in example.read_text()
