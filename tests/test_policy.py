@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
+from keyproxy.grammar.features import CLOSED_FIELDS
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features
@@ -177,8 +179,9 @@ def test_one_allowed_model_is_allowed_in_one_spelling(text: str) -> None:
         ({"models": ["anthropic/x"]}, "model_not_allowed", "models"),
         ({"models": "anthropic/x"}, "model_missing", "models"),
         ({"models": "openai/gpt-4o"}, "model_missing", "models"),
-        ({"models": []}, "model_missing", "models"),
-        ({"models": None}, "model_missing", "models"),
+        ({"model": [], "models": [MINI]}, "model_missing", "model"),
+        ({"model": None, "models": [MINI]}, "model_missing", "model"),
+        ({"models": [""]}, "model_missing", "models"),
         ({"models": {}}, "model_missing", "models"),
         ({"models": [["openai/gpt-4o"]]}, "model_missing", "models"),
         ({"models": [None]}, "model_missing", "models"),
@@ -349,8 +352,8 @@ def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> 
 @pytest.mark.parametrize(
     ("style", "name", "value", "is_allowed"),
     [
-        *cases(Style.CHAT, "n", True, 1, None),
-        *cases(Style.CHAT, "n", False, 0, 2, 64, -1, 1.5, "1", True, [], {}, [1]),
+        *cases(Style.CHAT, "n", True, 1, None, [], ""),
+        *cases(Style.CHAT, "n", False, 0, 2, 64, -1, 1.5, "1", True, {}, [1], [[]], " "),
         *cases(Style.COMPLETIONS, "n", False, 2),
         *cases(Style.COMPLETIONS, "best_of", False, 2),
         *cases(Style.COMPLETIONS, "best_of", True, 1),
@@ -359,8 +362,8 @@ def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> 
         *cases(Style.MESSAGES, "speed", False, "fast"),
         *cases(Style.CHAT, "modalities", True, ["text"], [], None),
         *cases(Style.CHAT, "modalities", False, ["image"], ["text", "audio"], "text", {}, [[]]),
-        *cases(Style.RESPONSES, "store", True, False, None),
-        *cases(Style.RESPONSES, "store", False, True, 1, 0, "false", [], {}),
+        *cases(Style.RESPONSES, "store", True, False, None, []),
+        *cases(Style.RESPONSES, "store", False, True, 1, 0, "false", {}, [False]),
         *cases(Style.RESPONSES, "background", True, False),
         *cases(Style.RESPONSES, "background", False, True),
         *cases(Style.CHAT, "store", False, True),
@@ -377,7 +380,7 @@ def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> 
             {"TTL": "1h"},
             {"ttl": {}},
             "1h",
-            [],
+            [[]],
         ),
     ],
 )
@@ -418,7 +421,7 @@ async def test_what_sdks_send_passes(proxy: Proxy, path: str) -> None:
     assert len(proxy.upstream.calls) == 1
 
 
-@pytest.mark.parametrize("value", ["true", 1, 0, [], {}, "yes"])
+@pytest.mark.parametrize("value", ["true", 1, 0, {}, [True], "yes"])
 async def test_stream_is_true_or_false(proxy: Proxy, value: Any) -> None:
     async with proxy.post(BODY | {"stream": value}) as answer:
         assert (await refused(answer, 400, "invalid_json"))["param"] == "stream"
@@ -473,10 +476,86 @@ def test_names_made_to_be_slow_to_fold_are_passed_over() -> None:
     assert spelling.plain("TOOLS") == "tools"
 
 
+NOTHING = [b"null", b"[]", b'""', b"[ ]"]
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+@pytest.mark.parametrize("nothing", NOTHING)
+async def test_a_value_that_asks_for_nothing_goes_up_as_it_came(
+    start: Start, path: str, nothing: bytes
+) -> None:
+    """SDKs and tools write fields that nobody asked for; not one of them selects anything."""
+    proxy = await start(TOTAL_BUDGET="off")
+    names = {name for table in fields.FIELDS.values() for name in table} | CLOSED_FIELDS.keys()
+    names |= {"unknown_field", "x" * 64}
+    members = [b'"%b" :%b' % (name.encode(), nothing) for name in sorted(names - {"model"})]
+    raw = b'{ "model":"%b", %b }' % (MINI.encode(), b",".join(members))
+    async with proxy.post(raw, path) as answer:
+        assert answer.status == 200, await answer.text()
+    assert [call.body for call in proxy.upstream.calls] == [raw]
+
+
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+async def test_some_empty_objects_ask_for_nothing_and_others_do(proxy: Proxy, path: str) -> None:
+    names = ("provider", "extra_body", "metadata", "extra_headers")
+    empty: dict[str, Any] = {name: {} for name in names}
+    async with proxy.post(CALL | empty, path) as answer:
+        assert answer.status == 200, await answer.text()
+    assert len(proxy.upstream.calls) == 1
+    for name in ("web_search_options", "preset", "conversation", "image_config", "trace", "x"):
+        async with proxy.post(CALL | {name: {}}, path) as answer:
+            assert answer.headers["X-Keyproxy-Code"] == "field_not_allowed"
+    for name, value in {"provider": {"": {}}, "extra_body": {"a": None}, "preset": [[]]}.items():
+        async with proxy.post(CALL | {name: value}, path) as answer:
+            assert answer.headers["X-Keyproxy-Code"] == "field_not_allowed"
+    assert len(proxy.upstream.calls) == 1
+
+
+# All but the last, which is an ordinary name but to objects of some languages.
+@pytest.mark.parametrize("nothing", [None, [], "", {}, False])
 @pytest.mark.parametrize(
-    "name", ["previous_response_id", "prompt", "conversation", "preset", "provider"]
+    "name", [*LOOK_ALIKES[:-1], "x" * 65, "1x", "X", "toolS", "thread ", "mod\u00e8le"]
 )
-async def test_null_asks_for_nothing(proxy: Proxy, name: str) -> None:
-    """The openai SDK writes None as null."""
-    async with proxy.post(BODY | {name: None}) as answer:
-        assert answer.status == 200
+def test_an_odd_name_is_refused_with_any_value(name: str, nothing: Any) -> None:
+    for style in fields.FIELDS:
+        with pytest.raises(Refusal, match="field_not_allowed"):
+            fields.check(Check(style), CALL | {name: nothing})
+
+
+@pytest.mark.parametrize("nothing", [None, [], ""])
+async def test_no_fallback_models_are_as_good_as_none(start: Start, nothing: Any) -> None:
+    proxy = await start(ALLOWED_MODELS="openai/*", MODEL_ALIASES=f"fast={MINI}")
+    async with proxy.post({"model": "fast", "models": nothing}) as answer:
+        assert answer.status == 200, await answer.text()
+    [call] = proxy.upstream.calls
+    assert json.loads(call.body) == {"model": MINI, "models": nothing}
+    async with proxy.post({"models": nothing, "messages": []}) as answer:
+        assert (await refused(answer, 400, "model_missing"))["param"] == "model"
+    assert len(proxy.upstream.calls) == 1
+
+
+@pytest.mark.parametrize("nothing", [None, [], ""])
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+async def test_an_empty_length_is_one_that_is_not_said(
+    start: Start, path: str, nothing: Any
+) -> None:
+    """The cap is filled in for it, and no budget takes it for a demand."""
+    proxy = await start(MAX_TOKENS="50", TOTAL_BUDGET="1/day", ALLOWED_FEATURES="web")
+    names = {name for table in fields.FIELDS.values() for name in table} | {"preset"}
+    empty = dict.fromkeys(sorted(names - {"model"}), nothing)
+    async with proxy.post(empty | CALL, path) as answer:
+        assert answer.status == 200, await answer.text()
+    [call] = proxy.upstream.calls
+    sent = json.loads(call.body)
+    length = "max_output_tokens" if path == RESPONSES else "max_tokens"
+    changed = {name for name in empty if sent[name] != nothing}
+    bounds = {"stop_server_tools_when"} if nothing == [] else set()  # it could lift the bound
+    assert changed - bounds == {length} | ({"max_tool_calls"} if path == RESPONSES else set())
+    assert sent[length] == 50
+
+
+def test_an_empty_list_of_stop_conditions_says_a_number_of_steps_where_tools_run() -> None:
+    for words, expected in (([], []), (["web"], [{"type": "step_count_is", "step_count": 10}])):
+        body: dict[str, Any] = CALL | {"stop_server_tools_when": []}
+        fields.check(Check(Style.CHAT, Features.of(words)), body)
+        assert body["stop_server_tools_when"] == expected

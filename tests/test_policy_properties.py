@@ -333,7 +333,7 @@ def chosen(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
     for name in ("models", "fallbacks", "plugins"):
         for entry in reading.get(name) or []:
             yield from within(style, entry) if isinstance(entry, dict) else [entry]
-    yield from (reading[name] for name in ("preset", "extra_body") if name in reading)
+    yield from (reading[name] for name in ("preset", "extra_body") if reading.get(name))
     if not isinstance(reading.get("instructions", ""), str):
         yield {"instructions": reading["instructions"]}
     yield from within(style, reading.get("context_management"))

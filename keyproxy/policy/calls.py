@@ -57,20 +57,21 @@ def _checked(
     headers: tuple[tuple[str, str], ...],
     query: str,
 ) -> Call:
-    asked = _models(parsed)
+    said = fields.said(parsed)
+    asked = _models(said)
     for param, model in asked:
         policy.models.check(policy.aliases.get(model, model), param)
     inspection = Check(
         endpoint.style, policy.features, policy.models, policy.aliases, policy.max_tokens
     )
-    fields.check(inspection, parsed)
-    stream = parsed.get("stream")
+    fields.check(inspection, said)
+    stream = said.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
-    changes = {name: parsed[name] for name in parsed if name in inspection.changed}
-    changes |= _without_aliases(parsed, policy.aliases)
+    changes = {name: said[name] for name in said if name in inspection.changed}
+    changes |= _without_aliases(said, policy.aliases)
     changes |= caps.imposed(
-        endpoint.style, parsed, policy.max_tokens, policy.features.has_server_tools
+        endpoint.style, said, policy.max_tokens, policy.features.has_server_tools
     )
     sent = body.rewritten(reader, changes) if changes else raw
     models = tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named]))
@@ -82,18 +83,18 @@ def _checked(
         models=models,
         ids=tuple(dict.fromkeys(policy.aliases.get(model, model) for model in models)),
         is_streaming=stream is True,
-        ask=policy.measure and policy.measure(endpoint.style, {**parsed, **changes}, len(sent)),
+        ask=policy.measure and policy.measure(endpoint.style, {**said, **changes}, len(sent)),
         headers=betas.passed(headers, policy.features),
     )
 
 
-def _models(parsed: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _models(said: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Each model the call may be answered by, with the field that names it."""
     asked: list[tuple[str, str]] = []
-    if "model" in parsed:
-        asked.append(("model", _named(parsed["model"], "model")))
-    if "models" in parsed:
-        fallbacks = parsed["models"]
+    if "model" in said:
+        asked.append(("model", _named(said["model"], "model")))
+    if "models" in said:
+        fallbacks = said["models"]
         if not isinstance(fallbacks, list) or not 0 < len(fallbacks) <= MAX_MODELS:
             raise Refusal(
                 "model_missing",
@@ -116,12 +117,12 @@ def _named(value: Any, param: str) -> str:
     return value
 
 
-def _without_aliases(parsed: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+def _without_aliases(said: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
     """The fields that name an alias, with the ids it stands for."""
     changes: dict[str, Any] = {}
-    if parsed.get("model") in aliases:
-        changes["model"] = aliases[parsed["model"]]
-    fallbacks = parsed.get("models", [])
+    if said.get("model") in aliases:
+        changes["model"] = aliases[said["model"]]
+    fallbacks = said.get("models", [])
     if any(model in aliases for model in fallbacks):
         changes["models"] = [aliases.get(model, model) for model in fallbacks]
     return changes

@@ -8,13 +8,14 @@ people is docs/features.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY
+from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, names
 from keyproxy.policy import rules, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
@@ -125,6 +126,31 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
 )
 
 
+_PLAIN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Objects that are as good as absent while they are empty; `web_search_options: {}` starts a search.
+_MAY_BE_EMPTY = names("extra_body extra_headers metadata provider")
+
+
+def said(body: Mapping[str, Any]) -> dict[str, Any]:
+    """``body`` without the fields that ask for nothing: null, an empty list, an empty text.
+
+    SDKs write what was not asked for in these forms. A name that only some readers take for
+    another one is kept, whatever it holds, and so is ``model``, which no call goes without.
+    """
+    return {
+        name: value
+        for name, value in body.items()
+        if not (_asks_for_nothing(name, value) and _PLAIN.fullmatch(name)) or name == "model"
+    }
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    if value == [] and name == "stop_server_tools_when":
+        return False  # it may stand for "never stop"; its rule knows whether there is what to stop
+    is_empty = value is None or value == "" or value == []
+    return is_empty or (value == {} and name in _MAY_BE_EMPTY)
+
+
 def check(inspection: Check, body: Mapping[str, Any]) -> None:
     """Every field of ``body`` is open, and within the caps; those that are not are set so.
 
@@ -134,10 +160,8 @@ def check(inspection: Check, body: Mapping[str, Any]) -> None:
     """
     table = FIELDS[inspection.style]
     features = inspection.features
-    for name, value in body.items():
+    for name, value in said(body).items():
         rule = table.get(name)
-        if value is None and (rule is not None or name in CLOSED_FIELDS or name in OPENED_BY):
-            continue  # SDKs write what was not asked for as null
         if rule is None:
             if name not in features.extra_fields:
                 raise _unknown(name, features)
@@ -149,9 +173,7 @@ def check(inspection: Check, body: Mapping[str, Any]) -> None:
 def _unknown(name: str, features: Features) -> Refusal:
     shown = shortened(name, 40)
     reason = CLOSED_FIELDS.get(name)
-    is_short = len(name) <= 64  # to look at 20 MB takes long
-    is_plain = is_short and name.isascii() and name.replace("_", "a").isalnum() and name.islower()
-    can_open = is_plain and not any(name in table for table in FIELDS.values())
+    can_open = _PLAIN.fullmatch(name) and not any(name in table for table in FIELDS.values())
     can_open = can_open and not (reason or name in OPENED_BY or "model" in name or "preset" in name)
     return Refusal(
         "field_not_allowed",

@@ -268,6 +268,8 @@ def needs(word: str, inspect: Inspect = _anything) -> Rule:
 
 def _stop_conditions(check: Check, param: str, value: Any) -> None:
     if not check.features.has_server_tools:
+        if value == []:
+            return
         raise not_allowed(param, "is about server tools", hint=check.features.line("web"))
     conditions = items(param, value)
     has_steps = False

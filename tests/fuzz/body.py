@@ -12,6 +12,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import re
 import sys
 import tempfile
 import time
@@ -95,6 +96,8 @@ SEEDS = (
     b'{"model":"good/a","messages":[{"configuration_update":{"reasoning":{"effort":"max"}}}]}',
     b'{"model":"good/a","input":[{"role":"user","content":[{"tool":{"type":"mcp"}}]}]}',
     b'{"model":"good/a","fallbacks":[{"model":"fast"}],"stop_server_tools_when":[]}',
+    b'{"model":"good/a","models":null,"preset":"","stream":[],"extra_body":{},"max_tokens":""}',
+    b'{"model":null,"models":[],"provider":{},"Model":null}',
     b'{"a":' + b"[" * 60 + b"]" * 60 + b"}",
 )
 
@@ -152,7 +155,9 @@ def check_call(raw: bytes, call: Call, policy: Policy) -> None:
         asked = after.get(outer)
         budget = asked.get(inner) if isinstance(asked, dict) else None
         assert budget is None or budget <= CAP, f"{outer}.{inner} is above the cap"
-    for view in views(members):
+    for member in members:
+        assert re.fullmatch("[a-z][a-z0-9_]*", member.name), f"{member.name!r} is an odd name"
+    for view in map(said, views(members)):
         named = [view["model"]] if "model" in view else []
         if "models" in view:
             assert isinstance(view["models"], list), "models is no list"
@@ -168,6 +173,16 @@ def check_call(raw: bytes, call: Call, policy: Policy) -> None:
             assert fallback[0].value in ALLOWED
         for hidden in named_within(view.get("plugins")):
             assert hidden in ALLOWED, f"{hidden} is named in a plugin"
+
+
+def said(view: dict[str, Any]) -> dict[str, Any]:
+    """What is left without null, empty lists and empty texts, which select nothing."""
+    return {
+        name: value
+        for name, value in view.items()
+        if not (value is None or value == "" or (value == [] and type(value) is list))
+        and not (value == [] and name == "extra_body")
+    }
 
 
 def check_lowered(before: Any, after: Any) -> None:
