@@ -164,6 +164,7 @@ class Refusal(KeyproxyError):
     or words, or ``words: NAME=value``. ``retry_after_seconds`` is the true wait.
     ``must_close``: the connection ends after the answer, because a body is left unread or in doubt.
     ``is_free``: whatever was asked of the upstream, it did nothing that could cost.
+    ``details``: what an SDK of Anthropic's reads off ``error.details``.
     """
 
     def __init__(
@@ -177,6 +178,7 @@ class Refusal(KeyproxyError):
         headers: Mapping[str, str] | None = None,
         must_close: bool = False,
         is_free: bool = False,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -187,6 +189,7 @@ class Refusal(KeyproxyError):
         self.headers = dict(headers or {})
         self.must_close = must_close
         self.is_free = is_free
+        self.details = details
 
     @property
     def status(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
-from tests.conftest import BODY, CHAT, Start, refused, settings
+from tests.conftest import BODY, CHAT, Proxy, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"
-MESSAGES = "/api/v1/messages"
+MESSAGES, RESPONSES = "/api/v1/messages", "/api/v1/responses"
 MAIN = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
 C, R, M = MAIN
 LIST = ("openai/gpt-4o-mini", "anthropic/claude-*", "!anthropic/claude-opus-*")
@@ -494,6 +495,74 @@ async def test_allowed_features_and_extra_fields_pass(start: Start) -> None:
     async with proxy.post(call, CHAT, headers={"Origin": "https://app.example"}) as answer:
         assert answer.status == 200, await answer.text()
     assert len(proxy.upstream.calls) == 1
+
+
+NEVER = [
+    ("workspace_id", "wrkspc_1"),
+    ("user_profile_id", "uprof_1"),
+    ("fallback_credit_token", "tok"),
+    ("billing_policy", {"type": "billing_policy", "bill_to": "user_profile"}),
+    ("diagnostics", {"previous_message_id": "msg_1"}),
+    ("diagnostics", {}),
+    ("previous_response_id", "resp_1"),
+    ("conversation", {"id": "conv_1"}),
+    ("container", "container_1"),
+    ("safeguards", [{}]),
+    ("access_programs", {"cyber": "daybreak_red"}),
+    ("background_options", {"continuation_id": "x"}),
+    ("moderation", {"model": "omni-moderation-latest"}),
+    ("deferred_tools", [{"type": "openrouter:web_search"}]),
+    ("deferred_tools", {"profile": "portable"}),
+    ("betas", ["context-1m-2025-08-07"]),
+    ("thread", {"type": "continue", "previous_message_id": "msg_1"}),
+    ("thread", {"type": "create"}),
+    ("thread", {}),
+    ("thread", []),
+    ("thread", ""),
+    ("thread", False),
+    ("thread", 0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), NEVER)
+@pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
+async def test_what_reaches_further_than_the_call_is_never_offered(
+    proxy: Proxy, path: str, name: str, value: Any
+) -> None:
+    async with proxy.post({"model": GOOD, name: value}, path) as answer:
+        error = await refused(answer, 403, "field_not_allowed")
+    assert f"The field {name} is not allowed here: " in error["message"]
+    assert "KEYPROXY_" not in error["message"]
+    assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize("name", CLOSED_FIELDS)
+def test_a_closed_field_stays_closed_whatever_the_settings_hold(name: str) -> None:
+    for style, table in fields.FIELDS.items():
+        if name not in table:
+            with pytest.raises(Refusal, match="field_not_allowed"):
+                fields.check(Check(style, Features.of(WORDS, [name])), {name: {"id": "x"}})
+
+
+@pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue"}, "x", [], ""])
+async def test_a_thread_is_refused_in_the_words_that_sdks_go_on_without_it(
+    proxy: Proxy, thread: Any
+) -> None:
+    call = {"model": GOOD, "max_tokens": 9, "messages": [], "thread": thread}
+    async with proxy.post(call, MESSAGES) as answer:
+        error = await refused(answer, 403, "field_not_allowed")
+    assert error["type"] == "permission_error"
+    assert error["error_type"] == "field_not_allowed"
+    assert error["details"] == {
+        "error_code": "thread_unsupported_request",
+        "unsupported": ["thread"],
+    }
+    async with proxy.post(call | {"thread": None, "preset": "x"}, MESSAGES) as answer:
+        assert "details" not in await refused(answer, 403, "field_not_allowed")
+    assert proxy.upstream.calls == []
+    async with proxy.post(call | {"thread": None}, MESSAGES) as answer:
+        assert answer.status == 200
+    assert json.loads(proxy.upstream.calls[0].body)["thread"] is None
 
 
 # --- settings ------------------------------------------------------------------------------

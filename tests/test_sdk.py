@@ -371,6 +371,37 @@ class TestAnthropic:
             last = await client.messages.create(messages=told, **said)
         assert last.content[0].text == "It rains."
 
+    @pytest.mark.parametrize("is_streaming", [False, True])
+    async def test_a_tool_runner_goes_on_without_a_thread(
+        self, is_streaming: bool, start: Start
+    ) -> None:
+        """It asks for one unasked: a conversation that the provider account would store."""
+        proxy = await start()
+        call_a_function(proxy.upstream)
+
+        @anthropic.beta_async_tool
+        async def get_weather(city: str) -> str:
+            """The weather in a city."""
+            return f"rain in {city}"
+
+        async with Counting() as http, open_anthropic(proxy.url, http_client=http) as client:
+            runner: Any = client.beta.messages.tool_runner(
+                model="demo/tools",
+                max_tokens=64,
+                messages=[{"role": "user", "content": TEXT}],
+                tools=[get_weather],
+                stream=is_streaming,
+            )
+            if is_streaming:
+                last = [await stream.get_final_message() async for stream in runner][-1]
+            else:
+                last = await runner.until_done()
+        assert last.content[0].text == "It rains."
+        first, second = (json.loads(call.body) for call in proxy.upstream.calls)
+        assert "thread" not in first.keys() | second.keys()
+        assert second["messages"][-1]["content"][0]["content"] == f"rain in {ASKED['city']}"
+        assert http.calls == 3  # one was refused
+
     async def test_models_are_listed(self) -> None:
         async with (
             serving(ALLOWED_MODELS="demo/*,!demo/4*") as served,

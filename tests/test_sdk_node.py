@@ -102,6 +102,18 @@ async def test_a_function_call_is_streamed(sdk: str, node: Node, start: Start) -
     assert _city((await node.run(sdk, "toolsStream", proxy.url))["asked"]) == ASKED
 
 
+@pytest.mark.parametrize("case", ["toolRunner", "toolRunnerStream"])
+async def test_a_tool_runner_goes_on_without_a_thread(case: str, node: Node, start: Start) -> None:
+    """It asks for one unasked: a conversation that the provider account would store."""
+    proxy = await start()
+    call_a_function(proxy.upstream)
+    answer = await node.run("anthropic", case, proxy.url)
+    assert answer == {"last": "It rains.", "calls": 3}  # one was refused
+    first, second = (json.loads(call.body) for call in proxy.upstream.calls)
+    assert "thread" not in first.keys() | second.keys()
+    assert second["messages"][-1]["content"][0]["content"] == f"rain in {ASKED['city']}"
+
+
 def _city(asked: Any) -> Any:
     """What the function was asked for, in any SDK's shape."""
     if isinstance(asked, list):

@@ -52,6 +52,7 @@ _CLOSED_TOOLS = re.compile(
 _RUN_BY_CALLER = re.compile(r"(?:bash|memory)_\d{8}", re.ASCII)
 
 _STORED = "it reads or changes what the provider account stores"
+_ANOTHER = "it acts for a workspace or a user of the provider account"
 _ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
 CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -62,6 +63,17 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
         "conversation": _STORED,
         "container": _STORED,
         "safeguards": _STORED,
+        "diagnostics": _STORED,
+        "thread": "it keeps the conversation in the provider account",
+        "background_options": "it is about work that goes on after the answer, and is stored",
+        "workspace_id": _ANOTHER,
+        "user_profile_id": _ANOTHER,
+        "billing_policy": _ANOTHER,
+        "access_programs": "it uses what the provider account was permitted",
+        "fallback_credit_token": "it is the credit of an earlier call, perhaps of another caller",
+        "deferred_tools": "it lets the upstream add tools of its own",
+        "moderation": "it names a model that is asked as well",
+        "betas": "names of betas stand in the header anthropic-beta",
         "debug": "it shows what the upstream made of the call, stored prompts included",
         "mcp_servers": _ELSEWHERE,
         "callback_url": _ELSEWHERE,
@@ -72,7 +84,10 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
         "extra_headers": _ELSEWHERE,
     }
 )
-"""Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles."""
+"""Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles.
+
+They choose unseen, or reach what is stored, another tenant, further tools or another address.
+"""
 
 OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -145,10 +145,11 @@ def said(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _asks_for_nothing(name: str, value: Any) -> bool:
-    if value == [] and name == "stop_server_tools_when":
-        return False  # it may stand for "never stop"; its rule knows whether there is what to stop
-    is_empty = value is None or value == "" or value == []
-    return is_empty or (value == {} and name in _MAY_BE_EMPTY)
+    if value is None:
+        return True
+    if name == "thread" or (name == "stop_server_tools_when" and value == []):
+        return False  # any thread is one; no stop conditions may stand for "never stop"
+    return value == "" or value == [] or (value == {} and name in _MAY_BE_EMPTY)
 
 
 def check(inspection: Check, body: Mapping[str, Any]) -> None:
@@ -163,14 +164,20 @@ def check(inspection: Check, body: Mapping[str, Any]) -> None:
     for name, value in said(body).items():
         rule = table.get(name)
         if rule is None:
-            if name not in features.extra_fields:
-                raise _unknown(name, features)
+            if name in CLOSED_FIELDS or name not in features.extra_fields:
+                raise _unknown(inspection.style, name, features)
         elif rule is not rules.FREE:
             inspection.place = name
             rule.inspect(inspection, name, value)
 
 
-def _unknown(name: str, features: Features) -> Refusal:
+# With this Anthropic's SDKs go on without a thread (their `lib/threads`, state November 2026).
+_NO_THREADS: Mapping[str, object] = MappingProxyType(
+    {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+)
+
+
+def _unknown(style: Style, name: str, features: Features) -> Refusal:
     shown = shortened(name, 40)
     reason = CLOSED_FIELDS.get(name)
     can_open = _PLAIN.fullmatch(name) and not any(name in table for table in FIELDS.values())
@@ -181,4 +188,5 @@ def _unknown(name: str, features: Features) -> Refusal:
         " Leave it out of the call.",
         param=shown,
         hint=features.extra_line(name) if can_open else None,
+        details=_NO_THREADS if name == "thread" and style is Style.MESSAGES else None,
     )

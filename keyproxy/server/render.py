@@ -36,6 +36,8 @@ def body(refusal: Refusal, path: str, request_id: str, hint: str | None = None) 
             },
             "request_id": request_id,
         }
+        if refusal.details is not None:
+            shape["error"]["details"] = dict(refusal.details)
     else:
         shape = {
             "error": {

@@ -75,6 +75,28 @@ export const cases = {
     return { asked: { name: asked.name, input: asked.input } };
   },
 
+  async toolRunner(base) {
+    const fetch = counting();
+    const runner = open(base, { fetch }).beta.messages.toolRunner(
+      ask("demo/tools", { tools: [{ ...WEATHER, run: ({ city }) => `rain in ${city}` }] }),
+    );
+    const last = await runner.runUntilDone();
+    return { last: last.content[0].text, calls: fetch.calls };
+  },
+
+  async toolRunnerStream(base) {
+    const fetch = counting();
+    const runner = open(base, { fetch }).beta.messages.toolRunner(
+      ask("demo/tools", {
+        stream: true,
+        tools: [{ ...WEATHER, run: ({ city }) => `rain in ${city}` }],
+      }),
+    );
+    let last;
+    for await (const stream of runner) last = await stream.finalMessage();
+    return { last: last.content[0].text, calls: fetch.calls };
+  },
+
   async everyField(base) {
     const answer = await open(base).messages.create(
       ask("demo/echo", {

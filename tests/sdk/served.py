@@ -58,11 +58,14 @@ def call_a_function(upstream: FakeUpstream) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         asked = json.loads(upstream.calls[-1].body)
         style = request.path.rpartition("/")[2].replace("completions", "chat")
-        if _has_result(asked):
+        if _has_result(asked) and not (asked.get("stream") and style == "messages"):
             return web.json_response(_done(style))
         if not asked.get("stream"):
             return web.json_response(body=(_WIRE / f"{style}-tools.json").read_bytes())
         response = await event_stream(request)
+        if _has_result(asked):
+            await response.write(_done_stream())
+            return response
         await response.write((_WIRE / f"{style}-tools.sse").read_bytes())
         return response
 
@@ -98,3 +101,28 @@ def _done(style: str) -> dict[str, Any]:
         message = {"type": "message", "id": "msg_tmp_1", "status": "completed", "role": "assistant"}
         whole["output"] = [{**message, "content": [part]}]
     return whole
+
+
+def _done_stream() -> bytes:
+    """The last answer to /messages, as events."""
+    whole = _done("messages")
+    [part] = whole["content"]
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {**whole, "content": [], "stop_reason": None}},
+        {"type": "content_block_start", "index": 0, "content_block": {**part, "text": ""}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": part["text"]},
+        },
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": whole["stop_reason"], "stop_sequence": None},
+            "usage": whole["usage"],
+        },
+        {"type": "message_stop"},
+    ]
+    return "".join(
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events
+    ).encode()
