@@ -180,6 +180,7 @@ def test_a_tool_hidden_in_the_conversation_is_seen() -> None:
         (Style.CHAT, {"image_config": {}}),
         (Style.CHAT, {"audio": {"voice": "alloy"}}),
         (Style.CHAT, {"provider": {"only": ["openai/priority"]}}),
+        (Style.MESSAGES, {"inference_geo": "us"}),
         (Style.IMAGES, {"prompt": "a cat"}),
         (Style.SPEECH, {"input": "a cat"}),
         (Style.TRANSCRIPTIONS, {"input_audio": {}}),
@@ -212,6 +213,8 @@ def test_what_costs_nothing_of_its_own_changes_nothing(more: dict[str, Any]) -> 
         ({"cache_control": {"type": "ephemeral", "ttl": "5m"}}, False),
         ({"cache_control": {"type": "ephemeral", "ttl": "1h"}}, True),
         ({"prompt_cache_options": {"ttl": "24h"}}, True),
+        ({"prompt_cache_retention": "24h"}, True),
+        ({"prompt_cache_retention": "in_memory"}, False),
         ({"tools": [{"name": "f", "cache_control": {"ttl": "1h"}}]}, True),
         ({"system": [{"type": "text", "text": "", "cache_control": {"ttl": "1h"}}]}, True),
         ({"messages": [{"role": "user", "content": [{"caching": "1h"}]}]}, True),
@@ -221,6 +224,23 @@ def test_a_long_lifetime_of_a_cache_is_seen_wherever_it_stands(
     more: dict[str, Any], is_long: bool
 ) -> None:
     assert asked(Style.MESSAGES, more).has_long_cache is is_long
+
+
+@pytest.mark.parametrize(
+    ("style", "management", "times"),
+    [
+        (Style.RESPONSES, [{"type": "compaction", "compact_threshold": 1}], 2),
+        (Style.RESPONSES, None, 1),
+        (Style.MESSAGES, {"edits": [{"type": "compact_20260112"}]}, 2),
+        (Style.MESSAGES, {"edits": [{"type": "clear_thinking_20251015"}]}, 1),
+        (Style.MESSAGES, {"edits": None}, 1),
+    ],
+)
+def test_a_conversation_that_is_summarized_first_is_read_and_written_twice(
+    style: Style, management: Any, times: int
+) -> None:
+    ask = ask_of(style, {"model": "a/b", "context_management": management}, 10)
+    assert ask == Ask(times * (10 + TEMPLATE_TOKENS), answers=times, contexts=times)
 
 
 def test_a_prediction_may_be_billed_as_output_beyond_the_cap() -> None:

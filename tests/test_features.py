@@ -104,6 +104,8 @@ FUSION = {"id": "fusion", "analysis_models": [GOOD], "model": GOOD, "tools": []}
         ("cache-1h", C, said({"type": "text", "text": "x", "cache_control": HOUR})),
         ("cache-1h", M, {"tools": [{"name": "f", "cache_control": HOUR}]}),
         ("cache-1h", C, {"prompt_cache_options": {"ttl": "24h"}}),
+        ("cache-1h", R, {"prompt_cache_retention": "24h"}),
+        ("priority", M, {"inference_geo": "us"}),
         ("many", C, {"n": 4}),
         ("many", Style.COMPLETIONS, {"prompt": ["x", "y"]}),
         ("many", Style.COMPLETIONS, {"best_of": 10}),
@@ -248,6 +250,36 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (R, {"input": [{"id": "msg_1", "type": ["item_reference"]}]}),
         (Style.COMPLETIONS, {"prompt": ["x"] * 11}),
         (R, {"input": [{"type": "tool_search_output", "tools": [{"type": "shell"}]}]}),
+        (C, {"transforms": ["Middle-Out"]}),
+        (C, {"transforms": ["middle-out", "middle-out"]}),
+        (C, {"transforms": ["middle-out", {"model": BAD}]}),
+        (C, {"transforms": "middle-out"}),
+        (C, {"transforms": {"middle-out": True}}),
+        (R, {"transforms": ["middle-out"]}),
+        (M, {"transforms": ["middle-out"]}),
+        (C, {"functions": [{"name": "f", "type": "openrouter:files"}]}),
+        (C, {"functions": [{"name": "f", "model": BAD}]}),
+        (C, {"functions": {"name": "f"}}),
+        (C, {"functions": ["f"]}),
+        (C, {"function_call": {"name": "f", "type": "openrouter:files"}}),
+        (C, {"function_call": {"name": {"type": "mcp"}}}),
+        (C, {"function_call": "required"}),
+        (C, {"function_call": ["auto"]}),
+        (R, {"context_management": [{"type": "compact_20260112"}]}),
+        (R, {"context_management": [{"type": "compaction", "model": BAD}]}),
+        (R, {"context_management": [{"type": "compaction", "compact_threshold": {"x": 1}}]}),
+        (R, {"context_management": ["compaction"]}),
+        (R, {"image": {"model": BAD}}),
+        (R, {"image": {"context_compression": {"model": BAD}}}),
+        (R, {"image": "data:"}),
+        (M, {"compaction": {"type": "summarize", "model": BAD}}),
+        (M, {"compaction": {}}),
+        (M, {"compaction": "summarize"}),
+        (M, {"inference_geo": "Global"}),
+        (M, {"inference_geo": {"x": 1}}),
+        (C, {"prompt_cache_retention": {"ttl": ["24h"]}}),
+        (R, {"prompt_cache_options": {"comparison_response_id": "resp_1"}}),
+        (C, {"prompt_cache_options": {"Comparison_Response_Id": "resp_1"}}),
         (C, {"preset": "x"}),
         (R, {"prompt": {"id": "x"}}),
         (Style.EMBEDDINGS, {"input": [{"content": [{"definition": {}}]}]}),
@@ -314,6 +346,17 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (M, {"tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True}}),
         (R, {"tool_choice": {"type": "allowed_tools", "tools": [{"type": "function"}]}}),
         (C, {"tool_choice": "required"}),
+        (C, {"transforms": ["middle-out"]}),
+        (C, {"functions": [{"name": "f", "description": "x", "parameters": {"model": {}}}]}),
+        (C, {"function_call": "auto"}),
+        (C, {"function_call": {"name": "f"}}),
+        (C, {"prompt_cache_retention": "in_memory"}),
+        (R, {"prompt_cache_options": {"comparison_response_id": None, "ttl": "30m"}}),
+        (R, {"context_management": [{"type": "compaction", "compact_threshold": 1000}]}),
+        (R, {"image": {"context_compression": "disabled"}}),
+        (M, {"compaction": {"type": "summarize", "instructions": None}}),
+        (Style.IMAGES, {"style": "vivid", "safety_identifier": "x"}),
+        (Style.TRANSCRIPTIONS, {"timestamp_granularities": ["word"]}),
     ],
 )
 def test_what_costs_nothing_needs_no_word(style: Style, value: dict[str, Any]) -> None:
@@ -495,6 +538,16 @@ async def test_allowed_features_and_extra_fields_pass(start: Start) -> None:
     async with proxy.post(call, CHAT, headers={"Origin": "https://app.example"}) as answer:
         assert answer.status == 200, await answer.text()
     assert len(proxy.upstream.calls) == 1
+
+
+@pytest.mark.parametrize("value", [b'["middle-out"]', b"[ ]", b"null"])
+async def test_the_older_name_of_a_free_plugin_passes_as_it_came(
+    proxy: Proxy, value: bytes
+) -> None:
+    raw = b'{"model":"%b", "messages":[],"transforms" : %b}' % (GOOD.encode(), value)
+    async with proxy.post(raw) as answer:
+        assert answer.status == 200, await answer.text()
+    assert [call.body for call in proxy.upstream.calls] == [raw]
 
 
 NEVER = [

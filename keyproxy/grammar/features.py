@@ -53,6 +53,7 @@ _RUN_BY_CALLER = re.compile(r"(?:bash|memory)_\d{8}", re.ASCII)
 
 _STORED = "it reads or changes what the provider account stores"
 _ANOTHER = "it acts for a workspace or a user of the provider account"
+_DEARER = "it can make images or transcriptions dearer"
 _ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
 CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
     {
@@ -73,6 +74,7 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
         "fallback_credit_token": "it is the credit of an earlier call, perhaps of another caller",
         "deferred_tools": "it lets the upstream add tools of its own",
         "moderation": "it names a model that is asked as well",
+        "svg": "it names a model that is asked as well",
         "betas": "names of betas stand in the header anthropic-beta",
         "debug": "it shows what the upstream made of the call, stored prompts included",
         "mcp_servers": _ELSEWHERE,
@@ -89,11 +91,25 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
 They choose unseen, or reach what is stored, another tenant, further tools or another address.
 """
 
+NAMED_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "trace": "it goes wherever the provider account sends its traces",
+        "complexity": _DEARER,
+        "frame_count": _DEARER,
+        "frame_duration_ms": _DEARER,
+        "partial_images": _DEARER,
+        "diarize": _DEARER,
+        "keyterms": _DEARER,
+    }
+)
+"""Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens, and why."""
+
 OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "audio": ("audio",),
         "fallbacks": ("fallbacks",),
         "image_config": ("images",),
+        "inference_geo": ("priority",),
         "plugins": ("web", "pdf", "routers"),
         "provider": ("provider",),
         "speed": ("priority",),
@@ -103,17 +119,18 @@ OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Top-level fields that a word opens. ``speed`` is a number in another style."""
 
 TABLED_FIELDS = names(
-    "aspect_ratio background best_of cache_control context_management dimensions documents echo"
-    " encoding_format frequency_penalty include include_reasoning input input_audio input_images"
-    " input_references input_type instructions language logit_bias logprobs max_completion_tokens"
-    " max_output_tokens max_tokens max_tool_calls messages metadata min_p modalities model models"
-    " n output_compression output_config output_format parallel_tool_calls prediction"
-    " presence_penalty prompt_cache_key prompt_cache_options quality query reasoning"
-    " reasoning_effort repetition_penalty resolution response_format return_documents"
-    " safety_identifier seed service_tier session_id size stop stop_sequences"
-    " stop_server_tools_when store stream stream_options structured_outputs suffix system"
-    " temperature text thinking tool_choice tools top_a top_k top_logprobs top_n top_p truncation"
-    " usage user verbosity voice"
+    "aspect_ratio background best_of cache_control compaction context_management dimensions"
+    " documents echo encoding_format frequency_penalty function_call functions image include"
+    " include_reasoning input input_audio input_images input_references input_type instructions"
+    " language logit_bias logprobs max_completion_tokens max_output_tokens max_tokens"
+    " max_tool_calls messages metadata min_p modalities model models n output_compression"
+    " output_config output_format parallel_tool_calls prediction presence_penalty prompt_cache_key"
+    " prompt_cache_options prompt_cache_retention quality query reasoning reasoning_effort"
+    " repetition_penalty resolution response_format return_documents safety_identifier seed"
+    " service_tier session_id size stop stop_sequences stop_server_tools_when store stream"
+    " stream_format stream_options structured_outputs style suffix system temperature text"
+    " thinking timestamp_granularities tool_choice tools top_a top_k top_logprobs top_n top_p"
+    " transforms truncation usage user verbosity voice"
 )
 """Every other name in the table of ``policy.fields``, which these settings cannot see."""
 

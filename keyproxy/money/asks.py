@@ -64,12 +64,14 @@ def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
         walk(seen, body.get("system"))
     extras(seen, style, body)
     text_tokens = max(0, raw_bytes - seen.image_bytes) + TEMPLATE_TOKENS
+    times = 2 if seen.compacts else 1  # read for a summary, written as output; then for the answer
     return Ask(
-        text_tokens=text_tokens,
+        text_tokens=times * text_tokens,
         max_output_tokens=_output_cap(style, body),
-        answers=_answers(body),
+        answers=times * _answers(body),
+        contexts=times,
         rounds=seen.rounds,
-        images=seen.images,
+        images=times * seen.images,
         # A prediction that does not come true is billed as output, beyond the cap.
         predicted_tokens=text_tokens if body.get("prediction") is not None else 0,
         searches=seen.searches,

@@ -54,6 +54,7 @@ class Seen:
     has_files: bool = False
     has_long_cache: bool = False
     is_unbounded: bool = False
+    compacts: bool = False
 
     def runs_tools(self) -> None:
         self.rounds = 1 + self.max_tool_calls
@@ -161,6 +162,8 @@ def extras(seen: Seen, style: Style, body: Mapping[str, Any]) -> None:
         _lifetime(seen, body["cache_control"])
     if "prompt_cache_options" in body:
         _lifetime(seen, body["prompt_cache_options"])
+    if body.get("prompt_cache_retention") not in (None, "in_memory", "in-memory"):
+        seen.has_long_cache = True
     tier = body.get("service_tier")
     if tier is not None and not (isinstance(tier, str) and tier in _USUAL_TIERS):
         seen.is_unbounded = True
@@ -168,11 +171,19 @@ def extras(seen: Seen, style: Style, body: Mapping[str, Any]) -> None:
         seen.is_unbounded = True
     if body.get("modalities") and not has_only(body["modalities"], "text"):
         seen.is_unbounded = True
-    if body.get("image_config") is not None or body.get("audio") is not None:
+    if any(body.get(name) is not None for name in ("image_config", "audio", "inference_geo")):
         seen.is_unbounded = True
     provider = body.get("provider")
     if isinstance(provider, dict):
         _provider(seen, provider)
+    seen.compacts = _compacts(body.get("context_management"))
+
+
+def _compacts(management: Any) -> bool:
+    """Whether a conversation that grows too long is summarized before it is answered."""
+    edits = management.get("edits") if isinstance(management, dict) else management
+    kinds = [edit.get("type") for edit in edits or () if isinstance(edit, dict)]
+    return any(isinstance(kind, str) and kind.startswith("compact") for kind in kinds)
 
 
 def _variants(seen: Seen, body: Mapping[str, Any]) -> None:

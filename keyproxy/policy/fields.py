@@ -2,8 +2,9 @@
 
 A field that is not named here is refused, because upstreams add fields without notice and
 several select another model or add cost. Pure; the field names are those of the providers'
-published schemas (OpenRouter's OpenAPI document and SDKs, state November 2026). The table for
-people is docs/features.md.
+published schemas: every one in the SDKs of OpenAI, Anthropic and OpenRouter of 29 November 2026
+stands here or in ``grammar.features``, which tests/schemas.json shows and scripts/schema-fields
+finds out again. The table for people is docs/features.md.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, names
-from keyproxy.policy import rules, tools
+from keyproxy.policy import rules, shapes, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import shortened
@@ -59,7 +60,11 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             store=rules.OFF,
             service_tier=rules.TIER,
             cache_control=rules.LIFETIME,
-            prompt_cache_options=rules.LIFETIME,
+            prompt_cache_options=shapes.CACHE_OPTIONS,
+            prompt_cache_retention=shapes.RETENTION,
+            transforms=shapes.TRANSFORMS,  # the older name of the plugin context-compression
+            functions=shapes.FUNCTIONS,  # and these of tools and tool_choice
+            function_call=shapes.FUNCTION_CALL,
         ),
         Style.RESPONSES: _table(
             _EVERYWHERE
@@ -79,7 +84,10 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             store=rules.OFF,
             service_tier=rules.TIER,
             cache_control=rules.LIFETIME,
-            prompt_cache_options=rules.LIFETIME,
+            prompt_cache_options=shapes.CACHE_OPTIONS,
+            prompt_cache_retention=shapes.RETENTION,
+            context_management=shapes.COMPACTION,
+            image=shapes.IMAGE,
         ),
         Style.MESSAGES: _table(
             _EVERYWHERE
@@ -91,6 +99,8 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             plugins=tools.PLUGIN_LIST,
             stop_server_tools_when=rules.WITH_TOOLS,
             context_management=tools.EDITS,
+            compaction=shapes.SUMMARY,
+            inference_geo=shapes.PLACE,
             fallbacks=rules.FALLBACKS,
             speed=rules.PRIORITY,
             service_tier=rules.TIER,
@@ -108,18 +118,18 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
         Style.RERANK: _table(_EVERYWHERE + "query documents top_n return_documents"),
         Style.IMAGES: _table(
             _EVERYWHERE + "prompt size quality background output_format response_format"
-            " aspect_ratio resolution seed output_compression",
+            " aspect_ratio resolution seed output_compression safety_identifier style",
             input_images=CONVERSATION,
             input_references=CONVERSATION,
             n=rules.ONE,
         ),
         Style.SPEECH: _table(
-            _EVERYWHERE + "voice instructions response_format speed",
+            _EVERYWHERE + "voice instructions response_format speed stream_format",
             input=CONVERSATION,
             input_references=CONVERSATION,
         ),
         Style.TRANSCRIPTIONS: _table(
-            _EVERYWHERE + "language prompt response_format temperature",
+            _EVERYWHERE + "language prompt response_format temperature timestamp_granularities",
             input_audio=CONVERSATION,
         ),
     }

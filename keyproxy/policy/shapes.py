@@ -1,0 +1,93 @@
+"""Fields that are open in one shape only, which holds no model, tool or price. Pure.
+
+Shapes: the SDKs of OpenAI, Anthropic and OpenRouter, state November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from keyproxy.grammar.features import names
+from keyproxy.policy.features import not_allowed
+from keyproxy.policy.models import shortened
+from keyproxy.policy.rules import Check, Rule, lifetime, needs, show
+from keyproxy.policy.spelling import plain
+
+
+def _only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True) -> None:
+    """``value`` is an object with none but ``known`` names, and nothing within them."""
+    if not isinstance(value, dict):
+        raise not_allowed(param, f"is {show(value)}", "an object")
+    for name, inner in value.items():
+        if name not in known:
+            raise not_allowed(param, f"holds {shortened(name, 40)}", ", ".join(sorted(known)))
+        if scalars and isinstance(inner, (dict, list)):
+            raise not_allowed(f"{param}.{name}", f"is {show(inner)}", "a word, text or number")
+
+
+def _objects(param: str, value: Any) -> Iterable[Any]:
+    if not isinstance(value, list):
+        raise not_allowed(param, f"is {show(value)}", "a list")
+    return value
+
+
+def _transforms(check: Check, param: str, value: Any) -> None:
+    if value != ["middle-out"]:
+        raise not_allowed(param, "is something else", '["middle-out"], or an empty list')
+
+
+def _image(check: Check, param: str, value: Any) -> None:
+    _only(param, value, names("context_compression"))
+
+
+def _summary(check: Check, param: str, value: Any) -> None:
+    _only(param, value, names("type instructions"))
+    if value.get("type") != "summarize":
+        raise not_allowed(f"{param}.type", f"is {show(value.get('type'))}", "summarize")
+
+
+def _compaction(check: Check, param: str, value: Any) -> None:
+    for entry in _objects(param, value):
+        _only(param, entry, names("type compact_threshold"))
+        if entry.get("type") != "compaction":
+            raise not_allowed(f"{param}.type", f"is {show(entry.get('type'))}", "compaction")
+
+
+def _functions(check: Check, param: str, value: Any) -> None:
+    for function in _objects(param, value):
+        _only(param, function, names("name description parameters strict"), scalars=False)
+
+
+def _function_call(check: Check, param: str, value: Any) -> None:
+    if value not in ("none", "auto"):
+        _only(param, value, names("name"))
+
+
+def _retention(check: Check, param: str, value: Any) -> None:
+    if value not in ("in_memory", "in-memory"):
+        lifetime(check, param, value)
+
+
+def _cache_options(check: Check, param: str, value: Any) -> None:
+    lifetime(check, param, value)
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if plain(name) == "comparison_response_id" and inner is not None:
+            raise not_allowed(f"{param}.{shortened(name, 40)}", "refers to a stored answer")
+
+
+def _place(check: Check, param: str, value: Any) -> None:
+    # Another place is dearer; "global" would undo what the account chose for its privacy.
+    if not isinstance(value, str) or value.lower() == "global":
+        raise not_allowed(param, f"is {show(value)}", "one region")
+
+
+TRANSFORMS = Rule("shape", _transforms)
+IMAGE = Rule("shape", _image)
+SUMMARY = Rule("shape", _summary)
+COMPACTION = Rule("shape", _compaction)
+FUNCTIONS = Rule("shape", _functions)
+FUNCTION_CALL = Rule("shape", _function_call)
+RETENTION = Rule("lifetime", _retention)
+CACHE_OPTIONS = Rule("lifetime", _cache_options)
+PLACE = needs("priority", _place)
