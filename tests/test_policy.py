@@ -561,3 +561,57 @@ def test_an_empty_list_of_stop_conditions_says_a_number_of_steps_where_tools_run
         body: dict[str, Any] = CALL | {"stop_server_tools_when": []}
         fields.check(Check(Style.CHAT, Features.of(words)), body)
         assert body["stop_server_tools_when"] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "meant"),
+    [
+        (CHAT, "temprature", "temperature"),
+        (CHAT, "tempature", "temperature"),
+        (CHAT, "maxTokens", "max_tokens"),
+        (CHAT, "max-tokens", "max_tokens"),
+        (CHAT, "massages", "messages"),
+        (CHAT, "straem", "stream"),
+        (CHAT, "Model", "model"),
+        (CHAT, "modle", "model"),
+        (CHAT, "topP", "top_p"),
+        (CHAT, "web_search_option", "web_search_options"),
+        (RESPONSES, "max_output_token", "max_output_tokens"),
+        (MESSAGES, "stop_sequence", "stop_sequences"),
+    ],
+)
+async def test_a_slip_of_the_keys_is_answered_with_the_name_that_was_meant(
+    proxy: Proxy, path: str, name: str, meant: str
+) -> None:
+    async with proxy.post(CALL | {name: 0.5}, path) as answer:
+        error = await refused(answer, 403, "field_not_allowed")
+    assert error["message"] == f"The field {name} is not allowed here: did you mean {meant}?"
+    assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize(
+    ("style", "name"),
+    [
+        (Style.CHAT, "min_tokens"),  # of other servers, and no max_tokens
+        (Style.CHAT, "reasoning_format"),
+        (Style.CHAT, "trace"),
+        (Style.CHAT, "user_id"),
+        (Style.MESSAGES, "seed"),
+        (Style.CHAT, "conversation"),
+        (Style.CHAT, "max_output_tokens"),  # open in another style
+        (Style.CHAT, "temperatur\u0435"),
+        (Style.CHAT, "temperature" * 1_000_000),
+        (Style.CHAT, ""),
+    ],
+)
+def test_other_names_are_no_slips(style: Style, name: str) -> None:
+    with pytest.raises(Refusal) as raised:
+        fields.check(Check(style), CALL | {name: 0.5})
+    assert "did you mean" not in raised.value.message
+    assert len(raised.value.message) < 200
+
+
+def test_no_open_name_is_taken_for_a_slip_of_another() -> None:
+    for table in fields.FIELDS.values():
+        for name in table:
+            assert spelling.near(name, table) == name

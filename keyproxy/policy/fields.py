@@ -16,8 +16,8 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, names
-from keyproxy.policy import rules, shapes, tools
+from keyproxy.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
+from keyproxy.policy import rules, shapes, spelling, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import shortened
@@ -190,13 +190,19 @@ _NO_THREADS: Mapping[str, object] = MappingProxyType(
 def _unknown(style: Style, name: str, features: Features) -> Refusal:
     shown = shortened(name, 40)
     reason = CLOSED_FIELDS.get(name)
-    can_open = _PLAIN.fullmatch(name) and not any(name in table for table in FIELDS.values())
-    can_open = can_open and not (reason or name in OPENED_BY or "model" in name or "preset" in name)
+    is_unknown = not reason and not any(name in table for table in FIELDS.values())
+    can_be_slip = is_unknown and name not in NAMED_FIELDS
+    meant = spelling.near(name, FIELDS[style]) if can_be_slip else None
+    if meant is not None:
+        message = f"The field {shown} is not allowed here: did you mean {meant}?"
+    else:
+        said = f": {reason}" if reason else ""
+        message = f"The field {shown} is not allowed here{said}. Leave it out of the call."
+    is_plain = bool(_PLAIN.fullmatch(name)) and not ("model" in name or "preset" in name)
     return Refusal(
         "field_not_allowed",
-        f"The field {shown} is not allowed here{f': {reason}' if reason else ''}."
-        " Leave it out of the call.",
+        message,
         param=shown,
-        hint=features.extra_line(name) if can_open else None,
+        hint=features.extra_line(name) if is_unknown and is_plain and not meant else None,
         details=_NO_THREADS if name == "thread" and style is Style.MESSAGES else None,
     )

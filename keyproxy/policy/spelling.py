@@ -6,7 +6,8 @@ Sources: Unicode TR15 (NFKC) and TR21 (case folding); Go's encoding/json folds U
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +43,23 @@ def plain(name: str) -> str:
 @lru_cache(maxsize=4096)
 def _folded(character: str) -> str:
     return unicodedata.normalize("NFKC", character).casefold()
+
+
+def near(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` was meant to be, by a slip of the keys or in camelCase.
+
+    Two letters may be missing or too many, or one another: ``min_tokens`` means something else
+    than ``max_tokens``. Long names cost nothing: they are not looked at.
+    """
+    if len(name) > _LONGEST_NAME or not name.isascii():
+        return None
+    written = name.lower().replace("-", "_")
+    for meant in get_close_matches(written, known, n=3, cutoff=0.8):
+        edits = SequenceMatcher(None, written, meant, autojunk=False).get_opcodes()
+        # Letters that are not in place, on either side.
+        if sum(e[2] - e[1] + e[4] - e[3] for e in edits if e[0] != "equal") <= 2:
+            return meant
+    return None
 
 
 def check(param: str, value: Mapping[str, Any]) -> None:
