@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv6Address, ip_address
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 STARS = "***"
 
@@ -141,6 +141,13 @@ class ClientToken:
 
     name: str
     digest: bytes
+
+
+def whole_number(value: Any) -> int | None:
+    """The whole number that a JSON value is, in any spelling (``2e3``); None if it is none."""
+    if type(value) is int:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def is_loopback(host: str) -> bool:

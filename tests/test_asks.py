@@ -42,6 +42,11 @@ def test_a_text_is_at_most_a_token_a_byte_and_what_a_template_adds(style: Style)
         (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": None}, 5),
         (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": 0}, None),
         (Style.CHAT, {"max_tokens": 0}, None),
+        (Style.CHAT, {"max_tokens": -1}, None),
+        (Style.CHAT, {"max_tokens": 5.0}, 5),
+        (Style.CHAT, {"max_tokens": 5.5}, None),
+        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": 9.0}}, 14),
+        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": -1}}, 5),
         (Style.CHAT, {"max_tokens": True}, None),
         (Style.CHAT, {"max_tokens": "5"}, None),
         (Style.CHAT, {"max_output_tokens": 5}, None),
@@ -249,7 +254,8 @@ def test_a_prediction_may_be_billed_as_output_beyond_the_cap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "contexts"), [("a", 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([[1], [2]], 2)]
+    ("prompt", "contexts"),
+    [("a", 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([1.0, 2], 1), ([[1], [2]], 2)],
 )
 def test_each_prompt_is_answered(prompt: Any, contexts: int) -> None:
     ask = asked(Style.COMPLETIONS, {"prompt": prompt, "n": 2})

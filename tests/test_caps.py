@@ -59,6 +59,17 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
         (Style.CHAT, {"max_tokens": None}, {"max_tokens": 100}),
         (Style.CHAT, {"max_tokens": 50}, {}),
         (Style.CHAT, {"max_tokens": 0}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_tokens": -1}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_tokens": -1.0}, {"max_tokens": 100}),
+        (Style.CHAT, {"max_tokens": 50.0}, {}),
+        (Style.CHAT, {"max_tokens": 1e9}, {"max_tokens": 100}),
+        (
+            Style.CHAT,
+            {"max_tokens": -1, "max_completion_tokens": 2e3},
+            {"max_tokens": 100, "max_completion_tokens": 100},
+        ),
+        (Style.RESPONSES, {"max_output_tokens": -1}, {"max_output_tokens": 100}),
+        (Style.MESSAGES, {"max_tokens": -1}, {"max_tokens": 100}),
         (Style.CHAT, {"max_tokens": 1, "verbosity": "max"}, {"verbosity": "high"}),
         (Style.CHAT, {"max_tokens": 101}, {"max_tokens": 100}),
         (Style.CHAT, {"max_completion_tokens": 101}, {"max_completion_tokens": 100}),
@@ -111,7 +122,9 @@ def test_lengths_are_filled_in_and_lowered(
     [
         ({"tools": [{}]}, {"max_tool_calls": 10}),
         ({"plugins": [{}], "max_tool_calls": 30}, {"max_tool_calls": 10}),
+        ({"tools": [{}], "max_tool_calls": -1}, {"max_tool_calls": 10}),
         ({"tools": [{}], "max_tool_calls": 3}, {}),
+        ({"tools": [{}], "max_tool_calls": 3.0}, {}),
         ({"input": "x"}, {"max_tool_calls": 10}),
     ],
 )
@@ -128,13 +141,47 @@ def test_a_thinking_budget_stays_below_the_length() -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["100", 1.5, True, -1, [100]])
-async def test_a_length_that_is_no_number_of_tokens_is_refused(start: Start, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("100", "'100'"), ("", "''"), (1.5, "1.5"), (-0.5, "-0.5"), (True, "true"),
+        (False, "false"), (-2, "-2"), (-(10**30), "-1000000000000000000000000000000"),
+        ([100], "a list"), ({}, "an object"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("more", [{}, {"max_completion_tokens": 5}])
+async def test_a_length_that_is_no_number_of_tokens_is_refused(
+    start: Start, value: Any, shown: str, more: dict[str, Any]
+) -> None:
     proxy = await start(MAX_TOKENS="100")
-    async with proxy.post(BODY | {"max_tokens": value}) as answer:
+    async with proxy.post(BODY | {"max_tokens": value} | more) as answer:
         error = await refused(answer, 400, "invalid_json")
     assert error["param"] == "max_tokens"
+    assert error["message"] == (
+        f"The field max_tokens is {shown}; it must be a whole number from 0 up, or -1 for no limit."
+    )
     assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize("length", ["-1", "-1.0", "4096.0", "4.096e3", "1e30", '"many"', "0"])
+async def test_without_a_cap_a_length_goes_up_as_it_is_written(start: Start, length: str) -> None:
+    proxy = await start()
+    raw = f'{{"model":"a/b","messages":[],"max_tokens":{length}}}'
+    async with proxy.post(raw) as answer:
+        assert answer.status == 200
+    assert proxy.upstream.calls[0].body.decode() == raw
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [("-1", "4096"), ("-1.0", "4096"), ("1e30", "4096"), ("4.096e3", "4.096e3")],
+)
+async def test_a_budget_caps_a_call_without_a_limit(start: Start, asked: str, sent: str) -> None:
+    proxy = await start(TOTAL_BUDGET="100/day")
+    raw = '{"model":"openai/gpt-4o-mini","messages":[],"max_tokens":%s}'
+    async with proxy.post(raw % asked) as answer:
+        assert answer.status == 200
+    assert [call.body.decode() for call in proxy.upstream.calls] == [raw % sent]
 
 
 HARD = {"reasoning": {"effort": "xhigh"}}
@@ -170,6 +217,12 @@ UPDATE = {"type": "configuration_update"}
                  max_completion_tokens=100)),
         (M, "tools", [{"type": "advisor_20260301", "name": "advisor", "model": "a/b"}],
             [{"type": "advisor_20260301", "name": "advisor", "model": "a/b", "max_tokens": 100}]),
+        (C, "tools", tool(ADVISOR, model="a/b", max_completion_tokens=-1),
+            tool(ADVISOR, model="a/b", max_completion_tokens=100)),
+        (C, "tools", tool(ADVISOR, model="a/b", max_completion_tokens=1e9, max_uses=-1),
+            tool(ADVISOR, model="a/b", max_completion_tokens=100, max_uses=10)),
+        (C, "messages", [{"role": "user", "content": [{"type": "text", "max_tokens": 2e9}]}],
+            [{"role": "user", "content": [{"type": "text", "max_tokens": 100}]}]),
         (M, "tools", [{"type": "web_search_20260318", "name": "web_search", "max_uses": 99}],
             [{"type": "web_search_20260318", "name": "web_search", "max_uses": 10}]),
         (C, "tools", tool("openrouter:web_search", max_results=99, max_total_results=999),
@@ -212,7 +265,7 @@ async def test_text_in_a_field_that_is_written_anew_stays_as_short(start: Start)
     assert proxy.upstream.calls[0].body.decode() == asked.replace('"max"', '"high"')
 
 
-@pytest.mark.parametrize("value", ["1000", 1e9, True, -1])
+@pytest.mark.parametrize("value", ["1000", 1.5, True, -2])
 def test_a_setting_of_a_tool_that_is_no_number_is_refused(value: Any) -> None:
     with pytest.raises(Refusal, match="whole number"):
         sent(C, {"tools": tool(ADVISOR, model="a/b", max_completion_tokens=value)})

@@ -352,8 +352,8 @@ def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> 
 @pytest.mark.parametrize(
     ("style", "name", "value", "is_allowed"),
     [
-        *cases(Style.CHAT, "n", True, 1, None, [], ""),
-        *cases(Style.CHAT, "n", False, 0, 2, 64, -1, 1.5, "1", True, {}, [1], [[]], " "),
+        *cases(Style.CHAT, "n", True, 1, 1.0, None, [], ""),
+        *cases(Style.CHAT, "n", False, 0, 2, 2.0, 64, -1, 1.5, "1", True, {}, [1], [[]], " "),
         *cases(Style.COMPLETIONS, "n", False, 2),
         *cases(Style.COMPLETIONS, "best_of", False, 2),
         *cases(Style.COMPLETIONS, "best_of", True, 1),

@@ -21,6 +21,7 @@ from keyproxy.money.parts import (
     has_only,
     walk,
 )
+from keyproxy.values import whole_number
 
 TEMPLATE_TOKENS = 1024
 """What templates put around a conversation: tool preambles of Anthropic and Grok's hidden prompt
@@ -140,7 +141,7 @@ def _output_cap(style: Style, body: Mapping[str, Any]) -> int | None:
         if said is not None:
             length = _positive(said)
             if length is None:
-                return None  # 0 may be read as no cap at all
+                return None  # 0 may be read as no cap at all, and -1 is none
             cap = max(cap, length)
     for outer, inner in (("reasoning", "max_tokens"), ("thinking", "budget_tokens")):
         place = body.get(outer)
@@ -156,10 +157,11 @@ def _answers(body: Mapping[str, Any]) -> int:
 
 def _inputs(value: Any) -> int:
     """How many texts ``value`` is; a list of numbers is one, as tokens."""
-    if not isinstance(value, list) or not value or type(value[0]) is int:
+    if not isinstance(value, list) or not value or whole_number(value[0]) is not None:
         return 1
     return len(value)
 
 
 def _positive(value: Any) -> int | None:
-    return value if type(value) is int and value > 0 else None
+    number = whole_number(value)
+    return number if number is not None and number > 0 else None

@@ -12,6 +12,8 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
+from keyproxy.policy.models import show
+from keyproxy.values import whole_number
 
 LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     {
@@ -44,6 +46,8 @@ EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
 (OpenRouter: 95 % of the output cap, with ``high`` 80 %)."""
 
 HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
+NO_LIMIT = -1
+"""What several clients send as a length or count that has no bound."""
 MIN_THINKING = 1024
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
@@ -77,7 +81,7 @@ def imposed(
         _cap_thinking(changes, style, body, max_tokens)
     if has_server_tools and style is Style.RESPONSES:
         asked = _count("max_tool_calls", body.get("max_tool_calls"))
-        if asked is None or asked > MAX_TOOL_CALLS:
+        if asked is None or not 0 <= asked <= MAX_TOOL_CALLS:
             changes["max_tool_calls"] = MAX_TOOL_CALLS
     return changes
 
@@ -102,9 +106,12 @@ def _cap_lengths(
     changes: dict[str, Any], style: Style, body: Mapping[str, Any], max_tokens: int
 ) -> None:
     lengths = LENGTHS.get(style, ())
-    present = [name for name in lengths if _count(name, body.get(name)) is not None]
+    asked = {name: _count(name, body.get(name)) for name in lengths}
+    present = {name: length for name, length in asked.items() if length is not None}
     # 0 may be read as no cap at all.
-    changes |= {name: max_tokens for name in present if not 0 < body[name] <= max_tokens}
+    changes |= {
+        name: max_tokens for name, length in present.items() if not 0 < length <= max_tokens
+    }
     if lengths and not present:
         changes[lengths[0]] = max_tokens
 
@@ -144,9 +151,15 @@ def _thinking(
 
 
 def _count(param: str, value: Any) -> int | None:
-    """A number of tokens, or None where none is said."""
+    """How many tokens, calls or results, or None where none is said."""
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise Refusal("invalid_json", f"The field {param} must be a whole number.", param=param)
-    return value
+    count = whole_number(value)
+    if count is None or count < NO_LIMIT:
+        raise Refusal(
+            "invalid_json",
+            f"The field {param} is {show(value)}; it must be a whole number from 0 up, or -1 for"
+            " no limit.",
+            param=param,
+        )
+    return count

@@ -18,6 +18,7 @@ from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, lifetime, stored_file
 from keyproxy.policy.spelling import plain
 from keyproxy.policy.tools import OWN, tools
+from keyproxy.values import whole_number
 
 # Names in a conversation that mean more than words, by what is looked at.
 _SUSPECTS: Mapping[str, str] = MappingProxyType(
@@ -121,7 +122,8 @@ def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     Other JSON may have such a name too, so what is no word or number of that kind passes.
     """
     value, meant = node[name], plain(name)
-    if type(value) is (str if meant in SETTING_EFFORTS else int):
+    is_meant = type(value) is str if meant in SETTING_EFFORTS else whole_number(value) is not None
+    if is_meant:
         check.cap(param, node, name, meant)
 
 

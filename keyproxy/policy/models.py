@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from keyproxy.errors import Refusal
 from keyproxy.grammar.features import names
@@ -170,3 +171,14 @@ def shortened(value: str, length: int = 80) -> str:
     """Somebody else's text, cut and printable, for an error message."""
     text = "".join(char if char.isprintable() else "?" for char in value[:length])
     return text + ("…" if len(value) > length else "")
+
+
+def show(value: Any) -> str:
+    """A value of the caller's in JSON's words, short enough for a message."""
+    if isinstance(value, str):
+        return shortened(repr(value[:50]), 40)  # whole, it may be 20 MB
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    words = {None: "null", True: "true", False: "false"}
+    is_word = value is None or isinstance(value, bool)
+    return words[value] if is_word else shortened(repr(value), 40)

@@ -16,7 +16,8 @@ from keyproxy.errors import Refusal
 from keyproxy.grammar.features import names
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.features import NONE, Features, not_allowed
-from keyproxy.policy.models import Models, shortened
+from keyproxy.policy.models import Models, shortened, show
+from keyproxy.values import whole_number
 
 MAX_ANSWERS = 10
 MAX_FALLBACKS = 3  # OpenRouter takes no more
@@ -75,13 +76,6 @@ class Rule:
     inspect: Inspect
 
 
-def show(value: Any) -> str:
-    """A value of the caller's, short enough for a message."""
-    if isinstance(value, str):
-        value = value[:50]  # whole, it may be 20 MB
-    return shortened(repr(value) if not isinstance(value, (dict, list)) else "an object", 40)
-
-
 def items(param: str, value: Any) -> list[Any]:
     """The elements of a list; null is an empty one. Raises ``invalid_json``."""
     if value is None:
@@ -110,12 +104,12 @@ TEXT = Rule("text", _text)
 
 def _prompts(check: Check, param: str, value: Any) -> None:
     """A text, or one text in a list, or its tokens: each text of a list is answered."""
-    if not isinstance(value, list) or all(type(token) is int for token in value):
+    if not isinstance(value, list) or all(whole_number(token) is not None for token in value):
         return
-    if len(value) > 1:
-        check.features.require("many", param, f"holds {len(value)} texts", "one text")
     if len(value) > MAX_ANSWERS:
-        raise not_allowed(param, f"holds {len(value)} texts", f"{MAX_ANSWERS} at most")
+        raise not_allowed(param, f"holds {len(value)} prompts", f"{MAX_ANSWERS} at most")
+    if len(value) > 1:
+        check.features.require("many", param, f"holds {len(value)} prompts", "one text")
 
 
 PROMPTS = Rule("one text", _prompts)
@@ -136,11 +130,11 @@ OFF = Rule("off", _off)
 
 
 def _one(check: Check, param: str, value: Any) -> None:
-    if value is None or (value == 1 and not isinstance(value, bool)):
-        return
-    check.features.require("many", param, f"is {show(value)}", "1")
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_ANSWERS:
-        raise not_allowed(param, f"is {show(value)}", f"1 to {MAX_ANSWERS}")
+    count = 1 if value is None else whole_number(value)
+    if count is None or not 0 < count <= MAX_ANSWERS:
+        raise not_allowed(param, f"is {show(value)}", f"a whole number from 1 to {MAX_ANSWERS}")
+    if count > 1:
+        check.features.require("many", param, f"is {show(value)}", "1")
 
 
 ONE = Rule("one", _one)

@@ -15,7 +15,7 @@ from keyproxy.grammar.features import LONGEST_TYPE, is_closed_tool, names
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS
 from keyproxy.policy.features import not_allowed, word_for_tool
-from keyproxy.policy.models import shortened
+from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import (
     LIFETIMES,
     STORED,
@@ -24,7 +24,6 @@ from keyproxy.policy.rules import (
     items,
     lifetime,
     needs,
-    show,
     stored_file,
 )
 from keyproxy.policy.spelling import plain

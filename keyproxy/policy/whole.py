@@ -15,8 +15,8 @@ from typing import Any
 from keyproxy.grammar.features import LONGEST_TYPE, names
 from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed
-from keyproxy.policy.models import shortened
-from keyproxy.policy.rules import items, show
+from keyproxy.policy.models import shortened, show
+from keyproxy.policy.rules import items
 
 
 def _table(**kinds: str) -> Mapping[str, tuple[tuple[str, ...], ...]]:
