@@ -28,6 +28,9 @@ ALIASES = {"fast": "a/mini", "dear": "x/opus"}
 POLICY = Policy(Models(["a/*"], EVERYTHING), ALIASES, 100, EVERYTHING)
 
 
+UPDATE = {"type": "configuration_update"}
+
+
 def sent(style: Style, asked: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
     """What goes up of the fields that were asked for."""
     raw = json.dumps({"model": "a/b"} | asked).encode()
@@ -81,7 +84,7 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
         (
             Style.CHAT,
             {"max_tokens": 1, "reasoning": {"max_tokens": 500, "effort": "high"}},
-            {"reasoning": {"max_tokens": 100, "effort": "high"}},
+            {"reasoning": {"max_tokens": 99, "effort": "high"}},
         ),
         (
             Style.CHAT,
@@ -91,7 +94,7 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
         (
             Style.RESPONSES,
             {"max_output_tokens": 1, "reasoning": {"effort": "xhigh", "max_tokens": 101}},
-            {"reasoning": {"effort": "high", "max_tokens": 100}},
+            {"reasoning": {"effort": "high", "max_tokens": 99}},
         ),
         (
             Style.MESSAGES,
@@ -104,8 +107,8 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
         (Style.RESPONSES, {}, {"max_output_tokens": 100}),
         (
             Style.MESSAGES,
-            {"max_tokens": 9999, "thinking": {"type": "enabled", "budget_tokens": 2048}},
-            {"max_tokens": 100, "thinking": {"type": "disabled"}},
+            {"max_tokens": 9999, "thinking": {"type": "adaptive", "display": "omitted"}},
+            {"max_tokens": 100},
         ),
         (Style.EMBEDDINGS, {}, {}),
     ],
@@ -133,12 +136,83 @@ def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[
     assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=False) == {}
 
 
-def test_a_thinking_budget_stays_below_the_length() -> None:
-    asked = {"max_tokens": 9000, "thinking": {"type": "enabled", "budget_tokens": 8000}}
-    assert caps.imposed(Style.MESSAGES, asked, 4000) == {
-        "max_tokens": 4000,
-        "thinking": {"type": "enabled", "budget_tokens": 3999},
-    }
+@pytest.mark.parametrize(
+    ("style", "asked", "imposed"),
+    [
+        (C, {"max_tokens": 8192, "reasoning": {"max_tokens": 6000}},
+            {"max_tokens": 4096, "reasoning": {"max_tokens": 4095}}),
+        (C, {"max_tokens": 8192, "reasoning": {"max_tokens": 4096}},
+            {"max_tokens": 4096, "reasoning": {"max_tokens": 4095}}),
+        (C, {"max_tokens": 8192, "reasoning": {"max_tokens": 4095}}, {"max_tokens": 4096}),
+        (C, {"reasoning": {"max_tokens": 6000, "exclude": True}},
+            {"max_tokens": 4096, "reasoning": {"max_tokens": 4095, "exclude": True}}),
+        (C, {"max_tokens": 2000, "max_completion_tokens": 8192, "reasoning": {"max_tokens": 6e3}},
+            {"max_completion_tokens": 4096, "reasoning": {"max_tokens": 1999}}),
+        (C, {"max_tokens": -1, "reasoning": {"max_tokens": -1}},
+            {"max_tokens": 4096, "reasoning": {"max_tokens": 4095}}),
+        (C, {"max_tokens": 8192, "reasoning": {"max_tokens": 0}}, {"max_tokens": 4096}),
+        (C, {"max_tokens": 8192, "reasoning": {"max_tokens": None}}, {"max_tokens": 4096}),
+        (R, {"max_output_tokens": 8192, "reasoning": {"max_tokens": 6000, "summary": "auto"}},
+            {"max_output_tokens": 4096, "reasoning": {"max_tokens": 4095, "summary": "auto"}}),
+        (M, {"max_tokens": 8192, "thinking": {"type": "enabled", "budget_tokens": 6000}},
+            {"max_tokens": 4096, "thinking": {"type": "enabled", "budget_tokens": 4095}}),
+        # Its own contradictions are the caller's, as long as no cap changes anything.
+        (C, {"max_tokens": 1000, "reasoning": {"max_tokens": 3000}}, {}),
+        (M, {"max_tokens": 1000, "thinking": {"type": "enabled", "budget_tokens": 3000}}, {}),
+        (M, {"max_tokens": 1000, "thinking": {"type": "enabled", "budget_tokens": 10}}, {}),
+    ],
+)  # fmt: skip
+def test_reasoning_gets_fewer_tokens_than_the_answer(
+    style: Style, asked: dict[str, Any], imposed: dict[str, Any]
+) -> None:
+    assert caps.imposed(style, asked, 4096) == imposed
+
+
+THINKING = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
+CLAUDE = "anthropic/claude-haiku"
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "param"),
+    [
+        (MESSAGES, {"max_tokens": 9999} | THINKING, "thinking.budget_tokens"),
+        (MESSAGES, THINKING, "thinking.budget_tokens"),
+        (CHAT, {"model": CLAUDE, "reasoning": {"max_tokens": 2048}}, "reasoning.max_tokens"),
+        (CHAT, {"models": ["a/b", CLAUDE], "reasoning": {"max_tokens": 500}},
+            "reasoning.max_tokens"),
+        (RESPONSES, {"model": CLAUDE, "reasoning": {"max_tokens": 2048}}, "reasoning.max_tokens"),
+        (RESPONSES, {"model": "fast", "reasoning": {"max_tokens": 2048}}, "reasoning.max_tokens"),
+        (RESPONSES, {"model": CLAUDE, "input": [UPDATE | {"reasoning": {"max_tokens": 2048}}]},
+            "input.reasoning.max_tokens"),
+        (CHAT, {"tools": tool(ADVISOR, model=CLAUDE, reasoning={"max_tokens": 2048})},
+            "tools[openrouter:advisor].parameters.reasoning.max_tokens"),
+        (MESSAGES, {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": CLAUDE}]},
+            "tools[advisor_20260301].max_tokens"),
+    ],
+)  # fmt: skip
+async def test_reasoning_that_a_cap_leaves_too_little_for_is_refused_not_removed(
+    start: Start, path: str, asked: dict[str, Any], param: str
+) -> None:
+    features = f"tools:{ADVISOR},tools:advisor_20260301"
+    proxy = await start(
+        MAX_TOKENS="1000", MODEL_ALIASES=f"fast={CLAUDE}", ALLOWED_FEATURES=features
+    )
+    async with proxy.post({"model": "a/b"} | asked, path) as answer:
+        error = await refused(answer, 403, "field_not_allowed")
+    assert error.get("param", param) == param
+    assert "needs 1024 tokens at least" in error["message"]
+    assert "only 1000 here" in error["message"]
+    assert "KEYPROXY_MAX_TOKENS=4096" in error["message"]
+    assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize("least", [1, 2, 1023, 1024])
+def test_models_of_others_reason_with_what_a_cap_leaves(least: int) -> None:
+    asked = {"model": "a/b", "max_tokens": 9999, "reasoning": {"max_tokens": 2048}}
+    capped = caps.imposed(C, asked, least + 1, models=["a/b"])
+    assert capped == {"max_tokens": least + 1, "reasoning": {"max_tokens": least}}
+    with pytest.raises(Refusal, match="needs 1 tokens"):
+        caps.imposed(C, asked, 1, models=["a/b"])
 
 
 @pytest.mark.parametrize(
@@ -186,7 +260,6 @@ async def test_a_budget_caps_a_call_without_a_limit(start: Start, asked: str, se
 
 HARD = {"reasoning": {"effort": "xhigh"}}
 LESS = {"reasoning": {"effort": "high"}}
-UPDATE = {"type": "configuration_update"}
 
 
 @pytest.mark.parametrize(
@@ -195,8 +268,15 @@ UPDATE = {"type": "configuration_update"}
         (R, "input", [UPDATE | HARD], [UPDATE | LESS]),
         (R, "input", [UPDATE | {"Reasoning": {"Effort": "max"}}],
             [UPDATE | {"Reasoning": {"Effort": "high"}}]),
-        (R, "input", [UPDATE | {"reasoning": {"max_tokens": 101}}],
-            [UPDATE | {"reasoning": {"max_tokens": 100}}]),
+        (R, "input", [UPDATE | {"reasoning": {"max_tokens": 100}}],
+            [UPDATE | {"reasoning": {"max_tokens": 99}}]),
+        (R, "input", [UPDATE | {"Reasoning": {"Max_Tokens": -1}}],
+            [UPDATE | {"Reasoning": {"Max_Tokens": 99}}]),
+        (C, "tools", tool(ADVISOR, model="a/b", reasoning={"max_tokens": 500}),
+            tool(ADVISOR, model="a/b", reasoning={"max_tokens": 99}, max_completion_tokens=100)),
+        (C, "tools", tool(ADVISOR, model="a/b", max_completion_tokens=50,
+                          reasoning={"max_tokens": 40}),
+            tool(ADVISOR, model="a/b", max_completion_tokens=50, reasoning={"max_tokens": 40})),
         (C, "messages", [{"role": "system", "content": "x", "configuration_update": HARD}],
             [{"role": "system", "content": "x", "configuration_update": LESS}]),
         (M, "messages", [{"role": "system", "output_config": {"effort": "max"}}],
@@ -215,8 +295,6 @@ UPDATE = {"type": "configuration_update"}
         (C, "tools", tool(FUSION, model="a/b", analysis_models=["a/b"], tools=[]),
             tool(FUSION, model="a/b", analysis_models=["a/b"], tools=[],
                  max_completion_tokens=100)),
-        (M, "tools", [{"type": "advisor_20260301", "name": "advisor", "model": "a/b"}],
-            [{"type": "advisor_20260301", "name": "advisor", "model": "a/b", "max_tokens": 100}]),
         (C, "tools", tool(ADVISOR, model="a/b", max_completion_tokens=-1),
             tool(ADVISOR, model="a/b", max_completion_tokens=100)),
         (C, "tools", tool(ADVISOR, model="a/b", max_completion_tokens=1e9, max_uses=-1),

@@ -59,10 +59,11 @@ def _checked(
 ) -> Call:
     said = fields.said(parsed)
     asked = _models(said)
-    for param, model in asked:
-        policy.models.check(policy.aliases.get(model, model), param)
+    ids = tuple(policy.aliases.get(model, model) for _, model in asked)
+    for (param, _), model in zip(asked, ids, strict=True):
+        policy.models.check(model, param)
     inspection = Check(
-        endpoint.style, policy.features, policy.models, policy.aliases, policy.max_tokens
+        endpoint.style, policy.features, policy.models, policy.aliases, policy.max_tokens, ids
     )
     fields.check(inspection, said)
     stream = said.get("stream")
@@ -71,7 +72,7 @@ def _checked(
     changes = {name: said[name] for name in said if name in inspection.changed}
     changes |= _without_aliases(said, policy.aliases)
     changes |= caps.imposed(
-        endpoint.style, said, policy.max_tokens, policy.features.has_server_tools
+        endpoint.style, said, policy.max_tokens, policy.features.has_server_tools, ids
     )
     sent = body.rewritten(reader, changes) if changes else raw
     models = tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named]))

@@ -1,18 +1,20 @@
 """Caps that are imposed: filled in where a call names none, lowered where it names more. Pure.
 
-Field names: OpenRouter's OpenAPI document (chat, completions, responses, messages), whose
-reasoning tokens count as output.
+What is lowered still agrees with itself: reasoning gets fewer tokens than the answer that holds
+it, and where too few would be left the call is refused. Field names: OpenRouter's OpenAPI
+document (chat, completions, responses, messages), whose reasoning tokens count as output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.policy.models import show
+from keyproxy.grammar.money import USUAL_MAX_TOKENS
+from keyproxy.policy.models import is_router, show
 from keyproxy.values import whole_number
 
 LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
@@ -34,7 +36,6 @@ BUDGETS: Mapping[Style, tuple[tuple[str, str], ...]] = MappingProxyType(
 )
 """Fields within fields that ask for thinking of a certain length."""
 
-
 EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
     {
         Style.CHAT: (("reasoning_effort",), ("reasoning", "effort"), ("verbosity",)),
@@ -48,12 +49,16 @@ EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
 HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
 NO_LIMIT = -1
 """What several clients send as a length or count that has no bound."""
-MIN_THINKING = 1024
+MIN_REASONING = 1024
+"""Tokens that Anthropic's models reason with at least, where a call gives a number; also the
+least that its tool ``advisor`` may write."""
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
 SETTING_LENGTHS = frozenset(
     {"max_tokens", "max_completion_tokens", "max_output_tokens", "budget_tokens"}
 )
+REASONING = frozenset({"reasoning", "thinking"})
+"""Names of what holds a length that is a part of the answer's length."""
 SETTING_EFFORTS = frozenset({"effort", "reasoning_effort", "verbosity"})
 SETTING_COUNTS: Mapping[str, int] = MappingProxyType(
     {
@@ -69,16 +74,22 @@ BOUNDED = SETTING_LENGTHS | SETTING_EFFORTS | SETTING_COUNTS.keys()
 
 
 def imposed(
-    style: Style, body: Mapping[str, Any], max_tokens: int | None, has_server_tools: bool = False
+    style: Style,
+    body: Mapping[str, Any],
+    max_tokens: int | None,
+    has_server_tools: bool = False,
+    models: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The top-level fields that must change, with their new values. Raises ``invalid_json``.
+    """The top-level fields that must change, with their new values.
 
-    ``has_server_tools``: the operator opened tools that run upstream.
+    ``has_server_tools``: the operator opened tools that run upstream. ``models``: ids of those
+    that may answer. Raises ``invalid_json``, ``field_not_allowed``.
     """
     changes: dict[str, Any] = {}
     if max_tokens is not None:
         _cap_lengths(changes, style, body, max_tokens)
-        _cap_thinking(changes, style, body, max_tokens)
+        _cap_reasoning(changes, style, body, max_tokens, models)
+        _cap_efforts(changes, style, body)
     if has_server_tools and style is Style.RESPONSES:
         asked = _count("max_tool_calls", body.get("max_tool_calls"))
         if asked is None or not 0 <= asked <= MAX_TOOL_CALLS:
@@ -102,6 +113,57 @@ def bounded(param: str, name: str, value: Any, max_tokens: int | None) -> Any:
     return most
 
 
+def budgeted(
+    param: str,
+    holder: Mapping[str, Any],
+    name: str,
+    max_tokens: int,
+    least: int,
+    length: int | None = None,
+    *,
+    is_cut: bool = True,
+) -> Any:
+    """What the cap leaves of ``holder[name]``, a number of tokens to reason with; 0 is none.
+
+    ``least``: as ``least_reasoning`` says. ``length``: the answer's, if it is known; ``is_cut``:
+    the cap may have made it so. Raises ``invalid_json`` for what is no number,
+    ``field_not_allowed`` where the cap leaves too few.
+    """
+    asked = _count(param, holder[name])
+    is_off = holder.get("enabled") is False or holder.get("type") == "disabled"
+    is_short = max_tokens <= least and not is_off and holder.get("effort") != "none"
+    if not asked or (0 < asked < max_tokens and not (is_cut and is_short)):
+        return holder[name]
+    if is_short:
+        raise too_short(param, holder[name], max_tokens, least)
+    # A call that gave its answer too few is no better, and no worse, than before.
+    return length - 1 if length is not None and length > least else max_tokens - 1
+
+
+def least_reasoning(field: str, models: Iterable[str]) -> int:
+    """How many tokens one of ``models`` needs to reason at all; more if that is Anthropic's, or
+    the field is."""
+    if field == "budget_tokens":
+        return MIN_REASONING
+    names = [model.lower().removeprefix("~") for model in models]
+    is_anthropic = any(name.startswith(("anthropic/", "claude")) for name in names)
+    is_anybody = any(is_router(name.partition(":")[0]) for name in names)
+    return MIN_REASONING if is_anthropic or is_anybody else 1
+
+
+def too_short(param: str, asked: Any, max_tokens: int, least: int) -> Refusal:
+    """The refusal of a length of which ``least`` tokens are needed and the cap leaves fewer."""
+    place = param.rpartition(".")[0] or param
+    said = f"is {show(asked)}" if asked is not None else "is left open"
+    return Refusal(
+        "field_not_allowed",
+        f"The field {param} {said} and needs {least} tokens at least, but an answer may have only"
+        f" {max_tokens} here, its reasoning included. Leave {place} out of the call.",
+        param=param,
+        hint=f"KEYPROXY_MAX_TOKENS={USUAL_MAX_TOKENS}",
+    )
+
+
 def _cap_lengths(
     changes: dict[str, Any], style: Style, body: Mapping[str, Any], max_tokens: int
 ) -> None:
@@ -116,19 +178,32 @@ def _cap_lengths(
         changes[lengths[0]] = max_tokens
 
 
-def _cap_thinking(
-    changes: dict[str, Any], style: Style, body: Mapping[str, Any], max_tokens: int
+def _cap_reasoning(
+    changes: dict[str, Any],
+    style: Style,
+    body: Mapping[str, Any],
+    max_tokens: int,
+    models: Iterable[str],
 ) -> None:
     for outer, inner in BUDGETS.get(style, ()):
         asked = body.get(outer)
-        if isinstance(asked, dict):
-            budget = _count(f"{outer}.{inner}", asked.get(inner))
-            if budget is None:
-                continue
-            if outer == "thinking":
-                changes |= _thinking(asked, budget, body.get("max_tokens"), max_tokens)
-            elif budget > max_tokens:
-                changes[outer] = {**asked, inner: max_tokens}
+        if isinstance(asked, dict) and asked.get(inner) is not None:
+            names = LENGTHS[style]
+            lengths = [whole_number(changes.get(name, body.get(name))) for name in names]
+            budget = budgeted(
+                f"{outer}.{inner}",
+                asked,
+                inner,
+                max_tokens,
+                least_reasoning(inner, models),
+                min(length for length in lengths if length is not None),
+                is_cut=not changes.keys().isdisjoint(names),
+            )
+            if budget != asked[inner]:
+                changes[outer] = {**asked, inner: budget}
+
+
+def _cap_efforts(changes: dict[str, Any], style: Style, body: Mapping[str, Any]) -> None:
     for outer, *rest in EFFORTS.get(style, ()):
         asked = changes.get(outer, body.get(outer))
         if not rest:
@@ -136,18 +211,6 @@ def _cap_thinking(
                 changes[outer] = "high"
         elif isinstance(asked, dict) and str(asked.get(rest[0])) in HIGHEST_EFFORTS:
             changes[outer] = {**asked, rest[0]: "high"}
-
-
-def _thinking(
-    asked: dict[str, Any], budget: int, length: int | None, max_tokens: int
-) -> dict[str, Any]:
-    """Anthropic wants a budget of 1,024 at least and below the length of the answer."""
-    most = min(length or max_tokens, max_tokens) - 1
-    if budget <= most:
-        return {}
-    if most < MIN_THINKING:
-        return {"thinking": {"type": "disabled"}}
-    return {"thinking": {**asked, "budget_tokens": most}}
 
 
 def _count(param: str, value: Any) -> int | None:

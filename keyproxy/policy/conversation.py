@@ -12,7 +12,7 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.policy import whole
-from keyproxy.policy.caps import SETTING_EFFORTS, SETTING_LENGTHS
+from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, lifetime, stored_file
@@ -31,9 +31,10 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         "audio": "audio",
         **dict.fromkeys(SETTING_EFFORTS, "cap"),
         **dict.fromkeys(SETTING_LENGTHS, "cap"),
+        **dict.fromkeys(REASONING, "reasoning"),
     }
 )
-_WALKED = (None, "lifetime", "cap", "audio")  # the others are looked at whole
+_WALKED = (None, "lifetime", "cap", "audio", "reasoning")  # the others are looked at whole
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
     {
@@ -66,6 +67,8 @@ def _conversation(check: Check, param: str, value: Any) -> None:
                     suspect = _SUSPECTS.get(plain(name))
                 if suspect == "cap":
                     _cap(check, param, node, name)
+                elif suspect == "reasoning":
+                    _cap_reasoning(check, f"{param}.{name}", inner)
                 elif suspect is not None:
                     _look(check, param, name, inner, suspect)
                 if (
@@ -125,6 +128,13 @@ def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     is_meant = type(value) is str if meant in SETTING_EFFORTS else whole_number(value) is not None
     if is_meant:
         check.cap(param, node, name, meant)
+
+
+def _cap_reasoning(check: Check, param: str, value: Any) -> None:
+    """What is left then is within the caps for ``_cap``, too."""
+    for name, inner in value.items() if type(value) is dict else ():
+        if plain(name) in SETTING_LENGTHS and whole_number(inner) is not None:
+            check.cap_reasoning(f"{param}.{name}", value, name)
 
 
 CONVERSATION = Rule("conversation", _conversation)

@@ -28,8 +28,9 @@ ANY_MODEL = Models(["*"])
 class Check:
     """One call under inspection, and what it allows.
 
-    ``named`` gathers the models its fields name, as the caller wrote them. ``changed`` gathers
-    the top-level fields that hold something else now than what was asked.
+    ``asked``: the models that may answer. ``named`` gathers those that its fields name, as the
+    caller wrote them. ``changed`` gathers the top-level fields that hold something else now than
+    what was asked.
     """
 
     style: Style
@@ -37,6 +38,7 @@ class Check:
     models: Models = ANY_MODEL
     aliases: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
+    asked: tuple[str, ...] = ()
     place: str = ""
     named: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
@@ -57,6 +59,18 @@ class Check:
     def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
         """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""
         self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
+
+    def cap_reasoning(self, param: str, holder: dict[str, Any], key: str) -> None:
+        """The tokens to reason with, at ``holder[key]``, are fewer than an answer may have.
+
+        Raises ``field_not_allowed`` where too few are left.
+        """
+        if self.max_tokens is not None:
+            models = [self.aliases.get(name, name) for name in (*self.asked, *self.named)]
+            least = caps.least_reasoning(spelling.plain(key), models)
+            budget = caps.budgeted(param, holder, key, self.max_tokens, least)
+            # 0 may be read as no bound at all.
+            self.put(holder, key, self.max_tokens - 1 if budget == 0 else budget)
 
     def put(self, holder: Any, key: Any, value: Any) -> None:
         """``holder[key]`` is ``value``, and goes up so."""

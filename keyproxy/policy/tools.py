@@ -12,8 +12,8 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.grammar.features import LONGEST_TYPE, is_closed_tool, names
-from keyproxy.policy import spelling
-from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS
+from keyproxy.policy import caps, spelling
+from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed, word_for_tool
 from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import (
@@ -112,6 +112,7 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
         if said == [] and name != "tools":
             raise not_allowed(f"{param}.{name}", "is empty", "ids of models")
     here = f"{param}[{shortened(kind, 40)}]"
+    asked_length = tool.get("max_tokens")
     nested(check, here, tool)
     wanted: dict[str, int] = {}
     length = "max_tokens" if has_version else _LENGTH_OF.get(family)
@@ -126,6 +127,10 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
     for name, most in wanted.items():
         if place.get(name) is None:
             check.put(place, name, most)
+    most_tokens = check.max_tokens
+    is_changed = has_version and tool.get("max_tokens") != asked_length
+    if is_changed and most_tokens is not None and most_tokens < caps.MIN_REASONING:
+        raise caps.too_short(f"{here}.max_tokens", asked_length, most_tokens, caps.MIN_REASONING)
 
 
 def _open(check: Check, param: str, kind: str) -> None:
@@ -165,7 +170,10 @@ def nested(check: Check, param: str, value: Any) -> None:
             elif "model" in meant and meant != "excluded_models":
                 _models(check, here, node, name)
             elif meant in BOUNDED and not isinstance(inner, (dict, list)):
-                check.cap(here, node, name, meant)
+                if meant in SETTING_LENGTHS and plain(path.rpartition(".")[2]) in REASONING:
+                    check.cap_reasoning(here, node, name)
+                else:
+                    check.cap(here, node, name, meant)
             else:
                 waiting.append((here, inner))
 
