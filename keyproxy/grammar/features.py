@@ -54,14 +54,15 @@ _RUN_BY_CALLER = re.compile(r"(?:bash|memory)_\d{8}", re.ASCII)
 _STORED = "it reads or changes what the provider account stores"
 _ANOTHER = "it acts for a workspace or a user of the provider account"
 _DEARER = "it can make images or transcriptions dearer"
+_WHOLE = "it continues an answer that the provider account stores; send all of it in input"
 _ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
 CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "preset": "a stored preset chooses models, prompts and tools",
         "prompt": "a stored prompt is a part of the provider account",
         "route": "it is outdated, and chooses models",
-        "previous_response_id": _STORED,
-        "conversation": _STORED,
+        "previous_response_id": _WHOLE,
+        "conversation": _WHOLE,
         "container": _STORED,
         "safeguards": _STORED,
         "diagnostics": _STORED,
@@ -82,8 +83,8 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
         "api_key": _ELSEWHERE,
         "api_base": _ELSEWHERE,
         "base_url": _ELSEWHERE,
-        "extra_body": _ELSEWHERE,
-        "extra_headers": _ELSEWHERE,
+        "extra_body": "SDKs in Python have it as an option; its fields stand at the top of a call",
+        "extra_headers": "SDKs in Python have it as an option; headers stand in no body",
     }
 )
 """Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles.

@@ -116,7 +116,7 @@ def _audio_is_whole(param: str, value: dict[str, Any]) -> None:
         plain(name) for name, inner in value.items() if isinstance(inner, str) and inner.strip()
     }
     if "id" in map(plain, value) and not said & {"data", "transcript"}:
-        raise not_allowed(param, "only refers to a stored answer", "the audio itself, or none")
+        raise not_allowed(param, "only refers to a stored answer", "its transcript, or no audio")
 
 
 def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
@@ -127,7 +127,7 @@ def _cap(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     value, meant = node[name], plain(name)
     is_meant = type(value) is str if meant in SETTING_EFFORTS else whole_number(value) is not None
     if is_meant:
-        check.cap(param, node, name, meant)
+        check.cap(f"{param}.{name}", node, name, meant)
 
 
 def _cap_reasoning(check: Check, param: str, value: Any) -> None:

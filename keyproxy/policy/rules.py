@@ -72,6 +72,14 @@ class Check:
             # 0 may be read as no bound at all.
             self.put(holder, key, self.max_tokens - 1 if budget == 0 else budget)
 
+    def many(self, param: str, count: int | None, found: str, one: str) -> None:
+        """As many answers as ``count`` are open. Raises ``field_not_allowed``."""
+        can_open = count is not None and 0 < count <= MAX_ANSWERS
+        if not can_open:
+            some = f"1 to {MAX_ANSWERS}" if "many" in self.features.words else one
+            raise not_allowed(param, found, some)
+        self.features.require("many", param, found, one)
+
     def put(self, holder: Any, key: Any, value: Any) -> None:
         """``holder[key]`` is ``value``, and goes up so."""
         if holder.get(key) != value if isinstance(holder, dict) else holder[key] != value:
@@ -120,10 +128,8 @@ def _prompts(check: Check, param: str, value: Any) -> None:
     """A text, or one text in a list, or its tokens: each text of a list is answered."""
     if not isinstance(value, list) or all(whole_number(token) is not None for token in value):
         return
-    if len(value) > MAX_ANSWERS:
-        raise not_allowed(param, f"holds {len(value)} prompts", f"{MAX_ANSWERS} at most")
     if len(value) > 1:
-        check.features.require("many", param, f"holds {len(value)} prompts", "one text")
+        check.many(param, len(value), f"holds {len(value)} prompts", "one text")
 
 
 PROMPTS = Rule("one text", _prompts)
@@ -145,10 +151,8 @@ OFF = Rule("off", _off)
 
 def _one(check: Check, param: str, value: Any) -> None:
     count = 1 if value is None else whole_number(value)
-    if count is None or not 0 < count <= MAX_ANSWERS:
-        raise not_allowed(param, f"is {show(value)}", f"a whole number from 1 to {MAX_ANSWERS}")
-    if count > 1:
-        check.features.require("many", param, f"is {show(value)}", "1")
+    if count != 1:
+        check.many(param, count, f"is {show(value)}", "the number 1")
 
 
 ONE = Rule("one", _one)
@@ -194,12 +198,12 @@ def lifetime(check: Check, param: str, value: Any) -> None:
     ttl = value
     if isinstance(value, dict):
         spelling.check(param, value)
-        ttl = value.get("ttl")
+        ttl, param = value.get("ttl"), f"{param}.ttl"
     if ttl in (None, "5m", "30m"):  # Anthropic's default, OpenAI's
         return
     if not isinstance(ttl, str):
-        raise not_allowed(f"{param}.ttl", f"is {show(ttl)}", "none")
-    check.features.require("cache-1h", f"{param}.ttl", f"is {show(ttl)}", "none")
+        raise not_allowed(param, f"is {show(ttl)}", "5m, or none")
+    check.features.require("cache-1h", param, f"is {show(ttl)}", "5m, or none")
 
 
 LIFETIME = Rule("lifetime", lifetime)
@@ -292,9 +296,14 @@ def _stop_conditions(check: Check, param: str, value: Any) -> None:
         check.changed.add(check.place)
 
 
+def _speed(check: Check, param: str, value: Any) -> None:
+    if value not in (None, "standard"):
+        check.features.require("priority", param, f"is {show(value)}", "standard")
+
+
 PROVIDER = needs("provider", _provider)
 FALLBACKS = needs("fallbacks", _fallbacks)
-PRIORITY = needs("priority")
+PRIORITY = Rule("`priority`", _speed)
 AUDIO = needs("audio")
 WITH_TOOLS = Rule("with tools", _stop_conditions)
 """About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so it

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.grammar.features import LONGEST_TYPE, is_closed_tool, names
+from keyproxy.grammar.features import LONGEST_TYPE, WORDS, is_closed_tool, names
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed, word_for_tool
@@ -77,7 +77,7 @@ _MAX_PANEL = 8  # models that all work on one call; OpenRouter takes no more
 
 
 def tools(check: Check, param: str, value: Any) -> None:
-    """Tools of the caller's own pass; those that run on a server need a word."""
+    """Tools of the caller's own pass; those that the upstream defines need a word."""
     own = OWN[check.style]
     for tool in items(param, value):
         if not isinstance(tool, dict):
@@ -86,7 +86,7 @@ def tools(check: Check, param: str, value: Any) -> None:
         if kind is None:
             kind = ""
         if not isinstance(kind, str):
-            raise not_allowed(param, f"holds a tool of type {show(kind)}", own[0])
+            raise not_allowed(param, f"holds a tool of type {show(kind)}", _own(check))
         spelling.check(param, tool)
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
@@ -139,12 +139,15 @@ def _open(check: Check, param: str, kind: str) -> None:
         return
     has_word = kind and not is_long and not is_closed_tool(kind)
     line = check.features.line(word_for_tool(kind)) if has_word else None
-    raise not_allowed(
-        param,
-        f"holds a tool of type {shortened(kind, 40) or 'none'} that runs on a server",
-        OWN[check.style][0],
-        hint=line,
-    )
+    found = f"holds a tool of type {shortened(kind, 40)}" if kind else "holds a tool without a type"
+    if kind.startswith("openrouter:") or word_for_tool(kind) in WORDS:
+        found += " that runs on a server"  # of others, the caller runs some
+    raise not_allowed(param, found, _own(check), hint=line)
+
+
+def _own(check: Check) -> str:
+    """A type of tool that is always open."""
+    return OWN[check.style][0]
 
 
 def nested(check: Check, param: str, value: Any) -> None:
@@ -223,11 +226,13 @@ def _choice(check: Check, param: str, value: Any) -> None:
 def _plugins(check: Check, param: str, value: Any) -> None:
     if not isinstance(value, list):
         raise not_allowed(param, f"is {show(value)}", "a list")
+    words = check.features.words
     for plugin in value:
         name = plugin.get("id") if isinstance(plugin, dict) else None
         word = PLUGINS.get(name) if isinstance(name, str) else None
         if word is None:
-            raise not_allowed(param, f"holds {show(name or plugin)}", ", ".join(PLUGINS))
+            open_ones = [name for name, word in PLUGINS.items() if not word or word in words]
+            raise not_allowed(param, f"holds {show(name or plugin)}", ", ".join(open_ones))
         spelling.check(param, plugin)
         if word and not (name in _CAN_BE_OFF and plugin.get("enabled") is False):
             check.features.require(word, param, f"holds the plugin {name}")

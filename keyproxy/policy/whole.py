@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from keyproxy.errors import Refusal
 from keyproxy.grammar.features import LONGEST_TYPE, names
 from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed
@@ -80,7 +81,7 @@ def check(param: str, value: Any) -> None:
     for index, item in enumerate(items(param, value)):
         here = f"{param}[{index}]"
         if not isinstance(item, dict):
-            raise not_allowed(here, f"is {show(item)}", "a text, or a list of objects")
+            raise not_allowed(here, f"is {show(item)}", "an object, or one text as the whole")
         spelling.check(here, item)
         for name in item:  # "id\0" may be an id to some reader
             if len(name) > LONGEST_TYPE or not (name.isascii() and name.isidentifier()):
@@ -90,10 +91,26 @@ def check(param: str, value: Any) -> None:
             if None in (item.get("role"), item.get("content")):
                 raise not_allowed(here, "has no type, or role and content", "the item itself")
             kind = "message"
-        if not isinstance(kind, str) or kind == "item_reference":
+        if not isinstance(kind, str):
             raise not_allowed(here, f"is of type {show(kind)}", "the item itself")
-        if not _is_whole(item, kind):
-            raise not_allowed(here, "only refers to a stored item", "the item itself, or none")
+        if kind == "item_reference" or not _is_whole(item, kind):
+            raise _stored(here, kind)
+
+
+def _stored(param: str, kind: str) -> Refusal:
+    """The refusal of an item that an SDK left in the provider's account, with the way out."""
+    if kind == "reasoning":
+        return not_allowed(
+            param,
+            "is reasoning without its content",
+            'the item with it, which store: false and include: ["reasoning.encrypted_content"]'
+            " bring, or none",
+        )
+    return not_allowed(
+        param,
+        "only refers to an item that the provider would have stored",
+        "the item itself, as SDKs send it with store: false (AI SDK: providerOptions.openai.store)",
+    )
 
 
 def _is_whole(item: Mapping[str, Any], kind: str) -> bool:
