@@ -248,7 +248,37 @@ async def test_a_body_must_say_that_it_is_plain_json(proxy: Proxy, kind: str | N
 @pytest.mark.parametrize("second", ["application/json", "text/plain"])
 async def test_two_content_types_are_a_head_fault(proxy: Proxy, second: str) -> None:
     fields = ("Content-Type: application/json", f"Content-Type: {second}")
-    await refused_raw(proxy, request("POST", CHAT, *fields), 400, "bad_request")
+    answer = await refused_raw(proxy, request("POST", CHAT, *fields), 400, "bad_request")
+    assert "Content-Type, is there twice" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("second", ["application/json", "application/json; charset=utf-8", ""])
+async def test_a_content_type_that_a_page_sets_twice_is_said_to_be_there_twice(
+    proxy: Proxy, second: str
+) -> None:
+    field = f"Content-Type: application/json, {second}"
+    answer = await refused_raw(proxy, request("POST", CHAT, field), 415, "unsupported_media_type")
+    assert "Content-Type is there twice; send it once" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"", "has no body"),
+        (b" \n", "has no body"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b"{", "not valid JSON"),
+        (b"[]", "one JSON object"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+async def test_a_body_that_is_no_json_object_gets_the_reason(
+    proxy: Proxy, raw: bytes, text: str
+) -> None:
+    async with proxy.post(raw) as answer:
+        error = await refused(answer, 400, "invalid_json")
+    assert text in error["message"]
+    assert proxy.upstream.calls == []
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Sources: RFC 8259; "An Exploration of JSON Interoperability Vulnerabilities" (Bi
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ MAX_COMMAS = 250_000
 """More elements than any honest call."""
 THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
 THREAD_COMMAS = 1_000
+_SECOND_TYPE = re.compile(r",[ \t]*(?:[\w.+*-]+/|$)", re.A)
 _JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I | re.A)
 
 
@@ -31,9 +33,12 @@ def check_media_type(headers: CIMultiDictProxy[str]) -> None:
     """
     types = headers.getall("Content-Type", [])
     if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):
+        is_twice = _SECOND_TYPE.search(",".join(types))  # a page's two fields are joined so
         raise Refusal(
             "unsupported_media_type",
-            "Send the body as Content-Type: application/json, in UTF-8.",
+            "The header Content-Type is there twice; send it once, as application/json."
+            if is_twice
+            else "Send the body as Content-Type: application/json, in UTF-8.",
             must_close=True,
         )
     codings = [coding.strip().lower() for coding in headers.getall("Content-Encoding", [])]
@@ -60,6 +65,10 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
     """The one JSON object in ``raw``, and its reader. Raises ``invalid_json``."""
+    if not raw or raw.isspace():
+        raise _invalid("The call has no body; it must be one JSON object.")
+    if raw.startswith(codecs.BOM_UTF8):
+        raise _invalid("The body begins with a byte order mark; send UTF-8 without one.")
     if raw.count(b",") > MAX_COMMAS:
         raise _invalid(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
     try:

@@ -35,6 +35,7 @@ _FAULTS = {
     "head_too_large": "The request's head is too large.",
     "overloaded": "Too many connections at the moment.",
 }
+_TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
 
 
 class _HeadFault(Exception):
@@ -47,8 +48,9 @@ class _FaultAnswer(web.Response):
         self.headers.pop("Server", None)  # aiohttp adds its name and version just before
 
 
-def _fault(code: str) -> Refusal:
-    return Refusal(code, _FAULTS[code], must_close=True)
+def _fault(code: str, exc: BaseException | None = None) -> Refusal:
+    is_twice = str(getattr(exc, "message", "")).startswith("Duplicate ")
+    return Refusal(code, _TWICE if is_twice else _FAULTS[code], must_close=True)
 
 
 def _fault_body(refusal: Refusal) -> tuple[bytes, dict[str, str]]:
@@ -174,7 +176,7 @@ class HeadGuard(RequestHandler):
         """Answer a head fault: fixed JSON, no echo, no ``Server``, and the connection ends."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun; there can be no second one")
-        refusal = _fault(self._code(exc)) if status == 400 else _internal()
+        refusal = _fault(self._code(exc), exc) if status == 400 else _internal()
         if status != 400:
             self.logger.error("Unhandled error in a handler", exc_info=exc)
         raw, fields = _fault_body(refusal)
