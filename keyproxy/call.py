@@ -25,6 +25,23 @@ class Style(StrEnum):
     CATALOGUE = "catalogue"
 
 
+class End(StrEnum):
+    """How a call ended: one word, in the log as in the ledger.
+
+    Ledgers of before December 2026 say ``no_answer`` where no head had come, whatever the reason.
+    """
+
+    COMPLETE = "complete"
+    REFUSED = "refused"  # it got an error of ours instead of an answer
+    CLIENT_LEFT = "client_left"
+    STOPPED = "stopped"  # cut by our own stop
+    STALLED = "stalled"  # nothing moved for the idle timeout
+    UPSTREAM_CUT = "upstream_cut"
+    KEY_IN_ANSWER = "key_in_answer"
+    FAILED = "failed"  # our own fault, after the answer had begun
+    KILLED = "killed"  # the process was gone before it could say
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One served method and path; ``path`` begins with ``/api/v1``."""

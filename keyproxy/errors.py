@@ -18,6 +18,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from keyproxy import lines
+from keyproxy.call import End
 from keyproxy.lines import toml_key
 
 
@@ -207,9 +208,9 @@ class Refusal(KeyproxyError):
 class AnswerCut(KeyproxyError):
     """The upstream's answer cannot be completed; the client's connection must be cut.
 
-    ``reason`` is one of a few words for the log: ``upstream_cut``, ``key_in_answer``.
+    ``ended`` is the word for it.
     """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, ended: End) -> None:
+        super().__init__(ended)
+        self.ended = ended

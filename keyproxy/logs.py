@@ -6,6 +6,7 @@ the second line of defence: keys do not get here in the first place.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from keyproxy.call import Usage
+from keyproxy.call import End, Usage
 from keyproxy.errors import Side
 
 MASK = "***"
@@ -139,7 +140,8 @@ class Record:
     cost_source: str | None = None
     bytes_down: int = 0
     is_quiet: bool = False
-    ended: str = "complete"
+    ended: End = End.COMPLETE
+    is_cutting: Callable[[], bool] = lambda: False
     error: BaseException | None = None
     first_byte_at: float | None = None
     clock: Callable[[], float] = time.monotonic
@@ -151,6 +153,18 @@ class Record:
     def first_byte(self) -> None:
         if self.first_byte_at is None:
             self.first_byte_at = self.clock()
+
+    def end_by(self, error: BaseException, *, has_begun: bool = False) -> None:
+        """Say by what was raised how the call ended; what was said before stays.
+
+        ``has_begun``: bytes of an answer had been written by then.
+        """
+        if self.ended is not End.COMPLETE:
+            return
+        if isinstance(error, (asyncio.CancelledError, ConnectionError)):
+            self.ended = End.STOPPED if self.is_cutting() else End.CLIENT_LEFT
+        else:
+            self.ended = End.FAILED if has_begun else End.REFUSED
 
     def write(self) -> None:
         """Refusals are ``info``, our own failures ``error``; health calls leave no line."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -55,6 +55,7 @@ class Kit:
     large_bodies: Turns
     tally: Tally
     is_stopping: Callable[[], bool]
+    is_cutting: Callable[[], bool]
 
     @property
     def default(self) -> AppKit:
@@ -104,9 +105,11 @@ async def handle(request: web.Request) -> web.StreamResponse:
             booking = app.bookings.book(record.request_id, client, call)
             sending = app.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
-            async with booking as money, sending as answer:  # 402, 429; 502, 504
-                hold.release()
-                return await show_answer(request, kit, app, record, answer, money)
+            async with booking as money:  # 402, 429
+                with booked_as_logged(request, record, money):
+                    async with sending as answer:  # 502, 504
+                        hold.release()
+                        return await show_answer(request, kit, app, record, answer, money)
 
 
 def refuse_when_stopping(kit: Kit) -> None:
@@ -142,6 +145,21 @@ async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
     return client
 
 
+@contextmanager
+def booked_as_logged(request: web.Request, record: Record, money: Booking) -> Iterator[None]:
+    """Book how the call ended in the word of its log line, and log what it cost."""
+    try:
+        yield
+    except BaseException as error:
+        record.end_by(error, has_begun=request.writer.output_size > 0)
+        raise
+    finally:
+        money.end(record.ended, record.served)
+        record.usage = money.usage
+        if money.cost is not None:
+            record.cost, record.cost_source = money.cost.usd, money.cost.source
+
+
 async def show_answer(
     request: web.Request,
     kit: Kit,
@@ -172,15 +190,8 @@ async def show_answer(
             watch,
             idle_seconds=app.settings.idle_timeout_seconds,
         )
-    except asyncio.CancelledError:
-        record.ended = "client_left"
-        raise
     finally:
         record.served = served.model
-        money.end(record.ended, served.model)
-        record.usage = money.usage
-        if money.cost is not None:
-            record.cost, record.cost_source = money.cost.usd, money.cost.source
         policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
         if served.is_other(asked, policy.models):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from keyproxy.call import End
 from keyproxy.errors import AnswerCut
 from keyproxy.logs import Record
 from keyproxy.upstream.send import Answer
@@ -60,13 +61,13 @@ async def relay(
                     idle.reschedule(now + idle_seconds + slack_seconds)
             await response.write_eof()
     except AnswerCut as cut:
-        record.ended = cut.reason
+        record.ended = cut.ended
         _abort(request)
     except TimeoutError:
-        record.ended = "stalled"
+        record.ended = End.STALLED
         _abort(request)
-    except ConnectionError:
-        record.ended = "client_left"
+    except ConnectionError as error:
+        record.end_by(error)
     return response
 
 

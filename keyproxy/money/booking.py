@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, Style, Usage
+from keyproxy.call import Ask, Call, Client, End, Style, Usage
 from keyproxy.errors import Refusal
 from keyproxy.money import costs
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation
@@ -41,7 +41,7 @@ class Booking:
         """``price`` is that of the one model that may answer, if there is only one."""
         self.entry = entry
         self.status: int | None = None
-        self.ended: str | None = None
+        self.ended: str = End.REFUSED
         self.served: str | None = None
         self.cost: Cost | None = None
         self._book = book
@@ -230,7 +230,7 @@ class Bookings:
         usage = booking.usage
         outcome = Outcome(
             http_status=booking.status,
-            ended=booking.ended or "no_answer",
+            ended=booking.ended,
             duration_seconds=max(0.0, self._clock() - entry.at),
             cost=None if cost is None else cost.usd,
             counted=None if cost is None else cost.counted,

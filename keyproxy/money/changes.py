@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from keyproxy.call import End
 from keyproxy.money.entry import COLUMNS, UNSETTLED_COLUMNS, Unsettled
 from keyproxy.money.writer import Row
 
@@ -25,10 +26,10 @@ _BOOK = f"""
 _SWEEP = """
     DELETE FROM calls WHERE rowid IN (
         SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
-_ADOPT = """
-    UPDATE calls SET writer = :me, ended = coalesce(ended, 'killed')
+_ADOPT = f"""
+    UPDATE calls SET writer = :me, ended = coalesce(ended, '{End.KILLED}')
     WHERE is_settled = 0 AND writer != :me
-      AND writer NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""
+      AND writer NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""  # noqa: S608  # our own word
 _UNSETTLED = f"""
     SELECT {", ".join(UNSETTLED_COLUMNS)}
     FROM calls

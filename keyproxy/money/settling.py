@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import structlog
 
+from keyproxy.call import End
 from keyproxy.money.budget import Budgets
 from keyproxy.money.entry import CostSource, Tokens, Unsettled
 from keyproxy.money.generation import Generation
@@ -87,7 +88,7 @@ class Settler:
             await self._postpone(row)
 
     async def _settle(self, row: Unsettled) -> None:
-        if row.ended == "killed" and row.tries == 0:
+        if row.ended == End.KILLED and row.tries == 0:
             # Of a process that is gone: with shared storage its reservation still stands open.
             await self._release(row)
         if row.generation_id is None:

@@ -22,7 +22,8 @@ def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         kit = current()
-        record = Record(request.method, request.raw_path.partition("?")[0])
+        path = request.raw_path.partition("?")[0]
+        record = Record(request.method, path, is_cutting=kit.is_cutting)
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.rules.browser.allowed_origin(request.headers)
         exchange = request[EXCHANGE] = Exchange(kit, record)
@@ -30,8 +31,8 @@ def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
             response = await handler(request)
             record.http_status = response.status
             return response
-        except asyncio.CancelledError:
-            record.ended = "stopped" if kit.is_stopping() else "client_left"
+        except asyncio.CancelledError as error:
+            record.end_by(error)
             raise
         except Exception as error:
             return _answered(request, exchange, error)
@@ -42,22 +43,21 @@ def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
 
 
 def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web.StreamResponse:
-    record = exchange.record
+    record, has_begun = exchange.record, request.writer.output_size > 0
+    record.end_by(error, has_begun=has_begun)
     if isinstance(error, ConnectionError):
-        record.ended = "client_left"
         raise error
     refusal = _as_refusal(error)
     app = exchange.kit.apps[record.app or DEFAULT_APP]
     hint = hints.written(refusal.hint, app.settings)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
-    record.hint, record.ended = hint, "refused"
+    record.hint = hint
     if error.__cause__ is not None:
         record.cause = type(error.__cause__).__name__  # its text may hold what was sent
     if refusal.code == "internal_error":
         record.error = error
-    if request.writer.output_size > 0:
-        # An answer has begun: a second head must never be written into it.
-        record.ended = "failed"
+    if has_begun:
+        # A second head must never be written into the answer.
         request.protocol.force_close()
         raise ConnectionError("the answer had begun") from error
     shown = None if exchange.kit.settings.mode == "serve" else hint

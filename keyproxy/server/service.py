@@ -88,7 +88,7 @@ class Service:
         self._large_bodies = Turns()
         self.tally = tally
         self._is_ready = False
-        self._is_stopping = False
+        self._is_stopping = self._is_cutting = False
         self._inspections: set[asyncio.Task[None]] = set()
         self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
@@ -186,12 +186,13 @@ class Service:
             await asyncio.sleep(_DRAIN_LOOK_SECONDS)
         if cut := self._busy():
             _log.warning("calls cut by the stop", calls=len(cut))
+        self._is_cutting = True
         for connection in cut:
             connection.force_close()
 
     async def close(self) -> None:
         """Release everything, at once."""
-        self._is_ready, self._is_stopping = False, True
+        self._is_ready, self._is_stopping, self._is_cutting = False, True, True
         for task in (*self._inspections, self._reinspecting, self._naming):
             if task is not None:
                 task.cancel()
@@ -242,6 +243,7 @@ class Service:
             large_bodies=self._large_bodies,
             tally=self.tally,
             is_stopping=lambda: self._is_stopping,
+            is_cutting=lambda: self._is_cutting,
         )
 
     def _captcha(self, settings: Settings) -> Captcha | None:

@@ -19,7 +19,7 @@ import structlog
 from multidict import CIMultiDict
 from yarl import URL
 
-from keyproxy.call import Call, Style
+from keyproxy.call import Call, End, Style
 from keyproxy.errors import AnswerCut, Refusal
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import answers, headers
@@ -236,11 +236,11 @@ async def _searched(
             out = search.feed(chunk)
             if out is None:
                 _log.error("the upstream's answer held a key and was cut")
-                raise AnswerCut("key_in_answer")
+                raise AnswerCut(End.KEY_IN_ANSWER)
             if out:
                 yield out
     except (aiohttp.ClientError, OSError) as error:
-        raise AnswerCut("upstream_cut") from error
+        raise AnswerCut(End.UPSTREAM_CUT) from error
     if rest := search.rest():
         yield rest
 
