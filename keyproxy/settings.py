@@ -691,7 +691,8 @@ class Settings:
             _TIME,
             "KEYPROXY_FIRST_BYTE_TIMEOUT",
             plain.timeout,
-            "from sending a call to the first byte of its answer",
+            "from sending a call to the first byte of its answer, connecting not included; for each"
+            " key that is tried",
             "10m",
             "600s",
         )

@@ -60,7 +60,7 @@ class Upstream:
         self.session = session
         self.ring = ring
         self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
-        self._head_seconds = settings.connect_timeout_seconds + settings.first_byte_timeout_seconds
+        self._first_byte_seconds = settings.first_byte_timeout_seconds
         self._idle_seconds = settings.idle_timeout_seconds
 
     @asynccontextmanager
@@ -147,10 +147,19 @@ class Upstream:
         url = URL(self.base_url + path, encoded=True)
         # aiohttp writes bytes in one go, however many, and warns; a file goes piece by piece.
         data = io.BytesIO(body) if len(body) > _PIECEWISE_BYTES else body or None
+        now = asyncio.get_running_loop().time
+        first_byte = asyncio.timeout(None)  # connecting has a limit of its own
         try:
-            async with asyncio.timeout(self._head_seconds):
+            async with first_byte:
                 return await self.session.request(
-                    method, url, headers=head, data=data, allow_redirects=False
+                    method,
+                    url,
+                    headers=head,
+                    data=data,
+                    allow_redirects=False,
+                    trace_request_ctx=lambda: first_byte.reschedule(
+                        now() + self._first_byte_seconds
+                    ),
                 )
         except TimeoutError as error:
             text = "The upstream did not answer in time."
