@@ -63,6 +63,7 @@ class FakeUpstream:
     answer: Handler | None = None
     key_report: dict[str, Any] = field(default_factory=lambda: {"label": "sk-or-v1-tes...est"})
     key_status: int = 200
+    key_answer: Handler | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,6 +72,8 @@ class FakeUpstream:
         seen = Seen(request.method, request.raw_path, request.headers.copy(), body)
         if request.path == "/api/v1/key":
             self.inspected.append(seen)
+            if self.key_answer is not None:
+                return await self.key_answer(request)
             return web.json_response({"data": self.key_report}, status=self.key_status)
         if request.method == "GET":
             self.catalogue.append(seen)

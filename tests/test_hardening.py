@@ -177,7 +177,7 @@ async def test_the_question_about_a_key_follows_no_redirect(start: Start) -> Non
         async with raw(moved) as base:
             proxy = await start(UPSTREAM=base)
             async with asyncio.timeout(5):
-                await asyncio.gather(*proxy.service._inspections)
+                await asyncio.gather(*proxy.service._keys._questions.values())
     assert asked == []
 
 

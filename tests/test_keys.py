@@ -18,10 +18,10 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy import logs
-from keyproxy.server import service
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing, KeyStates
+from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing
+from keyproxy.upstream.verdicts import KeyStates
 from tests.conftest import BODY, CHAT, KEY, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream, completion, event_stream, raw, read_request
 
@@ -57,10 +57,24 @@ async def status_of(proxy: Proxy) -> int:
         return int(answer.status)
 
 
+def about_keys(**statuses: int) -> Any:
+    """An upstream that says so of each key when it is asked about it."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        name = "first" if FIRST in request.headers["Authorization"] else "second"
+        return web.json_response({"data": {"label": "x"}}, status=statuses[name])
+
+    return answer
+
+
 async def test_a_rejected_key_is_set_aside(start: Start, upstream: FakeUpstream) -> None:
-    upstream.answer = by_key(first=401, second=200)
     proxy = await start(OPENROUTER_API_KEY=BOTH)
-    assert [await status_of(proxy) for _ in range(3)] == [200, 200, 200]
+    await inspected(proxy)
+    upstream.answer = by_key(first=401, second=200)
+    upstream.key_answer = about_keys(first=401, second=200)
+    assert await status_of(proxy) == 200
+    await inspected(proxy)
+    assert [await status_of(proxy) for _ in range(2)] == [200, 200]
     assert used(upstream) == ["first", "second", "second", "second"]
 
 
@@ -68,8 +82,10 @@ async def test_with_every_key_rejected_the_upstream_is_not_asked_again(
     start: Start, upstream: FakeUpstream
 ) -> None:
     """Some SDKs repeat a 5xx for an hour."""
-    upstream.answer = by_key(first=401, second=401)
     proxy = await start("serve", OPENROUTER_API_KEY=BOTH)
+    await inspected(proxy)
+    upstream.answer = by_key(first=401, second=401)
+    upstream.key_status = 401
     for _ in range(3):
         async with proxy.post() as refusal:
             assert refusal.headers["x-should-retry"] == "false"
@@ -80,6 +96,7 @@ async def test_with_every_key_rejected_the_upstream_is_not_asked_again(
 
 async def test_a_changed_key_is_tried_again(start: Start, upstream: FakeUpstream) -> None:
     upstream.answer = by_key(first=401, second=200)
+    upstream.key_answer = about_keys(first=401, second=200)
     proxy = await start(OPENROUTER_API_KEY=FIRST)
     assert await status_of(proxy) == 502
     proxy.service.apply(settings(OPENROUTER_API_KEY=SECOND, UPSTREAM=upstream.base_url))
@@ -89,12 +106,12 @@ async def test_a_changed_key_is_tried_again(start: Start, upstream: FakeUpstream
 async def test_a_reload_with_the_same_key_does_not_forget_its_rejection(
     start: Start, upstream: FakeUpstream
 ) -> None:
-    upstream.answer = by_key(first=401, second=200)
+    upstream.key_status = 401
     proxy = await start(OPENROUTER_API_KEY=FIRST)
-    assert await status_of(proxy) == 502
+    await inspected(proxy)
     proxy.service.apply(settings(OPENROUTER_API_KEY=FIRST, UPSTREAM=upstream.base_url))
     assert await status_of(proxy) == 502
-    assert used(upstream) == ["first"]
+    assert used(upstream) == []
 
 
 async def test_a_402_tries_the_next_key_and_puts_this_one_last(
@@ -122,9 +139,11 @@ async def test_the_last_402_passes_without_the_balance(
 
 async def test_a_402_beside_a_rejected_key_passes(start: Start, upstream: FakeUpstream) -> None:
     upstream.answer = by_key(first=402, second=401)
+    upstream.key_answer = about_keys(first=200, second=401)
     proxy = await start(OPENROUTER_API_KEY=BOTH)
+    await inspected(proxy)
     assert [await status_of(proxy) for _ in range(2)] == [402, 402]
-    assert used(upstream) == ["first", "second", "first"]
+    assert used(upstream) == ["first", "first"]
 
 
 async def test_a_403_is_about_the_call_and_passes(start: Start, upstream: FakeUpstream) -> None:
@@ -147,29 +166,11 @@ async def test_other_errors_try_no_second_key(
 def test_a_key_that_could_not_pay_goes_last_for_a_minute() -> None:
     now = 0.0
     first, second = Secret(FIRST), Secret(SECOND)
-    ring = KeyRing([first, second], KeyStates(lambda: now))
+    ring = KeyRing([first, second], KeyStates(clock=lambda: now))
     ring.demote(first)
     assert list(ring.usable()) == [second, first]
     now += UNAFFORDABLE_SECONDS
     assert list(ring.usable()) == [first, second]
-
-
-def test_a_new_ring_remembers_the_keys_that_stay() -> None:
-    first, second = Secret(FIRST), Secret(SECOND)
-    known = KeyStates()
-    KeyRing([first], known).reject(first)
-    new = KeyRing([second, Secret(FIRST)], known)
-    assert list(new.usable()) == [second]
-    new.reject(second)
-    assert list(new.usable()) == []
-
-
-def test_a_key_that_comes_back_after_it_was_gone_is_tried_again() -> None:
-    first, second = Secret(FIRST), Secret(SECOND)
-    known = KeyStates()
-    KeyRing([first], known).reject(first)
-    known.keep([second])
-    assert list(KeyRing([first], known).usable()) == [first]
 
 
 async def test_a_stream_ends_with_the_key_it_began_with(
@@ -196,7 +197,7 @@ async def test_a_stream_ends_with_the_key_it_began_with(
 async def inspected(proxy: Proxy) -> None:
     """Waits until every key was asked about."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*proxy.service._inspections)
+        await asyncio.gather(*proxy.service._keys._questions.values())
 
 
 async def test_a_management_key_is_refused_loudly(start: Start, upstream: FakeUpstream) -> None:
@@ -441,28 +442,3 @@ def test_without_keys_nothing_is_held() -> None:
     search = KeySearch([])
     assert search.feed(b"abc") == b"abc"
     assert search.rest() == b""
-
-
-async def test_a_key_that_is_known_again_is_used_again(
-    start: Start, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One call's 401 may have been the upstream's own trouble; no call is sent to find out."""
-    monkeypatch.setattr(service, "REINSPECTION_SECONDS", 0.01)
-    upstream.key_status = 500
-    proxy = await start()
-
-    async def unknown(request: web.Request) -> web.StreamResponse:
-        return web.json_response({"error": {"code": 401, "message": "User not found."}}, status=401)
-
-    upstream.answer = unknown
-    for _ in range(2):
-        async with proxy.post() as answer:
-            await refused(answer, 502, "upstream_key_rejected")
-    assert len(upstream.calls) == 1
-    upstream.answer, upstream.key_status = None, 200
-    async with asyncio.timeout(5):
-        while proxy.service.kit.default.upstream.ring._known.rejected():
-            await asyncio.sleep(0.01)
-    async with proxy.post() as answer:
-        assert answer.status == 200
-    assert len(upstream.calls) == 2

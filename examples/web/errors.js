@@ -83,7 +83,8 @@ const BY_CODE = {
 
 const BY_STATUS = {
   400: ["The request was not understood", "This is a fault of the page rather than yours."],
-  401: ["You are not signed in", "The server wants to know who is asking."],
+  // The proxy's own 401s have a code: this one is the provider's, and no log-in mends it.
+  401: ["The provider did not accept this", "You cannot mend it. Whoever runs the server can."],
   402: ["The server’s credits are used up", "Whoever runs the server has to add some."],
   403: ["This was refused", "Change the message or choose another model."],
   404: ["There is no such thing here", "Check the address of the API (?api=…) and the model."],

@@ -7,7 +7,7 @@ from the new settings, and calls under way end with what they began with.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
 from secrets import token_urlsafe
@@ -41,9 +41,10 @@ from keyproxy.tally import Event, Tally
 from keyproxy.turns import Turns
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
-from keyproxy.upstream.keyring import KeyRing, KeyStates
+from keyproxy.upstream.keyring import KeyReport, KeyRing
 from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.session import open_session, trust
+from keyproxy.upstream.verdicts import KeyStates
 
 RESTART_ONLY = (
     "listen",
@@ -65,8 +66,7 @@ RESTART_ONLY = (
 ledger are made."""
 
 _DRAIN_LOOK_SECONDS = 0.05
-_INSPECTION_SECONDS = 30.0
-REINSPECTION_SECONDS = 60.0
+_INSPECTION_SECONDS = 10.0
 _log = structlog.get_logger("keyproxy")
 
 
@@ -89,14 +89,13 @@ class Service:
         self.tally = tally
         self._is_ready = False
         self._is_stopping = self._is_cutting = False
-        self._inspections: set[asyncio.Task[None]] = set()
         self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
         self._verifiers = Verifiers(session)
         self._names = Names(lambda path: self.kit.default.upstream.fetch(path), self._models)
         self._naming: asyncio.Task[None] | None = None
-        self._keys = KeyStates()
+        self._keys = KeyStates(self._ask_about)
         self._treasury = Treasury(counters, book, self._upstreams, self._names.fetch)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
@@ -122,8 +121,8 @@ class Service:
         for sock in listening:
             await runner.listen(sock)
         self._is_ready = True
-        self._inspect(self.settings.all_keys)
-        self._reinspecting = asyncio.create_task(self._reinspect())
+        self._keys.inspect(self.settings.all_keys)
+        self._reinspecting = asyncio.create_task(self._keys.run())
         self._keep_names()
 
     def _keep_names(self) -> None:
@@ -168,7 +167,7 @@ class Service:
         if stuck:
             _log.warning("these settings need a restart", settings=list(stuck))
         rejected = self._keys.rejected()
-        self._inspect([k for k in settings.all_keys if k not in known or k in rejected])
+        self._keys.inspect([k for k in settings.all_keys if k not in known or k in rejected])
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""
@@ -193,9 +192,10 @@ class Service:
     async def close(self) -> None:
         """Release everything, at once."""
         self._is_ready, self._is_stopping, self._is_cutting = False, True, True
-        for task in (*self._inspections, self._reinspecting, self._naming):
+        for task in (self._reinspecting, self._naming):
             if task is not None:
                 task.cancel()
+        await self._keys.close()
         await self._verifiers.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -265,42 +265,15 @@ class Service:
             upstream=Upstream(settings, self._session, KeyRing(settings.keys, self._keys)),
         )
 
-    def _inspect(self, keys: Sequence[Secret]) -> None:
-        """Look at ``keys`` in the background: listening never waits for the network."""
-        for key in keys:
-            task = asyncio.create_task(self._inspect_one(key))
-            self._inspections.add(task)
-            task.add_done_callback(self._inspections.discard)
-
-    async def _reinspect(self) -> None:
-        """Ask again about keys that were set aside: a rejection may have been the upstream's
-        own trouble, and no call is sent with such a key to find out."""
-        while True:
-            await asyncio.sleep(REINSPECTION_SECONDS)
-            for key in self._keys.rejected():
-                await self._inspect_one(key)
-
-    async def _inspect_one(self, key: Secret) -> None:
+    async def _ask_about(self, key: Secret) -> KeyReport | None:
+        """What the upstream says of ``key``; None without an answer."""
         base_url = self.kit.default.upstream.base_url
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
-                report = await keyring.inspect(self._session, base_url, key)
+                return await keyring.inspect(self._session, base_url, key)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
-            return
-        if report.is_management:
-            self._keys.reject(key)
-            _log.error(
-                "this is a management key: it can make and delete keys, and cannot call models;"
-                " set an ordinary one",
-                key=key.label,
-            )
-        elif report.status == 401:
-            self._keys.reject(key)
-            _log.error("key rejected by the upstream", key=key.label)
-        elif report.status == 200 and key in self._keys.rejected():
-            self._keys.restore(key)
-            _log.info("key accepted by the upstream again", key=key.label)
+            return None
 
 
 @asynccontextmanager

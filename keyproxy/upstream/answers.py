@@ -18,6 +18,10 @@ MAX_ERROR_BYTES = 256 * 1024
 PRIVATE_NAMES = frozenset(
     {"user_id", "creator_user_id", "organization_id", "workspace_id", "is_byok"}
 )
+UNAUTHORIZED = (
+    "The upstream did not accept this call (401). That is between this server and the upstream:"
+    " nothing that is asked of people here can change it."
+)
 UNAFFORDABLE = (
     "The account behind this address cannot pay for this call; fewer max_tokens may help."
 )
@@ -45,11 +49,21 @@ def cleaned(raw: bytes, status: int) -> bytes | None:
 def unreadable(status: int, style: Style) -> bytes:
     """JSON in place of an error page that nobody's SDK could parse."""
     message = f"The upstream answered {status} without a readable body."
+    return _shaped(status, style, messages_type(status), message)
+
+
+def unauthorized(style: Style) -> bytes:
+    """The body of a 401 that is between the upstream and us.
+
+    Its own words ("User not found") would send a page's user to log in, and may quote the key.
+    """
+    return _shaped(401, style, "api_error", UNAUTHORIZED)
+
+
+def _shaped(status: int, style: Style, kind: str, message: str) -> bytes:
+    """``kind``: what it is called in the style of messages."""
     if style is Style.MESSAGES:
-        body: dict[str, Any] = {
-            "type": "error",
-            "error": {"type": messages_type(status), "message": message},
-        }
+        body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
     else:
         body = {
             "error": {

@@ -1,4 +1,4 @@
-"""Which key a call is sent with, and what the upstream has said about each.
+"""Which key a call is sent with, and how the upstream is asked about one.
 
 Holds the keys wrapped; only ``headers`` unwraps them. Several keys are not a way around an
 account's limits (they are global there): they are for rotation and for separate budgets.
@@ -6,8 +6,8 @@ account's limits (they are global there): they are for rotation and for separate
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -16,43 +16,11 @@ import aiohttp
 
 from keyproxy.settings import Secret
 from keyproxy.upstream import headers
+from keyproxy.upstream.verdicts import KeyStates
 
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
 _MAX_REPORT_BYTES = 64 * 1024
-
-
-@dataclass(slots=True)
-class _State:
-    key: Secret
-    is_rejected: bool = False
-    last_until: float = 0.0
-
-
-class KeyStates:
-    """What the upstream has said about each key; outlives the rings that try them."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
-        self._states: dict[Secret, _State] = {}
-
-    def of(self, key: Secret) -> _State:
-        return self._states.setdefault(key, _State(key))
-
-    def keep(self, keys: Collection[Secret]) -> None:
-        """Forget every other key: one that comes back later has changed for all we know."""
-        self._states = {key: state for key, state in self._states.items() if key in keys}
-
-    def reject(self, key: Secret) -> None:
-        """Set ``key`` aside until it changes: the upstream does not know it."""
-        self.of(key).is_rejected = True
-
-    def restore(self, key: Secret) -> None:
-        """Use ``key`` again: the upstream says that it knows it after all."""
-        self.of(key).is_rejected = False
-
-    def rejected(self) -> list[Secret]:
-        return [state.key for state in self._states.values() if state.is_rejected]
 
 
 class KeyRing:
@@ -72,8 +40,18 @@ class KeyRing:
         states = [state for state in self._states if not state.is_rejected]
         yield from (s.key for s in sorted(states, key=lambda state: state.last_until > now))
 
-    def reject(self, key: Secret) -> None:
-        self._known.reject(key)
+    def refused(self, key: Secret) -> None:
+        """The upstream answered the call with 401."""
+        self._known.refused(key)
+
+    def accepted(self, key: Secret) -> None:
+        """The upstream answered the call with a 2xx."""
+        self._known.accepted(key)
+
+    async def are_rejected(self, keys: Iterable[Secret]) -> bool:
+        """Whether all of ``keys`` are set aside; waits for the answers to questions about them
+        for ``verdicts.PATIENCE_SECONDS`` at most."""
+        return all(await asyncio.gather(*map(self._known.is_rejected, keys)))
 
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""

@@ -113,29 +113,36 @@ class Upstream:
         return await self._whole(f"/generation?id={quote(id, safe='')}", head)
 
     async def _first_accepted(self, call: Call) -> tuple[Secret, aiohttp.ClientResponse]:
-        """Try the keys in turn; nothing has been sent to the client yet."""
-        unaffordable: tuple[Secret, aiohttp.ClientResponse] | None = None
+        """Try the keys in turn; nothing has been sent to the client yet.
+
+        Where none is taken, the last 402 passes, else a 401 unless all keys turn out to be
+        rejected.
+        """
+        refused: dict[Secret, aiohttp.ClientResponse] = {}
+        unaffordable: dict[Secret, aiohttp.ClientResponse] = {}
+        passed: aiohttp.ClientResponse | None = None
         try:
             for key in self.ring.usable():
                 reply = await self._ask(call, key)
                 if reply.status == 401:
-                    self.ring.reject(key)
-                    _log.error("key rejected by the upstream", key=key.label)
-                    reply.close()
+                    refused[key] = reply
+                    self.ring.refused(key)
                 elif reply.status == 402:
+                    unaffordable[key] = reply
                     self.ring.demote(key)
-                    if unaffordable is not None:
-                        unaffordable[1].close()
-                    unaffordable = key, reply
                 else:
+                    if reply.status < 300:
+                        self.ring.accepted(key)
+                    passed = reply
                     return key, reply
-            if unaffordable is None:
+            if not unaffordable and await self.ring.are_rejected(refused):
                 raise _key_rejected()
-            passed, unaffordable = unaffordable, None
-            return passed
+            key, passed = list((unaffordable or refused).items())[-1]
+            return key, passed
         finally:
-            if unaffordable is not None:
-                unaffordable[1].close()
+            for reply in (*refused.values(), *unaffordable.values()):
+                if reply is not passed:
+                    reply.close()
 
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
         head = headers.outgoing(key, self._ranking, call.headers)
@@ -213,6 +220,9 @@ class Upstream:
                 _log.error("the upstream's error body held a key", http_status=reply.status)
                 raw = None
         is_own = raw is not None
+        if reply.status == 401:
+            raw, kind = answers.unauthorized(style), "application/json"
+            head["x-should-retry"] = "false"
         if raw is None:
             raw, kind = answers.unreadable(reply.status, style), "application/json"
         head["Content-Type"] = kind or "application/json"
