@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
+from keyproxy.server.service import running
+from keyproxy.sources import Sources
 from keyproxy.upstream.catalogue import (
     FRESH_SECONDS,
+    REFUSED_SECONDS,
     STALE_SECONDS,
     Catalogue,
     Fetched,
+    KeyWanted,
     Page,
     resolved,
 )
-from tests.conftest import Proxy, Start, refused
-from tests.fake_upstream import MODELS, FakeUpstream
+from tests.conftest import KEY, Proxy, Start, refused, settings
+from tests.fake_upstream import MODELS, FakeUpstream, completion
 
 
 async def ids(proxy: Proxy, query: str = "") -> list[str]:
@@ -100,7 +106,6 @@ async def test_many_who_ask_at_once_cause_one_fetch(proxy: Proxy) -> None:
         (200, b'{"data": 1}', "application/json"),
         (200, b"[]", "application/json"),
         (302, b"", "text/html"),
-        (401, b'{"error":{"message":"No cookie auth credentials found"}}', "application/json"),
     ],
 )
 async def test_a_list_that_cannot_be_read_is_our_502(
@@ -163,17 +168,200 @@ async def test_an_unknown_model_keeps_the_upstreams_404(proxy: Proxy) -> None:
         assert await answer.json() == {"error": {"message": "Not Found", "code": 404}}
 
 
+def wants_key(**answers: Any) -> Any:
+    """Lists that are shown to who has the key alone, and by key where ``answers`` has it."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            return completion()
+        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if key not in {KEY, OTHER_KEY}:
+            error = {"code": 401, "message": "No cookie auth credentials found"}
+            return web.json_response({"error": error}, status=401)
+        own = {
+            "id": f"openai/of-{key[9:13]}",
+            "user_id": "user_1",
+            "context_length": 1000,
+            "pricing": {"prompt": "0.000001", "completion": "0.000002"},
+        }
+        rows: Any = MODELS["data"]
+        status, rows = answers.get(key[9:13], (200, [*rows, own]))
+        return web.json_response({"data": rows}, status=status)
+
+    return answer
+
+
+OTHER_KEY = "sk-or-v1-other-" + "0123456789abcdef" * 4
+LISTED = ["openai/gpt-4o-mini", "openai/gpt-4o", "openai/of-test"]
+
+
+def credentials(upstream: FakeUpstream) -> list[str | None]:
+    """With which keys the list was asked for."""
+    return [seen.headers.get("Authorization") for seen in upstream.catalogue]
+
+
+async def test_a_list_that_wants_a_key_is_asked_for_again_with_it(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    upstream.answer = wants_key()
+    proxy = await start(ALLOWED_MODELS="openai/*")
+    for _ in range(2):
+        async with proxy.get("/api/v1/models") as answer:
+            text = await answer.text()
+        assert [row["id"] for row in json.loads(text)["data"]] == LISTED
+        assert "user_1" not in text
+    assert credentials(upstream) == [None, f"Bearer {KEY}"]
+    async with proxy.get("/api/v1/models/count") as answer:
+        assert await answer.json() == {"data": {"count": 3}}
+    assert len(upstream.catalogue) == 2
+    assert {seen.target for seen in upstream.catalogue} == {"/api/v1/models"}
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500])
+async def test_the_key_is_shown_after_a_401_only(
+    proxy: Proxy, upstream: FakeUpstream, status: int
+) -> None:
+    async def other(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"code": status}}, status=status)
+
+    upstream.answer = other
+    async with proxy.get("/api/v1/models") as answer:
+        assert answer.status == status
+    assert credentials(upstream) == [None]
+
+
+async def test_apps_with_different_keys_see_each_its_own_list(
+    start: Start, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.answer = wants_key()
+    toml = f"""
+        [apps.other]
+        allowed_origins = "https://b.example"
+        openrouter_api_key = "{OTHER_KEY}"
+    """
+    (tmp_path / "keyproxy.toml").write_text(toml)
+    environ = {
+        "OPENROUTER_API_KEY": KEY,
+        "KEYPROXY_UPSTREAM": upstream.base_url,
+        "KEYPROXY_TOTAL_BUDGET": "off",
+    }
+    proxy = await start()
+    proxy.service.apply(Sources("dev", {}, environ, tmp_path).read())
+    for origin, own in ((None, "openai/of-test"), ("https://b.example", "openai/of-othe")):
+        fields = {"Origin": origin} if origin else {}
+        async with proxy.get("/api/v1/models", headers=fields) as answer:
+            rows = (await answer.json())["data"]
+        assert [row["id"] for row in rows if "/of-" in row["id"]] == [own]
+    assert credentials(upstream) == [None, f"Bearer {KEY}", f"Bearer {OTHER_KEY}"]
+
+
+async def test_a_reload_forgets_what_was_asked_for_with_a_key(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    upstream.answer = wants_key()
+    proxy = await start()
+    assert "openai/of-test" in await ids(proxy)
+    changed = settings(OPENROUTER_API_KEY=OTHER_KEY, UPSTREAM=upstream.base_url)
+    proxy.service.apply(changed)
+    assert "openai/of-othe" in await ids(proxy)
+
+
+async def test_a_list_that_refuses_the_key_is_our_502_that_says_so(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    upstream.answer = wants_key(test=(401, []))
+    proxy = await start("serve")
+    for _ in range(2):
+        async with proxy.get("/api/v1/models") as answer:
+            error = await refused(answer, 502, "upstream_invalid")
+        assert "wants a key" in error["message"]
+    assert credentials(upstream) == [None, f"Bearer {KEY}"]
+    async with proxy.post() as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("spelled", [KEY, KEY.replace("-", "\\u002d")])
+async def test_a_list_that_holds_the_key_is_not_shown(
+    start: Start, upstream: FakeUpstream, spelled: str
+) -> None:
+    async def telling(request: web.Request) -> web.StreamResponse:
+        if "Authorization" not in request.headers:
+            return web.json_response({}, status=401)
+        body = b'{"data": [{"id": "openai/gpt-4o", "name": "%b"}]}' % spelled.encode()
+        return web.Response(body=body, content_type="application/json")
+
+    upstream.answer = telling
+    proxy = await start()
+    async with proxy.get("/api/v1/models") as answer:
+        await refused(answer, 502, "upstream_invalid")
+
+
+async def test_a_list_that_moved_is_not_followed_with_the_key(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    async def moved(request: web.Request) -> web.StreamResponse:
+        if "Authorization" not in request.headers:
+            return web.json_response({}, status=401)
+        return web.Response(status=307, headers={"Location": "/api/v1/elsewhere"})
+
+    upstream.answer = moved
+    proxy = await start()
+    async with proxy.get("/api/v1/models") as answer:
+        await refused(answer, 502, "upstream_invalid")
+    assert {seen.target for seen in upstream.catalogue} == {"/api/v1/models"}
+
+
+async def test_a_public_list_outlives_a_401(start: Start) -> None:
+    """A hiccup; and what was public must not become one key's list in between."""
+    source = Source()
+    catalogue = Catalogue(source.fetch, clock=lambda: source.now)
+    everything: Any = Models(["*"])
+    await catalogue.answer("/api/v1/models/count", "", everything)
+    source.status, source.now = 401, FRESH_SECONDS + 1
+    assert (await catalogue.answer("/api/v1/models/count", "", everything)).status == 200
+    source.now = STALE_SECONDS + 1
+    for _ in range(2):
+        with pytest.raises(KeyWanted):
+            await catalogue.answer("/api/v1/models/count", "", everything)
+    assert source.count == 3
+    source.status, source.now = 200, source.now + REFUSED_SECONDS
+    assert (await catalogue.answer("/api/v1/models/count", "", everything)).status == 200
+
+
+async def test_prices_and_names_of_a_list_that_wants_a_key_are_known_and_not_kept(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    upstream.answer = wants_key()
+    ledger = tmp_path / "ledger.sqlite3"
+    given = settings(
+        UPSTREAM=upstream.base_url,
+        LEDGER=str(ledger),
+        BUDGET="1/day",
+        UNPRICED="refuse",
+        ALLOWED_MODELS="*,!some/other",
+    )
+    async with running(given) as service, ClientSession() as session:
+        call = {"model": "openai/of-test", "messages": []}
+        async with Proxy(service, session, upstream).post(call) as answer:
+            assert answer.status == 200
+        async with asyncio.timeout(5):
+            while not service._names._known:
+                await asyncio.sleep(0.01)
+    assert ledger.exists()
+    assert not ledger.with_name("prices.json").exists()
+
+
 class Source:
     """A fetch that counts, and a clock."""
 
     def __init__(self) -> None:
-        self.now, self.count, self.is_down = 0.0, 0, False
+        self.now, self.count, self.is_down, self.status = 0.0, 0, False, 200
 
     async def fetch(self, path: str) -> Fetched:
         self.count += 1
         if self.is_down:
             raise Refusal("upstream_unreachable", "away")
-        return Fetched(200, b'{"data":[{"id":"a/b"}]}', {})
+        return Fetched(self.status, b'{"data":[{"id":"a/b"}]}', {})
 
 
 async def test_an_old_list_serves_while_the_upstream_is_away() -> None:

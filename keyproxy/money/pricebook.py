@@ -55,7 +55,8 @@ Fetch = Callable[[str], Awaitable[Fetched]]
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
-    ``path``: the file it is kept in, or None. ``clock`` tells seconds since 1970.
+    ``path``: the file it is kept in, or None. ``fetch_with_key``: for an upstream that shows its
+    prices to nobody else; those are not kept. ``clock`` tells seconds since 1970.
     """
 
     def __init__(
@@ -63,11 +64,14 @@ class PriceBook:
         fetch: Fetch,
         path: Path | None = None,
         *,
+        fetch_with_key: Fetch | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._fetch = fetch
+        self._fetch_with_key = fetch_with_key
         self._path = path
+        self._is_public = True
         self._clock = clock
         self._sleep = sleep
         self._list = EMPTY
@@ -226,6 +230,10 @@ class PriceBook:
     async def _ask(self, path: str) -> bytes | None:
         try:
             fetched = await self._fetch(path)
+            if fetched.status == 401 and self._fetch_with_key is not None:
+                # What one account is shown must not be another's prices after a restart.
+                self._is_public = False
+                fetched = await self._fetch_with_key(path)
         except Refusal as refusal:
             _log.debug("a price list was not to be had", path=path, code=refusal.code)
             return None
@@ -235,7 +243,7 @@ class PriceBook:
 
     async def _keep(self) -> None:
         """A disk that is full or read-only costs the next start its prices, and nothing now."""
-        if self._path is None or not self._list.prices:
+        if self._path is None or not self._list.prices or not self._is_public:
             return
         try:
             await asyncio.to_thread(pricelist.save, self._path, self._list, dict(self._providers))

@@ -27,10 +27,13 @@ class Names:
     def __init__(
         self,
         fetch: Callable[[str], Awaitable[Fetched]],
+        fetch_with_key: Callable[[str], Awaitable[Fetched]],
         models: Callable[[], Iterable[Models]],
     ) -> None:
-        """``models`` gives those in force."""
+        """``models`` gives those in force. ``fetch_with_key``: for an upstream that shows its
+        list to nobody else."""
         self._fetch = fetch
+        self._fetch_with_key = fetch_with_key
         self._models = models
         self._known: dict[str, Known] = {}
 
@@ -39,7 +42,13 @@ class Names:
 
         Raises as the given ``fetch`` does.
         """
-        fetched = await self._fetch(path)
+        return await self._learnt(path, await self._fetch(path))
+
+    async def fetch_with_key(self, path: str) -> Fetched:
+        """The same, asked for with the default app's key."""
+        return await self._learnt(path, await self._fetch_with_key(path))
+
+    async def _learnt(self, path: str, fetched: Fetched) -> Fetched:
         if path in _LISTS and fetched.status == 200:
             self._known[path] = await asyncio.to_thread(_known, fetched.raw)
             self.teach()
@@ -56,7 +65,10 @@ class Names:
         """Keep the names fresh, until cancelled."""
         while True:
             try:
-                is_fresh = (await self.fetch(LIST_PATH)).status == 200
+                fetched = await self.fetch(LIST_PATH)
+                if fetched.status == 401:
+                    fetched = await self.fetch_with_key(LIST_PATH)
+                is_fresh = fetched.status == 200
             except Refusal:
                 is_fresh = False
             await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)

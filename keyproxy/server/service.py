@@ -93,10 +93,16 @@ class Service:
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
         self._verifiers = Verifiers(session)
-        self._names = Names(lambda path: self.kit.default.upstream.fetch(path), self._models)
+        self._names = Names(
+            lambda path: self.kit.default.upstream.fetch(path),
+            lambda path: self.kit.default.upstream.fetch_with_key(path),
+            self._models,
+        )
         self._naming: asyncio.Task[None] | None = None
         self._keys = KeyStates(self._ask_about)
-        self._treasury = Treasury(counters, book, self._upstreams, self._names.fetch)
+        self._treasury = Treasury(
+            counters, book, self._upstreams, self._names.fetch, self._names.fetch_with_key
+        )
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
 
@@ -252,6 +258,7 @@ class Service:
         return Captcha(settings.captcha, settings.captcha_secret, self._session)
 
     def _app(self, settings: Settings, default: Settings, rules: AppRules) -> AppKit:
+        upstream = Upstream(settings, self._session, KeyRing(settings.keys, self._keys))
         return AppKit(
             settings=settings,
             rules=rules,
@@ -262,7 +269,8 @@ class Service:
                 settings.max_in_flight,
             ),
             bookings=self._treasury.bookings(settings, default),
-            upstream=Upstream(settings, self._session, KeyRing(settings.keys, self._keys)),
+            upstream=upstream,
+            catalogue=Catalogue(upstream.fetch_with_key),
         )
 
     async def _ask_about(self, key: Secret) -> KeyReport | None:

@@ -45,12 +45,19 @@ Upstreams = Callable[[], Mapping[str, Upstream]]
 class Treasury:
     """Made by ``opened``."""
 
-    def __init__(self, counters: Counters, book: Book, upstreams: Upstreams, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        book: Book,
+        upstreams: Upstreams,
+        fetch: Fetch,
+        fetch_with_key: Fetch,
+    ) -> None:
         """``fetch`` gives a public resource of the default app's upstream."""
         self._counters = counters
         self._book = book
         self._upstreams = upstreams
-        self._fetch = fetch
+        self._fetch, self._fetch_with_key = fetch, fetch_with_key
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
@@ -75,7 +82,11 @@ class Treasury:
         """Those of the app whose settings these are; ``total`` are the default app's."""
         if app.counts_money and self._prices is None:
             path = self._book.path if isinstance(self._book, Ledger) else None
-            self._prices = PriceBook(self._fetch, path and path.with_name(PRICES_NAME))
+            self._prices = PriceBook(
+                self._fetch,
+                path and path.with_name(PRICES_NAME),
+                fetch_with_key=self._fetch_with_key,
+            )
             if self._running:
                 self._running.append(asyncio.create_task(self._prices.run()))
         budgets = Budgets(

@@ -46,6 +46,22 @@ def cleaned(raw: bytes, status: int) -> bytes | None:
         return None
 
 
+def of_account(raw: bytes, search: headers.KeySearch) -> bytes | None:
+    """What was asked for with the key, written anew without what belongs to the account.
+
+    None for what is no JSON object, and for one that holds a key, behind escapes too.
+    """
+    body = headers.loads(raw)
+    if not isinstance(body, dict):
+        return None
+    try:
+        _strip(body)
+        shown = json.dumps(body, separators=(",", ":")).encode()
+    except RecursionError:
+        return None
+    return None if search.is_in(raw) or search.is_in(shown) else shown
+
+
 def unreadable(status: int, style: Style) -> bytes:
     """JSON in place of an error page that nobody's SDK could parse."""
     message = f"The upstream answered {status} without a readable body."

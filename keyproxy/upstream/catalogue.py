@@ -1,6 +1,7 @@
 """The upstream's public model list, cached, and cut down to what may be used here.
 
-Asked for without the key, so it carries nothing of the account. The envelope is kept
+Asked for without the key, so it carries nothing of the account; where the upstream wants one
+(``KeyWanted``), each app has a catalogue of its own, asked for with its key. The envelope is kept
 (``data``, ``total_count``, ``links``), because typed SDKs require it.
 """
 
@@ -22,6 +23,7 @@ from keyproxy.errors import Refusal
 from keyproxy.upstream import answers, headers
 
 FRESH_SECONDS = 300.0
+REFUSED_SECONDS = 60.0  # until the list is asked for again without the key
 STALE_SECONDS = 86_400.0
 """An old list is better than none while the upstream is away."""
 MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
@@ -47,6 +49,17 @@ class Page(NamedTuple):
 
 
 Fetch = Callable[[str], Awaitable[Fetched]]
+
+
+class KeyWanted(Refusal):
+    """The upstream answered 401: it shows its list only to who has a key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "upstream_invalid",
+            "The upstream wants a key for its model list, and does not take this server's.",
+            hint="it answered 401; run `keyproxy check`",
+        )
 
 
 class Allowed(Protocol):
@@ -103,7 +116,7 @@ class Catalogue:
 
         An alias is listed as a row of the model it stands for, under the alias' name.
 
-        Raises ``model_not_allowed`` and what the fetch raises.
+        Raises ``model_not_allowed``, ``KeyWanted`` and what the fetch raises.
         """
         rest = resolved(path, models, aliases).removeprefix(BASE)
         if rest in ("/models", "/models/count"):
@@ -136,9 +149,15 @@ class Catalogue:
         return Page(200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}")
 
     async def _entry(self, cache: OrderedDict[str, _Entry], size: int, path: str) -> _Entry:
+        entry = await self._cached(cache, size, path)
+        if entry.status == 401:
+            raise KeyWanted
+        return entry
+
+    async def _cached(self, cache: OrderedDict[str, _Entry], size: int, path: str) -> _Entry:
         known = cache.get(path)
         age = self._clock() - known.fetched_at if known is not None else STALE_SECONDS
-        if known is not None and age < FRESH_SECONDS:
+        if known is not None and age < (FRESH_SECONDS if known.status == 200 else REFUSED_SECONDS):
             cache.move_to_end(path)
             return known
         try:
@@ -147,14 +166,15 @@ class Catalogue:
             if known is None or age >= STALE_SECONDS:
                 raise
             return known
-        if entry.status == 200:
+        is_old_better = entry.status >= 500 or entry.status == 401  # what was public still is
+        if known is not None and known.status == 200 and is_old_better and age < STALE_SECONDS:
+            return known
+        if entry.status in (200, 401):
             cache[path] = entry
             cache.move_to_end(path)
             while len(cache) > size:
                 # Odd filters must not push out the list that everybody asks for.
                 cache.pop(next(known for known in cache if known != "/models"))
-        elif known is not None and entry.status >= 500 and age < STALE_SECONDS:
-            return known
         return entry
 
     async def _shared(self, path: str) -> _Entry:
@@ -179,7 +199,7 @@ class Catalogue:
 def _read(path: str, fetched: Fetched, now: float) -> _Entry:
     """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
     status, raw, head = fetched
-    if 400 <= status < 600 and status != 401:  # 401: it wants a key for what is public
+    if 400 <= status < 600:
         body = answers.cleaned(raw, status) or answers.unreadable(status, Style.CATALOGUE)
         return _Entry(status, now, body, head=head)
     parsed = headers.loads(raw)
