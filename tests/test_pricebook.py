@@ -22,12 +22,17 @@ from keyproxy.money import pricelist
 from keyproxy.money.pricebook import (
     LIST_PATH,
     OLD_SECONDS,
-    PROVIDERS_RETRY_SECONDS,
-    PROVIDERS_SECONDS,
     REFRESH_SECONDS,
     RETRY_SECONDS,
     RETRY_WITHOUT_SECONDS,
     PriceBook,
+)
+from keyproxy.money.providers import (
+    OLD_SECONDS as OLD_PROVIDERS_SECONDS,
+)
+from keyproxy.money.providers import (
+    PROVIDERS_RETRY_SECONDS,
+    PROVIDERS_SECONDS,
 )
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.send import Upstream
@@ -322,6 +327,56 @@ async def test_known_providers_are_asked_about_again_only_when_they_are_old(
     source.now += 1
     book.want(SOL)
     assert book.wanted == (SOL,)
+
+
+async def test_what_is_old_counts_where_nothing_newer_is_to_be_had(
+    source: Source, book: PriceBook
+) -> None:
+    """And is asked about once, not by each call."""
+    source.endpoints(providers("0.000009"))
+    await book.refresh_providers(SOL)
+    del source.replies[f"/models/{SOL}/endpoints"]
+    source.now += OLD_PROVIDERS_SECONDS
+    task = asyncio.create_task(book.run())
+    for _ in range(3):
+        assert await book.learn([SOL], 5)
+        assert prompt_price(book, SOL) == "0.000009"
+    source.endpoints(providers("0.00001"))
+    source.now += PROVIDERS_RETRY_SECONDS
+    assert await book.learn([f"{SOL}:floor", FREE], 5) is False
+    assert prompt_price(book, SOL) == "0.00001"
+    task.cancel()
+    await asyncio.wait([task])
+    assert source.asked.count(f"/models/{SOL}/endpoints") == 3
+
+
+async def test_models_that_are_named_are_asked_about_with_each_list(source: Source) -> None:
+    for model in (SOL, FREE):
+        source.endpoints(providers("0.1"), model)
+    book = source.book()
+    book.ask_ahead([SOL, FREE, "example/unknown"])
+    assert not book.wanted
+    await book.refresh()
+    assert book.wanted == (SOL, FREE)
+    book.want(f"{FREE}:floor")
+    assert book.wanted == (FREE, SOL)
+    for model in (SOL, FREE):
+        await book.refresh_providers(model)
+    source.now += REFRESH_SECONDS * 0.9
+    await book.refresh()
+    assert set(book.wanted) == {FREE, SOL}
+
+
+async def test_models_that_are_gone_from_the_list_are_forgotten(
+    source: Source, book: PriceBook
+) -> None:
+    source.endpoints(providers("0.1"))
+    await book.refresh_providers(SOL)
+    source.lists(*ROWS[1:], row("a/b"), row("a/c"))
+    await book.refresh()
+    source.lists(*ROWS)
+    await book.refresh()
+    assert prompt_price(book, SOL) == "0.000002"
 
 
 @pytest.mark.parametrize("model", ["a/b/../../key", "a/b?x=1", "a/b#x", "a//b", "../x", "a/%2e"])

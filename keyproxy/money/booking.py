@@ -28,6 +28,7 @@ from keyproxy.money.prices import Price, dearest, fitting_max_tokens, nano
 from keyproxy.money.usage import UsageReader
 
 PRICES_PATIENCE_SECONDS = 5.0
+PROVIDERS_PATIENCE_SECONDS = 2.0
 ZERO = Decimal(0)
 _log = structlog.get_logger("keyproxy.money")
 
@@ -212,11 +213,27 @@ class Bookings:
         return LEAST_NANO
 
     async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
+        """Raises ``overloaded`` where it is not known yet what a model's providers take, and must
+        be: one may take more than the list says."""
         if self._prices is None:
             return dict.fromkeys(models)
-        needs_price = self._refuses_unpriced and not self.budgets.is_empty
-        if needs_price and not self._prices.priced:
-            await self._prices.loaded(PRICES_PATIENCE_SECONDS)
+        if not self.budgets.is_empty:
+            if not self._prices.priced:
+                await self._prices.loaded(
+                    PRICES_PATIENCE_SECONDS
+                    if self._refuses_unpriced
+                    else PROVIDERS_PATIENCE_SECONDS
+                )
+            is_known = await self._prices.learn(models, PROVIDERS_PATIENCE_SECONDS)
+            if self._refuses_unpriced and not is_known:
+                raise Refusal(
+                    "overloaded",
+                    "What the providers of this model take is not known here yet, so that no"
+                    " budget could be kept; try again in a second.",
+                    retry_after_seconds=1.0,
+                    hint="the upstream did not answer GET /models/{author}/{slug}/endpoints in"
+                    " time; KEYPROXY_UNPRICED=allow takes the price in its list",
+                )
         return {model: self._prices.price_of(model) for model in models}
 
     def _close(self, booking: Booking, reservation: Reservation, *, is_free: bool) -> None:

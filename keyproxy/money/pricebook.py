@@ -1,8 +1,7 @@
 """The prices of all models, fetched without the key, kept on disk, looked up by any name.
 
-Asks the upstream's list at start and hourly, and the list of a model's providers once it is
-called: the row of a model has the price of one provider, and the upstream may take a dearer one.
-Knows nothing of HTTP; what is fetched is never trusted blindly.
+Asks for the upstream's list at start and hourly; what the providers of a model take beyond it
+is ``providers``' matter. Knows nothing of HTTP; what is fetched is never trusted blindly.
 """
 
 from __future__ import annotations
@@ -12,43 +11,29 @@ import contextlib
 import random
 import re
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
-from keyproxy.money.pricelist import EMPTY, Providers
+from keyproxy.money.pricelist import EMPTY
 from keyproxy.money.prices import Price
+from keyproxy.money.providers import Fetched, ProviderBook
 
 LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
 RETRY_WITHOUT_SECONDS = 60.0  # at most, while there are no prices and calls may wait for them
-PROVIDERS_SECONDS = 6 * 3600.0
-PROVIDERS_RETRY_SECONDS = 600.0
-PAUSE_SECONDS = 0.5  # between questions about providers
+LIST_SECONDS = 60.0  # for an answer: a list is about a megabyte
+ANSWER_SECONDS = 10.0  # for others, since one that hangs keeps others waiting
 OLD_SECONDS = 7 * 86_400.0
-MAX_PROVIDERS = 256  # models whose providers are remembered
 # No segment begins with a dot: what the list says must not lead to another path.
 _PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
 _AT_BASE = frozenset({"floor", "online"})
 _AT_PROVIDERS = frozenset({"nitro", "exacto"})
 _log = structlog.get_logger("keyproxy.money")
-
-
-class Fetched(Protocol):
-    """A public resource of the upstream."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def raw(self) -> bytes: ...
-
-
 Fetch = Callable[[str], Awaitable[Fetched]]
 
 
@@ -75,10 +60,11 @@ class PriceBook:
         self._clock = clock
         self._sleep = sleep
         self._list = EMPTY
-        self._providers: OrderedDict[str, Providers] = OrderedDict()
         self._found: dict[str, Price | None] = {}
-        self._wanted: dict[str, None] = {}
-        self._is_wanting = asyncio.Event()
+        self._providers = ProviderBook(
+            self._ask, clock=clock, sleep=sleep, changed=self._found.clear, keep=self._keep
+        )
+        self._named: tuple[str, ...] = ()
         self._is_loaded = asyncio.Event()
         self._asks_at = 0.0
 
@@ -97,7 +83,7 @@ class PriceBook:
     @property
     def wanted(self) -> tuple[str, ...]:
         """The models whose providers will be asked about next."""
-        return tuple(self._wanted)
+        return self._providers.wanted
 
     @property
     def priced(self) -> int:
@@ -130,20 +116,23 @@ class PriceBook:
         self.want(model)
         return self._found[model]
 
-    def want(self, model: str) -> None:
+    def want(self, model: str, *, is_ahead: bool = False) -> None:
         """Have the providers of ``model`` asked about, unless they are known and fresh."""
-        name, _ = self._without_variants(model)
-        name = self._list.names.get(name, name)
-        known = self._providers.get(name)
-        if known is not None and self._clock() < known.asked_at + PROVIDERS_SECONDS:
-            return
-        if (
-            self._list.prices.get(name) is not None
-            and _PATH.fullmatch(name)
-            and len(self._wanted) < 256
-        ):
-            self._wanted[name] = None
-            self._is_wanting.set()
+        if (name := self._asked_as(model)) is not None:
+            self._providers.want(name, is_ahead=is_ahead)
+
+    def ask_ahead(self, models: Iterable[str]) -> None:
+        """Have the providers of ``models`` known before they are called, from now on; these
+        replace those of the last time."""
+        self._named = tuple(models)
+        for model in self._named:
+            self.want(model, is_ahead=True)
+
+    async def learn(self, models: Iterable[str], patience_seconds: float) -> bool:
+        """Whether it is known what the providers of all ``models`` take; waits for it at most
+        for so long. True for a model that nobody can be asked about."""
+        names = filter(None, map(self._asked_as, models))
+        return await self._providers.learn(names, patience_seconds)
 
     async def open(self) -> None:
         """Take over what is kept on disk; no network. A file that cannot be read is none."""
@@ -153,7 +142,7 @@ class PriceBook:
         if kept is None:
             return
         self._list, providers = kept
-        self._providers = OrderedDict(providers)
+        self._providers.take_over(providers, self._clock() - OLD_SECONDS)
         self._is_loaded.set()
         if (self.age_seconds or 0.0) > OLD_SECONDS:
             _log.warning("the kept prices are old", age_days=self._age_days())
@@ -162,15 +151,15 @@ class PriceBook:
         """Keep the prices fresh, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_list())
-            group.create_task(self._keep_providers())
+            group.create_task(self._providers.run())
 
     async def refresh(self) -> bool:
         """Fetch the list; whether there is a good one. Otherwise the old one stays."""
-        fetched = await self._ask(LIST_PATH)
-        if fetched is None:
+        fetched = await self._ask(LIST_PATH, LIST_SECONDS)
+        if fetched is None or fetched.status != 200:
             return self._failed("the upstream's prices could not be fetched")
         now = self._clock()
-        listed = await asyncio.to_thread(pricelist.read, fetched, now, self._list)
+        listed = await asyncio.to_thread(pricelist.read, fetched.raw, now, self._list)
         if listed is None or not listed.priced:
             return self._failed("the upstream's price list cannot be read or has no prices")
         if listed.priced * 2 < self._list.priced:
@@ -181,27 +170,16 @@ class PriceBook:
             )
         self._list = listed
         self._found.clear()
+        self._providers.forget_others(listed.prices)
+        self.ask_ahead(self._named)
         await self._keep()
         return True
 
     async def refresh_providers(self, model: str) -> bool:
         """Fetch what each provider of the catalogue's ``model`` takes; whether that is known."""
-        fetched = await self._ask(f"/models/{model}/endpoints")
-        now = self._clock()
-        providers = None
-        if fetched is not None:
-            providers = await asyncio.to_thread(pricelist.read_providers, fetched, now)
-        is_known = providers is not None
-        if providers is None:
-            old = self._providers.get(model, Providers(now))
-            again_at = now - PROVIDERS_SECONDS + PROVIDERS_RETRY_SECONDS
-            providers = old._replace(asked_at=again_at)
-        self._providers[model] = providers
-        self._providers.move_to_end(model)
-        while len(self._providers) > MAX_PROVIDERS:
-            self._providers.popitem(last=False)
-        self._found.clear()
-        return is_known
+        await self._providers.refresh(model)
+        known = self._providers.known.get(model)
+        return known is not None and bool(known.endpoints)
 
     async def _keep_list(self) -> None:
         wait = RETRY_SECONDS
@@ -216,37 +194,31 @@ class PriceBook:
             self._asks_at = self._clock() + pause
             await self._sleep(pause)
 
-    async def _keep_providers(self) -> None:
-        while True:
-            await self._is_wanting.wait()
-            while self._wanted:
-                model = next(iter(self._wanted))
-                del self._wanted[model]
-                await self.refresh_providers(model)
-                await self._sleep(PAUSE_SECONDS)
-            self._is_wanting.clear()
-            await self._keep()
-
-    async def _ask(self, path: str) -> bytes | None:
+    async def _ask(self, path: str, seconds: float = ANSWER_SECONDS) -> Fetched | None:
         try:
-            fetched = await self._fetch(path)
-            if fetched.status == 401 and self._fetch_with_key is not None:
-                # What one account is shown must not be another's prices after a restart.
-                self._is_public = False
-                fetched = await self._fetch_with_key(path)
+            async with asyncio.timeout(seconds):
+                fetched = await self._fetch(path)
+                if fetched.status == 401 and self._fetch_with_key is not None:
+                    # What one account is shown must not be another's prices after a restart.
+                    self._is_public = False
+                    fetched = await self._fetch_with_key(path)
+        except TimeoutError:
+            code = "upstream_timeout"
         except Refusal as refusal:
-            _log.debug("a price list was not to be had", path=path, code=refusal.code)
-            return None
-        if fetched.status != 200 or len(fetched.raw) > pricelist.MAX_BYTES:
-            return None
-        return fetched.raw
+            code = refusal.code
+        else:
+            return fetched if len(fetched.raw) <= pricelist.MAX_BYTES else None
+        _log.debug("a price list was not to be had", path=path, code=code)
+        return None
 
     async def _keep(self) -> None:
         """A disk that is full or read-only costs the next start its prices, and nothing now."""
         if self._path is None or not self._list.prices or not self._is_public:
             return
         try:
-            await asyncio.to_thread(pricelist.save, self._path, self._list, dict(self._providers))
+            await asyncio.to_thread(
+                pricelist.save, self._path, self._list, dict(self._providers.known)
+            )
         except OSError as error:
             _log.warning("the prices could not be kept", path=str(self._path), error=str(error))
 
@@ -269,11 +241,18 @@ class PriceBook:
         if target is not None and target in self._list.prices:
             other = self._list.prices[target]
             price = price.dearer(other) if price is not None and other is not None else other
-        providers = self._providers.get(target or name)
+        providers = self._providers.known.get(target or name)
         if price is None or providers is None or not providers.endpoints:
             return None if variants & _AT_PROVIDERS else price
         dearest = providers.with_tiers if "nitro" in variants else providers.usual
         return None if dearest is None else price.dearer(dearest)
+
+    def _asked_as(self, model: str) -> str | None:
+        """The id by which the providers of ``model`` are asked about; None where they are not."""
+        name, _ = self._without_variants(model)
+        name = self._list.names.get(name, name)
+        is_priced = self._list.prices.get(name) is not None
+        return name if is_priced and _PATH.fullmatch(name) else None
 
     def _without_variants(self, model: str) -> tuple[str, frozenset[str]]:
         """The longest beginning of ``model`` that the list knows, and the suffixes after it."""

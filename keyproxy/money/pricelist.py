@@ -70,7 +70,8 @@ def read(raw: bytes, now: float, known: PriceList = EMPTY) -> PriceList | None:
 
 
 def read_providers(raw: bytes, now: float) -> Providers | None:
-    """The providers in an answer to ``GET /models/{author}/{slug}/endpoints``, or None."""
+    """The providers in an answer to ``GET /models/{author}/{slug}/endpoints``, which may be
+    none; None for what is no such answer."""
     parsed = _parsed(raw)
     data = parsed.get("data") if isinstance(parsed, dict) else None
     return _of_endpoints(data.get("endpoints") if isinstance(data, dict) else None, now)
@@ -158,8 +159,10 @@ def _of_rows(rows: list[Any], fetched_at: float, digest: bytes) -> PriceList:
 
 
 def _of_endpoints(listed: Any, asked_at: float) -> Providers | None:
-    if not isinstance(listed, list) or not listed:
+    if not isinstance(listed, list):
         return None
+    if not listed:
+        return Providers(asked_at)
     kept = tuple(
         {name: each[name] for name in _KEPT_OF_PROVIDER if name in each}
         for each in listed

@@ -127,6 +127,7 @@ class Service:
         for sock in listening:
             await runner.listen(sock)
         self._is_ready = True
+        self._treasury.ask_ahead(self.kit.apps)
         self._keys.inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._keys.run())
         self._keep_names()
@@ -166,6 +167,7 @@ class Service:
         known = old.all_keys
         self.kit = self._assemble(settings, self.kit.catalogue)
         self._treasury.reloaded(self.kit.apps)
+        self._treasury.ask_ahead(self.kit.apps)
         self._keys.keep(settings.all_keys)
         self._names.teach()
         self._keep_names()

@@ -66,6 +66,7 @@ class Treasury:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._prices: PriceBook | None = None
+        self._named: dict[str, tuple[str, ...]] = {}  # models, by the app that may call them
         self._restored_at = float("inf")  # of shared counters, which hold every process' calls
         self._own: set[str] = set()  # calls of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
@@ -98,6 +99,7 @@ class Treasury:
             unread=self._unread,
         )
         self._budgets[app.name] = budgets
+        self._named[app.name] = () if budgets.is_empty else _named(app)
         return Bookings(
             budgets,
             self._book,
@@ -123,6 +125,13 @@ class Treasury:
                 self._restored_at = at
             await restore(self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
         self._running.append(asyncio.create_task(self._settler.run()))
+
+    def ask_ahead(self, apps: Iterable[str]) -> None:
+        """Have known what providers take for the models that the settings of ``apps`` name and a
+        budget counts: first calls would wait for it."""
+        if self._prices is not None:
+            models = (model for name in apps for model in self._named[name])
+            self._prices.ask_ahead(dict.fromkeys(models))
 
     def reloaded(self, apps: Iterable[str]) -> None:
         """Have budgets that are new count what was spent in their running windows before.
@@ -206,6 +215,12 @@ class Treasury:
         if fetched.status != 200 or len(fetched.raw) > generation.MAX_BYTES:
             return None
         return generation.read(fetched.raw)
+
+
+def _named(app: Settings) -> tuple[str, ...]:
+    """The models that an app's settings name, each by an id of its own."""
+    listed = (name for name in app.allowed_models if not name.startswith("!") and "*" not in name)
+    return *listed, *(model for _, model in app.model_aliases)
 
 
 def _kinds(budgets: Mapping[str, Budgets]) -> frozenset[Kind]:
