@@ -568,6 +568,42 @@ async def test_loss_is_counted_when_too_many_wait(path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("most_waiting", [20_000, 25, 0])
+async def test_losses_are_calls_and_not_what_was_ordered_for_them(
+    path: Path, most_waiting: int
+) -> None:
+    """Each is begun, named by its answer and completed; one is open at the end, one never went."""
+    ledger = Ledger(path, most_waiting=most_waiting, busy_seconds=0.05, patience_seconds=0.05)
+    await ledger.start()
+    with capture_logs() as logs, locked(path):
+        for number in range(30):
+            await ledger.begin(entry(f"req_{number}"))
+            ledger.note(f"req_{number}", GENERATION)
+            ledger.complete(f"req_{number}", outcome())
+        await ledger.begin(entry("open"))
+        ledger.note("open", GENERATION)
+        await ledger.begin(entry("withdrawn"))
+        ledger.withdraw("withdrawn")
+        await ledger.close()
+    assert ledger.losses == 31
+    assert (logs[-1]["event"], logs[-1]["losses"]) == ("the ledger is incomplete", 31)
+    assert rows(path) == {}
+
+
+async def test_a_call_whose_end_is_written_is_not_lost(path: Path) -> None:
+    async with opened(path, most_waiting=2, busy_seconds=5, patience_seconds=0.05) as ledger:
+        with locked(path):
+            for number in range(4):
+                await ledger.begin(entry(f"req_{number}"))
+            assert ledger.losses == 2
+        await written(ledger)
+        for number in range(4):
+            ledger.complete(f"req_{number}", outcome())
+            assert await ledger.flush()
+        assert ledger.losses == 0
+    assert len(rows(path)) == 4
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[sqlite3.Connection]:
     """Another program writes to the file and takes its time."""

@@ -77,7 +77,7 @@ class Ledger:
 
     @property
     def losses(self) -> int:
-        """How many times something could not be written for good, of this process."""
+        """How many calls of this process are not in the file as they ended, for good."""
         return self._writer.losses
 
     @property
@@ -116,6 +116,7 @@ class Ledger:
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
         if self._open.pop(id, None) is not None:
+            self._writer.forget(id)
             self._writer.do(functools.partial(changes.delete, id))
 
     def complete(self, id: str, outcome: Outcome) -> None:
@@ -126,7 +127,7 @@ class Ledger:
         if (entry := self._open.get(id)) is not None:
             row = row_of(entry, outcome, self._id)
             del self._open[id]
-            self._writer.book(row)
+            self._writer.book(row, is_last=True)
 
     async def is_ours(self, id: str) -> bool:
         """Whether no other process has settled a call that was completed here; True where the
@@ -207,7 +208,7 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what is in line and let the file go; calls that are open stay for the next one."""
-        await self._writer.close()
+        await self._writer.close(self._open)
 
     async def _asked(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """What ``work`` returns behind all that was ordered before; None after some patience."""

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import structlog
 
 from keyproxy.money.ledger_file import fault_of, open_writer
+from keyproxy.money.losses import Losses
 
 Work = Callable[[sqlite3.Connection], Any]
 Row = tuple[object, ...]
@@ -43,13 +44,14 @@ class Order:
     """A row to write, or something else to do with the file.
 
     ``answer`` is told once that is durable: what ``work`` returned, or True for a row; False as
-    soon as a row has to wait for better times.
+    soon as a row has to wait for better times. ``is_last``: no other row of its id will come.
     """
 
     answer: asyncio.Future[Any] | None
     row: Row | None = None
     work: Work | None = None
     is_question: bool = False
+    is_last: bool = False
 
 
 @dataclass(slots=True)
@@ -70,7 +72,6 @@ class Writer:
     busy_seconds: float = 1.0
     most_orders: int = MOST_ORDERS
     moment_seconds: float = _MOMENT_SECONDS
-    losses: int = 0
     is_failing: bool = False
     _orders: deque[Order] = field(default_factory=deque)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -79,10 +80,16 @@ class Writer:
     _is_closing: bool = False
     _close_by: float = 0.0
     _is_losing: bool = False
+    _lost: Losses = field(default_factory=Losses)
     _connection: sqlite3.Connection | None = None
     _file: tuple[int, int] | None = None
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
+
+    @property
+    def losses(self) -> int:
+        """How many ids have a last row that is not written for good."""
+        return self._lost.count
 
     async def start(self) -> None:
         """Open the file and begin. Raises ``LedgerFault``."""
@@ -96,13 +103,20 @@ class Writer:
         if (error := await opened) is not None:
             raise error
 
-    def book(self, row: Row, answer: asyncio.Future[Any] | None = None) -> bool:
+    def book(
+        self, row: Row, answer: asyncio.Future[Any] | None = None, *, is_last: bool = False
+    ) -> bool:
         """Put a row in line; False, and a loss, where the line is full or closed."""
-        return self._order(Order(answer, row=row))
+        return self._order(Order(answer, row=row, is_last=is_last))
 
     def do(self, work: Work) -> bool:
-        """Put a change in line; False, and a loss, where the line is full or closed."""
+        """Put a change in line; False where the line is full or closed."""
         return self._order(Order(None, work=work))
+
+    def forget(self, id: object) -> None:
+        """A row of this id needs not be written any more."""
+        with self._news:
+            self._lost.take_back(id)
 
     def ask(self, work: Work, answer: asyncio.Future[Any]) -> bool:
         """Put a question in line, behind all that was ordered before it; False: no answer."""
@@ -113,9 +127,11 @@ class Writer:
             if not self._is_closing and len(self._orders) < self.most_orders:
                 self._orders.append(order)
                 self._call_for(order)
+                if order.row is not None:
+                    self._lost.take_back(order.row[0])
                 return True
             if not order.is_question:
-                self._lose(1)
+                self._refuse(order)
         return False
 
     def _call_for(self, order: Order) -> None:
@@ -138,15 +154,19 @@ class Writer:
             self._is_called = True
             self._news.notify()
 
-    def _lose(self, count: int) -> None:
-        self.losses += count
+    def _refuse(self, order: Order) -> None:
+        if order.row is not None:
+            self._lost.add(order.row[0], is_last=order.is_last)
         if not self._is_losing:
             self._is_losing = True
             why = "it is closed" if self._is_closing else "too many wait for it"
             _log.error("calls are not booked in the ledger any more", why=why)
 
-    async def close(self) -> None:
-        """Write what is in line, within a few seconds; what cannot be written is lost."""
+    async def close(self, open_ids: Collection[object] = ()) -> None:
+        """Write what is in line, within a few seconds; what cannot be written is lost.
+
+        ``open_ids``: those whose last row has not been ordered.
+        """
         with self._news:
             if self._is_closing:
                 return
@@ -155,7 +175,9 @@ class Writer:
             self._news.notify()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
-        self.losses += sum(not order.is_question for order in list(self._orders))
+        for order in list(self._orders):
+            if order.row is not None and (order.is_last or order.row[0] in open_ids):
+                self._lost.add(order.row[0], is_last=order.is_last)
         if self.losses:
             _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
 
@@ -245,9 +267,14 @@ class Writer:
     def _alone(self, connection: sqlite3.Connection, order: Order) -> Any:
         """Write one order of a batch that could not be written whole; a faulty one is lost."""
         try:
-            return self._transact(connection, [order])[0]
+            answer = self._transact(connection, [order])[0]
+            if order.row is not None:
+                self.forget(order.row[0])
+            return answer
         except _FAULTS_OF_ONE:
-            self.losses += 1
+            if order.row is not None:
+                with self._news:
+                    self._lost.add(order.row[0], is_last=order.is_last)
             _log.exception("a row of the ledger could not be written")
             return None if order.is_question else False
 
