@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -688,19 +688,123 @@ async def test_file_moved_away_alone_leaves_its_log_to_nobody(ledger: Ledger) ->
     assert set(rows(ledger.path)) == {"after"}
 
 
+def copied(path: Path) -> bytes:
+    """A ledger of another day, as a copy of it would hold it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        schema.make(connection)
+        connection.execute("INSERT INTO writers VALUES ('writer_of_then', 1)")
+        connection.commit()
+    return path.read_bytes()
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """In place, as ``cp`` and ``>`` of a shell do it."""
+    with path.open("r+b") as file:
+        file.truncate()
+        file.write(content)
+
+
+def replace_by(path: Path, content: bytes) -> None:
+    path.with_name("other").write_bytes(content)
+    path.with_name("other").replace(path)
+
+
 @posix
-async def test_file_replaced_by_rubbish_counts_as_loss_and_ends_nothing(path: Path) -> None:
+@pytest.mark.parametrize("how", [overwrite, replace_by])
+@pytest.mark.parametrize("what", [b"", b"rubbish" * 1000, b"SQLite format 3\0" + bytes(9000)])
+async def test_rubbish_in_the_ledgers_place_is_moved_aside_and_the_ledger_begun_anew(
+    path: Path, how: Callable[[Path, bytes], None], what: bytes
+) -> None:
     with capture_logs() as logs:
         async with opened(path) as ledger:
-            await ledger.begin(entry("before"))
-            for each in path.parent.iterdir():
-                each.unlink()
-            path.write_bytes(b"rubbish" * 1000)
-            assert await ledger.begin(entry("after")) is False
-            assert failing(ledger)
-    assert ledger.losses == 1
-    assert "damaged or no ledger" in next(log["reason"] for log in logs if "reason" in log)
-    assert logs[-1]["event"] == "the ledger is incomplete"
+            for id in ("before", "open"):
+                await ledger.begin(entry(id))
+            ledger.complete("before", outcome())
+            assert await ledger.flush()
+            how(path, what)
+            assert await ledger.begin(entry("after"))
+            ledger.complete("open", outcome())
+            ledger.complete("after", outcome())
+            assert await ledger.flush()
+            assert not failing(ledger)
+            ledger.note("after", GENERATION)
+    assert {id: row["cost"] for id, row in rows(path).items()} == {
+        "open": 88_000_000,
+        "after": 88_000_000,
+    }
+    assert ledger.losses == 0
+    events = ["the ledger was overwritten" if how is overwrite else "the ledger was removed or"]
+    events += ["what is in the ledger's place"] * bool(what)
+    assert all(log["event"].startswith(e) for log, e in zip(logs, events, strict=True)), logs
+    aside = [each for each in path.parent.iterdir() if "no-ledger" in each.name]
+    assert [each.read_bytes() for each in aside] == [what] * bool(what)
+
+
+@posix
+@pytest.mark.parametrize("how", [overwrite, replace_by])
+async def test_a_copy_over_the_ledger_is_gone_on_with_as_it_is(
+    path: Path, how: Callable[[Path, bytes], None]
+) -> None:
+    """What waited for the old file in memory or beside it must not get into the copy."""
+    copy = copied(path.with_name("copy"))
+    with capture_logs() as logs:
+        async with opened(path) as ledger:
+            for number in range(300):
+                await ledger.begin(entry(f"before_{number}"))
+                ledger.complete(f"before_{number}", outcome())
+            assert await ledger.flush()
+            how(path, copy)
+            assert await ledger.begin(entry("after"))
+    assert set(rows(path)) == {"after"}
+    assert len(logs) == 1
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@posix
+async def test_an_earlier_copy_of_the_same_ledger_is_noticed(path: Path) -> None:
+    now = NOW
+    async with opened(path, clock=lambda: now) as ledger:
+        await ledger.begin(entry("before"))
+        early = path.read_bytes()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            now += 100
+            ledger._writer._chore_at = 0.0
+            await ledger.begin(entry("later"))
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with capture_logs() as logs:
+            assert await ledger.begin(entry("last"))
+            assert logs == []  # another process had copied the log into the file
+            overwrite(path, early)
+            assert await ledger.begin(entry("after"))
+        assert [log["event"][:27] for log in logs] == ["the ledger was overwritten;"]
+    assert set(rows(path)) == {"after"}
+
+
+@posix
+async def test_a_log_that_was_removed_alone_loses_nothing(path: Path) -> None:
+    async with opened(path) as ledger:
+        await ledger.begin(entry("before"))
+        path.with_name(f"{path.name}-wal").unlink()
+        with capture_logs() as logs:
+            await ledger.begin(entry("after"))
+        assert [log["event"][:34] for log in logs] == ["the ledger was removed or replaced"]
+    assert set(rows(path)) == {"before", "after"}
+
+
+@posix
+async def test_checkpoints_of_any_process_are_no_change_of_the_file(path: Path) -> None:
+    with capture_logs() as logs:
+        async with opened(path) as one, opened(path) as two:
+            for number in range(2000):
+                ledger = (one, two)[number % 2]
+                ledger.complete(f"req_{number}", outcome())
+                await ledger.begin(entry(f"req_{number}"))
+                ledger.complete(f"req_{number}", outcome())
+                if number % 100 == 0:
+                    assert await ledger.flush()
+    assert logs == []
+    assert len(rows(path)) == 2000
 
 
 # --- refused at the start ------------------------------------------------------------------

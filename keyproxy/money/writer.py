@@ -21,7 +21,8 @@ from typing import Any
 
 import structlog
 
-from keyproxy.money.ledger_file import fault_of, open_writer
+from keyproxy.money.held_file import HeldFile
+from keyproxy.money.ledger_file import fault_of
 from keyproxy.money.losses import Losses
 
 Work = Callable[[sqlite3.Connection], Any]
@@ -82,9 +83,12 @@ class Writer:
     _is_losing: bool = False
     _lost: Losses = field(default_factory=Losses)
     _connection: sqlite3.Connection | None = None
-    _file: tuple[int, int] | None = None
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
+    _file: HeldFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = HeldFile(self.path, self.busy_seconds)
 
     @property
     def losses(self) -> int:
@@ -185,7 +189,7 @@ class Writer:
         self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[Exception | None]
     ) -> None:
         try:
-            self._open()
+            self._connection = self._file.connection()
         except Exception as error:
             _tell(loop, [(opened, error)])
             return
@@ -202,7 +206,7 @@ class Writer:
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self.farewell(self._connection)
-        self._drop()
+        self._file.let_go()
 
     def _next(self) -> list[Order] | None:
         """What to write now; empty when only the chore is due, None at the end."""
@@ -223,9 +227,12 @@ class Writer:
             return batch
 
     def _write(self, batch: list[Order], loop: asyncio.AbstractEventLoop) -> None:
-        connection = self._opened()
+        connection = self._file.connection()
+        if connection is not self._connection:
+            self._connection, self._chore_at = connection, 0.0
         if time.monotonic() >= self._chore_at:
             self._chore_at = time.monotonic() + self.chore(connection)
+            self._file.mark()
         if batch:
             try:
                 answers = self._transact(connection, batch)
@@ -278,32 +285,10 @@ class Writer:
             _log.exception("a row of the ledger could not be written")
             return None if order.is_question else False
 
-    def _opened(self) -> sqlite3.Connection:
-        """The connection, to the file that is at ``path`` now."""
-        if self._connection is not None and self._file != _identity(self.path):
-            self._drop()
-            _log.warning(
-                "the ledger was removed or replaced; calls are booked in the file that is there"
-                " now",
-                path=str(self.path),
-            )
-        return self._connection or self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        self._connection = open_writer(self.path, self.busy_seconds)
-        self._file = _identity(self.path)
-        self._chore_at = 0.0
-        return self._connection
-
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
     def _fail(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
         """The line stays; whoever waits for a row is told that it is not written yet."""
-        self._drop()
+        self._file.let_go()
+        self._connection = None
         if not self.is_failing:
             reason = fault_of(self.path, error)
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
@@ -341,11 +326,3 @@ def _tell(loop: asyncio.AbstractEventLoop, told: Sequence[tuple[asyncio.Future[A
 
     with contextlib.suppress(RuntimeError):  # the loop has ended
         loop.call_soon_threadsafe(answer)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        about = path.stat()
-    except FileNotFoundError:
-        return None
-    return about.st_dev, about.st_ino
