@@ -222,8 +222,12 @@ async def test_other_protocols_get_a_plain_refusal(proxy: Proxy, data: bytes) ->
     [
         (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri_too_long"),
         (b"GET /?" + b"a" * 100_000, 414, "uri_too_long"),
-        (request("GET", "/", "Cookie: " + "a" * 9000), 431, "head_too_large"),
-        (request("GET", "/", "A" * 9000 + ": a"), 431, "head_too_large"),
+        (request("GET", "/", "Cookie: " + "a" * 33_000), 431, "head_too_large"),
+        (request("GET", "/", "A" * 33_000 + ": a"), 431, "head_too_large"),
+        (request("GET", "/", *["X: " + "a" * 32_000] * 3), 431, "head_too_large"),
+        (request("GET", "/", "Authorization: Bearer " + "a" * 9000), 431, "head_too_large"),
+        (request("GET", "/", "x-api-key: " + "a" * 9000), 431, "head_too_large"),
+        (request("GET", "/", "X-GOOG-API-KEY: " + "a" * 9000), 431, "head_too_large"),
         (request("GET", "/", *["X: a"] * 200), 431, "head_too_large"),
         (request("GET", "/", *["X: " + "a" * 8000] * 20), 431, "head_too_large"),
         (request("GET", "/", *["X: " + "a" * 8000] * 100), 431, "head_too_large"),
@@ -234,6 +238,36 @@ async def test_large_heads_are_refused_by_what_is_too_large(
 ) -> None:
     body = await refused_raw(proxy, data, status, code)
     assert "aaaa" not in str(body)
+
+
+@pytest.mark.parametrize("field", ["Cookie: a=" + "b" * 9000, "X-Own: " + "a" * 32_000])
+async def test_a_large_field_passes_and_ends_here(proxy: Proxy, field: str) -> None:
+    """A page sends its site's cookies along, and some sites keep whole sessions in them."""
+    answer = await only_answer(proxy, request("POST", CHAT, field, "Connection: close"))
+    assert answer.status == 200
+    [call] = proxy.upstream.calls
+    assert field.partition(":")[0] not in call.headers
+
+
+async def test_a_head_is_measured_also_where_it_came_in_one_piece(proxy: Proxy) -> None:
+    """Behind a body, the whole of the next head is there before anybody can look at its length."""
+    large = request("GET", "/healthz", *["X: " + "a" * 30_000] * 3)
+    [first, second] = answers(await proxy.raw(request() + large))
+    assert (first.status, second.status, second.code) == (200, 431, "head_too_large")
+
+
+async def test_trailers_take_no_more_than_a_head_may(proxy: Proxy) -> None:
+    data = request("POST", CHAT, "Transfer-Encoding: chunked", body=CHUNKED[:-2])
+    async with await Connection.open(proxy) as connection:
+        connection.writer.write(data)
+        answered = asyncio.create_task(connection.rest())
+        for _ in range(100):
+            connection.writer.write(b"X: " + b"a" * 8000 + b"\r\n")
+            if (await asyncio.wait([answered], timeout=0.02))[0]:
+                break
+        [answer] = answers(await answered)
+    assert (answer.status, answer.code) == (400, "bad_request")
+    assert proxy.upstream.calls == []
 
 
 @pytest.mark.parametrize(

@@ -21,13 +21,9 @@ from keyproxy.errors import KeyproxyError
 from keyproxy.intake import check_head
 from keyproxy.proxy import EXCHANGE, Kit, handle
 from keyproxy.server import cors, middleware
+from keyproxy.server.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
 from keyproxy.server.middleware import Handler
-from keyproxy.server.protocol import (
-    LINGERING_SECONDS,
-    MAX_FIELDS,
-    MAX_LINE_BYTES,
-    GuardedServer,
-)
+from keyproxy.server.protocol import LINGERING_SECONDS, GuardedServer
 from keyproxy.server.sockets import BACKLOG
 from keyproxy.settings import Settings
 
@@ -209,7 +205,7 @@ class Runner(web.AppRunner):
             unread_timeout=self._settings.idle_timeout_seconds,
             lingering_time=LINGERING_SECONDS,
             max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
             max_headers=MAX_FIELDS,
             auto_decompress=False,
             access_log=None,

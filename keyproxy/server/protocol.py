@@ -12,18 +12,15 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from keyproxy.errors import Refusal
 from keyproxy.logs import new_request_id
-from keyproxy.server import render
+from keyproxy.server import heads, render
+from keyproxy.server.heads import MAX_HEAD_BYTES, MAX_LINE_BYTES
 
-MAX_LINE_BYTES = 8190  # aiohttp's and Apache's default
-MAX_FIELDS = 128  # aiohttp's default
-MAX_HEAD_BYTES = 64 * 1024
 LINGERING_SECONDS = 2.0
 """How long an unread body is drained after a refusal, so that the client can read it."""
 
@@ -40,6 +37,10 @@ _TWICE = "A header that may stand once, such as Content-Type, is there twice; se
 
 class _HeadFault(Exception):
     """A head that aiohttp's parser let through and we do not."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class _FaultAnswer(web.Response):
@@ -77,6 +78,8 @@ class HeadGuard(RequestHandler):
         "_head_timer",
         "_header_timeout",
         "_last_payload",
+        "_seen_of_body",
+        "_stray_bytes",
         "_unread_timeout",
         "_unread_timer",
     )
@@ -93,6 +96,8 @@ class HeadGuard(RequestHandler):
         self._first_line = 0
         self._had_long_line = False
         self._last_payload: Any = EMPTY_PAYLOAD
+        self._seen_of_body = 0
+        self._stray_bytes = 0
 
     @property
     def is_busy(self) -> bool:
@@ -165,6 +170,8 @@ class HeadGuard(RequestHandler):
                 self._start_timer()
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._end("head_too_large")
+        elif data:
+            self._watch_stray(len(data))
 
     def handle_error(
         self,
@@ -190,6 +197,8 @@ class HeadGuard(RequestHandler):
             super().log_exception(*args, **options)
 
     def _code(self, exc: BaseException | None) -> str:
+        if isinstance(exc, _HeadFault):
+            return exc.code
         if isinstance(exc, LineTooLong):
             return "uri_too_long" if self._had_long_line else "head_too_large"
         if str(getattr(exc, "message", "")).startswith("Too many headers"):
@@ -203,6 +212,16 @@ class HeadGuard(RequestHandler):
             self._first_line += len(data) if end < 0 else end
         self._head_bytes += len(data)
 
+    def _watch_stray(self, count: int) -> None:
+        """End a body behind whose last byte more comes than a head may have: the parser keeps
+        trailers, each as large as a field."""
+        seen = self._last_payload.total_bytes
+        self._stray_bytes = self._stray_bytes + count if seen == self._seen_of_body else 0
+        self._seen_of_body = seen
+        if self._stray_bytes > MAX_HEAD_BYTES and not self._last_payload.is_eof():
+            self._last_payload.set_exception(RequestPayloadError("broken framing"))
+            self.close()
+
     def _inspect(self) -> None:
         """Refuse what the parser reads and others read differently.
 
@@ -212,8 +231,8 @@ class HeadGuard(RequestHandler):
             if isinstance(message, _ErrInfo) and not self._last_payload.is_eof():
                 self._last_payload.set_exception(RequestPayloadError("broken framing"))
             self._last_payload = payload
-            if not isinstance(message, _ErrInfo) and not _is_plain(message):
-                fault = _ErrInfo(status=400, exc=_HeadFault(), message="")
+            if not isinstance(message, _ErrInfo) and (code := heads.fault_in(message)):
+                fault = _ErrInfo(status=400, exc=_HeadFault(code), message="")
                 self._messages[index] = (fault, EMPTY_PAYLOAD)
 
     def _start_timer(self) -> None:
@@ -263,19 +282,6 @@ class HeadGuard(RequestHandler):
         if transport.can_write_eof():
             transport.write_eof()
         self._head_timer = self._loop.call_later(LINGERING_SECONDS, self.force_close)
-
-
-def _is_plain(message: RawRequestMessage) -> bool:
-    """Whether every reader finds the end of this request at the same place.
-
-    The parser does not enforce the framing of HTTP/0.9 and 2.0, takes any list of codings that
-    ends in "chunked", and takes one in HTTP/1.0, where it is a fault (RFC 9112 6.1).
-    """
-    if message.version not in ((1, 0), (1, 1)):
-        return False
-    codings = message.headers.getall("Transfer-Encoding", [])
-    is_chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
-    return not codings or (is_chunked and message.version == (1, 1))
 
 
 def _internal() -> Refusal:
