@@ -37,6 +37,7 @@ class End(StrEnum):
     STOPPED = "stopped"  # cut by our own stop
     STALLED = "stalled"  # nothing moved for the idle timeout
     UPSTREAM_CUT = "upstream_cut"
+    UPSTREAM_ERROR = "upstream_error"  # whole, but it told of an error after its head
     KEY_IN_ANSWER = "key_in_answer"
     FAILED = "failed"  # our own fault, after the answer had begun
     KILLED = "killed"  # the process was gone before it could say

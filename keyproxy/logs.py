@@ -142,6 +142,7 @@ class Record:
     is_quiet: bool = False
     ended: End = End.COMPLETE
     is_cutting: Callable[[], bool] = lambda: False
+    answer_error: str | None = None
     error: BaseException | None = None
     first_byte_at: float | None = None
     clock: Callable[[], float] = time.monotonic
@@ -195,6 +196,7 @@ class Record:
             "cost": None if self.cost is None else f"{self.cost:f}",
             "cost_source": self.cost_source,
             "ended": self.ended,
+            "error": self.answer_error,
         }
         known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
         write = _call_log.info if self.side in (None, Side.CLIENT) else _call_log.error

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from keyproxy import intake, opening
 from keyproxy.browser import is_preflight
-from keyproxy.call import Call, Client, Endpoint, Style
+from keyproxy.call import Call, Client, End, Endpoint, Style
 from keyproxy.clients import addresses
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
@@ -196,6 +196,9 @@ async def show_answer(
         )
     finally:
         record.served = served.model
+        record.answer_error = money.error
+        if money.error is not None and record.ended is End.COMPLETE:
+            record.ended = End.UPSTREAM_ERROR
         policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
         if served.is_other(asked, policy.models):

@@ -108,6 +108,32 @@ async def test_a_served_model_that_is_not_allowed_stands_out(
     assert proxy.service.tally.counts() == {"other_model_served": 1}
 
 
+async def test_a_stream_that_carried_an_error_is_not_complete(
+    lines: Any, start: Start, upstream: FakeUpstream
+) -> None:
+    """Its status was sent long before; line and ledger are where the error can be seen."""
+    events = [
+        b'data: {"choices":[{"delta":{"content":"Gr"}}]}\n\n',
+        b'data: {"error":{"code":"server_error","message":"secret"},"choices":[]}\n\n',
+        b"data: [DONE]\n\n",
+    ]
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for one in events:
+            await response.write(one)
+        return response
+
+    upstream.answer = failing
+    proxy = await start("serve")
+    async with proxy.post(BODY | {"stream": True}) as answer:
+        assert await answer.read() == b"".join(events)
+    line = await call_line(lines)
+    assert (line["http_status"], line["ended"]) == (200, "upstream_error")
+    assert line["error"] == "server_error"
+    assert "secret" not in json.dumps(line)
+
+
 async def test_an_upstream_failure_is_an_error(lines: Any, start: Start) -> None:
     proxy = await start(UPSTREAM="http://127.0.0.1:9/api/v1")
     async with proxy.post() as answer:

@@ -123,6 +123,40 @@ def seen_in(name: str, chunks: Iterable[bytes]) -> Seen:
     return seen(read(chunks, style_of(name), is_event_stream=name.endswith(".sse")))
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("chat-200-choice-error.json", "502"),
+        ("chat-200-error.json", "502"),
+        ("chat-stream-first-event-error.sse", "502"),
+        ("chat-stream-midstream-error-stringcode.sse", "server_error"),
+        ("chat-stream-midstream-error.sse", "429"),
+        ("messages-midstream-error.sse", "overloaded_error"),
+        ("responses-stream-error-event.sse", "rate_limit_exceeded"),
+        ("responses-stream-failed.sse", "server_error"),
+        ("chat-stream.sse", None),
+    ],
+)
+def test_an_error_that_an_answer_tells_of_is_named(name: str, code: str | None) -> None:
+    reader = read([(WIRE / name).read_bytes()], style_of(name), is_event_stream=".sse" in name)
+    assert reader.error == code
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"error": {"code": "a b\n\u001b[2J", "message": "x"}},
+        {"error": {"code": "a" * 65}},
+        {"error": {"code": [1]}},
+        {"error": {}},
+        {"error": "text of a prompt"},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]},
+    ],
+)
+def test_an_error_without_a_plain_name_is_an_error(told: object) -> None:
+    assert read([event(told), DONE]).error == "error"
+
+
 def event(value: object) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 

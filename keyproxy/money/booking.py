@@ -59,6 +59,11 @@ class Booking:
         return None if self._reader is None else self._reader.usage
 
     @property
+    def error(self) -> str | None:
+        """The code of an error that an answer told of whose status told of none."""
+        return None if self._reader is None else self._reader.error
+
+    @property
     def generation_id(self) -> str | None:
         """By what the upstream can be asked about the call."""
         if self._generation_id is None and self._reader is not None:

@@ -28,6 +28,7 @@ _ERRORS: tuple[Place, ...] = (("error",), ("response", "error"), ("choices", Non
 _ERROR_TYPES = frozenset({"error", "response.error", "response.failed"})
 _IDS: tuple[Place, ...] = (("id",), ("response", "id"), ("message", "id"), ("request_id",))
 _TYPE: Place = ("type",)
+_CODE: Place = ("code",)  # beside the type, in an error event of ``/responses``
 _FINISH: Place = ("choices", None, "finish_reason")
 _DELTA: Place = ("choices", None, "delta")
 _TEXT: Place = ("choices", None, "text")
@@ -52,6 +53,7 @@ _SAYS_USAGE = re.compile(rb'"usage"\s*+:\s*+(?!null)')
 _BOUNDARY = re.compile(rb"\n\r?\n")
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _MAY_BE_LAST = (b"}", b"}\n", b"}\r\n", b"]", b"]\n", b"]\r\n")
+_ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
 
 
@@ -60,14 +62,15 @@ class UsageReader:
 
     - ``generation_id``: the answer's ``gen-…``, or None.
     - ``is_finished``: the answer said that it is complete.
-    - ``error_seen``: it told of an error, whatever its status.
+    - ``error``: the code or type of the error that it told of, whatever its status; "error" where
+      none is readable, None (and ``error_seen`` false) where it told of none.
     - ``has_output``: something was generated, or that cannot be ruled out.
     """
 
     def __init__(self, style: Style, is_event_stream: bool) -> None:
         self.generation_id: str | None = None
         self.is_finished = False
-        self.error_seen = False
+        self.error: str | None = None
         self.has_output = False
         self._style = style
         self._needles = _NEEDLES.get(style, _PLAIN_NEEDLES)
@@ -82,6 +85,10 @@ class UsageReader:
     def usage(self) -> Usage | None:
         """None when the answer did not say, or nothing that can be true."""
         return None if self._said is None else _usage(self._said, self._style)
+
+    @property
+    def error_seen(self) -> bool:
+        return self.error is not None
 
     def watch(self, chunk: bytes) -> None:
         """Look at the next bytes of the answer. Never raises."""
@@ -174,19 +181,18 @@ class UsageReader:
             )
             self.generation_id = next(valid, None)
         kind = found.get(_TYPE)
-        if (
-            any(place in found for place in _ERRORS)
-            or (isinstance(kind, str) and kind in _ERROR_TYPES)
-            or found.get(_FINISH) == "error"
-        ):
-            self.error_seen = True
+        is_error = isinstance(kind, str) and kind in _ERROR_TYPES
+        told = next((found[place] for place in _ERRORS if place in found), None)
+        if told is not None or is_error or found.get(_FINISH) == "error":
+            code = found.get(_CODE) if is_error else None
+            self.error = _error_code(told, code) or self.error or "error"
         said: Any = next((found[place] for place in self._places if place in found), {})
         if not isinstance(said, dict):
             self._said = {}  # the last one wins, also when it is not to be trusted
         elif said and self._style is Style.MESSAGES:
             # Cumulative: what the last event says replaces what the first said, field by field.
-            told = {name: value for name, value in said.items() if value is not None}
-            self._said = {**(self._said or {}), **told}
+            news = {name: value for name, value in said.items() if value is not None}
+            self._said = {**(self._said or {}), **news}
         elif said:
             self._said = said
 
@@ -194,13 +200,22 @@ class UsageReader:
 @cache
 def _wanted(places: tuple[Place, ...]) -> tuple[Wanted, Wanted]:
     """What every document may say, and what matters besides until there was output."""
-    always = (*places, *_ERRORS, *_IDS, _TYPE, _FINISH)
+    always = (*places, *_ERRORS, *_IDS, _TYPE, _CODE, _FINISH)
     return Wanted(always), Wanted((*always, _DELTA, _TEXT))
 
 
 def _end_of_last(mark: bytes, data: bytearray, start: int) -> int:
     """Where the last ``mark`` from ``start`` on ends; 0 when there is none."""
     return data.rfind(mark, start) + len(mark) if data.find(mark, start) >= 0 else 0
+
+
+def _error_code(told: Any, code: Any) -> str | None:
+    """The first of an error's names that is a plain word or number."""
+    said = (told.get("code"), told.get("type")) if isinstance(told, dict) else ()
+    for each in (*said, code):
+        if isinstance(each, (str, Decimal)) and _ERROR_CODE.fullmatch(text := str(each)):
+            return text
+    return None
 
 
 def _is_output(found: Mapping[Place, Any], style: Style) -> bool:
