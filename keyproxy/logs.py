@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, MutableMapping
@@ -20,6 +21,7 @@ from typing import Any, TextIO
 import structlog
 
 from keyproxy.call import End, Usage
+from keyproxy.console import ShortLines
 from keyproxy.errors import Side
 
 MASK = "***"
@@ -66,7 +68,10 @@ masking = Masking()
 
 
 def configure(style: str, level: str, stream: TextIO | None = None) -> None:
-    """Log to ``stream`` (stderr), as ``console`` or ``json``; other libraries' lines too."""
+    """Log to ``stream`` (stderr), as ``console`` or ``json``; other libraries' lines too.
+
+    ``console`` is short, but for the level ``debug``, which shows all fields.
+    """
     stream = stream or sys.stderr
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -78,11 +83,16 @@ def configure(style: str, level: str, stream: TextIO | None = None) -> None:
     ]
     renderer: Any = structlog.processors.JSONRenderer()
     if style == "console":
-        renderer = structlog.dev.ConsoleRenderer(
-            # On Windows the library wants one more package for colours.
-            colors=stream.isatty() and sys.platform != "win32",
-            exception_formatter=structlog.dev.plain_traceback,
-        )
+        is_terminal = stream.isatty()
+        # no-color.org; on Windows the library wants one more package for colours.
+        has_colour = is_terminal and sys.platform != "win32" and not os.environ.get("NO_COLOR")
+        if level == "debug":
+            renderer = structlog.dev.ConsoleRenderer(
+                colors=has_colour, exception_formatter=structlog.dev.plain_traceback
+            )
+        else:
+            columns = shutil.get_terminal_size().columns if is_terminal else None
+            renderer = ShortLines(has_colour=has_colour, columns=columns)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -736,7 +736,7 @@ class Settings:
             _LOG,
             "KEYPROXY_LOG_FORMAT",
             plain.word("console", "json"),
-            "`console` for people, `json` for machines",
+            "`console` for people, a short line a call; `json` for machines",
             "json",
             "console",
             "json",
@@ -747,7 +747,8 @@ class Settings:
             _LOG,
             "KEYPROXY_LOG_LEVEL",
             plain.word("debug", "info", "warning", "error"),
-            "the least grave of what is logged: `debug`, `info`, `warning`, `error`",
+            "the least grave of what is logged: `debug` (on the console with all fields), `info`,"
+            " `warning`, `error`",
             "warning",
             "info",
         )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from keyproxy.console import elided
 from keyproxy.settings import Rate, Settings
+from keyproxy.values import is_loopback
 
 
 def clients(app: Settings) -> str:
@@ -26,6 +28,27 @@ def clients(app: Settings) -> str:
 
 def rates(found: Sequence[Rate]) -> str:
     return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in found) or "off"
+
+
+def short(settings: Settings) -> str:
+    """Who may call, from which pages and how much, in at most 67 columns."""
+    if settings.client_auth == "none":
+        is_here = all(is_loopback(address.host) for address in settings.listen)
+        who = "this computer" if is_here else "whoever reaches it"
+    else:
+        who = {"token": "client tokens", "jwt": "JWTs", "session": "sessions"}[settings.client_auth]
+    pages = _listed(settings.allowed_origins, most=1)
+    found = [
+        f"{who}, pages of {'any origin' if pages == '*' else pages}",
+        ", ".join(f"{rate.amount}/{_per(rate.seconds)}" for rate in settings.rate_limit),
+        ", ".join(f"${budget.usd:f}/{budget.unit}" for budget in settings.total_budget),
+    ]
+    return elided("; ".join(filter(None, found)), 67)
+
+
+def _per(seconds: int) -> str:
+    units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
+    return units.get(seconds, f"{seconds} s")
 
 
 def storage(settings: Settings) -> str:

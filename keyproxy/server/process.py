@@ -126,8 +126,13 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None
 
 
 def _say_hello(running: Service) -> None:
+    """Where it listens, for whom and with which limits: in words beside a dev server."""
     settings = running.settings
-    _log.info(
+    has_banner = settings.mode != "serve"
+    if has_banner:
+        print(_banner(running), flush=True)
+    write = _log.debug if has_banner and settings.log_format == "console" else _log.info
+    write(
         "listening",
         version=__version__,
         mode=settings.mode,
@@ -150,29 +155,39 @@ def _say_hello(running: Service) -> None:
             else {}
         ),
     )
-    if settings.mode != "serve":
-        print(_banner(running), flush=True)
 
 
 def _banner(running: Service) -> str:
-    port = running.addresses[0].rpartition(":")[2]
-    base = f"http://localhost:{port}/api/v1"
-    model = "demo/chat" if running.settings.mode == "demo" else "openai/gpt-4o-mini"
-    opening = (
-        "keyproxy demo: a fake upstream, no key and no internet needed"
-        if running.settings.mode == "demo"
-        else "keyproxy dev: your key stays here"
-    )
-    return f"""
-  {opening}
+    """In 80 columns, the addresses first."""
+    settings = running.settings
+    site = _site(running.addresses[0])
+    is_demo = settings.mode == "demo"
+    lines = [
+        "",
+        f"Base URL   {site}/api/v1",
+        f"Chat page  {site}/",
+        f"Open to    {summary.short(settings)}",
+        "",
+        *_snippet(site, "demo/chat" if is_demo else "openai/gpt-4o-mini"),
+        "",
+        "Ctrl-C stops it."
+        + (" A fake upstream answers: no key, no internet, no cost." if is_demo else ""),
+        "",
+    ]
+    return "\n".join(f"  {line}".rstrip() for line in lines)
 
-  Chat page   http://localhost:{port}/
-  Base URL    {base}
 
-  import OpenAI from "openai";
-  const openai = new OpenAI({{ baseURL: "{base}", apiKey: "none", dangerouslyAllowBrowser: true }});
-  const stream = await openai.chat.completions.create({{
-    model: "{model}", stream: true, messages: [{{ role: "user", content: "Hello" }}] }});
+def _site(address: str) -> str:
+    """``http://localhost:8484``, which browsers take for a safe place, where that leads here."""
+    host, _, port = address.rpartition(":")
+    is_usual = host in ("127.0.0.1", "[::1]", "0.0.0.0", "[::]")  # noqa: S104 (compared only)
+    return f"http://{'localhost' if is_usual else host}:{port}"
 
-  Ctrl-C stops it.
-"""
+
+def _snippet(site: str, model: str) -> list[str]:
+    return [
+        'import OpenAI from "openai";',
+        f'const ai = new OpenAI({{ baseURL: "{site}/api/v1",',
+        '  apiKey: "none", dangerouslyAllowBrowser: true });',
+        f'await ai.responses.create({{ model: "{model}", input: "Hello" }});',
+    ]

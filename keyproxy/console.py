@@ -1,0 +1,167 @@
+"""One log event as people read it beside a dev server: a short line, and the line to paste.
+
+A call is time, status, model, what was unusual, tokens, seconds and USD, in 80 columns where its
+names let it and never in more than 100; a refusal's second line can be pasted. What is left out
+stands in the JSON log and at the level ``debug``.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+USUAL_COLUMNS = 80
+MOST_COLUMNS = 100
+_LEAST_NAME = 20
+_MAX_SLUGS = 1000
+_GAP = "  "
+_INDENT = " " * 10  # below what follows the time
+_PASTED = re.compile(r"(?:(?P<words>.*?): )?(?P<line>[A-Za-z][A-Za-z0-9_]* ?= ?.*)")
+_ODD = re.compile(r"[^ -~]")  # may take two columns, or none
+_GREY, _RED, _GREEN, _YELLOW, _CYAN = 90, 31, 32, 33, 36
+_LEVEL_COLOURS: Mapping[str, int] = {"warning": _YELLOW, "error": _RED, "critical": _RED}
+_SHOWN_ELSEWHERE = ("timestamp", "level", "event", "exception")
+
+
+class ShortLines:
+    """A structlog renderer. ``columns``: where long lines are wrapped; None: nowhere."""
+
+    def __init__(self, *, has_colour: bool = False, columns: int | None = None) -> None:
+        self._has_colour = has_colour
+        self._columns = columns
+        self._authors: dict[str, str] = {}
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        known = {name: _plain(value) for name, value in event.items() if name != "exception"}
+        lines = self._of_call(known) if "http_status" in known or "ended" in known else []
+        lines = lines or self._of_event(known)
+        if exception := event.get("exception"):
+            lines.append(str(exception))
+        return "\n".join(lines)
+
+    def _of_call(self, call: Mapping[str, str]) -> list[str]:
+        hint = _PASTED.fullmatch(call.get("hint", ""))
+        status, note = call.get("http_status", "---"), _note(call)
+        name = self._model(call) or call.get("endpoint", "")
+        name, note = (_ODD.sub("?", text) for text in (name, note))
+        rest = [_tokens(call), _seconds(call.get("total_ms")), _usd(call)]
+        taken = sum(len(part) + len(_GAP) for part in (_time(call), status, *rest) if part)
+        room = USUAL_COLUMNS - taken - (len(note) + len(_GAP) if note else 0)
+        why = call.get("cause") or (hint and hint["words"])
+        if why and len(name) + len(f" ({why})") <= room:
+            note += f" ({why})"
+        name = elided(name, max(room, _LEAST_NAME))
+        note = elided(note, MOST_COLUMNS - taken - len(name) - len(_GAP))
+        shown = [
+            self._painted(_GREY, _time(call)),
+            self._painted(_of_status(call, status), status),
+            name,
+            self._painted(_of_status(call, status), note),
+            *rest,
+        ]
+        line = _GAP.join(part for part in shown if part)
+        pasted = hint["line"] if hint else call.get("hint")
+        return [line, self._painted(_CYAN, pasted)] if pasted else [line]
+
+    def _of_event(self, event: Mapping[str, str]) -> list[str]:
+        level = event.get("level", "info")
+        told = [f"{name}={value}" for name, value in event.items() if name not in _SHOWN_ELSEWHERE]
+        marked = [] if level == "info" else [level]
+        text = _GAP.join([_time(event), *marked, " ".join([event.get("event", ""), *told])])
+        lines = [text]
+        if self._columns is not None:
+            lines = textwrap.wrap(
+                text,
+                self._columns,
+                subsequent_indent=_INDENT,
+                break_long_words=False,
+                break_on_hyphens=False,
+                drop_whitespace=True,
+            )
+        colour = _LEVEL_COLOURS.get(level)
+        return [self._painted(colour, line) if colour else line for line in lines]
+
+    def _model(self, call: Mapping[str, str]) -> str:
+        """The one asked for, or the first of several."""
+        asked = [each for each in call.get("model", "").split(",") if each]
+        if not asked:
+            return ""
+        more = f" +{len(asked) - 1}" if len(asked) > 1 else ""
+        return f"{self._short(asked[0])}{more}"
+
+    def _short(self, model: str) -> str:
+        """Without its author, unless another author's model of that name was shown before."""
+        author, _, slug = model.rpartition("/")
+        if slug not in self._authors and len(self._authors) >= _MAX_SLUGS:
+            return model
+        is_name = any(each.isalpha() for each in slug)
+        return slug if is_name and self._authors.setdefault(slug, author) == author else model
+
+    def _painted(self, colour: int, text: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if self._has_colour and text else text
+
+
+def elided(text: str, most: int) -> str:
+    """``text`` in at most ``most`` columns: its middle is left out where it is longer."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 3
+    return f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _note(call: Mapping[str, str]) -> str:
+    """What was unusual: a refusal, the end, an error that the answer told of, another model."""
+    if code := call.get("code"):
+        return code
+    ended, served = call.get("ended", "complete"), call.get("served", "")
+    if ended != "complete":
+        return f"{ended} {call.get('error', '')}".strip()
+    if call.get("http_status", "") >= "400":
+        return "from the upstream"
+    asked = call.get("model", served).split(",")
+    is_form = any(served.startswith(each.partition(":")[0]) for each in asked)
+    return "" if is_form else f"served={served}"
+
+
+def _of_status(call: Mapping[str, str], status: str) -> int:
+    is_whole = call.get("ended", "complete") in ("complete", "refused")
+    if not is_whole and call.get("ended") != "client_left":
+        return _RED
+    return {"2": _GREEN, "3": _GREEN, "5": _RED}.get(status[0], _YELLOW)
+
+
+def _time(event: Mapping[str, str]) -> str:
+    """On this machine's clock, as the other programs in the terminal show it."""
+    at = event.get("timestamp")
+    return datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S") if at else ""
+
+
+def _tokens(call: Mapping[str, str]) -> str:
+    counts = [int(call[name]) for name in ("input_tokens", "output_tokens") if name in call]
+    return f"{sum(counts)} tok" if counts else ""
+
+
+def _seconds(milliseconds: str | None) -> str:
+    return "" if milliseconds is None else f"{float(milliseconds) / 1000:.1f} s"
+
+
+def _usd(call: Mapping[str, str]) -> str:
+    """To the cent from a dollar on, below in three digits; with ``~`` where it is estimated."""
+    if "cost" not in call:
+        return ""
+    cost = Decimal(call["cost"])
+    digits = 2 if cost >= 1 else 2 - cost.adjusted() if cost else 0
+    text = f"{cost:.{digits}f}"
+    if "." in text and cost < 1:
+        text = text.rstrip("0").rstrip(".")
+    return f"{'~' if call.get('cost_source') == 'estimated' else ''}${text}"
+
+
+def _plain(value: Any) -> str:
+    """One line of text that moves no cursor, whoever wrote it."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
