@@ -24,6 +24,7 @@ KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
 _RATES = ("rate_limit", "address_rate_limit")
 _TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
+_NO_NAME = re.compile(r"\W+", re.ASCII)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -51,19 +52,26 @@ def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
     variables: dict[str, str] = {}
     faults = []
     for binding in parse_stream(StringIO(text)):
-        original = binding.original.string
-        if binding.key is not None:
-            variables[binding.key] = binding.value or ""
-        elif binding.error and (PREFIX in original or KEY in original):
+        original, key = binding.original.string, binding.key
+        # Without what nobody sees, or what a shell would have written in front.
+        plain = _NO_NAME.sub("", key or "")
+        is_faulty = _is_ours(original) if key is None else key != plain and _is_ours(plain)
+        if key is not None and not is_faulty:
+            variables[key] = binding.value or ""
+        elif is_faulty and (key is not None or binding.error):
             blank = original[: len(original) - len(original.lstrip())]
             faults.append(
                 SettingsFault(
                     f"{name}, line {binding.original.line + blank.count(chr(10))}",
-                    found="no assignment",
+                    found="no assignment" if key is None else "no name that keyproxy reads",
                     expected="NAME=value, or NAME='value' where the value holds # or quotes",
                 )
             )
     return Layer(f"in {name}", variables), faults
+
+
+def _is_ours(text: str) -> bool:
+    return PREFIX in text or KEY in text
 
 
 def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:

@@ -17,6 +17,7 @@ from typing import Self
 from keyproxy import lines
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.grammar.base import Unfit, shown
+from keyproxy.grammar.texts import NoText, text_in
 from keyproxy.layers import KEY, KEY_FILE, Layer, doubled, merged, of_env_file, of_toml, placed
 from keyproxy.settings import CONFIG, Mode, Settings
 
@@ -40,6 +41,7 @@ class Sources:
     directory: Path
     env_file: Path | None = None
     _opened: set[Path] = field(default_factory=set, init=False, repr=False)
+    _has_unread: bool = field(default=False, init=False, repr=False)
 
     @classmethod
     def of_process(
@@ -50,7 +52,7 @@ class Sources:
 
     def read(self) -> Settings:
         """The settings as they are now. Raises ``SettingsFaults`` with every fault at once."""
-        self._opened = set()
+        self._opened, self._has_unread = set(), False
         layers, faults = self._layers()
         if self.mode != "demo":
             faults += doubled(layers)
@@ -65,7 +67,9 @@ class Sources:
                 read_file=self._content,
             )
         except SettingsFaults as found:
-            faults += [placed(fault, places) for fault in found.faults]
+            # What is not set may be said in a file that could not be read.
+            kept = [f for f in found.faults if f.found is not None or not self._has_unread]
+            faults += [placed(fault, places) for fault in kept]
             raise SettingsFaults(faults) from None
         if faults:
             raise SettingsFaults(faults)
@@ -176,13 +180,15 @@ class Sources:
     def _text(self, name: str, named_by: str | None, faults: list[SettingsFault]) -> str:
         """The text of a settings file; "" where it is faulty, or missing and not ``named_by``."""
         try:
-            return self._content(self.directory / name).decode("utf-8-sig")
+            return text_in(self._content(self.directory / name))
         except (FileNotFoundError, NotADirectoryError):
             if named_by is None:
                 return ""
             fault = SettingsFault(named_by, found=shown(name), expected="a file that exists")
-        except UnicodeDecodeError:
-            fault = SettingsFault(name, found="no UTF-8 text", expected="a file saved as UTF-8")
+        except NoText as unfit:
+            fault = SettingsFault(
+                f"{name}{unfit.where}", found=unfit.found, expected=unfit.expected
+            )
         except Unfit as unfit:
             fault = SettingsFault(
                 name, found=unfit.found, expected=unfit.expected, paste=unfit.line
@@ -191,6 +197,7 @@ class Sources:
             reason = getattr(error, "strerror", None) or "no path"
             fault = SettingsFault(name, found=reason, expected="a readable file")
         faults.append(fault)
+        self._has_unread = True
         return ""
 
     def _content(self, path: Path) -> bytes:

@@ -216,7 +216,7 @@ def test_key_file_is_read_through_the_given_reader() -> None:
     [
         (b"", "an empty file"),
         (b"\n", "an empty file"),
-        (b"\xff\xfe\x00s", "no text"),
+        (b"\xff\xfe\x00s", "no UTF-8 text"),
         (KEY.encode()[:5], "shorter"),
         (f"Bearer {KEY}".encode(), "Bearer"),
     ],

@@ -168,6 +168,90 @@ def test_file_that_is_no_text_is_a_fault(tmp_path: Path, name: str) -> None:
     assert f"{name} is no UTF-8 text" in faults(sources(tmp_path))
 
 
+LINES = "# colours\nTITLE=grün\n"
+KEY_LINE = f"OPENROUTER_API_KEY={KEY}\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (LINES.encode() + KEY_LINE.encode("utf-16-le"), ", line 3 is no UTF-8 text: it holds zero"),
+        (LINES.encode() + KEY_LINE.encode("utf-16"), ", line 3 is no UTF-8 text: it holds zero"),
+        (LINES.encode() + KEY_LINE.encode("utf-16-be"), ", line 3 is no UTF-8 text: it holds zero"),
+        (KEY_LINE.encode("utf-16"), " is no UTF-8 text: it is UTF-16"),
+        (KEY_LINE.encode("utf-16-le"), ", line 1 is no UTF-8 text: it holds zero"),
+        (f"{LINES}{KEY_LINE}A=\0\n".encode(), ", line 4 is no UTF-8 text: it holds zero"),
+        (f"A=1\r\n{LINES}".encode("latin-1"), ", line 3 is no UTF-8 text: it holds letters"),
+        (f"{LINES}A=“b”\n".encode("cp1252", "replace"), ", line 2 is no UTF-8 text: it holds l"),
+        (LINES.encode() + b"A=1\rB=\xe9\n", ", line 4 is no UTF-8 text: it holds letters"),
+        (f"{LINES}\ufeff{KEY_LINE}".encode(), ", line 3 is no UTF-8 text: it holds an invisible"),
+        (f"\ufeff\ufeff{KEY_LINE}".encode(), ", line 1 is no UTF-8 text: it holds an invisible"),
+        (f"{LINES}$env:{KEY_LINE}".encode(), ", line 3 is no name that keyproxy reads"),
+        (f"{LINES}OPENROUTER\u200b_API_KEY={KEY}".encode(), ", line 3 is no name that keyproxy"),
+    ],
+)
+@pytest.mark.parametrize("name", [".env", ".env.local", "named.env"])
+def test_line_of_an_env_file_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes, expected: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    env_file = Path(name) if name == "named.env" else None
+    text = faults(sources(tmp_path, {}, env_file=env_file))
+    assert f"{name}{expected}" in text
+    assert KEY[-10:] not in text
+    if "UTF-8" in expected:
+        assert "OPENROUTER_API_KEY" not in text, "it may well be set, in that very line"
+        assert "saved as UTF-8" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"title = 'x'\n" + "max_body = 1\n".encode("utf-16-le"), "line 2 is no UTF-8 text"),
+        ("# grün\n".encode("latin-1"), "line 1 is no UTF-8 text"),
+        (b"title = 'x'\n\xef\xbb\xbftitle = 'y'", "line 2 is no UTF-8 text"),
+    ],
+)
+def test_line_of_a_toml_file_that_cannot_be_read_is_named(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
+    (tmp_path / "keyproxy.toml").write_bytes(content)
+    assert f"keyproxy.toml, {expected}" in faults(sources(tmp_path))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_mark_in_front_and_the_line_ends_of_any_system_are_harmless(
+    tmp_path: Path, mark: str, end: str
+) -> None:
+    env, toml = f"# x{end}KEYPROXY_TITLE=x{end}", f"# x{end}referer = 'y'{end}"
+    (tmp_path / ".env").write_bytes((mark + env).encode())
+    (tmp_path / "keyproxy.toml").write_bytes((mark + toml).encode())
+    (tmp_path / "key").write_bytes(f"{mark}{KEY}{end}{SECOND_KEY}{end}".encode())
+    read = of_key_file(tmp_path).read()
+    assert (read.title, read.referer) == ("x", "y")
+    assert [key.reveal() for key in read.keys] == [KEY, SECOND_KEY]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (KEY.encode("utf-16"), "'key', which is no UTF-8 text: it is UTF-16"),
+        (f"{KEY}\n".encode() + KEY.encode("utf-16-le"), "'key', line 2, which is no UTF-8 text"),
+        (f"{KEY}ü".encode("latin-1"), "'key', line 1, which is no UTF-8 text"),
+        (f"{KEY}\n\ufeff{SECOND_KEY}".encode(), "'key', line 2, which is no UTF-8 text"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["OPENROUTER_API_KEY_FILE", "KEYPROXY_CLIENT_TOKENS_FILE"])
+def test_line_of_a_secret_file_that_cannot_be_read_is_named(
+    tmp_path: Path, variable: str, content: bytes, expected: str
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    text = faults(sources(tmp_path, {variable: "key"}))
+    assert f"{variable} is {expected}" in text
+    assert KEY[-10:] not in text
+
+
 @pytest.mark.parametrize("name", [".env", "keyproxy.toml"])
 def test_directory_in_place_of_a_file_is_a_fault(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()

@@ -21,6 +21,7 @@ from keyproxy.grammar.rows import (
     text_of,
     unsaid,
 )
+from keyproxy.grammar.texts import NoText, text_in
 from keyproxy.grammar.vocabulary import name_faults
 
 
@@ -129,11 +130,10 @@ class Reading:
         path = text_of(file, self.environ)
         content = self._content(file, path)
         try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise fault_of(
-                file, Unfit("a text file", found="a file that is no text"), path
-            ) from None
+            text = text_in(content)
+        except NoText as unfit:
+            unfit.found = f"{shown(path)}{unfit.where}, which is {unfit.found}"
+            raise fault_of(file, unfit, path) from None
         if setting.is_secret and not text.strip():
             trouble = Unfit(f"a file that holds {setting.meaning}", found="an empty file")
             raise fault_of(file, trouble, path)
