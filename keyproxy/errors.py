@@ -146,7 +146,8 @@ class SettingsFault(KeyproxyError):
     def __str__(self) -> str:
         found = "is not set" if self.found is None else f"is {self.found}"
         lines = f"{self.variable} {found}; expected: {self.expected}"
-        return lines if self.paste is None else f"{lines}\n    {self.paste}"
+        pasted = [] if self.paste is None else self.paste.splitlines()
+        return "\n    ".join([lines, *pasted])
 
 
 class SettingsFaults(KeyproxyError):

@@ -226,10 +226,9 @@ class Settings:
             _WHO,
             "KEYPROXY_CLIENT_AUTH",
             plain.word("none", "token", "jwt", "session"),
-            "how a caller proves who it is; `none`: every caller that reaches it is served, and a"
-            " client is a network address; `token`: by a client token; `jwt`: by a user's JWT;"
-            " `session`: not at all, but each page gets a signed id of its own from `POST"
-            " /session`",
+            "how a caller proves who it is; `session`: not at all, but each page gets a signed id"
+            " of its own from `POST /session`; `jwt`: by a user's JWT; `token`: by a client token;"
+            " `none`: every caller that reaches it is served, and a client is a network address",
             "none",
             "none",
             SAY_IT,

@@ -20,6 +20,7 @@ import pytest
 from keyproxy import __main__, __version__
 from keyproxy.commands import line
 from keyproxy.settings import rows
+from keyproxy.sources import Sources
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 ROOT = Path(__file__).resolve().parents[1]
@@ -231,6 +232,36 @@ def test_serve_prints_every_fault_with_the_line_to_paste(
     assert any(
         text.startswith("KEYPROXY_LOG_LEVEL is 'loud' (on the command line)") for text in rest
     )
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
+def test_lines_that_bare_serve_prints_answer_all_its_questions(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve") == 2
+    lines = [text.strip() for text in capsys.readouterr().err.splitlines() if text[:4] == "    "]
+    assert "KEYPROXY_CLIENT_AUTH=session" in lines
+    assert "KEYPROXY_SESSION_SECRET=$(openssl rand -hex 32)" in lines
+    assert "KEYPROXY_TOTAL_BUDGET=5/day" in lines
+    pasted = "\n".join(["set -a", *lines, f"OPENROUTER_API_KEY={KEY}", "env -0"])
+    done = subprocess.run(["sh", "-c", pasted], capture_output=True, text=True, check=True)
+    said = dict(text.split("=", 1) for text in done.stdout.split("\0") if "=" in text)
+    read = Sources("serve", {}, said, here).read()
+    assert (read.client_auth, len(read.session_secrets or ())) == ("session", 1)
+
+
+def test_lines_for_the_client_auth_leave_out_what_is_said(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KEYPROXY_TOTAL_BUDGET", "1/day")
+    (here / ".env").write_text("KEYPROXY_SESSION_SECRET_FILE=secret\n")
+    (here / "secret").write_text("0123456789abcdef" * 4)
+    assert run("serve") == 2
+    text = capsys.readouterr().err
+    assert "KEYPROXY_CLIENT_AUTH=session" in text
+    assert "KEYPROXY_SESSION_SECRET=" not in text
+    assert "KEYPROXY_TOTAL_BUDGET=" not in text
 
 
 def test_faults_do_not_repeat_the_key(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,13 @@ from keyproxy.grammar.rows import (
 from keyproxy.grammar.texts import NoText, text_in
 from keyproxy.grammar.vocabulary import name_faults
 
+# For a page that anybody may open. The secret is no text of ours: whoever pastes it makes it.
+_SAFEST = {
+    "KEYPROXY_CLIENT_AUTH": "session",
+    "KEYPROXY_SESSION_SECRET": "$(openssl rand -hex 32)",
+    "KEYPROXY_TOTAL_BUDGET": "5/day",
+}
+
 
 @dataclass(slots=True)
 class Reading:
@@ -117,7 +124,22 @@ class Reading:
         other = self.environ.get(setting.instead or "", "").strip()
         if name == "trusted_proxies" and other not in {"", "0"}:
             return ()
-        raise unsaid(setting)
+        raise unsaid(setting) if name != "client_auth" else self._who_may_call(setting)
+
+    def _who_may_call(self, setting: Setting) -> SettingsFault:
+        """The question with its safest answer, and with what is asked once that is given."""
+        lines = [
+            f"{variable}={answer}"
+            for variable, answer in _SAFEST.items()
+            if not any(self.environ.get(v, "").strip() for v in (variable, f"{variable}_FILE"))
+        ]
+        return SettingsFault(
+            setting.variable,
+            expected="how a caller proves who it is: session (a public page), jwt (a log-in of"
+            " yours), token (known devices) or none (whoever reaches it may call; say"
+            " KEYPROXY_TOTAL_BUDGET too)",
+            paste="\n".join(lines),
+        )
 
     def _in_file(self, setting: Setting, file: Setting) -> Any:
         """The value that the file named by ``file`` holds."""
