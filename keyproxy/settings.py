@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.grammar import features, jwt, money, network, origins, plain, sessions, tokens
-from keyproxy.grammar.credentials import credential_faults
+from keyproxy.grammar.credentials import credential_faults, foreign_key_faults
 from keyproxy.grammar.keys import keys as parse_keys
 from keyproxy.grammar.money import bound_answers, budget_faults
 from keyproxy.grammar.reading import Reading
@@ -795,6 +795,11 @@ class Settings:
         is_said = bool(environ.get("KEYPROXY_TOTAL_BUDGET", "").strip())
         reading.faults += credential_faults(mode, values, said, is_said)
         reading.faults += origins.extension_faults(mode, values, said)
+        if mode != "demo":
+            reading.faults += foreign_key_faults(values, environ)
+            for name, theirs in said.items():
+                found = foreign_key_faults({**values, **theirs}, apps[name])
+                reading.faults += [f.of_app(name) for f in found if f.variable in apps[name]]
         reading.faults += budget_faults(values, said.values())
         if reading.faults:
             raise SettingsFaults(reading.faults)

@@ -17,6 +17,7 @@ from typing import Self
 from keyproxy import lines
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.grammar.base import Unfit, shown
+from keyproxy.grammar.keys import misnamed
 from keyproxy.grammar.texts import NoText, text_in
 from keyproxy.layers import KEY, KEY_FILE, Layer, doubled, merged, of_env_file, of_toml, placed
 from keyproxy.settings import CONFIG, Mode, Settings
@@ -99,6 +100,17 @@ class Sources:
         """Whether any layer names a key, or a file that should hold one."""
         layers, _ = self._layers()
         return any(layer.says(KEY) or layer.says(KEY_FILE) for layer in layers)
+
+    def why_no_key(self) -> str:
+        """Where a key was looked for in vain, and where one stands that is not read; a line."""
+        layers, _ = self._layers()
+        variables, places = merged(layers)
+        files = [*self._env_names(), self._config(layers)[1] or ""]
+        looked = f"{KEY} is not set ({', '.join(filter(None, ['environment', *files]))})"
+        if (name := misnamed(variables)) is None:
+            return looked
+        place = f" ({places[name]})" if places[name] else ""
+        return f"{looked}; {name}{place} is not read: write {KEY}=… in its place"
 
     def secret_files(self) -> list[Path]:
         """The files that hold a secret or may: ``.env`` files, the key file, TOML with a key."""

@@ -37,13 +37,18 @@ class Program:
         self.process.send_signal(number)
 
     async def said(self, message: str, count: int = 1, **fields: Any) -> dict[str, Any]:
-        """A log line with this message and these fields; waits until there are ``count``."""
+        """A log line with this message and these fields; waits until there are ``count``.
+
+        ``…`` at the end of the message stands for any text.
+        """
+        start, *is_open = message.split("…")
 
         def found() -> list[dict[str, Any]]:
             return [
                 line
                 for line in self.lines
-                if line["message"] == message and fields.items() <= line.items()
+                if (line["message"] == message or (is_open and line["message"].startswith(start)))
+                and fields.items() <= line.items()
             ]
 
         async with asyncio.timeout(DEADLINE_SECONDS), self._news:

@@ -187,6 +187,93 @@ def test_line_to_paste_is_no_key_itself() -> None:
     assert "placeholder" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("key", "owner"),
+    [
+        ("sk-proj-0123456789abcdef", "OpenAI"),
+        ("sk-svcacct-0123456789abcdef", "OpenAI"),
+        ("sk-admin-0123456789abcdef", "OpenAI"),
+        ("sk-0123456789T3BlbkFJ0123456789", "OpenAI"),
+        ("sk-ant-api03-0123456789abcdef", "Anthropic"),
+        ("gsk_" + "a1" * 26, "Groq"),
+        ("AIza" + "a1" * 17 + "b", "Google"),
+        ("AQ." + "a1" * 20, "Google"),
+        ("xai-" + "a1" * 40, "xAI"),
+        ("csk-" + "a1" * 20, "Cerebras"),
+        ("hf_" + "a1" * 17, "Hugging Face"),
+    ],
+)
+def test_key_of_another_provider_is_a_fault_where_it_would_go_to_openrouter(
+    key: str, owner: str
+) -> None:
+    found = faults("dev", {"OPENROUTER_API_KEY": key})["OPENROUTER_API_KEY"]
+    assert f"a key of {owner}'s, and calls go to OpenRouter" in str(found)
+    assert key[-12:] not in str(found)
+    found = faults("dev", {"OPENROUTER_API_KEY": f"{KEY},{key}"})["OPENROUTER_API_KEY"]
+    assert "a list whose number 2 is a key of" in str(found)
+    elsewhere = {"OPENROUTER_API_KEY": key, "KEYPROXY_UPSTREAM": "https://llm.example/v1"}
+    assert Settings.from_environ("dev", elsewhere).keys == (Secret(key),)
+
+
+def test_key_of_another_provider_in_a_file_or_an_app_is_named_there() -> None:
+    foreign = "sk-proj-0123456789abcdef"
+    with pytest.raises(SettingsFaults) as caught:
+        Settings.from_environ(
+            "dev",
+            {"OPENROUTER_API_KEY": KEY},
+            {
+                "one": {"OPENROUTER_API_KEY": foreign},
+                "two": {"OPENROUTER_API_KEY_FILE": "key"},
+                "three": {"KEYPROXY_TITLE": "x"},
+            },
+            read_file=lambda _: foreign.encode(),
+        )
+    assert [fault.variable for fault in caught.value.faults] == [
+        "apps.one.openrouter_api_key",
+        "apps.two.openrouter_api_key_file",
+    ]
+    assert foreign not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENROUTER_KEY", KEY),
+        ("OPENROUTER_KEY", "opaque-0123456789"),
+        ("OPENROUTER_APIKEY", KEY),
+        ("OPEN_ROUTER_API_KEY", KEY),
+        ("OPENROUTER_API_KEYS", KEY),
+        ("OPENROUTE_API_KEY", KEY),
+        ("openrouter_api_key", KEY),
+        ("OPENROUTER_TOKEN", KEY),
+        ("OPENROUTER_KEY_FILE", "/run/secrets/key"),
+        ("OPENAI_API_KEY", KEY),
+        ("ANTHROPIC_AUTH_TOKEN", KEY),
+    ],
+)
+def test_key_under_a_name_that_is_not_read_is_told(name: str, value: str) -> None:
+    found = faults("dev", {name: value})
+    assert list(found) == ["OPENROUTER_API_KEY"]
+    assert f"OPENROUTER_API_KEY is not set, but {name} is" in str(found["OPENROUTER_API_KEY"])
+    assert value not in str(found["OPENROUTER_API_KEY"])
+    Settings.from_environ("dev", {name: value, "OPENROUTER_API_KEY": KEY})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OPENROUTER_BASE_URL", "https://openrouter.ai/api/v1"),
+        ("OPENROUTER_MODEL", "openai/gpt-4o-mini"),
+        ("OPENROUTER_KEY", "your-key-here"),
+        ("OPENROUTER_KEY", " "),
+        ("OPENAI_API_KEY", "sk-proj-0123456789abcdef"),
+        ("API_KEY", "opaque-0123456789"),
+    ],
+)
+def test_variable_that_holds_no_key_for_us_is_not_spoken_of(name: str, value: str) -> None:
+    assert faults("dev", {name: value})["OPENROUTER_API_KEY"].found is None
+
+
 def test_missing_key_is_a_fault_with_the_line_to_paste() -> None:
     found = faults("dev", {"OPENROUTER_API_KEY": "  "})["OPENROUTER_API_KEY"]
     assert found.found is None
@@ -819,6 +906,20 @@ def test_what_belongs_into_a_page_is_no_fault(name: str, value: str) -> None:
 
 def test_unknown_variable_is_a_fault_that_names_the_nearest() -> None:
     assert "KEYPROXY_ALLOWED_MODELS" in fault("ALOWED_MODEL", "x").expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["KEY_PROXY_ALLOWED_MODELS", "keyproxy_allowed_models", "KEYPROX_ALLOWED_MODELS"],
+)
+def test_variable_that_misses_our_prefix_is_a_fault_too(name: str) -> None:
+    found = faults("dev", {"OPENROUTER_API_KEY": KEY, name: "x"})
+    assert "KEYPROXY_ALLOWED_MODELS perhaps?" in found[name].expected
+
+
+@pytest.mark.parametrize("name", ["KEY_PROXY_URL", "keyproxy", "MY_KEYPROXY_ALLOWED_MODELS"])
+def test_variable_of_somebody_else_is_left_alone(name: str) -> None:
+    Settings.from_environ("dev", {"OPENROUTER_API_KEY": KEY, name: "x"})
 
 
 def test_unknown_variable_does_not_repeat_its_value() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from keyproxy import summary
+from keyproxy.advice import odd
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     for warning in (
         *sources.warnings(),
         *summary.idle(settings),
+        *odd(settings),
         *_seen_by_git(sources.secret_files()),
     ):
         print(f"warning: {warning}")

@@ -18,8 +18,9 @@ def main(arguments: Sequence[str]) -> int:
     return start(line.parse(parser, arguments))
 
 
-def start(given: Given) -> int:
-    """Run the demo with what was given; the exit code."""
+def start(given: Given, why: str | None = None) -> int:
+    """Run the demo with what was given; the exit code. ``why``: to be said, where nobody asked
+    for the demo."""
     sources = Sources.of_process("demo", given.options, given.env_file)
     try:
         settings = sources.read()
@@ -27,4 +28,4 @@ def start(given: Given) -> int:
         return line.report("demo", faults)
     from keyproxy.server.process import run_demo  # the whole server; --help need not load it
 
-    return run_demo(settings, sources)
+    return run_demo(settings, sources, why)

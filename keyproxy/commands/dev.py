@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     given = line.parse(parser, arguments)
     sources = Sources.of_process("dev", given.options, given.env_file)
     if given.flags.or_demo and not sources.has_key():
-        return demo.start(given)
+        return demo.start(given, f"this is the demo: {sources.why_no_key()}")
     try:
         settings = sources.read()
     except SettingsFaults as faults:

@@ -10,9 +10,12 @@ from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.grammar import jwt
+from keyproxy.grammar.keys import issuer
+from keyproxy.grammar.network import is_openrouter
 from keyproxy.grammar.rows import Mode
 
 Values = Mapping[str, Any]
+_KEY = "OPENROUTER_API_KEY"
 TEST_SECRETS = frozenset(
     {*(f"{n}x0000000000000000000000000000000AA" for n in "123"), "0x" + "0" * 40}
 )
@@ -61,6 +64,27 @@ def credential_faults(
             )
         )
     return found
+
+
+def foreign_key_faults(values: Values, said: Mapping[str, str]) -> list[SettingsFault]:
+    """A fault where a key of another provider would go to OpenRouter.
+
+    ``said``: the variables that gave the app its key.
+    """
+    found = [issuer(key) for key in values.get("keys", ())]
+    owner = next(filter(None, found), None)
+    if owner is None or not is_openrouter(values.get("upstream", "")):
+        return []
+    is_file = not said.get(_KEY, "").strip()
+    number = f"a list whose number {found.index(owner) + 1} is " if len(found) > 1 else ""
+    return [
+        SettingsFault(
+            f"{_KEY}_FILE" if is_file else _KEY,
+            found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
+            expected="a key of OpenRouter's, from https://openrouter.ai/settings/keys",
+            paste=f"{_KEY}=sk-or-v1-…",
+        )
+    ]
 
 
 def jwt_faults(values: Values) -> list[SettingsFault]:

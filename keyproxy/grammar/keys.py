@@ -33,6 +33,27 @@ _BUNDLED = (
 # Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
 _MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
 _WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
+_OPENROUTER = "sk-or-"
+# Whose key begins so; OpenAI's older ones hold its mark in their middle.
+_ISSUERS = (
+    (re.compile(r"sk-(?:proj|svcacct|admin)-|sk-\w*T3BlbkFJ"), "OpenAI"),
+    (re.compile(r"sk-ant-"), "Anthropic"),
+    (re.compile(r"AIza|AQ\."), "Google"),
+    (re.compile(r"gsk_"), "Groq"),
+    (re.compile(r"xai-"), "xAI"),
+    (re.compile(r"csk-"), "Cerebras"),
+    (re.compile(r"hf_"), "Hugging Face"),
+    (re.compile(r"pplx-"), "Perplexity"),
+    (re.compile(r"nvapi-"), "NVIDIA"),
+    (re.compile(r"fw_"), "Fireworks"),
+    (re.compile(r"r8_"), "Replicate"),
+    (re.compile(r"tgp_v1_"), "Together"),
+)
+# What people write for OPENROUTER_API_KEY, without underscores.
+_MISNAMED = re.compile(
+    r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
+    r"|KEYPROXY(?:API)?KEY(?:FILE)?"
+)
 
 
 def keys(text: str) -> tuple[Secret, ...]:
@@ -77,6 +98,30 @@ def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list
         if name.startswith(_BUNDLED)
         and (_holds_key(name, value) or any(key.is_in(value) for key in known))
     ]
+
+
+def issuer(key: Secret) -> str | None:
+    """Who gives out keys that begin as ``key`` does, if that is not OpenRouter."""
+    text = key.reveal()
+    return next((name for form, name in _ISSUERS if form.match(text)), None)
+
+
+def is_of_openrouter(key: Secret) -> bool:
+    """Whether ``key`` begins as OpenRouter's keys do."""
+    return key.reveal().startswith(_OPENROUTER)
+
+
+def misnamed(environ: Mapping[str, str]) -> str | None:
+    """The variable that holds a key for OpenRouter, or its file's name, where nobody looks."""
+    for name, value in environ.items():
+        text = value.strip()
+        if len(text) < _SHORTEST or "://" in text or _PLACEHOLDER.search(text):
+            continue
+        is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
+        is_ours = is_near or text.startswith(_OPENROUTER)
+        if is_ours and not name.startswith(_BUNDLED):  # those are a fault of their own
+            return name
+    return None
 
 
 def _holds_key(name: str, value: str) -> bool:

@@ -93,6 +93,12 @@ def upstream(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
+def is_openrouter(base: str) -> bool:
+    """Whether a base address is OpenRouter's own, in any region."""
+    host = urlsplit(base).hostname or ""
+    return host == "openrouter.ai" or host.endswith(".openrouter.ai")
+
+
 def upstream_proxy(text: str) -> Secret | None:
     """``env``, an ``http://`` proxy with its port, or ``off``."""
     if text == "off":

@@ -9,7 +9,7 @@ from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import Unfit, shown
-from keyproxy.grammar.keys import bundled_keys
+from keyproxy.grammar.keys import bundled_keys, misnamed
 from keyproxy.grammar.network import certificates
 from keyproxy.grammar.rows import (
     SAY_IT,
@@ -124,7 +124,16 @@ class Reading:
         other = self.environ.get(setting.instead or "", "").strip()
         if name == "trusted_proxies" and other not in {"", "0"}:
             return ()
-        raise unsaid(setting) if name != "client_auth" else self._who_may_call(setting)
+        if name == "client_auth":
+            raise self._who_may_call(setting)
+        if name == "keys" and (near := misnamed(self.environ)):
+            raise SettingsFault(
+                setting.variable,
+                found=f"not set, but {near} is",
+                expected=f"the same under this name: keyproxy does not read {near}",
+                paste=setting.paste,
+            )
+        raise unsaid(setting)
 
     def _who_may_call(self, setting: Setting) -> SettingsFault:
         """The question with its safest answer, and with what is asked once that is given."""

@@ -25,6 +25,8 @@ _INJECTED = re.compile(
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)",
     re.ASCII,
 )
+# Meant for us, and read by nobody: KEY_PROXY_LISTEN, keyproxy_listen, KEYPROX_LISTEN.
+_MISSPELT = re.compile(r"key_?prox[yi]?_", re.IGNORECASE)
 _INJECTED_ADDRESS = re.compile(r"KEYPROXY_(?:\w+_)?PORT", re.ASCII)
 
 
@@ -36,12 +38,12 @@ def is_injected(name: str, value: str) -> bool:
 
 
 def name_faults(environ: Mapping[str, str], known: Iterable[str]) -> list[SettingsFault]:
-    """A fault for each KEYPROXY_ variable that this version cannot obey."""
+    """A fault for each KEYPROXY_ variable that this version cannot obey, and for near misses."""
     names = set(known)
     return [
         fault
         for name, value in sorted(environ.items())
-        if name.startswith(PREFIX) and name not in names and value.strip()
+        if _MISSPELT.match(name) and name not in names and value.strip()
         if (fault := _name_fault(name, value.strip(), names)) is not None
     ]
 
@@ -58,6 +60,11 @@ def _name_fault(name: str, value: str, known: set[str]) -> SettingsFault | None:
         )
     if is_injected(name, value):
         return None
+    if not name.startswith(PREFIX):
+        close = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.85)
+        if not close:
+            return None
+        return SettingsFault(name, found="not a setting", expected=f"{close[0]} perhaps?")
     return SettingsFault(name, found="not a setting", expected=nearest(name, known))
 
 

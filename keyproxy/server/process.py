@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from keyproxy import __version__, logs, summary
+from keyproxy.advice import odd
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
@@ -29,9 +31,12 @@ def run(settings: Settings, sources: Sources) -> int:
     return _run(settings, sources, _serve)
 
 
-def run_demo(settings: Settings, sources: Sources) -> int:
-    """Serve against the built-in fake upstream until SIGTERM or Ctrl-C; the exit code."""
-    return _run(settings, sources, _serve_demo)
+def run_demo(settings: Settings, sources: Sources, why: str | None = None) -> int:
+    """Serve against the built-in fake upstream until SIGTERM or Ctrl-C; the exit code.
+
+    ``why`` it is the demo is said once it listens.
+    """
+    return _run(settings, sources, functools.partial(_serve_demo, why=why))
 
 
 def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> int:
@@ -50,20 +55,21 @@ def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> 
     return 0
 
 
-async def _serve_demo(settings: Settings, sources: Sources) -> None:
+async def _serve_demo(settings: Settings, sources: Sources, why: str | None) -> None:
     async with demo_upstream.running() as base_url:
         key = Secret(demo_upstream.DEMO_KEY)
-        await _serve(settings.kept(keys=(key,), upstream=base_url), sources)
+        settings = settings.kept(keys=(key,), upstream=base_url)
+        await _serve(settings, sources, [] if why is None else [why])
 
 
-async def _serve(settings: Settings, sources: Sources) -> None:
+async def _serve(settings: Settings, sources: Sources, more: Sequence[str] = ()) -> None:
     stop = asyncio.Event()
     reload = asyncio.Event()
     pages = None if settings.mode == "serve" else page.files()
     async with service.running(settings, pages) as running:
         _catch_signals(stop, reload)
         _say_hello(running)
-        for warning in (*sources.warnings(), *summary.idle(settings)):
+        for warning in (*more, *sources.warnings(), *summary.idle(settings), *odd(settings)):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload))
         try:
