@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
-from keyproxy.advice import odd
+from keyproxy.advice import odd, unlisted
+from keyproxy.settings import Settings
 from tests.conftest import KEY, settings
-from tests.program import started
+from tests.fake_upstream import FakeUpstream
+from tests.program import environment, started
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,109 @@ async def test_demo_that_was_asked_for_says_nothing_of_keys(tmp_path: Path) -> N
             "KEYPROXY_TRUSTED_HOPS counts alone; KEYPROXY_TRUSTED_PROXIES is not read"
         )
         assert "this is the demo" not in program.text
+
+
+LISTED = (
+    "openai/gpt-4o-mini",
+    "openai/gpt-4o",
+    "openai/gpt-4o-2026-01-01",
+    "anthropic/claude-sonnet-4",
+    "meta/llama-4:free",
+    "~openai/gpt-latest",
+    "openrouter/auto",
+)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ("gpt-4o-mini", "gpt-4o-mini matches no {}; write openai/gpt-4o-mini or */gpt-4o-mini"),
+        ("*,!gpt-4o", "!gpt-4o matches no {}; write !openai/gpt-4o or !*/gpt-4o"),
+        ("gpt-4o*", "gpt-4o* matches no {}; write openai/gpt-4o* or */gpt-4o*"),
+        ("OpenAI/GPT-4o", "OpenAI/GPT-4o matches no {}; write openai/gpt-4o"),
+        ("OpenAI/*", "OpenAI/* matches no {}; write openai/*"),
+        ("openai/gpt-4o-mimi", "openai/gpt-4o-mimi matches no {}; write openai/gpt-4o-mini"),
+        ("gpt-4o-mini:floor", "gpt-4o-mini:floor matches no {}; write openai/gpt-4o-mini:floor or"),
+        ("nobody/*", "nobody/* matches no {}; GET /api/v1/models says which there are"),
+    ],
+)
+def test_pattern_that_matches_no_listed_model_is_told_with_what_to_write(
+    patterns: str, expected: str
+) -> None:
+    [line] = unlisted(settings(ALLOWED_MODELS=patterns), LISTED)
+    text = expected.format("model of the upstream's list")
+    assert line.startswith(f"KEYPROXY_ALLOWED_MODELS: {text}")
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        "*",
+        ",".join(LISTED),
+        "openai/*,*/claude-*,*:free,meta/*:free",
+        "openai/gpt-4o:nitro,openai/gpt-4o:online,*:nitro",
+        "*,!*:online,!OpenAI/gpt-4o",
+    ],
+)
+def test_pattern_that_matches_a_listed_model_is_not_told(patterns: str) -> None:
+    assert unlisted(settings(ALLOWED_MODELS=patterns), LISTED) == []
+
+
+def test_alias_of_no_listed_model_is_told_and_an_empty_list_tells_nothing() -> None:
+    said = settings(MODEL_ALIASES="fast=gpt-4o-mini,good=openai/gpt-4o")
+    [line] = unlisted(said, LISTED)
+    assert line.startswith("KEYPROXY_MODEL_ALIASES: fast=gpt-4o-mini stands for no model")
+    assert line.endswith("; write fast=openai/gpt-4o-mini")
+    assert unlisted(said, ()) == []
+
+
+def test_pattern_of_an_app_is_told_once_and_named_there() -> None:
+    environ = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_ALLOWED_MODELS": "openai/*"}
+    apps = {"one": {"KEYPROXY_ALLOWED_MODELS": "gpt-4o"}, "two": {"KEYPROXY_TITLE": "x"}}
+    [line] = unlisted(Settings.from_environ("dev", environ, apps), LISTED)
+    assert line.startswith("KEYPROXY_ALLOWED_MODELS of [apps.one]: gpt-4o matches no model")
+
+
+@pytest.mark.parametrize("ledger", ["off", "ledger.sqlite3"])
+async def test_pattern_without_a_model_is_told_after_listening(
+    upstream: FakeUpstream, tmp_path: Path, ledger: str
+) -> None:
+    said = {"KEYPROXY_ALLOWED_MODELS": "gpt-4o-mini", "KEYPROXY_LEDGER": ledger}
+    async with started("dev", tmp_path, KEYPROXY_UPSTREAM=upstream.base_url, **said) as program:
+        line = await program.said("KEYPROXY_ALLOWED_MODELS: gpt-4o-mini matches no model…")
+        messages = [each["message"] for each in program.lines]
+        assert messages.index("listening") < messages.index(line["message"])
+        assert line["level"] == "warning"
+    assert all("Authorization" not in seen.headers for seen in upstream.catalogue)
+    assert upstream.calls == []
+
+
+async def test_no_list_is_waited_for(upstream: FakeUpstream, tmp_path: Path) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def late(request: web.Request) -> web.Response:
+        asked.set()
+        await answer.wait()
+        return upstream.catalogue_answer(request)
+
+    upstream.answer = late
+    said = {"KEYPROXY_ALLOWED_MODELS": "gpt-4o-mini", "KEYPROXY_UPSTREAM": upstream.base_url}
+    async with started("dev", tmp_path, **said) as program:  # it listens
+        await asked.wait()
+        answer.set()
+        await program.said("KEYPROXY_ALLOWED_MODELS: gpt-4o-mini matches no model…")
+
+
+async def test_check_tells_of_a_pattern_without_a_model(
+    upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    environ = environment(
+        KEYPROXY_ALLOWED_MODELS="gpt-4o-mini", KEYPROXY_UPSTREAM=upstream.base_url
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "keyproxy", "check", cwd=tmp_path, env=environ,
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert b"warning: KEYPROXY_ALLOWED_MODELS: gpt-4o-mini matches no model" in out
+    assert process.returncode == 0

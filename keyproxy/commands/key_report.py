@@ -7,8 +7,12 @@ import ssl
 
 import aiohttp
 
+from keyproxy.advice import names_models, unlisted
+from keyproxy.errors import Refusal
+from keyproxy.server.names import LIST_PATH, read_names
 from keyproxy.settings import Secret, Settings
-from keyproxy.upstream.keyring import KeyReport, inspect
+from keyproxy.upstream.keyring import KeyReport, KeyRing, KeyStates, inspect
+from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.session import open_session
 
 TIMEOUT_SECONDS = 10.0
@@ -41,6 +45,8 @@ async def _report_keys(settings: Settings) -> int:
             troubles.append(is_trouble)
             for line in lines:
                 print(f"  {line}")
+        for line in await _models(session, settings):
+            print(line)
     return 1 if any(troubles) else 0
 
 
@@ -64,6 +70,21 @@ async def _lines(
             f" keyproxy: {_KEYS_PAGE}"
         )
     return lines, trouble is not None
+
+
+async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[str]:
+    """What to print of the patterns and aliases, compared with the upstream's public list."""
+    if not names_models(settings):
+        return []
+    upstream = Upstream(settings, session, KeyRing(settings.keys, KeyStates()))
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            fetched = await upstream.fetch(LIST_PATH)
+    except (Refusal, TimeoutError):
+        return ["warning: the upstream's list of models cannot be read; no name was compared"]
+    if fetched.status != 200:
+        return [f"warning: the upstream's list of models has status {fetched.status}"]
+    return [f"warning: {line}" for line in unlisted(settings, read_names(fetched.raw).listed)]
 
 
 def _facts(report: KeyReport, key: Secret) -> list[str]:

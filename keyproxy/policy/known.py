@@ -14,20 +14,26 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Names in lower case, without variants. ``ids``: a second name -> the ids it stands for."""
+    """Names in lower case, without variants. ``ids``: a second name -> the ids it stands for.
+
+    ``listed``: every name that a model has, as it is spelled.
+    """
 
     ids: Mapping[str, frozenset[str]] = field(default_factory=dict)
     routers: frozenset[str] = frozenset()
+    listed: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, rows: Iterable[Any]) -> Self:
         """What the rows of ``data`` in a ``/models`` answer tell; odd ones are passed over."""
         ids: dict[str, set[str]] = {}
-        routers = set()
+        routers, listed = set(), set()
         for row in rows:
             model = _name(row, "id")
             if model is None:
                 continue
+            second = row.get("canonical_slug")
+            listed |= {row["id"], second} if isinstance(second, str) else {row["id"]}
             target = _name(row.get("alias_target"), "slug")
             for name, stands_for in ((_name(row, "canonical_slug"), model), (model, target)):
                 if name is not None and stands_for is not None and name != stands_for:
@@ -38,7 +44,8 @@ class Known:
                 pricing.get("completion"),
             ):
                 routers.add(model)
-        return cls({name: frozenset(found) for name, found in ids.items()}, frozenset(routers))
+        known = {name: frozenset(found) for name, found in ids.items()}
+        return cls(known, frozenset(routers), frozenset(listed))
 
     def names(self, name: str) -> frozenset[str]:
         """``name``, and the ids it stands for, directly or through one of them."""

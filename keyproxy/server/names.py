@@ -7,17 +7,23 @@ it is fetched at the start and hourly, because a second name of a model must not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 
+import structlog
+
+from keyproxy.advice import unlisted
 from keyproxy.errors import Refusal
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
+from keyproxy.settings import Settings
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Fetched
 
 LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
+_log = structlog.get_logger("keyproxy")
 _LISTS = ("/models", LIST_PATH)
 
 
@@ -29,13 +35,17 @@ class Names:
         fetch: Callable[[str], Awaitable[Fetched]],
         fetch_with_key: Callable[[str], Awaitable[Fetched]],
         models: Callable[[], Iterable[Models]],
+        settings: Callable[[], Settings],
     ) -> None:
-        """``models`` gives those in force. ``fetch_with_key``: for an upstream that shows its
-        list to nobody else."""
+        """``models`` and ``settings`` give those in force. ``fetch_with_key``: for an upstream that
+        shows its list to nobody else."""
         self._fetch = fetch
         self._fetch_with_key = fetch_with_key
         self._models = models
+        self._settings = settings
         self._known: dict[str, Known] = {}
+        self._may_tell = False
+        self._told: set[str] = set()
 
     async def fetch(self, path: str) -> Fetched:
         """A public resource; of a list of models, what it tells about names is learnt.
@@ -50,8 +60,10 @@ class Names:
 
     async def _learnt(self, path: str, fetched: Fetched) -> Fetched:
         if path in _LISTS and fetched.status == 200:
-            self._known[path] = await asyncio.to_thread(_known, fetched.raw)
+            self._known[path] = await asyncio.to_thread(read_names, fetched.raw)
             self.teach()
+            if self._may_tell:
+                await self.tell()
         return fetched
 
     def teach(self) -> None:
@@ -60,6 +72,24 @@ class Names:
         if known is not None:
             for models in self._models():
                 models.learn(known)
+
+    async def tell(self) -> None:
+        """Say, once each, which patterns and aliases name no model of the whole list.
+
+        Called when it listens, and from then on with each list: nobody waits for one.
+        """
+        self._may_tell = True
+        if (known := self._known.get(LIST_PATH)) is None:
+            return
+        for line in await asyncio.to_thread(unlisted, self._settings(), known.listed):
+            if line not in self._told:
+                self._told.add(line)
+                _log.warning(line)
+
+    async def look(self) -> None:
+        """Fetch the whole list once, for ``tell``; what cannot be had is not needed."""
+        with contextlib.suppress(Refusal):
+            await self.fetch(LIST_PATH)
 
     async def run(self) -> None:
         """Keep the names fresh, until cancelled."""
@@ -74,8 +104,8 @@ class Names:
             await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
 
 
-def _known(raw: bytes) -> Known:
-    """Runs in a thread: the list is about a megabyte."""
+def read_names(raw: bytes) -> Known:
+    """What the bytes of a list tell; for a thread, since it is about a megabyte."""
     body = headers.loads(raw)
     data = body.get("data") if isinstance(body, dict) else None
     return Known.of(data if isinstance(data, list) else ())

@@ -7,7 +7,7 @@ from the new settings, and calls under way end with what they began with.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
 from secrets import token_urlsafe
@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 
 from keyproxy import logs
+from keyproxy.advice import is_worth_a_look
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.verifiers import Verifiers
@@ -89,6 +90,7 @@ class Service:
         self.tally = tally
         self._is_ready = False
         self._is_stopping = self._is_cutting = False
+        self._beside: set[asyncio.Task[None]] = set()
         self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ class Service:
             lambda path: self.kit.default.upstream.fetch(path),
             lambda path: self.kit.default.upstream.fetch_with_key(path),
             self._models,
+            lambda: self.settings,
         )
         self._naming: asyncio.Task[None] | None = None
         self._keys = KeyStates(self._ask_about)
@@ -133,7 +136,9 @@ class Service:
         self._keep_names()
 
     def _keep_names(self) -> None:
-        """Know the names of models from the start on, where one of them is excluded."""
+        """Know the names of models from the start on, where one of them is excluded; tell of
+        patterns that match none."""
+        self._run(self._names.tell())
         excludes = any(
             pattern.startswith("!")
             for app in self.settings.all_apps
@@ -141,6 +146,11 @@ class Service:
         )
         if excludes and self._naming is None:
             self._naming = asyncio.create_task(self._names.run())
+        elif is_worth_a_look(self.settings) and not any(
+            app.counts_money
+            for app in self.settings.all_apps  # whose prices are asked for anyway
+        ):
+            self._run(self._names.look())
 
     def _models(self) -> list[Models]:
         return [app.rules.policy.models for app in self.kit.apps.values()]
@@ -200,7 +210,7 @@ class Service:
     async def close(self) -> None:
         """Release everything, at once."""
         self._is_ready, self._is_stopping, self._is_cutting = False, True, True
-        for task in (self._reinspecting, self._naming):
+        for task in (*self._beside, self._reinspecting, self._naming):
             if task is not None:
                 task.cancel()
         await self._keys.close()
@@ -274,6 +284,12 @@ class Service:
             upstream=upstream,
             catalogue=Catalogue(upstream.fetch_with_key),
         )
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        """Beside the calls, until it is done or we close."""
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     async def _ask_about(self, key: Secret) -> KeyReport | None:
         """What the upstream says of ``key``; None without an answer."""
