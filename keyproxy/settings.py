@@ -598,8 +598,9 @@ class Settings:
             _HOW_MUCH,
             "KEYPROXY_LEDGER",
             money.ledger,
-            "the SQLite file that calls are booked in; `default` is one in the user's state"
-            " folder; `off`",
+            "the SQLite file that calls are booked in; `default` is one in the user's state folder,"
+            " in `dev` one for each working folder, in `serve` under `$STATE_DIRECTORY` where that"
+            " is set; `off`",
             "/data/ledger.sqlite3",
             "default",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from keyproxy.money.ledger_file import (
     LedgerUnwritable,
     open_reader,
 )
-from keyproxy.money.place import default_path
+from keyproxy.money.place import default_path, dev_path
 from keyproxy.money.reading import By
 from keyproxy.money.writer import ROWS_AT_ONCE, Writer
 
@@ -968,12 +969,39 @@ async def test_folder_of_the_default_place_is_made(
             "/h/Library/Application Support/keyproxy/ledger.sqlite3",
         ),
         ("win32", {"LOCALAPPDATA": "/L"}, "/L/keyproxy/ledger.sqlite3"),
+        ("linux", {"HOME": "/h", "STATE_DIRECTORY": "/var/lib/k"}, "/var/lib/k/ledger.sqlite3"),
+        ("linux", {"STATE_DIRECTORY": "/var/lib/k:/var/lib/x"}, "/var/lib/k/ledger.sqlite3"),
+        (
+            "linux",
+            {"HOME": "/h", "STATE_DIRECTORY": "relative"},
+            "/h/.local/state/keyproxy/ledger.sqlite3",
+        ),
     ],
 )
 def test_default_place_is_the_users_state_folder(
     platform: str, environ: dict[str, str], expected: str
 ) -> None:
     assert default_path(environ, platform) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("shop", r"shop-[0-9a-f]{8}"), ("my ünit/é $x", r"_x-[0-9a-f]{8}"), ("a" * 90, "a{40}-.{8}")],
+)
+def test_each_working_folder_has_a_place_of_its_own_in_dev(
+    tmp_path: Path, name: str, expected: str
+) -> None:
+    environ = {"HOME": "/h", "STATE_DIRECTORY": "/var/lib/k"}
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    path = dev_path(folder, environ, "linux")
+    assert path is not None
+    assert path.parent == Path("/h/.local/state/keyproxy")
+    assert re.fullmatch(expected + r"\.sqlite3", path.name)
+    (tmp_path / "link").symlink_to(folder)
+    assert dev_path(tmp_path / "link", environ, "linux") == path
+    (tmp_path / "other" / folder.name).mkdir(parents=True)
+    assert dev_path(tmp_path / "other" / folder.name, environ, "linux") != path
 
 
 async def test_old_calls_go_and_unsettled_ones_stay(path: Path) -> None:

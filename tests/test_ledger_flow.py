@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 
 from keyproxy.__main__ import main
-from tests.conftest import BODY, CHAT, Start
+from tests.conftest import BODY, CHAT, SERVE, Start
 from tests.fake_upstream import FakeUpstream, event_stream
 from tests.program import Program, environment, started
 
@@ -73,6 +73,58 @@ async def test_a_restart_remembers_what_was_spent(tmp_path: Path, upstream: Fake
         assert await program.ended() == 0
     async with started("dev", tmp_path, **variables) as program:
         assert await ask(program) == 402
+    assert len(upstream.calls) == 2
+
+
+async def test_each_folder_has_a_ledger_and_a_budget_of_its_own_in_dev(
+    tmp_path: Path,
+    upstream: FakeUpstream,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = tmp_path / "state"
+    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.0001/month", XDG_STATE_HOME=str(state))
+    variables["KEYPROXY_LEDGER"] = "default"
+    for name, asked in (("one", [200, 200]), ("two", [200, 200]), ("one", [402])):
+        (tmp_path / name).mkdir(exist_ok=True)
+        async with started("dev", tmp_path / name, **variables) as program:
+            assert [await ask(program) for _ in asked] == asked
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
+    [one] = state.glob("keyproxy/one-????????.sqlite3")
+    assert stat.S_IMODE(one.parent.stat().st_mode) == 0o700
+    assert (len(rows(one)), len(upstream.calls)) == (2, 4)
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.delenv("KEYPROXY_LEDGER", raising=False)
+    monkeypatch.chdir(tmp_path / "one")
+    assert main(["usage"]) == 0
+    assert f"Spend in {one} from" in capsys.readouterr().out
+    assert main(["usage", "--serve"]) == 1
+    assert f"no ledger at {state}/keyproxy/ledger.sqlite3" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main(["usage"]) == 1
+    assert f"nor at {state}/keyproxy/" in capsys.readouterr().err
+    assert main(["usage", "--ledger", str(one), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["ledger"] == str(one)
+
+
+async def test_serve_books_in_the_folder_that_its_service_manager_names(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    """Each release runs in a folder of its own, and the budget goes on."""
+    (tmp_path / "state").mkdir()
+    variables = book(tmp_path, upstream, STATE_DIRECTORY=str(tmp_path / "state"))
+    variables |= {f"KEYPROXY_{name}": text for name, text in SERVE.items()}
+    variables |= {"KEYPROXY_LEDGER": "", "KEYPROXY_ALLOWED_HOSTS": "any-ip"}
+    variables |= {"KEYPROXY_TOTAL_BUDGET": "0.0001/month", "KEYPROXY_UNPRICED": "allow"}
+    for release, asked in (("one", [200, 200]), ("two", [402])):
+        (tmp_path / release).mkdir()
+        async with started("serve", tmp_path / release, **variables) as program:
+            line = await program.said("listening")
+            assert line["ledger"] == str(tmp_path / "state" / "ledger.sqlite3")
+            assert [await ask(program) for _ in asked] == asked
+            program.signal(signal.SIGTERM)
+            assert await program.ended() == 0
     assert len(upstream.calls) == 2
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from keyproxy.commands import line
 from keyproxy.commands.usage_text import Asked, print_csv, print_json, print_plain
 from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, ask
-from keyproxy.money.place import default_path
+from keyproxy.money.place import default_path, dev_path
 from keyproxy.money.reading import BY, Summary, summary
 from keyproxy.sources import Sources
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"--until: expected {_WHEN}")
     if not 1 <= flags.top <= 1_000_000:
         parser.error("--top: expected a number of at least 1")
-    path, how = _place(flags.ledger, given.env_file)
+    path, how = _place(flags.ledger, given.env_file, is_serve=flags.serve)
     if path is None:
         return _fail(how)
     try:
@@ -88,7 +88,11 @@ def _parser() -> line.Parser:
     parser.add_argument(
         "--ledger",
         metavar="FILE",
-        help=f"the ledger to read [{LEDGER}; default: a file in the user's state folder]",
+        help=f"the ledger to read [{LEDGER}; default: that of keyproxy dev in this folder, or,"
+        " where there is none, that of keyproxy serve]",
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="read the ledger of keyproxy serve by default"
     )
     parser.add_argument(
         "--env-file",
@@ -99,7 +103,7 @@ def _parser() -> line.Parser:
     return parser
 
 
-def _place(option: str | None, env_file: Path | None) -> tuple[Path | None, str]:
+def _place(option: str | None, env_file: Path | None, *, is_serve: bool) -> tuple[Path | None, str]:
     """Where the ledger is, and who says so; without a place, why there is none."""
     options = {LEDGER: option} if option else {}
     text, place = Sources.of_process("dev", options, env_file).said(LEDGER)
@@ -109,10 +113,14 @@ def _place(option: str | None, env_file: Path | None) -> tuple[Path | None, str]
         return None, f"the ledger is off ({LEDGER}=off{where}); unset it to have calls booked"
     if text:
         return Path(text), f"{LEDGER} {place}".rstrip()
+    own = None if is_serve else dev_path(Path.cwd())
+    if own is not None and own.exists():
+        return own, "the default place of keyproxy dev in this folder"
     path = default_path()
     if path is None:
         return None, f"this user has no home folder, so {LEDGER} must name the ledger's file"
-    return path, "the default place"
+    also = "" if own is None else f", nor at {_shown(own)}, that of keyproxy dev in this folder"
+    return path, f"the default place of keyproxy serve{also}"
 
 
 def _within(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:

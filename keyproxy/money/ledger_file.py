@@ -26,7 +26,7 @@ from typing import TypeVar
 from keyproxy.errors import KeyproxyError
 from keyproxy.grammar.base import shown
 from keyproxy.money import schema
-from keyproxy.money.place import default_path
+from keyproxy.money.place import state_folder
 
 # Read in a tenth of a second; a larger file is looked at as it is used.
 _CHECKED_BYTES = 64 << 20
@@ -153,7 +153,7 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    if path == default_path():
+    if path.parent == state_folder():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         # Not opened when it is there: closing it would drop the locks that SQLite holds on it

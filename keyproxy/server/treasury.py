@@ -28,10 +28,10 @@ from keyproxy.money.generation import Generation
 from keyproxy.money.ledger import Ledger
 from keyproxy.money.ledger_file import LedgerFault
 from keyproxy.money.memory import Book, MemoryBook
-from keyproxy.money.place import default_path
+from keyproxy.money.place import default_path, dev_path
 from keyproxy.money.pricebook import Fetch, PriceBook
 from keyproxy.money.settling import Settler
-from keyproxy.settings import Settings
+from keyproxy.settings import Mode, Settings
 from keyproxy.upstream.send import Upstream
 
 PRICES_NAME = "prices.json"
@@ -227,6 +227,12 @@ def _kinds(budgets: Mapping[str, Budgets]) -> frozenset[Kind]:
     return frozenset(kind for each in budgets.values() for kind in each.kinds)
 
 
+def _default_path(mode: Mode) -> Path | None:
+    if mode == "dev":
+        return dev_path(Path.cwd())
+    return default_path() if mode == "serve" else None
+
+
 @asynccontextmanager
 async def open_book(settings: Settings) -> AsyncIterator[Book]:
     """The ledger that the settings ask for, or a book in memory.
@@ -237,7 +243,7 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
     path = settings.ledger
     is_default = path == DEFAULT_LEDGER
     if is_default:
-        path = None if settings.mode == "demo" else default_path()
+        path = _default_path(settings.mode)
     if path is None:
         yield MemoryBook()
         return
