@@ -34,6 +34,7 @@ from keyproxy.money.providers import (
     PROVIDERS_RETRY_SECONDS,
     PROVIDERS_SECONDS,
 )
+from keyproxy.settings import rows
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.session import open_session
@@ -512,6 +513,45 @@ async def test_a_failed_write_leaves_the_old_file_and_no_other(
         assert await source.book(path).refresh()
     assert [entry["log_level"] for entry in logs] == ["warning"]
     assert [file.name for file in tmp_path.iterdir()] == ["prices.json"]
+
+
+async def test_prices_are_kept_by_upstream(source: Source, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    here, there = "https://openrouter.ai/api/v1", "http://127.0.0.1:9/api/v1"
+    await source.book(path, upstream=here).refresh()
+    other = source.book(path, upstream=there)
+    await other.open()
+    assert other.priced == 0
+    source.lists(row(SOL, "0.000005"))
+    await other.refresh()
+    for upstream, price in ((here, "0.000002"), (there, "0.000005")):
+        book = source.book(path, upstream=upstream)
+        await book.open()
+        assert prompt_price(book, SOL) == price
+
+
+def test_a_file_that_does_not_say_whose_prices_it_holds_counts_for_the_default_upstream(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "prices.json"
+    old = {"version": 1, "fetched_at": START, "models": [row("a/b", "0.1")], "providers": {}}
+    path.write_text(json.dumps(old))
+    assert pricelist.load(path, "https://llm.example/v1") is None
+    kept = pricelist.load(path, str(rows()["upstream"].dev))
+    assert kept is not None
+    assert list(kept[0].prices) == ["a/b"]
+    pricelist.save(path, kept[0], {}, "https://llm.example/v1")
+    assert pricelist.load(path, str(rows()["upstream"].dev)) is not None
+
+
+def test_other_upstreams_make_room(tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    for number in range(12):
+        known = pricelist.read(listed(row("a/b", "0.1")), START + number)
+        assert known is not None
+        pricelist.save(path, known, {}, f"https://{number}.example/v1")
+    kept = [n for n in range(12) if pricelist.load(path, f"https://{n}.example/v1")]
+    assert kept == list(range(4, 12))
 
 
 def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:

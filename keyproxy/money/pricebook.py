@@ -40,8 +40,8 @@ Fetch = Callable[[str], Awaitable[Fetched]]
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
-    ``path``: the file it is kept in, or None. ``fetch_with_key``: for an upstream that shows its
-    prices to nobody else; those are not kept. ``clock`` tells seconds since 1970.
+    ``path``: the file it is kept in, by ``upstream``, or None. ``fetch_with_key``: for an upstream
+    that shows its prices to nobody else; those are not kept. ``clock`` tells seconds since 1970.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class PriceBook:
         path: Path | None = None,
         *,
         fetch_with_key: Fetch | None = None,
+        upstream: str = pricelist.OLD_UPSTREAM,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -57,6 +58,7 @@ class PriceBook:
         self._fetch_with_key = fetch_with_key
         self._path = path
         self._is_public = True
+        self._upstream = upstream
         self._clock = clock
         self._sleep = sleep
         self._list = EMPTY
@@ -138,7 +140,7 @@ class PriceBook:
         """Take over what is kept on disk; no network. A file that cannot be read is none."""
         if self._path is None:
             return
-        kept = await asyncio.to_thread(pricelist.load, self._path)
+        kept = await asyncio.to_thread(pricelist.load, self._path, self._upstream)
         if kept is None:
             return
         self._list, providers = kept
@@ -217,7 +219,11 @@ class PriceBook:
             return
         try:
             await asyncio.to_thread(
-                pricelist.save, self._path, self._list, dict(self._providers.known)
+                pricelist.save,
+                self._path,
+                self._list,
+                dict(self._providers.known),
+                self._upstream,
             )
         except OSError as error:
             _log.warning("the prices could not be kept", path=str(self._path), error=str(error))

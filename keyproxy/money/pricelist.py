@@ -19,7 +19,10 @@ from keyproxy.money.prices import Price
 from keyproxy.money.rows import price_of_providers, price_of_row
 
 MAX_BYTES = 10 << 20
-_VERSION = 1
+OLD_UPSTREAM = "https://openrouter.ai/api/v1"
+"""Whose prices a file of version 1 holds, which does not say so; what is asked for by default."""
+_VERSION = 2  # "upstreams": base address -> what version 1 held
+_MOST_OTHERS = 7  # upstreams beside ours that are kept
 _MAX_ID = 200
 _KEPT = (
     "id", "canonical_slug", "alias_target", "context_length", "top_provider", "architecture",
@@ -77,15 +80,10 @@ def read_providers(raw: bytes, now: float) -> Providers | None:
     return _of_endpoints(data.get("endpoints") if isinstance(data, dict) else None, now)
 
 
-def load(path: Path) -> tuple[PriceList, dict[str, Providers]] | None:
-    """What ``save`` wrote, or None when there is no such file or it is not whole."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError:
-        return None
-    kept = _parsed(raw) if len(raw) <= MAX_BYTES else None
-    if not isinstance(kept, dict) or kept.get("version") != _VERSION:
+def load(path: Path, upstream: str = OLD_UPSTREAM) -> tuple[PriceList, dict[str, Providers]] | None:
+    """What ``save`` wrote for ``upstream``, or None when there is nothing, or it is not whole."""
+    kept = _kept(path).get(upstream)
+    if not isinstance(kept, dict):
         return None
     rows, fetched_at = kept.get("models"), _time(kept.get("fetched_at"))
     if not isinstance(rows, list) or fetched_at is None:
@@ -100,10 +98,33 @@ def load(path: Path) -> tuple[PriceList, dict[str, Providers]] | None:
     return _of_rows(rows, fetched_at, b""), providers
 
 
-def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> None:
-    """Replace the file at once, readable by its owner only. Raises OSError."""
-    kept = {
-        "version": _VERSION,
+def _kept(path: Path) -> dict[str, Any]:
+    """What the file holds of each upstream, by its base address; unchecked."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError:
+        return {}
+    kept = _parsed(raw) if len(raw) <= MAX_BYTES else None
+    if not isinstance(kept, dict):
+        return {}
+    if kept.get("version") == 1:
+        return {OLD_UPSTREAM: kept}
+    upstreams = kept.get("upstreams") if kept.get("version") == _VERSION else None
+    return upstreams if isinstance(upstreams, dict) else {}
+
+
+def save(
+    path: Path,
+    listed: PriceList,
+    providers: Mapping[str, Providers],
+    upstream: str = OLD_UPSTREAM,
+) -> None:
+    """Replace the file at once, readable by its owner only. Raises OSError.
+
+    What it holds of other upstreams stays, as far as there is room.
+    """
+    ours = {
         "fetched_at": listed.fetched_at,
         "models": listed.rows,
         "providers": {
@@ -112,8 +133,16 @@ def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> N
             if entry.endpoints
         },
     }
+    others = [
+        (base, kept)
+        for base, kept in _kept(path).items()
+        if base != upstream and isinstance(kept, dict) and _time(kept.get("fetched_at"))
+    ]
+    others.sort(key=lambda other: other[1]["fetched_at"], reverse=True)
     try:
-        raw = json.dumps(kept, separators=(",", ":")).encode()
+        raw = _document({**dict(others[:_MOST_OTHERS]), upstream: ours})
+        if len(raw) > MAX_BYTES:
+            raw = _document({upstream: ours})
     except RecursionError as error:
         raise OSError("the prices are nested too deeply to be written") from error
     if len(raw) > MAX_BYTES:
@@ -129,6 +158,11 @@ def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> N
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _document(upstreams: Mapping[str, object]) -> bytes:
+    document = {"version": _VERSION, "upstreams": upstreams}
+    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _of_rows(rows: list[Any], fetched_at: float, digest: bytes) -> PriceList:

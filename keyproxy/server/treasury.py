@@ -86,6 +86,7 @@ class Treasury:
             self._prices = PriceBook(
                 self._fetch,
                 path and path.with_name(PRICES_NAME),
+                upstream=total.upstream,
                 fetch_with_key=self._fetch_with_key,
             )
             if self._running:
