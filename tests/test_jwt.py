@@ -28,6 +28,7 @@ from keyproxy.clients.jwt import (
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.grammar.jwt import PUBLIC, SHARED
+from keyproxy.installation import line_for
 from keyproxy.values import Secret
 from tests.jwt_issuer import NOW, SECRET, Clock, assembled, b64, claims, jwk, private_key, signed
 
@@ -419,8 +420,9 @@ def test_what_is_no_secret_is_a_fault_that_does_not_repeat_it(secret: str) -> No
 def test_without_the_extra_the_fault_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jwt.algorithms", None)
     for asked in (require_extra, lambda: SharedSecret(Secret(SECRET))):
-        with pytest.raises(SettingsFault, match=r"pip install 'keyproxy\[jwt\]'"):
+        with pytest.raises(SettingsFault) as caught:
             asked()
+        assert caught.value.paste == line_for("jwt")
 
 
 def test_the_extra_is_loaded_on_first_use_only() -> None:

@@ -17,6 +17,7 @@ import pytest
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.grammar.rows import SAY_IT, Derived, spoken
 from keyproxy.grammar.vocabulary import NOT_IN_THIS_VERSION
+from keyproxy.installation import line_for
 from keyproxy.settings import (
     DEFAULT_ENDPOINTS,
     KNOWN_ENDPOINTS,
@@ -1030,7 +1031,9 @@ def test_a_shared_storage_without_its_client_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)  # as if it were not installed
-    assert "pip install 'keyproxy[redis]'" in fault("STORAGE", "redis://host").expected
+    found = fault("STORAGE", "redis://host")
+    assert "its extra for shared storages" in found.expected
+    assert found.paste == line_for("redis")
     assert dev().storage is None
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.grammar.jwt import SHARED
+from keyproxy.installation import line_for
 from keyproxy.values import Secret
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def require_extra() -> None:
             "KEYPROXY_CLIENT_AUTH",
             found="jwt, but PyJWT with cryptography is not installed",
             expected="keyproxy with the extra that checks JWTs",
-            paste="pip install 'keyproxy[jwt]'",
+            paste=line_for("jwt"),
         )
 
 

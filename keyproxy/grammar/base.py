@@ -41,6 +41,11 @@ class Unfit(ValueError):
         self.line = line
 
 
+class NotInstalled(Unfit):
+    """A value that needs what is not installed. Its line is of our own making, whatever it holds:
+    a path, a commit."""
+
+
 def mask(text: str) -> str:
     """``text`` with everything that could be a secret replaced by stars."""
     return _MASKED.sub("***", text)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import Unfit, items
 from keyproxy.grammar.plain import pause
+from keyproxy.installation import line_for
 from keyproxy.values import Secret, is_loopback
 
 SHARED = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -148,7 +149,7 @@ def faults(
                 "KEYPROXY_CLIENT_AUTH",
                 found="'jwt', and what checks JWTs is not installed",
                 expected="keyproxy with its extra for JWTs",
-                paste="pip install 'keyproxy[jwt]'",
+                paste=line_for("jwt"),
             )
         ]
     if (secret is None) == (jwks_url is None):

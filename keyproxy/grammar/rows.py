@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
-from keyproxy.grammar.base import Unfit, mask, shown
+from keyproxy.grammar.base import NotInstalled, Unfit, mask, shown
 from keyproxy.grammar.network import file_path
 
 Mode = Literal["dev", "serve", "demo"]
@@ -138,7 +138,7 @@ def fault_of(setting: Setting, unfit: Unfit, text: str) -> SettingsFault:
         found=found,
         expected=mask(unfit.expected),
         # A corrected line repeats what was found, which may be a key in the wrong place.
-        paste=paste if mask(paste) == paste else None,
+        paste=paste if isinstance(unfit, NotInstalled) or mask(paste) == paste else None,
     )
 
 

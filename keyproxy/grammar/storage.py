@@ -6,7 +6,8 @@ import re
 from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
-from keyproxy.grammar.base import Unfit
+from keyproxy.grammar.base import NotInstalled, Unfit
+from keyproxy.installation import line_for
 from keyproxy.values import Secret, StorageServer
 
 _PORT = 6379
@@ -42,9 +43,10 @@ def storage(text: str) -> StorageServer | None:
     if parts.username and not parts.password:
         raise _unfit("an address with a user and without a password (redis://user:password@host)")
     if find_spec("redis") is None:
-        raise Unfit(
-            f"pip install 'keyproxy[redis]', or {_EXPECTED.partition(',')[0]}",
+        raise NotInstalled(
+            f"keyproxy with its extra for shared storages, or {_EXPECTED.partition(',')[0]}",
             found="a shared storage, and its client is not installed",
+            line=line_for("redis"),
             value="memory://",
         )
     return StorageServer(

@@ -1,0 +1,111 @@
+"""How this keyproxy was installed, and the line that adds an extra to it in the same way.
+
+No line names a package of an index unless this one came from there: what has our name there may be
+a stranger's. Source: packaging.python.org, "Recording the Direct URL Origin" (``direct_url.json``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+_NAME = "keyproxy"
+_IN_IMAGE = Path("/dist")  # where the Dockerfile makes the wheel
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """``origin``: what ``direct_url.json`` says, empty for one that came from an index.
+    ``installer``: the first word of ``INSTALLER``. ``command``: what was asked of us."""
+
+    prefix: Path
+    python: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    installer: str = "pip"
+    command: str = "dev"
+
+    @classmethod
+    def of_process(cls) -> Self | None:
+        """That of this process; None where the code just lies there."""
+        try:
+            found = distribution(_NAME)
+        except PackageNotFoundError:
+            return None
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        installer = (found.read_text("INSTALLER") or "").split()
+        command = next((word for word in sys.argv[1:2] if word.isalpha()), "dev")
+        prefix = Path(sys.prefix)
+        return cls(prefix, sys.executable, origin, installer[0] if installer else "", command)
+
+    def line(self, extra: str) -> str | None:
+        """The line to paste into a shell; None where nobody can know it."""
+        checkout = self._checkout
+        if checkout is not None and self.prefix == checkout / ".venv":
+            return f"make -C {_quoted(str(checkout))} clean run"  # all extras are in its lock
+        if self._folder is not None and self._folder.parent == _IN_IMAGE:
+            return f"docker build --no-cache -t {_NAME} ."  # has them all, too
+        wanted = self._requirement(extra)
+        if (self.prefix / "uv-receipt.toml").exists():
+            return f"uv tool install --force {wanted}"
+        if {"archive-v0", "environments-v2"} & set(self.prefix.parts):  # of uv's cache
+            return f"uvx --from {wanted} {_NAME} {self.command}"
+        if (self.prefix / "pipx_metadata.json").exists():
+            is_kept = self.prefix.parent.name == "venvs"
+            run = f"pipx run --spec {wanted} {_NAME} {self.command}"
+            return f"pipx install --force {wanted}" if is_kept else run
+        python = _quoted(self.python)
+        if self.installer == "uv":
+            return f"uv pip install --python {python} {wanted}"
+        return f"{python} -m pip install {wanted}"
+
+    @property
+    def _checkout(self) -> Path | None:
+        """The folder with our Makefile that is installed as it stands."""
+        folder = self._folder
+        is_editable = dict(self.origin.get("dir_info") or {}).get("editable") is True
+        if folder is None or not is_editable or not (folder / "Makefile").exists():
+            return None
+        return folder
+
+    @property
+    def _folder(self) -> Path | None:
+        """The folder or file it was installed from."""
+        url = urlsplit(str(self.origin.get("url", "")))
+        return Path(url2pathname(url.path)) if url.scheme == "file" else None
+
+    def _requirement(self, extra: str) -> str:
+        """What to install, quoted for a shell."""
+        url = str(self.origin.get("url", ""))
+        if not url:
+            return _quoted(f"{_NAME}[{extra}]")
+        if dict(self.origin.get("dir_info") or {}).get("editable") is True:
+            return f"-e {_quoted(f'{self._folder}[{extra}]')}"
+        vcs = self.origin.get("vcs_info")
+        if isinstance(vcs, dict):
+            version = vcs.get("requested_revision") or vcs.get("commit_id")
+            url = f"{vcs.get('vcs')}+{url}@{version}"
+        if part := self.origin.get("subdirectory"):
+            url += f"#subdirectory={part}"
+        return _quoted(f"{_NAME}[{extra}] @ {url}")
+
+
+def line_for(extra: str) -> str | None:
+    """The line that adds ``extra`` to this very installation; None where nobody can know it."""
+    installed = Installation.of_process()
+    return None if installed is None else installed.line(extra)
+
+
+def _quoted(text: str) -> str:
+    """``text`` as one word of the system's shell."""
+    if os.name == "nt":
+        return f'"{text}"'
+    return f"'{text}'" if "[" in text and "'" not in text else shlex.quote(text)
