@@ -11,7 +11,7 @@ from keyproxy.advice import names_models, unlisted
 from keyproxy.errors import Refusal
 from keyproxy.server.names import LIST_PATH, read_names
 from keyproxy.settings import Secret, Settings
-from keyproxy.upstream.keyring import KeyReport, KeyRing, KeyStates, inspect
+from keyproxy.upstream.keyring import KeyReport, KeyRing, inspect
 from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.session import open_session
 
@@ -76,10 +76,12 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
     """What to print of the patterns and aliases, compared with the upstream's public list."""
     if not names_models(settings):
         return []
-    upstream = Upstream(settings, session, KeyRing(settings.keys, KeyStates()))
+    upstream = Upstream(settings, session, KeyRing(settings.keys))
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             fetched = await upstream.fetch(LIST_PATH)
+            if fetched.status == 401:
+                fetched = await upstream.fetch_with_key(LIST_PATH)
     except (Refusal, TimeoutError):
         return ["warning: the upstream's list of models cannot be read; no name was compared"]
     if fetched.status != 200:

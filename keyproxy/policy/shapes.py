@@ -10,8 +10,8 @@ from typing import Any
 
 from keyproxy.grammar.features import names
 from keyproxy.policy.features import not_allowed
-from keyproxy.policy.models import shortened
-from keyproxy.policy.rules import Check, Rule, lifetime, needs, show
+from keyproxy.policy.models import shortened, show
+from keyproxy.policy.rules import Check, Rule, lifetime, needs
 from keyproxy.policy.spelling import plain
 
 

@@ -7,7 +7,6 @@ it is fetched at the start and hourly, because a second name of a model must not
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
@@ -86,21 +85,20 @@ class Names:
                 self._told.add(line)
                 _log.warning(line)
 
-    async def look(self) -> None:
-        """Fetch the whole list once, for ``tell``; what cannot be had is not needed."""
-        with contextlib.suppress(Refusal):
-            await self.fetch(LIST_PATH)
+    async def look(self) -> bool:
+        """Fetch the whole list; whether there was one to be had."""
+        try:
+            fetched = await self.fetch(LIST_PATH)
+            if fetched.status == 401:
+                fetched = await self.fetch_with_key(LIST_PATH)
+        except Refusal:
+            return False
+        return fetched.status == 200
 
     async def run(self) -> None:
         """Keep the names fresh, until cancelled."""
         while True:
-            try:
-                fetched = await self.fetch(LIST_PATH)
-                if fetched.status == 401:
-                    fetched = await self.fetch_with_key(LIST_PATH)
-                is_fresh = fetched.status == 200
-            except Refusal:
-                is_fresh = False
+            is_fresh = await self.look()
             await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
 
 

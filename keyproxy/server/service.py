@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
 from secrets import token_urlsafe
+from typing import Any
 
 import aiohttp
 import structlog
@@ -90,7 +91,7 @@ class Service:
         self.tally = tally
         self._is_ready = False
         self._is_stopping = self._is_cutting = False
-        self._beside: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[object]] = set()
         self._reinspecting: asyncio.Task[None] | None = None
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
@@ -285,7 +286,7 @@ class Service:
             catalogue=Catalogue(upstream.fetch_with_key),
         )
 
-    def _run(self, work: Coroutine[None, None, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, object]) -> None:
         """Beside the calls, until it is done or we close."""
         task = asyncio.create_task(work)
         self._beside.add(task)
