@@ -102,7 +102,7 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             compaction=shapes.SUMMARY,
             inference_geo=shapes.PLACE,
             fallbacks=rules.FALLBACKS,
-            speed=rules.PRIORITY,
+            speed=shapes.SPEED,
             service_tier=rules.TIER,
             cache_control=rules.LIFETIME,
         ),

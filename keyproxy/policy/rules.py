@@ -296,14 +296,8 @@ def _stop_conditions(check: Check, param: str, value: Any) -> None:
         check.changed.add(check.place)
 
 
-def _speed(check: Check, param: str, value: Any) -> None:
-    if value not in (None, "standard"):
-        check.features.require("priority", param, f"is {show(value)}", "standard")
-
-
 PROVIDER = needs("provider", _provider)
 FALLBACKS = needs("fallbacks", _fallbacks)
-PRIORITY = Rule("`priority`", _speed)
 AUDIO = needs("audio")
 WITH_TOOLS = Rule("with tools", _stop_conditions)
 """About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so it

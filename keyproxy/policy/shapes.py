@@ -82,6 +82,11 @@ def _place(check: Check, param: str, value: Any) -> None:
         raise not_allowed(param, f"is {show(value)}", "one region")
 
 
+def _speed(check: Check, param: str, value: Any) -> None:
+    if value != "standard":
+        check.features.require("priority", param, "can cost extra", "standard")
+
+
 TRANSFORMS = Rule("shape", _transforms)
 IMAGE = Rule("shape", _image)
 SUMMARY = Rule("shape", _summary)
@@ -91,3 +96,4 @@ FUNCTION_CALL = Rule("shape", _function_call)
 RETENTION = Rule("lifetime", _retention)
 CACHE_OPTIONS = Rule("lifetime", _cache_options)
 PLACE = needs("priority", _place)
+SPEED = Rule("`priority`", _speed)
