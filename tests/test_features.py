@@ -595,8 +595,9 @@ async def test_what_reaches_further_than_the_call_is_never_offered(
 def test_a_closed_field_stays_closed_whatever_the_settings_hold(name: str) -> None:
     for style, table in fields.FIELDS.items():
         if name not in table:
-            with pytest.raises(Refusal, match="field_not_allowed"):
+            with pytest.raises(Refusal, match="field_not_allowed") as raised:
                 fields.check(Check(style, Features.of(WORDS, [name])), {name: {"id": "x"}})
+            assert raised.value.hint is None
 
 
 @pytest.mark.parametrize("thread", [{"type": "create"}, {"type": "continue"}, "x", [], ""])

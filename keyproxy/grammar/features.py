@@ -85,6 +85,19 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
         "base_url": _ELSEWHERE,
         "extra_body": "SDKs in Python have it as an option; its fields stand at the top of a call",
         "extra_headers": "SDKs in Python have it as an option; headers stand in no body",
+        # Of neighbouring APIs; a provider may know them.
+        "assistant_id": _STORED,
+        "cached_content": _STORED,
+        "container_id": _STORED,
+        "conversation_id": _STORED,
+        "file_id": _STORED,
+        "file_ids": _STORED,
+        "previous_message_id": _STORED,
+        "thread_id": _STORED,
+        "tool_resources": _STORED,
+        "vector_store_ids": _STORED,
+        "server_url": _ELSEWHERE,
+        "webhook_url": _ELSEWHERE,
     }
 )
 """Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles.
