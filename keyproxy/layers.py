@@ -207,7 +207,8 @@ def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
         fault.variable,
         found=found,
         expected=fault.expected,
-        paste=fault.paste and _written(fault.paste, places),
+        paste=fault.paste
+        and "\n".join(_written(line, places) for line in fault.paste.splitlines()),
     )
 
 

@@ -675,6 +675,12 @@ def test_a_field_that_must_not_be_opened_by_name_is_a_fault(name: str, expected:
     assert expected in fault(EXTRA_FIELDS=name)
 
 
+def test_of_a_list_with_a_wrong_entry_the_others_can_be_pasted() -> None:
+    assert fault(EXTRA_FIELDS="trace,plugins,a_b").endswith("\n    KEYPROXY_EXTRA_FIELDS=trace,a_b")
+    assert fault(EXTRA_FIELDS="preset").endswith("\n    KEYPROXY_EXTRA_FIELDS=off")
+    assert fault(ALLOWED_FEATURES="Web,pdf").endswith("\n    KEYPROXY_ALLOWED_FEATURES=pdf")
+
+
 @pytest.mark.parametrize("style", fields.FIELDS)
 def test_an_extra_field_opens_that_name_only(style: Style) -> None:
     features = Features.of([], ["trace"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import json
 import re
 import shlex
@@ -20,6 +21,8 @@ from aiohttp import web
 import keyproxy
 from keyproxy import hints
 from keyproxy.clients import tokens
+from keyproxy.errors import SettingsFaults
+from keyproxy.grammar.base import Unfit
 from keyproxy.server.service import running
 from keyproxy.settings import Settings, rows
 from keyproxy.sources import Sources
@@ -350,6 +353,38 @@ async def test_there_is_no_line_where_it_would_not_help(
     assert status >= 400
     assert not re.search(r"KEYPROXY_\w+=", message.partition("[")[2])
     assert upstream.calls == []
+
+
+@pytest.mark.parametrize("place", [".env", "environment", "toml", "options", "table"])
+def test_the_line_of_a_fault_cures_it_where_it_stands(tmp_path: Path, place: str) -> None:
+    # Another file; a token that only a command makes; an address of serve, which dev cures anew.
+    unpasted = {"config", "client_tokens", "listen"}
+    wrong = {}
+    for name, row in NAMES.items():
+        with contextlib.suppress(Unfit):
+            if not row.is_secret and (row.is_app or place != "table") and name not in unpasted:
+                wrong[name] = "? ?"
+                row.parse("? ?")
+                del wrong[name]
+    desk = Desk(tmp_path, Priced(), wrong, place)
+    assert len(wrong) > 15
+    with pytest.raises(SettingsFaults) as caught:
+        desk.read()
+    for fault in caught.value.faults:
+        assert fault.paste is not None, fault
+        if fault.variable.startswith("apps."):
+            desk.table[fault.paste.partition(" = ")[0]] = fault.paste
+        else:
+            desk.paste(fault.paste)
+    with contextlib.suppress(SettingsFaults):
+        desk.read()
+        return
+    with pytest.raises(SettingsFaults) as left:
+        desk.read()
+    # What follows from two settings together, such as a retention below the budget's month.
+    assert {each.variable for each in left.value.faults}.isdisjoint(
+        each.variable for each in caught.value.faults
+    ), left.value
 
 
 def test_serve_offers_no_sessions_that_it_could_not_sign() -> None:

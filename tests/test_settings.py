@@ -604,7 +604,7 @@ def test_allowed_origins(text: str, origins: tuple[str, ...]) -> None:
         ("https://app.example.com:8443/a/b?c#d", "https://app.example.com:8443"),
         ("null,https://a.example/,b.example", "null,https://a.example,https://b.example"),
         ("localhost:3000", "http://localhost:3000"),
-        ("file:///home/me/index.html", "file://"),
+        ("file://host/index.html", "file://"),
         ("app://-/", "app://-"),
         ("Safari-Web-Extension://AB-CD/x", "Safari-Web-Extension://AB-CD"),
     ],

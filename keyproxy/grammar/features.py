@@ -6,7 +6,7 @@ What a word opens is decided in ``policy``; docs/features.md says what each can 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from keyproxy.grammar.base import Unfit, items, shown
@@ -157,15 +157,30 @@ def is_closed_tool(kind: str) -> bool:
 def features(text: str) -> tuple[str, ...]:
     """Feature words, each once; ``off`` is none."""
     words = tuple(dict.fromkeys(items(text))) if text != "off" else ()
-    for word in words:
-        if word not in WORDS:
-            _check_tool(word)
+    _check_each(words, _check_word)
     if not words and text != "off":
         raise Unfit(f"words of {', '.join(WORDS)}, or off")
     return words
 
 
-def _check_tool(word: str) -> None:
+def _check_each(entries: Iterable[str], check: Callable[[str], None]) -> None:
+    """Raises for the first entry that is none; to paste are those that are."""
+    fit: list[str] = []
+    trouble: Unfit | None = None
+    for entry in entries:
+        try:
+            check(entry)
+            fit.append(entry)
+        except Unfit as unfit:
+            trouble = trouble or unfit
+    if trouble:
+        trouble.value = ",".join(fit) or "off"
+        raise trouble
+
+
+def _check_word(word: str) -> None:
+    if word in WORDS:
+        return
     kind = word.removeprefix(TOOL)
     if not word.startswith(TOOL) or not _TOOL_TYPE.fullmatch(kind):
         raise Unfit(
@@ -188,8 +203,7 @@ def _check_tool(word: str) -> None:
 def extra_fields(text: str) -> tuple[str, ...]:
     """Names of top-level body fields, each once; ``off`` is none."""
     names = tuple(dict.fromkeys(items(text))) if text != "off" else ()
-    for name in names:
-        _check_field(name)
+    _check_each(names, _check_field)
     if not names and text != "off":
         raise Unfit("names of body fields such as trace, or off")
     return names
@@ -198,9 +212,8 @@ def extra_fields(text: str) -> tuple[str, ...]:
 def _check_field(name: str) -> None:
     if words := OPENED_BY.get(name):
         raise Unfit(
-            f"no {name} here: a feature opens it",
+            f"no {name} here: the word of KEYPROXY_ALLOWED_FEATURES={words[0]} opens it",
             found=shown(name),
-            line=f"KEYPROXY_ALLOWED_FEATURES={words[0]}",
         )
     if reason := CLOSED_FIELDS.get(name):
         raise Unfit(f"no {name}: {reason}, so it is never open", found=shown(name))
