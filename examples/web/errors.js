@@ -34,10 +34,14 @@ function choose(error, base) {
 function unreachable(error, server) {
   if (!navigator.onLine) return ["You are offline", "Check the connection and send again."];
   if (error.isAnswering) {
+    const cure =
+      location.origin === "null"
+        ? "A page opened as a file has no origin of its own: serve it, from localhost for a start."
+        : "Its log has the line to paste that allows it too; for this page alone it is " +
+          `KEYPROXY_ALLOWED_ORIGINS=${location.origin}`;
     return [
       "The server does not let this page in",
-      `${server} is running but sends no CORS headers for this page. Allow it there with ` +
-        `KEYPROXY_ALLOWED_ORIGINS=${location.origin}`,
+      `${server} is running but sends no CORS headers for this page. ${cure}`,
     ];
   }
   return [
