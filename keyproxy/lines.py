@@ -11,7 +11,10 @@ import re
 import shlex
 
 COMMAND_LINE = "on the command line"
-_ASSIGNMENT = re.compile(r"(?P<words>.*: )?(?P<variable>[A-Z][A-Z_]+)=(?P<value>.*)", re.DOTALL)
+# Words that quote somebody end in no line, whatever they quote.
+_ASSIGNMENT = re.compile(
+    r"(?P<words>[^'\"=]*: )?(?P<variable>[A-Z][A-Z_]+)=(?P<value>.*)", re.DOTALL
+)
 # What neither a shell nor a reader of .env files reads as anything but itself.
 _BARE = re.compile(r"[A-Za-z0-9._:/@*+,=%{}-]*")
 _QUOTABLE = re.compile(r"[ -&(-\[\]-~]*")  # printable; no single quote, no backslash

@@ -387,6 +387,26 @@ def test_the_line_of_a_fault_cures_it_where_it_stands(tmp_path: Path, place: str
     ), left.value
 
 
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("run `keyproxy check`", "run `keyproxy check`"),
+        ("words: KEYPROXY_MAX_BODY=9", "words: KEYPROXY_MAX_BODY=9"),
+        ("words: KEYPROXY_MAX_BODY=no size", "words"),
+        ("KEYPROXY_MAX_BODY=no size", None),
+        ("KEYPROXY_NOTHING=1", None),
+        (f"KEYPROXY_ALLOWED_MODELS=*,{KEY}", None),
+        ("OPENROUTER_API_KEY=" + KEY, None),
+        ("not 'x: KEYPROXY_CLIENT_AUTH=none'", "not 'x: KEYPROXY_CLIENT_AUTH=none'"),
+        (None, None),
+    ],
+)
+def test_words_stay_and_only_a_line_that_is_one_is_shown(
+    hint: str | None, shown: str | None
+) -> None:
+    assert hints.written(hint, settings()) == shown
+
+
 def test_serve_offers_no_sessions_that_it_could_not_sign() -> None:
     hint = "words: KEYPROXY_CLIENT_AUTH=session"
     assert hints.written(hint, settings("serve", **SERVE)) == "words"

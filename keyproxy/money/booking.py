@@ -204,7 +204,7 @@ class Bookings:
                     "The prices of models are not known here yet, so that no budget could be kept;"
                     " try again soon.",
                     retry_after_seconds=self._prices.asks_in_seconds,
-                    hint="the upstream's list of models could not be fetched; to let calls through"
+                    hint="no list of models could be fetched; to let calls through"
                     " until a budget is spent: KEYPROXY_UNPRICED=allow",
                 )
             unpriced = [model for model, price in prices.items() if price is None]
