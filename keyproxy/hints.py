@@ -6,6 +6,8 @@ neither files nor options. Words without a line pass as they are.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from keyproxy import lines
 from keyproxy.grammar.base import KEY_SHAPE, Unfit
 from keyproxy.settings import Settings, rows
@@ -39,8 +41,14 @@ def _is_value(variable: str, value: str) -> bool:
     row = _ROWS.get(variable)
     if row is None or row.is_secret or KEY_SHAPE.search(value):
         return False
+    # Models that are excluded are no list of their own.
+    return all(_is_entry(variable, entry.removeprefix("!")) for entry in value.split(","))
+
+
+@lru_cache(maxsize=1024)  # a list of patterns takes a millisecond, and refusals come in floods
+def _is_entry(variable: str, text: str) -> bool:
     try:
-        row.parse(value)
+        _ROWS[variable].parse(text)
     except Unfit:
         return False
     return True
