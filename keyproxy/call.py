@@ -80,6 +80,9 @@ class Ask:
     with tools upstream. ``answers`` is 0 where none is written. ``has_media``: sound, video or
     files, whose tokens nobody knows. ``is_unbounded``: no price of the catalogue bounds it
     (other models, dearer tiers, sound or images as answers, parsed files).
+
+    For messages: ``part`` names what no price may bound, ``length_fields`` where
+    ``max_output_tokens`` is said, ``reasoning_tokens`` what it must leave room for.
     """
 
     text_tokens: int
@@ -96,6 +99,9 @@ class Ask:
     has_files: bool = False
     has_long_cache: bool = False
     is_unbounded: bool = False
+    part: str = field(default="", compare=False)
+    length_fields: tuple[str, ...] = field(default=("max_tokens",), compare=False)
+    reasoning_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from keyproxy.call import Client
 from keyproxy.limits.storage import Counters
 from keyproxy.money.budget import Budgets, Kind, shown
 from keyproxy.values import Budget
-from tests.conftest import SERVE, Proxy, Start, refused, settings
+from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream, event_stream
 
 MODEL = "openai/gpt-4o-mini"
@@ -350,6 +350,75 @@ async def test_without_a_known_price_a_budget_lets_nothing_through(
     async with proxy.post({**BODY, "model": "openai/unknown"}) as answer:
         error = await refused(answer, 402, "call_too_costly")
     assert "openai/unknown" in error["message"]
+    assert upstream.calls == []
+
+
+RESPONSES, MESSAGES = "/api/v1/responses", "/api/v1/messages"
+PDF = {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}
+OWN_SHELL = {"type": "local_shell"}
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "text"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": PDF}]}]},
+            "What the file can cost at most is not known here, so that no budget could be kept."
+            " Send its text instead."),
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_file", **PDF}]}]},
+            "What the file can cost"),
+        (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "document", "source": {
+            "type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}}]}]},
+            "What the file can cost"),
+        (RESPONSES, {"input": "x", "tools": [OWN_SHELL]}, "What the tool local_shell can cost"),
+        (CHAT, {"service_tier": "priority"}, "What its service_tier can cost"),
+        (CHAT, {"modalities": ["image"]}, "What an answer that is more than text can cost"),
+        (CHAT, {"plugins": [{"id": "file-parser"}]}, "What the plugin file-parser can cost"),
+    ],
+)  # fmt: skip
+async def test_a_call_that_no_price_bounds_is_told_by_which_part(
+    start: Start, upstream: Books, path: str, more: dict[str, Any], text: str
+) -> None:
+    words = "tools:local_shell,priority,images,pdf"
+    proxy = await start("serve", BUDGET="1/day", TOTAL_BUDGET="off", ALLOWED_FEATURES=words)
+    async with proxy.post({"model": BODY["model"], **more}, path) as answer:
+        error = await refused(answer, 402, "call_too_costly")
+    assert text in error["message"]
+    assert upstream.calls == []
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "advice"),
+    [
+        (RESPONSES, {"max_output_tokens": 2000}, "max_output_tokens"),
+        (MESSAGES, {"max_tokens": 2000}, "max_tokens"),
+        (CHAT, {"max_completion_tokens": 2000}, "max_completion_tokens"),
+        (CHAT, {"max_completion_tokens": 2000, "max_tokens": 1900},
+            "max_tokens and max_completion_tokens"),
+    ],
+)  # fmt: skip
+async def test_the_field_that_is_advised_is_the_one_that_the_call_has(
+    start: Start, upstream: Books, path: str, asked: dict[str, Any], advice: str
+) -> None:
+    said = {"BUDGET": "0.0123/day", "TOTAL_BUDGET": "off", "RATE_LIMIT": "off"}
+    proxy = await start("serve", **said)
+    body = {"model": BODY["model"], **asked}
+    async with proxy.post(body, path) as answer:
+        message = (await refused(answer, 402, "call_too_costly"))["message"]
+    found = re.search(r"; ask for (\w+(?: and \w+)?) ≤ (\d+)( and less reasoning)?\.", message)
+    assert found is not None
+    assert (found[1], found[3]) == (advice, None)
+    assert upstream.calls == []
+    async with proxy.post(body | dict.fromkeys(asked, int(found[2])), path) as answer:
+        assert answer.status == 200
+
+
+async def test_advice_that_leaves_no_room_to_reason_says_so(start: Start, upstream: Books) -> None:
+    proxy = await start("serve", BUDGET="0.0123/day", TOTAL_BUDGET="off")
+    async with proxy.post(
+        {**BODY, "max_tokens": 2000, "reasoning": {"max_tokens": 1900}}
+    ) as answer:
+        message = (await refused(answer, 402, "call_too_costly"))["message"]
+    assert " and less reasoning." in message
     assert upstream.calls == []
 
 

@@ -52,7 +52,7 @@ def ask_of(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
         return _embeddings(body, raw_bytes)
     if style is Style.RERANK:
         return _rerank(body, raw_bytes)
-    return Ask(raw_bytes, is_unbounded=True)
+    return Ask(raw_bytes, is_unbounded=True, part="a call of this endpoint")
 
 
 def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
@@ -69,6 +69,8 @@ def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     return Ask(
         text_tokens=times * text_tokens,
         max_output_tokens=_output_cap(style, body),
+        length_fields=_length_fields(style, body),
+        reasoning_tokens=_reasoning(body),
         answers=times * _answers(body),
         contexts=times,
         rounds=seen.rounds,
@@ -81,6 +83,7 @@ def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
         has_files=seen.has_files,
         has_long_cache=seen.has_long_cache,
         is_unbounded=seen.is_unbounded,
+        part=seen.part,
     )
 
 
@@ -97,6 +100,7 @@ def _completions(body: Mapping[str, Any], raw_bytes: int) -> Ask:
         searches=seen.searches,
         results=seen.results,
         is_unbounded=seen.is_unbounded,
+        part=seen.part,
     )
 
 
@@ -113,6 +117,7 @@ def _embeddings(body: Mapping[str, Any], raw_bytes: int) -> Ask:
         has_media=seen.has_media,
         has_files=seen.has_files,
         is_unbounded=seen.is_unbounded,
+        part=seen.part,
     )
 
 
@@ -130,6 +135,7 @@ def _rerank(body: Mapping[str, Any], raw_bytes: int) -> Ask:
         contexts=documents,
         requests=1 + documents // 100 + raw_bytes // 50_000,
         is_unbounded=seen.is_unbounded or not is_text,
+        part=seen.part if is_text else "a document that is no text",
     )
 
 
@@ -143,12 +149,25 @@ def _output_cap(style: Style, body: Mapping[str, Any]) -> int | None:
             if length is None:
                 return None  # 0 may be read as no cap at all, and -1 is none
             cap = max(cap, length)
+    thinking = _reasoning(body)
+    if cap and thinking >= cap:
+        cap += thinking
+    return cap or None
+
+
+def _length_fields(style: Style, body: Mapping[str, Any]) -> tuple[str, ...]:
+    names = _LENGTHS[style]
+    return tuple(name for name in names if body.get(name) is not None) or names[:1]
+
+
+def _reasoning(body: Mapping[str, Any]) -> int:
+    """Tokens to think with, if a number of them is asked for."""
+    asked = 0
     for outer, inner in (("reasoning", "max_tokens"), ("thinking", "budget_tokens")):
         place = body.get(outer)
-        thinking = _positive(place.get(inner)) if isinstance(place, dict) else None
-        if cap and thinking is not None and thinking >= cap:
-            cap += thinking
-    return cap or None
+        if isinstance(place, dict):
+            asked += _positive(place.get(inner)) or 0
+    return asked
 
 
 def _answers(body: Mapping[str, Any]) -> int:

@@ -19,7 +19,7 @@ import structlog
 from keyproxy.call import Ask, Call, Client, End, Style, Usage
 from keyproxy.errors import Refusal
 from keyproxy.money import costs
-from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation
+from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.costs import Cost
 from keyproxy.money.entry import Entry, Outcome, Tokens
 from keyproxy.money.memory import Book
@@ -147,7 +147,7 @@ class Bookings:
         at, ask = self._clock(), call.ask
         prices = await self._prices_of(call.ids)
         worst = None if ask is None else dearest(prices.values(), ask)
-        amount = self._to_reserve(worst, prices)
+        amount = self._to_reserve(worst, prices, ask)
         reservation = await self._reserve(client, amount, at, _fit(prices, ask))
         entry = Entry(
             id=request_id,
@@ -192,7 +192,9 @@ class Bookings:
         with contextlib.suppress(Refusal):
             await self.budgets.settle(await reserving, ZERO)
 
-    def _to_reserve(self, worst: Decimal | None, prices: Mapping[str, Price | None]) -> int:
+    def _to_reserve(
+        self, worst: Decimal | None, prices: Mapping[str, Price | None], ask: Ask | None
+    ) -> int:
         """Nano-dollars. Raises ``call_too_costly`` where the price is unknown and must not be,
         ``overloaded`` where no price is known yet."""
         if worst is not None:
@@ -208,10 +210,14 @@ class Bookings:
                     " until a budget is spent: KEYPROXY_UNPRICED=allow",
                 )
             unpriced = [model for model, price in prices.items() if price is None]
-            what = f"The price of {unpriced[0]}" if unpriced else "What this call can cost at most"
+            part = "" if ask is None else ask.part
+            what = f"What {part or 'this call'} can cost at most"
+            instead = " Send its text instead." if part == "the file" else ""
             raise Refusal(
                 "call_too_costly",
-                f"{what} is not known here, so that no budget could be kept.",
+                f"The price of {unpriced[0]} is not known here, so that no budget could be kept."
+                if unpriced
+                else f"{what} is not known here, so that no budget could be kept.{instead}",
                 param="model" if unpriced else None,
                 hint="KEYPROXY_UNPRICED=allow",
             )
@@ -283,13 +289,12 @@ def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:
     if ask is None or not known:
         return None
 
-    def fit(usd: Decimal) -> int | None:
+    def fit(usd: Decimal) -> Room | None:
         each = [fitting_max_tokens(price, ask, usd) for price in known]
-        return (
-            None
-            if any(tokens is None for tokens in each)
-            else min(filter(None, each), default=None)
-        )
+        tokens = min(filter(None, each), default=None)
+        if tokens is None or None in each:
+            return None
+        return Room(ask.length_fields, tokens, ask.reasoning_tokens >= tokens)
 
     return fit
 

@@ -39,7 +39,21 @@ _VARIABLES = {
     "app": "KEYPROXY_APP_BUDGET",
     "total": "KEYPROXY_TOTAL_BUDGET",
 }
-Fit = Callable[[Decimal], int | None]
+
+
+class Room(NamedTuple):
+    """What a call may ask for instead: so many ``tokens`` of an answer, said in ``fields``."""
+
+    fields: tuple[str, ...]
+    tokens: int
+    has_less_reasoning: bool = False
+
+    def __str__(self) -> str:
+        reasoning = " and less reasoning" if self.has_less_reasoning else ""
+        return f"ask for {' and '.join(self.fields)} ≤ {self.tokens}{reasoning}"
+
+
+Fit = Callable[[Decimal], Room | None]
 Kind = tuple[str, str, Unit]
 """A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
 
@@ -112,7 +126,7 @@ class Budgets:
     ) -> Reservation:
         """Set ``amount`` nano-dollars aside in every budget that runs at ``at``, or in none.
 
-        ``fit`` says how many tokens of an answer some USD would pay for. Raises
+        ``fit`` says which length of an answer some USD would pay for. Raises
         ``budget_exhausted``, ``call_too_costly``, ``budget_busy``.
         """
         if self.is_empty or not amount:  # what costs nothing fits into any budget
@@ -128,13 +142,13 @@ class Budgets:
             for spent, opened in zip(standings[::2], standings[1::2], strict=True)
         ]
         least = min(lefts) * _NANO  # what was advised must fit into each of them
-        tokens = fit(least) if fit is not None and least > 0 else None
+        room = fit(least) if fit is not None and least > 0 else None
         said = [
             (pot, pot.most - spent.remaining + amount if spent.is_in_the_way else 0)
             for pot, spent in zip(pots, standings[::2], strict=True)
         ]
         refusals = [
-            _refusal(pot, spent, left, amount, at, tokens, _line(pot.whose, said))
+            _refusal(pot, spent, left, amount, at, room, _line(pot.whose, said))
             for pot, spent, left in zip(pots, standings[::2], lefts, strict=True)
             if spent.is_in_the_way
         ]
@@ -257,9 +271,9 @@ def _line(whose: str, said: Sequence[tuple[Pot, int]]) -> str:
 
 
 def _refusal(
-    pot: Pot, spent: Standing, left: int, amount: int, at: float, tokens: int | None, line: str
+    pot: Pot, spent: Standing, left: int, amount: int, at: float, room: Room | None, line: str
 ) -> Refusal:
-    """``left``: open reservations are not spent. ``tokens``: what all budgets have room for.
+    """``left``: open reservations are not spent. ``room``: what all budgets have.
 
     Strangers are told the figures of their own budget only; the operator, by the hint, of each.
     """
@@ -275,9 +289,9 @@ def _refusal(
             hint=line,
         )
     anew = datetime.fromtimestamp(span(budget.unit, at).ends, UTC).strftime("%d %b %H:%M UTC")
-    if tokens or amount > nano(budget.usd):
+    if room or amount > nano(budget.usd):
         costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(left * _NANO)} USD"
-        advice = f"; ask for max_tokens ≤ {tokens}" if tokens else ""
+        advice = f"; {room}" if room else ""
         message = f"This call {costs}, and {rest} of the {about} is left{advice}."
         hint = f"lower KEYPROXY_MAX_TOKENS, or: {line}"
         if not is_own:
@@ -287,7 +301,7 @@ def _refusal(
         return Refusal(
             "call_too_costly",
             message,
-            param="max_tokens" if tokens else None,
+            param=room.fields[0] if room else None,
             hint=hint,
         )
     return Refusal(

@@ -53,8 +53,30 @@ class Seen:
     has_media: bool = False
     has_files: bool = False
     has_long_cache: bool = False
-    is_unbounded: bool = False
     compacts: bool = False
+    unbounded_by: str = ""
+    media: str = ""
+
+    @property
+    def is_unbounded(self) -> bool:
+        return self.unbounded_by != ""
+
+    @property
+    def part(self) -> str:
+        """In words, the first part that no price bounds, or else that may have none."""
+        return self.unbounded_by or self.media
+
+    def unbound(self, part: str) -> None:
+        self.unbounded_by = self.unbounded_by or part
+
+    def holds(self, kind: str) -> None:
+        """Notes a part of this type, whose tokens are more than its bytes."""
+        self.has_media = True
+        if kind in _FILES:
+            self.has_files, self.media = True, "the file"
+        elif not self.media:
+            known = next((word for word in ("audio", "video") if word in kind), "")
+            self.media = f"the {known}" if known else "a part that is neither text nor image"
 
     def runs_tools(self) -> None:
         self.rounds = 1 + self.max_tool_calls
@@ -80,7 +102,7 @@ def walk(seen: Seen, value: Any) -> None:
         elif type(node) is dict:
             kind = node.get("type", "text")
             if type(kind) is not str:
-                seen.has_media = True
+                seen.holds("")
             elif kind not in _WORDS and _part(seen, kind, node):
                 continue
             for name, inner in node.items():
@@ -90,7 +112,8 @@ def walk(seen: Seen, value: Any) -> None:
                     if name == "tools":
                         _tools(seen, inner)
                     elif name != "input" or kind not in ("tool_use", "server_tool_use"):
-                        seen.has_media |= name == "audio"  # an earlier answer, by its id
+                        if name == "audio":  # an earlier answer, by its id
+                            seen.holds("audio")
                         waiting.append(inner)
 
 
@@ -103,8 +126,7 @@ def _part(seen: Seen, kind: str, part: dict[str, Any]) -> bool:
             _lifetime(seen, part["cache_control"])
         return True
     if kind not in ("additional_tools", "tool_addition"):
-        seen.has_media = True
-        seen.has_files |= kind in _FILES
+        seen.holds(kind)
     definition = part.get("definition")
     if definition is not None:
         _tools(seen, [definition])
@@ -133,7 +155,7 @@ def _tools(seen: Seen, tools: Any) -> None:
     for tool in tools if isinstance(tools, list) else [tools]:
         kind = tool.get("type", "") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
-            seen.is_unbounded = True
+            seen.unbound("a tool")
         elif kind in _OWN_TOOLS:
             if "cache_control" in tool:
                 _lifetime(seen, tool["cache_control"])
@@ -144,7 +166,7 @@ def _tools(seen: Seen, tools: Any) -> None:
         elif kind in _SMALL_TOOLS:
             seen.runs_tools()
         else:
-            seen.is_unbounded = True
+            seen.unbound(f"the tool {_shown(kind)}")
 
 
 def extras(seen: Seen, style: Style, body: Mapping[str, Any]) -> None:
@@ -166,13 +188,15 @@ def extras(seen: Seen, style: Style, body: Mapping[str, Any]) -> None:
         seen.has_long_cache = True
     tier = body.get("service_tier")
     if tier is not None and not (isinstance(tier, str) and tier in _USUAL_TIERS):
-        seen.is_unbounded = True
+        seen.unbound("its service_tier")
     if style is Style.MESSAGES and body.get("speed") not in (None, "standard"):
-        seen.is_unbounded = True
+        seen.unbound("its speed")
     if body.get("modalities") and not has_only(body["modalities"], "text"):
-        seen.is_unbounded = True
-    if any(body.get(name) is not None for name in ("image_config", "audio", "inference_geo")):
-        seen.is_unbounded = True
+        seen.unbound("an answer that is more than text")
+    if body.get("image_config") is not None or body.get("audio") is not None:
+        seen.unbound("an answer that is more than text")
+    if body.get("inference_geo") is not None:
+        seen.unbound("its inference_geo")
     provider = body.get("provider")
     if isinstance(provider, dict):
         _provider(seen, provider)
@@ -199,13 +223,13 @@ def _plugins(seen: Seen, plugins: Any) -> None:
     for plugin in plugins if isinstance(plugins, list) else [plugins]:
         name = plugin.get("id") if isinstance(plugin, dict) else None
         if not isinstance(name, str):
-            seen.is_unbounded = True
+            seen.unbound("a plugin")
         elif name in _FREE_PLUGINS or (name in _CAN_BE_OFF and plugin.get("enabled") is False):
             continue
         elif name in ("web", "web-fetch"):
             seen.searches_web(plugin)
         else:
-            seen.is_unbounded = True
+            seen.unbound(f"the plugin {_shown(name)}")
 
 
 def _provider(seen: Seen, provider: dict[str, Any]) -> None:
@@ -213,7 +237,11 @@ def _provider(seen: Seen, provider: dict[str, Any]) -> None:
         slugs = provider.get(name)
         for slug in slugs if isinstance(slugs, list) else ():
             if isinstance(slug, str) and slug.lower().rpartition("/")[2] in DEARER_TIERS:
-                seen.is_unbounded = True
+                seen.unbound("a dearer tier of its provider")
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 64 and name.isascii() and name.isprintable() else "that it names"
 
 
 def has_only(value: Any, wanted: Any) -> bool:
