@@ -95,6 +95,20 @@ async def test_a_function_call_makes_the_round(sdk: str, node: Node, start: Star
         assert answer["last"] == "It rains."
 
 
+async def test_the_second_step_of_a_tool_loop_needs_the_switch_that_the_refusal_names(
+    node: Node, start: Start
+) -> None:
+    proxy = await start()
+    said = {"type": "output_text", "text": "I look.", "annotations": []}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [said]}
+    call_a_function(proxy.upstream, {"type": "reasoning", "id": "rs_1", "summary": []}, message)
+    answer = await node.run("ai", "responsesTools", proxy.url)
+    assert "store: false (AI SDK: providerOptions.openai.store)" in answer["refused"]
+    assert answer["last"] == "It rains."
+    assert b"item_reference" not in b"".join(call.body for call in proxy.upstream.calls)
+    assert len(proxy.upstream.calls) == 3
+
+
 @pytest.mark.parametrize("sdk", OFFICIAL)
 async def test_a_function_call_is_streamed(sdk: str, node: Node, start: Start) -> None:
     proxy = await start()

@@ -1,5 +1,7 @@
-// The `ai` package with `@openrouter/ai-sdk-provider` as an application uses them, one case each.
+// The `ai` package with `@openrouter/ai-sdk-provider`, and with `@ai-sdk/openai` where a case says
+// so, as an application uses them, one case each.
 
+import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenRouter } from "@openrouter/ai-sdk-provider";
 import { generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
@@ -43,6 +45,26 @@ export const cases = {
       stopWhen: stepCountIs(3),
     });
     return { asked, last: answer.text };
+  },
+
+  /** OpenAI's provider speaks /responses, and refers to its answers unless it is told not to. */
+  async responsesTools(base) {
+    const provider = createOpenAI({ baseURL: `${base}/api/v1`, apiKey: "none" });
+    const get_weather = tool({
+      description: "The weather in a city",
+      inputSchema: z.object({ city: z.string() }),
+      execute: async () => "rain",
+    });
+    const run = (options) =>
+      generateText({
+        model: provider.responses("openai/gpt-5"),
+        prompt,
+        tools: { get_weather },
+        stopWhen: stepCountIs(3),
+        providerOptions: { openai: options },
+      });
+    const refused = await failure(() => run({}));
+    return { refused: refused.message, last: (await run({ store: false })).text };
   },
 
   async refusedModel(base) {

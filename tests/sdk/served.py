@@ -52,14 +52,20 @@ async def serving(mode: str = "dev", *, pace: float = 0, **variables: str) -> As
             yield Served(f"http://{service.addresses[0]}", base)
 
 
-def call_a_function(upstream: FakeUpstream) -> None:
-    """From now on the model asks for the weather; told the result, it is done."""
+def call_a_function(upstream: FakeUpstream, *before: dict[str, Any]) -> None:
+    """From now on the model asks for the weather; told the result, it is done.
+
+    ``before``: items of /responses that come before the call of the function.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         asked = json.loads(upstream.calls[-1].body)
         style = request.path.rpartition("/")[2].replace("completions", "chat")
         if _has_result(asked) and not (asked.get("stream") and style == "messages"):
             return web.json_response(_done(style))
+        if before:
+            whole = json.loads((_WIRE / f"{style}-tools.json").read_bytes())
+            return web.json_response({**whole, "output": [*before, *whole["output"]]})
         if not asked.get("stream"):
             return web.json_response(body=(_WIRE / f"{style}-tools.json").read_bytes())
         response = await event_stream(request)
