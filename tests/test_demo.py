@@ -207,6 +207,15 @@ async def test_token_limits_are_honoured(demo: Demo, path: str, limit: str, reas
     assert len(stream) < 8000
 
 
+@pytest.mark.parametrize(("limit", "reason"), [(3.0, "length"), (-1, "stop"), (-1.0, "stop")])
+async def test_a_limit_is_read_as_other_upstreams_read_it(
+    demo: Demo, limit: float, reason: str
+) -> None:
+    body = {"model": "demo/echo", "messages": said("a b c d e f g"), "max_tokens": limit}
+    async with demo.post("/chat/completions", **body) as answer:
+        assert (await answer.json())["choices"][0]["finish_reason"] == reason
+
+
 async def test_welcome_mentions_what_was_said(demo: Demo) -> None:
     async with demo.post("/chat/completions", model="demo/chat", messages=said("tea?")) as answer:
         choice = (await answer.json())["choices"][0]
@@ -294,6 +303,7 @@ async def test_html_model_answers_like_an_edge(demo: Demo) -> None:
         b'{"model":"demo/chat"}',
         b'{"model":"no/such","messages":[{"role":"user","content":"x"}]}',
         b'{"model":"demo/chat","messages":[{"role":"user","content":"x"}],"max_tokens":0}',
+        b'{"model":"demo/chat","messages":[{"role":"user","content":"x"}],"max_tokens":true}',
     ],
 )
 async def test_bodies_that_make_no_sense_are_bad_requests(demo: Demo, body: bytes) -> None:

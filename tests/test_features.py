@@ -456,7 +456,7 @@ def test_variants_and_routers(patterns: str, words: str, model: str, is_allowed:
     [
         (
             {"provider": {"sort": "price"}},
-            "The field provider can cost extra, which is not open here.",
+            "The field provider can cost extra, which is not open here. Leave it out of the call.",
             "KEYPROXY_ALLOWED_FEATURES=provider,web",
         ),
         (

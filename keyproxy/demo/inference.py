@@ -19,6 +19,7 @@ from keyproxy.demo.messages import Messages
 from keyproxy.demo.models import MODELS, Ending, Model
 from keyproxy.demo.replies import reply, reply_failure
 from keyproxy.demo.shapes import Answer, Shape
+from keyproxy.values import whole_number
 
 TOKENS_BEFORE_BREAK = 12
 BYTES_BEFORE_CUT = 100
@@ -102,9 +103,10 @@ def _choose_model(asked: dict[str, Any]) -> Model:
 def _max_tokens(asked: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
         value = asked.get(name)
-        if isinstance(value, int) and value > 0:
-            return value
-        if value is not None:
+        length = whole_number(value)
+        if length is not None and length > 0:
+            return length
+        if value is not None and length != -1:  # which some clients send for no limit
             raise Failing(Failure(400, f"{name} must be a positive integer"))
     return None
 

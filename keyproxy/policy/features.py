@@ -73,10 +73,10 @@ def not_allowed(
     param: str, found: str, instead: str | None = None, *, hint: str | None = None
 ) -> Refusal:
     """The refusal "The field ``param`` ``found``, which is not open here"."""
-    allowed = f" Allowed: {instead}." if instead else ""
+    advice = f"Allowed: {instead}." if instead else "Leave it out of the call."
     return Refusal(
         "field_not_allowed",
-        f"The field {param} {found}, which is not open here.{allowed}",
+        f"The field {param} {found}, which is not open here. {advice}",
         param=param,
         hint=hint,
     )
