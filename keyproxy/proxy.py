@@ -27,7 +27,7 @@ from keyproxy.tally import Event, Tally
 from keyproxy.turns import Turns
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue, KeyWanted
-from keyproxy.upstream.send import Answer, Upstream
+from keyproxy.upstream.send import Answer, ClientLeft, Head, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +156,21 @@ def booked_as_logged(request: web.Request, record: Record, money: Booking) -> It
         yield
     except BaseException as error:
         record.end_by(error, has_begun=request.writer.output_size > 0)
+        if isinstance(error, ClientLeft):
+            told_after_leaving(money, error.head)
         raise
     finally:
         money.end(record.ended, record.served)
         record.usage = money.usage
         if money.cost is not None:
             record.cost, record.cost_source = money.cost.usd, money.cost.source
+
+
+def told_after_leaving(money: Booking, head: Head | None) -> None:
+    if head is None:
+        money.is_free = True
+    else:
+        money.answered(head.status, "", head.generation_id, key=head.key, is_own=False)
 
 
 async def show_answer(

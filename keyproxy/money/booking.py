@@ -45,6 +45,7 @@ class Booking:
         self.ended: str = End.REFUSED
         self.served: str | None = None
         self.cost: Cost | None = None
+        self.is_free = True  # nothing has been sent that could cost
         self._book = book
         self._style = style
         self._price = price
@@ -162,16 +163,15 @@ class Bookings:
         price = next(iter(prices.values())) if len(prices) == 1 else None
         booking = Booking(self._book, entry, call.endpoint.style, price, ask)
         del call  # its body is not kept for as long as the answer streams
-        is_free = True
         try:
             await self._book.begin(entry)
-            is_free = False  # from now on it may have reached the upstream
+            booking.is_free = False  # from now on it may have reached the upstream
             yield booking
         except Refusal as refusal:
-            is_free = refusal.is_free
+            booking.is_free = refusal.is_free
             raise
         finally:
-            self._close(booking, reservation, is_free=is_free)
+            self._close(booking, reservation)
 
     async def _reserve(
         self, client: Client, amount: int, at: float, fit: Fit | None
@@ -247,10 +247,10 @@ class Bookings:
                 )
         return {model: self._prices.price_of(model) for model in models}
 
-    def _close(self, booking: Booking, reservation: Reservation, *, is_free: bool) -> None:
+    def _close(self, booking: Booking, reservation: Reservation) -> None:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
         entry, cost = booking.entry, booking.cost
-        if is_free:
+        if booking.is_free:
             self._book.withdraw(entry.id)
             if reservation.windows:
                 self._run(self.budgets.settle(reservation, ZERO))

@@ -44,6 +44,7 @@ from keyproxy.turns import Turns
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyReport, KeyRing
+from keyproxy.upstream.lingering import Lingering
 from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.session import open_session, trust
 from keyproxy.upstream.verdicts import KeyStates
@@ -104,6 +105,7 @@ class Service:
         )
         self._naming: asyncio.Task[None] | None = None
         self._keys = KeyStates(self._ask_about)
+        self._lingering = Lingering()
         self._treasury = Treasury(
             counters, book, self._upstreams, self._names.fetch, self._names.fetch_with_key
         )
@@ -194,6 +196,7 @@ class Service:
         _log.info("stopping", delay_seconds=self.settings.shutdown_delay_seconds)
         await asyncio.sleep(self.settings.shutdown_delay_seconds)
         self._is_stopping = True
+        await self._lingering.end()
         if self._runner is None:
             return
         await self._runner.stop_listening()
@@ -214,6 +217,7 @@ class Service:
         for task in (*self._beside, self._reinspecting, self._naming):
             if task is not None:
                 task.cancel()
+        await self._lingering.end()
         await self._keys.close()
         await self._verifiers.close()
         if self._runner is not None:
@@ -271,7 +275,9 @@ class Service:
         return Captcha(settings.captcha, settings.captcha_secret, self._session)
 
     def _app(self, settings: Settings, default: Settings, rules: AppRules) -> AppKit:
-        upstream = Upstream(settings, self._session, KeyRing(settings.keys, self._keys))
+        upstream = Upstream(
+            settings, self._session, KeyRing(settings.keys, self._keys), self._lingering
+        )
         return AppKit(
             settings=settings,
             rules=rules,

@@ -25,6 +25,7 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.catalogue import Fetched
 from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.lingering import Lingering
 
 _PIECEWISE_BYTES = 256 * 1024
 _EVENT_STREAM = "text/event-stream"
@@ -47,6 +48,24 @@ class Answer:
     is_own: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What an answer's head says of the call. ``key``: the label of the key it answers to."""
+
+    status: int
+    generation_id: str | None
+    key: str
+
+
+class ClientLeft(asyncio.CancelledError):
+    """The client left before there was an answer for it. ``head`` of the answer that came all the
+    same; None: nothing had been sent yet."""
+
+    def __init__(self, head: Head | None) -> None:
+        super().__init__("the client left")
+        self.head = head
+
+
 class Upstream:
     """One API behind us."""
 
@@ -55,10 +74,12 @@ class Upstream:
         settings: Settings,
         session: aiohttp.ClientSession,
         ring: KeyRing,
+        lingering: Lingering | None = None,
     ) -> None:
         self.base_url = settings.upstream
         self.session = session
         self.ring = ring
+        self._lingering = lingering or Lingering()
         self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
         self._first_byte_seconds = settings.first_byte_timeout_seconds
         self._idle_seconds = settings.idle_timeout_seconds
@@ -68,7 +89,7 @@ class Upstream:
         """The answer to ``call``; leaving closes the upstream connection unless it is whole.
 
         Raises ``upstream_unreachable``, ``upstream_key_rejected``, ``upstream_invalid``,
-        ``upstream_timeout``.
+        ``upstream_timeout``; cancelled, ``ClientLeft`` where it is known what became of the call.
         """
         key, reply = await self._first_accepted(call)
         style = call.endpoint.style
@@ -151,7 +172,7 @@ class Upstream:
                         self.ring.accepted(key)
                     passed = reply
                     return key, reply
-            if not unaffordable and await self.ring.are_rejected(refused):
+            if not unaffordable and await self._are_rejected(refused):
                 raise _key_rejected()
             key, passed = list((unaffordable or refused).items())[-1]
             return key, passed
@@ -160,18 +181,55 @@ class Upstream:
                 if reply is not passed:
                     reply.close()
 
+    async def _are_rejected(self, refused: Mapping[Secret, aiohttp.ClientResponse]) -> bool:
+        try:
+            return await self.ring.are_rejected(refused)
+        except asyncio.CancelledError:
+            [*_, (key, reply)] = refused.items()
+            raise self._left(reply, key) from None
+
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
         head = headers.outgoing(key, self._ranking, call.headers)
-        return await self._request(call.endpoint.method, call.target, head, call.body)
+        has_left, sent = False, asyncio.Event()
+        asking = self._request(call.endpoint.method, call.target, head, call.body, sent)
+        try:
+            if not call.is_streaming:
+                return await asking
+            reply, has_left = await self._lingering.outlast(asking, sent.is_set)
+        except asyncio.CancelledError:
+            if sent.is_set():
+                raise
+            raise ClientLeft(None) from None
+        if has_left:
+            raise self._left(reply, key)
+        return reply
+
+    def _left(self, reply: aiohttp.ClientResponse, key: Secret) -> ClientLeft:
+        """The upstream's connection is closed at once."""
+        reply.close()
+        passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
+        return ClientLeft(Head(reply.status, passed.get("X-Generation-Id"), key.label))
 
     async def _request(
-        self, method: str, path: str, head: Mapping[str, str], body: bytes
+        self,
+        method: str,
+        path: str,
+        head: Mapping[str, str],
+        body: bytes,
+        sent: asyncio.Event | None = None,
     ) -> aiohttp.ClientResponse:
+        """``sent`` is set once there is a connection."""
         url = URL(self.base_url + path, encoded=True)
         # aiohttp writes bytes in one go, however many, and warns; a file goes piece by piece.
         data = io.BytesIO(body) if len(body) > _PIECEWISE_BYTES else body or None
         now = asyncio.get_running_loop().time
         first_byte = asyncio.timeout(None)  # connecting has a limit of its own
+
+        def connected() -> None:
+            first_byte.reschedule(now() + self._first_byte_seconds)
+            if sent is not None:
+                sent.set()
+
         try:
             async with first_byte:
                 return await self.session.request(
@@ -180,9 +238,7 @@ class Upstream:
                     headers=head,
                     data=data,
                     allow_redirects=False,
-                    trace_request_ctx=lambda: first_byte.reschedule(
-                        now() + self._first_byte_seconds
-                    ),
+                    trace_request_ctx=connected,
                 )
         except TimeoutError as error:
             text = "The upstream did not answer in time."
