@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 from keyproxy.commands import line
-from keyproxy.commands.usage_text import Asked, print_csv, print_json, print_plain
+from keyproxy.commands.usage_text import WIDTH, Asked, print_csv, print_json, print_plain
 from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, ask
 from keyproxy.money.place import default_path, dev_path
 from keyproxy.money.reading import BY, Summary, summary
@@ -171,7 +172,8 @@ def _print(style: str | None, found: Summary, asked: Asked) -> int:
 
             print_table(found, asked)
         else:
-            print_plain(found, asked)
+            is_terminal = sys.stdout.isatty()
+            print_plain(found, asked, shutil.get_terminal_size().columns if is_terminal else WIDTH)
         sys.stdout.flush()
     except OSError as error:  # the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

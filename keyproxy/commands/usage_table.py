@@ -9,12 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from keyproxy.commands.usage_text import COLUMNS, Asked, cells, heading, notes, title
+from keyproxy.commands.usage_text import (
+    COLUMNS,
+    LEAST_NAME,
+    Asked,
+    cells,
+    heading,
+    notes,
+    print_plain,
+    title,
+)
 from keyproxy.money.reading import Summary
 
 _LEAST_BAR, _MOST_BAR = 8, 24
 _GAP = 2  # between columns
-_LEAST_NAME = 10
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 
 
@@ -27,7 +35,11 @@ def print_table(found: Summary, asked: Asked) -> None:
     left = console.width - sum(widths) - _GAP * (len(widths) + 1)
     bar_width = min(left, _MOST_BAR) if left >= _LEAST_BAR else 0
     # Names give way to numbers: half a number is a wrong one.
-    widths[0] = max(_LEAST_NAME, widths[0] + min(0, left + _GAP))
+    name_width = widths[0] + min(0, left + _GAP)
+    if name_width < min(widths[0], LEAST_NAME):
+        print_plain(found, asked, console.width)
+        return
+    widths[0] = name_width
     table = Table(
         box=box.SIMPLE_HEAD,
         show_footer=True,
@@ -41,7 +53,7 @@ def print_table(found: Summary, asked: Asked) -> None:
             Text(total[number], "bold"),
             justify="right" if number else "left",
             width=width,
-            no_wrap=True,
+            overflow="fold",
         )
     if bar_width:
         table.add_column("", width=bar_width, no_wrap=True)
@@ -52,7 +64,7 @@ def print_table(found: Summary, asked: Asked) -> None:
             share = row.spend / most if most else Decimal(0)
             shown.append(Text(bar(share, bar_width, console.encoding), "cyan"))
         table.add_row(*shown)
-    console.print(Text(heading(found, asked)))
+    console.print(Text(heading(found, asked, console.width)))
     console.print(table)
     for note in notes(found):
         console.print(Text(note))

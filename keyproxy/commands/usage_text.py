@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,9 @@ from pathlib import Path
 
 from keyproxy.money.reading import By, Summary, Total
 
+WIDTH = 80
+"""Of lines that go to no terminal."""
+_GAP = "  "
 _LEAST_DIGITS = 2
 _MOST_DIGITS = 12  # the ledger's own
 # What begins a formula, or hides one (OWASP, "CSV Injection").
@@ -55,24 +59,51 @@ def print_csv(found: Summary, asked: Asked) -> None:
         writer.writerow([cell(total.name), *_figures(total).values()])
 
 
-def print_plain(found: Summary, asked: Asked) -> None:
-    """Aligned columns without colours."""
-    print(heading(found, asked))
+def print_plain(found: Summary, asked: Asked, width: int = WIDTH) -> None:
+    """Aligned columns without colours, or paragraphs where columns do not fit ``width``."""
+    print(heading(found, asked, width))
     if not found.rows:
         return
-    table = [[title(asked.by), *COLUMNS], *cells(found)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     print()
-    for number, row in enumerate(table):
-        if number == len(table) - 1:
-            print("  ".join("-" * width for width in widths))
-        first, *rest = zip(row, widths, strict=True)
-        aligned = [f"{first[0]:<{first[1]}}", *(f"{text:>{width}}" for text, width in rest)]
-        print("  ".join(aligned).rstrip())
+    headers, table = [title(asked.by), *COLUMNS], cells(found)
+    widths = [max(map(len, column)) for column in zip(headers, *table, strict=True)]
+    left = width - sum(each + len(_GAP) for each in widths[1:])
+    if left < min(widths[0], LEAST_NAME):
+        for texts in table:
+            print(_paragraph(texts, width))
+    else:
+        widths[0] = min(widths[0], left)
+        for number, texts in enumerate([headers, *table]):
+            if number == len(table):
+                print(_GAP.join("-" * each for each in widths))
+            print(_line(texts, widths, width))
     for note in notes(found):
-        print(f"\n{note}")
+        print(f"\n{textwrap.fill(note, width)}")
 
 
+def _line(texts: Sequence[str], widths: Sequence[int], width: int) -> str:
+    """A row; a name that is too long for its column has lines of its own before it."""
+    name, *figures = texts
+    before = ""
+    if len(name) > widths[0]:
+        before, name = f"{_folded(name, width)}\n", ""
+    aligned = [f"{text:>{each}}" for text, each in zip(figures, widths[1:], strict=True)]
+    return before + _GAP.join([f"{name:<{widths[0]}}", *aligned]).rstrip()
+
+
+def _paragraph(texts: Sequence[str], width: int) -> str:
+    name, *figures = texts
+    said = [f"{text} {what}" for text, what in zip(figures, COLUMNS, strict=True) if text]
+    whole = ", ".join(one.replace(" ", "\N{NO-BREAK SPACE}") for one in said)
+    wrapped = textwrap.fill(whole, width, initial_indent=_GAP, subsequent_indent=_GAP)
+    return _folded(name, width) + "\n" + wrapped.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _folded(name: str, width: int) -> str:
+    return "\n".join(name[at : at + width] for at in range(0, len(name), width))
+
+
+LEAST_NAME = 10
 COLUMNS = ("USD", "estimated", "calls", "tokens in", "tokens out")
 
 
@@ -80,15 +111,17 @@ def title(by: By) -> str:
     return "day (UTC)" if by == "day" else by
 
 
-def heading(found: Summary, asked: Asked) -> str:
-    """What the rows are about, in one line."""
+def heading(found: Summary, asked: Asked, width: int) -> str:
+    """What the rows are about, in one line; in two where it is too long, with the path whole."""
     if asked.since is None and asked.until is None:
         span = "since the ledger began"
     else:
         since = "the beginning" if asked.since is None else _minute(asked.since)
         span = f"from {since} to {'now' if asked.until is None else _minute(asked.until)}, UTC"
     what = "No calls" if not found.rows else "Spend"
-    return f"{what} in {printable(str(asked.path))} {span}"
+    path = printable(str(asked.path))
+    line = f"{what} in {path} {span}"
+    return line if len(line) <= width else f"{textwrap.fill(f'{what} {span}, in', width)}\n{path}"
 
 
 def cells(found: Summary) -> list[list[str]]:
