@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
+from structlog.testing import capture_logs
 
 from keyproxy.clients.addresses import (
     SITE_PREFIX,
@@ -76,6 +77,9 @@ def test_one_household_shares_an_address_limit() -> None:
         ("10.0.0.1", [], ["10.0.0.0/8"], "10.0.0.1"),
         ("::ffff:10.0.0.1", ["1.1.1.1"], ["10.0.0.0/8"], "1.1.1.1"),
         ("10.0.0.1", ["1.1.1.1:5050"], ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ["  1.1.1.1 \t,\t 10.0.0.2 "], ["10.0.0.0/8"], "1.1.1.1"),
+        ("10.0.0.1", ['"[2001:db8::1]:80"'], ["10.0.0.0/8"], "10.0.0.1"),
+        ("10.0.0.1", ["[2001:db8::1]:80, 10.0.0.2"], ["10.0.0.0/8"], "2001:db8::/64"),
     ],
 )
 def test_the_right_most_untrusted_hop_is_the_client(
@@ -87,7 +91,55 @@ def test_the_right_most_untrusted_hop_is_the_client(
 
 @pytest.mark.parametrize(
     ("forwarded", "expected"),
-    [("1.1.1.1", "9.9.9.9"), ("6.6.6.6, 1.1.1.1, 2.2.2.2", "1.1.1.1"), ("x, 2.2.2.2", "9.9.9.9")],
+    [
+        (["1.1.1.1, "], "10.0.0.1"),
+        (["1.1.1.1,"], "10.0.0.1"),
+        (["1.1.1.1,,"], "10.0.0.1"),
+        (["1.1.1.1 , ,10.0.0.3"], "10.0.0.3"),
+        (["1.1.1.1", ""], "10.0.0.1"),
+        (["1.1.1.1", "10.0.0.2", " "], "10.0.0.1"),
+        (["1.1.1.1,", "10.0.0.2"], "10.0.0.2"),
+        (["1.1.1.1, unknown"], "10.0.0.1"),
+        (["1.1.1.1, unknown, 10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        (["1.1.1.1, _hidden, 10.0.0.2:80"], "10.0.0.2"),
+        (["1.1.1.1, for=10.0.0.3, 10.0.0.2"], "10.0.0.2"),
+        (["1.1.1.1, 10.0.0.256"], "10.0.0.1"),
+        (["1.1.1.1 10.0.0.2"], "10.0.0.1"),
+        (["1.1.1.1; 10.0.0.2"], "10.0.0.1"),
+        (["unknown"], "10.0.0.1"),
+    ],
+)
+def test_an_empty_or_unreadable_hop_ends_the_reading_with_one_warning(
+    forwarded: list[str], expected: str
+) -> None:
+    """What stands left of it is anybody's: who wrote it may have passed on the caller's own."""
+    addresses = Addresses([ip_network("10.0.0.0/8")])
+    with capture_logs() as logs:
+        for _ in range(3):
+            found = addresses.of("10.0.0.1", head(*((XFF, line) for line in forwarded)))
+            assert bucket(found) == expected
+    assert [log["counted_as"] for log in logs] == [expected]
+
+
+@pytest.mark.parametrize("forwarded", [[], [""], [" ", "\t"], [","], ["2.2.2.2, 10.0.0.2"]])
+def test_a_chain_that_names_nobody_or_can_be_read_is_not_warned_of(forwarded: list[str]) -> None:
+    addresses = Addresses([ip_network("10.0.0.0/8")])
+    with capture_logs() as logs:
+        addresses.of("10.0.0.1", head(*((XFF, line) for line in forwarded)))
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "expected"),
+    [
+        ("1.1.1.1", "9.9.9.9"),
+        ("6.6.6.6, 1.1.1.1, 2.2.2.2", "1.1.1.1"),
+        ("x, 2.2.2.2", "9.9.9.9"),
+        ("6.6.6.6, 1.1.1.1, ", "9.9.9.9"),
+        ("6.6.6.6, , 2.2.2.2", "9.9.9.9"),
+        (", 1.1.1.1, 2.2.2.2", "1.1.1.1"),
+        ("", "9.9.9.9"),
+    ],
 )
 def test_hops_are_counted_from_the_right(forwarded: str, expected: str) -> None:
     assert client("9.9.9.9", (XFF, forwarded), hops=2) == expected
@@ -104,6 +156,10 @@ def test_hops_are_counted_from_the_right(forwarded: str, expected: str) -> None:
             "10.0.0.1",
         ),
         ("10.0.0.1", [(XFF, "1.1.1.1")], "10.0.0.1"),
+        ("10.0.0.1", [("CF-Connecting-IP", "")], "10.0.0.1"),
+        ("10.0.0.1", [("CF-Connecting-IP", "unknown")], "10.0.0.1"),
+        ("10.0.0.1", [("CF-Connecting-IP", "1.1.1.1,")], "10.0.0.1"),
+        ("10.0.0.1", [("CF-Connecting-IP", "1.1.1.1, 2.2.2.2")], "10.0.0.1"),
     ],
 )
 def test_a_named_address_header_counts_from_trusted_peers_only(
@@ -131,6 +187,20 @@ def test_the_log_shows_as_much_of_an_address_as_was_asked(
         ("Forwarded", 'for="[2600::1]:80";proto=https', True),
         ("X-Real-IP", "8.8.8.8", True),
         ("CF-Connecting-IP", "8.8.8.8", True),
+        ("Forwarded", "by=8.8.8.8", True),
+        (XFF, "127.0.0.1, ", True),
+        (XFF, "8.8.8.8, ", True),
+        (XFF, ", 127.0.0.1", True),
+        (XFF, "unknown", True),
+        (XFF, "127.0.0.1, _hidden", True),
+        ("Forwarded", "for=unknown", True),
+        ("Forwarded", 'for="_hidden";proto=http', True),
+        ("Forwarded", "for=127.0.0.1, ", True),
+        ("X-Real-IP", "unknown", True),
+        (XFF, "", False),
+        ("Forwarded", "proto=http;host=localhost", False),
+        ("Forwarded", 'For="[::1]:80";host="localhost:80"', False),
+        (XFF, "::1, ::ffff:127.0.0.1", False),
         (XFF, "127.0.0.1", False),
         (XFF, "192.168.1.7", False),
     ],
@@ -150,6 +220,25 @@ async def test_a_forwarded_call_never_gets_through_dev(proxy: Proxy) -> None:
     async with proxy.post(headers={XFF: "8.8.8.8"}) as answer:
         await refused(answer, 403, "origin_not_allowed")
     assert proxy.upstream.calls == []
+
+
+async def test_a_chain_that_cannot_be_read_never_gets_through_dev(proxy: Proxy) -> None:
+    async with proxy.post(headers={XFF: "127.0.0.1, "}) as answer:
+        await refused(answer, 403, "origin_not_allowed")
+    assert proxy.upstream.calls == []
+
+
+async def test_a_caller_that_ends_its_header_with_a_comma_gets_no_address_of_its_choice(
+    start: Start,
+) -> None:
+    """A proxy that appends nothing, or an empty name, leaves what its caller wrote."""
+    proxy = await start("serve", TRUSTED_PROXIES="loopback", RATE_LIMIT="1/minute")
+    found = []
+    for number in range(3):
+        async with proxy.post(headers={XFF: f"198.51.100.{number}, "}) as answer:
+            found.append(answer.status)
+    assert found == [200, 429, 429]
+    assert len(proxy.upstream.calls) == 1
 
 
 async def test_an_untrusted_forwarding_header_is_warned_of_once(

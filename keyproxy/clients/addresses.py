@@ -46,6 +46,7 @@ class Addresses:
         self._hops = hops
         self._address_header = address_header
         self._has_warned = False
+        self._has_warned_of_values = False
 
     def of(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Address | None:
         """The address of the caller: the peer's, or what a trusted peer says it is."""
@@ -62,8 +63,7 @@ class Addresses:
         if nearest is None or not self._trusts(nearest):
             return nearest
         if self._address_header is not None:
-            named = headers.getall(self._address_header, [])
-            return (parse_address(named[0]) if len(named) == 1 else None) or nearest
+            return self._by_name(self._address_header, nearest, headers)
         return self._by_networks(nearest, headers)
 
     def _is_ignored(self, peer: str | None, headers: CIMultiDictProxy[str]) -> bool:
@@ -73,23 +73,47 @@ class Addresses:
         nearest = parse_address(peer or "")
         return nearest is not None and not self._trusts(nearest)
 
-    def _by_networks(self, nearest: Address, headers: CIMultiDictProxy[str]) -> Address | None:
-        """The right-most hop that is not trusted; what stands left of it is the caller's own."""
+    def _by_networks(self, nearest: Address, headers: CIMultiDictProxy[str]) -> Address:
+        """The right-most hop that is not trusted; what stands left of it is the caller's own.
+
+        What cannot be read ends the reading: whoever wrote it hides who spoke to it, and what
+        stands left of that is anybody's. Then the last trusted hop is all that is known.
+        """
         found = nearest
         for text in reversed(_hops(headers)):
             hop = parse_address(text)
             if hop is None:
-                return nearest  # a garbled chain names nobody
+                self._warn_of_value("X-Forwarded-For", found)
+                break
             found = hop
             if not self._trusts(hop):
                 break
         return found
 
     def _by_hops(self, nearest: Address | None, headers: CIMultiDictProxy[str]) -> Address | None:
-        hops = _hops(headers)
-        if len(hops) < self._hops:
-            return nearest
-        return parse_address(hops[-self._hops]) or nearest
+        """So many hops from the right; the nearest one where they cannot all be read."""
+        hops = [parse_address(text) for text in _hops(headers)[-self._hops :]]
+        if None in hops:
+            self._warn_of_value("X-Forwarded-For", nearest)
+        elif len(hops) == self._hops:
+            return hops[0]
+        return nearest
+
+    def _by_name(self, name: str, nearest: Address, headers: CIMultiDictProxy[str]) -> Address:
+        values = headers.getall(name, [])
+        named = parse_address(values[0]) if len(values) == 1 else None
+        if values and named is None:
+            self._warn_of_value(name, nearest)
+        return named or nearest
+
+    def _warn_of_value(self, name: str, counted: Address | None) -> None:
+        if not self._has_warned_of_values:
+            self._has_warned_of_values = True
+            _log.warning(
+                f"a trusted peer sent an empty or unreadable address in {name}; what stands left"
+                " of it is not believed, so that all whom it forwards like that share one limit",
+                counted_as=str(counted),
+            )
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
@@ -137,21 +161,37 @@ def shown(client: str, detail: str) -> str | None:
 
 
 def _hops(headers: CIMultiDictProxy[str]) -> list[str]:
-    """The last hops of every X-Forwarded-For line, left to right; bounded."""
-    hops = ",".join(headers.getall("X-Forwarded-For", [])).split(",")
-    return [hop for hop in hops[-_MAX_HOPS_READ:] if hop.strip()]
+    """The last hops of every X-Forwarded-For line, left to right, empty ones too; bounded."""
+    return _elements(headers, "X-Forwarded-For")[-_MAX_HOPS_READ:]
+
+
+def _elements(headers: CIMultiDictProxy[str], name: str) -> list[str]:
+    """Those of a list; none where nothing but its commas was sent."""
+    elements = [text.strip() for text in ",".join(headers.getall(name, [])).split(",")]
+    return elements if any(elements) else []
 
 
 def refuse_public(headers: CIMultiDictProxy[str]) -> None:
-    """Raises ``origin_not_allowed`` for a call that came through a web server from the internet."""
+    """Raises ``origin_not_allowed`` for a call that came through a web server from the internet,
+    or through one that does not say whence."""
     for name in FORWARDING_HEADERS:
-        for text in re.split(r"[,;]", ",".join(headers.getall(name, []))):
-            value = text.strip().partition("=")[2] if name == "Forwarded" else text
-            address = parse_address(value.strip().strip('"'))
-            if address is not None and address.is_global:
-                raise Refusal(
-                    "origin_not_allowed",
-                    "This is a development proxy: it answers this computer only, and the call "
-                    "was forwarded for an address on the internet.",
-                    hint=f"{name} names a public address; run `keyproxy serve` behind a web server",
-                )
+        for element in _elements(headers, name):
+            for is_caller, text in _addresses(name, element):
+                address = parse_address(text)
+                if address.is_global if address is not None else is_caller:
+                    whom = "an address on the internet" if address else "an unknown address"
+                    raise Refusal(
+                        "origin_not_allowed",
+                        "This is a development proxy: it answers this computer only, and the call "
+                        f"was forwarded for {whom}.",
+                        hint=f"{name} names {'a public' if address else 'no readable'} address;"
+                        " run `keyproxy serve` behind a web server",
+                    )
+
+
+def _addresses(name: str, element: str) -> list[tuple[bool, str]]:
+    """What may be an address in an element of a header, and whether one must stand there."""
+    if name != "Forwarded" or not element:
+        return [(True, element)]
+    pairs = [pair.partition("=") for pair in element.split(";")]  # RFC 7239, 4
+    return [(key.strip().lower() == "for", value.strip().strip('"')) for key, _, value in pairs]
