@@ -376,6 +376,15 @@ GOOD = jwk("ES256", OLD, "old")
         (jwk("RS256", RSA) | {"n": "A" * 3000}, "not whole"),
         (jwk("RS256", RSA) | {"e": "AQ"}, "cannot be read"),
         (jwk("EdDSA", private_key("Ed25519")) | {"x": "AA"}, "cannot be read"),
+        (jwk("EdDSA", private_key("Ed25519")) | {"alg": "Ed448"}, "does not fit"),
+        (jwk("EdDSA", private_key("Ed25519")) | {"alg": "ES256"}, "does not fit"),
+        (jwk("EdDSA", private_key("Ed25519")) | {"crv": "X25519"}, "type is unknown"),
+        (jwk("EdDSA", private_key("Ed25519")) | {"crv": "Ed448"}, "type is unknown"),
+        (GOOD | {"alg": "Ed25519"}, "does not fit"),
+        (GOOD | {"alg": "ESP256"}, "does not fit"),
+        (jwk("RS256", RSA) | {"key_ops": ["sign"]}, "not for signatures"),
+        (jwk("RS256", RSA) | {"key_ops": []}, "not for signatures"),
+        (jwk("RS256", RSA) | {"use": ""}, "not for signatures"),
         ("a text", "type is unknown"),
         (None, "type is unknown"),
     ],
@@ -387,6 +396,22 @@ def test_a_bad_key_is_passed_over_and_the_others_are_used(bad: Any, why: str) ->
     assert why in reason
     with pytest.raises(ValueError, match="no usable key"):
         read_keys(key_set(bad))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"alg": "Ed25519"},
+        {"alg": "EdDSA", "use": "sig", "key_ops": ["verify"]},
+        {"alg": None, "use": None, "key_ops": None, "kid": None, "x5c": None},
+        {"key_ops": ["sign", "verify"], "ext": True},
+    ],
+)
+def test_what_a_key_says_of_itself_may_be_said_in_any_name_or_not_at_all(
+    said: dict[str, Any],
+) -> None:
+    [key], _ = read_keys(key_set(jwk("EdDSA", private_key("Ed25519")) | said))
+    assert key.algorithms == {"EdDSA"}
 
 
 async def test_of_two_keys_with_one_kid_each_is_tried() -> None:

@@ -101,6 +101,26 @@ async def test_every_public_algorithm_works(algorithm: str) -> None:
     assert "signature" in await refused(verifier, other)
 
 
+@pytest.mark.parametrize("in_rules", ["EdDSA", "Ed25519"])
+@pytest.mark.parametrize("in_set", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("in_token", ["EdDSA", "Ed25519"])
+async def test_both_names_of_an_algorithm_are_one(
+    in_rules: str, in_set: str | None, in_token: str
+) -> None:
+    """RFC 9864: issuers go over to the name that says the curve, each at a time of its own."""
+    key = private_key("Ed25519")
+    header = json.dumps({"alg": in_token, "typ": "JWT"}).encode()
+    token = assembled(header, json.dumps(claims()).encode(), "EdDSA", key)
+    verifier = with_keys(public_key(jwk("EdDSA", key) | {"alg": in_set}), algorithms=(in_rules,))
+    assert (await verifier.verify(token)).subject == "user-1"
+    others = with_keys(public_key(jwk("EdDSA", key)), algorithms=("ES256", "RS256"))
+    assert "not in KEYPROXY_JWT_ALGORITHMS" in await refused(others, token)
+    other = with_keys(
+        public_key(jwk("EdDSA", private_key("Ed25519", "other"))), algorithms=(in_rules,)
+    )
+    assert "signature" in await refused(other, token)
+
+
 @pytest.mark.parametrize(
     ("said", "hint"),
     [

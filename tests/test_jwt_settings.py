@@ -97,6 +97,8 @@ def test_a_key_set_in_clear_is_cured_by_https() -> None:
         ("RS256, ES256,RS256", ("RS256", "ES256")),
         ("HS256,HS512", ("HS256", "HS512")),
         ("EdDSA", ("EdDSA",)),
+        ("Ed25519", ("EdDSA",)),
+        ("Ed25519,ES256, EdDSA", ("EdDSA", "ES256")),
     ],
 )
 def test_algorithms(text: str, expected: tuple[str, ...]) -> None:
@@ -111,6 +113,10 @@ def test_algorithms(text: str, expected: tuple[str, ...]) -> None:
         ("HS256,RS256", "could be taken for the secret", None),
         ("rs256,es256", "comma-separated names", "RS256,ES256"),
         ("eddsa", "comma-separated names", "EdDSA"),
+        ("ed25519", "comma-separated names", "Ed25519"),
+        ("Ed448", "comma-separated names", None),
+        ("ESP256", "comma-separated names", None),
+        ("HS256,Ed25519", "could be taken for the secret", None),
         ("RS257", "comma-separated names", None),
         ("ES256K", "comma-separated names", None),
         (",", "comma-separated names", None),

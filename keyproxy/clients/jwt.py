@@ -18,6 +18,7 @@ from keyproxy.clients.jose import from_base64url, from_json
 from keyproxy.clients.signatures import SignatureKey, shared_key
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.grammar.base import shown
+from keyproxy.grammar.jwt import one_name
 from keyproxy.values import Secret
 
 MAX_CHARACTERS = 8190  # what one line of a head may have
@@ -94,6 +95,7 @@ class Verifier:
         self, rules: JwtRules, keys: KeySource, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._rules = rules
+        self._algorithms = frozenset(map(one_name, rules.algorithms))
         self._keys = keys
         self._clock = clock
 
@@ -120,9 +122,10 @@ class Verifier:
         """Algorithm and kid. Whatever else names or brings a key (jwk, jku, x5u …) is not read."""
         if "crit" in header or "b64" in header:
             _refuse("its header wants an extension (crit)")
-        algorithm, key_id = header.get("alg"), header.get("kid")
-        if not isinstance(algorithm, str) or algorithm not in self._rules.algorithms:
-            _refuse(f"its algorithm {_short(algorithm)} is not in KEYPROXY_JWT_ALGORITHMS")
+        said, key_id = header.get("alg"), header.get("kid")
+        algorithm = one_name(said) if isinstance(said, str) else ""
+        if algorithm not in self._algorithms:
+            _refuse(f"its algorithm {_short(said)} is not in KEYPROXY_JWT_ALGORITHMS")
         if not (key_id is None or (isinstance(key_id, str) and len(key_id) <= _MAX_KEY_ID)):
             _refuse("its kid is no short text")
         return algorithm, key_id

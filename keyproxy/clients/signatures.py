@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
-from keyproxy.grammar.jwt import SHARED
+from keyproxy.grammar.jwt import SHARED, one_name
 from keyproxy.installation import line_for
 from keyproxy.values import Secret
 
@@ -117,16 +117,15 @@ def _kind(jwk: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         raise ValueError("it is a shared secret" if kind == "oct" else "its type is unknown")
     if any(name in jwk for name in _PRIVATE_MEMBERS):
         raise ValueError("it is a private key, and public by now")
-    operations = jwk.get("key_ops", ["verify"])
-    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list):
-        raise ValueError("it is not for signatures")
-    if "verify" not in operations:
+    use, operations = jwk.get("use"), jwk.get("key_ops")  # null says no more than nothing
+    is_to_verify = operations is None or (isinstance(operations, list) and "verify" in operations)
+    if use not in (None, "sig") or not is_to_verify:
         raise ValueError("it is not for signatures")
     if algorithm is None:
         return kind, known
-    if algorithm not in known:
+    if not isinstance(algorithm, str) or one_name(algorithm) not in known:
         raise ValueError("its algorithm does not fit its type")
-    return kind, (algorithm,)
+    return kind, (one_name(algorithm),)
 
 
 @cache

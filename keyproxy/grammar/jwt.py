@@ -19,6 +19,10 @@ PUBLIC = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
+OTHER_NAMES = {"Ed25519": "EdDSA"}
+"""By newer names of the registry (IANA, "JSON Web Signature and Encryption Algorithms", as RFC
+9864 left it in October 2025): what we call the same. EdDSA stands for Ed25519 only here, and its
+Ed448 for nothing; the ESP256 of that RFC is COSE's."""
 MAX_LEEWAY_SECONDS = 300.0
 _SHORTEST = min(SHARED.values())
 _DIFFERENT = 8  # 32 random hexadecimal digits with fewer come less than once in a million
@@ -89,9 +93,9 @@ def audiences(text: str) -> tuple[str, ...]:
 
 
 def algorithms(text: str) -> tuple[str, ...]:
-    """Signature algorithms: of a shared secret or of public keys, never both."""
+    """Signature algorithms: of a shared secret or of public keys, never both; each by one name."""
     found = items(text)
-    known = {name.lower(): name for name in (*SHARED, *PUBLIC)}
+    known = {name.lower(): name for name in (*SHARED, *PUBLIC, *OTHER_NAMES)}
     if any(item.lower() == "none" for item in found):
         raise Unfit("signature algorithms; none is no signature, anybody could write such a JWT")
     if not found or any(item not in known.values() for item in found):
@@ -105,7 +109,12 @@ def algorithms(text: str) -> tuple[str, ...]:
             "HS algorithms for KEYPROXY_JWT_SECRET, or others for KEYPROXY_JWT_JWKS_URL; with"
             " both, a public key could be taken for the secret"
         )
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(map(one_name, found)))
+
+
+def one_name(algorithm: str) -> str:
+    """The name that we know an algorithm by."""
+    return OTHER_NAMES.get(algorithm, algorithm)
 
 
 def leeway(text: str) -> float:
