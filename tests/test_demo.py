@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +14,10 @@ import pytest
 
 from keyproxy.demo import page, texts, upstream
 from keyproxy.demo.models import MODELS
+from tests.program import started
+from tests.sdk.outside import needed
 
+ROOT = Path(__file__).resolve().parents[1]
 AUTHORIZED = {"Authorization": f"Bearer {upstream.DEMO_KEY}"}
 DEADLINE_SECONDS = 5
 
@@ -335,6 +340,35 @@ async def test_catalogue_needs_no_key_and_describes_every_model(demo: Demo) -> N
         assert row["name"]
         assert row["description"]
         assert isinstance(row["pricing"]["prompt"], str)
+
+
+async def test_models_that_the_readme_names_answer_as_the_demo_does(demo: Demo) -> None:
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").rglob("*.*")]
+    calls = re.compile(r'"model": ?"([^"]+)"')
+    named = {name for text in texts for name in calls.findall(text.read_text())}
+    assert "openai/gpt-4o-mini" in named
+    for name in {*named, "~openai/gpt-latest", "anthropic/claude-sonnet-4"}:
+        for path, body in CALLS:
+            async with demo.post(path, model=name, **body) as answer:
+                assert answer.status == 200, name
+                assert (await answer.json())["model"] == name
+
+
+@pytest.mark.parametrize("mode", ["whole", "as it stands"])
+async def test_curl_of_the_readme_works_without_a_key(tmp_path: Path, mode: str) -> None:
+    """Only the port is another one."""
+    [snippet] = re.findall(r"```sh\n(curl .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    async with started("demo", tmp_path, OPENROUTER_API_KEY="") as program:
+        command = snippet.replace("http://localhost:8484", program.url)
+        if mode == "whole":
+            command = command.replace('"stream":true,', "")
+        done = await asyncio.create_subprocess_exec(
+            "sh", "-c", command.replace("curl", f"{needed('curl')} -sS --noproxy '*'", 1),
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, _ = await done.communicate()
+    assert b"You wrote" in out or b'"content":"You' in out
+    assert (b"[DONE]" in out) == (mode == "as it stands")
 
 
 async def test_catalogue_comes_in_pages(demo: Demo) -> None:

@@ -244,13 +244,23 @@ async def test_a_management_key_is_found_in_the_background(
     assert upstream.calls == []
 
 
-def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flags", "key", "mode", "cure"),
+    [
+        ([], KEY, "dev", "--listen"),
+        (["--or-demo"], KEY, "dev", "make run ARGS='--listen localhost:8486'"),
+        (["--or-demo"], "", "demo", "make run ARGS='--listen localhost:8486'"),
+    ],
+)
+def test_a_taken_port_is_one_clear_line(
+    tmp_path: Path, flags: list[str], key: str, mode: str, cure: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = subprocess.run(
-            [sys.executable, "-m", "keyproxy", "dev", "--listen", f"127.0.0.1:{port}"],
+            [sys.executable, "-m", "keyproxy", "dev", *flags, "--listen", f"127.0.0.1:{port}"],
             cwd=tmp_path,
-            env=environment(KEYPROXY_LISTEN=""),
+            env=environment(KEYPROXY_LISTEN="", OPENROUTER_API_KEY=key),
             capture_output=True,
             text=True,
             timeout=20,
@@ -258,8 +268,8 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
         )
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
-        f"keyproxy dev: cannot listen on 127.0.0.1:{port}: it is taken; choose another with"
-        " --listen"
+        f"keyproxy {mode}: cannot listen on 127.0.0.1:{port}: it is taken; choose another with"
+        f" {cure}"
     ]
 
 

@@ -18,14 +18,19 @@ def main(arguments: Sequence[str]) -> int:
     return start(line.parse(parser, arguments))
 
 
-def start(given: Given, why: str | None = None) -> int:
-    """Run the demo with what was given; the exit code. ``why``: to be said, where nobody asked
-    for the demo."""
+def start(given: Given, listen: str | None = None, why: str | None = None) -> int:
+    """Run the demo with what was given; the exit code.
+
+    ``listen`` is how another port is chosen; ``why`` is said, where nobody asked for the demo.
+    """
     sources = Sources.of_process("demo", given.options, given.env_file)
     try:
         settings = sources.read()
     except SettingsFaults as faults:
         return line.report("demo", faults)
-    from keyproxy.server.process import run_demo  # the whole server; --help need not load it
+    from keyproxy.server.process import (  # the whole server; --help need not load it
+        LISTEN,
+        run_demo,
+    )
 
-    return run_demo(settings, sources, why)
+    return run_demo(settings, sources, listen or LISTEN, why)

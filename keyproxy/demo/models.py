@@ -194,4 +194,19 @@ _ALL = (
     ),
 )
 
-MODELS: Mapping[str, Model] = MappingProxyType({model.id: model for model in _ALL})
+# What examples and other people's code ask for first, so that they work here without a change.
+_WELL_KNOWN = (
+    "openai/gpt-4o-mini",
+    "openai/gpt-4o",
+    "~openai/gpt-latest",
+    "anthropic/claude-sonnet-4",
+    "anthropic/claude-sonnet-4.5",
+    "anthropic/claude-haiku-4.5",
+    "google/gemini-2.5-flash",
+)
+_STAND_INS = tuple(
+    Model(id, f"Demo: {id}", "Stands for the model of that name, and answers as demo/chat does.")
+    for id in _WELL_KNOWN
+)
+
+MODELS: Mapping[str, Model] = MappingProxyType({each.id: each for each in (*_ALL, *_STAND_INS)})

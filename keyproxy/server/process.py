@@ -16,30 +16,33 @@ from keyproxy.advice import odd
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
-from keyproxy.server import hardening, service
+from keyproxy.server import hardening, service, sockets
 from keyproxy.server.service import Service
 from keyproxy.settings import Secret, Settings
 from keyproxy.sources import Sources
 
 RELOAD_LOOK_SECONDS = 1.0
 """How often files are looked at: secrets that are swapped, tokens that are revoked."""
+LISTEN = "--listen"
 _log = structlog.get_logger("keyproxy")
 
 
-def run(settings: Settings, sources: Sources) -> int:
-    """Serve until SIGTERM or Ctrl-C; the exit code."""
-    return _run(settings, sources, _serve)
+def run(settings: Settings, sources: Sources, listen: str = LISTEN) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit code. ``listen`` is how another port is chosen."""
+    return _run(settings, sources, _serve, listen)
 
 
-def run_demo(settings: Settings, sources: Sources, why: str | None = None) -> int:
-    """Serve against the built-in fake upstream until SIGTERM or Ctrl-C; the exit code.
+def run_demo(
+    settings: Settings, sources: Sources, listen: str = LISTEN, why: str | None = None
+) -> int:
+    """As ``run``, against the built-in fake upstream.
 
     ``why`` it is the demo is said once it listens.
     """
-    return _run(settings, sources, functools.partial(_serve_demo, why=why))
+    return _run(settings, sources, functools.partial(_serve_demo, why=why), listen)
 
 
-def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> int:
+def _run(settings: Settings, sources: Sources, serve: Callable[..., object], listen: str) -> int:
     logs.configure(settings.log_format, settings.log_level)
     hardening.forbid_core_dumps()
     try:
@@ -48,7 +51,9 @@ def _run(settings: Settings, sources: Sources, serve: Callable[..., object]) -> 
         print(f"keyproxy {settings.mode}: {fault}", file=sys.stderr)
         return 2
     except KeyproxyError as error:
-        print(f"keyproxy {settings.mode}: {error}", file=sys.stderr)
+        is_taken = isinstance(error, sockets.CannotListen) and error.is_taken
+        cure = f"; choose another with {listen}" if is_taken else ""
+        print(f"keyproxy {settings.mode}: {error}{cure}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # where the loop takes no signal handlers (Windows)
         return 0

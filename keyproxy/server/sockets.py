@@ -15,7 +15,11 @@ _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 
 
 class CannotListen(KeyproxyError):
-    """An address is taken or not ours; the message says which and what to do."""
+    """An address is taken or not ours; the message says which. ``is_taken``: another may do."""
+
+    def __init__(self, message: str, *, is_taken: bool = False) -> None:
+        super().__init__(message)
+        self.is_taken = is_taken
 
 
 def listening(addresses: Iterable[Address]) -> list[socket.socket]:
@@ -78,7 +82,9 @@ def _bind(host: str, port: int, is_optional: bool) -> socket.socket | None:
         if is_optional and error.errno in _NO_SUCH_FAMILY:
             return None
         why = error.strerror or "failed"
-        if error.errno == errno.EADDRINUSE:
-            why = "it is taken; choose another with --listen"
-        raise CannotListen(f"cannot listen on {host}:{port}: {why}") from error
+        is_taken = error.errno == errno.EADDRINUSE
+        if is_taken:
+            why = "it is taken"
+        message = f"cannot listen on {Address(host, port)}: {why}"
+        raise CannotListen(message, is_taken=is_taken) from error
     return sock
