@@ -1,6 +1,6 @@
 """Where settings come from: options, environment, ``.env.local``, ``.env``, TOML, defaults.
 
-The only module that touches the environment (``ping`` aside) and the files. Every ``read``
+The only module that touches the environment and the files. Every ``read``
 opens the files again by their paths, so that a replaced secret or a changed symlink is seen.
 """
 
@@ -95,6 +95,12 @@ class Sources:
         layers, _ = self._layers()
         variables, places = merged(layers)
         return variables.get(variable, "").strip(), places.get(variable, "")
+
+    def unread(self) -> list[SettingsFault]:
+        """A fault for each file that was to be read and cannot be."""
+        self._has_unread = False
+        _, faults = self._layers()
+        return faults if self._has_unread else []
 
     def has_key(self) -> bool:
         """Whether any layer names a key, or a file that should hold one."""

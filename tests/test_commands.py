@@ -469,6 +469,37 @@ def test_ping_finds_a_server_that_listens_everywhere(
     assert run("ping") == 0
 
 
+@pytest.mark.parametrize("place", [".env.local", ".env", "keyproxy.toml", "--env-file", "--config"])
+def test_ping_reads_the_address_where_its_neighbours_do(
+    here: Path, fake: FakeServer, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "other" if place.startswith("--") else place
+    is_toml = "toml" in place or place == "--config"
+    address = f"127.0.0.1:{fake.port}"
+    (here / name).write_text(f"listen = '{address}'" if is_toml else f"KEYPROXY_LISTEN={address}")
+    assert run("ping", *([place, name] if name == "other" else [])) == 0
+    assert fake.asked == ["/healthz"]
+
+
+def test_ping_takes_the_higher_layer_and_lives_with_a_faulty_one(
+    here: Path, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the files is no reason to call a running process ill."""
+    (here / ".env").write_bytes("KEYPROXY_LISTEN=127.0.0.1:1".encode("utf-16"))
+    (here / "keyproxy.toml").write_text("listen = '127.0.0.1:1'")
+    monkeypatch.setenv("KEYPROXY_LISTEN", f"127.0.0.1:{fake.port}")
+    assert run("ping") == 0
+
+
+@pytest.mark.parametrize("command", ["dev", "serve", "demo", "check", "explain", "usage", "ping"])
+@pytest.mark.parametrize("option", ["--env-file", "--config"])
+def test_every_command_that_reads_settings_takes_the_same_files(
+    command: str, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(command, "--help") == 0
+    assert f"{option} FILE" in capsys.readouterr().out
+
+
 def test_ping_says_that_nobody_answers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving() as gone:
         pass

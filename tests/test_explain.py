@@ -47,6 +47,38 @@ def test_what_would_be_sent_is_shown_with_the_key_masked(
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--path", "/api/v1/responses"],
+        ["--path", "/api/v1/messages?beta=true"],
+        ["--body", "x"],
+    ],
+)
+def test_a_body_that_is_missing_is_said(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+) -> None:
+    (here / "x").touch()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert main(["explain", "--serve", *options]) == 1
+    shown = capsys.readouterr().out
+    assert "  limits      ok" in shown
+    assert "  body        missing  there is no body: name its file with --body," in shown
+    assert "415" not in shown
+
+
+def test_a_path_without_a_body_is_asked_for_by_get(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert main(["explain", "--serve", "--path", "/api/v1/models"]) == 0
+    assert "GET https://openrouter.ai/api/v1/models" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("options", "body", "step", "code", "cure"),
     [
         (["--host", "evil.example"], BODY, "host", "host_not_allowed", "KEYPROXY_ALLOWED_HOSTS"),

@@ -242,6 +242,15 @@ def test_place_of_the_ledger_is_read_where_other_settings_are(
     assert run("--json")[0] == 0
 
 
+def test_place_of_the_ledger_is_not_guessed_where_a_file_cannot_be_read(
+    path: Path, run: Run
+) -> None:
+    Path(".env").write_bytes(f"KEYPROXY_LEDGER={path}\n".encode("utf-16"))
+    code, out, err = run()
+    assert (code, out) == (1, "")
+    assert err.startswith("keyproxy usage: .env is no UTF-8 text: it is UTF-16")
+
+
 def test_ledger_that_is_off_is_said(path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("KEYPROXY_LEDGER=off\n")
     code, out, err = run()

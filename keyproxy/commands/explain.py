@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
 def _read(name: str | None) -> bytes | None:
     """The body in a file, or what is piped in; None where there is none."""
     if name not in (None, "-"):
-        return Path(name).read_bytes()
+        return Path(name).read_bytes() or None
     if name is None and sys.stdin.isatty():
         return None
     return sys.stdin.buffer.read() or None

@@ -10,12 +10,13 @@ from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from keyproxy import opening
 from keyproxy.call import BASE
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
-from keyproxy.errors import Refusal
+from keyproxy.errors import Refusal, Step
 from keyproxy.rules import Rules
-from keyproxy.settings import Settings
+from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.summary import clients
 from keyproxy.upstream.session import open_session
 
@@ -39,7 +40,7 @@ def print_steps(
 ) -> int:
     """One call, step by step; 0 when it would be sent. ``app``: as a client of this app."""
     asked = Asked(
-        method=(method or ("GET" if body is None and path else "POST")).upper(),
+        method=(method or ("GET" if body is None and _is_read(path) else "POST")).upper(),
         target=path or _CHAT,
         body=body,
         fields=fields,
@@ -49,6 +50,10 @@ def print_steps(
         if isinstance(verdict, Passed):
             _say(settings, f"  {verdict.step:<10}  ok       {verdict.found}")
         elif isinstance(verdict, Refusal):
+            if verdict.step is Step.BODY and not body and asked.method == "POST":
+                print(f"  {Step.BODY:<10}  missing  there is no body: name its file with --body,")
+                print(f"{'':23}or send it in by a pipe; an empty one is refused")
+                return 1
             why = f"{verdict.status} {verdict.code}: {verdict.message}"
             _say(settings, f"  {verdict.step:<10}  refused  {why}")
             if verdict.hint:
@@ -57,6 +62,12 @@ def print_steps(
         else:
             _print_sent(settings, verdict)
     return 0
+
+
+def _is_read(path: str | None) -> bool:
+    """Whether a call of this path has no body: it is none of those that are made by POST."""
+    plain = (path or _CHAT).partition("?")[0]
+    return plain != opening.PATH and f"POST {plain}" not in KNOWN_ENDPOINTS
 
 
 async def _verdicts(settings: Settings, asked: Asked) -> list[Verdict]:

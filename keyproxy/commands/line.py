@@ -19,7 +19,7 @@ from keyproxy.errors import SettingsFaults
 from keyproxy.grammar import jwt, money, network, origins, plain, tokens
 from keyproxy.grammar.base import mask
 from keyproxy.grammar.rows import SAY_IT, Mode, Setting, spoken
-from keyproxy.settings import rows
+from keyproxy.settings import CONFIG, rows
 
 _METAVARS: Mapping[Callable[[str], Any], str] = {
     network.addresses: "HOST:PORT",
@@ -87,23 +87,35 @@ def add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     for setting in rows().values():
         if setting.is_secret and setting.file:
             continue  # a secret itself: arguments are visible to everybody on the machine
+        if setting is CONFIG:
+            continue  # below
         if "demo" in modes and setting.is_upstream:
             continue
         group = groups.get(setting.group)
         if group is None:
             group = groups[setting.group] = parser.add_argument_group(setting.group)
-        group.add_argument(
-            option(setting),
-            dest=setting.variable,
-            metavar=_METAVARS.get(setting.parse, "VALUE"),
-            help=_help(setting, modes).replace("%", "%%"),
-        )
-    files = groups["Files"]
-    files.add_argument(
+        _add(group, setting, modes)
+    add_files(parser)
+
+
+def add_files(parser: Parser) -> None:
+    """Options that name the files which settings are read from."""
+    group = parser.add_argument_group(CONFIG.group)
+    _add(group, CONFIG, ["dev", "serve"])
+    group.add_argument(
         "--env-file",
         metavar="FILE",
         type=Path,
         help="read this file instead of .env.local and .env of the working directory",
+    )
+
+
+def _add(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
+    group.add_argument(
+        option(setting),
+        dest=setting.variable,
+        metavar=_METAVARS.get(setting.parse, "VALUE"),
+        help=_help(setting, modes).replace("%", "%%"),
     )
 
 

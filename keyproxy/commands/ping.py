@@ -1,9 +1,11 @@
-"""``keyproxy ping``: the health check of images. Standard library only, so that it is quick."""
+"""``keyproxy ping``: the health check of images. Loads no HTTP client, so that it is quick.
+
+Reads the settings where the others do; what is wrong with them, those say.
+"""
 
 from __future__ import annotations
 
 import http.client
-import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +13,7 @@ from keyproxy.commands import line
 from keyproxy.grammar.base import Unfit
 from keyproxy.grammar.rows import spoken
 from keyproxy.settings import Address, rows
+from keyproxy.sources import Sources
 
 SUMMARY = "ask a running keyproxy whether it is well (health check of images)"
 TIMEOUT_SECONDS = 3.0  # below the five seconds after which the image's health check gives up
@@ -33,12 +36,14 @@ def main(arguments: Sequence[str]) -> int:
         metavar="HOST:PORT",
         help=f"where it listens [{listen.variable}; default: {spoken(listen.dev)}]",
     )
+    line.add_files(parser)
     given = line.parse(parser, arguments)
-    text = given.options.get(listen.variable) or os.environ.get(listen.variable, "").strip()
+    sources = Sources.of_process("dev", given.options, given.env_file)
+    text, place = sources.said(listen.variable)
     try:
         addresses = listen.parse(text or spoken(listen.dev))
     except Unfit as unfit:
-        parser.error(f"{listen.variable}: expected {unfit.expected}")
+        parser.error(f"{listen.variable} ({place or 'environment'}): expected {unfit.expected}")
     return _ask(addresses[0], "/readyz" if given.flags.ready else "/healthz")
 
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(f"--until: expected {_WHEN}")
     if not 1 <= flags.top <= 1_000_000:
         parser.error("--top: expected a number of at least 1")
-    path, how = _place(flags.ledger, given.env_file, is_serve=flags.serve)
+    path, how = _place(given, is_serve=flags.serve)
     if path is None:
         return _fail(how)
     try:
@@ -88,6 +88,7 @@ def _parser() -> line.Parser:
         )
     parser.add_argument(
         "--ledger",
+        dest=LEDGER,
         metavar="FILE",
         help=f"the ledger to read [{LEDGER}; default: that of keyproxy dev in this folder, or,"
         " where there is none, that of keyproxy serve]",
@@ -95,19 +96,16 @@ def _parser() -> line.Parser:
     parser.add_argument(
         "--serve", action="store_true", help="read the ledger of keyproxy serve by default"
     )
-    parser.add_argument(
-        "--env-file",
-        metavar="FILE",
-        type=Path,
-        help="read this file instead of .env.local and .env of the working directory",
-    )
+    line.add_files(parser)
     return parser
 
 
-def _place(option: str | None, env_file: Path | None, *, is_serve: bool) -> tuple[Path | None, str]:
+def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
     """Where the ledger is, and who says so; without a place, why there is none."""
-    options = {LEDGER: option} if option else {}
-    text, place = Sources.of_process("dev", options, env_file).said(LEDGER)
+    sources = Sources.of_process("dev", given.options, given.env_file)
+    text, place = sources.said(LEDGER)
+    if faults := sources.unread():
+        return None, str(faults[0])
     text = "" if text == "default" else text
     if text == "off":
         where = f" {place}" if place else ""
