@@ -20,6 +20,8 @@ _ENDPOINTS = sorted(
     reverse=True,
 )
 
+_LONGEST, _MOST = 200, 5_000
+
 
 def odd(settings: Settings) -> list[str]:
     """What is odd in the settings themselves; nothing of a key is repeated."""
@@ -62,7 +64,9 @@ def is_worth_a_look(settings: Settings) -> bool:
 def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
     """What in the lists of models and aliases is none of ``listed``, the upstream's own names."""
     found: dict[str, None] = {}
-    text = "\n".join(sorted(listed))
+    # Somebody else's names: bounded, since globs are tried on them, and fit for a terminal.
+    fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())
+    text = "\n".join(fit[:_MOST])
     for app in settings.all_apps if listed else ():
         where = "" if app is settings else f" of [apps.{app.name}]"
         for pattern in app.allowed_models:

@@ -129,6 +129,12 @@ def test_pattern_that_matches_a_listed_model_is_not_told(patterns: str) -> None:
     assert unlisted(settings(ALLOWED_MODELS=patterns), LISTED) == []
 
 
+def test_names_that_no_terminal_should_get_are_not_repeated() -> None:
+    listed = ("a/gpt-4o\x1b[2J", "b/" + "gpt-4o" * 100, "c/gpt-4o")
+    [line] = unlisted(settings(ALLOWED_MODELS="gpt-4o"), listed)
+    assert line.endswith("; write c/gpt-4o or */gpt-4o")
+
+
 def test_alias_of_no_listed_model_is_told_and_an_empty_list_tells_nothing() -> None:
     said = settings(MODEL_ALIASES="fast=gpt-4o-mini,good=openai/gpt-4o")
     [line] = unlisted(said, LISTED)

@@ -145,8 +145,8 @@ class Reading:
         return SettingsFault(
             setting.variable,
             expected="how a caller proves who it is: session (a public page), jwt (a log-in of"
-            " yours), token (known devices) or none (whoever reaches it may call; say"
-            " KEYPROXY_TOTAL_BUDGET too)",
+            " yours: docs/jwt.md), token (known devices: keyproxy token makes one) or none (whoever"
+            " reaches it may call; say KEYPROXY_TOTAL_BUDGET too)",
             paste="\n".join(lines),
         )
 
