@@ -54,29 +54,22 @@ class Seen:
     has_files: bool = False
     has_long_cache: bool = False
     compacts: bool = False
-    unbounded_by: str = ""
-    media: str = ""
-
-    @property
-    def is_unbounded(self) -> bool:
-        return self.unbounded_by != ""
-
-    @property
-    def part(self) -> str:
-        """In words, the first part that no price bounds, or else that may have none."""
-        return self.unbounded_by or self.media
+    is_unbounded: bool = False
+    part: str = ""
 
     def unbound(self, part: str) -> None:
-        self.unbounded_by = self.unbounded_by or part
+        """No price bounds ``part``, as it is called in words; the first is told."""
+        if not self.is_unbounded:
+            self.is_unbounded, self.part = True, part
 
     def holds(self, kind: str) -> None:
-        """Notes a part of this type, whose tokens are more than its bytes."""
+        """There is a part of this type, whose tokens are more than its bytes."""
         self.has_media = True
-        if kind in _FILES:
-            self.has_files, self.media = True, "the file"
-        elif not self.media:
-            known = next((word for word in ("audio", "video") if word in kind), "")
-            self.media = f"the {known}" if known else "a part that is neither text nor image"
+        self.has_files |= kind in _FILES
+        if kind in _FILES or not self.part:
+            words = {"audio": "the audio", "video": "the video"} | dict.fromkeys(_FILES, "the file")
+            known = (words[word] for word in words if word in kind)
+            self.part = next(known, "a part that is neither text nor image")
 
     def runs_tools(self) -> None:
         self.rounds = 1 + self.max_tool_calls

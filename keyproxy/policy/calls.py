@@ -59,9 +59,9 @@ def _checked(
 ) -> Call:
     said = fields.said(parsed)
     asked = _models(said)
+    for param, model in asked:
+        policy.models.check(policy.aliases.get(model, model), param)
     ids = tuple(policy.aliases.get(model, model) for _, model in asked)
-    for (param, _), model in zip(asked, ids, strict=True):
-        policy.models.check(model, param)
     inspection = Check(
         endpoint.style, policy.features, policy.models, policy.aliases, policy.max_tokens, ids
     )
