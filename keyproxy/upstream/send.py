@@ -1,14 +1,12 @@
 """Sends a call to the upstream and hands back its answer.
 
-An Upstream is a value: base address, key ring, ranking headers, over a shared session. The
-foreign exceptions of the HTTP client become ours here, around the send only; once an answer
-has begun there is nothing left but to cut it.
+An Upstream is a value: base address, key ring, ranking headers, over a shared session. Once an
+answer has begun there is nothing left but to cut it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,17 +15,23 @@ from urllib.parse import quote
 import aiohttp
 import structlog
 from multidict import CIMultiDict
-from yarl import URL
 
 from keyproxy.call import Call, End, Style
-from keyproxy.errors import AnswerCut, Refusal
+from keyproxy.errors import AnswerCut
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.catalogue import Fetched
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.lingering import Lingering
+from keyproxy.upstream.requests import (
+    Requests,
+    check_head,
+    invalid,
+    key_rejected,
+    read_bounded,
+    unreachable,
+)
 
-_PIECEWISE_BYTES = 256 * 1024
 _EVENT_STREAM = "text/event-stream"
 _log = structlog.get_logger("keyproxy.upstream")
 
@@ -77,11 +81,10 @@ class Upstream:
         lingering: Lingering | None = None,
     ) -> None:
         self.base_url = settings.upstream
-        self.session = session
         self.ring = ring
         self._lingering = lingering or Lingering()
         self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
-        self._first_byte_seconds = settings.first_byte_timeout_seconds
+        self._requests = Requests(session, settings.upstream, settings.first_byte_timeout_seconds)
         self._idle_seconds = settings.idle_timeout_seconds
 
     @asynccontextmanager
@@ -114,7 +117,7 @@ class Upstream:
         """
         key = next(self.ring.usable(), None)
         if key is None:
-            raise _key_rejected()
+            raise key_rejected()
         fetched = await self._whole(path, headers.common() | headers.authorization(key))
         search = headers.KeySearch(self.ring.keys)
         shown = await asyncio.to_thread(answers.of_account, fetched.raw, search)
@@ -123,16 +126,16 @@ class Upstream:
         return fetched._replace(raw=shown or b"")
 
     async def _whole(self, path: str, head: Mapping[str, str]) -> Fetched:
-        reply = await self._request("GET", path, head, b"")
+        reply = await self._requests.answer("GET", path, head, b"")
         try:
             async with asyncio.timeout(self._idle_seconds):
-                raw = await _read_bounded(reply, MAX_FETCH_BYTES)
+                raw = await read_bounded(reply, MAX_FETCH_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable() from error
+            raise unreachable() from error
         finally:
             reply.close()
         if raw is None:
-            raise _invalid("its catalogue is too large")
+            raise invalid("its catalogue is too large")
         passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
         return Fetched(reply.status, raw, passed)
 
@@ -144,7 +147,7 @@ class Upstream:
         """
         keys = list(self.ring.usable())
         if not keys:
-            raise _key_rejected()
+            raise key_rejected()
         key = next((key for key in keys if key.label == key_label), keys[0])
         head = headers.common() | headers.authorization(key)
         return await self._whole(f"/generation?id={quote(id, safe='')}", head)
@@ -173,7 +176,7 @@ class Upstream:
                     passed = reply
                     return key, reply
             if not unaffordable and await self._are_rejected(refused):
-                raise _key_rejected()
+                raise key_rejected()
             key, passed = list((unaffordable or refused).items())[-1]
             return key, passed
         finally:
@@ -191,7 +194,7 @@ class Upstream:
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
         head = headers.outgoing(key, self._ranking, call.headers)
         has_left, sent = False, asyncio.Event()
-        asking = self._request(call.endpoint.method, call.target, head, call.body, sent)
+        asking = self._requests.answer(call.endpoint.method, call.target, head, call.body, sent)
         try:
             if not call.is_streaming:
                 return await asking
@@ -210,56 +213,15 @@ class Upstream:
         passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
         return ClientLeft(Head(reply.status, passed.get("X-Generation-Id"), key.label))
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        head: Mapping[str, str],
-        body: bytes,
-        sent: asyncio.Event | None = None,
-    ) -> aiohttp.ClientResponse:
-        """``sent`` is set once there is a connection."""
-        url = URL(self.base_url + path, encoded=True)
-        # aiohttp writes bytes in one go, however many, and warns; a file goes piece by piece.
-        data = io.BytesIO(body) if len(body) > _PIECEWISE_BYTES else body or None
-        now = asyncio.get_running_loop().time
-        first_byte = asyncio.timeout(None)  # connecting has a limit of its own
-
-        def connected() -> None:
-            first_byte.reschedule(now() + self._first_byte_seconds)
-            if sent is not None:
-                sent.set()
-
-        try:
-            async with first_byte:
-                return await self.session.request(
-                    method,
-                    url,
-                    headers=head,
-                    data=data,
-                    allow_redirects=False,
-                    trace_request_ctx=connected,
-                )
-        except TimeoutError as error:
-            text = "The upstream did not answer in time."
-            is_free = isinstance(error, aiohttp.ConnectionTimeoutError)
-            raise Refusal("upstream_timeout", text, is_free=is_free) from error
-        except aiohttp.ClientHttpProxyError as error:
-            raise _unreachable(is_free=True) from error
-        except aiohttp.ClientResponseError as error:
-            raise _invalid("its head is malformed") from error
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a name that is none
-            raise _unreachable(is_free=isinstance(error, aiohttp.ClientConnectorError)) from error
-
     async def _answer(self, reply: aiohttp.ClientResponse, style: Style, key: str) -> Answer:
-        _check_head(reply)
+        check_head(reply)
         search = headers.KeySearch(self.ring.keys)
         head = headers.incoming(reply.headers, search)
         kind = headers.media_type(reply.headers, style)
         if reply.status >= 400:
             return await self._error(reply, style, head, kind, search, key)
         if kind is None:
-            raise _invalid("its type is none that may pass")
+            raise invalid("its type is none that may pass")
         head["Content-Type"] = kind
         if kind.startswith(_EVENT_STREAM):
             head["Cache-Control"] = "no-cache, no-transform"
@@ -280,7 +242,7 @@ class Upstream:
         raw: bytes | None = None
         try:
             async with asyncio.timeout(self._idle_seconds):
-                raw = await _read_bounded(reply, answers.MAX_ERROR_BYTES)
+                raw = await read_bounded(reply, answers.MAX_ERROR_BYTES)
         except (aiohttp.ClientError, TimeoutError, OSError):
             _log.warning("the upstream's error body broke off", http_status=reply.status)
         is_json = kind is not None and kind.startswith("application/json")
@@ -305,19 +267,6 @@ class Upstream:
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 
 
-def _check_head(reply: aiohttp.ClientResponse) -> None:
-    """Raises ``upstream_invalid`` for an answer that must not be handed on."""
-    status = reply.status
-    if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
-        raise _invalid(f"status {status} is not one that may pass")
-    if any(c.strip().lower() != "identity" for c in reply.headers.getall("Content-Encoding", [])):
-        raise _invalid("it is compressed, which was not asked for")
-    codings = [c.strip().lower() for c in reply.headers.getall("Transfer-Encoding", [])]
-    lengths = reply.headers.getall("Content-Length", [])
-    if len(lengths) > 1 or (codings and (lengths or codings != ["chunked"])):
-        raise _invalid("its framing is ambiguous")
-
-
 async def _searched(
     reply: aiohttp.ClientResponse, search: headers.KeySearch
 ) -> AsyncIterator[bytes]:
@@ -338,33 +287,3 @@ async def _searched(
 
 async def _piece(raw: bytes) -> AsyncIterator[bytes]:
     yield raw
-
-
-async def _read_bounded(reply: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body, or None when it is larger than ``limit``."""
-    parts, size = [], 0
-    async for chunk in reply.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            return None
-        parts.append(chunk)
-    return b"".join(parts)
-
-
-def _unreachable(*, is_free: bool = False) -> Refusal:
-    """``is_free``: there was not even a connection."""
-    text = "The upstream cannot be reached at the moment."
-    return Refusal("upstream_unreachable", text, is_free=is_free)
-
-
-def _invalid(why: str) -> Refusal:
-    return Refusal("upstream_invalid", "The upstream's answer cannot be passed on.", hint=why)
-
-
-def _key_rejected() -> Refusal:
-    return Refusal(
-        "upstream_key_rejected",
-        "The upstream does not accept this server's key. Only its operator can mend that.",
-        hint="run `keyproxy check`, then set a valid OPENROUTER_API_KEY",
-        is_free=True,
-    )
