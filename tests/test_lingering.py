@@ -106,6 +106,30 @@ async def test_a_head_that_does_not_come_soon_is_not_waited_for(
     assert found == [(None, None, "estimated", "client_left")]
 
 
+async def test_a_call_left_while_an_error_is_read_is_settled(
+    start: Start, upstream: FakeUpstream, tmp_path: Path
+) -> None:
+    async def failing(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.json_response({"data": {"id": ID, "total_cost": 0}})
+        fields = {"X-Generation-Id": ID, "Content-Type": "application/json"}
+        response = web.StreamResponse(status=500, headers=fields)
+        await response.prepare(request)
+        has_begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    has_begun = asyncio.Event()
+    upstream.answer = failing
+    ledger = tmp_path / "ledger.sqlite3"
+    proxy = await start(LEDGER=str(ledger))
+    calling = asyncio.create_task(call(proxy, STREAM))
+    await has_begun.wait()
+    calling.cancel()
+    found = await booked(ledger, where="is_settled")
+    assert found == [(ID, 0, "exact", "client_left")]
+
+
 @pytest.mark.usefixtures("patient", "release")
 async def test_a_call_that_does_not_stream_ends_with_its_client(
     proxy: Proxy, upstream: FakeUpstream

@@ -120,9 +120,9 @@ async def status_of(proxy: Proxy) -> int:
 async def test_a_stream_that_stands_still(start: Start, upstream: FakeUpstream) -> None:
     upstream.answer = begun
     proxy = await start(IDLE_TIMEOUT=SAID)
-    async with proxy.post(BODY | {"stream": True}) as answer:
-        await answer.content.readany()
-        with taking_as_long_as_it_says():
+    with taking_as_long_as_it_says():
+        async with proxy.post(BODY | {"stream": True}) as answer:
+            await answer.content.readany()
             await upstream.left.wait()
 
 
@@ -140,8 +140,8 @@ async def test_a_stream_that_stands_still(start: Start, upstream: FakeUpstream) 
 )
 async def test_what_a_client_may_take(start: Start, limit: str, data: bytes) -> None:
     proxy = await start(**{limit: SAID})
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     with taking_as_long_as_it_says():
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(data)
         async with asyncio.timeout(SECONDS + SLACK_SECONDS):
             if limit == "KEEPALIVE_TIMEOUT":

@@ -98,7 +98,11 @@ class Upstream:
         style = call.endpoint.style
         del call  # a stream may last for minutes; its request body need not
         try:
-            yield await self._answer(reply, style, key.label)
+            try:
+                answer = await self._answer(reply, style, key.label)
+            except asyncio.CancelledError:
+                raise self._left(reply, key) from None
+            yield answer
         finally:
             reply.close()  # a no-op once the body was read to its end
 
