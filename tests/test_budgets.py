@@ -495,7 +495,7 @@ async def test_an_upstream_that_was_never_reached_costs_nothing(start: Start) ->
     proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", UNPRICED="allow")
     proxy.service.apply(proxy.service.settings)
     kit = proxy.service.kit.default
-    kit.upstream.base_url = "http://127.0.0.1:9/api/v1"
+    kit.upstream.requests.base_url = "http://127.0.0.1:9/api/v1"
     for _ in range(3):
         assert await status(proxy) == 502
         await settled(proxy)
@@ -612,7 +612,7 @@ async def test_an_upstream_that_takes_no_connection_costs_nothing(start: Start) 
             full.setblocking(False)
             full.connect_ex(deaf.getsockname())
         kit = proxy.service.kit.default
-        kit.upstream.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}/api/v1"
+        kit.upstream.requests.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}/api/v1"
         for _ in range(3):
             assert await status(proxy) == 504
             await settled(proxy)

@@ -300,7 +300,7 @@ class Service:
 
     async def _ask_about(self, key: Secret) -> KeyReport | None:
         """What the upstream says of ``key``; None without an answer."""
-        base_url = self.kit.default.upstream.base_url
+        base_url = self.settings.upstream
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
                 return await keyring.inspect(self._session, base_url, key)

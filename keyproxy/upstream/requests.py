@@ -24,7 +24,7 @@ class Requests:
         self, session: aiohttp.ClientSession, base_url: str, first_byte_seconds: float
     ) -> None:
         self._session = session
-        self._base_url = base_url
+        self.base_url = base_url
         self._first_byte_seconds = first_byte_seconds
 
     async def answer(
@@ -39,7 +39,7 @@ class Requests:
 
         Raises ``upstream_unreachable``, ``upstream_timeout``, ``upstream_invalid``.
         """
-        url = URL(self._base_url + path, encoded=True)
+        url = URL(self.base_url + path, encoded=True)
         # aiohttp writes bytes in one go, however many, and warns; a file goes piece by piece.
         data = io.BytesIO(body) if len(body) > _PIECEWISE_BYTES else body or None
         now = asyncio.get_running_loop().time

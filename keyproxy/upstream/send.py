@@ -80,11 +80,10 @@ class Upstream:
         ring: KeyRing,
         lingering: Lingering | None = None,
     ) -> None:
-        self.base_url = settings.upstream
         self.ring = ring
         self._lingering = lingering or Lingering()
         self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
-        self._requests = Requests(session, settings.upstream, settings.first_byte_timeout_seconds)
+        self.requests = Requests(session, settings.upstream, settings.first_byte_timeout_seconds)
         self._idle_seconds = settings.idle_timeout_seconds
 
     @asynccontextmanager
@@ -130,7 +129,7 @@ class Upstream:
         return fetched._replace(raw=shown or b"")
 
     async def _whole(self, path: str, head: Mapping[str, str]) -> Fetched:
-        reply = await self._requests.answer("GET", path, head, b"")
+        reply = await self.requests.answer("GET", path, head, b"")
         try:
             async with asyncio.timeout(self._idle_seconds):
                 raw = await read_bounded(reply, MAX_FETCH_BYTES)
@@ -198,7 +197,7 @@ class Upstream:
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
         head = headers.outgoing(key, self._ranking, call.headers)
         has_left, sent = False, asyncio.Event()
-        asking = self._requests.answer(call.endpoint.method, call.target, head, call.body, sent)
+        asking = self.requests.answer(call.endpoint.method, call.target, head, call.body, sent)
         try:
             if not call.is_streaming:
                 return await asking
