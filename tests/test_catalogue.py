@@ -178,6 +178,8 @@ def wants_key(**answers: Any) -> Any:
         if key not in {KEY, OTHER_KEY}:
             error = {"code": 401, "message": "No cookie auth credentials found"}
             return web.json_response({"error": error}, status=401)
+        if request.path.endswith("/endpoints"):
+            return web.json_response({"error": {"code": 404, "message": "no such"}}, status=404)
         own = {
             "id": f"openai/of-{key[9:13]}",
             "user_id": "user_1",
