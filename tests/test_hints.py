@@ -229,8 +229,11 @@ CASES: dict[str, tuple[dict[str, str], Call]] = {
     "calls in flight": ({"max_in_flight": "1"}, two_at_once),
     "a body": ({"max_body": "1KiB"}, chat(messages=[{"role": "user", "content": "x" * 5000}])),
     "a field": ({"extra_fields": "other"}, chat(trace={"a": 1})),
-    "a tool of the provider": ({"allowed_features": "web"}, tool("openrouter:datetime")),
-    "web search": ({}, tool("openrouter:web_search")),
+    "a tool of the provider": (
+        {"allowed_features": "web", "total_budget": "off"},
+        tool("openrouter:datetime"),
+    ),
+    "web search": ({"total_budget": "off"}, tool("openrouter:web_search")),
     "more answers": ({}, chat(n=2)),
     "a provider": ({}, chat(provider={"sort": "price"})),
     "a tier of a provider": ({}, chat(provider={"only": ["azure/eu"]})),
