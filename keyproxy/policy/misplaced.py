@@ -6,6 +6,8 @@ those of the public trackers of SDKs and apps: a path twice, a slash too many, a
 
 from __future__ import annotations
 
+import re
+
 from keyproxy.grammar.features import names
 
 ACCOUNT = "Routes of the provider account are never served."
@@ -27,9 +29,10 @@ _ACCOUNT = names(
 _BEFORE = names(
     "api v1 v2 v3 v1beta beta openai anthropic openrouter inference compatible-mode proxy llm"
     " chat completions responses messages models embeddings rerank images audio speech"
-    " transcriptions"
+    " transcriptions http: https: openrouter.ai api.openai.com api.anthropic.com"
 )
 _BASE = names("api v1")
+_RUN_TOGETHER = re.compile(r"/(api|v1)(?=(?:v1|chat|responses|messages|embeddings|models)(?:/|$))")
 # OpenAI's old paths and Azure's: a name of a model or a deployment follows.
 _NAMED = names("engines deployments")
 _ENDPOINTS = (
@@ -53,6 +56,7 @@ def advice(path: str) -> tuple[str, str]:
     if len(path) > _LONGEST:
         return "", ""
     text = path.lower().replace("%2f", "/").replace("%20", "")
+    text = _RUN_TOGETHER.sub(r"/\1/", text)
     parts = tuple(part for part in text.split("/") if part)
     first = next((part for part in parts if part not in _BASE), None)
     if first in _ACCOUNT:
