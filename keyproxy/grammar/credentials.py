@@ -123,5 +123,4 @@ def _without_captcha_secret(vendor: str) -> SettingsFault:
         "KEYPROXY_CAPTCHA_SECRET",
         expected=f"the secret key that {vendor} shows beside the site key, since KEYPROXY_CAPTCHA"
         f" is {vendor} (or KEYPROXY_CAPTCHA_SECRET_FILE)",
-        paste="KEYPROXY_CAPTCHA_SECRET=…",
     )

@@ -61,8 +61,9 @@ class Setting:
         return (self.variable,) if self.file is None else (self.variable, self.file.variable)
 
     @property
-    def paste(self) -> str:
-        return f"{self.variable}={self.example}"
+    def paste(self) -> str | None:
+        """A line with the example; None for a secret that has no form of its own to show."""
+        return None if self.example == "…" else f"{self.variable}={self.example}"
 
 
 def spoken(default: Default) -> str:
@@ -131,14 +132,14 @@ def fault_of(setting: Setting, unfit: Unfit, text: str) -> SettingsFault:
     found = unfit.found
     if found is None:
         found = "set (not shown)" if setting.is_secret else shown(text)
-    value = setting.example if unfit.value is None else unfit.value
-    paste = unfit.line or f"{setting.variable}={value}"
+    paste = setting.paste if unfit.value is None else f"{setting.variable}={unfit.value}"
+    paste = unfit.line or paste
     return SettingsFault(
         setting.variable,
         found=found,
         expected=mask(unfit.expected),
         # A corrected line repeats what was found, which may be a key in the wrong place.
-        paste=paste if isinstance(unfit, NotInstalled) or mask(paste) == paste else None,
+        paste=paste if isinstance(unfit, NotInstalled) or mask(paste or "") == paste else None,
     )
 
 
