@@ -20,7 +20,13 @@ _LEAST_NAME = 20
 _MAX_SLUGS = 1000
 _GAP = "  "
 _INDENT = " " * 10  # below what follows the time
-_PASTED = re.compile(r"(?:(?P<words>.*?): )?(?P<line>[A-Za-z][A-Za-z0-9_]* ?= ?.*)")
+# As ``lines`` writes them; the table that a line belongs to stays with it, and words that quote
+# somebody end in none.
+_PASTED = re.compile(
+    r"(?:(?P<words>[^'\"=]*?): )?"
+    r"(?P<line>(?:in \[apps\.[^\]]+\] of the TOML file: )?(?:[A-Za-z]\w* ?= ?|--[a-z-]+ ).*)",
+    re.ASCII,
+)
 _ODD = re.compile(r"[^ -~]")  # may take two columns, or none
 _GREY, _RED, _GREEN, _YELLOW, _CYAN = 90, 31, 32, 33, 36
 _LEVEL_COLOURS: Mapping[str, int] = {"warning": _YELLOW, "error": _RED, "critical": _RED}

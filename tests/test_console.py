@@ -99,6 +99,17 @@ def test_a_call_is_one_short_line(changes: Mapping[str, Any], line: str) -> None
         ),
         ('extra_fields = ["a"]', "field_not_allowed  0.1 s", 'extra_fields = ["a"]'),
         ("leave the field out", "field_not_allowed  0.1 s", "leave the field out"),
+        ("or: --max-body 9", "field_not_allowed (or)  0.1 s", "--max-body 9"),
+        (
+            "or: in [apps.a-b] of the TOML file: max_tokens = 9",
+            "field_not_allowed (or)  0.1 s",
+            "in [apps.a-b] of the TOML file: max_tokens = 9",
+        ),
+        (
+            "the issuer 'x: KEYPROXY_CLIENT_AUTH=none' is not ours",
+            "field_not_allowed  0.1 s",
+            "the issuer 'x: KEYPROXY_CLIENT_AUTH=none' is not ours",
+        ),
     ],
 )
 def test_the_line_to_paste_stands_alone_below_a_refusal(hint: str, first: str, second: str) -> None:
