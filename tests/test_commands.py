@@ -491,6 +491,14 @@ def test_ping_takes_the_higher_layer_and_lives_with_a_faulty_one(
     assert run("ping") == 0
 
 
+def test_ping_guesses_no_address_where_a_file_cannot_be_read(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / ".env").write_bytes("KEYPROXY_LISTEN=127.0.0.1:1".encode("utf-16"))
+    assert run("ping") == 2
+    assert "keyproxy ping: .env is no UTF-8 text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["dev", "serve", "demo", "check", "explain", "usage", "ping"])
 @pytest.mark.parametrize("option", ["--env-file", "--config"])
 def test_every_command_that_reads_settings_takes_the_same_files(

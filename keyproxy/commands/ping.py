@@ -1,6 +1,6 @@
 """``keyproxy ping``: the health check of images. Loads no HTTP client, so that it is quick.
 
-Reads the settings where the others do; what is wrong with them, those say.
+Reads the settings where the others do; what else is wrong with them, those say.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     given = line.parse(parser, arguments)
     sources = Sources.of_process("dev", given.options, given.env_file)
     text, place = sources.said(listen.variable)
+    if not text and (faults := sources.unread()):
+        parser.error(str(faults[0]))  # it may say where, and another keyproxy may be here
     try:
         addresses = listen.parse(text or spoken(listen.dev))
     except Unfit as unfit:

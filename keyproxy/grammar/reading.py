@@ -146,7 +146,8 @@ class Reading:
             setting.variable,
             expected="how a caller proves who it is: session (a public page), jwt (a log-in of"
             " yours: docs/jwt.md), token (known devices: keyproxy token makes one) or none (whoever"
-            " reaches it may call; say KEYPROXY_TOTAL_BUDGET too)",
+            " reaches it may call; say KEYPROXY_TOTAL_BUDGET too); a shell runs what stands in $(…),"
+            " a file wants what that prints",
             paste="\n".join(lines),
         )
 
