@@ -35,16 +35,20 @@ class Installation:
 
     @classmethod
     def of_process(cls) -> Self | None:
-        """That of this process; None where the code just lies there."""
+        """That of this process; None where its code was not installed."""
         try:
             found = distribution(_NAME)
-        except PackageNotFoundError:
+            origin = json.loads(found.read_text("direct_url.json") or "{}")
+        except (PackageNotFoundError, ValueError):
             return None
-        origin = json.loads(found.read_text("direct_url.json") or "{}")
         installer = (found.read_text("INSTALLER") or "").split()
         command = next((word for word in sys.argv[1:2] if word.isalpha()), "dev")
-        prefix = Path(sys.prefix)
-        return cls(prefix, sys.executable, origin, installer[0] if installer else "", command)
+        whole = cls(
+            Path(sys.prefix), sys.executable, origin, installer[0] if installer else "", command
+        )
+        held = whole._folder if whole._is_editable else Path(str(found.locate_file("")))
+        is_this = held is not None and (held / _NAME).resolve() == Path(__file__).resolve().parent
+        return whole if is_this else None  # else a stranger's, beside code that just lies here
 
     def line(self, extra: str) -> str | None:
         """The line to paste into a shell; None where nobody can know it."""
@@ -71,10 +75,14 @@ class Installation:
     def _checkout(self) -> Path | None:
         """The folder with our Makefile that is installed as it stands."""
         folder = self._folder
-        is_editable = dict(self.origin.get("dir_info") or {}).get("editable") is True
-        if folder is None or not is_editable or not (folder / "Makefile").exists():
+        if folder is None or not self._is_editable or not (folder / "Makefile").exists():
             return None
         return folder
+
+    @property
+    def _is_editable(self) -> bool:
+        about = self.origin.get("dir_info")
+        return isinstance(about, dict) and about.get("editable") is True
 
     @property
     def _folder(self) -> Path | None:
@@ -87,7 +95,7 @@ class Installation:
         url = str(self.origin.get("url", ""))
         if not url:
             return _quoted(f"{_NAME}[{extra}]")
-        if dict(self.origin.get("dir_info") or {}).get("editable") is True:
+        if self._is_editable:
             return f"-e {_quoted(f'{self._folder}[{extra}]')}"
         vcs = self.origin.get("vcs_info")
         if isinstance(vcs, dict):

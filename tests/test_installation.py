@@ -82,6 +82,21 @@ def test_code_that_is_not_installed_has_no_line(monkeypatch: pytest.MonkeyPatch)
     assert installation.line_for("jwt") is None
 
 
+def test_strangers_package_of_our_name_has_no_line(tmp_path: Path) -> None:
+    """Our code is run as it lies there, beside what an index has under our name."""
+    about = tmp_path / "keyproxy-9.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: keyproxy\nVersion: 9.0\n")
+    code = (
+        "import sys; from keyproxy.installation import line_for;"
+        f" sys.path.insert(0, {str(tmp_path)!r}); print(line_for('redis'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout == "None\n"
+
+
 def test_line_of_a_plain_venv_is_that_of_the_folder_it_came_from(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     python = tmp_path / "venv" / "bin" / "python"

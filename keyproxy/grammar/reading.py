@@ -142,12 +142,13 @@ class Reading:
             for variable, answer in _SAFEST.items()
             if not any(self.environ.get(v, "").strip() for v in (variable, f"{variable}_FILE"))
         ]
+        is_made = any("$(" in text for text in lines)
+        how = "; a shell runs what stands in $(…), a file wants what that prints" if is_made else ""
         return SettingsFault(
             setting.variable,
             expected="how a caller proves who it is: session (a public page), jwt (a log-in of"
             " yours: docs/jwt.md), token (known devices: keyproxy token makes one) or none (whoever"
-            " reaches it may call; say KEYPROXY_TOTAL_BUDGET too); a shell runs what stands in $(…),"
-            " a file wants what that prints",
+            f" reaches it may call; say KEYPROXY_TOTAL_BUDGET too){how}",
             paste="\n".join(lines),
         )
 
