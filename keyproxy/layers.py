@@ -140,7 +140,8 @@ def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> dic
     )
     if is_table:
         return {"found": "a table", "expected": "top-level keys, and tables [apps.NAME]"}
-    return {"found": "not a setting", "expected": nearest(key, known)}
+    name = key.lower().removeprefix(PREFIX.lower())
+    return {"found": "not a setting", "expected": nearest(name, known)}
 
 
 def _no_app(name: str, table: object) -> SettingsFault:

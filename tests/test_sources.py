@@ -299,8 +299,8 @@ def test_toml_takes_texts_numbers_and_lists(tmp_path: Path) -> None:
     ("text", "expected"),
     [
         ("allowed_model = 'x'", "allowed_models perhaps?"),
-        ("keyproxy_listen = 'x'", "not a setting"),
-        ("LISTEN = 'localhost:1'", "not a setting"),
+        ("keyproxy_listen = 'x'", "is not a setting; expected: listen perhaps?"),
+        ("LISTEN = 'localhost:1'", "is not a setting; expected: listen perhaps?"),
         ("config = 'other.toml'", "not a setting"),
         ("[[apps]]\nname = 'x'", "tables [apps.NAME]"),
         ("apps = 1", "tables [apps.NAME]"),
