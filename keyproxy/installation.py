@@ -12,11 +12,9 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 _NAME = "keyproxy"
 _IN_IMAGE = Path("/dist")  # where the Dockerfile makes the wheel
@@ -36,6 +34,9 @@ class Installation:
     @classmethod
     def of_process(cls) -> Self | None:
         """That of this process; None where its code was not installed."""
+        # 20 ms that --help and ping need not wait for
+        from importlib.metadata import PackageNotFoundError, distribution
+
         try:
             found = distribution(_NAME)
             origin = json.loads(found.read_text("direct_url.json") or "{}")
@@ -87,6 +88,8 @@ class Installation:
     @property
     def _folder(self) -> Path | None:
         """The folder or file it was installed from."""
+        from urllib.request import url2pathname  # as above
+
         url = urlsplit(str(self.origin.get("url", "")))
         return Path(url2pathname(url.path)) if url.scheme == "file" else None
 
