@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from keyproxy.call import Ask, Style
 from keyproxy.grammar.features import names
 from keyproxy.money.asks import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
+from keyproxy.money.prices import Price, Rates, nano, worst_case
 from keyproxy.policy import caps, tools
 
 PIXELS = "A" * 5000
@@ -62,6 +64,21 @@ def test_the_output_cap_is_the_largest_that_is_said(
     style: Style, body: dict[str, Any], cap: int | None
 ) -> None:
     assert asked(style, body).max_output_tokens == cap
+
+
+@pytest.mark.parametrize("number", [10**63, 1e63, 1e308])
+def test_no_number_is_too_large_to_reckon_with(number: float) -> None:
+    price = Price(Rates(prompt=Decimal("0.001"), completion=Decimal("0.001")))
+    for style, body in (
+        (Style.CHAT, {"max_tokens": number, "n": number, "max_completion_tokens": 5}),
+        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": number}}),
+        (Style.RESPONSES, {"max_output_tokens": number, "max_tool_calls": number}),
+        (Style.MESSAGES, {"max_tokens": number, "thinking": {"budget_tokens": number}}),
+        (Style.COMPLETIONS, {"max_tokens": number, "best_of": number, "prompt": "x"}),
+    ):
+        worst = worst_case(price, asked(style, body))
+        assert worst is not None
+        assert nano(worst) > 10**12
 
 
 URL = f"data:image/png;base64,{PIXELS}"

@@ -28,6 +28,8 @@ TEMPLATE_TOKENS = 1024
 stay below 700 tokens."""
 INPUT_TOKENS = 16
 """The same, for each text to embed or rank."""
+MOST = 10**9
+"""Tokens of an answer: more is as good as no bound, and too much to reckon with."""
 _LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     {
         Style.CHAT: ("max_tokens", "max_completion_tokens"),
@@ -183,4 +185,4 @@ def _inputs(value: Any) -> int:
 
 def _positive(value: Any) -> int | None:
     number = whole_number(value)
-    return number if number is not None and number > 0 else None
+    return min(number, MOST) if number is not None and number > 0 else None
