@@ -207,6 +207,7 @@ async def test_keys_that_are_gone_are_neither_asked_about_nor_remembered(known: 
     known.status = 401
     await known.refuse()
     known.states.keep([SECOND])
+    assert not await known.ring.are_rejected([FIRST])
     await known.refuse()
     assert (known.asked, known.states.rejected()) == (1, [])
     assert list(KeyRing([FIRST], known.states).usable()) == [FIRST]

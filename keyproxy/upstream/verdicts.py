@@ -120,7 +120,9 @@ class KeyStates:
     async def is_rejected(self, key: Secret) -> bool:
         """Whether ``key`` is set aside, once a question about it is answered; that is waited for
         ``PATIENCE_SECONDS`` at most."""
-        question, state = self._questions.get(key), self.of(key)
+        question, state = self._questions.get(key), self._states.get(key)
+        if state is None:
+            return False  # a reload took it away
         if question is not None and not state.is_rejected:
             done, _ = await asyncio.wait({question}, timeout=PATIENCE_SECONDS)
             if not done:
