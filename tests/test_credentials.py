@@ -55,6 +55,30 @@ async def test_letters_within_a_jwt_are_no_providers_key(start: Start) -> None:
         assert answer.status == 200
 
 
+MADE_UP = [
+    {"Authorization": "Bearer none"},
+    {"x-api-key": "my-own-key"},
+    {"Authorization": "Bearer kps_made-up"},
+    {"Authorization": "Bearer eyJhbGciOiJub25lIn0.e30."},
+    {"Authorization": "Bearer first-key", "x-api-key": "second-key"},
+    {},
+]
+
+
+@pytest.mark.parametrize("headers", MADE_UP)
+async def test_a_made_up_key_is_told_how_to_open_a_session(
+    start: Start, headers: dict[str, str]
+) -> None:
+    """Who puts any text into an SDK's field for a key reads no hint of the log."""
+    proxy = await start("serve", **(ASKING | {"CLIENT_AUTH": "session", "SESSION_SECRET": SECRET}))
+    async with proxy.post(headers=headers) as answer:
+        code = "credential_invalid" if headers else "credential_missing"
+        error = await refused(answer, 401, code)
+    assert "POST /session" in error["message"]
+    assert not any(value.split()[-1] in error["message"] for value in headers.values())
+    assert proxy.upstream.calls == []
+
+
 async def test_tokens_open_nothing_where_they_are_not_asked_for(
     start: Start, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from tests.browser import chromium
+from tests.jwt_issuer import SECRET
 from tests.sdk.node import bundle, install
 from tests.sdk.outside import missing
 from tests.sdk.served import TEXT, Served, serving
@@ -95,3 +96,13 @@ async def test_leaving_a_stream_in_a_page_reaches_the_upstream(origin: str, tell
             assert (await tell(served, sdk, "abort"))["seen"] >= 3
             counts = await served.calls(aborted=aborted)
             assert counts == {"open": 0, "finished": 0, "aborted": aborted}
+
+
+@pytest.mark.parametrize("case", OFFICIAL)
+async def test_an_sdk_in_a_page_calls_with_a_session(case: str, origin: str, tell: Tell) -> None:
+    said: dict[str, Any] = {"ALLOWED_MODELS": "*", "ALLOWED_ORIGINS": origin}
+    async with serving("serve", **said, CLIENT_AUTH="session", SESSION_SECRET=SECRET) as served:
+        answer = await tell(served, "client", case)
+        assert await tell(served, "client", "shapes") == [[200, "Grüße"]] * 8
+    assert answer["text"] == "Grüße"
+    assert answer["sent"][1:2] == ["session"]

@@ -10,6 +10,7 @@ import pytest
 
 from keyproxy.demo.failures import RETRY_AFTER_SECONDS
 from tests.conftest import Start
+from tests.jwt_issuer import SECRET
 from tests.sdk.node import Node, install
 from tests.sdk.served import ASKED, TEXT, call_a_function, serving
 
@@ -253,3 +254,38 @@ async def test_the_sdks_own_timeout_reaches_the_upstream(sdk: str, node: Node) -
         counts = await served.calls(aborted=1)
     assert error["name"] == "APIConnectionTimeoutError"
     assert counts == {"open": 0, "finished": 0, "aborted": 1}
+
+
+PATHS = {"anthropic": "messages"}
+
+
+@pytest.mark.parametrize("sdk", ALL)
+async def test_the_helper_of_the_example_is_what_an_sdk_takes_as_its_fetch(
+    sdk: str, tell: Tell
+) -> None:
+    """It is called with plain objects, ``Headers`` or a whole ``Request``; and opens a session in
+    place of a made-up one."""
+    answer = await tell("client", sdk, CLIENT_AUTH="session")
+    assert "Grüße" in answer["text"]
+    path = PATHS.get(sdk, "chat/completions")
+    assert answer["sent"] == [path, "session", path]
+
+
+async def test_the_helper_takes_all_that_fetch_takes(tell: Tell) -> None:
+    assert await tell("client", "shapes", CLIENT_AUTH="session") == [[200, "Grüße"]] * 8
+    assert await tell("client", "readOnce", CLIENT_AUTH="session") == 401
+
+
+async def test_an_sdk_reads_why_no_session_is_opened(tell: Tell) -> None:
+    said = {"CLIENT_AUTH": "session", "CAPTCHA": "turnstile", "CAPTCHA_SECRET": "0x4AAAAAAA-fake"}
+    answer = await tell("client", "refused", **said)
+    assert answer["sent"] == ["session"]
+    assert (answer["text"]["status"], answer["text"]["headers"]["x-keyproxy-code"]) == (
+        403,
+        "captcha_failed",
+    )
+
+
+async def test_an_sdk_asks_a_function_for_a_jwt_before_each_call(tell: Tell) -> None:
+    said = {"CLIENT_AUTH": "jwt", "JWT_SECRET": SECRET, "JWT_AUDIENCE": "demo"}
+    assert await tell("client", "jwts", **said) == [401, "Grüße", 401, "Grüße"]

@@ -40,6 +40,7 @@ export function session(base, { solveCaptcha } = {}) {
   let opening = null;
   let timer;
 
+  const page = globalThis.document; // none in a worker, in Node, in an app
   const isDue = () => Date.now() >= held?.renewAt;
 
   // Calls that come meanwhile wait for the same session: each would be a client of its own.
@@ -56,16 +57,17 @@ export function session(base, { solveCaptcha } = {}) {
 
   // Hidden pages let theirs end. Timers sleep with the laptop, so waking up looks as well.
   function renewIfDue() {
-    if (isDue() && document.visibilityState === "visible") open().catch(() => {});
+    if (isDue() && page?.visibilityState !== "hidden") open().catch(() => {});
     // There is time left: if it failed, the next call tries again, and says why not.
   }
 
   function schedule() {
     clearTimeout(timer);
     timer = setTimeout(renewIfDue, held.renewAt - Date.now());
+    timer.unref?.(); // in Node it is no reason to go on
   }
 
-  document.addEventListener("visibilitychange", renewIfDue);
+  page?.addEventListener("visibilitychange", renewIfDue);
   if (held && !isDue()) schedule();
 
   return async ({ refused } = {}) => {
@@ -112,21 +114,44 @@ function post(url, token, captcha) {
   return fetch(url, { method: "POST", headers, body, signal });
 }
 
-/** fetch() as the client that `source` makes it. Tried once more if another credential comes
- *  after a 401, and never a third time. `options.headers` is a plain object. */
-export async function fetchAs(source, url, options = {}) {
-  const ask = (refusal) => unlessAborted(source(refusal), options.signal);
-  const send = (credential) => {
-    const own = credential ? { Authorization: credential } : {};
-    return fetch(url, { ...options, headers: { ...options.headers, ...own } });
+// Where SDKs put what they were given as their key; two credentials are one too many.
+const SDK_KEYS = ["x-api-key", "x-goog-api-key"];
+
+/** fetch() as the client that `source` makes it, of all that fetch() takes: SDKs pass `Headers`,
+ *  and some a whole `Request`. Tried once more if another credential comes after a 401, and never
+ *  a third time; not at all with a body that can be read only once. */
+export async function fetchAs(source, resource, options = {}) {
+  const request = resource.clone ? resource : null; // no URL and no text has that
+  const ask = (refusal) => unlessAborted(source(refusal), options.signal ?? request?.signal);
+  const send = (credential, what) => {
+    const headers = new Headers(options.headers ?? request?.headers);
+    if (credential) {
+      for (const name of SDK_KEYS) headers.delete(name);
+      headers.set("Authorization", credential);
+    }
+    return fetch(what, { ...options, headers });
   };
   const shown = await ask();
-  const response = await send(shown);
+  const response = await send(shown, request?.clone() ?? resource);
   const code = response.headers.get("X-Keyproxy-Code") ?? "";
   if (response.status !== 401 || !code.startsWith("credential_")) return response;
   const other = await ask({ refused: shown, code });
-  return other && other !== shown ? send(other) : response;
+  if (!other || other === shown || isReadOnce(options.body)) return response;
+  response.body?.cancel().catch(() => {});
+  return send(other, resource);
 }
+
+/** What an SDK takes for its `fetch`. Where no session is to be had it reads why, as it reads every
+ *  other refusal; an error thrown here it would take for a broken network, and try again. */
+export function fetchFor(source) {
+  return (resource, options) =>
+    fetchAs(source, resource, options).catch((error) => {
+      if (error instanceof SessionRefused && error.response?.ok === false) return error.response;
+      throw error;
+    });
+}
+
+const isReadOnce = (body) => Boolean(body?.getReader || body?.[Symbol.asyncIterator]);
 
 /** Stop means now, even while a session is being opened for others as well. */
 function unlessAborted(promise, signal) {

@@ -58,10 +58,22 @@ def missing(what: str) -> Refusal:
     )
 
 
-def invalid(hint: str | None = None) -> Refusal:
-    """The refusal of a credential that is nobody's; one text, whatever is wrong with it."""
+def ambiguous(wanted: str) -> Refusal:
+    """The refusal of a call that shows two different credentials; ``wanted`` is one."""
     return Refusal(
         "credential_invalid",
-        "The credential of this call is not accepted here.",
+        f"This call shows two different credentials, and this address wants one: {wanted}. An SDK"
+        " sends what it was given as its API key beside what a page adds.",
+        hint="two different credentials",
+    )
+
+
+def invalid(hint: str | None = None, *, wanted: str | None = None) -> Refusal:
+    """The refusal of a credential that is nobody's; one text, whatever is wrong with it. What is
+    ``wanted`` is told to those who show nothing, too."""
+    text = "The credential of this call is not accepted here"
+    return Refusal(
+        "credential_invalid",
+        f"{text}: this address wants {wanted}." if wanted else f"{text}.",
         hint=hint,
     )

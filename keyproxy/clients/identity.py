@@ -94,9 +94,10 @@ class Identity:
             return Client(bucket(address), network, door.app)
         if not shown:
             raise credentials.missing(ASKED_FOR[door.auth])
-        raise credentials.invalid(
-            "two different credentials" if len(shown) > 1 else f"not {ASKED_FOR[door.auth]}"
-        )
+        wanted = ASKED_FOR[door.auth]
+        if len(shown) > 1:
+            raise credentials.ambiguous(wanted)
+        raise credentials.invalid(f"not {wanted}", wanted=wanted)
 
     def door(self, headers: CIMultiDictProxy[str]) -> Door:
         """The app of a page's origin, else the default app."""

@@ -163,11 +163,12 @@ def _read(text: bytes) -> bytes:
 def _invalid() -> Refusal:
     return Refusal(
         "credential_invalid",
-        "The session was not opened here, or not from this page's origin. Open a new one.",
+        "The session was not opened here, or not from this page's origin. Open a new one with"
+        " POST /session.",
         hint="every replica needs the same KEYPROXY_SESSION_SECRET; to change it, put the new one"
         " before the old one and keep both until the old one's sessions have ended",
     )
 
 
 def _expired(why: str) -> Refusal:
-    return Refusal("credential_expired", f"{why} Open a new one.")
+    return Refusal("credential_expired", f"{why} Open a new one with POST /session.")
