@@ -128,6 +128,26 @@ async def test_serve_books_in_the_folder_that_its_service_manager_names(
     assert len(upstream.calls) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a file that is open is replaced")
+async def test_a_ledger_that_is_overwritten_gives_nobody_a_new_budget(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.00015/month")
+    path = Path(variables["KEYPROXY_LEDGER"])
+    async with started("dev", tmp_path, **variables) as program:
+        assert await ask(program) == 200
+        path.write_bytes(b"")
+        assert await ask(program) == 200
+        await program.said(
+            "the ledger was overwritten; calls are booked in the file that is there now"
+        )
+        assert await ask(program) == 402
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+    assert len(upstream.calls) == 2
+    assert len(rows(path)) in (1, 2)  # the end of the first may have come behind the change
+
+
 async def test_a_restart_remembers_the_bills_of_providers(
     tmp_path: Path, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
 ) -> None:
