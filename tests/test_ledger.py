@@ -783,6 +783,22 @@ async def test_an_earlier_copy_of_the_same_ledger_is_noticed(path: Path) -> None
 
 
 @posix
+async def test_a_clock_that_is_set_back_is_no_change_of_the_file(path: Path) -> None:
+    now = NOW
+    with capture_logs() as logs:
+        async with opened(path, clock=lambda: now) as ledger:
+            for number in range(4):
+                await ledger.begin(entry(f"req_{number}"))
+                now -= 100
+                ledger._writer._chore_at = 0.0
+                await ledger.begin(entry(f"again_{number}"))
+                with contextlib.closing(sqlite3.connect(path)) as other:
+                    other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    assert logs == []
+    assert len(rows(path)) == 8
+
+
+@posix
 async def test_a_log_that_was_removed_alone_loses_nothing(path: Path) -> None:
     async with opened(path) as ledger:
         await ledger.begin(entry("before"))

@@ -55,18 +55,19 @@ class HeldFile:
         What is put there while we run, and is no ledger, is moved aside. Raises ``LedgerFault``,
         ``OSError``.
         """
-        if self._connection is not None and not self._is_there():
+        about = _look(self._path)
+        if self._connection is not None and not self._is_there(about):
             self.let_go()
             self._leave_no_log()
             self._tell("the ledger was removed or replaced")
-        elif self._connection is not None and self._is_overwritten():
+        elif self._connection is not None and about is not None and self._is_overwritten(about):
             _give_an_inode(self._path)
             self.let_go()
             self._tell("the ledger was overwritten")
         if self._connection is None:
             self._connection = self._opened()
             self._is_begun = True
-            self._file = _identity(self._path)
+            self._file = _identity(_look(self._path))
             self._wal = self._stamp = self._marks = None
         return self._connection
 
@@ -77,8 +78,8 @@ class HeldFile:
         with contextlib.suppress(sqlite3.Error, OSError):  # then at the next time
             _marks(self._connection)  # a read first: SQLite has no WAL to copy before it
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._wal = _identity(_beside(self._path, "-wal"))
-            self._stamp = _stamp(self._path)
+            self._wal = _identity(_look(_beside(self._path, "-wal")))
+            self._stamp = _stamp(self._path.stat())
             found = _read(self._path, _marks)
             self._marks = found if found and found.seen_at else None
 
@@ -89,20 +90,20 @@ class HeldFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _is_there(self) -> bool:
-        if self._file != _identity(self._path):
+    def _is_there(self, about: os.stat_result | None) -> bool:
+        if self._file != _identity(about):
             return False
-        return self._wal is None or self._wal == _identity(_beside(self._path, "-wal"))
+        return self._wal is None or self._wal == _identity(_look(_beside(self._path, "-wal")))
 
     def _leave_no_log(self) -> None:
         """SQLite would write what is left of it into a file that was put in the ledger's place."""
         wal = _beside(self._path, "-wal")
-        if self._wal is not None and self._wal == _identity(wal):
+        if self._wal is not None and self._wal == _identity(_look(wal)):
             for end in _BESIDE:
                 _beside(self._path, end).unlink(missing_ok=True)
 
-    def _is_overwritten(self) -> bool:
-        marks, stamp = self._marks, _stamp(self._path)
+    def _is_overwritten(self, about: os.stat_result) -> bool:
+        marks, stamp = self._marks, _stamp(about)
         if marks is None or stamp == self._stamp:
             return False
         for look in range(_LOOKS):
@@ -161,18 +162,16 @@ def _marks(file: sqlite3.Connection) -> _Marks:
 def _later(file: sqlite3.Connection, before: _Marks) -> _Marks | None:
     """The marks of the file, if it can have become from the one that had those of ``before``.
 
-    A writer that stood still for long is forgotten by others, and a call that never went out
-    is taken back; hardly both.
+    Clocks are set back, and a writer that stood still for long is forgotten by others; a call
+    that never went out is taken back. Hardly both.
     """
     now = _marks(file)
     both = before.seen_at.keys() & now.seen_at.keys()
-    if both:
-        is_later = all(now.seen_at[id] >= before.seen_at[id] for id in both)
-    else:
-        asked = "SELECT 1 FROM calls WHERE id = ?"
-        found = [file.execute(asked, (id,)).fetchone() for id in before.calls]
-        is_later = not found or any(found)
-    return now if is_later else None
+    if both and all(now.seen_at[id] >= before.seen_at[id] for id in both):
+        return now
+    asked = "SELECT 1 FROM calls WHERE id = ?"
+    found = [file.execute(asked, (id,)).fetchone() is not None for id in before.calls]
+    return now if any(found) or (both and not found) else None
 
 
 def _give_an_inode(path: Path) -> None:
@@ -197,14 +196,16 @@ def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _look(path: Path) -> os.stat_result | None:
     try:
-        about = path.stat()
+        return path.stat()
     except FileNotFoundError:
         return None
-    return about.st_dev, about.st_ino
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
+def _identity(about: os.stat_result | None) -> tuple[int, int] | None:
+    return None if about is None else (about.st_dev, about.st_ino)
+
+
+def _stamp(about: os.stat_result) -> tuple[int, int]:
     return about.st_mtime_ns, about.st_size
