@@ -206,6 +206,16 @@ class Refusal(KeyproxyError):
         return CODES[self.code].step
 
 
+def overloaded() -> Refusal:
+    """The refusal of what this process has no memory for at the moment."""
+    return Refusal(
+        "overloaded",
+        "Too many large requests at the moment.",
+        retry_after_seconds=1,
+        must_close=True,
+    )
+
+
 class AnswerCut(KeyproxyError):
     """The upstream's answer cannot be completed; the client's connection must be cut.
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from keyproxy.errors import Refusal
+from keyproxy.errors import Refusal, overloaded
 from keyproxy.grammar.plain import LARGEST_BODY
 
-MAX_BODIES_BYTES = 256 << 20
-"""All bodies held at the same time; more is refused, so that uploads cannot exhaust memory."""
 SMALL_BYTES = 64 << 10
 
 
 class Room:
-    """The memory that request bodies may take together."""
+    """The memory that request bodies may take together: more is refused, so that uploads cannot
+    exhaust it. As much again is for reading one of them."""
 
-    def __init__(self, max_bytes: int = MAX_BODIES_BYTES) -> None:
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self._free = max_bytes
+        self._lock = Lock()  # large bodies are read in a thread
 
     @contextmanager
     def hold(self) -> Iterator[Hold]:
@@ -39,17 +41,27 @@ class Room:
 
         Small bodies always fit, so that large ones of a few cannot lock everybody out.
         """
-        if count > self._free and held + count > SMALL_BYTES:
-            raise Refusal(
-                "overloaded",
-                "Too many large requests at the moment.",
-                retry_after_seconds=1,
-                must_close=True,
-            )
-        self._free -= count
+        with self._lock:
+            if count > self._free and held + count > SMALL_BYTES:
+                raise overloaded()
+            self._free -= count
+
+    @contextmanager
+    def reading(self, count: int) -> Iterator[None]:
+        """While one body is read, which takes ``count`` bytes besides itself.
+
+        What it takes beyond its half is room for no other body. Raises ``overloaded``.
+        """
+        more = max(0, count - self.max_bytes)
+        self.take(more, SMALL_BYTES)
+        try:
+            yield
+        finally:
+            self.give(more)
 
     def give(self, count: int) -> None:
-        self._free += count
+        with self._lock:
+            self._free += count
 
 
 class Hold:
@@ -111,23 +123,23 @@ async def read_body(
     if "Expect" in request.headers and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # it is no part of the answer
-    parts: list[bytes] = []
-    size = 0
+    # One block that grows. A list of pieces would leave as much again in holes between others'.
+    found = bytearray()
     try:
         async with asyncio.timeout(timeout_seconds):
             async for chunk in request.content.iter_any():
-                size += len(chunk)
+                size = len(found) + len(chunk)
                 if size > max_bytes:
                     raise too_large(max_bytes, size if is_setting else None)
                 hold.add(len(chunk))
-                parts.append(chunk)
+                found += chunk
     except TimeoutError as error:
         raise Refusal(
             "body_timeout", "The body did not arrive in time.", must_close=True
         ) from error
     except (web.RequestPayloadError, web.PayloadAccessError) as error:
         raise Refusal("bad_request", "The body's framing is broken.", must_close=True) from error
-    return b"".join(parts)
+    return bytes(found)
 
 
 def too_large(max_bytes: int, size: int | None) -> Refusal:

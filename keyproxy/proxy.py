@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import web
 
@@ -256,5 +257,11 @@ async def read_call(
     asked = endpoint, raw, policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"
-        return await kit.large_bodies.do(*place, calls.read, *asked)
+        return await kit.large_bodies.do(*place, read_large, kit.room, *asked)
     return calls.read(*asked)
+
+
+def read_large(room: intake.Room, endpoint: Endpoint, raw: bytes, *asked: Any) -> Call:
+    """As ``calls.read``, once there is the memory for it. Raises ``overloaded``, too."""
+    with room.reading(body.reading_bytes(raw)):
+        return calls.read(endpoint, raw, *asked)

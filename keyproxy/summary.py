@@ -51,6 +51,14 @@ def _per(seconds: int) -> str:
     return units.get(seconds, f"{seconds} s")
 
 
+def size(count: int) -> str:
+    """Bytes in the largest unit that keeps the number readable."""
+    for unit, bytes_each in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= bytes_each:
+            return f"{count / bytes_each:.0f} {unit}"
+    return f"{count} bytes"
+
+
 def storage(settings: Settings) -> str:
     """Where calls are counted, and what holds when that cannot be asked."""
     if settings.storage is None:

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from keyproxy.errors import overloaded
+
 SWITCH_SECONDS = 0.0005
 _USUAL_SECONDS = sys.getswitchinterval()  # Python's default is 5 ms
 
@@ -28,11 +30,16 @@ class Turns:
         self._waiting: dict[str, dict[str, _Line]] = {}  # those whose turn is next come first
 
     async def do(self, address: str, client: str, work: Callable[..., T], *arguments: Any) -> T:
-        """What ``work`` returns, or raises, from a thread."""
+        """What ``work`` returns, or raises, from a thread. Raises ``overloaded`` where none is to
+        be had."""
         await self._turn(address, client)
         _share()
-        done = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
-        done.add_done_callback(self._next)  # not before: a caller that leaves stops no thread
+        try:
+            done = asyncio.get_running_loop().run_in_executor(None, work, *arguments)
+        except RuntimeError as error:  # no memory for a thread, or the process ends
+            self._end()
+            raise overloaded() from error
+        done.add_done_callback(self._end)  # not before: a caller that leaves stops no thread
         try:
             return await asyncio.shield(done)
         finally:
@@ -53,11 +60,13 @@ class Turns:
                 self._next()
             raise
 
-    def _next(self, done: asyncio.Future[Any] | None = None) -> None:
-        if done is not None:
-            _share_as_usual()
-            if not done.cancelled():
-                done.exception()  # nobody may be left to look at it
+    def _end(self, done: asyncio.Future[Any] | None = None) -> None:
+        _share_as_usual()
+        if done is not None and not done.cancelled():
+            done.exception()  # nobody may be left to look at it
+        self._next()
+
+    def _next(self) -> None:
         while self._waiting:
             turn = self._take()
             if not turn.done():

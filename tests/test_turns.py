@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import gc
 import json
+import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
 
 from keyproxy.clients import tokens
 from keyproxy.errors import Refusal
-from keyproxy.turns import Turns
+from keyproxy.turns import SWITCH_SECONDS, Turns
 from tests.conftest import BODY, Proxy, Start, refused
 
 # Long to read, so that calls reach the upstream in the order in which they were read.
@@ -163,6 +165,20 @@ async def test_a_large_body_is_refused_in_its_turn(proxy: Proxy) -> None:
         await refused(answer, 403, "field_not_allowed")
     assert proxy.upstream.calls == []
     assert not proxy.service.kit.large_bodies._is_busy
+
+
+async def test_where_no_thread_is_to_be_had_the_next_one_is_not_held_up() -> None:
+    """Collections go on, too: they are off only while a thread works."""
+    turns, loop = Turns(), asyncio.get_running_loop()
+    spent = ThreadPoolExecutor()
+    spent.shutdown()
+    loop.set_default_executor(spent)
+    with pytest.raises(Refusal, match="overloaded"):
+        await turns.do("a", "1", len, "x")
+    assert gc.isenabled()
+    assert sys.getswitchinterval() > SWITCH_SECONDS
+    loop.set_default_executor(ThreadPoolExecutor())
+    assert await turns.do("a", "1", len, "xy") == 2
 
 
 async def test_what_refused_work_had_in_hand_is_let_go_at_once() -> None:

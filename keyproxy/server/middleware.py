@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from keyproxy import hints
-from keyproxy.errors import Refusal
+from keyproxy.errors import Refusal, overloaded
 from keyproxy.logs import Record, trace_id
 from keyproxy.proxy import EXCHANGE, Exchange, Kit
 from keyproxy.server import render
@@ -52,8 +52,8 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
     hint = hints.written(refusal.hint, app.settings)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
     record.hint = hint
-    if error.__cause__ is not None:
-        record.cause = type(error.__cause__).__name__  # its text may hold what was sent
+    if (cause := error if isinstance(error, MemoryError) else error.__cause__) is not None:
+        record.cause = type(cause).__name__  # its text may hold what was sent
     if refusal.code == "internal_error":
         record.error = error
     if has_begun:
@@ -71,7 +71,16 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
     return response
 
 
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Also where a library or a step of ours has made something else of it."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__
+    return error is not None
+
+
 def _as_refusal(error: Exception) -> Refusal:
+    if _is_out_of_memory(error):
+        return overloaded()
     if isinstance(error, Refusal):
         return error
     return Refusal("internal_error", "Something went wrong here.", must_close=True)

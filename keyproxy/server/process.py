@@ -16,7 +16,7 @@ from keyproxy.advice import odd
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
-from keyproxy.server import hardening, service, sockets
+from keyproxy.server import hardening, memory, service, sockets
 from keyproxy.server.service import Service
 from keyproxy.settings import Secret, Settings
 from keyproxy.sources import Sources
@@ -45,6 +45,7 @@ def run_demo(
 def _run(settings: Settings, sources: Sources, serve: Callable[..., object], listen: str) -> int:
     logs.configure(settings.log_format, settings.log_level)
     hardening.forbid_core_dumps()
+    memory.give_back_large_blocks()
     try:
         asyncio.run(serve(settings, sources))  # type: ignore[arg-type]
     except SettingsFault as fault:  # one that only starting could find
@@ -74,7 +75,8 @@ async def _serve(settings: Settings, sources: Sources, more: Sequence[str] = ())
     async with service.running(settings, pages) as running:
         _catch_signals(stop, reload)
         _say_hello(running)
-        for warning in (*more, *sources.warnings(), *summary.idle(settings), *odd(settings)):
+        warnings = *more, *sources.warnings(), *summary.idle(settings), *odd(settings)
+        for warning in (*warnings, *narrow(running)):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload))
         try:
@@ -136,6 +138,19 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None
             _log.error("settings not reloaded", faults=[str(fault)])
 
 
+def narrow(running: Service) -> list[str]:
+    """What does not fit into the memory there is, in a line."""
+    room, largest = running.room_for_bodies, running.settings.max_body_bytes
+    if room >= largest:
+        return []
+    wanted = memory.ITSELF_BYTES + 2 * largest
+    return [
+        f"the memory limit leaves {summary.size(room)} for request bodies, less than"
+        f" KEYPROXY_MAX_BODY ({summary.size(largest)}): larger ones get 503 until the limit is"
+        f" {summary.size(wanted)}"
+    ]
+
+
 def _say_hello(running: Service) -> None:
     """Where it listens, for whom and with which limits: in words beside a dev server."""
     settings = running.settings
@@ -160,6 +175,7 @@ def _say_hello(running: Service) -> None:
         budgets=summary.budgets(settings),
         ledger=running.ledger,
         limits_counted=summary.storage(settings),
+        room_for_bodies=summary.size(running.room_for_bodies),
         **(
             {"apps": {app.name: dict(summary.of_app(app)) for app in settings.apps}}
             if settings.apps

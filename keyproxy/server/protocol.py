@@ -183,8 +183,12 @@ class HeadGuard(RequestHandler):
         """Answer a head fault: fixed JSON, no echo, no ``Server``, and the connection ends."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun; there can be no second one")
-        refusal = _fault(self._code(exc), exc) if status == 400 else _internal()
-        if status != 400:
+        if status == 400:
+            refusal = _fault(self._code(exc), exc)
+        elif isinstance(exc, MemoryError):
+            refusal = _fault("overloaded")
+        else:
+            refusal = _internal()
             self.logger.error("Unhandled error in a handler", exc_info=exc)
         raw, fields = _fault_body(refusal)
         response = _FaultAnswer(status=refusal.status, body=raw, headers=fields)

@@ -32,7 +32,7 @@ from keyproxy.opening import Opening
 from keyproxy.policy.models import Models
 from keyproxy.proxy import AppKit, Kit
 from keyproxy.rules import AppRules, Rules
-from keyproxy.server import sockets
+from keyproxy.server import memory, sockets
 from keyproxy.server.app import Runner, create_app
 from keyproxy.server.hardening import connection_limit
 from keyproxy.server.names import Names
@@ -87,7 +87,7 @@ class Service:
         self._session = session
         self._counters = counters
         self._failures = Failures(Counters())
-        self._room = Room()
+        self._room = Room(memory.for_bodies(memory.limit()))
         self._large_bodies = Turns()
         self.tally = tally
         self._is_ready = False
@@ -120,6 +120,11 @@ class Service:
     def ledger(self) -> str:
         """The file that calls are booked in, or "off"."""
         return self._treasury.place
+
+    @property
+    def room_for_bodies(self) -> int:
+        """How many bytes all bodies may have that are held at the same time."""
+        return self._room.max_bytes
 
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""

@@ -1,0 +1,259 @@
+"""How much memory bodies may take, read off made-up cgroups; and that this is what they take."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from keyproxy.errors import Refusal
+from keyproxy.intake import Room
+from keyproxy.policy import body, calls
+from keyproxy.rules import Rules
+from keyproxy.server import memory, process
+from tests import conftest, fake_upstream, program
+from tests.conftest import BODY, CHAT, Proxy, Start, refused
+from tests.fake_upstream import FakeUpstream
+
+MIB = 1 << 20
+V2 = "30 24 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
+V1 = "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
+OTHER = (
+    "23 28 0:22 / /proc rw - proc proc rw\n32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup x rw,cpu\n"
+)
+CPU = "1:cpu,cpuacct:/x\n"
+
+
+def machine(root: Path, groups: str, mounts: str, limits: dict[str, str]) -> Path:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(groups)
+    (root / "proc/self/mountinfo").write_text(mounts)
+    for name, text in limits.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "limits", "found"),
+    [
+        ("0::/a/b\n", OTHER + V2, {"a/b/memory.max": "524288000\n"}, 524288000),
+        ("0::/a/b\n", V2, {"a/b/memory.max": "max\n", "a/memory.max": "7000000\n"}, 7000000),
+        ("0::/a/b\n", V2, {"a/b/memory.max": "9000000\n", "a/memory.max": "7000000\n"}, 7000000),
+        ("0::/a/b\n", V2, {"a/b/memory.max": "7000000\n", "a/memory.max": "9000000\n"}, 7000000),
+        ("0::/a/b\n", V2, {"a/b/memory.max": "max\n", "a/memory.max": "max\n"}, None),
+        ("0::/a/b\n", V2, {"other/memory.max": "7000000\n"}, None),
+        ("0::/\n", V2, {"memory.max": "7000000\n"}, 7000000),  # a container's own view
+        ("0::/../other\n", V2, {"memory.max": "7000000\n"}, 7000000),
+        ("0::/a\n", V2, {"a/memory.max": "much\n", "memory.max": "7000000"}, 7000000),
+        (
+            "0::/docker/1/init\n",  # a bind mount of the container's part only
+            V2.replace(" / /sys", " /docker/1 /sys"),
+            {"init/memory.max": "max\n", "memory.max": "7000000\n"},
+            7000000,
+        ),
+        (
+            "0::/docker/1\n",
+            V2.replace(" / /sys", " /docker/2 /sys"),
+            {"memory.max": "7000000\n"},
+            7000000,
+        ),
+        (
+            f"4:memory:/kubepods/pod\n{CPU}0::/\n",
+            OTHER + V1,
+            {
+                "memory/kubepods/pod/memory.limit_in_bytes": "9223372036854771712\n",
+                "memory/kubepods/memory.limit_in_bytes": "7000000\n",
+                "memory/memory.limit_in_bytes": "9223372036854771712\n",
+            },
+            7000000,
+        ),
+        (
+            f"4:cpuset,memory:/a\n{CPU}0::/a\n",  # both at once
+            V1 + V2.replace("cgroup rw", "cgroup/unified rw"),
+            {"memory/a/memory.limit_in_bytes": "9000000", "unified/a/memory.max": "7000000"},
+            7000000,
+        ),
+        (CPU, OTHER, {}, None),
+        ("", "", {}, None),
+        ("nonsense\n::\n", "nonsense - cgroup2\n\n - \n", {}, None),
+    ],
+)
+def test_the_lowest_limit_up_the_path_counts(
+    tmp_path: Path, groups: str, mounts: str, limits: dict[str, str], found: int | None
+) -> None:
+    files = {f"sys/fs/cgroup/{name}": text for name, text in limits.items()}
+    assert memory.limit(machine(tmp_path, groups, mounts, files)) == found
+
+
+def test_a_mount_with_a_space_in_its_name_is_found(tmp_path: Path) -> None:
+    mounts = V2.replace("/sys/fs/cgroup", r"/my\040groups")
+    root = machine(tmp_path, "0::/a\n", mounts, {"my groups/a/memory.max": "7000000"})
+    assert memory.limit(root) == 7000000
+
+
+def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
+    assert memory.limit(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("limit_mib", "room_mib"),
+    [(None, 256), (4096, 256), (608, 256), (512, 208), (256, 80), (128, 16), (96, 0), (64, 0)],
+)
+def test_bodies_get_half_of_what_is_left(limit_mib: int | None, room_mib: int) -> None:
+    limit = None if limit_mib is None else limit_mib * MIB
+    assert memory.for_bodies(limit) == room_mib * MIB
+
+
+def test_reading_takes_from_the_room_what_exceeds_its_half() -> None:
+    room = Room(100)
+    with room.hold() as hold:
+        hold.add(40)
+        with room.reading(100):
+            assert room._free == 60
+        with room.reading(160):
+            assert room._free == 0
+        with pytest.raises(Refusal, match="overloaded"), room.reading(161):
+            pass
+        assert room._free == 60
+
+
+def text(size: int) -> bytes:
+    return json.dumps(BODY | {"user": "a" * size}).encode()
+
+
+def wide(size: int) -> bytes:
+    return json.dumps(BODY | {"user": "a" * size + "🙂"}, ensure_ascii=False).encode()
+
+
+def escaped(size: int) -> bytes:
+    return json.dumps(BODY | {"user": "a" * size + "🙂"}).encode()
+
+
+def elements(size: int) -> bytes:
+    return json.dumps(
+        BODY | {"metadata": {f"{number:06}": 1 for number in range(size // 11)}}
+    ).encode()
+
+
+@pytest.mark.parametrize("shape", [text, wide, escaped, elements])
+def test_reading_takes_no_more_memory_than_was_set_aside(shape: Callable[[int], bytes]) -> None:
+    app = Rules.of(conftest.settings(MAX_TOKENS="100")).apps["default"]
+    endpoint, _, query = app.endpoints.find("POST", CHAT)
+    raw = shape(2_000_000)
+    tracemalloc.start()
+    try:
+        call = calls.read(endpoint, raw, app.policy, (), query)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert call.body != raw
+    assert most <= body.reading_bytes(raw)
+
+
+async def test_memory_that_is_not_to_be_had_is_an_overload(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never a 500: nothing is wrong here but the size of the machine."""
+    room = proxy.service.kit.room
+
+    def none_left(count: int, held: int) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(room, "take", none_left)
+    async with proxy.post() as answer:
+        await refused(answer, 503, "overloaded")
+        assert answer.headers["Retry-After"] == "1"
+    assert proxy.upstream.calls == []
+
+
+async def test_memory_that_a_thread_lacks_is_an_overload(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(raw: bytes) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(body, "read", none_left)
+    async with proxy.post(BODY | {"user": "x" * 1_000_000}) as answer:
+        await refused(answer, 503, "overloaded")
+    assert proxy.upstream.calls == []
+    assert room_is_whole(proxy)
+
+
+def room_is_whole(proxy: Proxy) -> bool:
+    room = proxy.service.kit.room
+    return room._free == room.max_bytes
+
+
+async def test_a_room_for_less_than_one_body_is_told(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "limit", lambda: 128 * MIB)
+    proxy = await start()
+    assert proxy.service.room_for_bodies == 16 * MIB
+    [warning] = process.narrow(proxy.service)
+    assert "16 MiB for request bodies" in warning
+    assert warning.endswith("until the limit is 136 MiB")
+    assert process.narrow((await start(MAX_BODY="16MiB")).service) == []
+
+
+async def test_a_body_that_cannot_be_read_in_what_is_left_is_refused(
+    proxy: Proxy, upstream: FakeUpstream
+) -> None:
+    room = proxy.service.kit.room
+    room.max_bytes = room._free = 4 * MIB
+    async with proxy.post(io.BytesIO(text(MIB // 2))) as answer:
+        assert answer.status == 200
+    async with proxy.post(io.BytesIO(wide(MIB))) as answer:
+        await refused(answer, 503, "overloaded")
+    assert len(upstream.calls) == 1
+    assert room_is_whole(proxy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of this kind are Linux'")
+async def test_bodies_beyond_the_memory_get_503_and_never_500(tmp_path: Path) -> None:
+    """Twenty of 18 MB under 700 MB, of which a slow upstream lets none go."""
+    import resource
+
+    large = json.dumps(BODY | {"user": "x" * 18_000_000}).encode()
+    statuses: list[int] = []
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(20):
+            while len(statuses) < 2:
+                await asyncio.sleep(0.01)
+        return fake_upstream.completion()
+
+    variables = {"KEYPROXY_MAX_IN_FLIGHT": "50", "KEYPROXY_RATE_LIMIT": "off"}
+    async with (
+        fake_upstream.serving() as upstream,
+        program.started(
+            "dev", tmp_path, KEYPROXY_UPSTREAM=upstream.base_url, **variables
+        ) as running,
+        aiohttp.ClientSession() as session,
+    ):
+        upstream.answer = slow
+        resource.prlimit(running.process.pid, resource.RLIMIT_AS, (700_000_000, 700_000_000))
+
+        async def call() -> None:
+            head = {"Content-Type": "application/json"}
+            async with session.post(
+                running.url + CHAT, data=io.BytesIO(large), headers=head
+            ) as answer:
+                statuses.append(answer.status)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(call())
+    assert set(statuses) == {200, 503}
+    assert "internal_error" not in running.text
+    assert (await running.said("listening"))["room_for_bodies"].endswith(" MiB")
