@@ -242,8 +242,8 @@ class Bookings:
                     "What the providers of this model take is not known here yet, so that no"
                     " budget could be kept; try again in a second.",
                     retry_after_seconds=1.0,
-                    hint="the upstream did not answer GET /models/{author}/{slug}/endpoints in"
-                    " time; KEYPROXY_UNPRICED=allow takes the price in its list",
+                    hint="GET /models/{author}/{slug}/endpoints was not answered in time; to take"
+                    " the price of the list of models: KEYPROXY_UNPRICED=allow",
                 )
         return {model: self._prices.price_of(model) for model in models}
 
