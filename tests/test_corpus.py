@@ -63,17 +63,8 @@ def _lines() -> Iterator[Line]:
             )
 
 
-# Bodies with one of these wait until the tables of fields are mended; then this goes.
-WAITING = frozenset(
-    {"transforms", "functions", "function_call", "prompt_cache_retention", "inference_geo"}
-    | {"extra_body", "thread", "context_management", "diagnostics"}
-)
 LINES = tuple(_lines())
 OPENINGS = sorted({line.opens for line in LINES if line.opens})
-
-
-def _waits(line: Line) -> bool:
-    return not WAITING.isdisjoint(json.loads(line.raw))
 
 
 async def _sent(proxy: Proxy, line: Line) -> str:
@@ -107,8 +98,6 @@ async def test_each_body_passes_or_is_refused_for_the_field_its_line_names(start
     wrong = {}
     for line in LINES:
         said = await _sent(by_default if line.style in MAIN else more, line)
-        if _waits(line):
-            continue
         if said if not line.refused else not _is_refused_as_named(line, said):
             wrong[line.name] = said
     assert wrong == {}
@@ -119,14 +108,14 @@ async def test_what_a_line_names_opens_its_body(
     start: Start, opens: tuple[tuple[str, str], ...]
 ) -> None:
     proxy = await start(RATE_LIMIT="off", ALLOWED_ENDPOINTS=ENDPOINTS, **dict(opens))
-    mine = [line for line in LINES if line.opens == opens and not _waits(line)]
+    mine = [line for line in LINES if line.opens == opens]
     said = {line.name: await _sent(proxy, line) for line in mine}
     assert {name: wrong for name, wrong in said.items() if wrong} == {}
 
 
 def test_the_page_names_what_opens_each_refused_body() -> None:
     for line in LINES:
-        if line.refused and not _waits(line):
+        if line.refused:
             words = {word for _, value in line.opens for word in value.split(",")}
             named = words or {re.split(r"[.\[]", line.refused)[0]}
             for word in named:
