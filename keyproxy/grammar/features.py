@@ -133,10 +133,10 @@ OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Top-level fields that a word opens. ``speed`` is a number in another style."""
 
 TABLED_FIELDS = names(
-    "aspect_ratio background best_of cache_control compaction context_management dimensions"
-    " documents echo encoding_format frequency_penalty function_call functions image include"
-    " include_reasoning input input_audio input_images input_references input_type instructions"
-    " language logit_bias logprobs max_completion_tokens max_output_tokens max_tokens"
+    "aspect_ratio background best_of cache_control client_metadata compaction context_management"
+    " dimensions documents echo encoding_format frequency_penalty function_call functions image"
+    " include include_reasoning input input_audio input_images input_references input_type"
+    " instructions language logit_bias logprobs max_completion_tokens max_output_tokens max_tokens"
     " max_tool_calls messages metadata min_p modalities model models n output_compression"
     " output_config output_format parallel_tool_calls prediction presence_penalty prompt_cache_key"
     " prompt_cache_options prompt_cache_retention quality query reasoning reasoning_effort"

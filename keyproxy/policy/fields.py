@@ -88,6 +88,7 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             prompt_cache_retention=shapes.RETENTION,
             context_management=shapes.COMPACTION,
             image=shapes.IMAGE,
+            client_metadata=shapes.TEXTS,  # of Codex, in each call
         ),
         Style.MESSAGES: _table(
             _EVERYWHERE

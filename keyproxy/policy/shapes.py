@@ -37,6 +37,14 @@ def _transforms(check: Check, param: str, value: Any) -> None:
         raise not_allowed(param, "is something else", '["middle-out"], or an empty list')
 
 
+def _texts(check: Check, param: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise not_allowed(param, f"is {show(value)}", "an object of texts")
+    for name, inner in value.items():
+        if not isinstance(inner, str):
+            raise not_allowed(f"{param}.{shortened(name, 40)}", f"is {show(inner)}", "a text")
+
+
 def _image(check: Check, param: str, value: Any) -> None:
     _only(param, value, names("context_compression"))
 
@@ -88,6 +96,7 @@ def _speed(check: Check, param: str, value: Any) -> None:
 
 
 TRANSFORMS = Rule("shape", _transforms)
+TEXTS = Rule("shape", _texts)
 IMAGE = Rule("shape", _image)
 SUMMARY = Rule("shape", _summary)
 COMPACTION = Rule("shape", _compaction)
