@@ -63,6 +63,7 @@ FIELDS: Mapping[Style, Mapping[str, Rule]] = MappingProxyType(
             prompt_cache_options=shapes.CACHE_OPTIONS,
             prompt_cache_retention=shapes.RETENTION,
             transforms=shapes.TRANSFORMS,  # the older name of the plugin context-compression
+            require_parameters=shapes.FLAG,  # Home Assistant puts it here, not in `provider`
             functions=shapes.FUNCTIONS,  # and these of tools and tool_choice
             function_call=shapes.FUNCTION_CALL,
         ),

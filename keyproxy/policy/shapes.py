@@ -45,6 +45,11 @@ def _texts(check: Check, param: str, value: Any) -> None:
             raise not_allowed(f"{param}.{shortened(name, 40)}", f"is {show(inner)}", "a text")
 
 
+def _flag(check: Check, param: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise not_allowed(param, f"is {show(value)}", "true or false")
+
+
 def _image(check: Check, param: str, value: Any) -> None:
     _only(param, value, names("context_compression"))
 
@@ -97,6 +102,7 @@ def _speed(check: Check, param: str, value: Any) -> None:
 
 TRANSFORMS = Rule("shape", _transforms)
 TEXTS = Rule("shape", _texts)
+FLAG = Rule("true or false", _flag)
 IMAGE = Rule("shape", _image)
 SUMMARY = Rule("shape", _summary)
 COMPACTION = Rule("shape", _compaction)
