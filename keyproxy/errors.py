@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from keyproxy import lines
 from keyproxy.call import End
-from keyproxy.lines import toml_key
 
 
 class Side(StrEnum):
@@ -132,16 +130,6 @@ class SettingsFault(KeyproxyError):
         self.expected = expected
         self.paste = paste
         super().__init__(str(self))
-
-    def of_app(self, name: str) -> SettingsFault:
-        """The same fault in the table ``[apps.name]`` of the TOML file."""
-        key = toml_key(self.variable)
-        paste = self.paste
-        if paste is not None and (value := paste.removeprefix(f"{self.variable}=")) != paste:
-            paste = lines.line(self.variable, value, f"in apps.{name} (TOML)") or paste
-        return SettingsFault(
-            f"apps.{name}.{key}", found=self.found, expected=self.expected, paste=paste
-        )
 
     def __str__(self) -> str:
         found = "is not set" if self.found is None else f"is {self.found}"

@@ -10,6 +10,8 @@ import json
 import re
 import shlex
 
+from keyproxy.errors import SettingsFault
+
 COMMAND_LINE = "on the command line"
 # Words that quote somebody end in no line, whatever they quote.
 _ASSIGNMENT = re.compile(
@@ -67,3 +69,12 @@ def _in_toml(value: str) -> str:
     if "," in value and ", " not in value:
         return json.dumps(value.split(","))
     return json.dumps(value)
+
+
+def of_app(fault: SettingsFault, name: str) -> SettingsFault:
+    """The same fault in the table ``[apps.name]`` of the TOML file."""
+    paste = fault.paste
+    if paste is not None and (value := paste.removeprefix(f"{fault.variable}=")) != paste:
+        paste = line(fault.variable, value, f"in apps.{name} (TOML)") or paste
+    variable = f"apps.{name}.{toml_key(fault.variable)}"
+    return SettingsFault(variable, found=fault.found, expected=fault.expected, paste=paste)

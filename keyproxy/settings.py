@@ -22,6 +22,7 @@ from keyproxy.grammar.money import bound_answers, budget_faults
 from keyproxy.grammar.reading import Reading
 from keyproxy.grammar.rows import SAY_IT, Derived, Mode, Setting, row
 from keyproxy.grammar.storage import storage as parse_storage
+from keyproxy.lines import of_app
 from keyproxy.values import Address, Budget, ClientToken, Rate, Secret, StorageServer
 
 __all__ = [
@@ -800,7 +801,7 @@ class Settings:
             reading.faults += foreign_key_faults(values, environ)
             for name, theirs in said.items():
                 found = foreign_key_faults({**values, **theirs}, apps[name])
-                reading.faults += [f.of_app(name) for f in found if f.variable in apps[name]]
+                reading.faults += [of_app(f, name) for f in found if f.variable in apps[name]]
         reading.faults += budget_faults(values, said.values())
         if reading.faults:
             raise SettingsFaults(reading.faults)

@@ -13,6 +13,7 @@ from keyproxy.grammar import jwt
 from keyproxy.grammar.keys import issuer
 from keyproxy.grammar.network import is_openrouter
 from keyproxy.grammar.rows import Mode
+from keyproxy.lines import of_app
 
 Values = Mapping[str, Any]
 _KEY = "OPENROUTER_API_KEY"
@@ -32,9 +33,9 @@ def credential_faults(
     found = []
     if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
         found.append(_without_tokens())
-    found += [_without_tokens().of_app(name) for name, app in apps.items() if _lacks_tokens(app)]
+    found += [of_app(_without_tokens(), name) for name, app in apps.items() if _lacks_tokens(app)]
     found += jwt_faults(default)
-    found += [fault.of_app(name) for name, app in apps.items() for fault in jwt_faults(app)]
+    found += [of_app(fault, name) for name, app in apps.items() for fault in jwt_faults(app)]
     asks_for_sessions = any(
         values.get("client_auth") == "session" for values in (default, *apps.values())
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.grammar.base import Unfit, items, shown
+from keyproxy.lines import of_app
 from keyproxy.values import is_loopback
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def extension_faults(
     )
     found = [fault] if _is_open_to_extensions(default) else []
     if not found:  # an app may have either setting from the default app
-        found = [fault.of_app(name) for name, app in apps.items() if _is_open_to_extensions(app)]
+        found = [of_app(fault, name) for name, app in apps.items() if _is_open_to_extensions(app)]
     return found
 
 

@@ -23,6 +23,7 @@ from keyproxy.grammar.rows import (
 )
 from keyproxy.grammar.texts import NoText, text_in
 from keyproxy.grammar.vocabulary import name_faults
+from keyproxy.lines import of_app
 
 # For a page that anybody may open. The secret is no text of ours: whoever pastes it makes it.
 _SAFEST = {
@@ -79,7 +80,7 @@ class Reading:
         values = app._read(given)
         for fault in app.faults:
             if fault.variable in said:
-                self.faults.append(fault.of_app(name))
+                self.faults.append(of_app(fault, name))
         return {field: values[field] for field in own if field in values}
 
     def _inherited(self, rows: Iterable[Setting], said: Mapping[str, str]) -> dict[str, str]:
