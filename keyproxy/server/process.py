@@ -17,6 +17,7 @@ from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
 from keyproxy.server import hardening, memory, service, sockets
+from keyproxy.server.heap import Heap
 from keyproxy.server.service import Service
 from keyproxy.settings import Secret, Settings
 from keyproxy.sources import Sources
@@ -78,7 +79,7 @@ async def _serve(settings: Settings, sources: Sources, more: Sequence[str] = ())
         warnings = *more, *sources.warnings(), *summary.idle(settings), *odd(settings)
         for warning in (*warnings, *narrow(running)):
             _log.warning(warning)
-        watching = asyncio.create_task(_watch(running, sources, reload))
+        watching = asyncio.create_task(_watch(running, sources, reload, Heap()))
         try:
             await stop.wait()
             stop.clear()
@@ -101,7 +102,7 @@ def _catch_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
                 loop.add_signal_handler(number, event.set)
 
 
-async def _watch(running: Service, sources: Sources, reload: asyncio.Event) -> None:
+async def _watch(running: Service, sources: Sources, reload: asyncio.Event, heap: Heap) -> None:
     """Re-read the settings on SIGHUP and when a file behind them has changed.
 
     The first look always reads: a file may have changed since the settings were made.
@@ -112,30 +113,36 @@ async def _watch(running: Service, sources: Sources, reload: asyncio.Event) -> N
             await asyncio.wait_for(reload.wait(), RELOAD_LOOK_SECONDS)
         is_asked = reload.is_set()
         reload.clear()
+        heap.look()
         found = await asyncio.to_thread(sources.fingerprint)
         if is_asked or found != seen:
             seen = found
             try:
-                await _reread(running, sources, is_asked=is_asked)
+                if await _reread(running, sources, is_asked=is_asked):
+                    heap.reloaded()
             except Exception:  # later changes must still be noticed
                 _log.exception("settings not reloaded")
 
 
-async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> None:
-    """Apply what the files say now; a faulty reload changes nothing and says why."""
+async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> bool:
+    """Apply what the files say now; whether that was done. A faulty reload changes nothing and
+    says why."""
     try:
         settings = await asyncio.to_thread(sources.read)
     except SettingsFaults as faults:
         _log.error("settings not reloaded", faults=[str(fault) for fault in faults.faults])
-        return
+        return False
     if settings.mode == "demo":
         current = running.settings
         settings = settings.kept(keys=current.keys, upstream=current.upstream)
-    if is_asked or settings != running.settings:
-        try:
-            running.apply(settings)
-        except SettingsFault as fault:  # one that only applying could find
-            _log.error("settings not reloaded", faults=[str(fault)])
+    if not is_asked and settings == running.settings:
+        return False
+    try:
+        running.apply(settings)
+    except SettingsFault as fault:  # one that only applying could find
+        _log.error("settings not reloaded", faults=[str(fault)])
+        return False
+    return True
 
 
 def narrow(running: Service) -> list[str]:

@@ -1,0 +1,105 @@
+"""What lives as long as the process is set apart from collections, and let go by reloads."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keyproxy.server.heap import PAUSE_SECONDS, Heap
+from tests import program
+
+
+class Settings:
+    """Refers to itself, as a configuration's closures do: only a collection lets it go."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    yield Clock()
+    gc.unfreeze()
+
+
+def old_settings() -> weakref.ref[Settings]:
+    return weakref.ref(Settings())
+
+
+def test_what_is_there_at_the_start_is_set_apart(clock: Clock) -> None:
+    Heap(clock)
+    assert gc.get_freeze_count() > 10_000
+
+
+def test_garbage_of_the_start_is_not_set_apart_with_it(clock: Clock) -> None:
+    gc.disable()
+    try:
+        garbage = old_settings()
+        Heap(clock)
+    finally:
+        gc.enable()
+    assert garbage() is None
+
+
+def test_a_reload_lets_go_of_what_was_set_apart(clock: Clock) -> None:
+    settings = [Settings()]
+    old = weakref.ref(settings[0])
+    heap = Heap(clock)
+    settings.clear()
+    gc.collect()
+    assert old() is not None
+    clock.now += PAUSE_SECONDS
+    heap.reloaded()
+    assert old() is None
+    assert gc.get_freeze_count() > 10_000
+
+
+def test_reloads_that_follow_each_other_are_dealt_with_once_a_minute(clock: Clock) -> None:
+    settings = [Settings()]
+    old = weakref.ref(settings[0])
+    heap = Heap(clock)
+    settings.clear()
+    clock.now += PAUSE_SECONDS - 1
+    heap.reloaded()
+    heap.look()
+    assert old() is not None
+    clock.now += 1
+    heap.look()
+    assert old() is None
+
+
+def test_without_a_reload_nothing_is_looked_at_again(clock: Clock) -> None:
+    settings = [Settings()]
+    old = weakref.ref(settings[0])
+    heap = Heap(clock)
+    settings.clear()
+    clock.now += 10 * PAUSE_SECONDS
+    heap.look()
+    assert old() is not None
+
+
+async def test_the_process_does_so_once_it_listens(tmp_path: Path) -> None:
+    said = "what lives long is set apart"
+    async with program.started("dev", tmp_path, KEYPROXY_LOG_LEVEL="debug") as running:
+        assert (await running.said(said))["objects"] > 10_000
+        names = [line["message"] for line in running.lines]
+        assert names.index("listening") < names.index(said)
+        if sys.platform != "win32":
+            running.signal(signal.SIGHUP)
+            await running.said("settings reloaded")
+        running.signal(signal.SIGTERM)
+        assert await running.ended() == 0
+    assert [line["message"] for line in running.lines].count(said) == 1
