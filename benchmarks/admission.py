@@ -17,7 +17,7 @@ import tracemalloc
 
 from keyproxy.call import Client
 from keyproxy.limits.admit import Admission
-from keyproxy.limits.storage import Counters
+from keyproxy.limits.counters import Counters
 from keyproxy.settings import Rate
 
 ROUNDS = 7

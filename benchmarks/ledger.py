@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 
-from keyproxy.money.entry import Entry, Outcome, Tokens
-from keyproxy.money.ledger import Ledger, opened
+from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.ledger.ledger import Ledger, opened
 
 TOKENS = Tokens(1200, 300, 0, 0)
 

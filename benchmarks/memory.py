@@ -17,7 +17,8 @@ from pathlib import Path
 import hold
 
 from keyproxy.errors import Refusal
-from keyproxy.policy import body, calls
+from keyproxy.policy import calls
+from keyproxy.strict_json import body
 from keyproxy.rules import Rules
 from keyproxy.server import memory
 from keyproxy.settings import Settings

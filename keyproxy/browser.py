@@ -17,9 +17,9 @@ from types import MappingProxyType
 from multidict import CIMultiDictProxy
 
 from keyproxy.errors import Refusal
-from keyproxy.grammar.base import Unfit
-from keyproxy.grammar.origins import origins as parsed
-from keyproxy.lines import is_safe
+from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar.origins import origins as parsed
+from keyproxy.settings.lines import is_safe
 
 EXPOSED_HEADERS = (
     "X-Generation-Id",

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy import hints, opening, summary
+from keyproxy.settings import hints
+from keyproxy import session_endpoint
+from keyproxy.settings import summary
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
-from keyproxy.intake import too_large
-from keyproxy.policy import body, calls
+from keyproxy.transport.intake import too_large
+from keyproxy.policy import calls
+from keyproxy.strict_json import body
 from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import headers
@@ -90,9 +93,9 @@ async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterato
         return
     rules.browser.check_origin(head)
     yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
-    if asked.target.partition("?")[0] == opening.PATH:
+    if asked.target.partition("?")[0] == session_endpoint.PATH:
         door = rules.identity.door(head)
-        opening.check_head(asked.method, asked.target, door)
+        session_endpoint.check_head(asked.method, asked.target, door)
         yield Passed(Step.CREDENTIAL, f"a session of the app {door.app} would be opened")
         return
     if asked.app is None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from keyproxy import intake, opening
+from keyproxy.transport import intake
+from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, End, Endpoint, Style
 from keyproxy.clients import addresses
@@ -19,13 +20,14 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
 from keyproxy.logs import Record
 from keyproxy.money.booking import Booking, Bookings
-from keyproxy.policy import body, calls
+from keyproxy.policy import calls
+from keyproxy.strict_json import body
 from keyproxy.policy.served import Served
 from keyproxy.relay import relay
 from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.tally import Event, Tally
-from keyproxy.turns import Turns
+from keyproxy.strict_json.turns import Turns
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue, KeyWanted
 from keyproxy.upstream.send import Answer, ClientLeft, Head, Upstream
@@ -53,7 +55,7 @@ class Kit:
     settings: Settings
     rules: Rules
     apps: Mapping[str, AppKit]
-    opening: opening.Opening
+    opening: session_endpoint.Opening
     failures: Failures
     catalogue: Catalogue
     room: intake.Room
@@ -93,7 +95,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
         record.is_quiet = True  # only refused ones are worth a line
         return response
     rules.browser.check_origin(request.headers)  # 403
-    if request.raw_path.partition("?")[0] == opening.PATH:
+    if request.raw_path.partition("?")[0] == session_endpoint.PATH:
         return await open_session(request, exchange)  # 400, 403, 404, 405, 413, 415, 429
     client = await identify(request, kit, record)  # 400, 401, 403, 429
     app = kit.apps[client.app]
@@ -129,12 +131,12 @@ def refuse_when_stopping(kit: Kit) -> None:
 
 async def open_session(request: web.Request, exchange: Exchange) -> web.StreamResponse:
     kit, record = exchange.kit, exchange.record
-    record.endpoint = f"POST {opening.PATH}"
+    record.endpoint = f"POST {session_endpoint.PATH}"
     record.app = kit.rules.identity.door(request.headers).app
     with kit.room.hold() as hold:
         session = await kit.opening.open(request, hold, exchange.headers)
     record.client = session.client.id
-    return opening.answer(session)
+    return session_endpoint.answer(session)
 
 
 async def identify(request: web.Request, kit: Kit, record: Record) -> Client:

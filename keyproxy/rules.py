@@ -18,7 +18,7 @@ from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.jwt import Verifier
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.tokens import Tokens
-from keyproxy.money.asks import ask_of
+from keyproxy.money.estimate import ask_of
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from keyproxy.advice import odd, unlisted
+from keyproxy.settings.advice import odd, unlisted
 from keyproxy.settings import Settings
 from tests.conftest import KEY, settings
 from tests.fake_upstream import FakeUpstream

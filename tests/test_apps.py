@@ -13,7 +13,7 @@ from aiohttp import web
 from keyproxy.clients import tokens
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Rate, Settings
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 from tests.conftest import KEY, SERVE, Proxy, Start
 from tests.conftest import settings as settings_of
 

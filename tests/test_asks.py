@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.call import Ask, Style
-from keyproxy.grammar.features import names
-from keyproxy.money.asks import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
+from keyproxy.settings.grammar.features import names
+from keyproxy.money.estimate import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
 from keyproxy.money.prices import Price, Rates, nano, worst_case
 from keyproxy.policy import caps, tools
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.errors import Refusal
-from keyproxy.policy import body
+from keyproxy.strict_json import body
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.raw import only_answer, refused_raw, request
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy import hints
+from keyproxy.settings import hints
 from keyproxy.browser import EXPOSED_HEADERS, MAX_REQUESTED_HEADERS, Browser, HostRules, OriginRules
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission

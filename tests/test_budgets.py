@@ -19,7 +19,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy.call import Client
-from keyproxy.limits.storage import Counters
+from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import Budgets, Kind, shown
 from keyproxy.values import Budget
 from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import WORDS
-from keyproxy.policy import body, calls, caps
+from keyproxy.settings.grammar.features import WORDS
+from keyproxy.policy import calls, caps
+from keyproxy.strict_json import body
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models

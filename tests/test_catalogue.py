@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
 from keyproxy.server.service import running
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 from keyproxy.upstream.catalogue import (
     FRESH_SECONDS,
     REFUSED_SECONDS,

@@ -20,7 +20,7 @@ import pytest
 from keyproxy import __main__, __version__
 from keyproxy.commands import line
 from keyproxy.settings import rows
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import pytest
 
 from keyproxy.clients import tokens
 from keyproxy.clients.tokens import Tokens
-from keyproxy.summary import idle
+from keyproxy.settings.summary import idle
 from keyproxy.values import ClientToken
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
 from tests.program import Program, started

@@ -11,7 +11,7 @@ import pytest
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal, SettingsFaults
-from keyproxy.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
 from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models

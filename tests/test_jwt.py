@@ -27,7 +27,7 @@ from keyproxy.clients.jwt import (
 )
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
 from keyproxy.errors import Refusal, SettingsFault
-from keyproxy.grammar.jwt import PUBLIC, SHARED
+from keyproxy.settings.grammar.jwt import PUBLIC, SHARED
 from keyproxy.installation import line_for
 from keyproxy.values import Secret
 from tests.jwt_issuer import NOW, SECRET, Clock, assembled, b64, claims, jwk, private_key, signed
@@ -446,7 +446,7 @@ def test_without_the_extra_the_fault_says_how_to_get_it(monkeypatch: pytest.Monk
 
 
 def test_the_extra_is_loaded_on_first_use_only() -> None:
-    code = "import sys, keyproxy.clients.jwt, keyproxy.clients.jwks, keyproxy.grammar.jwt;"
+    code = "import sys, keyproxy.clients.jwt, keyproxy.clients.jwks, keyproxy.settings.grammar.jwt;"
     code += "print(sorted({'jwt', 'cryptography'} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

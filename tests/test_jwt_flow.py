@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keyproxy.__main__ import main
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 from tests.conftest import KEY, SERVE, Proxy, Start, refused
 from tests.jwt_issuer import SECRET, Issuer, jwk, key_set, private_key, serving, signed
 

@@ -18,7 +18,7 @@ import pytest
 from keyproxy.clients.jwks import Jwks
 from keyproxy.clients.jwt import Claims, JwtRules, SharedSecret, Verifier
 from keyproxy.errors import Refusal
-from keyproxy.grammar import jwt as grammar
+from keyproxy.settings.grammar import jwt as grammar
 from tests import jwt_issuer
 from tests.jwt_issuer import NOW, SECRET, Clock, jwk, key_set, private_key, signed
 

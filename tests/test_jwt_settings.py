@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from keyproxy.grammar import jwt
-from keyproxy.grammar.base import Unfit
+from keyproxy.settings.grammar import jwt
+from keyproxy.settings.grammar.base import Unfit
 from keyproxy.values import Secret
 from tests.jwt_issuer import SECRET
 

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.money import schema
-from keyproxy.money.entry import Entry, Outcome, Tokens, from_pico, to_pico
-from keyproxy.money.ledger import Ledger, opened
-from keyproxy.money.ledger_file import (
+from keyproxy.ledger import schema
+from keyproxy.ledger.entry import Entry, Outcome, Tokens, from_pico, to_pico
+from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.file import (
     LedgerDamaged,
     LedgerFault,
     LedgerLocked,
@@ -34,9 +34,9 @@ from keyproxy.money.ledger_file import (
     LedgerUnwritable,
     open_reader,
 )
-from keyproxy.money.place import default_path, dev_path
-from keyproxy.money.reading import By
-from keyproxy.money.writer import ROWS_AT_ONCE, Writer
+from keyproxy.ledger.place import default_path, dev_path
+from keyproxy.ledger.queries import By
+from keyproxy.ledger.writer import ROWS_AT_ONCE, Writer
 
 if sys.platform != "win32":
     import resource
@@ -433,8 +433,8 @@ _CHILD = """
 import asyncio, sys, time
 from decimal import Decimal
 from pathlib import Path
-from keyproxy.money.entry import Entry, Outcome
-from keyproxy.money.ledger import opened
+from keyproxy.ledger.entry import Entry, Outcome
+from keyproxy.ledger.ledger import opened
 
 async def call(ledger, name):
     entry = Entry(name, time.time(), "default", "c", "POST /x", ("m",), "k", Decimal("0.03"))

@@ -13,10 +13,10 @@ from aiohttp import web
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
-from keyproxy.limits.storage import Counters, InFlight
+from keyproxy.limits.counters import Counters, InFlight
 from keyproxy.limits.table import MAX_ROWS, Entry, Table
 from keyproxy.limits.windows import Place, Span, Window
-from keyproxy.server import render
+from keyproxy.transport import refusals
 from keyproxy.values import Rate
 from tests.conftest import Proxy, Start, refused
 from tests.fake_upstream import event_stream
@@ -249,7 +249,7 @@ async def test_beyond_the_limit_a_page_learns_when_to_come_back(start: Start) ->
 
 @pytest.mark.parametrize(("seconds", "should_retry"), [(5.0, None), (5.1, "false")])
 def test_only_a_short_wait_may_be_sat_through(seconds: float, should_retry: str | None) -> None:
-    fields = render.headers(Refusal("rate_limited", "", retry_after_seconds=seconds))
+    fields = refusals.headers(Refusal("rate_limited", "", retry_after_seconds=seconds))
     assert fields["Retry-After"] == str(math.ceil(seconds))
     assert fields.get("x-should-retry") == should_retry
 

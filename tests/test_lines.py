@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyproxy.lines import COMMAND_LINE, is_safe, line
+from keyproxy.settings.lines import COMMAND_LINE, is_safe, line
 
 NAME = "KEYPROXY_ALLOWED_MODELS"
 VALUES = (

@@ -16,8 +16,9 @@ import pytest
 from aiohttp import web
 
 from keyproxy.errors import Refusal
-from keyproxy.intake import Room
-from keyproxy.policy import body, calls
+from keyproxy.transport.intake import Room
+from keyproxy.policy import calls
+from keyproxy.strict_json import body
 from keyproxy.rules import Rules
 from keyproxy.server import memory, process
 from tests import conftest, fake_upstream, program

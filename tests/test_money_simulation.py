@@ -20,9 +20,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyproxy.money import reading
-from keyproxy.money.entry import from_pico
-from keyproxy.money.ledger_file import open_reader
+from keyproxy.ledger import queries
+from keyproxy.ledger.entry import from_pico
+from keyproxy.ledger.file import open_reader
 from tests import books, servers
 from tests.books import DEAR, Bill, Books, Script
 from tests.conftest import SERVE
@@ -212,7 +212,7 @@ async def test_the_ledger_is_the_upstreams_books(
     found = ends(ledger)  # as wild as it was meant to be
     assert min(found[each] for each in ("killed", "client_left", "upstream_cut")) > 20
     with closing(open_reader(ledger)) as connection:
-        total = reading.summary(connection, "day").total
+        total = queries.summary(connection, "day").total
     assert total.estimated > 0
     assert upstream.spent <= total.spend <= upstream.spent + total.estimated + CALLS * PER_CALL
 

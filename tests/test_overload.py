@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from keyproxy.intake import SMALL_BYTES, Room
+from keyproxy.transport.intake import SMALL_BYTES, Room
 from keyproxy.server import service
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.policy import body
-from keyproxy.policy.pieces import PIECE, NotRead, Reader, has_half_pair
-from keyproxy.turns import SWITCH_SECONDS, Turns
+from keyproxy.strict_json import body
+from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair
+from keyproxy.strict_json.turns import SWITCH_SECONDS, Turns
 
 WORDS = st.text(alphabet='ab"\\\n{}[],:é🙂\x00 u', max_size=40)
 VALUES = st.recursive(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import CLOSED_FIELDS
+from keyproxy.settings.grammar.features import CLOSED_FIELDS
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features

@@ -37,7 +37,7 @@ from keyproxy.money.providers import (
 from keyproxy.settings import rows
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.send import Upstream
-from keyproxy.upstream.session import open_session
+from keyproxy.transport.session import open_session
 from tests.conftest import settings as settings_of
 
 START = 1_790_000_000.0

@@ -10,7 +10,7 @@ import pytest
 
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import WORDS
+from keyproxy.settings.grammar.features import WORDS
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features

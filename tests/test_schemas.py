@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from keyproxy.call import Style
-from keyproxy.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
 from keyproxy.policy.fields import FIELDS
 
 ROOT = Path(__file__).resolve().parents[1]

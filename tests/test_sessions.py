@@ -20,8 +20,8 @@ from keyproxy.clients.sessions import (
     looks_like_session,
 )
 from keyproxy.errors import Refusal
-from keyproxy.grammar.base import Unfit
-from keyproxy.grammar.sessions import session_secret
+from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar.sessions import session_secret
 from keyproxy.values import Secret
 
 ORIGIN = "https://app.example"

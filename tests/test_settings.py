@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.grammar.rows import SAY_IT, Derived, spoken
-from keyproxy.grammar.vocabulary import NOT_IN_THIS_VERSION
+from keyproxy.settings.setting import SAY_IT, Derived, spoken
+from keyproxy.settings.variables import NOT_IN_THIS_VERSION
 from keyproxy.installation import line_for
 from keyproxy.settings import (
     DEFAULT_ENDPOINTS,

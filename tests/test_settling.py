@@ -16,14 +16,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyproxy.call import Client
-from keyproxy.grammar.storage import storage
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.limits.shared import open_shared
-from keyproxy.limits.storage import Counters
+from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import MOST_NANO, Budgets, restore
-from keyproxy.money.entry import Entry, Outcome, Tokens, Unsettled
+from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.money.ledger import Ledger, opened
-from keyproxy.money.memory import MemoryBook
+from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.values import Budget
 from tests import servers

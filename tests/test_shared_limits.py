@@ -20,13 +20,13 @@ from structlog.testing import capture_logs
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.grammar.storage import storage
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.limits.admit import Admission
-from keyproxy.limits.lane import ANSWER_SECONDS
+from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
-from keyproxy.upstream.session import trust
+from keyproxy.transport.session import trust
 from keyproxy.values import Budget, Rate
 from tests import servers
 from tests.servers import Server
@@ -251,8 +251,8 @@ async def test_leases_of_open_calls_are_renewed(server: Server, replica: Replica
 
 HOLDER = """
 import asyncio, sys
-from keyproxy.grammar.storage import storage
-from keyproxy.limits.lane import ANSWER_SECONDS
+from keyproxy.settings.grammar.storage import storage
+from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, open_shared
 from keyproxy.limits.windows import Place
 

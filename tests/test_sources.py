@@ -12,7 +12,7 @@ import pytest
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode, Rate, rows
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 SECOND_KEY = "sk-or-v1-other-fedcba9876543210"

@@ -17,7 +17,7 @@ import pytest
 
 from keyproxy.clients import tokens
 from keyproxy.errors import Refusal
-from keyproxy.turns import SWITCH_SECONDS, Turns
+from keyproxy.strict_json.turns import SWITCH_SECONDS, Turns
 from tests.conftest import BODY, Proxy, Start, refused
 
 # Long to read, so that calls reach the upstream in the order in which they were read.

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.call import Style, Usage
-from keyproxy.money.skimming import MAX_VALUE_BYTES
+from keyproxy.strict_json.scanner import MAX_VALUE_BYTES
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
 
 WIRE = Path(__file__).parent / "wire"

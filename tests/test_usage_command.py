@@ -25,8 +25,8 @@ from keyproxy import __main__
 from keyproxy.commands import usage
 from keyproxy.commands.usage_table import bar
 from keyproxy.commands.usage_text import cell, exact, usd
-from keyproxy.money.entry import Entry, Outcome, Tokens
-from keyproxy.money.ledger import Ledger, opened
+from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.ledger.ledger import Ledger, opened
 
 ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

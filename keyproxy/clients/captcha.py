@@ -24,7 +24,7 @@ import structlog
 from keyproxy import __version__
 from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
-from keyproxy.grammar.credentials import TEST_SECRETS
+from keyproxy.settings.consistency import TEST_SECRETS
 from keyproxy.values import Secret
 
 VendorName = Literal["turnstile", "hcaptcha"]

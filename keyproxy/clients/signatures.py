@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
-from keyproxy.grammar.jwt import SHARED, one_name
+from keyproxy.settings.grammar.jwt import SHARED, one_name
 from keyproxy.installation import line_for
 from keyproxy.values import Secret
 

@@ -10,12 +10,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from keyproxy import summary
-from keyproxy.advice import odd
+from keyproxy.settings import summary
+from keyproxy.settings.advice import odd
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "report every fault of the settings, and ask the upstream whether the key works"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from keyproxy.commands import line
 from keyproxy.commands.line import Given
 from keyproxy.errors import SettingsFaults
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "run it against a built-in fake upstream; needs no key, no internet, no settings"
 

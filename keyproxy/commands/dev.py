@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from keyproxy.commands import demo, line
 from keyproxy.errors import SettingsFaults
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "run it beside a web app on this computer, for one person"
 

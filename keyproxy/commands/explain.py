@@ -12,7 +12,7 @@ from pathlib import Path
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode, Settings
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "say which step would refuse a call and which setting to change, or what would be sent"
 

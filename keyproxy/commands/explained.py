@@ -10,15 +10,15 @@ from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy import opening
+from keyproxy import session_endpoint
 from keyproxy.call import BASE
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.rules import Rules
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
-from keyproxy.summary import clients
-from keyproxy.upstream.session import open_session
+from keyproxy.settings.summary import clients
+from keyproxy.transport.session import open_session
 
 _MAX_SHOWN = 4_000
 
@@ -67,7 +67,7 @@ def print_steps(
 def _is_read(path: str | None) -> bool:
     """Whether a call of this path has no body: it is none of those that are made by POST."""
     plain = (path or _CHAT).partition("?")[0]
-    return plain != opening.PATH and f"POST {plain}" not in KNOWN_ENDPOINTS
+    return plain != session_endpoint.PATH and f"POST {plain}" not in KNOWN_ENDPOINTS
 
 
 async def _verdicts(settings: Settings, asked: Asked) -> list[Verdict]:

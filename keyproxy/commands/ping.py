@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from keyproxy.commands import line
-from keyproxy.grammar.base import Unfit
-from keyproxy.grammar.rows import spoken
+from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.setting import spoken
 from keyproxy.settings import Address, rows
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "ask a running keyproxy whether it is well (health check of images)"
 TIMEOUT_SECONDS = 3.0  # below the five seconds after which the image's health check gives up

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
-from keyproxy.sources import Sources
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "run it for others; nothing is assumed, it lists what must be said"
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.commands.usage_text import WIDTH, Asked, print_csv, print_json, print_plain
-from keyproxy.money.ledger_file import LedgerFault, LedgerMissing, ask
-from keyproxy.money.place import default_path, dev_path
-from keyproxy.money.reading import BY, Summary, summary
-from keyproxy.sources import Sources
+from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask
+from keyproxy.ledger.place import default_path, dev_path
+from keyproxy.ledger.queries import BY, Summary, summary
+from keyproxy.settings.sources import Sources
 
 SUMMARY = "show spend, calls and tokens by day, app, client, model or status"
 LEDGER = "KEYPROXY_LEDGER"

@@ -19,7 +19,7 @@ from keyproxy.commands.usage_text import (
     print_plain,
     title,
 )
-from keyproxy.money.reading import Summary
+from keyproxy.ledger.queries import Summary
 
 _LEAST_BAR, _MOST_BAR = 8, 24
 _GAP = 2  # between columns

@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from keyproxy.money.reading import By, Summary, Total
+from keyproxy.ledger.queries import By, Summary, Total
 
 WIDTH = 80
 """Of lines that go to no terminal."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.limits.storage import Counters
+from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Standing, Verdict, Window
 from keyproxy.settings import Rate
 

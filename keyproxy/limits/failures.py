@@ -7,7 +7,7 @@ that are accepted are not touched by it, whatever others do behind the same addr
 from __future__ import annotations
 
 from keyproxy.errors import Refusal
-from keyproxy.limits.storage import Counters
+from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Window
 
 SECONDS = 60

@@ -21,12 +21,12 @@ from typing import Any, Literal
 import structlog
 
 from keyproxy.errors import Refusal
-from keyproxy.limits import wire
-from keyproxy.limits.lane import ANSWER_SECONDS, Arguments, Lane, StorageDown
-from keyproxy.limits.storage import Counters, counted_by
+from keyproxy.limits import commands
+from keyproxy.limits.connection import ANSWER_SECONDS, Arguments, Lane, StorageDown
+from keyproxy.limits.counters import Counters, counted_by
 from keyproxy.limits.table import Entry, Table
 from keyproxy.limits.windows import Place, Standing, Verdict, Window
-from keyproxy.limits.wire import Act, News, Reply
+from keyproxy.limits.commands import Act, News, Reply
 from keyproxy.values import StorageServer
 
 Failure = Literal["local", "closed", "open"]
@@ -82,7 +82,7 @@ class SharedCounters(Counters):
         self._lane = Lane(
             server,
             trust,
-            wire.SCRIPTS,
+            commands.SCRIPTS,
             on_up=self._came_up,
             on_change=self._changed,
             answer_seconds=answer_seconds,
@@ -152,7 +152,7 @@ class SharedCounters(Counters):
             self._release(place, name)
 
     def _release(self, place: Place, name: str) -> None:
-        self._lane.tell(wire.release(place, name))
+        self._lane.tell(commands.release(place, name))
 
     # While the storage is down
 
@@ -198,7 +198,7 @@ class SharedCounters(Counters):
     ) -> Reply:
         """The storage's reply. The shadow follows it even when its caller stops waiting."""
         news = [self._news(window) for window in windows]
-        command = wire.count(
+        command = commands.count(
             act,
             windows,
             news,
@@ -210,7 +210,7 @@ class SharedCounters(Counters):
         answer = self._lane.ask(command)
         answer.add_done_callback(partial(self._heard, act, windows, news, asked_at))
         await asyncio.wait([answer])  # which does not call the question back when it is cancelled
-        return wire.reply(windows, answer.result())
+        return commands.reply(windows, answer.result())
 
     def _news(self, window: Window) -> News:
         """What is to be told of a window. Only one call may tell it: what others give back
@@ -251,7 +251,7 @@ class SharedCounters(Counters):
                 if act == "adjust" and (window.cost > 0 or not down.may_be_heard):
                     self._adjust_alone([window])
             return
-        for window, units, left in wire.reply(windows, answer.result()).windows:
+        for window, units, left in commands.reply(windows, answer.result()).windows:
             # From when it was asked: so a shadow never outlives its window. One that has not
             # begun has none.
             if left and (units or self._entry(window) is not None):
@@ -270,7 +270,7 @@ class SharedCounters(Counters):
 
     def _renew(self) -> None:
         """Renew the leases of all open calls; without one, see whether the storage is there."""
-        for command in wire.renewals(self._held, self._leases.seconds):
+        for command in commands.renewals(self._held, self._leases.seconds):
             self._unheard(command)
         if not self._held:
             self._unheard(("PING",))

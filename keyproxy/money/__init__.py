@@ -1,1 +1,1 @@
-"""What a call costs: usage, prices, budgets, the ledger."""
+"""What a call costs: usage, prices, budgets, booking."""

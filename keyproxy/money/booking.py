@@ -21,8 +21,8 @@ from keyproxy.errors import Refusal
 from keyproxy.money import costs
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.costs import Cost
-from keyproxy.money.entry import Entry, Outcome, Tokens
-from keyproxy.money.memory import Book
+from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.ledger.memory import Book
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import Price, dearest, fitting_max_tokens, nano
 from keyproxy.money.usage import UsageReader

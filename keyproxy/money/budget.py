@@ -20,8 +20,8 @@ from typing import NamedTuple, Self
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.grammar.money import MOST_USD
-from keyproxy.limits.storage import Counters
+from keyproxy.settings.grammar.money import MOST_USD
+from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Span, Standing, Window
 from keyproxy.money.prices import nano
 from keyproxy.values import Budget, Unit

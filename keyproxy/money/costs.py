@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from keyproxy.call import Ask, Usage
-from keyproxy.money.entry import CostSource
+from keyproxy.ledger.entry import CostSource
 from keyproxy.money.prices import Price, computed
 
 ZERO = Decimal(0)

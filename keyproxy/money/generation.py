@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from keyproxy.money.entry import Tokens
+from keyproxy.ledger.entry import Tokens
 from keyproxy.money.usage import MAX_COST
 
 ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.grammar.features import names
+from keyproxy.settings.grammar.features import names
 
 MAX_TOOL_CALLS = 30  # of tools that run upstream, in one call: OpenRouter's default and maximum
 MAX_RESULTS = 25  # of one web search; 5 unless the call says otherwise

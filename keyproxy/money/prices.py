@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from typing import Protocol
 
 from keyproxy.call import Ask
-from keyproxy.money.asks import ANYTHING
+from keyproxy.money.estimate import ANYTHING
 
 ZERO = Decimal(0)
 RESULT_USD = Decimal("0.004")

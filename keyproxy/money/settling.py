@@ -16,9 +16,9 @@ import structlog
 
 from keyproxy.call import End
 from keyproxy.money.budget import Budgets
-from keyproxy.money.entry import CostSource, Tokens, Unsettled
+from keyproxy.ledger.entry import CostSource, Tokens, Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.money.memory import Book
+from keyproxy.ledger.memory import Book
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 16

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from keyproxy.call import Style, Usage
-from keyproxy.money.skimming import REFUSED, Place, Skimmer, Wanted
+from keyproxy.strict_json.scanner import REFUSED, Place, Skimmer, Wanted
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of

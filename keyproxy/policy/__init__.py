@@ -1,1 +1,1 @@
-"""What a call may ask for: endpoints, bodies, fields, models. No I/O."""
+"""What a call may ask for: endpoints, fields, models. No I/O."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.money import USUAL_MAX_TOKENS
+from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
 from keyproxy.policy.models import is_router, show
 from keyproxy.values import whole_number
 

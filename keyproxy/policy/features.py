@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import TOOL, is_closed_tool
-from keyproxy.lines import is_safe
+from keyproxy.settings.grammar.features import TOOL, is_closed_tool
+from keyproxy.settings.lines import is_safe
 
 _WEB_TOOL = re.compile(r"web_(?:search|fetch)(?:_preview)?(?:_\d[\d_]*)?", re.ASCII)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 from keyproxy.policy import rules, shapes, spelling, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from keyproxy.grammar.features import names
+from keyproxy.settings.grammar.features import names
 
 ACCOUNT = "Routes of the provider account are never served."
 OPENAI = (

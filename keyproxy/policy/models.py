@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import names
-from keyproxy.lines import is_safe
+from keyproxy.settings.grammar.features import names
+from keyproxy.settings.lines import is_safe
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.known import Known, base
 

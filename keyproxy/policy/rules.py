@@ -13,7 +13,7 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import names
+from keyproxy.settings.grammar.features import names
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened, show

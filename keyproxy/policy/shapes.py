@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from keyproxy.grammar.features import names
+from keyproxy.settings.grammar.features import names
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import Check, Rule, lifetime, needs

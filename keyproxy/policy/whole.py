@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import LONGEST_TYPE, names
+from keyproxy.settings.grammar.features import LONGEST_TYPE, names
 from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened, show

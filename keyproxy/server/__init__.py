@@ -1,1 +1,1 @@
-"""The HTTP server: protocol, error rendering, application, process."""
+"""The application: routes, assembly, process."""

@@ -18,13 +18,13 @@ from yarl import URL
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import KeyproxyError
-from keyproxy.intake import check_head
+from keyproxy.transport.intake import check_head
 from keyproxy.proxy import EXCHANGE, Kit, handle
 from keyproxy.server import cors, middleware
-from keyproxy.server.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
+from keyproxy.transport.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
 from keyproxy.server.middleware import Handler
-from keyproxy.server.protocol import LINGERING_SECONDS, GuardedServer
-from keyproxy.server.sockets import BACKLOG
+from keyproxy.transport.server import LINGERING_SECONDS, GuardedServer
+from keyproxy.transport.sockets import BACKLOG
 from keyproxy.settings import Settings
 
 SHUTDOWN_SECONDS = 0.5

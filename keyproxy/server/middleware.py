@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from keyproxy import hints
+from keyproxy.settings import hints
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.logs import Record, trace_id
 from keyproxy.proxy import EXCHANGE, Exchange, Kit
-from keyproxy.server import render
+from keyproxy.transport import refusals
 from keyproxy.settings import DEFAULT_APP
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -63,8 +63,8 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
     shown = None if exchange.kit.settings.mode == "serve" else hint
     response = web.Response(
         status=refusal.status,
-        body=render.body(refusal, request.raw_path, record.request_id, shown),
-        headers=render.headers(refusal),
+        body=refusals.body(refusal, request.raw_path, record.request_id, shown),
+        headers=refusals.headers(refusal),
     )
     if refusal.must_close or not request.content.is_eof():
         response.force_close()

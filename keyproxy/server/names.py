@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from keyproxy.advice import unlisted
+from keyproxy.settings.advice import unlisted
 from keyproxy.errors import Refusal
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models

@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Call
 from keyproxy.errors import Refusal
-from keyproxy.grammar.features import WORDS
-from keyproxy.policy import body, calls
+from keyproxy.settings.grammar.features import WORDS
+from keyproxy.policy import calls
+from keyproxy.strict_json import body
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features

@@ -8,7 +8,8 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from keyproxy.policy import body, fields
+from keyproxy.policy import fields
+from keyproxy.strict_json import body
 from tests.fuzz.body import BODIES, SEEDS, examine, made
 from tests.fuzz.readers import plain, read
 

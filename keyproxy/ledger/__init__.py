@@ -1,0 +1,1 @@
+"""SQLite: the rows of calls, the file they stand in, who writes and who asks."""

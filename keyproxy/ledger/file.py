@@ -1,0 +1,275 @@
+"""The ledger's file: opened for writing or for reading, or refused with what to do.
+
+Knows no queue and no queries. WAL with ``synchronous=NORMAL`` (sqlite.org/wal.html): a commit
+survives the end of the process at once, and a loss of power up to the last checkpoint.
+
+    LedgerFault
+    ├── LedgerMissing      there is no file to read
+    ├── LedgerUnwritable   we may not write there, or nobody can (a default path: off, a warning)
+    ├── LedgerLocked       another process held the file for too long
+    ├── LedgerOlder        an older keyproxy wrote it, in other tables
+    ├── LedgerNewer        a newer keyproxy wrote it
+    └── LedgerDamaged      no database, or one that is not whole
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from keyproxy.errors import KeyproxyError
+from keyproxy.settings.grammar.base import shown
+from keyproxy.ledger import schema
+from keyproxy.ledger.place import state_folder
+
+# Read in a tenth of a second; a larger file is looked at as it is used.
+_CHECKED_BYTES = 64 << 20
+_WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
+_LOOK_AGAIN_SECONDS = 0.02
+_OF_FILES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+_FAULTS = (
+    *(OSError, sqlite3.Error),
+    *(schema.OlderSchema, schema.NewerSchema, schema.ForeignSchema),
+)
+_T = TypeVar("_T")
+
+
+class LedgerFault(KeyproxyError):
+    """Why a ledger cannot be used, in the words of a ``SettingsFault``."""
+
+    def __init__(self, found: str, expected: str, paste: str | None = None) -> None:
+        super().__init__(f"{found}; expected: {expected}")
+        self.found = found
+        self.expected = expected
+        self.paste = paste
+
+
+class LedgerMissing(LedgerFault):
+    """There is no file to read."""
+
+
+class LedgerUnwritable(LedgerFault):
+    """The file cannot be made or written: rights, a read-only or full disk, a missing folder."""
+
+
+class LedgerLocked(LedgerFault):
+    """Another process held the file for too long."""
+
+
+class LedgerOlder(LedgerFault):
+    """An older keyproxy wrote the file, in other tables."""
+
+
+class LedgerNewer(LedgerFault):
+    """A newer keyproxy wrote the file."""
+
+
+class LedgerDamaged(LedgerFault):
+    """The file is no ledger, or not a whole one."""
+
+
+def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection that may write; the file, mode 0600, and the default folder are made.
+
+    Every statement waits up to ``busy_seconds`` for other processes. Raises ``LedgerFault``.
+    """
+    try:
+        _make(path)
+        connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
+    except (OSError, sqlite3.Error) as error:
+        raise _unwritable(path, error) from error
+    try:
+        if path.stat().st_size <= _CHECKED_BYTES:
+            _check(connection)
+        _use_wal(path, connection, busy_seconds)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+        schema.make(connection)
+        _try_writing(connection)
+        _forget_the_gone(connection)
+        _use_wal(path, connection, busy_seconds)
+        connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, _FAULTS):
+            raise fault_of(path, error) from error
+        raise
+    return connection
+
+
+def ask(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
+    """What ``question`` returns about the ledger. Raises ``LedgerFault``, ``sqlite3.Error``.
+
+    SQLite sorts much in temporary files; where it cannot write any, in memory.
+    """
+    try:
+        with closing(open_reader(path)) as connection:
+            return question(connection)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _OF_FILES:
+            raise
+    with closing(open_reader(path, temporary="MEMORY")) as connection:
+        return question(connection)
+
+
+def open_reader(path: Path, *, temporary: str = "DEFAULT") -> sqlite3.Connection:
+    """A connection that only reads, beside a running keyproxy or not. Raises ``LedgerFault``.
+
+    ``temporary``: where it sorts, as ``PRAGMA temp_store`` says it.
+    """
+    if not path.is_file():
+        raise LedgerMissing(f"{shown(str(path))}, which does not exist", "a ledger")
+    try:
+        try:
+            return _opened(path, "mode=ro", temporary)
+        except sqlite3.OperationalError as error:
+            # In a folder that we may not write the files of WAL cannot be made. Without any,
+            # nobody has the ledger open and nothing changes under our eyes.
+            if _is_about_rights(error) and not Path(f"{path}-wal").exists():
+                return _opened(path, "mode=ro&immutable=1", temporary)
+            raise
+    except _FAULTS as error:
+        raise fault_of(path, error) from error
+
+
+def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5, isolation_level=None
+    )
+    try:
+        connection.execute(f"PRAGMA temp_store = {temporary}")
+        if not schema.is_made(connection):
+            raise sqlite3.DatabaseError("file is empty")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make(path: Path) -> None:
+    if path.parent == state_folder():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        # Not opened when it is there: closing it would drop the locks that SQLite holds on it
+        # in this process (sqlite.org/howtocorrupt.html, 2.2).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if path.is_dir():
+            raise
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
+
+
+def _use_wal(path: Path, connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Switch to WAL. Two processes that make one file meet here, where SQLite does not wait."""
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            if mode != "wal":
+                raise LedgerUnwritable(f"{shown(str(path))} on a disk without WAL", _LOCAL)
+            return
+
+
+def _try_writing(connection: sqlite3.Connection) -> None:
+    """Write nothing, so that a read-only file is found now; a locked one is no fault."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+
+
+def _forget_the_gone(connection: sqlite3.Connection) -> None:
+    """Where nobody else has the file open, no writer lives: their calls can be taken over now.
+
+    SQLite leaves WAL only for the one connection that has the file open, and tells by that.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        [mode] = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+        if mode == "delete":
+            connection.execute("DELETE FROM writers")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+
+
+def fault_of(path: Path, error: Exception) -> LedgerFault:
+    """What ``error`` means for the operator, and what to do."""
+    name = shown(str(path))
+    if isinstance(error, LedgerFault):
+        return error
+    if isinstance(error, schema.OlderSchema):
+        return LedgerOlder(
+            f"{name}, written by an older keyproxy in other tables",
+            "another file; move this one away (with its -wal and -shm) to begin a new one",
+        )
+    if isinstance(error, schema.NewerSchema):
+        return LedgerNewer(f"{name}, written by a newer keyproxy", "that version, or another file")
+    if isinstance(error, schema.ForeignSchema):
+        return LedgerDamaged(f"{name}, a database of another program", "a file of keyproxy's own")
+    code = getattr(error, "sqlite_errorcode", None)
+    if isinstance(error, sqlite3.Error) and code is not None:
+        if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LedgerLocked(f"{name}, locked by another process", "a file that becomes free")
+        if code & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return _unwritable(path, error)
+    if isinstance(error, sqlite3.Error):
+        return LedgerDamaged(
+            f"{name}, damaged or no ledger ({error})",
+            "a whole ledger; move the file away (with its -wal and -shm) to begin a new one, and"
+            " read the old one with: sqlite3 FILE .recover",
+        )
+    return _unwritable(path, error)
+
+
+_LOCAL = "a file in a folder of a local disk that we may write"
+
+
+def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
+    """A fault that names our uid, the path and the cure."""
+    us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
+    reason = getattr(error, "strerror", None) or str(error)
+    name, folder = shown(str(path)), path.absolute().parent
+    if path.is_dir():
+        return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
+    if not folder.exists():
+        paste = f"mkdir -p {folder}"
+        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
+    try:
+        about = folder.stat()
+    except OSError:
+        return LedgerUnwritable(f"{name}, which uid {us} cannot reach ({reason})", _LOCAL)
+    return LedgerUnwritable(
+        f"{name}, which uid {us} cannot write ({reason}); its folder has mode"
+        f" {stat.S_IMODE(about.st_mode):04o} and owner uid {about.st_uid}",
+        f"{_LOCAL}; in a container: a volume that belongs to uid {us}",
+        f"chown -R {us} {folder}" if _is_about_rights(error) else None,
+    )
+
+
+def _is_about_rights(error: Exception) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, PermissionError) or code in (
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+    )

@@ -1,0 +1,328 @@
+"""One thread that writes the ledger: what has gathered goes into one transaction.
+
+Knows threads, orders and the file, no tables. An order stays in line until it is written, so
+that a full disk, a locked or a replaced file costs nothing that fits into the line. The loop
+never waits for the disk: it is told when an order is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from keyproxy.ledger.held_file import HeldFile
+from keyproxy.ledger.file import fault_of
+from keyproxy.ledger.losses import Losses
+
+Work = Callable[[sqlite3.Connection], Any]
+Row = tuple[object, ...]
+"""A whole row, its id first: of several with one id in a transaction the last is written."""
+
+MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
+_BATCH = 500  # a transaction of some 10 ms
+ROWS_AT_ONCE = 32
+"""In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
+_MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
+_RETRY_SECONDS = 1.0
+_CLOSE_SECONDS = 5.0
+_CLOSING_RETRY_SECONDS = 0.1
+_log = structlog.get_logger("keyproxy.ledger")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A row to write, or something else to do with the file.
+
+    ``answer`` is told once that is durable: what ``work`` returned, or True for a row; False as
+    soon as a row has to wait for better times. ``is_last``: no other row of its id will come.
+    """
+
+    answer: asyncio.Future[Any] | None
+    row: Row | None = None
+    work: Work | None = None
+    is_question: bool = False
+    is_last: bool = False
+
+
+@dataclass(slots=True)
+class Writer:
+    """The thread, its line of orders, and how it fares. One for a ledger, made on the loop.
+
+    Beside a busy loop each call of the thread, and each of its statements, makes one of the two
+    wait for the other (the GIL): so it is called seldom, and many rows go in by one statement.
+
+    ``write`` puts rows into the file, ``ROWS_AT_ONCE`` at most. ``chore`` is done again and again,
+    each time after as many seconds as it returned; ``farewell`` once, as the last thing.
+    """
+
+    path: Path
+    write: Callable[[Sequence[Row], sqlite3.Connection], None]
+    chore: Callable[[sqlite3.Connection], float]
+    farewell: Work
+    busy_seconds: float = 1.0
+    most_orders: int = MOST_ORDERS
+    moment_seconds: float = _MOMENT_SECONDS
+    is_failing: bool = False
+    _orders: deque[Order] = field(default_factory=deque)
+    _news: threading.Condition = field(default_factory=threading.Condition)
+    _call: asyncio.Handle | None = None
+    _is_called: bool = False
+    _is_closing: bool = False
+    _close_by: float = 0.0
+    _is_losing: bool = False
+    _lost: Losses = field(default_factory=Losses)
+    _connection: sqlite3.Connection | None = None
+    _chore_at: float = 0.0
+    _thread: threading.Thread | None = None
+    _file: HeldFile = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = HeldFile(self.path, self.busy_seconds)
+
+    @property
+    def losses(self) -> int:
+        """How many ids have a last row that is not written for good."""
+        return self._lost.count
+
+    async def start(self) -> None:
+        """Open the file and begin. Raises ``LedgerFault``."""
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Exception | None] = loop.create_future()
+        # A daemon: a disk that hangs must not keep the process from ending.
+        self._thread = threading.Thread(
+            target=self._run, args=(loop, opened), name="ledger", daemon=True
+        )
+        self._thread.start()
+        if (error := await opened) is not None:
+            raise error
+
+    def book(
+        self, row: Row, answer: asyncio.Future[Any] | None = None, *, is_last: bool = False
+    ) -> bool:
+        """Put a row in line; False, and a loss, where the line is full or closed."""
+        return self._order(Order(answer, row=row, is_last=is_last))
+
+    def do(self, work: Work) -> bool:
+        """Put a change in line; False where the line is full or closed."""
+        return self._order(Order(None, work=work))
+
+    def forget(self, id: object) -> None:
+        """A row of this id needs not be written any more."""
+        with self._news:
+            self._lost.take_back(id)
+
+    def ask(self, work: Work, answer: asyncio.Future[Any]) -> bool:
+        """Put a question in line, behind all that was ordered before it; False: no answer."""
+        return self._order(Order(answer, work=work, is_question=True))
+
+    def _order(self, order: Order) -> bool:
+        with self._news:
+            if not self._is_closing and len(self._orders) < self.most_orders:
+                self._orders.append(order)
+                self._call_for(order)
+                if order.row is not None:
+                    self._lost.take_back(order.row[0])
+                return True
+            if not order.is_question:
+                self._refuse(order)
+        return False
+
+    def _call_for(self, order: Order) -> None:
+        """Call the thread at the end of the loop's turn, with all that is ordered until then;
+        within a moment where nobody waits for an answer."""
+        is_awaited = order.answer is not None
+        if self._call is not None:
+            if not (is_awaited and isinstance(self._call, asyncio.TimerHandle)):
+                return
+            self._call.cancel()
+        loop = asyncio.get_running_loop()
+        if is_awaited:
+            self._call = loop.call_soon(self._call_thread)
+        else:
+            self._call = loop.call_later(self.moment_seconds, self._call_thread)
+
+    def _call_thread(self) -> None:
+        self._call = None
+        with self._news:
+            self._is_called = True
+            self._news.notify()
+
+    def _refuse(self, order: Order) -> None:
+        if order.row is not None:
+            self._lost.add(order.row[0], is_last=order.is_last)
+        if not self._is_losing:
+            self._is_losing = True
+            why = "it is closed" if self._is_closing else "too many wait for it"
+            _log.error("calls are not booked in the ledger any more", why=why)
+
+    async def close(self, open_ids: Collection[object] = ()) -> None:
+        """Write what is in line, within a few seconds; what cannot be written is lost.
+
+        ``open_ids``: those whose last row has not been ordered.
+        """
+        with self._news:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            self._close_by = time.monotonic() + _CLOSE_SECONDS
+            self._news.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
+        for order in list(self._orders):
+            if order.row is not None and (order.is_last or order.row[0] in open_ids):
+                self._lost.add(order.row[0], is_last=order.is_last)
+        if self.losses:
+            _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
+
+    def _run(
+        self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[Exception | None]
+    ) -> None:
+        try:
+            self._connection = self._file.connection()
+        except Exception as error:
+            _tell(loop, [(opened, error)])
+            return
+        _tell(loop, [(opened, None)])
+        while (batch := self._next()) is not None:
+            try:
+                self._write(batch, loop)
+            except Exception as error:
+                self._fail(error, loop)
+                if self._is_closing and time.monotonic() + self.busy_seconds > self._close_by:
+                    break
+            else:
+                self._succeed()
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self.farewell(self._connection)
+        self._file.let_go()
+
+    def _next(self) -> list[Order] | None:
+        """What to write now; empty when only the chore is due, None at the end."""
+        with self._news:
+            if self.is_failing and self._is_closing:
+                self._news.wait(_CLOSING_RETRY_SECONDS)
+            elif self.is_failing:
+                self._news.wait_for(lambda: self._is_closing, _RETRY_SECONDS)
+            else:
+                self._news.wait_for(
+                    lambda: self._is_called or self._is_closing,
+                    max(0.0, self._chore_at - time.monotonic()),
+                )
+            if self._is_closing and not self._orders:
+                return None
+            batch = list(islice(self._orders, _BATCH))
+            self._is_called = len(batch) < len(self._orders)
+            return batch
+
+    def _write(self, batch: list[Order], loop: asyncio.AbstractEventLoop) -> None:
+        connection = self._file.connection()
+        if connection is not self._connection:
+            self._connection, self._chore_at = connection, 0.0
+        if time.monotonic() >= self._chore_at:
+            self._chore_at = time.monotonic() + self.chore(connection)
+            self._file.mark()
+        if batch:
+            try:
+                answers = self._transact(connection, batch)
+            except _FAULTS_OF_ONE:
+                answers = [self._alone(connection, order) for order in batch]
+            told = [(o.answer, a) for o, a in zip(batch, answers, strict=True) if o.answer]
+            with self._news:
+                for _ in batch:
+                    self._orders.popleft()
+            if told:
+                _tell(loop, told)
+
+    def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
+        """All of ``batch`` in one transaction, in its order; the answers."""
+        rows = {order.row[0]: order.row for order in batch if order.row is not None}
+        if len(rows) <= ROWS_AT_ONCE and all(order.work is None for order in batch):
+            self.write(list(rows.values()), connection)  # one statement is a transaction, too
+            return [True] * len(batch)
+        answers = []
+        rows = {}
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            for order in batch:
+                if order.row is not None:
+                    rows[order.row[0]] = order.row
+                    answers.append(True)
+                elif order.work is not None:
+                    self._write_rows(rows, connection)
+                    rows = {}
+                    answers.append(order.work(connection))
+            self._write_rows(rows, connection)
+        return answers
+
+    def _write_rows(self, rows: Mapping[object, Row], connection: sqlite3.Connection) -> None:
+        every = list(rows.values())
+        for at in range(0, len(every), ROWS_AT_ONCE):
+            self.write(every[at : at + ROWS_AT_ONCE], connection)
+
+    def _alone(self, connection: sqlite3.Connection, order: Order) -> Any:
+        """Write one order of a batch that could not be written whole; a faulty one is lost."""
+        try:
+            answer = self._transact(connection, [order])[0]
+            if order.row is not None:
+                self.forget(order.row[0])
+            return answer
+        except _FAULTS_OF_ONE:
+            if order.row is not None:
+                with self._news:
+                    self._lost.add(order.row[0], is_last=order.is_last)
+            _log.exception("a row of the ledger could not be written")
+            return None if order.is_question else False
+
+    def _fail(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
+        """The line stays; whoever waits for a row is told that it is not written yet."""
+        self._file.let_go()
+        self._connection = None
+        if not self.is_failing:
+            reason = fault_of(self.path, error)
+            _log.error("the ledger cannot be written; calls go on", reason=str(reason))
+        with self._news:
+            self.is_failing = True  # rows that come from now on see it themselves
+            told = [(o.answer, False) for o in self._orders if o.answer and not o.is_question]
+        _tell(loop, told)
+
+    def _succeed(self) -> None:
+        self._is_losing = False
+        if self.is_failing:
+            self.is_failing = False
+            _log.info("the ledger is written again", path=str(self.path), losses=self.losses)
+
+
+# Not the file's fault: a constraint, a value or a text that SQLite does not take.
+_FAULTS_OF_ONE = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, told: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    """Give the waiting futures their answers, on their loop."""
+
+    def answer() -> None:
+        for future, result in told:
+            if not future.done():
+                future.set_result(result)
+
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        loop.call_soon_threadsafe(answer)

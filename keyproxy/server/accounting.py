@@ -1,0 +1,265 @@
+"""What outlives a call, a client and a configuration where money is concerned.
+
+The book (a ledger, or one in memory), the prices, and the tasks behind them; ``bookings`` joins
+them with the budgets of one app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from keyproxy.errors import Refusal, SettingsFault
+from keyproxy.settings.grammar.money import DEFAULT_LEDGER
+from keyproxy.limits.counters import Counters
+from keyproxy.money import generation
+from keyproxy.money.booking import Bookings
+from keyproxy.money.budget import Budgets, Kind, restore
+from keyproxy.ledger.entry import Unsettled
+from keyproxy.money.generation import Generation
+from keyproxy.ledger.ledger import Ledger
+from keyproxy.ledger.file import LedgerFault
+from keyproxy.ledger.memory import Book, MemoryBook
+from keyproxy.ledger.place import default_path, dev_path
+from keyproxy.money.pricebook import Fetch, PriceBook
+from keyproxy.money.settling import Settler
+from keyproxy.settings import Mode, Settings
+from keyproxy.upstream.send import Upstream
+
+PRICES_NAME = "prices.json"
+_SETTLED_SECONDS = 5.0
+_RECALL_PAUSES_SECONDS = (1.0, 5.0, 15.0, 60.0)  # the last again and again
+_log = structlog.get_logger("keyproxy.money")
+Upstreams = Callable[[], Mapping[str, Upstream]]
+"""Those in force, by app; the default app's is the first."""
+
+
+class Treasury:
+    """Made by ``opened``."""
+
+    def __init__(
+        self,
+        counters: Counters,
+        book: Book,
+        upstreams: Upstreams,
+        fetch: Fetch,
+        fetch_with_key: Fetch,
+    ) -> None:
+        """``fetch`` gives a public resource of the default app's upstream."""
+        self._counters = counters
+        self._book = book
+        self._upstreams = upstreams
+        self._fetch, self._fetch_with_key = fetch, fetch_with_key
+        self._budgets: dict[str, Budgets] = {}
+        self._kinds: frozenset[Kind] = frozenset()
+        self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
+        self._unread: dict[Kind, float] = {}  # by windows that lack what was spent before a time
+        self._recalls: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: list[asyncio.Task[None]] = []
+        self._prices: PriceBook | None = None
+        self._named: dict[str, tuple[str, ...]] = {}  # models, by the app that may call them
+        self._restored_at = float("inf")  # of shared counters, which hold every process' calls
+        self._own: set[str] = set()  # calls of ours whose cost is not final
+        self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
+        self._settler = Settler(
+            book, self._ask, lambda: self._budgets, self._is_counted, lock=self._settling
+        )
+
+    @property
+    def place(self) -> str:
+        """The ledger's file, or "off"."""
+        return str(self._book.path) if isinstance(self._book, Ledger) else "off"
+
+    def bookings(self, app: Settings, total: Settings) -> Bookings:
+        """Those of the app whose settings these are; ``total`` are the default app's."""
+        if app.counts_money and self._prices is None:
+            path = self._book.path if isinstance(self._book, Ledger) else None
+            self._prices = PriceBook(
+                self._fetch,
+                path and path.with_name(PRICES_NAME),
+                upstream=total.upstream,
+                fetch_with_key=self._fetch_with_key,
+            )
+            if self._running:
+                self._running.append(asyncio.create_task(self._prices.run()))
+        budgets = Budgets(
+            self._counters,
+            app=app.name,
+            of_client=app.budget,
+            of_app=app.app_budget,
+            of_all=total.total_budget,
+            unread=self._unread,
+        )
+        self._budgets[app.name] = budgets
+        self._named[app.name] = () if budgets.is_empty else _named(app)
+        return Bookings(
+            budgets,
+            self._book,
+            self._prices,
+            key=app.keys[0].label if app.keys else "",
+            refuses_unpriced=app.refuses_unpriced,
+            run=self._run,
+            unsettled=self._own if isinstance(self._book, Ledger) else None,
+        )
+
+    async def start(self, *, is_shared: bool) -> None:
+        """Take up where the last process ended.
+
+        ``is_shared``: the counters outlived it, unless their storage was emptied.
+        """
+        self._kinds = _kinds(self._budgets)
+        if self._prices is not None:
+            await self._prices.open()
+            self._running.append(asyncio.create_task(self._prices.run()))
+        if isinstance(self._book, Ledger):
+            at, spent = time.time(), partial(self._book.spent, is_least=is_shared)
+            if not is_shared:
+                self._restored_at = at
+            await restore(self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
+        self._running.append(asyncio.create_task(self._settler.run()))
+
+    def ask_ahead(self, apps: Iterable[str]) -> None:
+        """Have known what providers take for the models that the settings of ``apps`` name and a
+        budget counts: first calls would wait for it."""
+        if self._prices is not None:
+            models = (model for name in apps for model in self._named[name])
+            self._prices.ask_ahead(dict.fromkeys(models))
+
+    def reloaded(self, apps: Iterable[str]) -> None:
+        """Have budgets that are new count what was spent in their running windows before.
+
+        A call that is under way counts there with what was set aside for it. ``apps`` are those
+        that there are now.
+        """
+        at = time.time()
+        budgets = {name: self._budgets[name] for name in apps}
+        before, self._kinds = self._kinds, _kinds(budgets)
+        missing = {kind: self._left_at.pop(kind, 0.0) for kind in self._kinds - before}
+        self._left_at |= dict.fromkeys(before - self._kinds, at)
+        if missing and isinstance(self._book, Ledger) and not self._counters.is_shared:
+            self._unread |= dict.fromkeys(missing, at)
+            recall = asyncio.create_task(self._recall(self._book, budgets, missing, at))
+            self._recalls.add(recall)
+            recall.add_done_callback(self._recalls.discard)
+
+    async def _recall(
+        self,
+        ledger: Ledger,
+        budgets: Mapping[str, Budgets],
+        missing: Mapping[Kind, float],
+        at: float,
+    ) -> None:
+        """Count in the windows of ``missing`` what was spent before ``at``, once that is known."""
+        for tries in count():
+            async with self._settling:
+                try:
+                    if await ledger.flush():
+                        await restore(budgets, ledger.spent, time.time(), missing, at)
+                        for kind in missing:
+                            if self._unread.get(kind) == at:  # else of a later reload
+                                del self._unread[kind]
+                        break
+                    reason = "it is slow, or cannot be written"
+                except Exception as error:  # tried again for as long as the process lives
+                    reason = f"{type(error).__name__}: {error}"
+            if not tries:
+                _log.error(
+                    "new budgets do not count yet what was spent before: the ledger cannot be read",
+                    reason=reason,
+                )
+            await asyncio.sleep(_RECALL_PAUSES_SECONDS[min(tries, len(_RECALL_PAUSES_SECONDS) - 1)])
+        if tries:
+            _log.info("new budgets count what was spent before")
+
+    async def close(self) -> None:
+        """Let what was ended be booked; what the upstream was not asked for yet waits in the
+        ledger."""
+        lasting = [*self._running, *self._recalls]
+        for task in lasting:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_SETTLED_SECONDS)
+        await asyncio.gather(*lasting, return_exceptions=True)
+
+    def _is_counted(self, row: Unsettled) -> bool:
+        is_own = row.id in self._own or not isinstance(self._book, Ledger)
+        self._own.discard(row.id)
+        return is_own or row.at < self._restored_at
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a call's cost could not be counted", error=type(error).__name__)
+
+    async def _ask(self, row: Unsettled) -> Generation | None:
+        """What the upstream says of a call; None where it says nothing yet."""
+        upstreams = self._upstreams()
+        upstream = upstreams.get(row.app) or next(iter(upstreams.values()))
+        try:
+            fetched = await upstream.generation(row.generation_id or "", row.key)
+        except Refusal:
+            return None
+        if fetched.status != 200 or len(fetched.raw) > generation.MAX_BYTES:
+            return None
+        return generation.read(fetched.raw)
+
+
+def _named(app: Settings) -> tuple[str, ...]:
+    """The models that an app's settings name, each by an id of its own."""
+    listed = (name for name in app.allowed_models if not name.startswith("!") and "*" not in name)
+    return *listed, *(model for _, model in app.model_aliases)
+
+
+def _kinds(budgets: Mapping[str, Budgets]) -> frozenset[Kind]:
+    return frozenset(kind for each in budgets.values() for kind in each.kinds)
+
+
+def _default_path(mode: Mode) -> Path | None:
+    if mode == "dev":
+        return dev_path(Path.cwd())
+    return default_path() if mode == "serve" else None
+
+
+@asynccontextmanager
+async def open_book(settings: Settings) -> AsyncIterator[Book]:
+    """The ledger that the settings ask for, or a book in memory.
+
+    An unwritable default is off with a warning. Raises ``SettingsFault`` for an unwritable path
+    that somebody named.
+    """
+    path = settings.ledger
+    is_default = path == DEFAULT_LEDGER
+    if is_default:
+        path = _default_path(settings.mode)
+    if path is None:
+        yield MemoryBook()
+        return
+    ledger = Ledger(Path(path), retention_seconds=settings.ledger_retention_days * 86_400.0)
+    try:
+        await ledger.start()
+    except LedgerFault as fault:
+        if not is_default:
+            raise SettingsFault(
+                "KEYPROXY_LEDGER", found=fault.found, expected=fault.expected, paste=fault.paste
+            ) from fault
+        _log.warning("calls are not booked in a ledger", why=str(fault))
+        yield MemoryBook()
+        return
+    try:
+        yield ledger
+    finally:
+        await ledger.close()

@@ -1,0 +1,41 @@
+"""What can be set: one table, where its values come from, and what is said of faults."""
+
+from keyproxy.settings.table import (
+    CONFIG,
+    DEFAULT_APP,
+    DEFAULT_ENDPOINTS,
+    KNOWN_ENDPOINTS,
+    SAY_IT,
+    Address,
+    Budget,
+    ClientAuth,
+    ClientToken,
+    Derived,
+    Mode,
+    Rate,
+    Secret,
+    Setting,
+    Settings,
+    pairs,
+    rows,
+)
+
+__all__ = [
+    "CONFIG",
+    "DEFAULT_APP",
+    "DEFAULT_ENDPOINTS",
+    "KNOWN_ENDPOINTS",
+    "SAY_IT",
+    "Address",
+    "Budget",
+    "ClientAuth",
+    "ClientToken",
+    "Derived",
+    "Mode",
+    "Rate",
+    "Secret",
+    "Setting",
+    "Settings",
+    "pairs",
+    "rows",
+]

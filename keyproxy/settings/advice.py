@@ -1,0 +1,116 @@
+"""What is no fault and still looks like a mistake, a line each that says what to write. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from keyproxy.call import BASE
+from keyproxy.settings.grammar.base import mask
+from keyproxy.settings.grammar.keys import is_of_openrouter
+from keyproxy.settings.grammar.network import is_openrouter
+from keyproxy.settings import KNOWN_ENDPOINTS, Settings
+
+# The paths of calls, which people copy into the base address.
+_ENDPOINTS = sorted(
+    {name.partition(f" {BASE}")[2] for name in KNOWN_ENDPOINTS if "{" not in name},
+    key=len,
+    reverse=True,
+)
+
+_LONGEST, _MOST = 200, 5_000
+
+
+def odd(settings: Settings) -> list[str]:
+    """What is odd in the settings themselves; nothing of a key is repeated."""
+    if settings.mode == "demo":
+        return []
+    found = []
+    if (base := _better(settings.upstream)) != settings.upstream:
+        found.append(
+            f"KEYPROXY_UPSTREAM={settings.upstream} looks like no whole base address: calls go to"
+            f" {settings.upstream}/chat/completions; write KEYPROXY_UPSTREAM={base}"
+        )
+    if is_openrouter(settings.upstream) and not all(map(is_of_openrouter, settings.all_keys)):
+        found.append("a key does not begin with sk-or-, as OpenRouter's keys do")
+    return found
+
+
+def _better(base: str) -> str:
+    """The base address that ``base`` is meant to be."""
+    if is_openrouter(base):
+        return f"https://{urlsplit(base).netloc}{BASE}"
+    for endpoint in _ENDPOINTS:
+        base = base.removesuffix(endpoint)
+    return base if urlsplit(base).path else f"{base}/v1"
+
+
+def names_models(settings: Settings) -> bool:
+    """Whether models are named, so that a name may be none of the upstream's."""
+    return any(app.allowed_models != ("*",) or app.model_aliases for app in settings.all_apps)
+
+
+def is_worth_a_look(settings: Settings) -> bool:
+    """Whether a whole id is named, or a part of one: what is mistaken most."""
+    return any(
+        app.model_aliases or any("*" not in each or "/" not in each for each in named)
+        for app in settings.all_apps
+        for named in [[each for each in app.allowed_models if not each.startswith("*")]]
+    )
+
+
+def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
+    """What in the lists of models and aliases is none of ``listed``, the upstream's own names."""
+    found: dict[str, None] = {}
+    # Somebody else's names: bounded, since globs are tried on them, and fit for a terminal.
+    fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())
+    text = "\n".join(fit[:_MOST])
+    for app in settings.all_apps if listed else ():
+        where = "" if app is settings else f" of [apps.{app.name}]"
+        for pattern in app.allowed_models:
+            mark, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+            if not _matches(name, text, is_exclusion=bool(mark)):
+                write = " or ".join(f"{mark}{each}" for each in _instead(name, text))
+                found[
+                    f"KEYPROXY_ALLOWED_MODELS{where}: {mask(pattern)} matches no model of the"
+                    f" upstream's list; {_advice(write)}"
+                ] = None
+        for alias, model in app.model_aliases:
+            if not _matches(model, text):
+                write = "".join(f"{alias}={each}" for each in _instead(model, text)[:1])
+                found[
+                    f"KEYPROXY_MODEL_ALIASES{where}: {alias}={mask(model)} stands for no model of"
+                    f" the upstream's list; {_advice(write)}"
+                ] = None
+    return list(found)
+
+
+def _advice(write: str) -> str:
+    return f"write {write}" if write else "GET /api/v1/models says which there are"
+
+
+def _matches(pattern: str, text: str, *, is_exclusion: bool = False) -> bool:
+    """Whether a line of ``text`` is meant, with or without what routes it (``:nitro``)."""
+    flags = re.M | re.I if is_exclusion else re.M
+    return any(
+        re.search(f"^{_expression(each)}$", text, flags)
+        for each in (pattern, pattern.partition(":")[0])
+    )
+
+
+def _instead(pattern: str, text: str) -> list[str]:
+    """What to write in the place of a pattern that matches nothing: an id, a glob, or nothing."""
+    name, mark, variants = pattern.partition(":")
+    if same := re.search(f"^{_expression(name)}$", text, re.M | re.I):
+        return [(name.lower() if "*" in name else same[0]) + mark + variants]
+    if "/" not in name and (owned := re.search(f"^.*/{_expression(name)}$", text, re.M | re.I)):
+        author, tail = owned[0].rsplit("/", 1)
+        tail = name.lower() if "*" in name else tail
+        return [f"{author}/{tail}{mark}{variants}", f"*/{tail}{mark}{variants}"]
+    return difflib.get_close_matches(name, text.split("\n"), n=1, cutoff=0.75)
+
+
+def _expression(pattern: str) -> str:
+    return re.escape(pattern).replace(r"\*", ".*")

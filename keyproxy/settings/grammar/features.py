@@ -1,0 +1,227 @@
+"""The words of KEYPROXY_ALLOWED_FEATURES, and the names that KEYPROXY_EXTRA_FIELDS cannot open.
+
+What a word opens is decided in ``policy``; docs/features.md says what each can cost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+
+from keyproxy.settings.grammar.base import Unfit, items, shown
+
+
+def names(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "web": "web search and web pages",
+        "pdf": "the file-parser plugin",
+        "workspace-files": "parts that name a stored file by file_id",
+        "images": "images as answers",
+        "audio": "sound as an answer",
+        "provider": "the choice of providers",
+        "priority": "dearer service tiers",
+        "cache-1h": "long lifetimes of prompt caches",
+        "long-context": "the long context window of Anthropic's models",
+        "many": "up to ten answers to one call",
+        "fallbacks": "the list fallbacks, each model checked",
+        "routers": "model ids that choose other models",
+    }
+)
+TOOL = "tools:"
+"""What a word begins with that opens one type of server tool."""
+
+LONGEST_TYPE = 64
+"""Characters of a tool's type, or an item's; to look through 20 MB takes long."""
+_TOOL_TYPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_OWN_TOOLS = frozenset({"function", "custom", "namespace"})
+# They read or change what the account stores, run commands, or call addresses the caller names:
+# under any prefix, and whatever follows, such as a date.
+_CLOSED_TOOLS = re.compile(
+    r"(?:^|[:.]|__)(?:files|file_search|memory|mcp|bash|shell|code_interpreter|code_execution"
+    r"|browser_use|computer_use)(?![a-z])",
+    re.ASCII,
+)
+# Anthropic's, which the caller runs; OpenRouter's of the same name run on its servers.
+_RUN_BY_CALLER = re.compile(r"(?:bash|memory)_\d{8}", re.ASCII)
+
+_STORED = "it reads or changes what the provider account stores"
+_ANOTHER = "it acts for a workspace or a user of the provider account"
+_DEARER = "it can make images or transcriptions dearer"
+_WHOLE = "it continues an answer that the provider account stores; send all of it in input"
+_ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
+CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "preset": "a stored preset chooses models, prompts and tools",
+        "prompt": "a stored prompt is a part of the provider account",
+        "route": "it is outdated, and chooses models",
+        "previous_response_id": _WHOLE,
+        "conversation": _WHOLE,
+        "container": _STORED,
+        "safeguards": _STORED,
+        "diagnostics": _STORED,
+        "thread": "it keeps the conversation in the provider account",
+        "background_options": "it is about work that goes on after the answer, and is stored",
+        "workspace_id": _ANOTHER,
+        "user_profile_id": _ANOTHER,
+        "billing_policy": _ANOTHER,
+        "access_programs": "it uses what the provider account was permitted",
+        "fallback_credit_token": "it is the credit of an earlier call, perhaps of another caller",
+        "deferred_tools": "it lets the upstream add tools of its own",
+        "moderation": "it names a model that is asked as well",
+        "svg": "it names a model that is asked as well",
+        "betas": "names of betas stand in the header anthropic-beta",
+        "debug": "it shows what the upstream made of the call, stored prompts included",
+        "mcp_servers": _ELSEWHERE,
+        "callback_url": _ELSEWHERE,
+        "api_key": _ELSEWHERE,
+        "api_base": _ELSEWHERE,
+        "base_url": _ELSEWHERE,
+        "extra_body": "SDKs in Python have it as an option; its fields stand at the top of a call",
+        "extra_headers": "SDKs in Python have it as an option; headers stand in no body",
+        # Of neighbouring APIs; a provider may know them.
+        "assistant_id": _STORED,
+        "cached_content": _STORED,
+        "container_id": _STORED,
+        "conversation_id": _STORED,
+        "file_id": _STORED,
+        "file_ids": _STORED,
+        "previous_message_id": _STORED,
+        "thread_id": _STORED,
+        "tool_resources": _STORED,
+        "vector_store_ids": _STORED,
+        "server_url": _ELSEWHERE,
+        "webhook_url": _ELSEWHERE,
+    }
+)
+"""Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles.
+
+They choose unseen, or reach what is stored, another tenant, further tools or another address.
+"""
+
+NAMED_FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "trace": "it goes wherever the provider account sends its traces",
+        "complexity": _DEARER,
+        "frame_count": _DEARER,
+        "frame_duration_ms": _DEARER,
+        "partial_images": _DEARER,
+        "diarize": _DEARER,
+        "keyterms": _DEARER,
+    }
+)
+"""Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens, and why."""
+
+OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "audio": ("audio",),
+        "fallbacks": ("fallbacks",),
+        "image_config": ("images",),
+        "inference_geo": ("priority",),
+        "plugins": ("web", "pdf", "routers"),
+        "provider": ("provider",),
+        "speed": ("priority",),
+        "web_search_options": ("web",),
+    }
+)
+"""Top-level fields that a word opens. ``speed`` is a number in another style."""
+
+TABLED_FIELDS = names(
+    "aspect_ratio background best_of cache_control client_metadata compaction context_management"
+    " dimensions documents echo encoding_format frequency_penalty function_call functions image"
+    " include include_reasoning input input_audio input_images input_references input_type"
+    " instructions language logit_bias logprobs max_completion_tokens max_output_tokens"
+    " max_tokens max_tool_calls messages metadata min_p modalities model models n"
+    " output_compression output_config output_format parallel_tool_calls prediction"
+    " presence_penalty prompt_cache_key prompt_cache_options prompt_cache_retention quality query"
+    " reasoning reasoning_effort repetition_penalty require_parameters resolution response_format"
+    " return_documents safety_identifier seed service_tier session_id size stop stop_sequences"
+    " stop_server_tools_when store stream stream_format stream_options structured_outputs style"
+    " suffix system temperature text thinking timestamp_granularities tool_choice tools top_a"
+    " top_k top_logprobs top_n top_p transforms truncation usage user verbosity voice"
+)
+"""Every other name in the table of ``policy.fields``, which these settings cannot see."""
+
+
+def is_closed_tool(kind: str) -> bool:
+    """Whether no word opens this type of tool."""
+    return bool(_CLOSED_TOOLS.search(kind)) and not _RUN_BY_CALLER.fullmatch(kind)
+
+
+def features(text: str) -> tuple[str, ...]:
+    """Feature words, each once; ``off`` is none."""
+    words = tuple(dict.fromkeys(items(text))) if text != "off" else ()
+    _check_each(words, _check_word)
+    if not words and text != "off":
+        raise Unfit(f"words of {', '.join(WORDS)}, or off")
+    return words
+
+
+def _check_each(entries: Iterable[str], check: Callable[[str], None]) -> None:
+    """Raises for the first entry that is none; to paste are those that are."""
+    fit: list[str] = []
+    trouble: Unfit | None = None
+    for entry in entries:
+        try:
+            check(entry)
+            fit.append(entry)
+        except Unfit as unfit:
+            trouble = trouble or unfit
+    if trouble:
+        trouble.value = ",".join(fit) or "off"
+        raise trouble
+
+
+def _check_word(word: str) -> None:
+    if word in WORDS:
+        return
+    kind = word.removeprefix(TOOL)
+    if not word.startswith(TOOL) or not _TOOL_TYPE.fullmatch(kind):
+        raise Unfit(
+            f"words of {', '.join(WORDS)}, or {TOOL} with one type of tool"
+            " such as tools:openrouter:datetime",
+            found=shown(word),
+        )
+    if kind in _OWN_TOOLS:
+        raise Unfit(
+            f"no word for {kind}: tools that the caller runs itself are open", found=shown(word)
+        )
+    if is_closed_tool(kind):
+        raise Unfit(
+            f"no {kind}: it reads or changes what the account stores, runs commands, or calls any"
+            " address, and is never open",
+            found=shown(word),
+        )
+
+
+def extra_fields(text: str) -> tuple[str, ...]:
+    """Names of top-level body fields, each once; ``off`` is none."""
+    names = tuple(dict.fromkeys(items(text))) if text != "off" else ()
+    _check_each(names, _check_field)
+    if not names and text != "off":
+        raise Unfit("names of body fields such as trace, or off")
+    return names
+
+
+def _check_field(name: str) -> None:
+    if words := OPENED_BY.get(name):
+        raise Unfit(
+            f"no {name} here: the word of KEYPROXY_ALLOWED_FEATURES={words[0]} opens it",
+            found=shown(name),
+        )
+    if reason := CLOSED_FIELDS.get(name):
+        raise Unfit(f"no {name}: {reason}, so it is never open", found=shown(name))
+    if name in TABLED_FIELDS:
+        raise Unfit(
+            f"no {name}: it has its rule in the table of docs/features.md", found=shown(name)
+        )
+    if not _FIELD.fullmatch(name):
+        raise Unfit("plain lower-case names of top-level fields such as trace", found=shown(name))
+    if "model" in name or "preset" in name:
+        raise Unfit("names that choose no model", found=shown(name))

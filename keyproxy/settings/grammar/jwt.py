@@ -1,0 +1,207 @@
+"""What the settings for JWTs may hold, each alone and all together. Nothing repeats a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from keyproxy.errors import SettingsFault
+from keyproxy.settings.grammar.base import Unfit, items
+from keyproxy.settings.grammar.plain import pause
+from keyproxy.installation import line_for
+from keyproxy.values import Secret, is_loopback
+
+SHARED = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""Algorithms of a shared secret, and the bytes it needs at least (RFC 7518 3.2)."""
+PUBLIC = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+OTHER_NAMES = {"Ed25519": "EdDSA"}
+"""By newer names of the registry (IANA, "JSON Web Signature and Encryption Algorithms", as RFC
+9864 left it in October 2025): what we call the same. EdDSA stands for Ed25519 only here, and its
+Ed448 for nothing; the ESP256 of that RFC is COSE's."""
+MAX_LEEWAY_SECONDS = 300.0
+_SHORTEST = min(SHARED.values())
+_DIFFERENT = 8  # 32 random hexadecimal digits with fewer come less than once in a million
+_FOR_SECRET = ("HS256",)
+_FOR_JWKS = ("RS256", "ES256")
+_TEXT = re.compile(r"[!-~]{1,512}")
+_PLACEHOLDER = re.compile(r"^<.*>$|…|\$\{|^your[-_ ]|change-?me", re.IGNORECASE)
+_OTHER_KEY = re.compile(r"-----BEGIN |^(?:ssh|ecdsa)-|^\s*[{\[]")
+# Claims that users write themselves: Supabase, Clerk.
+_OWN_CLAIMS = ("user_metadata", "unsafe_metadata")
+
+
+def secret(text: str) -> Secret:
+    """The secret an issuer signs with; one trailing newline is dropped."""
+    text = re.sub(r"\r?\n\Z", "", text)
+    size = len(text.encode())
+    if _OTHER_KEY.search(text):
+        trouble = "holds a public or private key (a key set is named by KEYPROXY_JWT_JWKS_URL)"
+    elif not text.isprintable() or text != text.strip():
+        trouble = "begins or ends with a space, or holds a line end or a control character"
+    elif _PLACEHOLDER.search(text):
+        trouble = "is a placeholder"
+    elif size < _SHORTEST:
+        trouble = f"has {size} bytes"
+    elif len(set(text)) < _DIFFERENT:
+        trouble = "repeats a few characters"
+    else:
+        return Secret(text)
+    raise Unfit(
+        f"the secret as the issuer uses it, at least {_SHORTEST} bytes (RFC 7518 3.2)",
+        found=f"a value that {trouble}",
+    )
+
+
+def jwks_url(text: str) -> str:
+    """The address of a key set; https, unless its host is this computer."""
+    expected = "an https:// address such as https://auth.example/.well-known/jwks.json"
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(_TEXT.fullmatch(text) and parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise Unfit(expected) from error
+    if not is_whole or parts.scheme not in {"http", "https"} or "#" in text:
+        raise Unfit(expected)
+    if parts.username is not None or parts.password is not None:
+        raise Unfit(f"{expected}, without user or password", found="an address with a user")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unfit(
+            f"{expected}; over http:// anybody on the way could put in keys",
+            value="https" + text[len("http") :],
+        )
+    return text
+
+
+def issuer(text: str) -> str:
+    """One issuer, letter by letter as its JWTs name it."""
+    if not _TEXT.fullmatch(text) or "," in text:
+        raise Unfit("one issuer exactly as the claim iss has it, a slash at its end included")
+    return text
+
+
+def audiences(text: str) -> tuple[str, ...]:
+    """Audiences, one of which a JWT must name."""
+    found = items(text)
+    if not found or not all(_TEXT.fullmatch(item) for item in found):
+        raise Unfit("comma-separated audiences exactly as the claim aud has them")
+    return tuple(dict.fromkeys(found))
+
+
+def algorithms(text: str) -> tuple[str, ...]:
+    """Signature algorithms: of a shared secret or of public keys, never both; each by one name."""
+    found = items(text)
+    known = {name.lower(): name for name in (*SHARED, *PUBLIC, *OTHER_NAMES)}
+    if any(item.lower() == "none" for item in found):
+        raise Unfit("signature algorithms; none is no signature, anybody could write such a JWT")
+    if not found or any(item not in known.values() for item in found):
+        cured = [known.get(item.lower(), "") for item in found]
+        raise Unfit(
+            f"comma-separated names of {', '.join(known.values())}",
+            value=",".join(cured) if cured and all(cured) else None,
+        )
+    if len({item in SHARED for item in found}) > 1:
+        raise Unfit(
+            "HS algorithms for KEYPROXY_JWT_SECRET, or others for KEYPROXY_JWT_JWKS_URL; with"
+            " both, a public key could be taken for the secret"
+        )
+    return tuple(dict.fromkeys(map(one_name, found)))
+
+
+def one_name(algorithm: str) -> str:
+    """The name that we know an algorithm by."""
+    return OTHER_NAMES.get(algorithm, algorithm)
+
+
+def leeway(text: str) -> float:
+    """Seconds that clocks may differ; ``off`` is zero."""
+    seconds = pause(text)
+    if seconds > MAX_LEEWAY_SECONDS:
+        raise Unfit("a duration of at most 5m; a JWT would live that much longer", value="30s")
+    return seconds
+
+
+def claim(text: str) -> str | None:
+    """The name of a claim, or a dotted path to one; ``off`` is none."""
+    if text == "off":
+        return None
+    if not _TEXT.fullmatch(text) or len(text) > 256:
+        raise Unfit("a claim such as app_metadata.plan or https://myapp.example/plan")
+    if text.split(".")[0] in _OWN_CLAIMS:
+        raise Unfit(
+            "a claim that only your server writes, such as app_metadata.plan; users can change"
+            f" {text.split('.')[0]} themselves"
+        )
+    return text
+
+
+def default_algorithms(jwks_url: str | None) -> tuple[str, ...]:
+    """What is accepted when nothing is said."""
+    return _FOR_SECRET if jwks_url is None else _FOR_JWKS
+
+
+def faults(
+    secret: Secret | None,
+    jwks_url: str | None,
+    issuer: str | None,
+    audiences: Sequence[str],
+    algorithms: Sequence[str],
+) -> list[SettingsFault]:
+    """What is wrong with values that are right one by one, for client auth ``jwt``."""
+    if find_spec("jwt") is None or find_spec("cryptography") is None:
+        return [
+            SettingsFault(
+                "KEYPROXY_CLIENT_AUTH",
+                found="'jwt', and what checks JWTs is not installed",
+                expected="keyproxy with its extra for JWTs",
+                paste=line_for("jwt"),
+            )
+        ]
+    if (secret is None) == (jwks_url is None):
+        return [
+            SettingsFault(
+                "KEYPROXY_JWT_JWKS_URL",
+                found=None if secret is None else "set, and KEYPROXY_JWT_SECRET too",
+                expected="one of the two: the address of the issuer's key set, or"
+                " KEYPROXY_JWT_SECRET",
+                paste="KEYPROXY_JWT_JWKS_URL=https://auth.example/.well-known/jwks.json",
+            )
+        ]
+    found = []
+    fitting: Sequence[str] = PUBLIC if secret is None else tuple(SHARED)
+    if not set(algorithms) <= set(fitting):
+        found.append(
+            SettingsFault(
+                "KEYPROXY_JWT_ALGORITHMS",
+                found=repr(",".join(algorithms)),
+                expected=f"names of {', '.join(fitting)}: "
+                + ("a key set" if secret is None else "a secret")
+                + " goes with no others",
+                paste=f"KEYPROXY_JWT_ALGORITHMS={','.join(default_algorithms(jwks_url))}",
+            )
+        )
+    elif secret is not None:
+        least = max(SHARED[name] for name in algorithms)
+        if (size := len(secret.reveal().encode())) < least:
+            found.append(
+                SettingsFault(
+                    "KEYPROXY_JWT_SECRET",
+                    found=f"a value that has {size} bytes",
+                    expected=f"{least} bytes at least for {','.join(algorithms)} (RFC 7518 3.2)",
+                )
+            )
+    if jwks_url is not None and issuer is None and not audiences:
+        found.append(
+            SettingsFault(
+                "KEYPROXY_JWT_AUDIENCE",
+                expected="an audience, or KEYPROXY_JWT_ISSUER: many issuers sign for everybody"
+                " with the same keys (Firebase's and Google's are those of every project), so"
+                " that a signature alone does not say that a JWT is for you",
+                paste="KEYPROXY_JWT_AUDIENCE=my-project",
+            )
+        )
+    return found

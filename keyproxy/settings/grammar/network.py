@@ -1,0 +1,146 @@
+"""Where we listen, whose forwarding headers we believe, what we send to."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from keyproxy.settings.grammar.base import Unfit, items
+from keyproxy.values import Address, Secret, is_loopback
+
+Network = IPv4Network | IPv6Network
+
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):([0-9]{1,5})")
+
+# "private" is what Express calls uniquelocal (RFC 1918, RFC 4193): loopback has its own word.
+_NETWORK_WORDS = {
+    "loopback": ("127.0.0.0/8", "::1/128"),
+    "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
+}
+
+
+def addresses(text: str) -> tuple[Address, ...]:
+    """``host:port``, several by comma."""
+    found = [_address(item) for item in items(text)]
+    if not found:
+        raise Unfit("host:port such as localhost:8484 or :8484")
+    return tuple(dict.fromkeys(found))
+
+
+def _address(text: str) -> Address:
+    expected = "host:port such as localhost:8484, :8484 (every address) or [::1]:8484"
+    match = _LISTEN.fullmatch(text)
+    if not match:
+        is_port, is_host = re.fullmatch(r"\d{1,5}", text), re.fullmatch(r"[A-Za-z][\w.-]*", text)
+        value = f"localhost:{text}" if is_port else f"{text}:8484" if is_host else None
+        raise Unfit(expected, value=":8484" if text.startswith("*:") else value)
+    host, port = match[1].lower(), int(match[2])
+    if host.startswith("["):
+        try:
+            host = ip_address(host[1:-1]).compressed
+        except ValueError as error:
+            raise Unfit(expected) from error
+    if port > 65535:
+        raise Unfit(f"{expected}; a port is at most 65535")
+    return Address(host, port)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """CIDRs, single addresses and the words ``loopback`` and ``private``; or ``none``."""
+    if text == "none":
+        return ()
+    found: list[Network] = []
+    for item in items(text):
+        found.extend(_network(part) for part in _NETWORK_WORDS.get(item, (item,)))
+    if not found:
+        raise Unfit("CIDRs, loopback, private, or none")
+    return tuple(dict.fromkeys(found))
+
+
+def _network(text: str) -> Network:
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError as error:
+        raise Unfit("CIDRs such as 10.0.0.0/8, loopback, private, or none") from error
+    if network.prefixlen == 0:
+        raise Unfit(
+            "the networks of your own proxies; who trusts every address lets each caller name"
+            " its own (where the platform has no fixed address: KEYPROXY_TRUSTED_HOPS)"
+        )
+    if "/" in text and ip_network(network).network_address != ip_address(text.split("/")[0]):
+        raise Unfit(f"a network; {text} has bits set behind its mask", value=str(network))
+    return network
+
+
+def upstream(text: str) -> str:
+    """A base address without trailing slash; https, unless its host is this computer."""
+    expected = "an https:// base address such as https://openrouter.ai/api/v1"
+    parts = _split(text, expected)
+    if parts.username is not None or parts.password is not None:
+        raise Unfit(f"{expected}, without user or password in it", found="an address with a user")
+    if parts.query or parts.fragment or "?" in text or "#" in text:
+        raise Unfit(f"{expected}, without ? or #")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unfit(
+            f"{expected}; http:// would send the key in clear",
+            value="https" + text[len("http") :].rstrip("/"),
+        )
+    if parts.scheme not in {"http", "https"}:
+        raise Unfit(expected)
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def is_openrouter(base: str) -> bool:
+    """Whether a base address is OpenRouter's own, in any region."""
+    host = urlsplit(base).hostname or ""
+    return host == "openrouter.ai" or host.endswith(".openrouter.ai")
+
+
+def upstream_proxy(text: str) -> Secret | None:
+    """``env``, an ``http://`` proxy with its port, or ``off``."""
+    if text == "off":
+        return None
+    if text == "env":
+        return Secret(text)
+    expected = "env, or http://[user:password@]host:port"
+    found = "set (not shown, it may hold a password)"
+    try:
+        parts = _split(text, expected)
+        is_whole = parts.port is not None and parts.path in {"", "/"}
+    except Unfit as unfit:
+        raise Unfit(expected, found=found) from unfit
+    if parts.scheme != "http" or not is_whole or parts.query or parts.fragment:
+        raise Unfit(f"{expected} and nothing behind the port", found=found)
+    return Secret(text.rstrip("/"))
+
+
+def file_path(text: str) -> Path | None:
+    """A path, relative ones being the reader's to place; ``off`` is none."""
+    return None if text == "off" else Path(text)
+
+
+def certificates(pem: bytes) -> None:
+    """Raises unless ``pem`` holds at least one CA certificate."""
+    expected = "a file of CA certificates in PEM form"
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise Unfit(expected, found="a file without a readable certificate") from error
+    if not context.get_ca_certs():
+        raise Unfit(expected, found="a file without a CA certificate")
+
+
+def _split(text: str, expected: str) -> SplitResult:
+    """The parts of an http(s) address with a host and a valid port."""
+    try:
+        parts = urlsplit(text)
+        is_whole = bool(re.fullmatch(r"[!-~]+", text) and parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise Unfit(expected) from error
+    if not is_whole or parts.scheme not in {"http", "https"}:
+        raise Unfit(expected)
+    return parts

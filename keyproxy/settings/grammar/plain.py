@@ -1,0 +1,192 @@
+"""Numbers, words, header texts, model globs and endpoint names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from keyproxy.settings.grammar.base import Unfit, items, shown
+from keyproxy.values import Rate, Secret
+
+# Bodies are held in memory; all of them together may take twice as much.
+LARGEST_BODY = 128 << 20
+_MODEL = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|)", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(\d{1,12}) ?(|b|kib|mib|gib|kb|mb|gb)", re.ASCII | re.IGNORECASE)
+_BYTES = {
+    "": 1,
+    "b": 1,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+}
+
+
+def pause(text: str) -> float:
+    """Seconds, zero allowed; ``off`` is zero."""
+    if text == "off":
+        return 0.0
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise Unfit("a duration such as 30, 30s, 5m or 500ms")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def timeout(text: str) -> float:
+    """Seconds, more than zero."""
+    seconds = 0.0 if text == "off" else pause(text)
+    if seconds <= 0:
+        raise Unfit("a duration above zero such as 30, 30s, 5m or 500ms")
+    return seconds
+
+
+def size(text: str) -> int:
+    """Bytes, more than zero."""
+    match = _SIZE.fullmatch(text)
+    count = int(match[1]) * _BYTES[match[2].lower()] if match else 0
+    if not 1 <= count <= LARGEST_BODY:
+        raise Unfit("a size such as 20MiB, 512KiB or a number of bytes, 128MiB at most")
+    return count
+
+
+def count(least: int, most: int) -> Callable[[str], int]:
+    """A parser of whole numbers from ``least`` to ``most``."""
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else -1
+        if not least <= number <= most:
+            raise Unfit(f"a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def rates(text: str) -> tuple[Rate, ...]:
+    """Rates in the notation of ``limits``, joined by ``;``. ``off`` is none at all.
+
+    One for each length of time: of two, only the smaller can be reached.
+    """
+    if text == "off":
+        return ()
+    from limits import parse_many  # 150 ms that --help and ping need not wait for
+
+    expected = "rates such as 60/minute or 20/minute;300/day, or off"
+    try:
+        found = tuple(Rate(rate.amount, rate.get_expiry()) for rate in parse_many(text))
+    except ValueError as error:
+        raise Unfit(expected) from error
+    if any(rate.amount < 1 or rate.seconds < 1 for rate in found):
+        raise Unfit(f"{expected}; every number at least 1")
+    least: dict[int, int] = {}
+    for rate in found:
+        least[rate.seconds] = min(rate.amount, least.get(rate.seconds, rate.amount))
+    return tuple(Rate(amount, seconds) for seconds, amount in least.items())
+
+
+def word(*known: str) -> Callable[[str], str]:
+    """A parser of one of the known words."""
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise Unfit(f"one of {', '.join(known)}")
+        return text
+
+    return parse
+
+
+def word_or_off(*known: str) -> Callable[[str], str | None]:
+    """A parser of one of the known words; ``off`` is none."""
+    parse = word(*known, "off")
+    return lambda text: None if (found := parse(text)) == "off" else found
+
+
+def secret(text: str) -> Secret:
+    """A secret as somebody else gave it out; one trailing newline is dropped."""
+    value = re.sub(r"\r?\n\Z", "", text)
+    if not re.fullmatch(r"[!-~]{8,256}", value):
+        raise Unfit("8 to 256 printable characters without a space, as they were given out")
+    return Secret(value)
+
+
+def header_text(text: str) -> str:
+    """A text fit for a header: printable ASCII, at most 256 characters."""
+    if not re.fullmatch(r"[ -~]{1,256}", text):
+        raise Unfit("at most 256 printable ASCII characters on one line")
+    return text
+
+
+def header_name(text: str) -> str:
+    """The name of a header that holds one address."""
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,64}", text):
+        raise Unfit("the name of one header such as CF-Connecting-IP")
+    if text.lower() in {"x-forwarded-for", "forwarded"}:
+        raise Unfit("a header that holds one address; X-Forwarded-For is read without this")
+    return text
+
+
+def categories(text: str) -> str:
+    """At most two lower-case names, as the ranking header wants them (app attribution)."""
+    names = items(text)
+    if not 1 <= len(names) <= 2 or not all(re.fullmatch(r"[a-z0-9-]{1,30}", n) for n in names):
+        raise Unfit("at most two lower-case names such as creative-writing,roleplay")
+    return ",".join(names)
+
+
+def models(text: str) -> tuple[str, ...]:
+    """Globs over model ids; ``!`` in front excludes."""
+    patterns = items(text)
+    for pattern in patterns:
+        if not re.fullmatch(r"!?[A-Za-z0-9._~/:*@-]{1,200}", pattern):
+            raise Unfit(
+                "comma-separated ids or globs such as openai/gpt-4o-mini,anthropic/*,!*:online"
+            )
+    if not patterns:
+        raise Unfit("at least one id or glob")
+    if all(pattern.startswith("!") for pattern in patterns):
+        raise Unfit(
+            "something that is allowed; excluding alone allows nothing",
+            value=",".join(["*", *patterns]),
+        )
+    return tuple(patterns)
+
+
+def aliases(text: str) -> tuple[tuple[str, str], ...]:
+    """Pairs of a name of one's own and the model id that it stands for."""
+    pairs = []
+    for item in items(text) if text != "off" else ():
+        name, mark, model = (part.strip() for part in item.partition("="))
+        if not (mark and _MODEL.fullmatch(name) and _MODEL.fullmatch(model)):
+            raise Unfit("comma-separated name=id such as fast=openai/gpt-4o-mini")
+        pairs.append((name, model))
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise Unfit("each name once")
+    if chained := [model for _, model in pairs if model in names]:
+        raise Unfit(f"ids of models; {shown(chained[0])} is a name of this list itself")
+    return tuple(pairs)
+
+
+def cap(text: str) -> int | None:
+    """A number of tokens; ``off`` is none."""
+    return None if text == "off" else count(1, 10_000_000)(text)
+
+
+def endpoints(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of lists of ``METHOD /path``, each one of ``known``."""
+    names = tuple(known)
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = [" ".join(item.split()) for item in items(text)]
+        unknown = [item for item in found if item not in names]
+        if unknown or not found:
+            raise Unfit(
+                "comma-separated entries of: " + ", ".join(names),
+                found=shown(", ".join(unknown)),
+            )
+        return tuple(dict.fromkeys(found))
+
+    return parse

@@ -1,0 +1,266 @@
+"""Where settings come from: options, environment, ``.env.local``, ``.env``, TOML, defaults.
+
+The only module that touches the environment and the files. Every ``read``
+opens the files again by their paths, so that a replaced secret or a changed symlink is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from keyproxy.settings import lines
+from keyproxy.errors import SettingsFault, SettingsFaults
+from keyproxy.settings.grammar.base import Unfit, shown
+from keyproxy.settings.grammar.keys import misnamed
+from keyproxy.settings.grammar.texts import NoText, text_in
+from keyproxy.settings.layers import KEY, KEY_FILE, Layer, doubled, merged, of_env_file, of_toml, placed
+from keyproxy.settings import CONFIG, Mode, Settings
+
+ENV_FILES = (".env.local", ".env")
+# No settings file is larger; reading a device such as /dev/zero would never end.
+_LARGEST_FILE = 1 << 20
+# Directories that development servers and bundlers hand out to browsers as they are.
+_SERVED = frozenset({"public", "static", "dist", "www"})
+
+
+@dataclass(slots=True)
+class Sources:
+    """``options``: variable -> text from the command line; ``env_file`` replaces ``ENV_FILES``.
+
+    Relative paths, those in the files included, are taken from ``directory``.
+    """
+
+    mode: Mode
+    options: Mapping[str, str]
+    environ: Mapping[str, str]
+    directory: Path
+    env_file: Path | None = None
+    _opened: set[Path] = field(default_factory=set, init=False, repr=False)
+    _has_unread: bool = field(default=False, init=False, repr=False)
+
+    @classmethod
+    def of_process(
+        cls, mode: Mode, options: Mapping[str, str], env_file: Path | None = None
+    ) -> Self:
+        """Sources of this process: its environment and its working directory."""
+        return cls(mode, options, os.environ, Path.cwd(), env_file)
+
+    def read(self) -> Settings:
+        """The settings as they are now. Raises ``SettingsFaults`` with every fault at once."""
+        self._opened, self._has_unread = set(), False
+        layers, faults = self._layers()
+        if self.mode != "demo":
+            faults += doubled(layers)
+        variables, places = merged(layers)
+        try:
+            settings = Settings.from_environ(
+                self.mode,
+                variables,
+                layers[-1].apps,
+                places=places,
+                directory=self.directory,
+                read_file=self._content,
+            )
+        except SettingsFaults as found:
+            # What is not set may be said in a file that could not be read.
+            kept = [f for f in found.faults if f.found is not None or not self._has_unread]
+            faults += [placed(fault, places) for fault in kept]
+            raise SettingsFaults(faults) from None
+        if faults:
+            raise SettingsFaults(faults)
+        return settings
+
+    def fingerprint(self) -> bytes:
+        """A digest that changes when a file changes that ``read`` opened or looked for."""
+        if not self._opened:
+            self._layers()
+        digest = hashlib.blake2b(digest_size=16)
+        for path in sorted(self._opened):
+            try:
+                content = read_file(path)
+            except (OSError, ValueError) as error:
+                content = type(error).__name__.encode()
+            for part in (os.fsencode(path), content):
+                digest.update(hashlib.blake2b(part).digest())
+        return digest.digest()
+
+    def said(self, variable: str) -> tuple[str, str]:
+        """What is said of one variable, and where: "in .env"; "" is nothing."""
+        layers, _ = self._layers()
+        variables, places = merged(layers)
+        return variables.get(variable, "").strip(), places.get(variable, "")
+
+    def unread(self) -> list[SettingsFault]:
+        """A fault for each file that was to be read and cannot be."""
+        self._has_unread = False
+        _, faults = self._layers()
+        return faults if self._has_unread else []
+
+    def has_key(self) -> bool:
+        """Whether any layer names a key, or a file that should hold one."""
+        layers, _ = self._layers()
+        return any(layer.says(KEY) or layer.says(KEY_FILE) for layer in layers)
+
+    def why_no_key(self) -> str:
+        """Where a key was looked for in vain, and where one stands that is not read; a line."""
+        layers, _ = self._layers()
+        variables, places = merged(layers)
+        files = [*self._env_names(), self._config(layers)[1] or ""]
+        looked = f"{KEY} is not set ({', '.join(filter(None, ['environment', *files]))})"
+        if (name := misnamed(variables)) is None:
+            return looked
+        place = f" ({places[name]})" if places[name] else ""
+        return f"{looked}; {name}{place} is not read: write {KEY}=… in its place"
+
+    def secret_files(self) -> list[Path]:
+        """The files that hold a secret or may: ``.env`` files, the key file, TOML with a key."""
+        layers, _ = self._layers()
+        variables, places = merged(layers)
+        names = [*self._env_names(), variables.get(KEY_FILE, "").strip()]
+        if places.get(KEY, "").endswith(".toml"):
+            names.append(places[KEY].removeprefix("in "))
+        paths = [self.directory / name for name in names if name]
+        return [path for path in paths if path.is_file()]
+
+    def warnings(self) -> list[str]:
+        """What is no fault and should still be known, a line each."""
+        layers, _ = self._layers()
+        variables, places = merged(layers)
+        found = []
+        if places.get(KEY, "").endswith(".toml"):
+            found.append(
+                f"the key itself stands {places[KEY]}, a file that gets copied and committed;"
+                " name a file that holds it: openrouter_api_key_file"
+            )
+        key_file = Path(variables.get(KEY_FILE, ""))
+        if not key_file.is_absolute() and _SERVED & set(key_file.parts[:-1]):
+            found.append(f"{KEY_FILE} lies where web servers hand files out; move it")
+        is_behind = any(
+            variables.get(name, nobody).strip() != nobody
+            for name, nobody in (
+                ("KEYPROXY_TRUSTED_HOPS", "0"),
+                ("KEYPROXY_TRUSTED_PROXIES", "none"),
+            )
+        )
+        if "KEYPROXY_CLIENT_ADDRESS_HEADER" in variables and not is_behind:
+            found.append(
+                "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
+                " KEYPROXY_TRUSTED_PROXIES names nobody"
+            )
+        ignored = [
+            name
+            for name in ("KEYPROXY_TRUSTED_PROXIES", "KEYPROXY_CLIENT_ADDRESS_HEADER")
+            if variables.get(name, "none").strip() not in ("", "none")
+        ]
+        if variables.get("KEYPROXY_TRUSTED_HOPS", "0").strip() not in ("", "0") and ignored:
+            found.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {', '.join(ignored)} is not read")
+        return found
+
+    def _layers(self) -> tuple[list[Layer], list[SettingsFault]]:
+        """All layers, highest first, and the faults of reading them."""
+        layers, faults = self._upper_layers()
+        is_named, name = self._config(layers)
+        if name is not None:
+            text = self._text(name, CONFIG.variable if is_named else None, faults)
+            layer, found = of_toml(name, text)
+            layers.append(layer)
+            faults += found
+        return layers, faults
+
+    def _upper_layers(self) -> tuple[list[Layer], list[SettingsFault]]:
+        """The layers that may name the TOML file."""
+        faults: list[SettingsFault] = []
+        layers = [Layer(lines.COMMAND_LINE, self.options), Layer("", self.environ)]
+        for name in self._env_names():
+            text = self._text(name, "--env-file" if self.env_file else None, faults)
+            layer, found = of_env_file(name, text)
+            layers.append(layer)
+            faults += found
+        return layers, faults
+
+    def _env_names(self) -> tuple[str, ...]:
+        return ENV_FILES if self.env_file is None else (str(self.env_file),)
+
+    @staticmethod
+    def _config(layers: list[Layer]) -> tuple[bool, str | None]:
+        """Whether the TOML file is named, and its name; None where it is switched off."""
+        name = merged(layers)[0].get(CONFIG.variable, "").strip()
+        if name == "off":
+            return True, None
+        return bool(name), name or str(CONFIG.dev)
+
+    def _text(self, name: str, named_by: str | None, faults: list[SettingsFault]) -> str:
+        """The text of a settings file; "" where it is faulty, or missing and not ``named_by``."""
+        try:
+            return text_in(self._content(self.directory / name))
+        except (FileNotFoundError, NotADirectoryError):
+            if named_by is None:
+                return ""
+            fault = SettingsFault(named_by, found=shown(name), expected="a file that exists")
+        except NoText as unfit:
+            fault = SettingsFault(
+                f"{name}{unfit.where}", found=unfit.found, expected=unfit.expected
+            )
+        except Unfit as unfit:
+            fault = SettingsFault(
+                name, found=unfit.found, expected=unfit.expected, paste=unfit.line
+            )
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no path"
+            fault = SettingsFault(name, found=reason, expected="a readable file")
+        faults.append(fault)
+        self._has_unread = True
+        return ""
+
+    def _content(self, path: Path) -> bytes:
+        self._opened.add(path)
+        return read_file(path)
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a regular file. Raises ``Unfit`` with the cure, or ``OSError``."""
+    try:
+        information = path.stat()
+        if stat.S_ISDIR(information.st_mode):
+            raise Unfit(
+                "a file (Docker makes an empty directory where a mounted file is missing)",
+                found=f"{shown(str(path))}, a directory",
+            )
+        if not stat.S_ISREG(information.st_mode):
+            raise Unfit(
+                "a regular file: it is read again whenever it changes",
+                found=f"{shown(str(path))}, a pipe or a device",
+            )
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+    except PermissionError as error:
+        raise _forbidden(path) from error
+    if len(content) > _LARGEST_FILE:
+        raise Unfit("a file of at most 1 MiB", found=f"{shown(str(path))}, a larger one")
+    return content
+
+
+def _forbidden(path: Path) -> Unfit:
+    """What the operator needs to know of a file that we may not read."""
+    us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
+    try:
+        information = path.stat()
+    except OSError:
+        return Unfit(
+            f"a file that uid {us} can reach: chmod +x on the directories above it",
+            found=f"{shown(str(path))} in a directory that uid {us} may not enter",
+        )
+    mode = stat.S_IMODE(information.st_mode)
+    return Unfit(
+        f"a file that uid {us} may read; in a container also: run it as uid {information.st_uid},"
+        " or give the secret that uid or a mode",
+        found=f"{shown(str(path))} with mode {mode:04o}, owner uid {information.st_uid},"
+        f" and we are uid {us}",
+        line=f"chown {us} {path} && chmod 400 {path}",
+    )

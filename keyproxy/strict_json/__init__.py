@@ -1,0 +1,1 @@
+"""Bodies read strictly, whole, in pieces or in turn."""

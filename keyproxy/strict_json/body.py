@@ -1,0 +1,231 @@
+"""Bytes to one JSON object, read so strictly that every later reader agrees. Pure.
+
+Refused are: duplicate keys at any depth, NaN and Infinity, a byte order mark, trailing data,
+other encodings than UTF-8, lone surrogates, absurd nesting and element counts.
+Sources: RFC 8259; "An Exploration of JSON Interoperability Vulnerabilities" (Bishop Fox, 2021).
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from multidict import CIMultiDictProxy
+
+from keyproxy.errors import Refusal
+from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair
+
+MAX_COMMAS = 250_000
+"""More elements than any honest call."""
+THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
+THREAD_COMMAS = 1_000
+_SECOND_TYPE = re.compile(r",[ \t]*(?:[\w.+*-]+/|$)", re.A)
+_ELEMENT_BYTES = 200
+_TIMES, _TIMES_ESCAPED, _TIMES_WIDE = 5, 8, 14  # measured: benchmarks/memory.py
+_JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I | re.A)
+
+
+def check_media_type(headers: CIMultiDictProxy[str]) -> None:
+    """Raises ``unsupported_media_type`` unless the body says it is plain UTF-8 JSON.
+
+    The type forces browsers of other origins into a preflight; a coding would hide the body.
+    """
+    types = headers.getall("Content-Type", [])
+    if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):
+        is_twice = _SECOND_TYPE.search(",".join(types))  # a page's two fields are joined so
+        raise Refusal(
+            "unsupported_media_type",
+            "The header Content-Type is there twice; send it once, as application/json."
+            if is_twice
+            else "Send the body as Content-Type: application/json, in UTF-8.",
+            must_close=True,
+        )
+    codings = [coding.strip().lower() for coding in headers.getall("Content-Encoding", [])]
+    if any(coding != "identity" for coding in codings):
+        raise Refusal(
+            "unsupported_media_type", "Send the body without Content-Encoding.", must_close=True
+        )
+
+
+def is_large(raw: bytes) -> bool:
+    """Parsing it would hold the event loop for more than about 2 ms."""
+    return (
+        len(raw) >= THREAD_BYTES
+        or raw.count(b",") > THREAD_COMMAS
+        or raw.count(b"{") + raw.count(b"[") > THREAD_COMMAS
+        or raw.count(b'"') > 4 * THREAD_COMMAS
+    )
+
+
+def reading_bytes(raw: bytes) -> int:
+    """The most memory that reading, checking and writing it anew takes, besides ``raw`` itself.
+
+    A text takes one byte a character, or four for all of it where one character needs them. Looks
+    at the body piece by piece: the interpreter lock is free between them.
+    """
+    pieces = [slice(at, at + PIECE + 1) for at in range(0, len(raw), PIECE)]
+    times = _TIMES
+    if not raw.isascii():
+        times = _TIMES_WIDE
+    elif any(b"\\u" in raw[piece] for piece in pieces):
+        times = _TIMES_ESCAPED
+    commas = sum(raw[piece].count(b",") for piece in pieces)
+    return times * len(raw) + _ELEMENT_BYTES * min(commas, MAX_COMMAS)
+
+
+def parse(raw: bytes) -> dict[str, Any]:
+    """The one JSON object in ``raw``. Raises ``invalid_json``."""
+    return read(raw)[0]
+
+
+def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
+    """The one JSON object in ``raw``, and its reader. Raises ``invalid_json``."""
+    if not raw or raw.isspace():
+        raise _invalid("The call has no body; it must be one JSON object.")
+    if raw.startswith(codecs.BOM_UTF8):
+        raise _invalid("The body begins with a byte order mark; send UTF-8 without one.")
+    if raw.count(b",") > MAX_COMMAS:
+        raise _invalid(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
+    try:
+        reader = Reader(raw.decode("utf-8", "strict"), _DECODER)
+        value = reader.whole()
+    except UnicodeDecodeError as error:
+        raise _invalid("The body is not UTF-8.") from error
+    except NotRead as error:
+        raise _invalid(str(error)) from error
+    except RecursionError as error:
+        raise _invalid("The JSON body is nested too deeply.") from error
+    except ValueError as error:
+        raise _invalid("The body is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise _invalid("The body must be one JSON object.")
+    if has_half_pair(reader.text):
+        raise _invalid("The JSON body holds half of a surrogate pair.")
+    return value, reader
+
+
+def let_go(value: Any) -> None:
+    """Free what ``parse`` made, one object or list after the other: as a whole it would keep
+    the interpreter lock for some milliseconds."""
+    waiting = [value]
+    while waiting:
+        node = waiting.pop()
+        inner = node.values() if type(node) is dict else node
+        waiting += [item for item in inner if type(item) is dict or type(item) is list]
+        node.clear()
+
+
+def rewritten(reader: Reader, changes: Mapping[str, Any]) -> bytes:
+    """A body that ``read`` took, with top-level fields set; all else stays to the byte.
+
+    A field that is there changes its value in place, a new one comes last.
+    """
+    text = reader.text
+    parts: list[bytes] = []
+    missing = dict(changes)
+    copied = end = 0
+    for name, start, end in _members(reader):
+        if name in missing:
+            parts += _encoded(text, copied, start)
+            parts += _written(missing.pop(name))
+            copied = end
+    parts += _encoded(text, copied, end)
+    for name, value in missing.items():
+        parts += (b", ", *_written(name), b": ", *_written(value))
+    parts += _encoded(text, end, len(text))
+    return b"".join(parts)
+
+
+def _encoded(text: str, start: int, end: int) -> list[bytes]:
+    return [text[at : min(at + PIECE, end)].encode() for at in range(start, end, PIECE)]
+
+
+def _written(value: Any) -> list[bytes]:
+    """As JSON that is no longer than it must be (escapes would triple what is not ASCII), with
+    the numbers of ``parse`` as they were written."""
+    if isinstance(value, int):  # most are a cap
+        return [_ENCODER.encode(value).encode()]
+    parts: list[str] = []
+    _write(parts, value)
+    return ["".join(parts[at : at + 1_000]).encode() for at in range(0, len(parts), 1_000)]
+
+
+def _write(parts: list[str], value: Any) -> None:
+    if isinstance(value, str):
+        parts.append('"')
+        for start in range(0, len(value), PIECE):
+            parts.append(_ENCODER.encode(value[start : start + PIECE])[1:-1])
+        parts.append('"')
+    elif isinstance(value, dict):
+        mark = "{"
+        for name, inner in value.items():
+            parts += (mark, _ENCODER.encode(name), ": ")
+            _write(parts, inner)
+            mark = ", "
+        parts.append("}" if value else "{}")
+    elif isinstance(value, list):
+        mark = "["
+        for inner in value:
+            parts.append(mark)
+            _write(parts, inner)
+            mark = ", "
+        parts.append("]" if value else "[]")
+    else:
+        parts.append(value.text if isinstance(value, _Number) else _ENCODER.encode(value))
+
+
+def _members(reader: Reader) -> Iterator[tuple[str, int, int]]:
+    """Each top-level name of a valid, non-empty object, and where its value begins and ends."""
+    text = reader.text
+    end = text.index("{")
+    while text[end] != "}":
+        name, start = reader.value(text.index('"', end))
+        start = reader.after_space(reader.after_space(start) + 1)
+        end = reader.end(start)
+        yield name, start, end
+        end = reader.after_space(end)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise NotRead("A key stands twice in the same JSON object.")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise NotRead(f"{name} is not JSON.")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 64:
+        raise NotRead("A number in the JSON body has too many digits.")
+    return int(text)
+
+
+class _Number(float):
+    """A number that remembers how it was written."""
+
+    __slots__ = ("text",)
+    text: str
+
+
+def _number(text: str) -> float:
+    value = _Number(text)
+    value.text = text
+    if len(text) > 64 or value in (float("inf"), float("-inf")):
+        raise NotRead("A number in the JSON body is too large.")
+    return value
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
+)
+
+
+def _invalid(message: str) -> Refusal:
+    return Refusal("invalid_json", message)

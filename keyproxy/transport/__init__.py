@@ -1,0 +1,1 @@
+"""Bytes: connections of clients and to the upstream, what is read and refused on them."""

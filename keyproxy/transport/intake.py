@@ -1,0 +1,158 @@
+"""Bytes from the client: the head's demands and the body, bounded in size, time and sum.
+
+Nothing is read before the caller was admitted, and nothing larger than allowed is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from keyproxy.errors import Refusal, overloaded
+from keyproxy.settings.grammar.plain import LARGEST_BODY
+
+SMALL_BYTES = 64 << 10
+
+
+class Room:
+    """The memory that request bodies may take together: more is refused, so that uploads cannot
+    exhaust it. As much again is for reading one of them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._free = max_bytes
+        self._lock = Lock()  # large bodies are read in a thread
+
+    @contextmanager
+    def hold(self) -> Iterator[Hold]:
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            hold.release()
+
+    def take(self, count: int, held: int) -> None:
+        """``count`` more for a call that holds ``held``. Raises ``overloaded``.
+
+        Small bodies always fit, so that large ones of a few cannot lock everybody out.
+        """
+        with self._lock:
+            if count > self._free and held + count > SMALL_BYTES:
+                raise overloaded()
+            self._free -= count
+
+    @contextmanager
+    def reading(self, count: int) -> Iterator[None]:
+        """While one body is read, which takes ``count`` bytes besides itself.
+
+        What it takes beyond its half is room for no other body. Raises ``overloaded``.
+        """
+        more = max(0, count - self.max_bytes)
+        self.take(more, SMALL_BYTES)
+        try:
+            yield
+        finally:
+            self.give(more)
+
+    def give(self, count: int) -> None:
+        with self._lock:
+            self._free += count
+
+
+class Hold:
+    """What one call holds of the room."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        self._room.take(count, self._count)
+        self._count += count
+
+    def release(self) -> None:
+        """The body has gone up; a stream that follows needs it no more."""
+        self._room.give(self._count)
+        self._count = 0
+
+
+def check_head(request: web.Request) -> None:
+    """Refuse what a head may ask of a server and this one does not do.
+
+    Raises ``expectation_failed``, ``bad_request``, ``method_not_allowed``.
+    """
+    if request.method in ("CONNECT", "TRACE"):
+        raise Refusal(
+            "method_not_allowed",
+            "This method is not served.",
+            headers={"Allow": "GET, POST, OPTIONS"},
+            must_close=True,
+        )
+    expected = request.headers.getall("Expect", [])
+    if expected and [value.lower() for value in expected] != ["100-continue"]:
+        raise Refusal("expectation_failed", "Only Expect: 100-continue is met.", must_close=True)
+    upgrades = [value.lower() for value in request.headers.getall("Upgrade", [])]
+    if upgrades not in ([], ["h2c"]):  # an offer that JDK's client and curl make; passed over
+        raise Refusal("bad_request", "Other protocols are not spoken here.", must_close=True)
+
+
+def refuse_body(request: web.Request) -> None:
+    """Raises ``bad_request`` when a call that has no use for a body brings one."""
+    if request.body_exists:
+        raise Refusal("bad_request", "This call takes no body.", must_close=True)
+
+
+async def read_body(
+    request: web.Request,
+    hold: Hold,
+    *,
+    max_bytes: int,
+    timeout_seconds: float,
+    is_setting: bool = True,
+) -> bytes:
+    """The whole body. Raises ``body_too_large``, ``body_timeout``, ``overloaded``,
+    ``bad_request`` (framing). ``is_setting``: whether the operator can raise ``max_bytes``."""
+    announced = request.content_length or 0
+    if announced > max_bytes:
+        raise too_large(max_bytes, announced if is_setting else None)
+    if "Expect" in request.headers and request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it is no part of the answer
+    # One block that grows. A list of pieces would leave as much again in holes between others'.
+    found = bytearray()
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            async for chunk in request.content.iter_any():
+                size = len(found) + len(chunk)
+                if size > max_bytes:
+                    raise too_large(max_bytes, size if is_setting else None)
+                hold.add(len(chunk))
+                found += chunk
+    except TimeoutError as error:
+        raise Refusal(
+            "body_timeout", "The body did not arrive in time.", must_close=True
+        ) from error
+    except (web.RequestPayloadError, web.PayloadAccessError) as error:
+        raise Refusal("bad_request", "The body's framing is broken.", must_close=True) from error
+    return bytes(found)
+
+
+def too_large(max_bytes: int, size: int | None) -> Refusal:
+    """The refusal of a body of ``size`` bytes or more, with a setting that takes it, if any does.
+
+    None: no setting does.
+    """
+    enough = max(max_bytes * 2, 1 << ((size or 1) - 1).bit_length())
+    enough = min(enough, LARGEST_BODY)
+    has_line = size is not None and max_bytes < LARGEST_BODY and size <= LARGEST_BODY
+    return Refusal(
+        "body_too_large",
+        f"The body is larger than {max_bytes} bytes.",
+        hint=f"KEYPROXY_MAX_BODY={enough}" if has_line else None,
+        must_close=True,
+    )

@@ -1,0 +1,91 @@
+"""The one HTTP client for every outgoing call: its trust, its proxy, its limits."""
+
+from __future__ import annotations
+
+import asyncio.sslproto
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import truststore
+from yarl import URL
+
+from keyproxy.errors import SettingsFault
+from keyproxy.settings.grammar import network
+from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings import Settings
+from keyproxy.transport.client import GuardedConnector
+
+_TLS_READ_BYTES = 32 * 1024
+_READ_BYTES = 32 * 1024
+_POOL_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)
+
+
+@asynccontextmanager
+async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client without cookies, netrc and decompression."""
+    # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
+    asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
+    connector = GuardedConnector(
+        limit=0, ssl=trust(settings.upstream_ca_file), keepalive_timeout=_POOL_SECONDS
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        read_bufsize=_READ_BYTES,
+        proxy=_proxy(settings),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
+        trace_configs=[_telling_of_connections()],
+    ) as session:
+        yield session
+
+
+def _telling_of_connections() -> aiohttp.TraceConfig:
+    """Calls what a request was given as ``trace_request_ctx`` once it has a connection."""
+
+    async def tell(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
+        if context.trace_request_ctx is not None:
+            context.trace_request_ctx()
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_end.append(tell)
+    config.on_connection_reuseconn.append(tell)
+    return config
+
+
+def trust(extra_ca: Path | None) -> ssl.SSLContext:
+    """Whom every outgoing connection of ours believes: the system's store, and ``extra_ca``.
+
+    macOS and Windows keep corporate CAs where OpenSSL does not look.
+    """
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if extra_ca is not None:
+        context.load_verify_locations(extra_ca)
+    return context
+
+
+def _proxy(settings: Settings) -> str | None:
+    """The corporate proxy to CONNECT through. Never for plain HTTP: it would read the key.
+
+    Raises SettingsFault for one of the environment that cannot be used.
+    """
+    base = URL(settings.upstream)
+    if settings.upstream_proxy is None or base.scheme != "https":
+        return None
+    proxy = settings.upstream_proxy.reveal()
+    if proxy != "env":
+        return proxy
+    found = None if proxy_bypass(base.host or "") else getproxies().get("https")
+    if not found:
+        return None
+    try:
+        named = network.upstream_proxy(found if "://" in found else f"http://{found}")
+    except Unfit as unfit:
+        raise SettingsFault("HTTPS_PROXY", found=unfit.found, expected=unfit.expected) from unfit
+    return None if named is None else named.reveal()
