@@ -24,8 +24,8 @@ from aiohttp import ClientResponse, ClientSession, web
 from multidict import CIMultiDict
 
 from keyproxy.call import Style
-from keyproxy.logs import Record
 from keyproxy.money.usage import UsageReader
+from keyproxy.record import Record
 from keyproxy.relay import relay
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
