@@ -103,8 +103,8 @@ async def relayed(events: list[bytes], watches: list[Callable[[bytes], None]]) -
         async with session.get(url) as reply:
             before = time.thread_time()
             answer = Answer("key", 200, head, None, chunks(reply))
-            record, watch = Record("GET", "/"), watches[len(costs)]
-            response = await relay(request, answer, record, watch, idle_seconds=60)
+            record = Record("GET", "/", watchers=[watches[len(costs)]])
+            response = await relay(request, answer, record, idle_seconds=60)
             costs.append((time.thread_time() - before) / len(events) * 1e6)
             return response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import Literal
 
 BASE = "/api/v1"
 """What every served path begins with."""
@@ -146,3 +147,31 @@ class Usage:
     upstream_cost: Decimal | None = None
     web_searches: int | None = None
     tool_calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of the upstream's answer says of the call. ``kind`` is its media type.
+
+    ``key`` is the label of the key it answers to. ``is_own``: the upstream wrote the body, not
+    we in place of an error page that is none of its own.
+    """
+
+    status: int
+    kind: str
+    generation_id: str | None
+    key: str
+    is_own: bool = True
+
+
+CostSource = Literal["exact", "computed", "estimated"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """``usd`` is what the upstream takes; ``counted`` what budgets count, which with keys of the
+    operator's own at a provider (BYOK) is the provider's bill on top."""
+
+    usd: Decimal
+    counted: Decimal
+    source: CostSource

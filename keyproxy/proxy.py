@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +11,12 @@ from aiohttp import web
 
 from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
-from keyproxy.call import Call, Client, End, Endpoint, Style
+from keyproxy.call import Call, Client, Endpoint, Style
 from keyproxy.clients import addresses
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
-from keyproxy.money.booking import Booking, Bookings
+from keyproxy.money.booking import Bookings
 from keyproxy.policy import calls
 from keyproxy.policy.served import Served
 from keyproxy.record import Record
@@ -26,11 +25,10 @@ from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.strict_json import body
 from keyproxy.strict_json.turns import Turns
-from keyproxy.tally import Event, Tally
 from keyproxy.transport import intake
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue, KeyWanted
-from keyproxy.upstream.send import Answer, ClientLeft, Head, Upstream
+from keyproxy.upstream.send import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,6 @@ class Kit:
     catalogue: Catalogue
     room: intake.Room
     large_bodies: Turns
-    tally: Tally
     is_stopping: Callable[[], bool]
     is_cutting: Callable[[], bool]
 
@@ -109,14 +106,16 @@ async def handle(request: web.Request) -> web.StreamResponse:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
             call = await read_call(request, kit, app, client, hold, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
-            booking = app.bookings.book(record.request_id, client, call)
+            served = Served(record, call.ids, app.rules.policy.models)
+            record.watchers.append(served.watch)
+            booking = app.bookings.book(record, client, call)
             sending = app.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
-            async with booking as money:  # 402, 429
-                with booked_as_logged(request, record, money):
-                    async with sending as answer:  # 502, 504
-                        hold.release()
-                        return await show_answer(request, kit, app, record, answer, money)
+            async with booking as money, sending as answer:  # 402, 429; 502, 504
+                hold.release()
+                money.answered(answer.head)
+                idle_seconds = app.settings.idle_timeout_seconds
+                return await relay(request, answer, record, idle_seconds=idle_seconds)
 
 
 def refuse_when_stopping(kit: Kit) -> None:
@@ -150,72 +149,6 @@ async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
     if client.is_address:
         record.client = addresses.shown(client.id, kit.settings.log_address)
     return client
-
-
-@contextmanager
-def booked_as_logged(request: web.Request, record: Record, money: Booking) -> Iterator[None]:
-    """Book how the call ended in the word of its log line, and log what it cost."""
-    try:
-        yield
-    except BaseException as error:
-        record.end_by(error, has_begun=request.writer.output_size > 0)
-        if isinstance(error, ClientLeft):
-            told_after_leaving(money, error.head)
-        raise
-    finally:
-        money.end(record.ended, record.served)
-        record.usage = money.usage
-        if money.cost is not None:
-            record.cost, record.cost_source = money.cost.usd, money.cost.source
-
-
-def told_after_leaving(money: Booking, head: Head | None) -> None:
-    if head is None:
-        money.is_free = True
-    else:
-        money.answered(head.status, "", head.generation_id, key=head.key, is_own=False)
-
-
-async def show_answer(
-    request: web.Request,
-    kit: Kit,
-    app: AppKit,
-    record: Record,
-    answer: Answer,
-    money: Booking,
-) -> web.StreamResponse:
-    served = Served()
-    head = answer.headers
-    money.answered(
-        answer.status,
-        head["Content-Type"],
-        head.get("X-Generation-Id"),
-        key=answer.key,
-        is_own=answer.is_own,
-    )
-
-    def watch(chunk: bytes) -> None:
-        served.watch(chunk)
-        money.watch(chunk)
-
-    try:
-        return await relay(
-            request,
-            answer,
-            record,
-            watch,
-            idle_seconds=app.settings.idle_timeout_seconds,
-        )
-    finally:
-        record.served = served.model
-        record.answer_error = money.error
-        if money.error is not None and record.ended is End.COMPLETE:
-            record.ended = End.UPSTREAM_ERROR
-        policy = app.rules.policy
-        asked = [policy.aliases.get(model, model) for model in record.models]
-        if served.is_other(asked, policy.models):
-            record.is_other_model = True
-            kit.tally.add(Event.OTHER_MODEL_SERVED)
 
 
 async def show_catalogue(

@@ -1,4 +1,4 @@
-"""What became of one call: the one record that its log line, and whoever counts, reads.
+"""What became of one call: the one record that its log line, the ledger and whoever counts read.
 
 Prompts and completions are never logged at any level; neither is a query string.
 """
@@ -11,16 +11,24 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 
 import structlog
 
-from keyproxy.call import End, Usage
+from keyproxy.call import Cost, End, Head, Usage
 from keyproxy.errors import Side
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _call_log = structlog.get_logger("keyproxy.call")
+
+
+class ClientLeft(asyncio.CancelledError):
+    """The client left before there was an answer for it. ``head`` of the answer that came all the
+    same; None: nothing had been sent yet."""
+
+    def __init__(self, head: Head | None) -> None:
+        super().__init__("the client left")
+        self.head = head
 
 
 def new_request_id() -> str:
@@ -29,7 +37,12 @@ def new_request_id() -> str:
 
 @dataclass(slots=True)
 class Record:
-    """What becomes one log line when the call has ended."""
+    """What becomes one log line when the call has ended.
+
+    Each fact is written by who knows it first. ``answer`` is what the upstream's head said,
+    ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
+    whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
+    """
 
     method: str
     path: str
@@ -48,12 +61,14 @@ class Record:
     is_streaming: bool | None = None
     hint: str | None = None
     cause: str | None = None
+    answer: Head | None = None
     usage: Usage | None = None
-    cost: Decimal | None = None
-    cost_source: str | None = None
+    cost: Cost | None = None
     bytes_down: int = 0
+    watchers: list[Callable[[bytes], None]] = field(default_factory=list)
     is_quiet: bool = False
     ended: End = End.COMPLETE
+    has_begun: Callable[[], bool] = lambda: False
     is_cutting: Callable[[], bool] = lambda: False
     answer_error: str | None = None
     error: BaseException | None = None
@@ -64,21 +79,22 @@ class Record:
     def __post_init__(self) -> None:
         self.started_at = self.clock()
 
-    def first_byte(self) -> None:
+    def watch(self, chunk: bytes) -> None:
+        """Bytes of the answer pass."""
         if self.first_byte_at is None:
             self.first_byte_at = self.clock()
+        self.bytes_down += len(chunk)
+        for watcher in self.watchers:
+            watcher(chunk)
 
-    def end_by(self, error: BaseException, *, has_begun: bool = False) -> None:
-        """Say by what was raised how the call ended; what was said before stays.
-
-        ``has_begun``: bytes of an answer had been written by then.
-        """
+    def end_by(self, error: BaseException) -> None:
+        """Say by what was raised how the call ended; what was said before stays."""
         if self.ended is not End.COMPLETE:
             return
         if isinstance(error, (asyncio.CancelledError, ConnectionError)):
             self.ended = End.STOPPED if self.is_cutting() else End.CLIENT_LEFT
         else:
-            self.ended = End.FAILED if has_begun else End.REFUSED
+            self.ended = End.FAILED if self.has_begun() else End.REFUSED
 
     def write(self) -> None:
         """Refusals are ``info``, our own failures ``error``; health calls leave no line."""
@@ -106,8 +122,8 @@ class Record:
             "bytes": self.bytes_down,
             "input_tokens": self.usage and self.usage.input_tokens,
             "output_tokens": self.usage and self.usage.output_tokens,
-            "cost": None if self.cost is None else f"{self.cost:f}",
-            "cost_source": self.cost_source,
+            "cost": self.cost and f"{self.cost.usd:f}",
+            "cost_source": self.cost and self.cost.source,
             "ended": self.ended,
             "error": self.answer_error,
         }

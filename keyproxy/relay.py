@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
 
 from aiohttp import web
 
@@ -31,11 +30,10 @@ async def relay(
     request: web.Request,
     answer: Answer,
     record: Record,
-    watch: Callable[[bytes], None],
     *,
     idle_seconds: float,
 ) -> web.StreamResponse:
-    """Pass ``answer`` down, each chunk shown to ``watch``. ``record`` is told how it ended.
+    """Pass ``answer`` down, each chunk shown to ``record``, which is told how it ended, too.
 
     A client that reads slowly slows the upstream: each write waits for room. One timer
     watches both sides; when nothing has moved for ``idle_seconds`` the connection is cut.
@@ -52,9 +50,7 @@ async def relay(
         async with asyncio.timeout(idle_seconds + slack_seconds) as idle:
             await response.prepare(request)
             async for chunk in answer.chunks:
-                record.first_byte()
-                record.bytes_down += len(chunk)
-                watch(chunk)
+                record.watch(chunk)
                 await response.write(chunk)
                 if (now := clock()) - set_at > slack_seconds:
                     set_at = now

@@ -14,20 +14,21 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from keyproxy.call import Ask, Call, Client, Endpoint, Style
+from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Style
 from keyproxy.errors import Refusal
+from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
+from keyproxy.ledger.ledger import opened
+from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money import generation
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, _windows
-from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.ledger.ledger import opened
-from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler
+from keyproxy.record import Record
 from keyproxy.values import Budget
 
 ID = "gen-1790981416-AbCdEfGh"
@@ -87,7 +88,7 @@ class Desk:
         return [each.window.amount - each.remaining for each in standings]
 
     def book_call(self) -> AbstractAsyncContextManager[Booking]:
-        return self.bookings.book("req_1", CLIENT, CALL)
+        return self.bookings.book(Record("POST", "/x"), CLIENT, CALL)
 
     async def settle(self) -> None:
         while self.works:
@@ -100,9 +101,9 @@ async def desk() -> Desk:
 
 
 def answered(booking: Booking, *chunks: bytes, id: str | None = ID) -> None:
-    booking.answered(200, "text/event-stream", id, key="sk-or-v1-tes...def")
+    booking.answered(Head(200, "text/event-stream", id, "sk-or-v1-tes...def"))
     for chunk in chunks:
-        booking.watch(chunk)
+        booking.record.watch(chunk)
 
 
 @pytest.mark.parametrize("ended", ["upstream_cut", "client_left", "complete"])
@@ -110,8 +111,8 @@ async def test_usage_of_a_stream_without_its_end_is_not_its_cost(desk: Desk, end
     """Some tell the usage so far with every event; a provider may bill on after a hang-up."""
     async with desk.book_call() as booking:
         answered(booking, RUNNING % ID.encode())
-        booking.end(ended)
-    assert booking.cost is None
+        booking.record.ended = End(ended)
+    assert booking.record.cost is None
     assert [row.cost_source for row in await desk.book.unsettled(9)] == ["estimated"]
     await desk.settle()
 
@@ -120,7 +121,6 @@ async def test_without_a_budget_nothing_is_left_to_do_after_a_call(desk: Desk) -
     desk.bookings.budgets = Budgets(desk.counters, app="default")
     async with desk.book_call() as booking:
         answered(booking, RUNNING % ID.encode(), b"data: [DONE]\n\n")
-        booking.end("complete")
     with pytest.raises(Refusal):
         async with desk.book_call():
             raise Refusal("overloaded", "", is_free=True)
@@ -130,9 +130,8 @@ async def test_without_a_budget_nothing_is_left_to_do_after_a_call(desk: Desk) -
 async def test_usage_before_an_error_is_not_the_cost(desk: Desk) -> None:
     async with desk.book_call() as booking:
         answered(booking, RUNNING % ID.encode(), b'data: {"error":{"code":502}}\n\n')
-        booking.watch(b"data: [DONE]\n\n")
-        booking.end("complete")
-    assert booking.cost is None
+        booking.record.watch(b"data: [DONE]\n\n")
+    assert booking.record.cost is None
     assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
     await desk.settle()
 
@@ -140,9 +139,9 @@ async def test_usage_before_an_error_is_not_the_cost(desk: Desk) -> None:
 async def test_a_client_that_leaves_after_the_end_has_the_whole_cost(desk: Desk) -> None:
     async with desk.book_call() as booking:
         answered(booking, RUNNING % ID.encode(), b"data: [DONE]\n\n")
-        booking.end("client_left")
-    assert booking.cost is not None
-    assert (booking.cost.usd, booking.cost.source) == (Decimal("0.001"), "exact")
+        booking.record.ended = End.CLIENT_LEFT
+    assert booking.record.cost is not None
+    assert (booking.record.cost.usd, booking.record.cost.source) == (Decimal("0.001"), "exact")
     assert await desk.book.unsettled(9) == []
     await desk.settle()
 
@@ -158,11 +157,10 @@ async def test_a_providers_bill_that_is_not_told_is_computed(
     )
     async with desk.book_call() as booking:
         answered(booking, f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
-        booking.watch(b"data: [DONE]\n\n")
-        booking.end("complete")
-    assert booking.cost is not None
-    assert (booking.cost.usd, booking.cost.source) == (Decimal("0.001"), "exact")
-    assert booking.cost.counted == Decimal(counted)
+        booking.record.watch(b"data: [DONE]\n\n")
+    assert booking.record.cost is not None
+    assert (booking.record.cost.usd, booking.record.cost.source) == (Decimal("0.001"), "exact")
+    assert booking.record.cost.counted == Decimal(counted)
     await desk.settle()
 
 
@@ -170,12 +168,11 @@ async def test_a_bill_that_is_neither_told_nor_can_be_computed_is_asked_about(de
     """The fee alone says little: what is set aside counts until the upstream tells the rest."""
     usage = '{"prompt_tokens":10,"completion_tokens":6,"cost":0.0005,"is_byok":true}'
     call = replace(CALL, ids=(*CALL.ids, "some/other"))  # whichever answers: no one price
-    async with desk.bookings.book("req_1", CLIENT, call) as booking:
+    async with desk.bookings.book(Record("POST", "/x"), CLIENT, call) as booking:
         answered(booking, f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
-        booking.watch(b"data: [DONE]\n\n")
-        booking.end("complete")
+        booking.record.watch(b"data: [DONE]\n\n")
     await desk.settle()
-    assert booking.cost is None
+    assert booking.record.cost is None
     [row] = await desk.book.unsettled(9)
     assert (row.cost, row.cost_source) == (row.reserved, "estimated")
     assert await desk.counted() == [nano(row.counted), 0]
@@ -196,9 +193,9 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
         answered(booking, id=None)
         assert noted == [None]
         for _ in range(2):
-            booking.watch(RUNNING % ID.encode())
+            booking.record.watch(RUNNING % ID.encode())
             assert noted == [None, ID]
-        booking.end("upstream_cut")
+        booking.record.ended = End.UPSTREAM_CUT
     assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
     await desk.settle()
 
@@ -225,8 +222,7 @@ async def test_a_call_that_another_process_settled_is_not_given_back_again(
             assert await still.flush()
             settler = Settler(awake, ask, lambda: {"default": budgets}, clock=later)
             assert await settler.settle_due() == 1
-            booking.watch(b"data: [DONE]\n\n")
-            booking.end("complete")
+            booking.record.watch(b"data: [DONE]\n\n")
         await desk.settle()
         assert await desk.counted() == [501_000_000, 0]
 
@@ -245,9 +241,8 @@ async def test_an_error_is_free_where_nothing_but_the_answer_could_cost(
 ) -> None:
     """Searches and files are billed by the piece, whatever becomes of the answer."""
     call = replace(CALL, ask=ask)
-    async with desk.bookings.book("req_1", CLIENT, call) as booking:
-        booking.answered(503, "application/json", ID, key="sk-or-v1-tes...def")
-        booking.end("complete")
+    async with desk.bookings.book(Record("POST", "/x"), CLIENT, call) as booking:
+        booking.answered(Head(503, "application/json", ID, "sk-or-v1-tes...def"))
     [row] = await desk.book.unsettled(9)
     assert row.generation_id == ID
     if is_known:

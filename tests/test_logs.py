@@ -14,6 +14,7 @@ from aiohttp import web
 from keyproxy import logs
 from keyproxy.policy.models import Models
 from keyproxy.policy.served import Served
+from keyproxy.record import Record
 from tests.conftest import BODY, KEY, Proxy, Start
 from tests.fake_upstream import FakeUpstream, event_stream
 
@@ -101,11 +102,11 @@ async def test_a_served_model_that_is_not_allowed_stands_out(
     line = await call_line(lines)
     assert (line["model"], line["served"]) == ("openai/gpt-4o-mini", "anthropic/opus")
     assert (line["level"], line["is_other_model"]) == ("warning", True)
-    assert proxy.service.tally.counts() == {"other_model_served": 1}
+    assert proxy.service.totals.counts() == {"other_model_served": 1}
     upstream.answer = None
     async with proxy.post() as answer:
         await answer.read()
-    assert proxy.service.tally.counts() == {"other_model_served": 1}
+    assert proxy.service.totals.counts() == {"other_model_served": 1}
 
 
 async def test_a_stream_that_carried_an_error_is_not_complete(
@@ -226,6 +227,7 @@ async def test_a_broken_head_is_logged_without_an_echo(lines: Any, proxy: Proxy)
     ],
 )
 def test_a_dated_form_of_the_asked_model_is_no_other_model(served: bytes, is_other: bool) -> None:
-    watcher = Served()
+    record = Record("POST", "/")
+    watcher = Served(record, ["openai/gpt-4o-mini:free"], Models(["openai/gpt-4o-mini"]))
     watcher.watch(b'{"id":"gen-1","model":"' + served + b'"}')
-    assert watcher.is_other(["openai/gpt-4o-mini:free"], Models(["openai/gpt-4o-mini"])) is is_other
+    assert bool(record.is_other_model) is is_other

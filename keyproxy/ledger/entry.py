@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-CostSource = Literal["exact", "computed", "estimated"]
+from keyproxy.call import CostSource
 
 _PICO_DIGITS = 12
 _MOST_USD = 1_000_000  # no call costs more; a million of them still fit an SQLite integer twice

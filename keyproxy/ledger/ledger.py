@@ -23,10 +23,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from keyproxy.ledger import writes
-from keyproxy.ledger import queries
+from keyproxy.call import CostSource
+from keyproxy.ledger import queries, writes
 from keyproxy.ledger.entry import (
-    CostSource,
     Entry,
     Outcome,
     Tokens,

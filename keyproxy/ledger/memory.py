@@ -9,7 +9,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
-from keyproxy.ledger.entry import CostSource, Entry, Outcome, Tokens, Unsettled
+from keyproxy.call import CostSource
+from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
 
 ZERO = Decimal(0)
 MOST_UNSETTLED = 10_000

@@ -12,20 +12,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, End, Style, Usage
+from keyproxy.call import Ask, Call, Client, End, Head, Style, Usage
 from keyproxy.errors import Refusal
-from keyproxy.money import costs
-from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
-from keyproxy.money.costs import Cost
 from keyproxy.ledger.entry import Entry, Outcome, Tokens
 from keyproxy.ledger.memory import Book
+from keyproxy.money import costs
+from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import Price, dearest, fitting_max_tokens, nano
 from keyproxy.money.usage import UsageReader
+from keyproxy.record import ClientLeft, Record
 
 PRICES_PATIENCE_SECONDS = 5.0
 PROVIDERS_PATIENCE_SECONDS = 2.0
@@ -34,17 +35,20 @@ _log = structlog.get_logger("keyproxy.money")
 
 
 class Booking:
-    """What becomes known of a call's money while it runs."""
+    """What becomes known of a call's money while it runs; ``record`` is told."""
 
     def __init__(
-        self, book: Book, entry: Entry, style: Style, price: Price | None, ask: Ask | None
+        self,
+        book: Book,
+        entry: Entry,
+        record: Record,
+        style: Style,
+        price: Price | None,
+        ask: Ask | None,
     ):
         """``price`` is that of the one model that may answer, if there is only one."""
         self.entry = entry
-        self.status: int | None = None
-        self.ended: str = End.REFUSED
-        self.served: str | None = None
-        self.cost: Cost | None = None
+        self.record = record
         self.is_free = True  # nothing has been sent that could cost
         self._book = book
         self._style = style
@@ -52,17 +56,6 @@ class Booking:
         self._ask = ask
         self._reader: UsageReader | None = None
         self._generation_id: str | None = None
-        self._is_own = True
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the answer has said so far."""
-        return None if self._reader is None else self._reader.usage
-
-    @property
-    def error(self) -> str | None:
-        """The code of an error that an answer told of whose status told of none."""
-        return None if self._reader is None else self._reader.error
 
     @property
     def generation_id(self) -> str | None:
@@ -71,45 +64,46 @@ class Booking:
             return self._reader.generation_id
         return self._generation_id
 
-    def answered(
-        self,
-        status: int,
-        kind: str,
-        generation_id: str | None,
-        *,
-        key: str,
-        is_own: bool = True,
-    ) -> None:
-        """The head has come; from now on ``watch`` sees the body. ``key``: the label of the key
-        it answers to. ``is_own``: an error is the upstream's own."""
-        self.status, self._generation_id, self._is_own = status, generation_id, is_own
-        self._book.note(self.entry.id, generation_id, key)
-        if status < 400:
-            is_stream = kind.startswith("text/event-stream")
+    def answered(self, head: Head) -> None:
+        """The head has come; from now on the record's bytes are looked at."""
+        self.record.answer, self._generation_id = head, head.generation_id
+        self._book.note(self.entry.id, head.generation_id, head.key)
+        if head.status < 400:
+            is_stream = head.kind.startswith("text/event-stream")
             self._reader = UsageReader(self._style, is_stream)
+            self.record.watchers.append(partial(self._watch, self._reader))
 
-    def watch(self, chunk: bytes) -> None:
-        """Look at bytes that pass."""
-        if (reader := self._reader) is None:
-            return
+    def _watch(self, reader: UsageReader, chunk: bytes) -> None:
         reader.watch(chunk)
         if self._generation_id is None and reader.generation_id is not None:
             # Not at the end: should this process be killed, the next one can ask for the cost.
             self._generation_id = reader.generation_id
             self._book.note(self.entry.id, self._generation_id)
 
-    def end(self, ended: str, served: str | None = None) -> None:
-        """The call is over, as the log says it; its cost is known now, or asked for later."""
-        self.ended, self.served = ended, served
-        if self.status is None:
+    def end(self, error: BaseException | None = None) -> None:
+        """The call is over, or broken off by ``error``; its cost is known now, or asked for
+        later."""
+        record, reader = self.record, self._reader
+        if reader is not None:
+            record.usage, record.answer_error = reader.usage, reader.error
+            if reader.error is not None and record.ended is End.COMPLETE:
+                record.ended = End.UPSTREAM_ERROR
+        if error is not None:
+            record.end_by(error)
+        if isinstance(error, Refusal):
+            self.is_free = error.is_free
+        elif isinstance(error, ClientLeft):
+            self.is_free = error.head is None
+            if error.head is not None:
+                self.answered(error.head)
+        if (head := record.answer) is None:
             return
-        if self.status >= 400:
-            self.cost = costs.of_error(self.status, self._ask, is_own=self._is_own)
+        if head.status >= 400:
+            record.cost = costs.of_error(head.status, self._ask, is_own=head.is_own)
             return
-        reader = self._reader
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and not reader.error_seen
-        self.cost = costs.of_answer(self.usage, is_whole, self._price, self._ask)
+        record.cost = costs.of_answer(record.usage, is_whole, self._price, self._ask)
 
 
 class Bookings:
@@ -140,8 +134,8 @@ class Bookings:
         self._clock = clock
 
     @asynccontextmanager
-    async def book(self, request_id: str, client: Client, call: Call) -> AsyncIterator[Booking]:
-        """A booking for ``call``, settled when it has ended, however it does.
+    async def book(self, record: Record, client: Client, call: Call) -> AsyncIterator[Booking]:
+        """A booking for ``call``, settled when it has ended, however ``record`` says it did.
 
         Raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
@@ -151,7 +145,7 @@ class Bookings:
         amount = self._to_reserve(worst, prices, ask)
         reservation = await self._reserve(client, amount, at, _fit(prices, ask))
         entry = Entry(
-            id=request_id,
+            id=record.request_id,
             at=at,
             app=client.app,
             client=client.id,
@@ -161,15 +155,17 @@ class Bookings:
             reserved=worst,
         )
         price = next(iter(prices.values())) if len(prices) == 1 else None
-        booking = Booking(self._book, entry, call.endpoint.style, price, ask)
+        booking = Booking(self._book, entry, record, call.endpoint.style, price, ask)
         del call  # its body is not kept for as long as the answer streams
         try:
             await self._book.begin(entry)
             booking.is_free = False  # from now on it may have reached the upstream
             yield booking
-        except Refusal as refusal:
-            booking.is_free = refusal.is_free
+        except BaseException as error:
+            booking.end(error)
             raise
+        else:
+            booking.end()
         finally:
             self._close(booking, reservation)
 
@@ -249,22 +245,22 @@ class Bookings:
 
     def _close(self, booking: Booking, reservation: Reservation) -> None:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
-        entry, cost = booking.entry, booking.cost
+        entry, record = booking.entry, booking.record
         if booking.is_free:
             self._book.withdraw(entry.id)
             if reservation.windows:
                 self._run(self.budgets.settle(reservation, ZERO))
             return
-        usage = booking.usage
+        usage, cost = record.usage, record.cost
         outcome = Outcome(
-            http_status=booking.status,
-            ended=booking.ended,
+            http_status=None if record.answer is None else record.answer.status,
+            ended=record.ended,
             duration_seconds=max(0.0, self._clock() - entry.at),
             cost=None if cost is None else cost.usd,
             counted=None if cost is None else cost.counted,
             cost_source="estimated" if cost is None else cost.source,
             tokens=_tokens(usage),
-            served=booking.served,
+            served=record.served,
             is_byok=None if usage is None else usage.is_byok,
         )
         is_final = booking.generation_id is None or outcome.cost_source == "exact"

@@ -7,26 +7,15 @@ on errors, ``estimated`` what was set aside. Who is not billed: openrouter.ai/do
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
-from keyproxy.call import Ask, Usage
-from keyproxy.ledger.entry import CostSource
+from keyproxy.call import Ask, Cost, Usage
 from keyproxy.money.prices import Price, computed
 
 ZERO = Decimal(0)
 _GIVEN_UP = frozenset({502, 504, 520, 524})
 """What an edge says when the server behind it, which had the call, broke off or took too long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """``usd`` is what the upstream takes; ``counted`` what budgets count, which with keys of the
-    operator's own at a provider (BYOK) is the provider's bill on top."""
-
-    usd: Decimal
-    counted: Decimal
-    source: CostSource
 
 
 def told(usage: Usage) -> Cost | None:

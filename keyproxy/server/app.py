@@ -18,14 +18,15 @@ from yarl import URL
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import KeyproxyError
-from keyproxy.transport.intake import check_head
 from keyproxy.proxy import EXCHANGE, Kit, handle
+from keyproxy.record import Record
 from keyproxy.server import cors, middleware
-from keyproxy.transport.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
 from keyproxy.server.middleware import Handler
+from keyproxy.settings import Settings
+from keyproxy.transport.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
+from keyproxy.transport.intake import check_head
 from keyproxy.transport.server import LINGERING_SECONDS, GuardedServer
 from keyproxy.transport.sockets import BACKLOG
-from keyproxy.settings import Settings
 
 SHUTDOWN_SECONDS = 0.5
 """For calls that are left when the grace is over; aiohttp waits so long twice."""
@@ -41,10 +42,12 @@ def create_app(
     current: Callable[[], Kit],
     *,
     is_ready: Callable[[], bool],
+    ended: Callable[[Record], None],
     pages: Mapping[str, PageFile] | None = None,
 ) -> web.Application:
-    """The proxy as an aiohttp application. ``pages``: the chat page's files by URL path."""
-    calls = middleware.answering(current, _entry(pages or {}))
+    """The proxy as an aiohttp application. ``ended`` reads the record of each call that is over;
+    ``pages``: the chat page's files by URL path."""
+    calls = middleware.answering(current, _entry(pages or {}), ended)
     app = web.Application(middlewares=[_without_a_path(calls)])
     app.router.register_resource(EveryPath(calls, _health(is_ready)))
     app.on_response_prepare.append(_complete)

@@ -16,13 +16,17 @@ from keyproxy.transport import refusals
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
-    """``handler`` with an exchange around it. ``current`` gives the kit in force."""
+def answering(
+    current: Callable[[], Kit], handler: Handler, ended: Callable[[Record], None]
+) -> Handler:
+    """``handler`` with an exchange around it. ``current`` gives the kit in force; ``ended`` reads
+    the record of each call that is over."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         kit = current()
         path = request.raw_path.partition("?")[0]
         record = Record(request.method, path, is_cutting=kit.is_cutting)
+        record.has_begun = lambda: request.writer.output_size > 0
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.rules.browser.allowed_origin(request.headers)
         exchange = request[EXCHANGE] = Exchange(kit, record)
@@ -37,13 +41,14 @@ def answering(current: Callable[[], Kit], handler: Handler) -> Handler:
             return _answered(request, exchange, error)
         finally:
             record.write()
+            ended(record)
 
     return answer
 
 
 def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web.StreamResponse:
-    record, has_begun = exchange.record, request.writer.output_size > 0
-    record.end_by(error, has_begun=has_begun)
+    record = exchange.record
+    record.end_by(error)
     if isinstance(error, ConnectionError):
         raise error
     refusal = _as_refusal(error)
@@ -55,7 +60,7 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
         record.cause = type(cause).__name__  # its text may hold what was sent
     if refusal.code == "internal_error":
         record.error = error
-    if has_begun:
+    if record.has_begun():
         # A second head must never be written into the answer.
         request.protocol.force_close()
         raise ConnectionError("the answer had begun") from error

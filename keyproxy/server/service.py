@@ -17,37 +17,37 @@ import aiohttp
 import structlog
 
 from keyproxy import logs
-from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.demo.page import PageFile
-from keyproxy.transport.intake import Room
+from keyproxy.ledger.memory import Book
 from keyproxy.limits.admit import Admission
+from keyproxy.limits.counters import Counters
 from keyproxy.limits.failures import Failures
 from keyproxy.limits.shared import open_shared
-from keyproxy.limits.counters import Counters
-from keyproxy.ledger.memory import Book
-from keyproxy.session_endpoint import Opening
 from keyproxy.policy.models import Models
 from keyproxy.proxy import AppKit, Kit
 from keyproxy.rules import AppRules, Rules
 from keyproxy.server import memory
-from keyproxy.transport import sockets
-from keyproxy.server.app import Runner, create_app
-from keyproxy.transport.hardening import connection_limit
-from keyproxy.server.names import Names
-from keyproxy.transport.server import HeadGuard
 from keyproxy.server.accounting import Treasury, open_book
+from keyproxy.server.app import Runner, create_app
+from keyproxy.server.names import Names
+from keyproxy.server.totals import Totals
+from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
-from keyproxy.tally import Event, Tally
+from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.strict_json.turns import Turns
+from keyproxy.transport import sockets
+from keyproxy.transport.hardening import connection_limit
+from keyproxy.transport.intake import Room
+from keyproxy.transport.server import HeadGuard
+from keyproxy.transport.session import open_session, trust
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyReport, KeyRing
 from keyproxy.upstream.lingering import Lingering
 from keyproxy.upstream.send import Upstream
-from keyproxy.transport.session import open_session, trust
 from keyproxy.upstream.verdicts import KeyStates
 
 RESTART_ONLY = (
@@ -83,14 +83,14 @@ class Service:
         session: aiohttp.ClientSession,
         counters: Counters,
         book: Book,
-        tally: Tally,
+        totals: Totals,
     ) -> None:
         self._session = session
         self._counters = counters
         self._failures = Failures(Counters())
         self._room = Room(memory.for_bodies(memory.limit()))
         self._large_bodies = Turns()
-        self.tally = tally
+        self.totals = totals
         self._is_ready = False
         self._is_stopping = self._is_cutting = False
         self._beside: set[asyncio.Task[object]] = set()
@@ -130,7 +130,9 @@ class Service:
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""
         await self._treasury.start(is_shared=self.settings.storage is not None)
-        app = create_app(lambda: self.kit, is_ready=self._may_be_asked, pages=pages)
+        app = create_app(
+            lambda: self.kit, is_ready=self._may_be_asked, ended=self.totals.ended, pages=pages
+        )
         runner = Runner(app, self.settings, connection_limit())
         await runner.setup()
         self._runner = runner
@@ -270,7 +272,6 @@ class Service:
             catalogue=catalogue or Catalogue(self._names.fetch),
             room=self._room,
             large_bodies=self._large_bodies,
-            tally=self.tally,
             is_stopping=lambda: self._is_stopping,
             is_cutting=lambda: self._is_cutting,
         )
@@ -316,19 +317,14 @@ class Service:
 
 
 @asynccontextmanager
-async def _counters(settings: Settings, tally: Tally) -> AsyncIterator[Counters]:
+async def _counters(settings: Settings, totals: Totals) -> AsyncIterator[Counters]:
     """Where calls are counted: here, or in a storage that replicas share."""
     if settings.storage is None:
         yield Counters()
         return
     ca = trust(settings.upstream_ca_file) if settings.storage.has_tls else None
-
-    def count(is_down: bool) -> None:
-        if is_down:
-            tally.add(Event.STORAGE_DOWN)
-
-    failure = settings.storage_failure
-    async with open_shared(settings.storage, failure, trust=ca, on_change=count) as counters:
+    failure, on_change = settings.storage_failure, totals.storage_changed
+    async with open_shared(settings.storage, failure, trust=ca, on_change=on_change) as counters:
         yield counters
 
 
@@ -339,10 +335,10 @@ async def running(
     """A service that listens, and is closed at the end."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(settings))
-        tally = Tally()
-        counters = await stack.enter_async_context(_counters(settings, tally))
+        totals = Totals()
+        counters = await stack.enter_async_context(_counters(settings, totals))
         book = await stack.enter_async_context(open_book(settings))
-        service = Service(settings, session, counters, book, tally)
+        service = Service(settings, session, counters, book, totals)
         stack.push_async_callback(service.close)
         await service.start(pages)
         yield service

@@ -16,8 +16,9 @@ import aiohttp
 import structlog
 from multidict import CIMultiDict
 
-from keyproxy.call import Call, End, Style
+from keyproxy.call import Call, End, Head, Style
 from keyproxy.errors import AnswerCut
+from keyproxy.record import ClientLeft
 from keyproxy.settings import Secret, Settings
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.catalogue import Fetched
@@ -51,23 +52,10 @@ class Answer:
     chunks: AsyncIterator[bytes]
     is_own: bool = True
 
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What an answer's head says of the call. ``key``: the label of the key it answers to."""
-
-    status: int
-    generation_id: str | None
-    key: str
-
-
-class ClientLeft(asyncio.CancelledError):
-    """The client left before there was an answer for it. ``head`` of the answer that came all the
-    same; None: nothing had been sent yet."""
-
-    def __init__(self, head: Head | None) -> None:
-        super().__init__("the client left")
-        self.head = head
+    @property
+    def head(self) -> Head:
+        id = self.headers.get("X-Generation-Id")
+        return Head(self.status, self.headers["Content-Type"], id, self.key, self.is_own)
 
 
 class Upstream:
@@ -214,7 +202,8 @@ class Upstream:
         """The upstream's connection is closed at once."""
         reply.close()
         passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
-        return ClientLeft(Head(reply.status, passed.get("X-Generation-Id"), key.label))
+        id = passed.get("X-Generation-Id")
+        return ClientLeft(Head(reply.status, "", id, key.label, is_own=False))
 
     async def _answer(self, reply: aiohttp.ClientResponse, style: Style, key: str) -> Answer:
         check_head(reply)
