@@ -84,12 +84,12 @@ class Booking:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for
         later."""
         record, reader = self.record, self._reader
+        if error is not None:
+            record.end_by(error)
         if reader is not None:
             record.usage, record.answer_error = reader.usage, reader.error
             if reader.error is not None and record.ended is End.COMPLETE:
                 record.ended = End.UPSTREAM_ERROR
-        if error is not None:
-            record.end_by(error)
         if isinstance(error, Refusal):
             self.is_free = error.is_free
         elif isinstance(error, ClientLeft):
