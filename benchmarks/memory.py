@@ -18,10 +18,11 @@ import hold
 
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
-from keyproxy.rules import Rules
+from keyproxy.policy.endpoints import Endpoints
 from keyproxy.server import memory
-from keyproxy.settings import Settings
+from keyproxy.server.assembly import policy_of
+from keyproxy.settings import DEFAULT_ENDPOINTS, Settings
+from keyproxy.strict_json import body
 
 MIB = 1 << 20
 
@@ -47,8 +48,8 @@ def plain(size: int) -> bytes:
 def measure(name: str, megabytes: int) -> None:
     raw = SHAPES[name](megabytes * 10**6)
     environ = {"OPENROUTER_API_KEY": hold.KEY, "KEYPROXY_MAX_TOKENS": "500"}
-    app = Rules.of(Settings.from_environ("dev", environ)).apps["default"]
-    endpoint, _, _ = app.endpoints.find("POST", "/api/v1/chat/completions")
+    policy = policy_of(Settings.from_environ("dev", environ))
+    endpoint, _, _ = Endpoints(DEFAULT_ENDPOINTS).find("POST", "/api/v1/chat/completions")
     memory.give_back_large_blocks()
     set_aside = body.reading_bytes(raw)
     gc.collect()
@@ -56,7 +57,7 @@ def measure(name: str, megabytes: int) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the highest begins anew
     before, told = kilobytes("VmRSS"), ""
     try:
-        calls.read(endpoint, raw, app.policy, (), "")
+        calls.read(endpoint, raw, policy, (), "")
     except Refusal as refusal:
         told = refusal.code
     taken = (kilobytes("VmHWM") - before) * 1024

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy.settings import hints
 from keyproxy import session_endpoint
-from keyproxy.settings import summary
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
-from keyproxy.transport.intake import too_large
+from keyproxy.kit import AppKit, Kit
 from keyproxy.policy import calls
+from keyproxy.settings import Secret, Settings, hints, summary
 from keyproxy.strict_json import body
-from keyproxy.rules import AppRules, Rules
-from keyproxy.settings import Secret, Settings
+from keyproxy.transport.intake import too_large
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import resolved
 
@@ -71,53 +69,51 @@ class Sent:
 Verdict = Passed | Refusal | Sent
 
 
-async def steps(settings: Settings, rules: Rules, asked: Asked) -> list[Verdict]:
+async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     """Each step's verdict in order; the last one is the refusal or what would be sent."""
     found: list[Verdict] = []
     try:
-        async for verdict in _steps(settings, rules, asked):
+        async for verdict in _steps(kit, asked):
             found.append(verdict)
     except Refusal as refusal:
-        refusal.hint = hints.written(refusal.hint, settings)
+        refusal.hint = hints.written(refusal.hint, kit.settings)
         found.append(refusal)
     return found
 
 
-async def _steps(settings: Settings, rules: Rules, asked: Asked) -> AsyncIterator[Passed | Sent]:
+async def _steps(kit: Kit, asked: Asked) -> AsyncIterator[Passed | Sent]:
     head = asked.head
-    rules.browser.check_host(head)
+    kit.browser.check_host(head)
     yield Passed(Step.HOST, head["Host"])
     if is_preflight(asked.method, head):
-        rules.browser.preflight(head)
+        kit.browser.preflight(head)
         yield Passed(Step.ORIGIN, "the preflight would be answered; nothing is sent")
         return
-    rules.browser.check_origin(head)
+    kit.browser.check_origin(head)
     yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
     if asked.target.partition("?")[0] == session_endpoint.PATH:
-        door = rules.identity.door(head)
+        door = kit.identity.door(head)
         session_endpoint.check_head(asked.method, asked.target, door)
         yield Passed(Step.CREDENTIAL, f"a session of the app {door.app} would be opened")
         return
     if asked.app is None:
-        client = await rules.identity.identify(LOOPBACK, head)
+        client = await kit.identity.identify(LOOPBACK, head)
         name = client.app
         how = "none is asked for" if client.is_address else "accepted"
         yield Passed(Step.CREDENTIAL, f"{how}; the client is {client.id} of the app {name}")
     else:
         name = asked.app
         yield Passed(Step.CREDENTIAL, f"a good one of the app {name} is assumed")
-    app = next(each for each in settings.all_apps if each.name == name)
     try:
-        for verdict in _of_app(app, rules.apps[name], asked, head):
+        for verdict in _of_app(kit.apps[name], asked, head):
             yield verdict
     except Refusal as refusal:
-        refusal.hint = hints.written(refusal.hint, app)
+        refusal.hint = hints.written(refusal.hint, kit.apps[name].settings)
         raise
 
 
-def _of_app(
-    app: Settings, of_app: AppRules, asked: Asked, head: CIMultiDictProxy[str]
-) -> Iterator[Passed | Sent]:
+def _of_app(of_app: AppKit, asked: Asked, head: CIMultiDictProxy[str]) -> Iterator[Passed | Sent]:
+    app = of_app.settings
     of_app.browser.check_origin(head)
     endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
     yield Passed(Step.ENDPOINT, endpoint.name)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -14,90 +12,35 @@ from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, Endpoint, Style
 from keyproxy.clients import addresses
 from keyproxy.errors import Refusal
-from keyproxy.limits.admit import Admission
-from keyproxy.limits.failures import Failures
-from keyproxy.money.booking import Bookings
+from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
 from keyproxy.policy import calls
 from keyproxy.policy.served import Served
 from keyproxy.record import Record
 from keyproxy.relay import relay
-from keyproxy.rules import AppRules, Rules
-from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.strict_json import body
-from keyproxy.strict_json.turns import Turns
 from keyproxy.transport import intake
 from keyproxy.upstream import headers
-from keyproxy.upstream.catalogue import Catalogue, KeyWanted
-from keyproxy.upstream.send import Upstream
-
-
-@dataclass(frozen=True, slots=True)
-class AppKit:
-    """Everything a call of one app needs. ``settings`` are those that hold for the app.
-
-    ``catalogue`` is asked for with the app's key, where the upstream shows it to nobody else.
-    """
-
-    settings: Settings
-    rules: AppRules
-    admission: Admission
-    bookings: Bookings
-    upstream: Upstream
-    catalogue: Catalogue
-
-
-@dataclass(frozen=True, slots=True)
-class Kit:
-    """Everything a call needs, made from one configuration. A reload makes another."""
-
-    settings: Settings
-    rules: Rules
-    apps: Mapping[str, AppKit]
-    opening: session_endpoint.Opening
-    failures: Failures
-    catalogue: Catalogue
-    room: intake.Room
-    large_bodies: Turns
-    is_stopping: Callable[[], bool]
-    is_cutting: Callable[[], bool]
-
-    @property
-    def default(self) -> AppKit:
-        """The app of everything that no other app claims."""
-        return self.apps[DEFAULT_APP]
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request on its way: the kit it began with, its log record, headers for its answer."""
-
-    kit: Kit
-    record: Record
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-EXCHANGE = web.RequestKey("exchange", Exchange)
+from keyproxy.upstream.catalogue import KeyWanted
 
 
 async def handle(request: web.Request) -> web.StreamResponse:
     """Answer one call; nothing reaches the upstream before every check has passed."""
     exchange = request[EXCHANGE]
     kit, record = exchange.kit, exchange.record
-    rules = kit.rules
     refuse_when_stopping(kit)  # 503
     intake.check_head(request)  # 400, 405, 417
-    rules.browser.check_host(request.headers)  # 421
+    kit.browser.check_host(request.headers)  # 421
     if is_preflight(request.method, request.headers):
-        response = web.Response(status=204, headers=rules.browser.preflight(request.headers))  # 403
+        response = web.Response(status=204, headers=kit.browser.preflight(request.headers))  # 403
         record.is_quiet = True  # only refused ones are worth a line
         return response
-    rules.browser.check_origin(request.headers)  # 403
+    kit.browser.check_origin(request.headers)  # 403
     if request.raw_path.partition("?")[0] == session_endpoint.PATH:
         return await open_session(request, exchange)  # 400, 403, 404, 405, 413, 415, 429
     client = await identify(request, kit, record)  # 400, 401, 403, 429
     app = kit.apps[client.app]
-    app.rules.browser.check_origin(request.headers)  # 403: the app's own origins
-    find = app.rules.endpoints.find
+    app.browser.check_origin(request.headers)  # 403: the app's own origins
+    find = app.endpoints.find
     endpoint, path, query = find(request.method, request.raw_path, request.host)  # 400, 404, 405
     record.endpoint = endpoint.name
     with kit.room.hold() as hold:
@@ -106,7 +49,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
             call = await read_call(request, kit, app, client, hold, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
-            served = Served(record, call.ids, app.rules.policy.models)
+            served = Served(record, call.ids, app.policy.models)
             record.watchers.append(served.watch)
             booking = app.bookings.book(record, client, call)
             sending = app.upstream.send(call)
@@ -119,7 +62,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
 
 
 def refuse_when_stopping(kit: Kit) -> None:
-    if kit.is_stopping():
+    if kit.life.is_stopping:
         raise Refusal(
             "shutting_down",
             "This server is being stopped; another one may answer.",
@@ -131,7 +74,7 @@ def refuse_when_stopping(kit: Kit) -> None:
 async def open_session(request: web.Request, exchange: Exchange) -> web.StreamResponse:
     kit, record = exchange.kit, exchange.record
     record.endpoint = f"POST {session_endpoint.PATH}"
-    record.app = kit.rules.identity.door(request.headers).app
+    record.app = kit.identity.door(request.headers).app
     with kit.room.hold() as hold:
         session = await kit.opening.open(request, hold, exchange.headers)
     record.client = session.client.id
@@ -139,7 +82,7 @@ async def open_session(request: web.Request, exchange: Exchange) -> web.StreamRe
 
 
 async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
-    identity = kit.rules.identity
+    identity = kit.identity
     try:
         client = await identity.identify(request.remote, request.headers)
     except Refusal as refusal:
@@ -155,7 +98,7 @@ async def show_catalogue(
     request: web.Request, kit: Kit, app: AppKit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    policy = app.rules.policy
+    policy = app.policy
     asked = path, query, policy.models, policy.aliases
     try:
         page = await kit.catalogue.answer(*asked)
@@ -188,7 +131,7 @@ async def read_call(
         timeout_seconds=kit.settings.body_timeout_seconds,
     )
     passed = headers.forwarded(endpoint.style, request.headers)
-    policy = app.rules.policy
+    policy = app.policy
     asked = endpoint, raw, policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy.settings import hints
 from keyproxy.browser import EXPOSED_HEADERS, MAX_REQUESTED_HEADERS, Browser, HostRules, OriginRules
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
-from keyproxy.rules import Rules
+from keyproxy.server.assembly import browser_of
+from keyproxy.settings import hints
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.conftest import settings as made
 from tests.fake_upstream import event_stream
@@ -513,7 +513,7 @@ async def test_a_page_can_read_our_own_failure(proxy: Proxy) -> None:
 
     kit = proxy.service.kit
     app = dataclasses.replace(kit.default, admission=cast("Admission", Broken()))
-    proxy.service.kit = dataclasses.replace(kit, apps={app.settings.name: app})
+    proxy.service.assembly.kit = dataclasses.replace(kit, apps={app.settings.name: app})
     async with proxy.post(headers={"Origin": PAGE}) as answer:
         error = await refused(answer, 500, "internal_error")
         assert_readable(answer)
@@ -652,7 +652,7 @@ def test_every_origin_in_a_hint_is_taken_and_then_allowed(origin: str, listed: s
     before = made("dev", ALLOWED_ORIGINS=listed)
     head = CIMultiDictProxy(CIMultiDict({"Origin": origin, "Host": "localhost"}))
     try:
-        Rules.of(before).browser.check_origin(head)
+        browser_of(before, before.allowed_origins).check_origin(head)
     except Refusal as refusal:
         line = hints.written(refusal.hint, before)
     else:
@@ -664,7 +664,8 @@ def test_every_origin_in_a_hint_is_taken_and_then_allowed(origin: str, listed: s
     assert "null" not in line.split(",")
     assert "*" not in line
     said = dotenv_values(stream=StringIO(line), interpolate=False)["KEYPROXY_ALLOWED_ORIGINS"]
-    browser = Rules.of(made("dev", ALLOWED_ORIGINS=said or "")).browser
+    after = made("dev", ALLOWED_ORIGINS=said or "")
+    browser = browser_of(after, after.allowed_origins)
     browser.check_origin(head)
     assert browser.preflight(head)["Access-Control-Allow-Origin"] == origin
 

@@ -91,8 +91,8 @@ async def status(proxy: Proxy, **more: Any) -> int:
 
 async def settled(proxy: Proxy) -> None:
     """Wait for what follows the answers."""
-    treasury = proxy.service._treasury
-    while tasks := treasury._tasks | treasury._recalls:
+    accounting = proxy.service.accounting
+    while tasks := accounting._tasks | accounting._recalls:
         await asyncio.gather(*tasks)
 
 

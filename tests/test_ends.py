@@ -170,7 +170,7 @@ async def test_a_client_that_leaves_while_the_server_lets_calls_end_was_not_stop
         call = asyncio.create_task(read(proxy))
         await has_come(upstream)
         draining = asyncio.create_task(proxy.service.drain())
-        while not proxy.service.kit.is_stopping():
+        while not proxy.service.kit.life.is_stopping:
             await asyncio.sleep(0)
         call.cancel()
         await draining

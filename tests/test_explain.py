@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from keyproxy.__main__ import main
+from keyproxy.commands.explained import assembled
 from keyproxy.dry_run import Asked, Sent, steps
 from keyproxy.errors import Refusal
-from keyproxy.rules import Rules
 from tests.conftest import BODY, KEY, SERVE, Start, settings
 
 
@@ -193,7 +193,8 @@ async def test_the_dry_run_says_what_the_running_program_does(start: Start, body
     proxy = await start("serve", **variables)
     dry = settings("serve", **variables)
     asked = Asked(body=json.dumps(body).encode(), fields={"Host": "127.0.0.1"})
-    *_, last = await steps(dry, Rules.of(dry), asked)
+    async with assembled(dry) as kit:
+        *_, last = await steps(kit, asked)
     async with proxy.post(body) as answer:
         if isinstance(last, Refusal):
             assert (answer.status, answer.headers["X-Keyproxy-Code"]) == (last.status, last.code)

@@ -322,7 +322,8 @@ async def test_the_key_is_nowhere(
             service = proxy.service
             shown += f"{service.kit!r} {service.settings!r} {vars(service)!r} {proxy.service!r}"
             shown += f"{service.kit.default.upstream.ring!r} {vars(service.kit.default.upstream)!r}"
-            shown += f"{vars(service.kit.default.upstream.ring)!r} {service._session!r}"
+            shown += f"{vars(service.kit.default.upstream.ring)!r} {service.assembly.session!r}"
+            shown += f"{vars(service.assembly)!r}"
             shown += await failure_of(service, upstream_url)
     await asyncio.sleep(0)
     shown += written.getvalue()

@@ -16,11 +16,13 @@ import pytest
 from aiohttp import web
 
 from keyproxy.errors import Refusal
-from keyproxy.transport.intake import Room
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
-from keyproxy.rules import Rules
+from keyproxy.policy.endpoints import Endpoints
 from keyproxy.server import memory, process
+from keyproxy.server.assembly import policy_of
+from keyproxy.settings import DEFAULT_ENDPOINTS
+from keyproxy.strict_json import body
+from keyproxy.transport.intake import Room
 from tests import conftest, fake_upstream, program
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.fake_upstream import FakeUpstream
@@ -148,12 +150,12 @@ def elements(size: int) -> bytes:
 
 @pytest.mark.parametrize("shape", [text, wide, escaped, elements])
 def test_reading_takes_no_more_memory_than_was_set_aside(shape: Callable[[int], bytes]) -> None:
-    app = Rules.of(conftest.settings(MAX_TOKENS="100")).apps["default"]
-    endpoint, _, query = app.endpoints.find("POST", CHAT)
+    policy = policy_of(conftest.settings(MAX_TOKENS="100"))
+    endpoint, _, query = Endpoints(DEFAULT_ENDPOINTS).find("POST", CHAT)
     raw = shape(2_000_000)
     tracemalloc.start()
     try:
-        call = calls.read(endpoint, raw, app.policy, (), query)
+        call = calls.read(endpoint, raw, policy, (), query)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

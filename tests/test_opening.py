@@ -212,7 +212,7 @@ async def test_a_captcha_stands_before_a_new_session(start: Start) -> None:
         kit, url = proxy.service.kit, f"{proxy.url}/session"
         captcha = Captcha("turnstile", CAPTCHA_SECRET, proxy.session, url=vendor.url)
         opening = dataclasses.replace(kit.opening, captcha=captcha)
-        proxy.service.kit = dataclasses.replace(kit, opening=opening)
+        proxy.service.assembly.kit = dataclasses.replace(kit, opening=opening)
         for sent in (None, {}, {"captcha": ""}, {"captcha": "wrong"}, {"token": "made-up.1"}):
             async with proxy.session.post(url, json=sent, headers=PAGE) as answer:
                 await refused(answer, 403, "captcha_failed")

@@ -489,7 +489,7 @@ async def test_captcha_that_is_wanted_is_named_and_a_hook_answers_it(chat: Chat)
         vendor.hostname = "127.0.0.1"
         running, kit = chat.demo.service, chat.demo.service.kit
         captcha = Captcha("turnstile", CAPTCHA_SECRET, session, url=vendor.url)
-        running.kit = replace(kit, opening=replace(kit.opening, captcha=captcha))
+        running.assembly.kit = replace(kit, opening=replace(kit.opening, captcha=captcha))
         await chat.open()
         notice = await chat.notice()
         assert "wants a captcha to be solved" in notice

@@ -472,7 +472,7 @@ async def test_an_old_client_sees_a_break_as_a_reset(start: Start) -> None:
 
 async def no_upstream_connection_held(proxy: Proxy) -> None:
     """Waits until every upstream connection is closed or back in the pool."""
-    connector: Any = proxy.service._session.connector
+    connector: Any = proxy.service.assembly.session.connector
     async with asyncio.timeout(DEADLINE_SECONDS):
         while connector._acquired:
             await asyncio.sleep(0.01)

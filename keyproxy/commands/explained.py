@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,12 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import session_endpoint
 from keyproxy.call import BASE
-from keyproxy.clients.verifiers import Verifiers
 from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
-from keyproxy.rules import Rules
+from keyproxy.kit import Kit
+from keyproxy.ledger.memory import MemoryBook
+from keyproxy.limits.counters import Counters
+from keyproxy.server.assembly import Assembly
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.summary import clients
 from keyproxy.transport.session import open_session
@@ -71,14 +74,20 @@ def _is_read(path: str | None) -> bool:
 
 
 async def _verdicts(settings: Settings, asked: Asked) -> list[Verdict]:
-    """A JWT is checked with its issuer's true keys; nothing else leaves this computer."""
+    async with assembled(settings) as kit:
+        return await steps(kit, asked)
+
+
+@asynccontextmanager
+async def assembled(settings: Settings) -> AsyncIterator[Kit]:
+    """What a server would answer by. A JWT is checked with its issuer's true keys; nothing else
+    leaves this computer."""
     async with open_session(settings) as session:
-        verifiers = Verifiers(session)
+        assembly = Assembly(settings, session, Counters(), MemoryBook())
         try:
-            rules = Rules.of(settings, verifiers=verifiers.of(settings))
-            return await steps(settings, rules, asked)
+            yield assembly.kit
         finally:
-            await verifiers.close()
+            await assembly.close()
 
 
 def _print_sent(settings: Settings, sent: Sent) -> None:
@@ -96,32 +105,44 @@ def print_table(settings: Settings, fields: Mapping[str, str], app: str | None =
 
     Always 0: refusals are its point. ``app`` None: that of the origin, else the default app.
     """
-    rules = Rules.of(settings)
-    whose = app or rules.identity.door(CIMultiDictProxy(CIMultiDict(fields))).app
-    of_app = next(each for each in settings.all_apps if each.name == whose)
+    return asyncio.run(_print_table(settings, fields, app))
 
-    def outcome(method: str, path: str, body: bytes | None, **more: str) -> str:
+
+async def _print_table(settings: Settings, fields: Mapping[str, str], app: str | None) -> int:
+    async with assembled(settings) as kit:
+        return await _print_table_of(kit, fields, app)
+
+
+async def _print_table_of(kit: Kit, fields: Mapping[str, str], app: str | None) -> int:
+    settings = kit.settings
+    whose = app or kit.identity.door(CIMultiDictProxy(CIMultiDict(fields))).app
+    of_app = kit.apps[whose].settings
+
+    async def outcome(method: str, path: str, body: bytes | None, **more: str) -> str:
         asked = Asked(method, path, body, {**fields, **more}, whose)
-        *_, last = asyncio.run(steps(settings, rules, asked))
+        *_, last = await steps(kit, asked)
         return _outcome(last, asked)
 
     if settings.apps:
         print(f"clients of the app {whose}: {clients(of_app)}\n")
     table = [["", *(style for style, _, _ in _STYLES)]]
     for name, write in _written(_allowed_model(of_app)):
-        table.append([name, *(outcome("POST", path, write(body)) for _, path, body in _STYLES)])
+        table.append(
+            [name, *[await outcome("POST", path, write(body)) for _, path, body in _STYLES]]
+        )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = zip(row, widths, strict=True)
         print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
     print()
     for alias, _ in of_app.model_aliases:
-        shown = outcome("POST", _CHAT, json.dumps(_chat(alias)).encode())
+        shown = await outcome("POST", _CHAT, json.dumps(_chat(alias)).encode())
         print(f"{f'the alias {alias}':<{widths[0]}}  {shown}")
     for method, path in _PATHS:
-        print(f"{f'{method} {path}':<{widths[0]}}  {outcome(method, path, None)}")
+        print(f"{f'{method} {path}':<{widths[0]}}  {await outcome(method, path, None)}")
     elsewhere = "https://elsewhere.example"
-    print(f"{'a page of elsewhere':<{widths[0]}}  {outcome('POST', _CHAT, b'', Origin=elsewhere)}")
+    shown = await outcome("POST", _CHAT, b"", Origin=elsewhere)
+    print(f"{'a page of elsewhere':<{widths[0]}}  {shown}")
     return 0
 
 

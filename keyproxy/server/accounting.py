@@ -1,37 +1,37 @@
 """What outlives a call, a client and a configuration where money is concerned.
 
-The book (a ledger, or one in memory), the prices, and the tasks behind them; ``bookings`` joins
-them with the budgets of one app.
+The book (a ledger, or one in memory), the prices, and the tasks behind them; ``adopt`` joins
+them with the budgets of new settings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from keyproxy.errors import Refusal, SettingsFault
-from keyproxy.settings.grammar.money import DEFAULT_LEDGER
+from keyproxy.ledger.entry import Unsettled
+from keyproxy.ledger.file import LedgerFault
+from keyproxy.ledger.ledger import Ledger
+from keyproxy.ledger.memory import Book, MemoryBook
+from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.limits.counters import Counters
 from keyproxy.money import generation
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets, Kind, restore
-from keyproxy.ledger.entry import Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.ledger.ledger import Ledger
-from keyproxy.ledger.file import LedgerFault
-from keyproxy.ledger.memory import Book, MemoryBook
-from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.money.pricebook import Fetch, PriceBook
 from keyproxy.money.settling import Settler
 from keyproxy.settings import Mode, Settings
+from keyproxy.settings.grammar.money import DEFAULT_LEDGER
 from keyproxy.upstream.send import Upstream
 
 PRICES_NAME = "prices.json"
@@ -42,8 +42,8 @@ Upstreams = Callable[[], Mapping[str, Upstream]]
 """Those in force, by app; the default app's is the first."""
 
 
-class Treasury:
-    """Made by ``opened``."""
+class Accounting:
+    """One for a process: ``start`` it when the settings are in force, ``close`` it."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Treasury:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: list[asyncio.Task[None]] = []
         self._prices: PriceBook | None = None
-        self._named: dict[str, tuple[str, ...]] = {}  # models, by the app that may call them
+        self._models: dict[str, None] = {}  # that the settings name and a budget counts
         self._restored_at = float("inf")  # of shared counters, which hold every process' calls
         self._own: set[str] = set()  # calls of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
@@ -79,28 +79,45 @@ class Treasury:
         """The ledger's file, or "off"."""
         return str(self._book.path) if isinstance(self._book, Ledger) else "off"
 
-    def bookings(self, app: Settings, total: Settings) -> Bookings:
-        """Those of the app whose settings these are; ``total`` are the default app's."""
-        if app.counts_money and self._prices is None:
-            path = self._book.path if isinstance(self._book, Ledger) else None
-            self._prices = PriceBook(
-                self._fetch,
-                path and path.with_name(PRICES_NAME),
-                upstream=total.upstream,
-                fetch_with_key=self._fetch_with_key,
-            )
+    def adopt(self, settings: Settings) -> dict[str, Bookings]:
+        """Keep the budgets of ``settings`` from now on, and book by them; by the app's name.
+
+        A budget that is new counts what was spent in its running window before. A call that is
+        under way counts there with what was set aside for it.
+        """
+        apps = settings.all_apps
+        if self._prices is None and any(app.counts_money for app in apps):
+            self._prices = self._price_book(settings)
             if self._running:
                 self._running.append(asyncio.create_task(self._prices.run()))
-        budgets = Budgets(
+        budgets = {app.name: self._budgets_of(app, settings) for app in apps}
+        self._budgets |= budgets
+        named = (_named(app) for app in apps if not budgets[app.name].is_empty)
+        self._models = dict.fromkeys(itertools.chain.from_iterable(named))
+        if self._running:
+            self._recall_missing(budgets)
+        return {app.name: self._bookings(app, budgets[app.name]) for app in apps}
+
+    def _price_book(self, settings: Settings) -> PriceBook:
+        path = self._book.path if isinstance(self._book, Ledger) else None
+        return PriceBook(
+            self._fetch,
+            path and path.with_name(PRICES_NAME),
+            upstream=settings.upstream,
+            fetch_with_key=self._fetch_with_key,
+        )
+
+    def _budgets_of(self, app: Settings, default: Settings) -> Budgets:
+        return Budgets(
             self._counters,
             app=app.name,
             of_client=app.budget,
             of_app=app.app_budget,
-            of_all=total.total_budget,
+            of_all=default.total_budget,
             unread=self._unread,
         )
-        self._budgets[app.name] = budgets
-        self._named[app.name] = () if budgets.is_empty else _named(app)
+
+    def _bookings(self, app: Settings, budgets: Budgets) -> Bookings:
         return Bookings(
             budgets,
             self._book,
@@ -127,21 +144,14 @@ class Treasury:
             await restore(self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
         self._running.append(asyncio.create_task(self._settler.run()))
 
-    def ask_ahead(self, apps: Iterable[str]) -> None:
-        """Have known what providers take for the models that the settings of ``apps`` name and a
-        budget counts: first calls would wait for it."""
+    def ask_ahead(self) -> None:
+        """Have known what providers take for the models that the settings name and a budget
+        counts: first calls would wait for it."""
         if self._prices is not None:
-            models = (model for name in apps for model in self._named[name])
-            self._prices.ask_ahead(dict.fromkeys(models))
+            self._prices.ask_ahead(self._models)
 
-    def reloaded(self, apps: Iterable[str]) -> None:
-        """Have budgets that are new count what was spent in their running windows before.
-
-        A call that is under way counts there with what was set aside for it. ``apps`` are those
-        that there are now.
-        """
+    def _recall_missing(self, budgets: Mapping[str, Budgets]) -> None:
         at = time.time()
-        budgets = {name: self._budgets[name] for name in apps}
         before, self._kinds = self._kinds, _kinds(budgets)
         missing = {kind: self._left_at.pop(kind, 0.0) for kind in self._kinds - before}
         self._left_at |= dict.fromkeys(before - self._kinds, at)
@@ -159,7 +169,7 @@ class Treasury:
         at: float,
     ) -> None:
         """Count in the windows of ``missing`` what was spent before ``at``, once that is known."""
-        for tries in count():
+        for tries in itertools.count():
             async with self._settling:
                 try:
                     if await ledger.flush():

@@ -18,7 +18,8 @@ from yarl import URL
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import KeyproxyError
-from keyproxy.proxy import EXCHANGE, Kit, handle
+from keyproxy.kit import EXCHANGE, Kit
+from keyproxy.proxy import handle
 from keyproxy.record import Record
 from keyproxy.server import cors, middleware
 from keyproxy.server.middleware import Handler
@@ -87,7 +88,7 @@ def _entry(pages: Mapping[str, PageFile]) -> Handler:
         if page is not None and request.method in ("GET", "HEAD"):
             request[EXCHANGE].record.is_quiet = True
             check_head(request)
-            request[EXCHANGE].kit.rules.browser.check_host(request.headers)
+            request[EXCHANGE].kit.browser.check_host(request.headers)
             return web.Response(
                 body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type}
             )

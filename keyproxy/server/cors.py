@@ -14,7 +14,7 @@ from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.abc import AbstractRouterAdapter
 
 from keyproxy.browser import EXPOSED_HEADERS, is_preflight
-from keyproxy.proxy import EXCHANGE
+from keyproxy.kit import EXCHANGE
 
 _OPTIONS = ResourceOptions(expose_headers=EXPOSED_HEADERS)  # type: ignore[no-untyped-call]
 
@@ -44,7 +44,7 @@ class GuardAdapter(AbstractRouterAdapter):
     def get_non_preflight_request_config(
         self, request: web.Request
     ) -> Mapping[str, ResourceOptions]:
-        origin = request[EXCHANGE].kit.rules.browser.allowed_origin(request.headers)
+        origin = request[EXCHANGE].kit.browser.allowed_origin(request.headers)
         return {} if origin is None else {origin: _OPTIONS}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from keyproxy.errors import Refusal, overloaded
-from keyproxy.proxy import EXCHANGE, Exchange, Kit
+from keyproxy.kit import EXCHANGE, Exchange, Kit
 from keyproxy.record import Record, trace_id
 from keyproxy.settings import DEFAULT_APP, hints
 from keyproxy.transport import refusals
@@ -28,7 +28,7 @@ def answering(
         record = Record(request.method, path, is_cutting=kit.is_cutting)
         record.has_begun = lambda: request.writer.output_size > 0
         record.trace_id = trace_id(request.headers.get("traceparent"))
-        record.origin = kit.rules.browser.allowed_origin(request.headers)
+        record.origin = kit.browser.allowed_origin(request.headers)
         exchange = request[EXCHANGE] = Exchange(kit, record)
         try:
             response = await handler(request)

@@ -181,7 +181,7 @@ def _say_hello(running: Service) -> None:
         max_in_flight=settings.max_in_flight,
         max_tokens=settings.max_tokens,
         budgets=summary.budgets(settings),
-        ledger=running.ledger,
+        ledger=running.accounting.place,
         limits_counted=summary.storage(settings),
         room_for_bodies=summary.size(running.room_for_bodies),
         **(

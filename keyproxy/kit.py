@@ -1,0 +1,93 @@
+"""The values that a call is handled with: a kit for each configuration, an exchange for each call.
+
+Made by ``server/assembly.py``; nothing here outlives a call but what kits share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from keyproxy.browser import Browser
+from keyproxy.clients.identity import Identity
+from keyproxy.limits.admit import Admission
+from keyproxy.limits.failures import Failures
+from keyproxy.money.booking import Bookings
+from keyproxy.policy.calls import Policy
+from keyproxy.policy.endpoints import Endpoints
+from keyproxy.record import Record
+from keyproxy.session_endpoint import Opening
+from keyproxy.settings import DEFAULT_APP, Settings
+from keyproxy.strict_json.turns import Turns
+from keyproxy.transport.intake import Room
+from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.send import Upstream
+
+
+@dataclass(slots=True)
+class Life:
+    """Where the process is on its way: all kits share it."""
+
+    is_ready: bool = False
+    is_stopping: bool = False
+    is_cutting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AppKit:
+    """Everything a call of one app needs. ``settings`` are those that hold for the app.
+
+    ``browser`` knows only the app's own origins. ``catalogue`` is asked for with the app's key,
+    where the upstream shows it to nobody else.
+    """
+
+    settings: Settings
+    browser: Browser
+    endpoints: Endpoints
+    policy: Policy
+    admission: Admission
+    bookings: Bookings
+    upstream: Upstream
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """Everything a call needs, made from one configuration. A reload makes another.
+
+    ``browser`` knows the origins of all apps.
+    """
+
+    settings: Settings
+    browser: Browser
+    identity: Identity
+    apps: Mapping[str, AppKit]
+    opening: Opening
+    failures: Failures
+    catalogue: Catalogue
+    room: Room
+    large_bodies: Turns
+    life: Life
+
+    @property
+    def default(self) -> AppKit:
+        """The app of everything that no other app claims."""
+        return self.apps[DEFAULT_APP]
+
+    def is_cutting(self) -> bool:
+        """Whether calls are being cut by our own stop."""
+        return self.life.is_cutting
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way: the kit it began with, its record, headers for its answer."""
+
+    kit: Kit
+    record: Record
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+EXCHANGE = web.RequestKey("exchange", Exchange)

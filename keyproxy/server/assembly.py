@@ -1,0 +1,224 @@
+"""Settings to kits: whatever a call is handled with is made here.
+
+What outlives a configuration (keys' states, names of models, the book) is made once, with the
+assembly; each kit is made of that and of new settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from secrets import token_urlsafe
+
+import aiohttp
+import structlog
+
+from keyproxy import logs
+from keyproxy.browser import Browser, OriginRules
+from keyproxy.clients.addresses import Addresses
+from keyproxy.clients.captcha import Captcha
+from keyproxy.clients.identity import Door, Identity
+from keyproxy.clients.jwt import Verifier
+from keyproxy.clients.sessions import Sessions
+from keyproxy.clients.tokens import Tokens
+from keyproxy.clients.verifiers import Verifiers
+from keyproxy.kit import AppKit, Kit, Life
+from keyproxy.ledger.memory import Book
+from keyproxy.limits.admit import Admission
+from keyproxy.limits.counters import Counters
+from keyproxy.limits.failures import Failures
+from keyproxy.money.booking import Bookings
+from keyproxy.money.estimate import ask_of
+from keyproxy.policy.calls import Policy
+from keyproxy.policy.endpoints import Endpoints
+from keyproxy.policy.features import Features
+from keyproxy.policy.models import Models
+from keyproxy.server import memory
+from keyproxy.server.accounting import Accounting
+from keyproxy.server.names import Names
+from keyproxy.session_endpoint import Opening
+from keyproxy.settings import Secret, Settings
+from keyproxy.strict_json.turns import Turns
+from keyproxy.transport.intake import Room
+from keyproxy.upstream import keyring
+from keyproxy.upstream.catalogue import Catalogue, Fetched
+from keyproxy.upstream.keyring import KeyReport, KeyRing
+from keyproxy.upstream.lingering import Lingering
+from keyproxy.upstream.send import Upstream
+from keyproxy.upstream.verdicts import KeyStates
+
+_INSPECTION_SECONDS = 10.0
+_log = structlog.get_logger("keyproxy")
+
+
+class Assembly:
+    """Makes kits; ``kit`` is the one in force. ``session``, ``counters`` and ``book`` are closed by
+    who opened them."""
+
+    kit: Kit
+
+    def __init__(
+        self, settings: Settings, session: aiohttp.ClientSession, counters: Counters, book: Book
+    ) -> None:
+        self.session = session
+        self.counters = counters
+        self.life = Life()
+        self.keys = KeyStates(self._ask_about)
+        self.lingering = Lingering()
+        self.verifiers = Verifiers(session)
+        self.names = Names(self._fetch, self._fetch_with_key, self._models, self._settings)
+        self.accounting = Accounting(
+            counters, book, self._upstreams, self.names.fetch, self.names.fetch_with_key
+        )
+        self._base_url = settings.upstream
+        self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
+        self._failures = Failures(Counters())
+        self._room = Room(memory.for_bodies(memory.limit()))
+        self._large_bodies = Turns()
+        self._catalogue = Catalogue(self.names.fetch)
+        self.put_in_force(settings)
+
+    def put_in_force(self, settings: Settings) -> None:
+        """Have calls that begin from now on handled by ``settings``. Raises ``SettingsFault``, and
+        changes nothing then."""
+        _hide_secrets(settings)
+        verifiers = self.verifiers.of(settings)
+        sessions = Sessions(settings.session_secrets or (self._own_secret,))
+        identity = identity_of(settings, sessions, verifiers)
+        origins = [origin for app in settings.all_apps for origin in app.allowed_origins]
+        bookings = self.accounting.adopt(settings)
+        self.kit = Kit(
+            settings=settings,
+            browser=browser_of(settings, origins),
+            identity=identity,
+            apps={app.name: self._app(app, bookings[app.name]) for app in settings.all_apps},
+            opening=Opening(
+                identity,
+                sessions,
+                self._captcha(settings),
+                self.counters,
+                settings.session_rate_limit,
+            ),
+            failures=self._failures,
+            catalogue=self._catalogue,
+            room=self._room,
+            large_bodies=self._large_bodies,
+            life=self.life,
+        )
+
+    def _app(self, settings: Settings, bookings: Bookings) -> AppKit:
+        ring = KeyRing(settings.keys, self.keys)
+        upstream = Upstream(settings, self.session, ring, self.lingering)
+        return AppKit(
+            settings=settings,
+            browser=browser_of(settings, settings.allowed_origins),
+            endpoints=Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
+            policy=policy_of(settings),
+            admission=Admission(
+                self.counters,
+                settings.rate_limit,
+                settings.address_rate_limit,
+                settings.max_in_flight,
+            ),
+            bookings=bookings,
+            upstream=upstream,
+            catalogue=Catalogue(upstream.fetch_with_key),
+        )
+
+    def _captcha(self, settings: Settings) -> Captcha | None:
+        if settings.captcha is None or settings.captcha_secret is None:
+            return None
+        return Captcha(settings.captcha, settings.captcha_secret, self.session)
+
+    async def close(self) -> None:
+        """End what goes on beside calls."""
+        await self.lingering.end()
+        await self.keys.close()
+        await self.verifiers.close()
+
+    async def _fetch(self, path: str) -> Fetched:
+        return await self.kit.default.upstream.fetch(path)
+
+    async def _fetch_with_key(self, path: str) -> Fetched:
+        return await self.kit.default.upstream.fetch_with_key(path)
+
+    def _settings(self) -> Settings:
+        return self.kit.settings
+
+    def _models(self) -> list[Models]:
+        return [app.policy.models for app in self.kit.apps.values()]
+
+    def _upstreams(self) -> Mapping[str, Upstream]:
+        return {name: app.upstream for name, app in self.kit.apps.items()}
+
+    async def _ask_about(self, key: Secret) -> KeyReport | None:
+        """What the upstream says of ``key``; None without an answer."""
+        try:
+            async with asyncio.timeout(_INSPECTION_SECONDS):
+                return await keyring.inspect(self.session, self._base_url, key)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
+            return None
+
+
+def browser_of(settings: Settings, origins: Iterable[str]) -> Browser:
+    """What pages of ``origins`` may do here."""
+    return Browser(
+        settings.allowed_hosts,
+        tuple(origins),
+        listed=settings.allowed_origins,
+        has_page=settings.mode != "serve",
+    )
+
+
+def identity_of(
+    settings: Settings, sessions: Sessions, verifiers: Mapping[str, Verifier]
+) -> Identity:
+    """Who calls. ``verifiers``: those of the apps that ask for JWTs, by the app's name."""
+    apps = settings.all_apps
+    return Identity(
+        [_door(app, settings, verifiers.get(app.name)) for app in apps],
+        Addresses(
+            settings.trusted_proxies,
+            hops=settings.trusted_hops,
+            address_header=settings.client_address_header,
+        ),
+        Tokens(
+            (app.name, token)
+            for app in apps
+            if app.client_auth == "token"
+            for token in app.client_tokens
+        ),
+        sessions,
+        is_private=settings.mode == "dev",
+    )
+
+
+def _door(app: Settings, default: Settings, verifier: Verifier | None) -> Door:
+    """An app that has its origins from the default app is not chosen by them."""
+    own = app.allowed_origins if app.allowed_origins != default.allowed_origins else ()
+    return Door(app.name, app.client_auth, OriginRules(own).allows, verifier)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What calls of the app whose settings these are may ask for."""
+    features = Features.of(settings.allowed_features, settings.extra_fields)
+    models = Models(settings.allowed_models, features)
+    for name, model in settings.model_aliases:
+        if not models.allows(model):
+            _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)
+    measure = ask_of if settings.counts_money else None
+    return Policy(models, dict(settings.model_aliases), settings.max_tokens, features, measure)
+
+
+def _hide_secrets(settings: Settings) -> None:
+    """From now on no line of the log holds one."""
+    hidden = (
+        *settings.all_keys,
+        settings.upstream_proxy,
+        settings.captcha_secret,
+        None if settings.storage is None else settings.storage.password,
+        *(settings.session_secrets or ()),
+        *(app.jwt_secret for app in settings.all_apps),
+    )
+    logs.masking.hide(secret.reveal() for secret in hidden if secret is not None)
