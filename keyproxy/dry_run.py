@@ -1,29 +1,40 @@
-"""What would become of a call, step by step, without a socket; ``keyproxy explain`` prints it.
+"""What would become of a call, step by step; ``keyproxy explain`` prints it.
 
-Asks the same rules as ``proxy.handle()``. What only a running process knows (calls made so far,
-the upstream's answer) is left out and said to be.
+The call is handled as any is, by ``proxy.handle()``, but comes from no socket, and what would go
+up ends it. What only a running process knows (calls and money so far, the upstream's answer) is
+left out and said to be.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
+from aiohttp import web
+from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
-from keyproxy.call import BASE, Call, Style
+from keyproxy.call import BASE, Call, Client, Endpoint, Style
+from keyproxy.clients.identity import Identity
 from keyproxy.errors import Refusal, Step
-from keyproxy.kit import AppKit, Kit
-from keyproxy.policy import calls
-from keyproxy.settings import Secret, Settings, hints, summary
-from keyproxy.strict_json import body
-from keyproxy.transport.intake import too_large
+from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
+from keyproxy.ledger.memory import MemoryBook
+from keyproxy.limits.counters import Counters
+from keyproxy.money.booking import Bookings
+from keyproxy.money.budget import Budgets
+from keyproxy.proxy import handle
+from keyproxy.record import Record
+from keyproxy.session_endpoint import PATH
+from keyproxy.settings import DEFAULT_APP, Secret, Settings, hints, summary
 from keyproxy.upstream import headers
-from keyproxy.upstream.catalogue import resolved
+from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.send import Upstream
 
 LOOPBACK = "127.0.0.1"
+_ORDER = tuple(Step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,73 +81,69 @@ Verdict = Passed | Refusal | Sent
 
 
 async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
-    """Each step's verdict in order; the last one is the refusal or what would be sent."""
-    found: list[Verdict] = []
+    """Each step's verdict in order; the last one is the refusal or what would be sent, or a step
+    that we answer ourselves."""
+    record = Record(asked.method, asked.target.partition("?")[0])
+    request = _Request(asked)
+    request[EXCHANGE] = Exchange(_without_traffic(kit, asked.app), record)
+    last: Verdict | None = None
     try:
-        async for verdict in _steps(kit, asked):
-            found.append(verdict)
+        await handle(cast(web.Request, request))
+    except _WouldSend as error:
+        app = kit.apps[record.app or DEFAULT_APP].settings
+        last = _sent(app, error.call, asked)
     except Refusal as refusal:
-        refusal.hint = hints.written(refusal.hint, kit.settings)
-        found.append(refusal)
-    return found
+        app = kit.apps[record.app or DEFAULT_APP].settings
+        refusal.hint = hints.written(refusal.hint, app)
+        last = refusal
+    passed = list(_passed(kit, record, asked))
+    if last is None:
+        return [*passed]
+    if isinstance(last, Refusal):
+        end = _ORDER.index(last.step)
+        passed = [each for each in passed if _ORDER.index(each.step) < end]
+    return [*passed, last]
 
 
-async def _steps(kit: Kit, asked: Asked) -> AsyncIterator[Passed | Sent]:
+def _passed(kit: Kit, record: Record, asked: Asked) -> Iterator[Passed]:
+    """What each step finds that lets the call through, as far as it came."""
     head = asked.head
-    kit.browser.check_host(head)
     yield Passed(Step.HOST, head["Host"])
     if is_preflight(asked.method, head):
-        kit.browser.preflight(head)
         yield Passed(Step.ORIGIN, "the preflight would be answered; nothing is sent")
         return
-    kit.browser.check_origin(head)
     yield Passed(Step.ORIGIN, head.get("Origin", "none: an app or a server, no page"))
-    if asked.target.partition("?")[0] == session_endpoint.PATH:
-        door = kit.identity.door(head)
-        session_endpoint.check_head(asked.method, asked.target, door)
-        yield Passed(Step.CREDENTIAL, f"a session of the app {door.app} would be opened")
+    if record.app is None:
         return
-    if asked.app is None:
-        client = await kit.identity.identify(LOOPBACK, head)
-        name = client.app
-        how = "none is asked for" if client.is_address else "accepted"
-        yield Passed(Step.CREDENTIAL, f"{how}; the client is {client.id} of the app {name}")
-    else:
-        name = asked.app
-        yield Passed(Step.CREDENTIAL, f"a good one of the app {name} is assumed")
-    try:
-        for verdict in _of_app(kit.apps[name], asked, head):
-            yield verdict
-    except Refusal as refusal:
-        refusal.hint = hints.written(refusal.hint, kit.apps[name].settings)
-        raise
-
-
-def _of_app(of_app: AppKit, asked: Asked, head: CIMultiDictProxy[str]) -> Iterator[Passed | Sent]:
-    app = of_app.settings
-    of_app.browser.check_origin(head)
-    endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
-    yield Passed(Step.ENDPOINT, endpoint.name)
+    if record.endpoint == f"POST {PATH}":
+        yield Passed(Step.CREDENTIAL, f"a session of the app {record.app} would be opened")
+        return
+    app = kit.apps[record.app].settings
+    yield Passed(Step.CREDENTIAL, _client(record, asked, app))
+    if record.endpoint is None:
+        return
+    yield Passed(Step.ENDPOINT, record.endpoint)
     yield Passed(Step.LIMITS, f"{_spoken(app)} (what was used is not known here)")
-    passed = headers.forwarded(endpoint.style, head)
-    if endpoint.style is Style.CATALOGUE:
-        if asked.body:
-            raise Refusal("bad_request", "This call takes no body.")
-        path = resolved(path, of_app.policy.models, of_app.policy.aliases)
-        call = Call(endpoint, path, b"", query)
-    else:
-        raw = asked.body or b""
-        body.check_media_type(head)
-        if len(raw) > app.max_body_bytes:
-            raise too_large(app.max_body_bytes, len(raw))
-        yield Passed(Step.BODY, f"{len(raw)} bytes of {app.max_body_bytes}")
-        call = calls.read(endpoint, raw, of_app.policy, passed, query)
-        yield Passed(Step.POLICY, ", ".join(call.models))
+    if asked.body:
+        yield Passed(Step.BODY, f"{len(asked.body)} bytes of {app.max_body_bytes}")
+        yield Passed(Step.POLICY, ", ".join(record.models))
         if app.counts_money:
-            yield Passed(
-                Step.MONEY, f"budgets: {summary.budgets(app)} (what was spent is not known here)"
-            )
-    yield _sent(app, call, asked)
+            spent = "what was spent is not known here"
+            yield Passed(Step.MONEY, f"budgets: {summary.budgets(app)} ({spent})")
+
+
+def _client(record: Record, asked: Asked, app: Settings) -> str:
+    if asked.app is not None:
+        return f"a good one of the app {asked.app} is assumed"
+    how = "none is asked for" if app.client_auth == "none" else "accepted"
+    return f"{how}; the client is {record.client} of the app {record.app}"
+
+
+def _spoken(app: Settings) -> str:
+    spoken = f"{summary.rates(app.rate_limit)} a client, {app.max_in_flight} at once"
+    if app.address_rate_limit:
+        spoken += f", {summary.rates(app.address_rate_limit)} a network address"
+    return spoken
 
 
 def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
@@ -152,8 +159,82 @@ def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
     )
 
 
-def _spoken(app: Settings) -> str:
-    spoken = f"{summary.rates(app.rate_limit)} a client, {app.max_in_flight} at once"
-    if app.address_rate_limit:
-        spoken += f", {summary.rates(app.address_rate_limit)} a network address"
-    return spoken
+class _WouldSend(Exception):
+    """Every step has let ``call`` pass."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__("it would be sent")
+        self.call = call
+
+
+class _Request(dict[Any, Any]):
+    """As much of a request as is looked at before there is an answer."""
+
+    remote, version, if_none_match = LOOPBACK, HttpVersion11, ()
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__()
+        self.method, self.raw_path, self.headers = asked.method, asked.target, asked.head
+        self.host = self.headers.get("Host", "")
+        self.content, self._body = self, asked.body or b""
+        self.content_length, self.body_exists = len(self._body), bool(self._body)
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self._body
+
+
+class _Sending:
+    """An upstream's answer that nobody waits for."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def __aenter__(self) -> NoReturn:
+        raise _WouldSend(self._call)
+
+    async def __aexit__(self, *error: object) -> None:
+        """It was never entered."""
+
+
+async def _fetch(path: str) -> NoReturn:
+    raise _WouldSend(Call(Endpoint("GET", path, Style.CATALOGUE), BASE + path, b""))
+
+
+class _Assumed(Identity):
+    """As ``identity``, but whoever calls is a client of ``app``."""
+
+    def __init__(self, identity: Identity, app: str) -> None:
+        vars(self).update(vars(identity))
+        self._app = app
+
+    async def identify(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Client:
+        self.check_head(headers)
+        return Client("", "", self._app, is_address=False)
+
+
+def _without_traffic(kit: Kit, app: str | None) -> Kit:
+    """As ``kit``, but nothing was counted or spent before, and nothing goes up."""
+    return replace(
+        kit,
+        identity=kit.identity if app is None else _Assumed(kit.identity, app),
+        apps={name: _app_without_traffic(each) for name, each in kit.apps.items()},
+        opening=replace(kit.opening, captcha=None, counters=Counters()),
+        catalogue=Catalogue(_fetch),
+    )
+
+
+def _app_without_traffic(app: AppKit) -> AppKit:
+    return replace(
+        app,
+        admission=replace(app.admission, counters=Counters()),
+        bookings=Bookings(
+            Budgets(Counters(), app=app.settings.name),
+            MemoryBook(),
+            None,
+            key="",
+            refuses_unpriced=False,
+            run=lambda work: work.close(),
+            unsettled=None,
+        ),
+        upstream=cast(Upstream, SimpleNamespace(send=_Sending)),
+    )

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from keyproxy.__main__ import main
-from keyproxy.commands.explained import assembled
+from keyproxy.commands.explained import with_kit
 from keyproxy.dry_run import Asked, Sent, steps
 from keyproxy.errors import Refusal
-from tests.conftest import BODY, KEY, SERVE, Start, settings
+from tests.conftest import BODY, CHAT, KEY, SERVE, Start, settings
 
 
 @pytest.fixture
@@ -193,8 +193,7 @@ async def test_the_dry_run_says_what_the_running_program_does(start: Start, body
     proxy = await start("serve", **variables)
     dry = settings("serve", **variables)
     asked = Asked(body=json.dumps(body).encode(), fields={"Host": "127.0.0.1"})
-    async with assembled(dry) as kit:
-        *_, last = await steps(kit, asked)
+    *_, last = await with_kit(dry, lambda kit: steps(kit, asked))
     async with proxy.post(body) as answer:
         if isinstance(last, Refusal):
             assert (answer.status, answer.headers["X-Keyproxy-Code"]) == (last.status, last.code)
@@ -203,3 +202,38 @@ async def test_the_dry_run_says_what_the_running_program_does(start: Start, body
             assert isinstance(last, Sent)
             assert answer.status == 200
             assert proxy.upstream.calls[0].body == last.body
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fields"),
+    [
+        ("TRACE", CHAT, {}),
+        ("POST", CHAT, {"Upgrade": "websocket"}),
+        ("POST", CHAT, {"Expect": "nothing"}),
+        ("POST", CHAT, {"Content-Type": "text/plain"}),
+        ("POST", CHAT, {"Origin": "https://evil.example"}),
+        ("POST", CHAT, {"Host": "evil.example"}),
+        ("OPTIONS", CHAT, {"Origin": "https://x.example", "Access-Control-Request-Method": "POST"}),
+        ("POST", CHAT, {"Authorization": f"Bearer {KEY}"}),
+        ("POST", f"{CHAT}?x=1", {}),
+        ("POST", "/session", {}),
+        ("GET", "/api/v1/models", {}),
+        ("GET", "/api/v1/model/x/y", {}),
+        ("PUT", CHAT, {}),
+    ],
+)
+async def test_the_dry_run_refuses_what_the_running_program_refuses(
+    start: Start, method: str, path: str, fields: dict[str, str]
+) -> None:
+    """Each call brings a body, which some have no use for."""
+    proxy, dry = await start("serve"), settings("serve", **SERVE)
+    raw = json.dumps(BODY).encode()
+    head = {"Host": "127.0.0.1", "Content-Type": "application/json", **fields}
+    asked = Asked(method, path, raw, head)
+    *_, last = await with_kit(dry, lambda kit: steps(kit, asked))
+    assert isinstance(last, Refusal)
+    async with proxy.session.request(
+        method, f"{proxy.url}{path}", data=raw, headers=head
+    ) as answer:
+        assert (answer.status, answer.headers["X-Keyproxy-Code"]) == (last.status, last.code)
+    assert proxy.upstream.calls == []

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import session_endpoint
 from keyproxy.call import BASE
-from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
+from keyproxy.dry_run import Asked, Passed, Sent, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
 from keyproxy.ledger.memory import MemoryBook
@@ -23,6 +22,7 @@ from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.summary import clients
 from keyproxy.transport.session import open_session
 
+T = TypeVar("T")
 _MAX_SHOWN = 4_000
 
 
@@ -49,7 +49,7 @@ def print_steps(
         fields=fields,
         app=app,
     )
-    for verdict in asyncio.run(_verdicts(settings, asked)):
+    for verdict in asyncio.run(with_kit(settings, lambda kit: steps(kit, asked))):
         if isinstance(verdict, Passed):
             _say(settings, f"  {verdict.step:<10}  ok       {verdict.found}")
         elif isinstance(verdict, Refusal):
@@ -73,19 +73,13 @@ def _is_read(path: str | None) -> bool:
     return plain != session_endpoint.PATH and f"POST {plain}" not in KNOWN_ENDPOINTS
 
 
-async def _verdicts(settings: Settings, asked: Asked) -> list[Verdict]:
-    async with assembled(settings) as kit:
-        return await steps(kit, asked)
-
-
-@asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Kit]:
-    """What a server would answer by. A JWT is checked with its issuer's true keys; nothing else
-    leaves this computer."""
+async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T:
+    """What ``work`` makes of the kit that a server would answer by. A JWT is checked with its
+    issuer's true keys; nothing else leaves this computer."""
     async with open_session(settings) as session:
         assembly = Assembly(settings, session, Counters(), MemoryBook())
         try:
-            yield assembly.kit
+            return await work(assembly.kit)
         finally:
             await assembly.close()
 
@@ -105,15 +99,10 @@ def print_table(settings: Settings, fields: Mapping[str, str], app: str | None =
 
     Always 0: refusals are its point. ``app`` None: that of the origin, else the default app.
     """
-    return asyncio.run(_print_table(settings, fields, app))
+    return asyncio.run(with_kit(settings, lambda kit: _print_table(kit, fields, app)))
 
 
-async def _print_table(settings: Settings, fields: Mapping[str, str], app: str | None) -> int:
-    async with assembled(settings) as kit:
-        return await _print_table_of(kit, fields, app)
-
-
-async def _print_table_of(kit: Kit, fields: Mapping[str, str], app: str | None) -> int:
+async def _print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> int:
     settings = kit.settings
     whose = app or kit.identity.door(CIMultiDictProxy(CIMultiDict(fields))).app
     of_app = kit.apps[whose].settings
