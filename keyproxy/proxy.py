@@ -1,8 +1,10 @@
-"""handle(): the order of the steps, nothing else."""
+"""handle(): the order of the steps, nothing else.
+
+What a step decides with is in the kit, what becomes of the call in its record.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +20,7 @@ from keyproxy.policy.served import Served
 from keyproxy.record import Record
 from keyproxy.relay import relay
 from keyproxy.strict_json import body
-from keyproxy.transport import intake
+from keyproxy.transport import conditional, intake
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import KeyWanted
 
@@ -98,20 +100,12 @@ async def show_catalogue(
     request: web.Request, kit: Kit, app: AppKit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    policy = app.policy
-    asked = path, query, policy.models, policy.aliases
+    asked = path, query, app.policy.models, app.policy.aliases
     try:
         page = await kit.catalogue.answer(*asked)
     except KeyWanted:
         page = await app.catalogue.answer(*asked)
-    tag = hashlib.blake2b(page.body, digest_size=16).hexdigest()
-    fields = {**page.head, "Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
-    known = {etag.value for etag in request.if_none_match or ()}
-    if page.status == 200 and known & {tag, "*"}:
-        return web.Response(status=304, headers=fields)
-    return web.Response(
-        status=page.status, body=page.body, content_type="application/json", headers=fields
-    )
+    return conditional.answer(request, page.status, page.body, page.head)
 
 
 async def read_call(
@@ -131,8 +125,7 @@ async def read_call(
         timeout_seconds=kit.settings.body_timeout_seconds,
     )
     passed = headers.forwarded(endpoint.style, request.headers)
-    policy = app.policy
-    asked = endpoint, raw, policy, passed, query
+    asked = endpoint, raw, app.policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"
         return await kit.large_bodies.do(*place, read_large, kit.room, *asked)
