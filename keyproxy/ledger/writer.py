@@ -5,6 +5,16 @@ that a full disk, a locked or a replaced file costs nothing that fits into the l
 never waits for the disk: it is told when an order is done.
 """
 
+#   An order:  IN LINE --- taken into a batch ---> WRITTEN, its answer is True
+#    |           ^                |    |
+#    |           |                |    +--- a fault of its own ---> LOST, its answer is False
+#    |           +--- a fault of the file: it stays, its answer is False at once
+#    +--- line full or closed ---> LOST
+#
+#   The thread:  OPENING ---> WRITING <--- each second ---> FAILING
+#                   |            |                             |
+#                 fault       closing: until the line is empty, or the time is over ---> ENDED
+
 from __future__ import annotations
 
 import asyncio

@@ -5,6 +5,17 @@ there while the storage is down, so that N replicas let at most N times a limit 
 it counted alone, and what a restarted server has lost, it tells with its next call.
 """
 
+# What is known of a window here, its shadow, and what its next call tells the storage:
+#
+#   none --- it answers ---> KNOWN --- it restarted, or may not have heard ---> DOUBTED
+#    |                       |   ^                                                |
+#    |   it is down:         |   +---- up again: told as the least it has --------+
+#    |   counted here        v   |
+#    +--------------------> OWED +---- up again: told, to be added
+#
+# Down is what connection.py says. "local" then goes on so; "closed" refuses every call, "open" lets
+# it pass uncounted. Each is told by one call only, and again if that was surely not heard.
+
 from __future__ import annotations
 
 import asyncio

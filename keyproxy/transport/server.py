@@ -4,6 +4,17 @@ aiohttp has a keep-alive timer only, and answers head faults itself with an echo
 and its version. This class changes just that; parsing stays aiohttp's C parser.
 """
 
+#   connected ---> HEAD --- whole, and no fault in it ---> CALL --- answered ---> IDLE ---> closed
+#                  |  ^                                    |                       |  keep-alive is
+#                  |  +------------ first byte of the next head -------------------+  over
+#                  |                                       |
+#                  +--- late, too large, broken            +--- nothing taken of the answer for
+#                          |                                    ``unread_timeout``, or reading is
+#                          v                                    paused and one call goes on ---> cut
+#                       ANSWERED 4xx, read on for a while so that it arrives ---> closed
+#
+# One connection too many: 503, closed.
+
 from __future__ import annotations
 
 import asyncio

@@ -5,6 +5,17 @@ while ``GET /key`` is asked, and nobody who can provoke a 401 takes the service 
 passed in.
 """
 
+#                  /key: 401, or a management key
+#   IN USE -----------------------------------------------> ASIDE, told
+#    |  ^  ^                                                      |
+#    |  |  +----------- each minute: /key says 200 ---------------+
+#    |  |
+#    |  +-------------- each minute: 200, or nothing: one call may try it ---+
+#    |                                                                       |
+#    +--- five calls in a row 401, and /key says nothing ---> ASIDE, not told
+#
+# A call's 401 is asked about and changes nothing by itself.
+
 from __future__ import annotations
 
 import asyncio
