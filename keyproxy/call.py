@@ -9,6 +9,8 @@ from typing import Literal
 
 BASE = "/api/v1"
 """What every served path begins with."""
+CREDENTIAL_FIELDS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
+"""Where a head may show who makes the call."""
 
 
 class Style(StrEnum):

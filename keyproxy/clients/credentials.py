@@ -10,9 +10,9 @@ import re
 
 from multidict import CIMultiDictProxy
 
+from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal
 
-HEADERS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 _BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
 # Forms of provider keys (secret scanners' rules; reference: each provider's key page).
 # Not within a longer word: in one of some thousand JWTs the signature holds such letters.
@@ -26,7 +26,7 @@ _PROVIDER_KEY = re.compile(
 def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
     """Each different credential of a head; other schemes than Bearer are not ours."""
     found = []
-    for name in HEADERS:
+    for name in CREDENTIAL_FIELDS:
         for value in headers.getall(name, []):
             if name == "Authorization":
                 match = _BEARER.fullmatch(value.strip())
@@ -38,7 +38,7 @@ def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
 
 def refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
     """Raises ``provider_key_sent``."""
-    for name in HEADERS:
+    for name in CREDENTIAL_FIELDS:
         for value in headers.getall(name, []):
             if _PROVIDER_KEY.search(value):
                 raise Refusal(

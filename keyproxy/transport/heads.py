@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from aiohttp.http import RawRequestMessage
 
-from keyproxy.clients import credentials
+from keyproxy.call import CREDENTIAL_FIELDS
 
 MAX_LINE_BYTES = 8190  # aiohttp's and Apache's default: the request line, a credential
 MAX_FIELD_BYTES = 32 * 1024  # cookies of sites that keep sessions in them (supabase/ssr#78)
 MAX_FIELDS = 128  # aiohttp's default
 MAX_HEAD_BYTES = 64 * 1024
-_CREDENTIALS = frozenset(name.lower().encode() for name in credentials.HEADERS)
+_CREDENTIALS = frozenset(name.lower().encode() for name in CREDENTIAL_FIELDS)
 
 
 def fault_in(message: RawRequestMessage) -> str | None:
