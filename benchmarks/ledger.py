@@ -17,10 +17,18 @@ from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 
-from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.call import Cost, Head, Usage
+from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.record import Record
 
-TOKENS = Tokens(1200, 300, 0, 0)
+RECORD = Record(
+    "POST",
+    "/x",
+    answer=Head(200, "application/json", None, ""),
+    usage=Usage(1200, 300, 0, reasoning_tokens=0),
+    cost=Cost(Decimal("0.000088"), Decimal("0.000088"), "exact"),
+)
 
 
 async def call(ledger: Ledger, number: int) -> float:
@@ -39,7 +47,7 @@ async def call(ledger: Ledger, number: int) -> float:
     assert await ledger.begin(entry)
     waited = (time.perf_counter() - before) * 1000
     ledger.note(entry.id, f"gen-1790981416-{number:020}")
-    ledger.complete(entry.id, Outcome(200, "complete", 0.5, Decimal("0.000088"), "exact", TOKENS))
+    ledger.complete(entry.id, RECORD, 0.5)
     return waited
 
 

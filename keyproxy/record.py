@@ -79,6 +79,11 @@ class Record:
     def __post_init__(self) -> None:
         self.started_at = self.clock()
 
+    @property
+    def upstream_status(self) -> int | None:
+        """None without an answer of the upstream's."""
+        return None if self.answer is None else self.answer.status
+
     def watch(self, chunk: bytes) -> None:
         """Bytes of the answer pass."""
         if self.first_byte_at is None:

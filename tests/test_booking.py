@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Style
+from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Style, Usage
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
+from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.ledger import opened
 from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.limits.counters import Counters
@@ -30,6 +30,7 @@ from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler
 from keyproxy.record import Record
 from keyproxy.values import Budget
+from tests.records import over
 
 ID = "gen-1790981416-AbCdEfGh"
 CLIENT = Client("203.0.113.9", "203.0.113.9")
@@ -210,7 +211,7 @@ async def test_a_call_that_another_process_settled_is_not_given_back_again(
         is_shared = True
 
     async def ask(row: Unsettled) -> Generation | None:
-        return Generation(Decimal("0.001"), Decimal(0), False, Tokens(), None) if is_told else None
+        return Generation(Decimal("0.001"), Decimal(0), False, Usage(), None) if is_told else None
 
     path, later = tmp_path / "ledger.sqlite3", lambda: time.time() + 100.0
     async with opened(path) as still, opened(path, clock=later) as awake:
@@ -313,7 +314,7 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     entry = Entry("req_other", at, "default", CLIENT.id, "POST /x", ("a/b",), "key", Decimal("0.9"))
     await book.begin(entry)
     book.note("req_other", "gen-1790981416-AbCdEfGh")
-    book.complete("req_other", Outcome(200, "client_left", 1.0))
+    book.complete("req_other", over(200, "client_left"), 1.0)
 
     async def told(row: Unsettled) -> Generation | None:
         return generation.read(b'{"data":{"total_cost":0.0001}}')

@@ -16,16 +16,17 @@ import pytest
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.storage import storage
-from keyproxy.limits.shared import open_shared
+from keyproxy.ledger.entry import Entry
+from keyproxy.ledger.ledger import opened
 from keyproxy.limits.counters import Counters
+from keyproxy.limits.shared import open_shared
 from keyproxy.limits.table import Table
 from keyproxy.limits.windows import Window
 from keyproxy.money.budget import MOST_NANO, Budgets, Reservation, restore, span
-from keyproxy.ledger.entry import Entry, Outcome
-from keyproxy.ledger.ledger import opened
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.values import Budget, Unit
 from tests import servers
+from tests.records import over
 
 CLIENT = Client("203.0.113.9", "203.0.113.9")
 USD = 10**9  # nano-dollars
@@ -176,7 +177,7 @@ async def test_a_start_reads_back_nothing_from_before_the_border(
                 f"req_{at}", at, "default", CLIENT.id, "POST /x", ("a/b",), "k", Decimal(1)
             )
             await ledger.begin(entry)
-            ledger.complete(entry.id, Outcome(200, "complete", 1, Decimal(usd), "exact"))
+            ledger.complete(entry.id, over(200, "complete", Decimal(usd), "exact"), 1)
         budgets = of_one_usd(counters, unit)
         missing = dict.fromkeys(budgets.kinds, 0.0)
         await restore({"default": budgets}, ledger.spent, clock.now, missing)

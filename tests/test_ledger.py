@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from keyproxy.call import Usage
 from keyproxy.ledger import schema
-from keyproxy.ledger.entry import Entry, Outcome, Tokens, from_pico, to_pico
-from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.entry import Entry, from_pico, to_pico
 from keyproxy.ledger.file import (
     LedgerDamaged,
     LedgerFault,
@@ -34,9 +34,12 @@ from keyproxy.ledger.file import (
     LedgerUnwritable,
     open_reader,
 )
+from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.ledger.queries import By
 from keyproxy.ledger.writer import ROWS_AT_ONCE, Writer
+from keyproxy.record import Record
+from tests.records import over
 
 if sys.platform != "win32":
     import resource
@@ -62,14 +65,9 @@ def entry(id: str = "req_1", **more: Any) -> Entry:
     return Entry(id=id, **(said | more))
 
 
-def outcome(cost: Decimal | None = COST, **more: Any) -> Outcome:
-    said: dict[str, Any] = {
-        "http_status": 200,
-        "ended": "complete",
-        "cost_source": "exact",
-        "tokens": Tokens(14, 6, 0, 3),
-    }
-    return Outcome(duration_seconds=1.5, cost=cost, **(said | more))
+def outcome(cost: Decimal | None = COST, **more: Any) -> Record:
+    said: dict[str, Any] = {"source": "exact", "usage": Usage(14, 6, 0, reasoning_tokens=3)}
+    return over(cost=cost, **(said | more))
 
 
 def rows(path: Path) -> dict[str, dict[str, Any]]:
@@ -115,7 +113,7 @@ async def test_row_is_in_the_file_before_its_call_goes_out(ledger: Ledger) -> No
 async def test_completed_call_is_one_row_with_its_cost(ledger: Ledger) -> None:
     await ledger.begin(entry())
     ledger.note("req_1", GENERATION, "sk-or-v1-xyz...123")
-    ledger.complete("req_1", outcome(served="openai/gpt-4o-mini-2026"))
+    ledger.complete("req_1", outcome(served="openai/gpt-4o-mini-2026"), 1.5)
     assert await ledger.flush()
     [row] = rows(ledger.path).values()
     assert (row["cost"], row["cost_source"], row["is_settled"]) == (88_000_000, "exact", 1)
@@ -137,7 +135,7 @@ async def test_generation_id_is_in_the_file_while_the_call_runs(ledger: Ledger) 
 
 async def test_unknown_cost_leaves_the_reservation_as_an_estimate(ledger: Ledger) -> None:
     await ledger.begin(entry())
-    ledger.complete("req_1", outcome(None))
+    ledger.complete("req_1", outcome(None), 1.5)
     assert await ledger.flush()
     row = rows(ledger.path)["req_1"]
     assert (row["cost"], row["cost_source"]) == (to_pico(Decimal("0.03")), "estimated")
@@ -147,9 +145,9 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
     """Of a model without a price: 0 would be below the truth."""
     for id in ("under_way", "cut", "asked_about"):
         await ledger.begin(entry(id, reserved=None))
-    ledger.complete("cut", outcome(None))
+    ledger.complete("cut", outcome(None), 1.5)
     ledger.note("asked_about", GENERATION)
-    ledger.complete("asked_about", outcome(None))
+    ledger.complete("asked_about", outcome(None), 1.5)
     [row] = await ledger.unsettled(10)
     assert (row.reserved, row.cost, row.counted) == (None, None, Decimal(0))
     await ledger.settle("asked_about", row.cost, row.cost_source, counted=row.counted)
@@ -164,7 +162,7 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
 async def test_withdrawn_call_leaves_no_row(ledger: Ledger) -> None:
     await ledger.begin(entry())
     ledger.withdraw("req_1")
-    ledger.complete("req_1", outcome())
+    ledger.complete("req_1", outcome(), 1.5)
     assert await ledger.flush()
     assert rows(ledger.path) == {}
 
@@ -183,7 +181,7 @@ async def test_close_writes_what_is_in_line(path: Path) -> None:
     async with opened(path) as ledger:
         for number in range(2_000):
             await ledger.begin(entry(f"req_{number}"))
-            ledger.complete(f"req_{number}", outcome())
+            ledger.complete(f"req_{number}", outcome(), 1.5)
     found = rows(path)
     assert len(found) == 2_000
     assert {row["is_settled"] for row in found.values()} == {1}
@@ -281,7 +279,7 @@ async def test_sums_are_exact_and_do_not_overflow(ledger: Ledger) -> None:
     costs = [Decimal("999999.999999999999")] * 30 + [Decimal("0.000000000001")] * 3
     for number, cost in enumerate(costs):
         await ledger.begin(entry(f"req_{number}"))
-        ledger.complete(f"req_{number}", outcome(cost))
+        ledger.complete(f"req_{number}", outcome(cost), 1.5)
     found = await ledger.summary("app")
     assert found.total.exact == sum(costs)
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): sum(costs)}
@@ -299,7 +297,7 @@ async def test_text_that_is_no_text_is_booked_all_the_same(
     ledger: Ledger, more: dict[str, Any]
 ) -> None:
     assert await ledger.begin(entry(**more))
-    ledger.complete("req_1", outcome(tokens=Tokens(10**30, -5)))
+    ledger.complete("req_1", outcome(usage=Usage(10**30, -5)), 1.5)
     assert await ledger.flush()
     row = rows(ledger.path)["req_1"]
     assert (row["input_tokens"], row["output_tokens"]) == (1 << 53, 0)
@@ -333,14 +331,14 @@ async def test_call_is_unsettled_while_the_upstream_may_still_tell_its_cost(
 ) -> None:
     await ledger.begin(entry())
     ledger.note("req_1", generation_id)
-    ledger.complete("req_1", outcome(cost_source=source))
+    ledger.complete("req_1", outcome(source=source), 1.5)
     assert [row.id for row in await ledger.unsettled(10)] == ["req_1"] * is_unsettled
 
 
 async def test_unsettled_call_tells_all_that_settling_needs(ledger: Ledger) -> None:
     await ledger.begin(entry(models=("a/b", "c/d")))
     ledger.note("req_1", GENERATION)
-    ledger.complete("req_1", outcome(cost_source="computed", ended="client_gone"))
+    ledger.complete("req_1", outcome(source="computed", ended="client_gone"), 1.5)
     [row] = await ledger.unsettled(10)
     assert (row.generation_id, row.key, row.models) == (
         GENERATION,
@@ -354,8 +352,8 @@ async def test_unsettled_call_tells_all_that_settling_needs(ledger: Ledger) -> N
 async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Ledger) -> None:
     await ledger.begin(entry())
     ledger.note("req_1", GENERATION)
-    ledger.complete("req_1", outcome(None))
-    final = ledger.settle("req_1", Decimal("0.0125"), "exact", Tokens(20, 9), "a/b")
+    ledger.complete("req_1", outcome(None), 1.5)
+    final = ledger.settle("req_1", Decimal("0.0125"), "exact", Usage(20, 9), "a/b")
     other = ledger.settle("req_1", Decimal("0.9"), "estimated")
     assert [await final, await other] == [True, False]
     assert await ledger.unsettled(10) == []
@@ -369,10 +367,10 @@ async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> N
     for id in ("told", "settled", "given_up"):
         await ledger.begin(entry(id))
         ledger.note(id, GENERATION)
-    ledger.complete("told", outcome(counted=Decimal("0.02")))
-    ledger.complete("settled", outcome(None))
+    ledger.complete("told", outcome(counted=Decimal("0.02")), 1.5)
+    ledger.complete("settled", outcome(None), 1.5)
     await ledger.settle("settled", Decimal("0.001"), "exact", counted=Decimal("0.04"))
-    ledger.complete("given_up", outcome(cost_source="computed", counted=Decimal("0.5")))
+    ledger.complete("given_up", outcome(source="computed", counted=Decimal("0.5")), 1.5)
     [row] = await ledger.unsettled(10)
     assert (row.cost, row.counted) == (COST, Decimal("0.5"))
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): Decimal("0.56")}
@@ -383,7 +381,7 @@ async def test_postponed_call_is_told_when_its_time_has_come(path: Path) -> None
     async with opened(path, clock=lambda: now) as ledger:
         await ledger.begin(entry())
         ledger.note("req_1", GENERATION)
-        ledger.complete("req_1", outcome(None))
+        ledger.complete("req_1", outcome(None), 1.5)
         ledger.postpone("req_1", NOW + 60)
         assert await ledger.unsettled(10) == []
         now = NOW + 60
@@ -396,7 +394,7 @@ async def test_running_call_of_another_living_process_is_not_taken_over(path: Pa
         first.note("req_1", GENERATION)
         await first.flush()
         assert await second.unsettled(10) == []
-        first.complete("req_1", outcome(None))
+        first.complete("req_1", outcome(None), 1.5)
         assert [row.id for row in await first.unsettled(10)] == ["req_1"]
         assert await second.unsettled(10) == []
 
@@ -409,7 +407,7 @@ async def test_call_of_a_process_that_fell_silent_is_taken_over_by_one_other(pat
             [row] = await second.unsettled(10)
             assert (row.ended, row.generation_id) == ("killed", None)
             assert await silent.unsettled(10) == []
-            silent.complete("req_1", outcome())  # it only slept: what it knows is better
+            silent.complete("req_1", outcome(), 1.5)  # it only slept: what it knows is better
             await silent.flush()
             assert await second.unsettled(10) == []
     assert rows(path)["req_1"]["cost_source"] == "exact"
@@ -433,8 +431,9 @@ _CHILD = """
 import asyncio, sys, time
 from decimal import Decimal
 from pathlib import Path
-from keyproxy.ledger.entry import Entry, Outcome
+from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import opened
+from tests.records import over
 
 async def call(ledger, name):
     entry = Entry(name, time.time(), "default", "c", "POST /x", ("m",), "k", Decimal("0.03"))
@@ -448,7 +447,7 @@ async def main(path, prefix, count):
             names = [f"{prefix}{number + more}" for more in range(8)]
             await asyncio.gather(*(call(ledger, name) for name in names))
             for name in names[:4]:
-                ledger.complete(name, Outcome(200, "complete", 1, Decimal("0.01"), "exact"))
+                ledger.complete(name, over(200, "complete", Decimal("0.01"), "exact"), 1)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -509,7 +508,7 @@ async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Pat
         await still.begin(entry(generation_id=GENERATION))
         assert [row.ended for row in await awake.unsettled(9)] == ["killed"]
         assert not await still.is_ours("req_1")
-        still.complete("req_1", outcome(cost_source="computed"))
+        still.complete("req_1", outcome(source="computed"), 1.5)
         assert await still.is_ours("req_1")
         assert not await awake.settle("req_1", COST, "exact")
         assert await still.settle("req_1", COST, "exact")
@@ -538,7 +537,7 @@ async def test_full_disk_lets_calls_go_on_and_is_said_once(path: Path) -> None:
             with full_disk(path):
                 for id in ids:
                     await ledger.begin(entry(id))
-                    ledger.complete(id, outcome())
+                    ledger.complete(id, outcome(), 1.5)
                 assert failing(ledger)
             await written(ledger)
             assert not failing(ledger)
@@ -580,7 +579,7 @@ async def test_losses_are_calls_and_not_what_was_ordered_for_them(
         for number in range(30):
             await ledger.begin(entry(f"req_{number}"))
             ledger.note(f"req_{number}", GENERATION)
-            ledger.complete(f"req_{number}", outcome())
+            ledger.complete(f"req_{number}", outcome(), 1.5)
         await ledger.begin(entry("open"))
         ledger.note("open", GENERATION)
         await ledger.begin(entry("withdrawn"))
@@ -599,7 +598,7 @@ async def test_a_call_whose_end_is_written_is_not_lost(path: Path) -> None:
             assert ledger.losses == 2
         await written(ledger)
         for number in range(4):
-            ledger.complete(f"req_{number}", outcome())
+            ledger.complete(f"req_{number}", outcome(), 1.5)
             assert await ledger.flush()
         assert ledger.losses == 0
     assert len(rows(path)) == 4
@@ -646,7 +645,7 @@ async def test_file_that_is_locked_while_the_ledger_closes_costs_nothing(path: P
     await ledger.start()
     assert await ledger.begin(entry())
     with locked(path):
-        ledger.complete("req_1", outcome())
+        ledger.complete("req_1", outcome(), 1.5)
         closing = asyncio.create_task(ledger.close())
         async with asyncio.timeout(5):
             while not failing(ledger):
@@ -673,7 +672,7 @@ async def test_removed_file_is_noticed_and_begun_anew(ledger: Ledger) -> None:
         each.unlink()
     with capture_logs() as logs:
         assert await ledger.begin(entry("after"))
-        ledger.complete("before", outcome())
+        ledger.complete("before", outcome(), 1.5)
         assert await ledger.flush()
     assert set(rows(ledger.path)) == {"before", "after"}
     assert [log["event"][:34] for log in logs] == ["the ledger was removed or replaced"]
@@ -720,12 +719,12 @@ async def test_rubbish_in_the_ledgers_place_is_moved_aside_and_the_ledger_begun_
         async with opened(path) as ledger:
             for id in ("before", "open"):
                 await ledger.begin(entry(id))
-            ledger.complete("before", outcome())
+            ledger.complete("before", outcome(), 1.5)
             assert await ledger.flush()
             how(path, what)
             assert await ledger.begin(entry("after"))
-            ledger.complete("open", outcome())
-            ledger.complete("after", outcome())
+            ledger.complete("open", outcome(), 1.5)
+            ledger.complete("after", outcome(), 1.5)
             assert await ledger.flush()
             assert not failing(ledger)
             ledger.note("after", GENERATION)
@@ -752,7 +751,7 @@ async def test_a_copy_over_the_ledger_is_gone_on_with_as_it_is(
         async with opened(path) as ledger:
             for number in range(300):
                 await ledger.begin(entry(f"before_{number}"))
-                ledger.complete(f"before_{number}", outcome())
+                ledger.complete(f"before_{number}", outcome(), 1.5)
             assert await ledger.flush()
             how(path, copy)
             assert await ledger.begin(entry("after"))
@@ -815,9 +814,9 @@ async def test_checkpoints_of_any_process_are_no_change_of_the_file(path: Path) 
         async with opened(path) as one, opened(path) as two:
             for number in range(2000):
                 ledger = (one, two)[number % 2]
-                ledger.complete(f"req_{number}", outcome())
+                ledger.complete(f"req_{number}", outcome(), 1.5)
                 await ledger.begin(entry(f"req_{number}"))
-                ledger.complete(f"req_{number}", outcome())
+                ledger.complete(f"req_{number}", outcome(), 1.5)
                 if number % 100 == 0:
                     assert await ledger.flush()
     assert logs == []
@@ -1024,9 +1023,9 @@ async def test_old_calls_go_and_unsettled_ones_stay(path: Path) -> None:
     async with opened(path, clock=lambda: NOW) as ledger:
         for number in range(450):
             await ledger.begin(entry(f"old_{number}", at=NOW - 401 * DAY))
-            ledger.complete(f"old_{number}", outcome())
+            ledger.complete(f"old_{number}", outcome(), 1.5)
         await ledger.begin(entry("young", at=NOW - 399 * DAY))
-        ledger.complete("young", outcome())
+        ledger.complete("young", outcome(), 1.5)
         await ledger.begin(entry("unsettled", at=NOW - 500 * DAY))
     async with opened(path, clock=lambda: NOW) as ledger:
         async with asyncio.timeout(20):
@@ -1039,19 +1038,19 @@ async def test_old_calls_go_and_unsettled_ones_stay(path: Path) -> None:
 
 
 async def book(ledger: Ledger, id: str, cost: str | None, source: str, **more: Any) -> None:
-    said = {name: more.pop(name) for name in ("served", "tokens") if name in more}
+    said = {name: more.pop(name) for name in ("served", "usage") if name in more}
     status = more.pop("http_status", 200)
     await ledger.begin(entry(id, **more))
     given = None if cost is None else Decimal(cost)
-    ledger.complete(id, Outcome(status, "complete", 1, given, source, **said))  # type: ignore[arg-type]
+    ledger.complete(id, over(status, "complete", given, source, **said), 1)
 
 
 @pytest.fixture
 async def booked(ledger: Ledger) -> Ledger:
     """Four calls: two clients, two apps, two days, one of unknown cost."""
-    tokens = Tokens(100, 10)
-    await book(ledger, "1", "0.10", "exact", client="ann", served="a/b", tokens=tokens)
-    await book(ledger, "2", "0.25", "computed", client="ann", at=NOW - DAY, tokens=tokens)
+    usage = Usage(100, 10)
+    await book(ledger, "1", "0.10", "exact", client="ann", served="a/b", usage=usage)
+    await book(ledger, "2", "0.25", "computed", client="ann", at=NOW - DAY, usage=usage)
     await book(ledger, "3", None, "estimated", client="bob", http_status=None)
     await book(ledger, "4", "0.01", "exact", client="ann", app="shop", http_status=429)
     return ledger
@@ -1100,9 +1099,9 @@ async def test_what_another_living_process_may_give_back_is_not_the_least_that_w
     async with opened(ledger.path, clock=lambda: NOW) as other:
         await other.begin(entry("req_open"))
         await other.begin(entry("req_cut", generation_id=GENERATION))
-        other.complete("req_cut", outcome(None))
+        other.complete("req_cut", outcome(None), 1.5)
         await other.begin(entry("req_done"))
-        other.complete("req_done", outcome())
+        other.complete("req_done", outcome(), 1.5)
         assert await other.flush()
         open_and_cut = Decimal("0.06")
         assert await ledger.spent(NOW) == {("default", "192.0.2.1"): COST + open_and_cut}

@@ -15,21 +15,23 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.call import Client
-from keyproxy.settings.grammar.storage import storage
-from keyproxy.limits.shared import open_shared
-from keyproxy.limits.counters import Counters
-from keyproxy.money.budget import MOST_NANO, Budgets, restore
-from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
-from keyproxy.money.generation import Generation
+from keyproxy.call import Client, Usage
+from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.memory import MemoryBook
+from keyproxy.limits.counters import Counters
+from keyproxy.limits.shared import open_shared
+from keyproxy.money.budget import MOST_NANO, Budgets, restore
+from keyproxy.money.generation import Generation
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
+from keyproxy.record import Record
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.values import Budget
 from tests import servers
+from tests.records import over
 
-CUT = Outcome(200, "upstream_cut", 0.1)
-FAILED = Outcome(503, "complete", 0.1, Decimal(0), "computed")
+CUT = over(200, "upstream_cut")
+FAILED = over(503, "complete", Decimal(0), "computed")
 CALL = Entry(
     id="req_0",
     at=0.0,
@@ -41,18 +43,18 @@ CALL = Entry(
     reserved=Decimal("0.01"),
     generation_id="gen-1790981416-00000000",
 )
-FOUND = Generation(Decimal("0.002"), Decimal(0), False, Tokens(), None)
+FOUND = Generation(Decimal("0.002"), Decimal(0), False, Usage(), None)
 
 
 async def cut_calls(
-    count: int, outcome: Outcome = CUT, clock: Callable[[], float] = time.time
+    count: int, record: Record = CUT, clock: Callable[[], float] = time.time
 ) -> MemoryBook:
     """A book with so many calls whose cost is not known."""
     book = MemoryBook(clock)
     for number in range(count):
         entry = replace(CALL, id=f"req_{number}", generation_id=f"gen-1790981416-{number:08}")
         await book.begin(entry)
-        book.complete(entry.id, outcome)
+        book.complete(entry.id, record, 0.1)
     return book
 
 
@@ -106,8 +108,8 @@ async def test_the_upstream_is_seldom_asked_about_errors() -> None:
         asked[row.ended] += 1
 
     with capture_logs() as logs:
-        for outcome in (CUT, FAILED):
-            book = await cut_calls(1, outcome, clock=lambda: 1e9)  # every pause is over
+        for record in (CUT, FAILED):
+            book = await cut_calls(1, record, clock=lambda: 1e9)  # every pause is over
             settler = Settler(book, ask, dict, clock=lambda: 0.0)
             while await settler.settle_due():
                 pass
@@ -115,14 +117,14 @@ async def test_the_upstream_is_seldom_asked_about_errors() -> None:
     assert [log["event"] for log in logs] == ["the upstream never told what a call has cost"]
 
 
-@pytest.mark.parametrize("outcome", [CUT, FAILED])
+@pytest.mark.parametrize("record", [CUT, FAILED])
 @pytest.mark.parametrize("found", [FOUND, None])
 @pytest.mark.parametrize("apps", [[], ["default"]])
 async def test_whether_a_call_is_counted_is_asked_once_however_it_ends(
-    outcome: Outcome, found: Generation | None, apps: list[str]
+    record: Record, found: Generation | None, apps: list[str]
 ) -> None:
     """Who is asked forgets the call then: else the ids of all that failed would gather."""
-    book, asked = await cut_calls(3, outcome, clock=lambda: 1e9), Counter[str]()
+    book, asked = await cut_calls(3, record, clock=lambda: 1e9), Counter[str]()
 
     async def ask(row: Unsettled) -> Generation | None:
         return found
@@ -177,7 +179,7 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
     later = lambda: now + 100.0  # noqa: E731
     async with opened(path) as still, opened(path, clock=later) as awake:
         await still.begin(replace(CALL, at=now))
-        still.complete(CALL.id, Outcome(200, "upstream_cut", 0.1))
+        still.complete(CALL.id, CUT, 0.1)
         await budgets.settle(reservation, Decimal("0.01"))
         of_awake = Settler(awake, answered(FOUND), lambda: {"default": budgets})
 

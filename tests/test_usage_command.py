@@ -22,11 +22,13 @@ from typing import Any
 import pytest
 
 from keyproxy import __main__
+from keyproxy.call import Usage
 from keyproxy.commands import usage
 from keyproxy.commands.usage_table import bar
 from keyproxy.commands.usage_text import cell, exact, usd
-from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Ledger, opened
+from tests.records import over
 
 ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -42,7 +44,7 @@ async def book(ledger: Ledger, id: str, at: datetime, cost: str | None, client: 
     await ledger.begin(entry)
     given = None if cost is None else Decimal(cost)
     source: Any = "estimated" if cost is None else "exact"
-    ledger.complete(id, Outcome(200, "complete", 1, given, source, Tokens(1200, 34)))
+    ledger.complete(id, over(200, "complete", given, source, Usage(1200, 34)), 1)
 
 
 @pytest.fixture

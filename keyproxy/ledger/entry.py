@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from keyproxy.call import CostSource
+from keyproxy.call import CostSource, Usage
+
+if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
+    from keyproxy.record import Record
 
 _PICO_DIGITS = 12
 _MOST_USD = 1_000_000  # no call costs more; a million of them still fit an SQLite integer twice
@@ -34,34 +37,6 @@ class Entry:
     key: str
     reserved: Decimal | None
     generation_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Counts as the upstream gave them; None is not told."""
-
-    input: int | None = None
-    output: int | None = None
-    cached: int | None = None
-    reasoning: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a call ended. ``cost`` None: not known; a reservation stands, estimated.
-
-    ``counted``: what budgets count, where that is not ``cost``.
-    """
-
-    http_status: int | None
-    ended: str
-    duration_seconds: float
-    cost: Decimal | None = None
-    cost_source: CostSource = "estimated"
-    tokens: Tokens = Tokens()
-    served: str | None = None
-    is_byok: bool | None = None
-    counted: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +108,17 @@ COLUMNS = (
 )
 
 
-def row_of(entry: Entry, outcome: Outcome | None, writer: str) -> tuple[object, ...]:
-    """The row of a call, in the order of ``COLUMNS``; without an outcome, of one under way.
+def row_of(
+    entry: Entry, writer: str, record: Record | None = None, seconds: float = 0.0
+) -> tuple[object, ...]:
+    """The row of a call, in the order of ``COLUMNS``; without a record, of one under way.
 
-    It is settled when its cost is exact, or when the upstream gave nothing to ask it by.
+    It is settled when its cost is exact, or when the upstream gave nothing to ask it by. Without a
+    cost the reservation stands.
     """
-    reserved = cost = pico_or_none(entry.reserved)
-    counted = reserved or 0
-    source: CostSource = "estimated"
-    if outcome is not None and outcome.cost is not None:
-        cost, source = to_pico(outcome.cost), outcome.cost_source
-        counted = cost if outcome.counted is None else to_pico(outcome.counted)
+    cost = None if record is None else record.cost
+    reserved = pico_or_none(entry.reserved)
+    source: CostSource = "estimated" if cost is None else cost.source
     head = (
         storable(entry.id),
         writer,
@@ -155,31 +130,32 @@ def row_of(entry: Entry, outcome: Outcome | None, writer: str) -> tuple[object, 
         storable(entry.key),
         storable(entry.generation_id),
         reserved,
-        cost,
-        counted,
+        reserved if cost is None else to_pico(cost.usd),
+        (reserved or 0) if cost is None else to_pico(cost.counted),
         source,
     )
-    if outcome is None:
+    if record is None:
         return (*head, False, *(None,) * 9)
+    usage = record.usage
     return (
         *head,
         source == "exact" or entry.generation_id is None,
-        outcome.http_status,
-        storable(outcome.ended),
-        outcome.duration_seconds,
-        storable(outcome.served),
-        outcome.is_byok,
-        *tokens_columns(outcome.tokens).values(),
+        record.upstream_status,
+        storable(record.ended),
+        seconds,
+        storable(record.served),
+        usage and usage.is_byok,
+        *tokens_columns(usage or Usage()).values(),
     )
 
 
-def tokens_columns(tokens: Tokens) -> dict[str, int | None]:
+def tokens_columns(usage: Usage) -> dict[str, int | None]:
     """Token counts as columns, within what SQLite can hold."""
     return {
-        "input_tokens": _count(tokens.input),
-        "output_tokens": _count(tokens.output),
-        "cached_tokens": _count(tokens.cached),
-        "reasoning_tokens": _count(tokens.reasoning),
+        "input_tokens": _count(usage.input_tokens),
+        "output_tokens": _count(usage.output_tokens),
+        "cached_tokens": _count(usage.cached_tokens),
+        "reasoning_tokens": _count(usage.reasoning_tokens),
     }
 
 

@@ -23,12 +23,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from keyproxy.call import CostSource
+from keyproxy.call import CostSource, Usage
 from keyproxy.ledger import queries, writes
 from keyproxy.ledger.entry import (
     Entry,
-    Outcome,
-    Tokens,
     Unsettled,
     pico_or_none,
     row_of,
@@ -38,6 +36,7 @@ from keyproxy.ledger.entry import (
 )
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.writer import MOST_ORDERS, Writer
+from keyproxy.record import Record
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
 # How long a call waits for its row. A slow disk takes a tenth of it; then the call goes on.
@@ -92,7 +91,7 @@ class Ledger:
         """
         self._open[entry.id] = entry
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        is_in_line = self._writer.book(row_of(entry, None, self._id), answer)
+        is_in_line = self._writer.book(row_of(entry, self._id), answer)
         if self.is_failing or not is_in_line:
             return False
         try:
@@ -111,7 +110,7 @@ class Ledger:
             return
         entry = replace(entry, generation_id=generation_id, key=key or entry.key)
         self._open[id] = entry
-        self._writer.book(row_of(entry, None, self._id))
+        self._writer.book(row_of(entry, self._id))
 
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
@@ -119,13 +118,13 @@ class Ledger:
             self._writer.forget(id)
             self._writer.do(functools.partial(writes.delete, id))
 
-    def complete(self, id: str, outcome: Outcome) -> None:
+    def complete(self, id: str, record: Record, seconds: float) -> None:
         """Book how a call ended; at once, nobody waits. An id that is not open is left alone.
 
         The row is settled if the cost is exact or there is no generation id to ask by.
         """
         if (entry := self._open.get(id)) is not None:
-            row = row_of(entry, outcome, self._id)
+            row = row_of(entry, self._id, record, seconds)
             del self._open[id]
             self._writer.book(row, is_last=True)
 
@@ -151,7 +150,7 @@ class Ledger:
         id: str,
         cost: Decimal | None,
         source: CostSource,
-        tokens: Tokens | None = None,
+        tokens: Usage | None = None,
         served: str | None = None,
         counted: Decimal | None = None,
     ) -> bool:

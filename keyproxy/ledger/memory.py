@@ -9,8 +9,9 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
-from keyproxy.call import CostSource
-from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
+from keyproxy.call import CostSource, Usage
+from keyproxy.ledger.entry import Entry, Unsettled
+from keyproxy.record import Record
 
 ZERO = Decimal(0)
 MOST_UNSETTLED = 10_000
@@ -23,7 +24,7 @@ class Book(Protocol):
     async def begin(self, entry: Entry) -> bool: ...
     def note(self, id: str, generation_id: str | None, key: str | None = None) -> None: ...
     def withdraw(self, id: str) -> None: ...
-    def complete(self, id: str, outcome: Outcome) -> None: ...
+    def complete(self, id: str, record: Record, seconds: float) -> None: ...
     async def is_ours(self, id: str) -> bool: ...
     async def unsettled(self, limit: int) -> list[Unsettled]: ...
     async def settle(
@@ -31,7 +32,7 @@ class Book(Protocol):
         id: str,
         cost: Decimal | None,
         source: CostSource,
-        tokens: Tokens | None = None,
+        tokens: Usage | None = None,
         served: str | None = None,
         counted: Decimal | None = None,
     ) -> bool: ...
@@ -58,11 +59,11 @@ class MemoryBook:
     def withdraw(self, id: str) -> None:
         self._open.pop(id, None)
 
-    def complete(self, id: str, outcome: Outcome) -> None:
-        entry = self._open.pop(id, None)
-        if entry is None or entry.generation_id is None or outcome.cost_source == "exact":
+    def complete(self, id: str, record: Record, seconds: float) -> None:
+        entry, cost = self._open.pop(id, None), record.cost
+        is_exact = cost is not None and cost.source == "exact"
+        if entry is None or entry.generation_id is None or is_exact:
             return
-        cost = entry.reserved if outcome.cost is None else outcome.cost
         row = Unsettled(
             id=entry.id,
             at=entry.at,
@@ -70,15 +71,15 @@ class MemoryBook:
             client=entry.client,
             endpoint=entry.endpoint,
             models=entry.models,
-            served=outcome.served,
+            served=record.served,
             key=entry.key,
             generation_id=entry.generation_id,
             reserved=entry.reserved,
-            cost=cost,
-            counted=(cost or ZERO) if outcome.counted is None else outcome.counted,
-            cost_source=outcome.cost_source,
-            http_status=outcome.http_status,
-            ended=outcome.ended,
+            cost=entry.reserved if cost is None else cost.usd,
+            counted=(entry.reserved or ZERO) if cost is None else cost.counted,
+            cost_source="estimated" if cost is None else cost.source,
+            http_status=record.upstream_status,
+            ended=record.ended,
             tries=0,
         )
         self._unsettled[id] = (0.0, row)
@@ -98,7 +99,7 @@ class MemoryBook:
         id: str,
         cost: Decimal | None,
         source: CostSource,
-        tokens: Tokens | None = None,
+        tokens: Usage | None = None,
         served: str | None = None,
         counted: Decimal | None = None,
     ) -> bool:

@@ -17,9 +17,9 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, End, Head, Style, Usage
+from keyproxy.call import Ask, Call, Client, End, Head, Style
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.memory import Book
 from keyproxy.money import costs
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
@@ -251,22 +251,11 @@ class Bookings:
             if reservation.windows:
                 self._run(self.budgets.settle(reservation, ZERO))
             return
-        usage, cost = record.usage, record.cost
-        outcome = Outcome(
-            http_status=None if record.answer is None else record.answer.status,
-            ended=record.ended,
-            duration_seconds=max(0.0, self._clock() - entry.at),
-            cost=None if cost is None else cost.usd,
-            counted=None if cost is None else cost.counted,
-            cost_source="estimated" if cost is None else cost.source,
-            tokens=_tokens(usage),
-            served=record.served,
-            is_byok=None if usage is None else usage.is_byok,
-        )
-        is_final = booking.generation_id is None or outcome.cost_source == "exact"
+        cost = record.cost
+        is_final = booking.generation_id is None or (cost is not None and cost.source == "exact")
         if self._unsettled is not None and not is_final:
             self._unsettled.add(entry.id)
-        self._book.complete(entry.id, outcome)
+        self._book.complete(entry.id, record, max(0.0, self._clock() - entry.at))
         counted = entry.reserved if cost is None else cost.counted
         if reservation.windows:
             self._run(self._settle(entry.id, reservation, counted or ZERO))
@@ -293,11 +282,3 @@ def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:
         return Room(ask.length_fields, tokens, ask.reasoning_tokens >= tokens)
 
     return fit
-
-
-def _tokens(usage: Usage | None) -> Tokens:
-    if usage is None:
-        return Tokens()
-    return Tokens(
-        usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens
-    )

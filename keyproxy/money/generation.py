@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from keyproxy.ledger.entry import Tokens
+from keyproxy.call import Usage
 from keyproxy.money.usage import MAX_COST
 
 ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
@@ -26,7 +26,7 @@ class Generation:
     cost: Decimal
     upstream_cost: Decimal
     is_byok: bool
-    tokens: Tokens
+    tokens: Usage
     model: str | None
 
     @property
@@ -49,11 +49,11 @@ def read(raw: bytes) -> Generation | None:
         cost=cost,
         upstream_cost=_money(data.get("upstream_inference_cost")) or Decimal(0),
         is_byok=data.get("is_byok") is True,
-        tokens=Tokens(
-            input=_count(data, "native_tokens_prompt", "tokens_prompt"),
-            output=_count(data, "native_tokens_completion", "tokens_completion"),
-            cached=_count(data, "native_tokens_cached"),
-            reasoning=_count(data, "native_tokens_reasoning"),
+        tokens=Usage(
+            input_tokens=_count(data, "native_tokens_prompt", "tokens_prompt"),
+            output_tokens=_count(data, "native_tokens_completion", "tokens_completion"),
+            cached_tokens=_count(data, "native_tokens_cached"),
+            reasoning_tokens=_count(data, "native_tokens_reasoning"),
         ),
         model=model if isinstance(model, str) and len(model) <= 200 else None,
     )

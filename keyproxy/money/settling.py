@@ -14,8 +14,8 @@ from decimal import Decimal
 
 import structlog
 
-from keyproxy.call import CostSource, End
-from keyproxy.ledger.entry import Tokens, Unsettled
+from keyproxy.call import CostSource, End, Usage
+from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.memory import Book
 from keyproxy.money.budget import Budgets
 from keyproxy.money.generation import Generation
@@ -121,7 +121,7 @@ class Settler:
         cost: Decimal | None,
         source: CostSource,
         counted: Decimal,
-        tokens: Tokens | None = None,
+        tokens: Usage | None = None,
         model: str | None = None,
     ) -> None:
         """Book what stays, and have the budgets count it."""
