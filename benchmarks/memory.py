@@ -18,10 +18,10 @@ import hold
 
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.rules import Rules
 from keyproxy.server import memory
 from keyproxy.settings import Settings
+from keyproxy.strict_json import body
 
 MIB = 1 << 20
 

@@ -11,17 +11,15 @@ from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy.settings import hints
 from keyproxy import session_endpoint
-from keyproxy.settings import summary
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Style
 from keyproxy.errors import Refusal, Step
-from keyproxy.transport.intake import too_large
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.rules import AppRules, Rules
-from keyproxy.settings import Secret, Settings
+from keyproxy.settings import Secret, Settings, hints, summary
+from keyproxy.strict_json import body
+from keyproxy.transport.intake import too_large
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import resolved
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from aiohttp import web
 
-from keyproxy.transport import intake
 from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, End, Endpoint, Style
@@ -21,13 +20,14 @@ from keyproxy.limits.failures import Failures
 from keyproxy.logs import Record
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.policy.served import Served
 from keyproxy.relay import relay
 from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import DEFAULT_APP, Settings
-from keyproxy.tally import Event, Tally
+from keyproxy.strict_json import body
 from keyproxy.strict_json.turns import Turns
+from keyproxy.tally import Event, Tally
+from keyproxy.transport import intake
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue, KeyWanted
 from keyproxy.upstream.send import Answer, ClientLeft, Head, Upstream

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from keyproxy.settings.advice import odd, unlisted
 from keyproxy.settings import Settings
+from keyproxy.settings.advice import odd, unlisted
 from tests.conftest import KEY, settings
 from tests.fake_upstream import FakeUpstream
 from tests.program import environment, started

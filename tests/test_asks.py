@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.call import Ask, Style
-from keyproxy.settings.grammar.features import names
 from keyproxy.money.estimate import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
 from keyproxy.money.prices import Price, Rates, nano, worst_case
 from keyproxy.policy import caps, tools
+from keyproxy.settings.grammar.features import names
 
 PIXELS = "A" * 5000
 TALKS = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)

@@ -16,15 +16,15 @@ import pytest
 
 from keyproxy.call import Ask, Call, Client, Endpoint, Style
 from keyproxy.errors import Refusal
+from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
+from keyproxy.ledger.ledger import opened
+from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money import generation
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, _windows
-from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.ledger.ledger import opened
-from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy.settings import hints
 from keyproxy.browser import EXPOSED_HEADERS, MAX_REQUESTED_HEADERS, Browser, HostRules, OriginRules
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.rules import Rules
+from keyproxy.settings import hints
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.conftest import settings as made
 from tests.fake_upstream import event_stream

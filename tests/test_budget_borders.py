@@ -16,14 +16,14 @@ import pytest
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.storage import storage
-from keyproxy.limits.shared import open_shared
+from keyproxy.ledger.entry import Entry, Outcome
+from keyproxy.ledger.ledger import opened
 from keyproxy.limits.counters import Counters
+from keyproxy.limits.shared import open_shared
 from keyproxy.limits.table import Table
 from keyproxy.limits.windows import Window
 from keyproxy.money.budget import MOST_NANO, Budgets, Reservation, restore, span
-from keyproxy.ledger.entry import Entry, Outcome
-from keyproxy.ledger.ledger import opened
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.values import Budget, Unit
 from tests import servers
 

@@ -11,11 +11,11 @@ import pytest
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal, SettingsFaults
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
 from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
 from tests.conftest import BODY, CHAT, Proxy, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"

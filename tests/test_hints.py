@@ -19,12 +19,11 @@ import pytest
 from aiohttp import web
 
 import keyproxy
-from keyproxy.settings import hints
 from keyproxy.clients import tokens
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings.grammar.base import Unfit
 from keyproxy.server.service import running
-from keyproxy.settings import Settings, rows
+from keyproxy.settings import Settings, hints, rows
+from keyproxy.settings.grammar.base import Unfit
 from keyproxy.settings.sources import Sources
 from tests.conftest import BODY, CHAT, KEY, SERVE, Proxy, settings
 from tests.fake_upstream import FakeUpstream, completion

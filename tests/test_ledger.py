@@ -23,7 +23,6 @@ from structlog.testing import capture_logs
 
 from keyproxy.ledger import schema
 from keyproxy.ledger.entry import Entry, Outcome, Tokens, from_pico, to_pico
-from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.file import (
     LedgerDamaged,
     LedgerFault,
@@ -34,6 +33,7 @@ from keyproxy.ledger.file import (
     LedgerUnwritable,
     open_reader,
 )
+from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.ledger.queries import By
 from keyproxy.ledger.writer import ROWS_AT_ONCE, Writer

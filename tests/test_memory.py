@@ -16,11 +16,11 @@ import pytest
 from aiohttp import web
 
 from keyproxy.errors import Refusal
-from keyproxy.transport.intake import Room
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.rules import Rules
 from keyproxy.server import memory, process
+from keyproxy.strict_json import body
+from keyproxy.transport.intake import Room
 from tests import conftest, fake_upstream, program
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.fake_upstream import FakeUpstream

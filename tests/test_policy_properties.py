@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.strict_json import body
 
 GOOD = ("openai/gpt-4o", "openai/gpt-4o:free", "anthropic/claude-haiku")
 BAD = (

@@ -35,9 +35,9 @@ from keyproxy.money.providers import (
     PROVIDERS_SECONDS,
 )
 from keyproxy.settings import rows
+from keyproxy.transport.session import open_session
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.send import Upstream
-from keyproxy.transport.session import open_session
 from tests.conftest import settings as settings_of
 
 START = 1_790_000_000.0

@@ -10,12 +10,12 @@ import pytest
 
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import WORDS
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
+from keyproxy.settings.grammar.features import WORDS
 from tests.conftest import Start, refused
 
 RESPONSES, MESSAGES = "/api/v1/responses", "/api/v1/messages"

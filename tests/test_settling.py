@@ -16,15 +16,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyproxy.call import Client
-from keyproxy.settings.grammar.storage import storage
-from keyproxy.limits.shared import open_shared
-from keyproxy.limits.counters import Counters
-from keyproxy.money.budget import MOST_NANO, Budgets, restore
 from keyproxy.ledger.entry import Entry, Outcome, Tokens, Unsettled
-from keyproxy.money.generation import Generation
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.memory import MemoryBook
+from keyproxy.limits.counters import Counters
+from keyproxy.limits.shared import open_shared
+from keyproxy.money.budget import MOST_NANO, Budgets, restore
+from keyproxy.money.generation import Generation
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.values import Budget
 from tests import servers
 

@@ -16,15 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings.grammar import jwt
-from keyproxy.settings.grammar import money
-from keyproxy.settings.grammar import network
-from keyproxy.settings.grammar import origins
-from keyproxy.settings.grammar import plain
-from keyproxy.settings.grammar import tokens
+from keyproxy.settings import CONFIG, rows
+from keyproxy.settings.grammar import jwt, money, network, origins, plain, tokens
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
-from keyproxy.settings import CONFIG, rows
 
 _METAVARS: Mapping[Callable[[str], Any], str] = {
     network.addresses: "HOST:PORT",

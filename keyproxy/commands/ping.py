@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from keyproxy.commands import line
+from keyproxy.settings import Address, rows
 from keyproxy.settings.grammar.base import Unfit
 from keyproxy.settings.setting import spoken
-from keyproxy.settings import Address, rows
 from keyproxy.settings.sources import Sources
 
 SUMMARY = "ask a running keyproxy whether it is well (health check of images)"

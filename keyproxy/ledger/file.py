@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from keyproxy.errors import KeyproxyError
-from keyproxy.settings.grammar.base import shown
 from keyproxy.ledger import schema
 from keyproxy.ledger.place import state_folder
+from keyproxy.settings.grammar.base import shown
 
 # Read in a tenth of a second; a larger file is looked at as it is used.
 _CHECKED_BYTES = 64 << 20

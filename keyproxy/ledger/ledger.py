@@ -23,8 +23,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from keyproxy.ledger import writes
-from keyproxy.ledger import queries
+from keyproxy.ledger import queries, writes
 from keyproxy.ledger.entry import (
     CostSource,
     Entry,

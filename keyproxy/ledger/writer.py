@@ -21,8 +21,8 @@ from typing import Any
 
 import structlog
 
-from keyproxy.ledger.held_file import HeldFile
 from keyproxy.ledger.file import fault_of
+from keyproxy.ledger.held_file import HeldFile
 from keyproxy.ledger.losses import Losses
 
 Work = Callable[[sqlite3.Connection], Any]

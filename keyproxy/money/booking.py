@@ -18,11 +18,11 @@ import structlog
 
 from keyproxy.call import Ask, Call, Client, End, Style, Usage
 from keyproxy.errors import Refusal
+from keyproxy.ledger.entry import Entry, Outcome, Tokens
+from keyproxy.ledger.memory import Book
 from keyproxy.money import costs
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.costs import Cost
-from keyproxy.ledger.entry import Entry, Outcome, Tokens
-from keyproxy.ledger.memory import Book
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import Price, dearest, fitting_max_tokens, nano
 from keyproxy.money.usage import UsageReader

@@ -20,10 +20,10 @@ from typing import NamedTuple, Self
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.money import MOST_USD
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Span, Standing, Window
 from keyproxy.money.prices import nano
+from keyproxy.settings.grammar.money import MOST_USD
 from keyproxy.values import Budget, Unit
 
 LEAST_NANO = 1

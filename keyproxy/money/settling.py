@@ -15,10 +15,10 @@ from decimal import Decimal
 import structlog
 
 from keyproxy.call import End
-from keyproxy.money.budget import Budgets
 from keyproxy.ledger.entry import CostSource, Tokens, Unsettled
-from keyproxy.money.generation import Generation
 from keyproxy.ledger.memory import Book
+from keyproxy.money.budget import Budgets
+from keyproxy.money.generation import Generation
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 16

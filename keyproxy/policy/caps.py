@@ -13,8 +13,8 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
 from keyproxy.policy.models import is_router, show
+from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
 from keyproxy.values import whole_number
 
 LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(

@@ -16,12 +16,12 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 from keyproxy.policy import rules, shapes, spelling, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import Check, Rule
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 
 _EVERYWHERE = "user metadata session_id "
 _EVERYWHERE_CHECKED = {

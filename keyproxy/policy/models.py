@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import names
-from keyproxy.settings.lines import is_safe
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.known import Known, base
+from keyproxy.settings.grammar.features import names
+from keyproxy.settings.lines import is_safe
 
 # No empty and no dot segment: an upstream might resolve them.
 _ID = re.compile(

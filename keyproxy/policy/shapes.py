@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from keyproxy.settings.grammar.features import names
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import Check, Rule, lifetime, needs
 from keyproxy.policy.spelling import plain
+from keyproxy.settings.grammar.features import names
 
 
 def _only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True) -> None:

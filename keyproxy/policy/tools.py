@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.settings.grammar.features import LONGEST_TYPE, WORDS, is_closed_tool, names
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed, word_for_tool
@@ -27,6 +26,7 @@ from keyproxy.policy.rules import (
     stored_file,
 )
 from keyproxy.policy.spelling import plain
+from keyproxy.settings.grammar.features import LONGEST_TYPE, WORDS, is_closed_tool, names
 
 OWN: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     {

@@ -18,20 +18,20 @@ from typing import Any
 import structlog
 
 from keyproxy.errors import Refusal, SettingsFault
-from keyproxy.settings.grammar.money import DEFAULT_LEDGER
+from keyproxy.ledger.entry import Unsettled
+from keyproxy.ledger.file import LedgerFault
+from keyproxy.ledger.ledger import Ledger
+from keyproxy.ledger.memory import Book, MemoryBook
+from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.limits.counters import Counters
 from keyproxy.money import generation
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets, Kind, restore
-from keyproxy.ledger.entry import Unsettled
 from keyproxy.money.generation import Generation
-from keyproxy.ledger.ledger import Ledger
-from keyproxy.ledger.file import LedgerFault
-from keyproxy.ledger.memory import Book, MemoryBook
-from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.money.pricebook import Fetch, PriceBook
 from keyproxy.money.settling import Settler
 from keyproxy.settings import Mode, Settings
+from keyproxy.settings.grammar.money import DEFAULT_LEDGER
 from keyproxy.upstream.send import Upstream
 
 PRICES_NAME = "prices.json"

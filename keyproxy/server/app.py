@@ -18,14 +18,14 @@ from yarl import URL
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import KeyproxyError
-from keyproxy.transport.intake import check_head
 from keyproxy.proxy import EXCHANGE, Kit, handle
 from keyproxy.server import cors, middleware
-from keyproxy.transport.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
 from keyproxy.server.middleware import Handler
+from keyproxy.settings import Settings
+from keyproxy.transport.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
+from keyproxy.transport.intake import check_head
 from keyproxy.transport.server import LINGERING_SECONDS, GuardedServer
 from keyproxy.transport.sockets import BACKLOG
-from keyproxy.settings import Settings
 
 SHUTDOWN_SECONDS = 0.5
 """For calls that are left when the grace is over; aiohttp waits so long twice."""

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from keyproxy.settings import hints
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.logs import Record, trace_id
 from keyproxy.proxy import EXCHANGE, Exchange, Kit
+from keyproxy.settings import DEFAULT_APP, hints
 from keyproxy.transport import refusals
-from keyproxy.settings import DEFAULT_APP
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from keyproxy.settings.advice import unlisted
 from keyproxy.errors import Refusal
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.settings import Settings
+from keyproxy.settings.advice import unlisted
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Fetched
 

@@ -12,18 +12,16 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from keyproxy import __version__, logs
-from keyproxy.settings import summary
-from keyproxy.settings.advice import odd
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
 from keyproxy.server import memory, service
-from keyproxy.transport import hardening
-from keyproxy.transport import sockets
 from keyproxy.server.heap import Heap
 from keyproxy.server.service import Service
-from keyproxy.settings import Secret, Settings
+from keyproxy.settings import Secret, Settings, summary
+from keyproxy.settings.advice import odd
 from keyproxy.settings.sources import Sources
+from keyproxy.transport import hardening, sockets
 
 RELOAD_LOOK_SECONDS = 1.0
 """How often files are looked at: secrets that are swapped, tokens that are revoked."""

@@ -17,37 +17,37 @@ import aiohttp
 import structlog
 
 from keyproxy import logs
-from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.demo.page import PageFile
-from keyproxy.transport.intake import Room
+from keyproxy.ledger.memory import Book
 from keyproxy.limits.admit import Admission
+from keyproxy.limits.counters import Counters
 from keyproxy.limits.failures import Failures
 from keyproxy.limits.shared import open_shared
-from keyproxy.limits.counters import Counters
-from keyproxy.ledger.memory import Book
-from keyproxy.session_endpoint import Opening
 from keyproxy.policy.models import Models
 from keyproxy.proxy import AppKit, Kit
 from keyproxy.rules import AppRules, Rules
 from keyproxy.server import memory
-from keyproxy.transport import sockets
-from keyproxy.server.app import Runner, create_app
-from keyproxy.transport.hardening import connection_limit
-from keyproxy.server.names import Names
-from keyproxy.transport.server import HeadGuard
 from keyproxy.server.accounting import Treasury, open_book
+from keyproxy.server.app import Runner, create_app
+from keyproxy.server.names import Names
+from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
-from keyproxy.tally import Event, Tally
+from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.strict_json.turns import Turns
+from keyproxy.tally import Event, Tally
+from keyproxy.transport import sockets
+from keyproxy.transport.hardening import connection_limit
+from keyproxy.transport.intake import Room
+from keyproxy.transport.server import HeadGuard
+from keyproxy.transport.session import open_session, trust
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyReport, KeyRing
 from keyproxy.upstream.lingering import Lingering
 from keyproxy.upstream.send import Upstream
-from keyproxy.transport.session import open_session, trust
 from keyproxy.upstream.verdicts import KeyStates
 
 RESTART_ONLY = (

@@ -8,10 +8,10 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from keyproxy.call import BASE
+from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import is_of_openrouter
 from keyproxy.settings.grammar.network import is_openrouter
-from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 
 # The paths of calls, which people copy into the base address.
 _ENDPOINTS = sorted(

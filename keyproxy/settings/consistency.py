@@ -12,8 +12,8 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import jwt
 from keyproxy.settings.grammar.keys import issuer
 from keyproxy.settings.grammar.network import is_openrouter
-from keyproxy.settings.setting import Mode
 from keyproxy.settings.lines import of_app
+from keyproxy.settings.setting import Mode
 
 Values = Mapping[str, Any]
 _KEY = "OPENROUTER_API_KEY"

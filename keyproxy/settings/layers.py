@@ -13,12 +13,11 @@ from io import StringIO
 
 from dotenv.parser import parse_stream
 
-from keyproxy.settings import lines
 from keyproxy.errors import SettingsFault
+from keyproxy.settings import CONFIG, DEFAULT_APP, lines, pairs, rows
 from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 from keyproxy.settings.lines import toml_key
-from keyproxy.settings import CONFIG, DEFAULT_APP, pairs, rows
+from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"

@@ -11,6 +11,8 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, shown
 from keyproxy.settings.grammar.keys import bundled_keys, misnamed
 from keyproxy.settings.grammar.network import certificates
+from keyproxy.settings.grammar.texts import NoText, text_in
+from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import (
     SAY_IT,
     Derived,
@@ -21,9 +23,7 @@ from keyproxy.settings.setting import (
     text_of,
     unsaid,
 )
-from keyproxy.settings.grammar.texts import NoText, text_in
 from keyproxy.settings.variables import name_faults
-from keyproxy.settings.lines import of_app
 
 # For a page that anybody may open. The secret is no text of ours: whoever pastes it makes it.
 _SAFEST = {

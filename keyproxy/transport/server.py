@@ -18,8 +18,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from keyproxy.errors import Refusal
 from keyproxy.logs import new_request_id
-from keyproxy.transport import heads
-from keyproxy.transport import refusals
+from keyproxy.transport import heads, refusals
 from keyproxy.transport.heads import MAX_HEAD_BYTES, MAX_LINE_BYTES
 
 LINGERING_SECONDS = 2.0
