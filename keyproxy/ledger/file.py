@@ -249,9 +249,9 @@ def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
     us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
     reason = getattr(error, "strerror", None) or str(error)
     name, folder = shown(str(path)), path.absolute().parent
-    if path.is_dir():
+    if os.path.isdir(path):  # Path's own raises where a folder above may not be searched
         return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
-    if not folder.exists():
+    if not os.path.exists(folder):
         paste = f"mkdir -p {folder}"
         return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
     try:

@@ -190,6 +190,9 @@ class Writer:
     ) -> None:
         try:
             self._connection = self._file.connection()
+        except OSError as error:
+            _tell(loop, [(opened, fault_of(self.path, error))])
+            return
         except Exception as error:
             _tell(loop, [(opened, error)])
             return
