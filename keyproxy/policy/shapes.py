@@ -26,15 +26,23 @@ def _only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True
             raise not_allowed(f"{param}.{name}", f"is {show(inner)}", "a word, text or number")
 
 
-def _objects(param: str, value: Any) -> Iterable[Any]:
+def _of_type(param: str, value: dict[str, Any], kind: str) -> None:
+    if value.get("type") != kind:
+        raise not_allowed(param, f"has another type than {kind}", f'{{"type": "{kind}", …}}')
+
+
+def _objects(param: str, value: Any) -> Iterable[dict[str, Any]]:
     if not isinstance(value, list):
         raise not_allowed(param, f"is {show(value)}", "a list")
-    return value
+    for entry in value:
+        if not isinstance(entry, dict):
+            raise not_allowed(param, f"holds {show(entry)}", "objects")
+        yield entry
 
 
 def _transforms(check: Check, param: str, value: Any) -> None:
     if value != ["middle-out"]:
-        raise not_allowed(param, "is something else", '["middle-out"], or an empty list')
+        raise not_allowed(param, f"is {show(value)}", '["middle-out"], or an empty list')
 
 
 def _texts(check: Check, param: str, value: Any) -> None:
@@ -56,15 +64,13 @@ def _image(check: Check, param: str, value: Any) -> None:
 
 def _summary(check: Check, param: str, value: Any) -> None:
     _only(param, value, names("type instructions"))
-    if value.get("type") != "summarize":
-        raise not_allowed(f"{param}.type", f"is {show(value.get('type'))}", "summarize")
+    _of_type(param, value, "summarize")
 
 
 def _compaction(check: Check, param: str, value: Any) -> None:
     for entry in _objects(param, value):
         _only(param, entry, names("type compact_threshold"))
-        if entry.get("type") != "compaction":
-            raise not_allowed(f"{param}.type", f"is {show(entry.get('type'))}", "compaction")
+        _of_type(param, entry, "compaction")
 
 
 def _functions(check: Check, param: str, value: Any) -> None:
