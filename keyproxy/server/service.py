@@ -282,7 +282,11 @@ class Service:
 
     def _app(self, settings: Settings, default: Settings, rules: AppRules) -> AppKit:
         upstream = Upstream(
-            settings, self._session, KeyRing(settings.keys, self._keys), self._lingering
+            settings,
+            self._session,
+            KeyRing(settings.keys, self._keys),
+            self._lingering,
+            hidden=default.all_keys,
         )
         return AppKit(
             settings=settings,
