@@ -326,6 +326,19 @@ def test_check_warns_of_a_key_without_limit(
     assert "warning: this key has no credit limit" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("amount", ["1e999999999999", "-1E-999999999", "9" * 50_000])
+def test_check_writes_out_no_endless_amount(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    amount: str,
+) -> None:
+    fake.body = report(limit=amount, limit_remaining=amount)
+    assert check(fake, monkeypatch) == 0
+    assert len(capsys.readouterr().out) < 2_000
+
+
 @pytest.mark.parametrize(
     ("status", "fields", "words"),
     [

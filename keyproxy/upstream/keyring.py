@@ -21,6 +21,7 @@ from keyproxy.upstream.verdicts import KeyStates
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
 _MAX_REPORT_BYTES = 64 * 1024
+_MOST_DIGITS = 40
 
 
 class KeyRing:
@@ -111,4 +112,7 @@ def _money(value: Any) -> Decimal | None:
         amount = Decimal(str(value))
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() else None
+    # What is written out in digits: an exponent of a few characters may stand for gigabytes.
+    digits, exponent = amount.as_tuple()[1:]
+    is_short = isinstance(exponent, int) and len(digits) + abs(exponent) <= _MOST_DIGITS
+    return amount if is_short else None
