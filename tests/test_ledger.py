@@ -32,6 +32,7 @@ from keyproxy.ledger.file import (
     LedgerOlder,
     LedgerUnwritable,
     open_reader,
+    open_writer,
 )
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.place import default_path, dev_path
@@ -956,6 +957,19 @@ async def test_only_its_owner_may_read_the_files(ledger: Ledger) -> None:
     assert modes == dict.fromkeys(
         ["ledger.sqlite3", "ledger.sqlite3-shm", "ledger.sqlite3-wal"], 0o600
     )
+
+
+@posix
+def test_only_its_owner_may_read_a_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    link, file = tmp_path / "ledger.sqlite3", tmp_path / "disk" / "ledger.sqlite3"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    before = os.umask(0o022)
+    try:
+        open_writer(link, 1.0).close()
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 @posix

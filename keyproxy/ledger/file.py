@@ -158,7 +158,8 @@ def _make(path: Path) -> None:
     try:
         # Not opened when it is there: closing it would drop the locks that SQLite holds on it
         # in this process (sqlite.org/howtocorrupt.html, 2.2).
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        # A link may lead to where no file is yet; SQLite would make it by the umask.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         if path.is_dir():
             raise
