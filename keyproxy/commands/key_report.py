@@ -76,7 +76,7 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
     """What to print of the patterns and aliases, compared with the upstream's public list."""
     if not names_models(settings):
         return []
-    upstream = Upstream(settings, session, KeyRing(settings.keys))
+    upstream = Upstream(settings, session, KeyRing(settings.keys), hidden=settings.all_keys)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             fetched = await upstream.fetch(LIST_PATH)

@@ -12,6 +12,7 @@ from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import is_of_openrouter
 from keyproxy.settings.grammar.network import is_openrouter
+from keyproxy.settings.lines import is_safe
 
 # The paths of calls, which people copy into the base address.
 _ENDPOINTS = sorted(
@@ -67,19 +68,21 @@ def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
     # Somebody else's names: bounded, since globs are tried on them, and fit for a terminal.
     fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())
     text = "\n".join(fit[:_MOST])
+    # What is written down for pasting must be one name, and neither a list nor a pattern.
+    single = "\n".join(name for name in fit[:_MOST] if is_safe(name) and "*" not in name)
     for app in settings.all_apps if listed else ():
         where = "" if app is settings else f" of [apps.{app.name}]"
         for pattern in app.allowed_models:
             mark, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
             if not _matches(name, text, is_exclusion=bool(mark)):
-                write = " or ".join(f"{mark}{each}" for each in _instead(name, text))
+                write = " or ".join(f"{mark}{each}" for each in _instead(name, single))
                 found[
                     f"KEYPROXY_ALLOWED_MODELS{where}: {mask(pattern)} matches no model of the"
                     f" upstream's list; {_advice(write)}"
                 ] = None
         for alias, model in app.model_aliases:
             if not _matches(model, text):
-                write = "".join(f"{alias}={each}" for each in _instead(model, text)[:1])
+                write = "".join(f"{alias}={each}" for each in _instead(model, single)[:1])
                 found[
                     f"KEYPROXY_MODEL_ALIASES{where}: {alias}={mask(model)} stands for no model of"
                     f" the upstream's list; {_advice(write)}"
