@@ -162,8 +162,21 @@ def is_router(name: str) -> bool:
     )
 
 
+def expression(glob: str) -> str:
+    """A regular expression for a glob, in which ``*`` is anything on one line.
+
+    What each ``*`` but the last took is not tried again: the first place where the text behind it
+    fits is as good as any, and several such places to the power of the stars would take seconds.
+    """
+    first, *rest = (re.escape(part) for part in re.split(r"\*+", glob))
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
+
+
 def _any_of(globs: Iterable[str], flags: int = 0) -> re.Pattern[str]:
-    branches = [re.escape(glob).replace(r"\*", ".*") for glob in globs]
+    branches = map(expression, globs)
     return re.compile("|".join(f"(?:{branch})" for branch in branches) or r"(?!)", flags)
 
 

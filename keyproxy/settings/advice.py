@@ -8,6 +8,7 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from keyproxy.call import BASE
+from keyproxy.policy.models import expression
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import is_of_openrouter
@@ -98,7 +99,7 @@ def _matches(pattern: str, text: str, *, is_exclusion: bool = False) -> bool:
     """Whether a line of ``text`` is meant, with or without what routes it (``:nitro``)."""
     flags = re.M | re.I if is_exclusion else re.M
     return any(
-        re.search(f"^{_expression(each)}$", text, flags)
+        re.search(f"^{expression(each)}$", text, flags)
         for each in (pattern, pattern.partition(":")[0])
     )
 
@@ -106,14 +107,10 @@ def _matches(pattern: str, text: str, *, is_exclusion: bool = False) -> bool:
 def _instead(pattern: str, text: str) -> list[str]:
     """What to write in the place of a pattern that matches nothing: an id, a glob, or nothing."""
     name, mark, variants = pattern.partition(":")
-    if same := re.search(f"^{_expression(name)}$", text, re.M | re.I):
+    if same := re.search(f"^{expression(name)}$", text, re.M | re.I):
         return [(name.lower() if "*" in name else same[0]) + mark + variants]
-    if "/" not in name and (owned := re.search(f"^.*/{_expression(name)}$", text, re.M | re.I)):
+    if "/" not in name and (owned := re.search(f"^.*/{expression(name)}$", text, re.M | re.I)):
         author, tail = owned[0].rsplit("/", 1)
         tail = name.lower() if "*" in name else tail
         return [f"{author}/{tail}{mark}{variants}", f"*/{tail}{mark}{variants}"]
     return difflib.get_close_matches(name, text.split("\n"), n=1, cutoff=0.75)
-
-
-def _expression(pattern: str) -> str:
-    return re.escape(pattern).replace(r"\*", ".*")
