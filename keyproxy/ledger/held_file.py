@@ -55,7 +55,8 @@ class HeldFile:
         What is put there while we run, and is no ledger, is moved aside. Raises ``LedgerFault``,
         ``OSError``.
         """
-        about = _look(self._path)
+        # The first time what is in the way is told by who opens it.
+        about = None if self._connection is None else _look(self._path)
         if self._connection is not None and not self._is_there(about):
             self.let_go()
             self._leave_no_log()
