@@ -56,7 +56,9 @@ class KeyRing:
 
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""
-        self._known.of(key).last_until = self._known.clock() + UNAFFORDABLE_SECONDS
+        for state in self._states:  # of this ring: a reload may have taken the key away
+            if state.key == key:
+                state.last_until = self._known.clock() + UNAFFORDABLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
