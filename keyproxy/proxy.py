@@ -199,18 +199,19 @@ async def show_answer(
         money.watch(chunk)
 
     try:
-        return await relay(
+        response = await relay(
             request,
             answer,
             record,
             watch,
             idle_seconds=app.settings.idle_timeout_seconds,
         )
+        if money.error is not None and record.ended is End.COMPLETE:
+            record.ended = End.UPSTREAM_ERROR
+        return response
     finally:
         record.served = served.model
         record.answer_error = money.error
-        if money.error is not None and record.ended is End.COMPLETE:
-            record.ended = End.UPSTREAM_ERROR
         policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
         if served.is_other(asked, policy.models):

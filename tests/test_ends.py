@@ -21,6 +21,7 @@ from tests.conftest import BODY, KEY, Proxy, settings
 from tests.fake_upstream import FakeUpstream, completion, event_stream
 
 DEADLINE_SECONDS = 5.0
+ERROR = b'data: {"error":{"code":"server_error"},"choices":[]}\n\n'
 Act = Callable[[Proxy], Awaitable[None]]
 
 
@@ -69,6 +70,18 @@ async def leave_midway(proxy: Proxy) -> None:
     await proxy.session.close()
 
 
+async def leave_after_an_error(proxy: Proxy) -> None:
+    async with proxy.post(BODY | {"stream": True}) as answer:
+        assert await answer.content.readany() == ERROR
+    await proxy.session.close()
+
+
+async def stop_after_an_error(proxy: Proxy) -> None:
+    async with proxy.post(BODY | {"stream": True}) as answer:
+        assert await answer.content.readany() == ERROR
+        await proxy.service.drain()
+
+
 async def stop(proxy: Proxy) -> None:
     """Call, and stop the server under it."""
     call = asyncio.create_task(read(proxy))
@@ -89,6 +102,17 @@ async def silent(request: web.Request) -> web.StreamResponse:
 async def begun(request: web.Request) -> web.StreamResponse:
     response = await event_stream(request)
     await response.write(b"data: 1\n\n")
+    return await silent(request)
+
+
+async def failed(request: web.Request) -> web.StreamResponse:
+    response = await event_stream(request)
+    await response.write(ERROR)
+    return response
+
+
+async def failed_and_silent(request: web.Request) -> web.StreamResponse:
+    await failed(request)
     return await silent(request)
 
 
@@ -116,6 +140,9 @@ CASES: list[tuple[End, Any, Act, dict[str, str]]] = [
     (End.STALLED, begun, read, {"IDLE_TIMEOUT": "100ms"}),
     (End.UPSTREAM_CUT, cut, read, {}),
     (End.KEY_IN_ANSWER, telling, read, {}),
+    (End.UPSTREAM_ERROR, failed, read, {}),
+    (End.CLIENT_LEFT, failed_and_silent, leave_after_an_error, {}),
+    (End.STOPPED, failed_and_silent, stop_after_an_error, {"SHUTDOWN_GRACE": "0.05"}),
 ]
 
 
