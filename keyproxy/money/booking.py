@@ -44,6 +44,7 @@ class Booking:
         self.status: int | None = None
         self.ended: str = End.REFUSED
         self.served: str | None = None
+        self.usage: Usage | None = None
         self.cost: Cost | None = None
         self.is_free = True  # nothing has been sent that could cost
         self._book = book
@@ -53,11 +54,6 @@ class Booking:
         self._reader: UsageReader | None = None
         self._generation_id: str | None = None
         self._is_own = True
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the answer has said so far."""
-        return None if self._reader is None else self._reader.usage
 
     @property
     def error(self) -> str | None:
@@ -99,14 +95,16 @@ class Booking:
             self._book.note(self.entry.id, self._generation_id)
 
     def end(self, ended: str, served: str | None = None) -> None:
-        """The call is over, as the log says it; its cost is known now, or asked for later."""
+        """The call is over, as the log says it; what it used is known now, if ever, and its cost
+        now or once the upstream was asked."""
         self.ended, self.served = ended, served
         if self.status is None:
             return
         if self.status >= 400:
             self.cost = costs.of_error(self.status, self._ask, is_own=self._is_own)
             return
-        reader = self._reader
+        if (reader := self._reader) is not None:
+            self.usage = reader.usage
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and not reader.error_seen
         self.cost = costs.of_answer(self.usage, is_whole, self._price, self._ask)
