@@ -906,6 +906,12 @@ async def test_missing_folder_of_a_named_file_is_not_made(tmp_path: Path) -> Non
     assert not (tmp_path / "nowhere").exists()
 
 
+async def test_path_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fault = await refused(tmp_path / "file" / "ledger.sqlite3", LedgerUnwritable)
+    assert "Not a directory" in fault.found
+
+
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A folder others can reach, whatever the rights above pytest's own."""
@@ -934,6 +940,19 @@ async def test_folder_without_rights_is_refused_with_uid_path_and_cure(data: Pat
         fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
     assert f"uid {us} cannot write" in fault.found
     assert "mode 0555" in fault.found
+    assert fault.paste == f"chown -R {us} {data}"
+
+
+@posix
+async def test_folder_that_may_not_be_looked_into_is_refused_with_uid_path_and_cure(
+    data: Path,
+) -> None:
+    data.chmod(0o600)
+    with powerless() as us:
+        fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
+        with pytest.raises(LedgerUnwritable):
+            open_reader(data / "ledger.sqlite3")
+    assert f"uid {us} cannot" in fault.found
     assert fault.paste == f"chown -R {us} {data}"
 
 

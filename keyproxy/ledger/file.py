@@ -123,9 +123,9 @@ def open_reader(path: Path, *, temporary: str = "DEFAULT") -> sqlite3.Connection
 
     ``temporary``: where it sorts, as ``PRAGMA temp_store`` says it.
     """
-    if not path.is_file():
-        raise LedgerMissing(f"{shown(str(path))}, which does not exist", "a ledger")
     try:
+        if not path.is_file():
+            raise LedgerMissing(f"{shown(str(path))}, which does not exist", "a ledger")
         try:
             return _opened(path, "mode=ro", temporary)
         except sqlite3.OperationalError as error:
@@ -250,15 +250,15 @@ def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
     us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
     reason = getattr(error, "strerror", None) or str(error)
     name, folder = shown(str(path)), path.absolute().parent
-    if os.path.isdir(path):  # Path's own raises where a folder above may not be searched
-        return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
-    if not os.path.exists(folder):
-        paste = f"mkdir -p {folder}"
-        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
     try:
         about = folder.stat()
+    except FileNotFoundError:
+        paste = f"mkdir -p {folder}"
+        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
     except OSError:
         return LedgerUnwritable(f"{name}, which uid {us} cannot reach ({reason})", _LOCAL)
+    if os.path.isdir(path):  # pathlib's raises where we may not look
+        return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
     return LedgerUnwritable(
         f"{name}, which uid {us} cannot write ({reason}); its folder has mode"
         f" {stat.S_IMODE(about.st_mode):04o} and owner uid {about.st_uid}",

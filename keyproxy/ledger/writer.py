@@ -190,9 +190,6 @@ class Writer:
     ) -> None:
         try:
             self._connection = self._file.connection()
-        except OSError as error:
-            _tell(loop, [(opened, fault_of(self.path, error))])
-            return
         except Exception as error:
             _tell(loop, [(opened, error)])
             return
