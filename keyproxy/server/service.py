@@ -153,8 +153,8 @@ class Service:
             for app in self.settings.all_apps
             for pattern in app.allowed_models
         )
-        if excludes and self._naming is None:
-            self._naming = asyncio.create_task(self._names.run())
+        if excludes:
+            self._naming = self._naming or asyncio.create_task(self._names.run())
         elif is_worth_a_look(self.settings) and not any(
             app.counts_money
             for app in self.settings.all_apps  # whose prices are asked for anyway
