@@ -220,15 +220,16 @@ class Service:
     async def close(self) -> None:
         """Release everything, at once."""
         self._is_ready, self._is_stopping, self._is_cutting = False, True, True
-        for task in (*self._beside, self._reinspecting, self._naming):
-            if task is not None:
-                task.cancel()
+        lasting = [*self._beside, *filter(None, (self._reinspecting, self._naming))]
+        for task in lasting:
+            task.cancel()
         await self._lingering.end()
-        await self._keys.close()
-        await self._verifiers.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        await self._keys.close()  # after the calls, which ask about keys
+        await self._verifiers.close()
         await self._treasury.close()
+        await asyncio.gather(*lasting, return_exceptions=True)
 
     def _upstreams(self) -> Mapping[str, Upstream]:
         return {name: app.upstream for name, app in self.kit.apps.items()}
