@@ -98,7 +98,11 @@ class Names:
     async def run(self) -> None:
         """Keep the names fresh, until cancelled."""
         while True:
-            is_fresh = await self.look()
+            is_fresh = False
+            try:
+                is_fresh = await self.look()
+            except Exception:  # no memory or thread just now
+                _log.exception("the names of models could not be read")
             await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
 
 
