@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from keyproxy.errors import Refusal
-from keyproxy.upstream.connection import on_connection
+from keyproxy.transport.client import on_connection
 
 _PIECEWISE_BYTES = 256 * 1024
 
