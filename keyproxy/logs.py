@@ -31,6 +31,7 @@ _KEY = re.compile(
 )
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _MAX_TEXT = 20_000
+_MAX_NAME = 80
 _call_log = structlog.get_logger("keyproxy.call")
 
 
@@ -141,6 +142,7 @@ class Record:
     is_other_model: bool | None = None
     http_status: int | None = None
     code: str | None = None
+    param: str | None = None
     side: str | None = None
     is_streaming: bool | None = None
     hint: str | None = None
@@ -195,6 +197,7 @@ class Record:
             "stream": self.is_streaming,
             "http_status": self.http_status,
             "code": self.code,
+            "param": self.param and self.param[:_MAX_NAME],
             "side": self.side,
             "hint": self.hint,
             "cause": self.cause,

@@ -73,6 +73,18 @@ async def test_a_refusal_is_info_with_its_code_and_hint(lines: Any, start: Start
     assert "KEYPROXY_ALLOWED_MODELS" in line["hint"]
 
 
+async def test_a_refusal_names_the_field_that_it_is_about_and_no_value(
+    lines: Any, start: Start, upstream: FakeUpstream
+) -> None:
+    proxy = await start("serve")
+    async with proxy.post(BODY | {"temprature": "my-secret-value"}) as answer:
+        assert answer.status == 403
+    line = await call_line(lines)
+    assert (line["code"], line["param"]) == ("field_not_allowed", "temprature")
+    assert "my-secret-value" not in json.dumps(line)
+    assert not upstream.calls
+
+
 async def test_a_refused_preflight_names_the_setting_in_the_log(lines: Any, proxy: Proxy) -> None:
     """The page shows only "CORS error", so the log must say what to do."""
     headers = {"Origin": "https://new.example", "Access-Control-Request-Method": "POST"}
