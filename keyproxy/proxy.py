@@ -32,6 +32,8 @@ from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue, KeyWanted
 from keyproxy.upstream.send import Answer, ClientLeft, Head, Upstream
 
+_MAY_BE_UNLISTED = (400, 404)  # what an upstream says of a model that it does not know
+
 
 @dataclass(frozen=True, slots=True)
 class AppKit:
@@ -214,6 +216,8 @@ async def show_answer(
         record.answer_error = money.error
         policy = app.rules.policy
         asked = [policy.aliases.get(model, model) for model in record.models]
+        if answer.status in _MAY_BE_UNLISTED:
+            record.hint = next(filter(None, map(policy.models.unlisted, asked)), None)
         if served.is_other(asked, policy.models):
             record.is_other_model = True
             kit.tally.add(Event.OTHER_MODEL_SERVED)

@@ -77,6 +77,18 @@ class Models:
         """Whether the operator's list holds this very pattern and excludes nothing."""
         return pattern in self._patterns and self._excluded is None
 
+    def unlisted(self, model: str) -> str | None:
+        """That the upstream lists no such model, and which one may be meant.
+
+        None where it lists it, and where its list is not known.
+        """
+        listed, name = self._known.listed, base(model)
+        if not listed or any(base(one) == name for one in listed):
+            return None
+        own = sorted(one for one in listed if one.lower().endswith(f"/{name}"))
+        meant = f"; {shortened(own[0])} perhaps?" if own else ""
+        return f"the upstream lists no model {shortened(model)}{meant}"
+
     def _obstacle(self, model: str) -> tuple[str, str | None] | None:
         """What stands in the way, as the end of a sentence, and the line to paste."""
         is_id = len(model) <= _LONGEST_ID and _ID.fullmatch(model)
