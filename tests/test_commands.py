@@ -131,6 +131,7 @@ def test_help_has_an_option_for_every_setting_but_secrets(
 ) -> None:
     assert run(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith(f"usage: keyproxy {command} [OPTIONS] ")
     secrets = [row for row in rows().values() if row.is_secret and row.file]
     assert "OPENROUTER_API_KEY" in [row.variable for row in secrets]
     for row in rows().values():
@@ -232,6 +233,23 @@ def test_serve_prints_every_fault_with_the_line_to_paste(
     assert any(
         text.startswith("KEYPROXY_LOG_LEVEL is 'loud' (on the command line)") for text in rest
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of this kind")
+def test_faults_are_broken_between_words_in_a_terminal_and_lines_to_paste_are_not(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pty  # not on Windows
+
+    monkeypatch.setenv("COLUMNS", "50")
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as stream, os.fdopen(ours, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert run("serve", "--rate-limit", "off") == 2
+        lines = screen.read(10_000).decode().splitlines()
+    assert "    KEYPROXY_ALLOWED_MODELS=openai/gpt-4o-mini,anthropic/*" in lines
+    assert all(len(text) <= 50 for text in lines if not text.startswith("    "))
+    assert "`any-ip` is any IP literal" in " ".join(lines)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
