@@ -275,6 +275,11 @@ async def test_the_start_shows_the_addresses_first_and_short(tmp_path: Path) -> 
     assert "\x1b" not in hello + log
 
 
+async def test_the_snippet_names_a_model_that_may_be_called(tmp_path: Path) -> None:
+    hello, _ = await start_of(tmp_path, KEYPROXY_ALLOWED_MODELS="!openai/*,x-ai/*,x-ai/grok-4")
+    assert 'model: "x-ai/grok-4"' in hello
+
+
 async def test_all_else_is_said_at_the_level_debug(tmp_path: Path) -> None:
     _, log = await start_of(tmp_path, "--log-level", "debug")
     assert "max_in_flight=8" in log

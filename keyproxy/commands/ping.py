@@ -54,6 +54,9 @@ def _ask(address: Address, path: str) -> int:
     for host in _EVERYWHERE.get(address.host, (address.host,)):
         try:
             status = _status(host, address.port, path)
+        except ConnectionRefusedError:
+            trouble = "nothing listens there"
+            continue
         except (OSError, http.client.HTTPException) as error:
             trouble = f"no answer ({type(error).__name__})"
             continue

@@ -100,6 +100,8 @@ class Reading:
             try:
                 values[name] = self._value(name, setting, values)
             except SettingsFault as fault:
+                if name == "client_auth" and self.mode == "serve" and fault.paste == setting.paste:
+                    fault.paste = f"{setting.variable}={_SAFEST[setting.variable]}"
                 self.faults.append(fault)
             except KeyError:
                 continue  # follows from a faulty setting, which is reported already
