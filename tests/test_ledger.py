@@ -957,6 +957,24 @@ async def test_folder_that_may_not_be_looked_into_is_refused_with_uid_path_and_c
 
 
 @posix
+async def test_folder_that_we_may_not_enter_is_refused_with_what_we_know(data: Path) -> None:
+    (data / "inner").mkdir()
+    data.chmod(0o000)
+    with powerless() as us:
+        fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
+        inner = await refused(data / "inner" / "ledger.sqlite3", LedgerUnwritable)
+    data.chmod(0o755)
+    assert "mode 0000" in fault.found
+    assert f"uid {us} cannot reach" in inner.found
+
+
+async def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    fault = await refused(tmp_path / "file" / "x" / "ledger.sqlite3", LedgerUnwritable)
+    assert "whose folder is not there" in fault.found
+
+
+@posix
 async def test_file_without_rights_is_refused(data: Path) -> None:
     async with opened(data / "ledger.sqlite3"):
         pass

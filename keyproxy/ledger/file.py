@@ -252,7 +252,7 @@ def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
     name, folder = shown(str(path)), path.absolute().parent
     try:
         about = folder.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         paste = f"mkdir -p {folder}"
         return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
     except OSError:

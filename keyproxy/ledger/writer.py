@@ -105,7 +105,7 @@ class Writer:
         )
         self._thread.start()
         if (error := await opened) is not None:
-            raise error
+            raise fault_of(self.path, error)
 
     def book(
         self, row: Row, answer: asyncio.Future[Any] | None = None, *, is_last: bool = False
