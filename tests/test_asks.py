@@ -97,6 +97,9 @@ def test_no_tool_that_the_caller_runs_itself_is_unbounded() -> None:
         ask = asked(style, {"tools": [{"type": kind} for kind in kinds]})
         assert not ask.is_unbounded
         assert ask.rounds == 1
+    search = {"type": "tool_search", "execution": "client"}
+    assert not asked(Style.RESPONSES, {"input": "x", "tools": [search]}).is_unbounded
+    assert asked(Style.RESPONSES, {"input": "x", "tools": [{"type": "tool_search"}]}).is_unbounded
 
 
 @pytest.mark.parametrize(
