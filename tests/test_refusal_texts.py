@@ -124,6 +124,7 @@ async def test_only_a_tool_that_runs_on_a_server_is_said_to(
         ({"input": "x", "store": True}, "is true, which is not open here. Allowed: false."),
         ({"input": "x", "previous_response_id": "resp_1"}, "send all of it in input"),
         ({"input": "x", "conversation": {"id": "conv_1"}}, "send all of it in input"),
+        ({"input": "x", "prompt_cache_retention": "24h"}, "Allowed: in_memory."),
         ({"input": "x", "extra_body": {"top_k": 1}}, "stand at the top of a call"),
         ({"input": "x", "plugins": [{"id": "y"}]},
             "Allowed: response-healing, context-compression."),

@@ -5,7 +5,7 @@ Shapes: the SDKs of OpenAI, Anthropic and OpenRouter, state November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keyproxy.policy.features import not_allowed
@@ -26,15 +26,23 @@ def only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True)
             raise not_allowed(f"{param}.{name}", f"is {show(inner)}", "a word, text or number")
 
 
-def _objects(param: str, value: Any) -> Iterable[Any]:
+def _entries(param: str, value: Any) -> Iterable[tuple[str, Any]]:
+    """Each entry of a list, with its place."""
     if not isinstance(value, list):
         raise not_allowed(param, f"is {show(value)}", "a list")
-    return value
+    return ((f"{param}[{index}]", entry) for index, entry in enumerate(value))
+
+
+def _of_type(param: str, value: Mapping[str, Any], kind: str) -> None:
+    if "type" not in value:
+        raise not_allowed(param, "has no type", kind)
+    if value["type"] != kind:
+        raise not_allowed(f"{param}.type", f"is {show(value['type'])}", kind)
 
 
 def _transforms(check: Check, param: str, value: Any) -> None:
     if value != ["middle-out"]:
-        raise not_allowed(param, "is something else", '["middle-out"], or an empty list')
+        raise not_allowed(param, f"is {show(value)}", '["middle-out"], or an empty list')
 
 
 def _texts(check: Check, param: str, value: Any) -> None:
@@ -56,20 +64,18 @@ def _image(check: Check, param: str, value: Any) -> None:
 
 def _summary(check: Check, param: str, value: Any) -> None:
     only(param, value, names("type instructions"))
-    if value.get("type") != "summarize":
-        raise not_allowed(f"{param}.type", f"is {show(value.get('type'))}", "summarize")
+    _of_type(param, value, "summarize")
 
 
 def _compaction(check: Check, param: str, value: Any) -> None:
-    for entry in _objects(param, value):
-        only(param, entry, names("type compact_threshold"))
-        if entry.get("type") != "compaction":
-            raise not_allowed(f"{param}.type", f"is {show(entry.get('type'))}", "compaction")
+    for place, entry in _entries(param, value):
+        only(place, entry, names("type compact_threshold"))
+        _of_type(place, entry, "compaction")
 
 
 def _functions(check: Check, param: str, value: Any) -> None:
-    for function in _objects(param, value):
-        only(param, function, names("name description parameters strict"), scalars=False)
+    for place, function in _entries(param, value):
+        only(place, function, names("name description parameters strict"), scalars=False)
 
 
 def _function_call(check: Check, param: str, value: Any) -> None:
@@ -78,8 +84,10 @@ def _function_call(check: Check, param: str, value: Any) -> None:
 
 
 def _retention(check: Check, param: str, value: Any) -> None:
-    if value not in ("in_memory", "in-memory"):
-        lifetime(check, param, value)
+    if value not in ("in_memory", "in-memory", "5m", "30m"):
+        if not isinstance(value, str):
+            raise not_allowed(param, f"is {show(value)}", "in_memory")
+        check.features.require("cache-1h", param, f"is {show(value)}", "in_memory")
 
 
 def _cache_options(check: Check, param: str, value: Any) -> None:
