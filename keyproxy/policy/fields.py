@@ -36,8 +36,8 @@ _SAMPLING = (
 )
 
 
-def _table(names: str, **checked: Rule) -> Mapping[str, Rule]:
-    free = dict.fromkeys(names.split(), rules.FREE)
+def _table(free_names: str, **checked: Rule) -> Mapping[str, Rule]:
+    free = dict.fromkeys(free_names.split(), rules.FREE)
     return MappingProxyType(_EVERYWHERE_CHECKED | free | checked)
 
 
@@ -198,8 +198,8 @@ def _unknown(style: Style, name: str, features: Features) -> Refusal:
     if meant is not None:
         message = f"The field {shown} is not allowed here: did you mean {meant}?"
     else:
-        said = f": {reason}" if reason else ""
-        message = f"The field {shown} is not allowed here{said}. Leave it out of the call."
+        why = f": {reason}" if reason else ""
+        message = f"The field {shown} is not allowed here{why}. Leave it out of the call."
     is_plain = bool(_PLAIN.fullmatch(name)) and not ("model" in name or "preset" in name)
     return Refusal(
         "field_not_allowed",
