@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyproxy.errors import SettingsFault
+from keyproxy.grammar import jwt
 from keyproxy.settings.grammar import jwt
 from keyproxy.settings.grammar.keys import issuer
 from keyproxy.settings.grammar.network import is_openrouter
+from keyproxy.settings.grammar.sessions import MAKING
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
 
@@ -115,7 +117,7 @@ def _without_secret() -> SettingsFault:
         "KEYPROXY_SESSION_SECRET",
         expected="a random text of 32 characters or more, the same in every replica, since"
         " KEYPROXY_CLIENT_AUTH is session (or KEYPROXY_SESSION_SECRET_FILE)",
-        paste="KEYPROXY_SESSION_SECRET=$(openssl rand -base64 32)",
+        paste=f"KEYPROXY_SESSION_SECRET=$({MAKING})",
     )
 
 

@@ -11,6 +11,7 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, shown
 from keyproxy.settings.grammar.keys import bundled_keys, misnamed
 from keyproxy.settings.grammar.network import certificates
+from keyproxy.settings.grammar.sessions import MAKING
 from keyproxy.settings.grammar.texts import NoText, text_in
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import (
@@ -25,10 +26,10 @@ from keyproxy.settings.setting import (
 )
 from keyproxy.settings.variables import name_faults
 
-# For a page that anybody may open. The secret is no text of ours: whoever pastes it makes it.
+# For a page that anybody may open.
 _SAFEST = {
     "KEYPROXY_CLIENT_AUTH": "session",
-    "KEYPROXY_SESSION_SECRET": "$(openssl rand -hex 32)",
+    "KEYPROXY_SESSION_SECRET": f"$({MAKING})",
     "KEYPROXY_TOTAL_BUDGET": "5/day",
 }
 
