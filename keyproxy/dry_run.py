@@ -117,7 +117,7 @@ def _of_app(
     app: Settings, of_app: AppRules, asked: Asked, head: CIMultiDictProxy[str]
 ) -> Iterator[Passed | Sent]:
     of_app.browser.check_origin(head)
-    endpoint, path, query = of_app.endpoints.find(asked.method, asked.target)
+    endpoint, path, query = of_app.endpoints.find(asked.method, asked.target, head["Host"])
     yield Passed(Step.ENDPOINT, endpoint.name)
     yield Passed(Step.LIMITS, f"{_spoken(app)} (what was used is not known here)")
     passed = headers.forwarded(endpoint.style, head)
