@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from keyproxy.errors import SettingsFault
-from keyproxy.grammar import jwt
 from keyproxy.settings.grammar import jwt
 from keyproxy.settings.grammar.keys import issuer
 from keyproxy.settings.grammar.network import is_openrouter
