@@ -14,6 +14,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from keyproxy.call import End
+
 USUAL_COLUMNS = 80
 MOST_COLUMNS = 100
 _LEAST_NAME = 20
@@ -122,9 +124,9 @@ def elided(text: str, most: int) -> str:
 def _note(call: Mapping[str, str]) -> str:
     """What was unusual: a refusal, the end, an error that the answer told of, another model."""
     if code := call.get("code"):
-        return code
-    ended, served = call.get("ended", "complete"), call.get("served", "")
-    if ended != "complete":
+        return f"{code} {call.get('param', '')}".rstrip()
+    ended, served = call.get("ended", End.COMPLETE), call.get("served", "")
+    if ended != End.COMPLETE:
         return f"{ended} {call.get('error', '')}".strip()
     if call.get("http_status", "") >= "400":
         return "from the upstream"
@@ -134,8 +136,7 @@ def _note(call: Mapping[str, str]) -> str:
 
 
 def _of_status(call: Mapping[str, str], status: str) -> int:
-    is_whole = call.get("ended", "complete") in ("complete", "refused")
-    if not is_whole and call.get("ended") != "client_left":
+    if call.get("ended", End.COMPLETE) not in (End.COMPLETE, End.REFUSED, End.CLIENT_LEFT):
         return _RED
     return {"2": _GREEN, "3": _GREEN, "5": _RED}.get(status[0], _YELLOW)
 

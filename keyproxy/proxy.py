@@ -24,6 +24,8 @@ from keyproxy.transport import conditional, intake
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import KeyWanted
 
+_MAY_BE_UNLISTED = (400, 404)  # what an upstream says of a model that it does not know
+
 
 async def handle(request: web.Request) -> web.StreamResponse:
     """Answer one call; nothing reaches the upstream before every check has passed."""
@@ -51,14 +53,16 @@ async def handle(request: web.Request) -> web.StreamResponse:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
             call = await read_call(request, kit, app, client, hold, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
-            served = Served(record, call.ids, app.policy.models)
-            record.watchers.append(served.watch)
+            ids, models = call.ids, app.policy.models
+            record.watchers.append(Served(record, ids, models).watch)
             booking = app.bookings.book(record, client, call)
             sending = app.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
             async with booking as money, sending as answer:  # 402, 429; 502, 504
                 hold.release()
                 money.answered(answer.head)
+                if answer.status in _MAY_BE_UNLISTED:
+                    record.hint = next(filter(None, map(models.unlisted, ids)), None)
                 idle_seconds = app.settings.idle_timeout_seconds
                 return await relay(request, answer, record, idle_seconds=idle_seconds)
 

@@ -19,6 +19,7 @@ from keyproxy.call import Cost, End, Head, Usage
 from keyproxy.errors import Side
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
+_MAX_NAME = 80
 _call_log = structlog.get_logger("keyproxy.call")
 
 
@@ -57,6 +58,7 @@ class Record:
     is_other_model: bool | None = None
     http_status: int | None = None
     code: str | None = None
+    param: str | None = None
     side: str | None = None
     is_streaming: bool | None = None
     hint: str | None = None
@@ -119,6 +121,7 @@ class Record:
             "stream": self.is_streaming,
             "http_status": self.http_status,
             "code": self.code,
+            "param": self.param and self.param[:_MAX_NAME],
             "side": self.side,
             "hint": self.hint,
             "cause": self.cause,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from keyproxy.transport import intake
 from keyproxy.clients import credentials
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
@@ -20,8 +19,9 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.admit import raised, rate_headers
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Window
-from keyproxy.strict_json import body
 from keyproxy.settings import Rate
+from keyproxy.strict_json import body
+from keyproxy.transport import intake
 
 PATH = "/session"
 _SESSIONS = "pages open sessions where the client auth is session"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from keyproxy.settings.advice import odd, unlisted
 from keyproxy.settings import Settings
+from keyproxy.settings.advice import odd, unlisted
 from tests.conftest import KEY, settings
 from tests.fake_upstream import FakeUpstream
 from tests.program import environment, started
@@ -133,6 +133,19 @@ def test_names_that_no_terminal_should_get_are_not_repeated() -> None:
     listed = ("a/gpt-4o\x1b[2J", "b/" + "gpt-4o" * 100, "c/gpt-4o")
     [line] = unlisted(settings(ALLOWED_MODELS="gpt-4o"), listed)
     assert line.endswith("; write c/gpt-4o or */gpt-4o")
+
+
+@pytest.mark.parametrize(
+    "odd", ["openai/gpt-4o-min,*", "*/gpt-4o-min", "o/gpt-4o-min $(id)", "o'/x"]
+)
+@pytest.mark.parametrize("said", ["openai/gpt-4o-mim", "gpt-4o-min", "gpt-4o-min*", "*-min,*"])
+def test_what_is_to_be_written_names_one_model_whatever_the_upstream_lists(
+    odd: str, said: str
+) -> None:
+    for mode in ("ALLOWED_MODELS", "MODEL_ALIASES"):
+        text = said if mode == "ALLOWED_MODELS" else f"fast={said.strip('*,')}"
+        for line in unlisted(settings(**{mode: text}), [odd]):
+            assert line.endswith("; GET /api/v1/models says which there are")
 
 
 def test_alias_of_no_listed_model_is_told_and_an_empty_list_tells_nothing() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -178,6 +179,19 @@ async def test_preflights_of_every_apps_pages_are_answered(proxy: Proxy) -> None
         async with proxy.session.options(url, headers=asking) as answer:
             assert answer.status == status
     assert proxy.upstream.calls == []
+
+
+async def test_no_answer_to_one_app_holds_the_key_of_another(proxy: Proxy) -> None:
+    """The upstream has both; what it was sent for one app it may repeat to the other."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"choices": [], "said": OTHER_KEY})
+
+    proxy.upstream.answer = answer
+    async with proxy.post() as cut:
+        assert cut.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await cut.read()
 
 
 async def test_clients_of_two_apps_are_counted_apart(proxy: Proxy) -> None:

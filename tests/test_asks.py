@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.call import Ask, Style
-from keyproxy.settings.grammar.features import names
 from keyproxy.money.estimate import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
 from keyproxy.money.prices import Price, Rates, nano, worst_case
 from keyproxy.policy import caps, tools
+from keyproxy.settings.grammar.features import names
 
 PIXELS = "A" * 5000
 TALKS = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
@@ -97,6 +97,9 @@ def test_no_tool_that_the_caller_runs_itself_is_unbounded() -> None:
         ask = asked(style, {"tools": [{"type": kind} for kind in kinds]})
         assert not ask.is_unbounded
         assert ask.rounds == 1
+    search = {"type": "tool_search", "execution": "client"}
+    assert not asked(Style.RESPONSES, {"input": "x", "tools": [search]}).is_unbounded
+    assert asked(Style.RESPONSES, {"input": "x", "tools": [{"type": "tool_search"}]}).is_unbounded
 
 
 @pytest.mark.parametrize(

@@ -616,3 +616,19 @@ async def test_an_upstream_that_takes_no_connection_costs_nothing(start: Start) 
         for _ in range(3):
             assert await status(proxy) == 504
             await settled(proxy)
+
+
+async def test_the_line_to_paste_has_room_beside_what_was_spent_beyond_the_budget(
+    start: Start, upstream: Books
+) -> None:
+    upstream.cost = 0.5  # a bill beyond what was set aside
+    proxy = await start(TOTAL_BUDGET="0.02/day")
+    assert await status(proxy) == 200
+    async with proxy.post(BODY) as answer:
+        error = await refused(answer, 402, "budget_exhausted")
+    line = re.search(r"KEYPROXY_TOTAL_BUDGET=([0-9.]+)/day", error["message"])
+    assert line is not None
+    assert float(line[1]) > 0.51
+    raised = settings("dev", TOTAL_BUDGET=f"{line[1]}/day", UPSTREAM=upstream.base_url)
+    proxy.service.apply(raised.kept(listen=proxy.service.settings.listen))
+    assert await status(proxy) == 200

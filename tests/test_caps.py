@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import WORDS
 from keyproxy.policy import calls, caps
-from keyproxy.strict_json import body
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.settings.grammar.features import WORDS
+from keyproxy.strict_json import body
 from tests.conftest import BODY, Start, refused
 
 CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/api/v1/messages"

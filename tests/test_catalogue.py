@@ -353,6 +353,19 @@ async def test_prices_and_names_of_a_list_that_wants_a_key_are_known_and_not_kep
     assert not ledger.with_name("prices.json").exists()
 
 
+async def test_a_list_that_is_kept_fresh_is_not_asked_for_again_by_a_reload(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    said = {"ALLOWED_MODELS": "*,!openai/of-test", "UPSTREAM": upstream.base_url}
+    proxy = await start(**said)
+    for _ in range(3):
+        proxy.service.apply(settings(**said))
+        async with proxy.get("/api/v1/models") as answer:
+            assert answer.status == 200
+    asked = [seen.target for seen in upstream.catalogue]
+    assert sorted(asked) == ["/api/v1/models", "/api/v1/models?output_modalities=all"]
+
+
 class Source:
     """A fetch that counts, and a clock."""
 

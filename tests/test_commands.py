@@ -131,6 +131,7 @@ def test_help_has_an_option_for_every_setting_but_secrets(
 ) -> None:
     assert run(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith(f"usage: keyproxy {command} [OPTIONS] ")
     secrets = [row for row in rows().values() if row.is_secret and row.file]
     assert "OPENROUTER_API_KEY" in [row.variable for row in secrets]
     for row in rows().values():
@@ -234,6 +235,26 @@ def test_serve_prints_every_fault_with_the_line_to_paste(
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of this kind")
+def test_faults_are_broken_between_words_in_a_terminal_and_lines_to_paste_are_not(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pty  # not on Windows
+
+    monkeypatch.setenv("COLUMNS", "50")
+    ours, theirs = pty.openpty()
+    written = b""
+    with os.fdopen(theirs, "w") as stream, os.fdopen(ours, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert run("serve", "--rate-limit", "off") == 2
+        while b"anthropic/*" not in written:  # the last line's end; it comes in pieces
+            written += screen.read(10_000)
+    lines = written.decode().splitlines()
+    assert "    KEYPROXY_ALLOWED_MODELS=openai/gpt-4o-mini,anthropic/*" in lines
+    assert all(len(text) <= 50 for text in lines if not text.startswith("    "))
+    assert "`any-ip` is any IP literal" in " ".join(lines)
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
 @pytest.mark.skipif(sys.platform == "win32", reason="needs sh")
 def test_lines_that_bare_serve_prints_answer_all_its_questions(
@@ -324,6 +345,19 @@ def test_check_warns_of_a_key_without_limit(
     fake.body = report(limit=None, limit_remaining=None)
     assert check(fake, monkeypatch) == 0
     assert "warning: this key has no credit limit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("amount", ["1e999999999999", "-1E-999999999", "9" * 50_000])
+def test_check_writes_out_no_endless_amount(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    amount: str,
+) -> None:
+    fake.body = report(limit=amount, limit_remaining=amount)
+    assert check(fake, monkeypatch) == 0
+    assert len(capsys.readouterr().out) < 2_000
 
 
 @pytest.mark.parametrize(
@@ -441,6 +475,19 @@ def test_check_says_nothing_of_git_outside_a_work_tree(
     assert "git" not in capsys.readouterr().out
 
 
+def test_the_word_that_was_meant_is_the_one_to_paste(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", "--client-auth", "sesion") == 2
+    assert "one of none, token, jwt, session\n    --client-auth session\n" in (
+        capsys.readouterr().err
+    )
+    assert run("serve", "--client-auth", "basic") == 2
+    assert "one of none, token, jwt, session\n    --client-auth session\n" in (
+        capsys.readouterr().err
+    )
+
+
 # --- ping ----------------------------------------------------------------------------------
 
 
@@ -513,7 +560,8 @@ def test_ping_says_that_nobody_answers(here: Path, capsys: pytest.CaptureFixture
         pass
     assert run("ping", "--listen", f"127.0.0.1:{gone.port}") == 1
     written = capsys.readouterr()
-    assert (written.out, written.err.count("\n")) == ("", 1)
+    assert written.out == ""
+    assert written.err == f"/healthz on port {gone.port}: nothing listens there\n"
 
 
 def test_ping_with_a_malformed_address_exits_2_in_one_line(

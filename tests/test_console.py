@@ -123,6 +123,16 @@ def test_a_line_to_paste_is_never_shortened() -> None:
     assert shown(REFUSED | {"code": "model_not_allowed", "hint": hint}).endswith("\n" + hint)
 
 
+def test_the_field_that_a_refusal_is_about_stands_behind_its_code() -> None:
+    refused = {"http_status": 403, "code": "field_not_allowed", "param": "temprature"}
+    assert shown(REFUSED | refused | {"model": None}) == (
+        f"{TIME}  403  POST /api/v1/chat/…mpletions  field_not_allowed temprature  0.1 s"
+    )
+    long = shown(REFUSED | refused | {"model": None, "param": "x" * 80})
+    assert len(long) <= MOST_COLUMNS
+    assert "field_not_allowed xxxx" in long
+
+
 def test_what_failed_beside_our_answer_is_named() -> None:
     failed = {"http_status": 502, "code": "upstream_unreachable", "cause": "ClientConnectorError"}
     line = shown(REFUSED | failed)
@@ -263,6 +273,11 @@ async def test_the_start_shows_the_addresses_first_and_short(tmp_path: Path) -> 
     assert all(len(line) <= USUAL_COLUMNS for line in lines)
     assert "listening" not in log
     assert "\x1b" not in hello + log
+
+
+async def test_the_snippet_names_a_model_that_may_be_called(tmp_path: Path) -> None:
+    hello, _ = await start_of(tmp_path, KEYPROXY_ALLOWED_MODELS="!openai/*,x-ai/*,x-ai/grok-4")
+    assert 'model: "x-ai/grok-4"' in hello
 
 
 async def test_all_else_is_said_at_the_level_debug(tmp_path: Path) -> None:

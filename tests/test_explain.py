@@ -116,6 +116,15 @@ def test_a_refusal_names_its_step_and_the_setting(
     assert KEY not in shown
 
 
+def test_a_base_url_that_is_not_right_is_answered_with_the_right_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``dev`` itself does, which explain speaks for."""
+    typed(monkeypatch, BODY)
+    assert main(["explain", "--allowed-hosts=localhost", "--path=/v1/chat/completions"]) == 1
+    assert "the base URL is http://localhost:8484/api/v1\n" in capsys.readouterr().out
+
+
 def test_all_shows_the_policy_in_one_screen(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--serve", "--all", "--max-tokens", "100"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -11,11 +11,11 @@ import pytest
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal, SettingsFaults
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
 from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
 from tests.conftest import BODY, CHAT, Proxy, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"
@@ -64,6 +64,12 @@ CLEAR = {
 GRAMMAR = {"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: /x/"}}
 FILE = {"type": "file", "file": {"file_id": "file-1"}}
 HOUR = {"type": "ephemeral", "ttl": "1h"}
+SEARCH = {
+    "type": "tool_search",
+    "execution": "client",
+    "description": "x",
+    "parameters": {"type": "object", "properties": {"model": {"type": "string"}}},
+}
 ADDED = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}}
 
 
@@ -250,6 +256,9 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (R, {"input": [{"id": "msg_1", "type": ["item_reference"]}]}),
         (Style.COMPLETIONS, {"prompt": ["x"] * 11}),
         (R, {"input": [{"type": "tool_search_output", "tools": [{"type": "shell"}]}]}),
+        (R, {"tools": [SEARCH | {"tools": [{"type": "function"}]}]}),
+        (R, {"tools": [SEARCH | {"model": BAD}]}),
+        (R, {"tools": [SEARCH | {"Execution": "server"}]}),
         (C, {"speed": "standard"}),
         (C, {"transforms": ["Middle-Out"]}),
         (C, {"require_parameters": {"order": ["openai"]}}),
@@ -346,6 +355,8 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (Style.COMPLETIONS, {"prompt": [1, 2, 3]}),
         (M, said({"type": "tool_use", "input": {"file_id": "x", "tools": [{"type": "mcp"}]}})),
         (M, said(ADDED | {"tool": {"definition": {"name": "f", "input_schema": {}}}})),
+        (R, {"tools": [SEARCH]}),
+        (R, {"input": [{"type": "additional_tools", "role": "developer", "tools": [SEARCH]}]}),
         (R, {"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "function"}]}]}),
         (R, {"tools": [{"type": "function", "name": "f", "parameters": {"model": {}}}]}),
         (C, {"tool_choice": {"type": "function", "function": {"name": "f"}}}),

@@ -421,6 +421,30 @@ async def test_a_key_that_cleaning_would_unfold_does_not_come_down(before: Befor
     assert KEY not in await everything(proxy)
 
 
+@pytest.mark.parametrize("written", [KEY, KEY.replace("-", "\\u002d")], ids=["plain", "escaped"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/models",
+        "/api/v1/models?limit=1",
+        "/api/v1/models/openai/gpt-4o/endpoints",
+        "/api/v1/model/openai/gpt-4o",
+    ],
+)
+@pytest.mark.parametrize("status", [b"200 OK", b"404 No"])
+async def test_a_key_in_the_catalogue_does_not_come_down(
+    before: Before, path: str, written: str, status: bytes
+) -> None:
+    """It is asked for without the key, which the upstream knows from calls."""
+    row = b'{"id":"openai/gpt-4o","description":"%b","user_id":"u"}' % written.encode()
+    body = b'{"data":[%b],"error":{"message":"no"},"data2":%b}' % (row, row)
+    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    proxy = await before(head % (status, len(body)) + body)
+    async with proxy.get(path) as answer:
+        assert KEY[:40] not in json.dumps(await answer.json())
+        await refused(answer, 502, "upstream_invalid")
+
+
 async def everything(proxy: Proxy) -> str:
     """Head and body of an answer as the client has them, cut or whole."""
     got = bytearray()

@@ -33,6 +33,7 @@ from keyproxy.ledger.file import (
     LedgerOlder,
     LedgerUnwritable,
     open_reader,
+    open_writer,
 )
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.place import default_path, dev_path
@@ -904,6 +905,12 @@ async def test_missing_folder_of_a_named_file_is_not_made(tmp_path: Path) -> Non
     assert not (tmp_path / "nowhere").exists()
 
 
+async def test_path_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    fault = await refused(tmp_path / "file" / "ledger.sqlite3", LedgerUnwritable)
+    assert "Not a directory" in fault.found
+
+
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A folder others can reach, whatever the rights above pytest's own."""
@@ -936,6 +943,37 @@ async def test_folder_without_rights_is_refused_with_uid_path_and_cure(data: Pat
 
 
 @posix
+async def test_folder_that_may_not_be_looked_into_is_refused_with_uid_path_and_cure(
+    data: Path,
+) -> None:
+    data.chmod(0o600)
+    with powerless() as us:
+        fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
+        with pytest.raises(LedgerUnwritable):
+            open_reader(data / "ledger.sqlite3")
+    assert f"uid {us} cannot" in fault.found
+    assert fault.paste == f"chown -R {us} {data}"
+
+
+@posix
+async def test_folder_that_we_may_not_enter_is_refused_with_what_we_know(data: Path) -> None:
+    (data / "inner").mkdir()
+    data.chmod(0o000)
+    with powerless() as us:
+        fault = await refused(data / "ledger.sqlite3", LedgerUnwritable)
+        inner = await refused(data / "inner" / "ledger.sqlite3", LedgerUnwritable)
+    data.chmod(0o755)
+    assert "mode 0000" in fault.found
+    assert f"uid {us} cannot reach" in inner.found
+
+
+async def test_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    fault = await refused(tmp_path / "file" / "x" / "ledger.sqlite3", LedgerUnwritable)
+    assert "whose folder is not there" in fault.found
+
+
+@posix
 async def test_file_without_rights_is_refused(data: Path) -> None:
     async with opened(data / "ledger.sqlite3"):
         pass
@@ -955,6 +993,19 @@ async def test_only_its_owner_may_read_the_files(ledger: Ledger) -> None:
     assert modes == dict.fromkeys(
         ["ledger.sqlite3", "ledger.sqlite3-shm", "ledger.sqlite3-wal"], 0o600
     )
+
+
+@posix
+def test_only_its_owner_may_read_a_file_that_a_link_leads_to(tmp_path: Path) -> None:
+    link, file = tmp_path / "ledger.sqlite3", tmp_path / "disk" / "ledger.sqlite3"
+    file.parent.mkdir()
+    link.symlink_to(file)
+    before = os.umask(0o022)
+    try:
+        open_writer(link, 1.0).close()
+    finally:
+        os.umask(before)
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 @posix

@@ -16,8 +16,8 @@ import pytest
 from keyproxy.call import Client
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
-from keyproxy.transport.hardening import connection_limit
 from keyproxy.settings import Rate
+from keyproxy.transport.hardening import connection_limit
 from tests.conftest import CHAT, SERVE
 from tests.fake_upstream import raw, read_call
 from tests.program import Program, started

@@ -74,6 +74,46 @@ async def test_a_refusal_is_info_with_its_code_and_hint(lines: Any, start: Start
     assert "KEYPROXY_ALLOWED_MODELS" in line["hint"]
 
 
+async def test_a_refusal_names_the_field_that_it_is_about_and_no_value(
+    lines: Any, start: Start, upstream: FakeUpstream
+) -> None:
+    proxy = await start("serve")
+    async with proxy.post(BODY | {"temprature": "my-secret-value"}) as answer:
+        assert answer.status == 403
+    line = await call_line(lines)
+    assert (line["code"], line["param"]) == ("field_not_allowed", "temprature")
+    assert "my-secret-value" not in json.dumps(line)
+    assert not upstream.calls
+
+
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        (
+            "gpt-4o-mini",
+            "the upstream lists no model gpt-4o-mini; openai/gpt-4o-mini perhaps?",
+        ),
+        ("openai/nope", "the upstream lists no model openai/nope"),
+        ("openai/gpt-4o-mini", None),
+    ],
+)
+async def test_a_model_that_the_upstream_does_not_list_is_named(
+    lines: Any, proxy: Proxy, upstream: FakeUpstream, model: str, hint: str | None
+) -> None:
+    async def unknown(request: web.Request) -> web.Response:
+        if request.method == "GET":
+            return upstream.catalogue_answer(request)
+        return web.json_response({"error": {"code": 400, "message": "not valid"}}, status=400)
+
+    upstream.answer = unknown
+    async with proxy.get("/api/v1/models") as answer:
+        assert answer.status == 200
+    async with proxy.post(BODY | {"model": model}) as answer:
+        assert answer.status == 400
+        assert "lists" not in await answer.text()
+    assert lines()[-1].get("hint") == hint
+
+
 async def test_a_refused_preflight_names_the_setting_in_the_log(lines: Any, proxy: Proxy) -> None:
     """The page shows only "CORS error", so the log must say what to do."""
     headers = {"Origin": "https://new.example", "Access-Control-Request-Method": "POST"}

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from keyproxy.transport.intake import SMALL_BYTES, Room
 from keyproxy.server import service
+from keyproxy.transport.intake import SMALL_BYTES, Room
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 
 

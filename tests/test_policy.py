@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import CLOSED_FIELDS
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
+from keyproxy.settings.grammar.features import CLOSED_FIELDS
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 
 RESPONSES = "/api/v1/responses"

@@ -9,7 +9,9 @@ and each length and effort.
 from __future__ import annotations
 
 import copy
+import fnmatch
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,10 +24,10 @@ from hypothesis import strategies as st
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
-from keyproxy.policy.models import Models
+from keyproxy.policy.models import Models, expression
+from keyproxy.strict_json import body
 
 GOOD = ("openai/gpt-4o", "openai/gpt-4o:free", "anthropic/claude-haiku")
 BAD = (
@@ -480,3 +482,19 @@ def test_any_value_of_any_field_is_taken_or_refused(style: Style, name: str, val
     raw = json.dumps({"model": GOOD[0]} | {name: value}).encode()
     with suppress(Refusal):  # and nothing else may be raised
         calls.read(endpoint, raw, policy, (), "")
+
+
+@given(st.text("ab*/", max_size=9), st.text("ab/", max_size=12))
+@settings(max_examples=500)
+def test_a_star_is_anything(glob: str, text: str) -> None:
+    fits = fnmatch.fnmatchcase(text, glob)
+    assert (re.fullmatch(expression(glob), text) is not None) is fits
+    lines = f"{text[::-1]}b\n{text}"
+    assert (re.search(f"^{expression(glob)}$", lines, re.M) is not None) >= fits
+
+
+@pytest.mark.parametrize("patterns", [["*-*-*-*-*-*-*-*-*:free"], ["!*-*-*-*-*-*-*-*-*z", "*"]])
+def test_a_name_made_to_fit_many_stars_almost_is_read_in_one_pass(patterns: list[str]) -> None:
+    """With each star tried anew this would not end."""
+    models = Models(patterns)
+    assert models.allows("-" * 190 + "/a") is ("*" in patterns)

@@ -28,16 +28,17 @@ from keyproxy.money.pricebook import (
     PriceBook,
 )
 from keyproxy.money.providers import (
-    OLD_SECONDS as OLD_PROVIDERS_SECONDS,
-)
-from keyproxy.money.providers import (
+    COLD_RETRY_SECONDS,
     PROVIDERS_RETRY_SECONDS,
     PROVIDERS_SECONDS,
 )
+from keyproxy.money.providers import (
+    OLD_SECONDS as OLD_PROVIDERS_SECONDS,
+)
 from keyproxy.settings import rows
+from keyproxy.transport.session import open_session
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.send import Upstream
-from keyproxy.transport.session import open_session
 from tests.conftest import settings as settings_of
 
 START = 1_790_000_000.0
@@ -304,6 +305,26 @@ async def test_the_providers_of_a_called_model_are_asked_about_in_the_background
     task.cancel()
     await asyncio.wait([task])
     assert [path for path in source.asked if "endpoints" in path] == [f"/models/{SOL}/endpoints"]
+
+
+async def test_prices_are_kept_fresh_also_after_a_lack_of_memory(source: Source) -> None:
+    source.endpoints(providers("0.000009"))
+    lacking = [LIST_PATH, f"/models/{SOL}/endpoints"]
+
+    async def fetch(path: str) -> Reply:
+        if path in lacking:
+            lacking.remove(path)
+            raise MemoryError
+        return await source.fetch(path)
+
+    book = PriceBook(fetch, clock=lambda: source.now, sleep=Pauses(source, 9))
+    task = asyncio.create_task(book.run())
+    await until(lambda: book.priced > 0)
+    assert not await book.learn([SOL], 5)
+    source.now += COLD_RETRY_SECONDS
+    assert await book.learn([SOL], 5)
+    task.cancel()
+    await asyncio.wait([task])
 
 
 async def test_providers_that_could_not_be_had_are_asked_about_again_after_a_while(

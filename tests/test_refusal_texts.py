@@ -10,12 +10,12 @@ import pytest
 
 from keyproxy.call import Endpoint, Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import WORDS
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
+from keyproxy.settings.grammar.features import WORDS
 from tests.conftest import Start, refused
 
 RESPONSES, MESSAGES = "/api/v1/responses", "/api/v1/messages"
@@ -124,6 +124,7 @@ async def test_only_a_tool_that_runs_on_a_server_is_said_to(
         ({"input": "x", "store": True}, "is true, which is not open here. Allowed: false."),
         ({"input": "x", "previous_response_id": "resp_1"}, "send all of it in input"),
         ({"input": "x", "conversation": {"id": "conv_1"}}, "send all of it in input"),
+        ({"input": "x", "prompt_cache_retention": "24h"}, "Allowed: in_memory."),
         ({"input": "x", "extra_body": {"top_k": 1}}, "stand at the top of a call"),
         ({"input": "x", "plugins": [{"id": "y"}]},
             "Allowed: response-healing, context-compression."),

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 from keyproxy.call import Style
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
 from keyproxy.policy.fields import FIELDS
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = json.loads((ROOT / "tests" / "schemas.json").read_text())

@@ -273,7 +273,7 @@ def test_one_secret_or_two_are_read(text: str, expected: list[str]) -> None:
         ("A1b2C3dé" * 4, "beyond ASCII"),
         ('"' + "A1b2C3d4" * 4 + '"', "quotes"),
         ("change-me-" * 4, "placeholder"),
-        ("$(openssl rand -base64 32)", "placeholder"),
+        ("$(openssl rand -hex 32)", "placeholder"),
         (SECRET.reveal() + ",", "empty"),
         (SECRET.reveal() + ",short", "shorter than 32"),
         (",".join(f"{SECRET.reveal()}{n}" for n in range(3)), "3 secrets"),
@@ -283,6 +283,6 @@ def test_an_unfit_secret_is_told_what_to_run_and_never_repeated(text: str, found
     with pytest.raises(Unfit) as caught:
         session_secret(text)
     assert found in (caught.value.found or "")
-    assert caught.value.line == "openssl rand -base64 32"
+    assert caught.value.line == "openssl rand -hex 32"
     assert text not in f"{caught.value.found} {caught.value.expected}"
     assert SECRET.reveal() not in f"{caught.value.found} {caught.value.expected}"

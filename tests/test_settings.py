@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.settings.setting import SAY_IT, Derived, spoken
-from keyproxy.settings.variables import NOT_IN_THIS_VERSION
 from keyproxy.installation import line_for
 from keyproxy.settings import (
     DEFAULT_ENDPOINTS,
@@ -28,6 +26,8 @@ from keyproxy.settings import (
     Settings,
     rows,
 )
+from keyproxy.settings.setting import SAY_IT, Derived, spoken
+from keyproxy.settings.variables import NOT_IN_THIS_VERSION
 from keyproxy.values import StorageServer
 
 KEY = "sk-or-v1-bench-0123456789abcdef"

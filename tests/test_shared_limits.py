@@ -20,12 +20,12 @@ from structlog.testing import capture_logs
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.storage import storage
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
+from keyproxy.settings.grammar.storage import storage
 from keyproxy.transport.session import trust
 from keyproxy.values import Budget, Rate
 from tests import servers

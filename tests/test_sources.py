@@ -265,6 +265,13 @@ def test_line_that_is_no_assignment_is_a_fault_where_it_speaks_of_us(tmp_path: P
     assert KEY not in text
 
 
+def test_a_key_that_stands_alone_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"\n{KEY}\n")
+    text = faults(sources(tmp_path))
+    assert ".env, line 2 is a key without a name; expected: OPENROUTER_API_KEY= in front" in text
+    assert KEY not in text
+
+
 def test_lines_of_other_tools_are_none_of_our_business(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("OTHER TOOL\nKEYPROXY_TITLE=x\nA=${B}\nBARE\n")
     assert sources(tmp_path).read().title == "x"

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.call import Style, Usage
-from keyproxy.strict_json.scanner import MAX_VALUE_BYTES
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
+from keyproxy.strict_json.scanner import MAX_VALUE_BYTES
 
 WIRE = Path(__file__).parent / "wire"
 ID = "gen-1790981416-AbCdEfGhIjKlMnOpQrSt"

@@ -210,7 +210,8 @@ async def test_keys_that_are_gone_are_neither_asked_about_nor_remembered(known: 
     assert not await known.ring.are_rejected([FIRST])
     await known.refuse()
     assert (known.asked, known.states.rejected()) == (1, [])
-    assert list(KeyRing([FIRST], known.states).usable()) == [FIRST]
+    known.ring.demote(FIRST)
+    assert list(KeyRing([FIRST, SECOND], known.states).usable()) == [FIRST, SECOND]
 
 
 # Calls

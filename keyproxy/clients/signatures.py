@@ -12,8 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings.grammar.jwt import SHARED, one_name
 from keyproxy.installation import line_for
+from keyproxy.settings.grammar.jwt import SHARED, one_name
 from keyproxy.values import Secret
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from keyproxy.settings import summary
-from keyproxy.settings.advice import odd
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings import Mode
+from keyproxy.settings import Mode, summary
+from keyproxy.settings.advice import odd
 from keyproxy.settings.sources import Sources
 
 SUMMARY = "report every fault of the settings, and ask the upstream whether the key works"

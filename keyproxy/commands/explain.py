@@ -72,4 +72,6 @@ def _read(name: str | None) -> bytes | None:
 def _host(settings: Settings) -> str:
     """An allowed Host to ask by, so that one need not be typed."""
     plain = [host for host in settings.allowed_hosts if "*" not in host and host != "any-ip"]
-    return plain[0] if plain else "127.0.0.1"
+    host = plain[0] if plain else "127.0.0.1"
+    is_direct = settings.mode == "dev" and ":" not in host
+    return f"{host}:{settings.listen[0].port}" if is_direct else host

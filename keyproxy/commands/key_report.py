@@ -7,13 +7,13 @@ import ssl
 
 import aiohttp
 
-from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.errors import Refusal
 from keyproxy.server.names import LIST_PATH, read_names
 from keyproxy.settings import Secret, Settings
+from keyproxy.settings.advice import names_models, unlisted
+from keyproxy.transport.session import open_session
 from keyproxy.upstream.keyring import KeyReport, KeyRing, inspect
 from keyproxy.upstream.send import Upstream
-from keyproxy.transport.session import open_session
 
 TIMEOUT_SECONDS = 10.0
 _KEYS_PAGE = "https://openrouter.ai/settings/keys"
@@ -76,7 +76,7 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
     """What to print of the patterns and aliases, compared with the upstream's public list."""
     if not names_models(settings):
         return []
-    upstream = Upstream(settings, session, KeyRing(settings.keys))
+    upstream = Upstream(settings, session, KeyRing(settings.keys), hidden=settings.all_keys)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             fetched = await upstream.fetch(LIST_PATH)

@@ -9,22 +9,19 @@ import argparse
 import difflib
 import functools
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings.grammar import jwt
-from keyproxy.settings.grammar import money
-from keyproxy.settings.grammar import network
-from keyproxy.settings.grammar import origins
-from keyproxy.settings.grammar import plain
-from keyproxy.settings.grammar import tokens
+from keyproxy.settings import CONFIG, rows
+from keyproxy.settings.grammar import jwt, money, network, origins, plain, tokens
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
-from keyproxy.settings import CONFIG, rows
 
 _METAVARS: Mapping[Callable[[str], Any], str] = {
     network.addresses: "HOST:PORT",
@@ -88,6 +85,7 @@ def parser(command: str, description: str) -> Parser:
 
 def add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     """Options that mirror the settings, with the defaults of ``modes``."""
+    parser.usage = f"{parser.prog} [OPTIONS]"  # forty of them would fill the screen
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in rows().values():
         if setting.is_secret and setting.file:
@@ -172,11 +170,20 @@ def _unknown(parser: Parser, text: str) -> str:
     return f"unknown option {name}{hint}"
 
 
+def wrapped(text: str, columns: int | None) -> str:
+    """``text`` in lines of at most so many columns, where its words let it; None: as it is."""
+    if columns is None:
+        return text
+    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
+
+
 def report(command: str, faults: SettingsFaults) -> int:
     """Print every fault on stderr, each with the line to paste; the exit code."""
     count = len(faults.faults)
     what = "one setting is" if count == 1 else f"{count} settings are"
     print(f"keyproxy {command}: {what} missing or wrong", file=sys.stderr)
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
     for fault in faults.faults:
-        print(f"\n{fault}", file=sys.stderr)
+        text, *pasted = str(fault).splitlines()  # what is pasted is never broken
+        print("", wrapped(text, columns), *pasted, sep="\n", file=sys.stderr)
     return 2

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from keyproxy.commands import line
+from keyproxy.settings import Address, rows
 from keyproxy.settings.grammar.base import Unfit
 from keyproxy.settings.setting import spoken
-from keyproxy.settings import Address, rows
 from keyproxy.settings.sources import Sources
 
 SUMMARY = "ask a running keyproxy whether it is well (health check of images)"
@@ -54,6 +54,9 @@ def _ask(address: Address, path: str) -> int:
     for host in _EVERYWHERE.get(address.host, (address.host,)):
         try:
             status = _status(host, address.port, path)
+        except ConnectionRefusedError:
+            trouble = "nothing listens there"
+            continue
         except (OSError, http.client.HTTPException) as error:
             trouble = f"no answer ({type(error).__name__})"
             continue

@@ -118,7 +118,7 @@ def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
     path = default_path()
     if path is None:
         return None, f"this user has no home folder, so {LEDGER} must name the ledger's file"
-    also = "" if own is None else f", nor at {_shown(own)}, that of keyproxy dev in this folder"
+    also = "" if own is None else f"), nor at {_shown(own)} (that of keyproxy dev in this folder"
     return path, f"the default place of keyproxy serve{also}"
 
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from keyproxy.errors import KeyproxyError
-from keyproxy.settings.grammar.base import shown
 from keyproxy.ledger import schema
 from keyproxy.ledger.place import state_folder
+from keyproxy.settings.grammar.base import shown
 
 # Read in a tenth of a second; a larger file is looked at as it is used.
 _CHECKED_BYTES = 64 << 20
@@ -123,9 +123,9 @@ def open_reader(path: Path, *, temporary: str = "DEFAULT") -> sqlite3.Connection
 
     ``temporary``: where it sorts, as ``PRAGMA temp_store`` says it.
     """
-    if not path.is_file():
-        raise LedgerMissing(f"{shown(str(path))}, which does not exist", "a ledger")
     try:
+        if not path.is_file():
+            raise LedgerMissing(f"{shown(str(path))}, which does not exist", "a ledger")
         try:
             return _opened(path, "mode=ro", temporary)
         except sqlite3.OperationalError as error:
@@ -158,7 +158,8 @@ def _make(path: Path) -> None:
     try:
         # Not opened when it is there: closing it would drop the locks that SQLite holds on it
         # in this process (sqlite.org/howtocorrupt.html, 2.2).
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        # A link may lead to where no file is yet; SQLite would make it by the umask.
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         if path.is_dir():
             raise
@@ -249,15 +250,15 @@ def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
     us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
     reason = getattr(error, "strerror", None) or str(error)
     name, folder = shown(str(path)), path.absolute().parent
-    if path.is_dir():
-        return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
-    if not folder.exists():
-        paste = f"mkdir -p {folder}"
-        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
     try:
         about = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        paste = f"mkdir -p {folder}"
+        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
     except OSError:
         return LedgerUnwritable(f"{name}, which uid {us} cannot reach ({reason})", _LOCAL)
+    if os.path.isdir(path):  # pathlib's raises where we may not look
+        return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
     return LedgerUnwritable(
         f"{name}, which uid {us} cannot write ({reason}); its folder has mode"
         f" {stat.S_IMODE(about.st_mode):04o} and owner uid {about.st_uid}",

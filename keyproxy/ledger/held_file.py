@@ -55,15 +55,16 @@ class HeldFile:
         What is put there while we run, and is no ledger, is moved aside. Raises ``LedgerFault``,
         ``OSError``.
         """
-        about = _look(self._path)
-        if self._connection is not None and not self._is_there(about):
-            self.let_go()
-            self._leave_no_log()
-            self._tell("the ledger was removed or replaced")
-        elif self._connection is not None and about is not None and self._is_overwritten(about):
-            _give_an_inode(self._path)
-            self.let_go()
-            self._tell("the ledger was overwritten")
+        if self._connection is not None:
+            about = _look(self._path)
+            if not self._is_there(about):
+                self.let_go()
+                self._leave_no_log()
+                self._tell("the ledger was removed or replaced")
+            elif about is not None and self._is_overwritten(about):
+                _give_an_inode(self._path)
+                self.let_go()
+                self._tell("the ledger was overwritten")
         if self._connection is None:
             self._connection = self._opened()
             self._is_begun = True

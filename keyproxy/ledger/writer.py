@@ -31,8 +31,8 @@ from typing import Any
 
 import structlog
 
-from keyproxy.ledger.held_file import HeldFile
 from keyproxy.ledger.file import fault_of
+from keyproxy.ledger.held_file import HeldFile
 from keyproxy.ledger.losses import Losses
 
 Work = Callable[[sqlite3.Connection], Any]
@@ -115,7 +115,7 @@ class Writer:
         )
         self._thread.start()
         if (error := await opened) is not None:
-            raise error
+            raise fault_of(self.path, error)
 
     def book(
         self, row: Row, answer: asyncio.Future[Any] | None = None, *, is_last: bool = False

@@ -48,7 +48,8 @@ class Told(NamedTuple):
     @property
     def standing(self) -> Standing:
         left = max(0, self.window.amount - self.units)
-        return Standing(self.window, left, self.left / 1000)
+        excess = max(0, self.units - self.window.amount)
+        return Standing(self.window, left, self.left / 1000, excess)
 
 
 class Reply(NamedTuple):

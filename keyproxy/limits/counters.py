@@ -121,7 +121,8 @@ class Counters:
         if entry is None:
             return Standing(window, window.amount, self._length(window))
         left = max(0, window.amount - entry.units)
-        return Standing(window, left, entry.ends - self._table.clock())
+        excess = max(0, entry.units - window.amount)
+        return Standing(window, left, entry.ends - self._table.clock(), excess)
 
     def _length(self, window: Window) -> float:
         """How long a window lasts that begins to be counted now."""

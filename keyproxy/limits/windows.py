@@ -51,11 +51,16 @@ class Place:
 
 
 class Standing(NamedTuple):
-    """Where a client stands in a window; ``resets_in_seconds`` is rounded by the reader."""
+    """Where a client stands in a window; ``resets_in_seconds`` is rounded by the reader.
+
+    ``excess`` is what was used beyond the window's amount: more than was set aside, or before the
+    amount was lowered.
+    """
 
     window: Window
     remaining: int
     resets_in_seconds: float
+    excess: int = 0
 
     @property
     def is_in_the_way(self) -> bool:

@@ -20,10 +20,10 @@ from typing import NamedTuple, Self
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.money import MOST_USD
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Span, Standing, Window
 from keyproxy.money.prices import nano
+from keyproxy.settings.grammar.money import MOST_USD
 from keyproxy.values import Budget, Unit
 
 LEAST_NANO = 1
@@ -144,7 +144,9 @@ class Budgets:
         least = min(lefts) * _NANO  # what was advised must fit into each of them
         room = fit(least) if fit is not None and least > 0 else None
         said = [
-            (pot, pot.most - spent.remaining + amount if spent.is_in_the_way else 0)
+            (pot, spent.excess + pot.most - spent.remaining + amount)
+            if spent.is_in_the_way
+            else (pot, 0)
             for pot, spent in zip(pots, standings[::2], strict=True)
         ]
         refusals = [

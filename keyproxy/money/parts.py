@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.settings.grammar.features import names
+from keyproxy.settings.grammar.features import is_search_of_caller, names
 
 MAX_TOOL_CALLS = 30  # of tools that run upstream, in one call: OpenRouter's default and maximum
 MAX_RESULTS = 25  # of one web search; 5 unless the call says otherwise
@@ -149,7 +149,7 @@ def _tools(seen: Seen, tools: Any) -> None:
         kind = tool.get("type", "") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             seen.unbound("a tool")
-        elif kind in _OWN_TOOLS:
+        elif kind in _OWN_TOOLS or is_search_of_caller(tool):
             if "cache_control" in tool:
                 _lifetime(seen, tool["cache_control"])
             if tool.get("tools") is not None:

@@ -186,7 +186,11 @@ class PriceBook:
     async def _keep_list(self) -> None:
         wait = RETRY_SECONDS
         while True:
-            is_fresh = await self.refresh()
+            is_fresh = False
+            try:
+                is_fresh = await self.refresh()
+            except Exception:  # no memory or thread just now; prices are wanted as long as we live
+                _log.exception("the upstream's prices could not be read")
             self._is_loaded.set()
             pause = REFRESH_SECONDS if is_fresh else wait
             most = REFRESH_SECONDS if self.priced else RETRY_WITHOUT_SECONDS
@@ -225,7 +229,7 @@ class PriceBook:
                 dict(self._providers.known),
                 self._upstream,
             )
-        except OSError as error:
+        except (OSError, RuntimeError, MemoryError) as error:  # RuntimeError: no thread
             _log.warning("the prices could not be kept", path=str(self._path), error=str(error))
 
     def _failed(self, message: str, **details: int) -> bool:

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import Providers
 
@@ -26,6 +28,7 @@ COLD_RETRY_SECONDS = 1.0  # where nothing is known: calls are told to come again
 PAUSE_SECONDS = 0.5  # of one in eight, after a question that was not answered
 MAX_PROVIDERS = 1024  # models that are remembered: about twice as many as there are
 _BUSY = frozenset({408, 425, 429})
+_log = structlog.get_logger("keyproxy.money")
 
 
 class Fetched(Protocol):
@@ -174,8 +177,12 @@ class ProviderBook:
             question = self._open[model]
             if line is self._ahead:
                 question.since = time.monotonic()
+            is_answered = False
             try:
                 is_answered = await self.refresh(model)
+            except Exception:  # no memory or thread just now; there are others to ask about
+                self._failed_at[model] = self._clock()
+                _log.exception("a model's providers could not be read", model=model)
             finally:
                 del self._open[model]
                 question.ended.set()

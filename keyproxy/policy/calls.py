@@ -9,11 +9,11 @@ from typing import Any
 from keyproxy.call import Ask, Call, Endpoint, Style
 from keyproxy.errors import Refusal
 from keyproxy.policy import betas, caps, fields
-from keyproxy.strict_json import body
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
-from keyproxy.strict_json.pieces import PIECE, Reader
 from keyproxy.policy.rules import Check
+from keyproxy.strict_json import body
+from keyproxy.strict_json.pieces import PIECE, Reader
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
 

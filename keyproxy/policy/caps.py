@@ -8,13 +8,14 @@ document (chat, completions, responses, messages), whose reasoning tokens count 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
 from keyproxy.policy.models import is_router, show
+from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
 from keyproxy.values import whole_number
 
 LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
@@ -54,12 +55,11 @@ MIN_REASONING = 1024
 least that its tool ``advisor`` may write."""
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
-SETTING_LENGTHS = frozenset(
-    {"max_tokens", "max_completion_tokens", "max_output_tokens", "budget_tokens"}
-)
-REASONING = frozenset({"reasoning", "thinking"})
+_BUDGETS = [path for paths in BUDGETS.values() for path in paths]
+SETTING_LENGTHS = frozenset(chain(*LENGTHS.values(), (inner for _, inner in _BUDGETS)))
+REASONING = frozenset(outer for outer, _ in _BUDGETS)
 """Names of what holds a length that is a part of the answer's length."""
-SETTING_EFFORTS = frozenset({"effort", "reasoning_effort", "verbosity"})
+SETTING_EFFORTS = frozenset(path[-1] for paths in EFFORTS.values() for path in paths)
 SETTING_COUNTS: Mapping[str, int] = MappingProxyType(
     {
         "max_uses": MAX_TOOL_CALLS,

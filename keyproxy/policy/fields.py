@@ -16,12 +16,12 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 from keyproxy.policy import rules, shapes, spelling, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import Check, Rule
+from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 
 _EVERYWHERE = "user metadata session_id "
 _EVERYWHERE_CHECKED = {
@@ -36,8 +36,8 @@ _SAMPLING = (
 )
 
 
-def _table(names: str, **checked: Rule) -> Mapping[str, Rule]:
-    free = dict.fromkeys(names.split(), rules.FREE)
+def _table(free_names: str, **checked: Rule) -> Mapping[str, Rule]:
+    free = dict.fromkeys(free_names.split(), rules.FREE)
     return MappingProxyType(_EVERYWHERE_CHECKED | free | checked)
 
 
@@ -198,8 +198,8 @@ def _unknown(style: Style, name: str, features: Features) -> Refusal:
     if meant is not None:
         message = f"The field {shown} is not allowed here: did you mean {meant}?"
     else:
-        said = f": {reason}" if reason else ""
-        message = f"The field {shown} is not allowed here{said}. Leave it out of the call."
+        why = f": {reason}" if reason else ""
+        message = f"The field {shown} is not allowed here{why}. Leave it out of the call."
     is_plain = bool(_PLAIN.fullmatch(name)) and not ("model" in name or "preset" in name)
     return Refusal(
         "field_not_allowed",

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import names
-from keyproxy.settings.lines import is_safe
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.known import Known, base
+from keyproxy.settings.grammar.features import names
+from keyproxy.settings.lines import is_safe
 
 # No empty and no dot segment: an upstream might resolve them.
 _ID = re.compile(
@@ -76,6 +76,18 @@ class Models:
     def has_pattern(self, pattern: str) -> bool:
         """Whether the operator's list holds this very pattern and excludes nothing."""
         return pattern in self._patterns and self._excluded is None
+
+    def unlisted(self, model: str) -> str | None:
+        """That the upstream lists no such model, and which one may be meant.
+
+        None where it lists it, and where its list is not known.
+        """
+        listed, name = self._known.listed, base(model)
+        if not listed or any(base(one) == name for one in listed):
+            return None
+        own = sorted(one for one in listed if one.lower().endswith(f"/{name}"))
+        meant = f"; {shortened(own[0])} perhaps?" if own else ""
+        return f"the upstream lists no model {shortened(model)}{meant}"
 
     def _obstacle(self, model: str) -> tuple[str, str | None] | None:
         """What stands in the way, as the end of a sentence, and the line to paste."""
@@ -162,8 +174,21 @@ def is_router(name: str) -> bool:
     )
 
 
+def expression(glob: str) -> str:
+    """A regular expression for a glob, in which ``*`` is anything on one line.
+
+    What each ``*`` but the last took is not tried again: the first place where the text behind it
+    fits is as good as any, and several such places to the power of the stars would take seconds.
+    """
+    first, *rest = (re.escape(part) for part in re.split(r"\*+", glob))
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
+
+
 def _any_of(globs: Iterable[str], flags: int = 0) -> re.Pattern[str]:
-    branches = [re.escape(glob).replace(r"\*", ".*") for glob in globs]
+    branches = map(expression, globs)
     return re.compile("|".join(f"(?:{branch})" for branch in branches) or r"(?!)", flags)
 
 

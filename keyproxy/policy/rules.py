@@ -13,10 +13,10 @@ from typing import Any
 
 from keyproxy.call import Style
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import names
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened, show
+from keyproxy.settings.grammar.features import names
 from keyproxy.values import whole_number
 
 MAX_ANSWERS = 10

@@ -5,17 +5,17 @@ Shapes: the SDKs of OpenAI, Anthropic and OpenRouter, state November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keyproxy.settings.grammar.features import names
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import Check, Rule, lifetime, needs
 from keyproxy.policy.spelling import plain
+from keyproxy.settings.grammar.features import names
 
 
-def _only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True) -> None:
+def only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True) -> None:
     """``value`` is an object with none but ``known`` names, and nothing within them."""
     if not isinstance(value, dict):
         raise not_allowed(param, f"is {show(value)}", "an object")
@@ -26,15 +26,23 @@ def _only(param: str, value: Any, known: frozenset[str], *, scalars: bool = True
             raise not_allowed(f"{param}.{name}", f"is {show(inner)}", "a word, text or number")
 
 
-def _objects(param: str, value: Any) -> Iterable[Any]:
+def _entries(param: str, value: Any) -> Iterable[tuple[str, Any]]:
+    """Each entry of a list, with its place."""
     if not isinstance(value, list):
         raise not_allowed(param, f"is {show(value)}", "a list")
-    return value
+    return ((f"{param}[{index}]", entry) for index, entry in enumerate(value))
+
+
+def _of_type(param: str, value: Mapping[str, Any], kind: str) -> None:
+    if "type" not in value:
+        raise not_allowed(param, "has no type", kind)
+    if value["type"] != kind:
+        raise not_allowed(f"{param}.type", f"is {show(value['type'])}", kind)
 
 
 def _transforms(check: Check, param: str, value: Any) -> None:
     if value != ["middle-out"]:
-        raise not_allowed(param, "is something else", '["middle-out"], or an empty list')
+        raise not_allowed(param, f"is {show(value)}", '["middle-out"], or an empty list')
 
 
 def _texts(check: Check, param: str, value: Any) -> None:
@@ -51,35 +59,35 @@ def _flag(check: Check, param: str, value: Any) -> None:
 
 
 def _image(check: Check, param: str, value: Any) -> None:
-    _only(param, value, names("context_compression"))
+    only(param, value, names("context_compression"))
 
 
 def _summary(check: Check, param: str, value: Any) -> None:
-    _only(param, value, names("type instructions"))
-    if value.get("type") != "summarize":
-        raise not_allowed(f"{param}.type", f"is {show(value.get('type'))}", "summarize")
+    only(param, value, names("type instructions"))
+    _of_type(param, value, "summarize")
 
 
 def _compaction(check: Check, param: str, value: Any) -> None:
-    for entry in _objects(param, value):
-        _only(param, entry, names("type compact_threshold"))
-        if entry.get("type") != "compaction":
-            raise not_allowed(f"{param}.type", f"is {show(entry.get('type'))}", "compaction")
+    for place, entry in _entries(param, value):
+        only(place, entry, names("type compact_threshold"))
+        _of_type(place, entry, "compaction")
 
 
 def _functions(check: Check, param: str, value: Any) -> None:
-    for function in _objects(param, value):
-        _only(param, function, names("name description parameters strict"), scalars=False)
+    for place, function in _entries(param, value):
+        only(place, function, names("name description parameters strict"), scalars=False)
 
 
 def _function_call(check: Check, param: str, value: Any) -> None:
     if value not in ("none", "auto"):
-        _only(param, value, names("name"))
+        only(param, value, names("name"))
 
 
 def _retention(check: Check, param: str, value: Any) -> None:
-    if value not in ("in_memory", "in-memory"):
-        lifetime(check, param, value)
+    if value not in ("in_memory", "in-memory", "5m", "30m"):
+        if not isinstance(value, str):
+            raise not_allowed(param, f"is {show(value)}", "in_memory")
+        check.features.require("cache-1h", param, f"is {show(value)}", "in_memory")
 
 
 def _cache_options(check: Check, param: str, value: Any) -> None:

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Style
-from keyproxy.settings.grammar.features import LONGEST_TYPE, WORDS, is_closed_tool, names
-from keyproxy.policy import caps, spelling
+from keyproxy.policy import caps, shapes, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed, word_for_tool
 from keyproxy.policy.models import shortened, show
@@ -27,6 +26,13 @@ from keyproxy.policy.rules import (
     stored_file,
 )
 from keyproxy.policy.spelling import plain
+from keyproxy.settings.grammar.features import (
+    LONGEST_TYPE,
+    WORDS,
+    is_closed_tool,
+    is_search_of_caller,
+    names,
+)
 
 OWN: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     {
@@ -36,6 +42,7 @@ OWN: Mapping[Style, tuple[str, ...]] = MappingProxyType(
     }
 )
 """Types of tools that the caller runs itself. ``""`` stands for a tool without a type, or null."""
+_SEARCH = names("type execution description parameters")
 
 PLUGINS: Mapping[str, str] = MappingProxyType(
     {
@@ -90,7 +97,9 @@ def tools(check: Check, param: str, value: Any) -> None:
         spelling.check(param, tool)
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
-        if kind not in own:
+        if check.style is Style.RESPONSES and is_search_of_caller(tool):
+            shapes.only(f"{param}[{kind}]", tool, _SEARCH, scalars=False)
+        elif kind not in own:
             _server_tool(check, param, tool, kind)
         elif "tools" in tool:
             tools(check, f"{param}.tools", tool["tools"])

@@ -13,11 +13,11 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import LONGEST_TYPE, names
 from keyproxy.policy import spelling
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import items
+from keyproxy.settings.grammar.features import LONGEST_TYPE, names
 
 
 def _table(**kinds: str) -> Mapping[str, tuple[tuple[str, ...], ...]]:

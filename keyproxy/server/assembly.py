@@ -7,7 +7,7 @@ assembly; each kit is made of that and of new settings.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from secrets import token_urlsafe
 
 import aiohttp
@@ -91,7 +91,10 @@ class Assembly:
             settings=settings,
             browser=browser_of(settings, origins),
             identity=identity,
-            apps={app.name: self._app(app, bookings[app.name]) for app in settings.all_apps},
+            apps={
+                app.name: self._app(app, bookings[app.name], settings.all_keys)
+                for app in settings.all_apps
+            },
             opening=Opening(
                 identity,
                 sessions,
@@ -106,9 +109,9 @@ class Assembly:
             life=self.life,
         )
 
-    def _app(self, settings: Settings, bookings: Bookings) -> AppKit:
+    def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
         ring = KeyRing(settings.keys, self.keys)
-        upstream = Upstream(settings, self.session, ring, self.lingering)
+        upstream = Upstream(settings, self.session, ring, self.lingering, hidden=hidden)
         return AppKit(
             settings=settings,
             browser=browser_of(settings, settings.allowed_origins),
@@ -131,9 +134,8 @@ class Assembly:
         return Captcha(settings.captcha, settings.captcha_secret, self.session)
 
     async def close(self) -> None:
-        """End what goes on beside calls."""
-        await self.lingering.end()
-        await self.keys.close()
+        """End what goes on beside calls, behind the last of them."""
+        await self.keys.close()  # after the calls, which ask about keys
         await self.verifiers.close()
 
     async def _fetch(self, path: str) -> Fetched:

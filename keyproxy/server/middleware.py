@@ -55,7 +55,7 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
     app = exchange.kit.apps[record.app or DEFAULT_APP]
     hint = hints.written(refusal.hint, app.settings)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
-    record.hint = hint
+    record.hint, record.param = hint, refusal.param
     if (cause := error if isinstance(error, MemoryError) else error.__cause__) is not None:
         record.cause = type(cause).__name__  # its text may hold what was sent
     if refusal.code == "internal_error":

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from keyproxy.settings.advice import unlisted
 from keyproxy.errors import Refusal
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.settings import Settings
+from keyproxy.settings.advice import unlisted
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Fetched
 
@@ -98,7 +98,11 @@ class Names:
     async def run(self) -> None:
         """Keep the names fresh, until cancelled."""
         while True:
-            is_fresh = await self.look()
+            is_fresh = False
+            try:
+                is_fresh = await self.look()
+            except Exception:  # no memory or thread just now
+                _log.exception("the names of models could not be read")
             await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
 
 

@@ -15,6 +15,7 @@ from keyproxy import __version__, logs
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
+from keyproxy.policy.models import Models
 from keyproxy.server import memory, service
 from keyproxy.server.heap import Heap
 from keyproxy.server.service import Service
@@ -203,7 +204,7 @@ def _banner(running: Service) -> str:
         f"Chat page  {site}/",
         f"Open to    {summary.short(settings)}",
         "",
-        *_snippet(site, "demo/chat" if is_demo else "openai/gpt-4o-mini"),
+        *_snippet(site, _model(settings)),
         "",
         "Ctrl-C stops it."
         + (" A fake upstream answers: no key, no internet, no cost." if is_demo else ""),
@@ -217,6 +218,14 @@ def _site(address: str) -> str:
     host, _, port = address.rpartition(":")
     is_usual = host in ("127.0.0.1", "[::1]", "0.0.0.0", "[::]")  # noqa: S104 (compared only)
     return f"http://{'localhost' if is_usual else host}:{port}"
+
+
+def _model(settings: Settings) -> str:
+    """One to begin with: the usual one, or one that the settings name in its place."""
+    usual = "demo/chat" if settings.mode == "demo" else "openai/gpt-4o-mini"
+    allowed = Models(settings.allowed_models)
+    named = (name for name in settings.allowed_models if "*" not in name)
+    return next(filter(allowed.allows, [usual, *named]), usual)
 
 
 def _snippet(site: str, model: str) -> list[str]:

@@ -109,8 +109,8 @@ class Service:
             for app in self.settings.all_apps
             for pattern in app.allowed_models
         )
-        if excludes and self._naming is None:
-            self._naming = asyncio.create_task(self._names.run())
+        if excludes:
+            self._naming = self._naming or asyncio.create_task(self._names.run())
         elif is_worth_a_look(self.settings) and not any(
             app.counts_money
             for app in self.settings.all_apps  # whose prices are asked for anyway
@@ -174,13 +174,15 @@ class Service:
         """Release everything, at once."""
         self._life.is_ready = False
         self._life.is_stopping = self._life.is_cutting = True
-        for task in (*self._beside, self._reinspecting, self._naming):
-            if task is not None:
-                task.cancel()
-        await self.assembly.close()
+        lasting = [*self._beside, *filter(None, (self._reinspecting, self._naming))]
+        for task in lasting:
+            task.cancel()
+        await self.assembly.lingering.end()
         if self._runner is not None:
             await self._runner.cleanup()
+        await self.assembly.close()
         await self.accounting.close()
+        await asyncio.gather(*lasting, return_exceptions=True)
 
     def _busy(self) -> list[HeadGuard]:
         server = self._runner.server if self._runner is not None else None

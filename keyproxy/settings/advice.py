@@ -8,10 +8,12 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from keyproxy.call import BASE
+from keyproxy.policy.models import expression
+from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import is_of_openrouter
 from keyproxy.settings.grammar.network import is_openrouter
-from keyproxy.settings import KNOWN_ENDPOINTS, Settings
+from keyproxy.settings.lines import is_safe
 
 # The paths of calls, which people copy into the base address.
 _ENDPOINTS = sorted(
@@ -67,19 +69,21 @@ def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
     # Somebody else's names: bounded, since globs are tried on them, and fit for a terminal.
     fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())
     text = "\n".join(fit[:_MOST])
+    # What is written down for pasting must be one name, and neither a list nor a pattern.
+    single = "\n".join(name for name in fit[:_MOST] if is_safe(name) and "*" not in name)
     for app in settings.all_apps if listed else ():
         where = "" if app is settings else f" of [apps.{app.name}]"
         for pattern in app.allowed_models:
             mark, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
             if not _matches(name, text, is_exclusion=bool(mark)):
-                write = " or ".join(f"{mark}{each}" for each in _instead(name, text))
+                write = " or ".join(f"{mark}{each}" for each in _instead(name, single))
                 found[
                     f"KEYPROXY_ALLOWED_MODELS{where}: {mask(pattern)} matches no model of the"
                     f" upstream's list; {_advice(write)}"
                 ] = None
         for alias, model in app.model_aliases:
             if not _matches(model, text):
-                write = "".join(f"{alias}={each}" for each in _instead(model, text)[:1])
+                write = "".join(f"{alias}={each}" for each in _instead(model, single)[:1])
                 found[
                     f"KEYPROXY_MODEL_ALIASES{where}: {alias}={mask(model)} stands for no model of"
                     f" the upstream's list; {_advice(write)}"
@@ -95,7 +99,7 @@ def _matches(pattern: str, text: str, *, is_exclusion: bool = False) -> bool:
     """Whether a line of ``text`` is meant, with or without what routes it (``:nitro``)."""
     flags = re.M | re.I if is_exclusion else re.M
     return any(
-        re.search(f"^{_expression(each)}$", text, flags)
+        re.search(f"^{expression(each)}$", text, flags)
         for each in (pattern, pattern.partition(":")[0])
     )
 
@@ -103,14 +107,10 @@ def _matches(pattern: str, text: str, *, is_exclusion: bool = False) -> bool:
 def _instead(pattern: str, text: str) -> list[str]:
     """What to write in the place of a pattern that matches nothing: an id, a glob, or nothing."""
     name, mark, variants = pattern.partition(":")
-    if same := re.search(f"^{_expression(name)}$", text, re.M | re.I):
+    if same := re.search(f"^{expression(name)}$", text, re.M | re.I):
         return [(name.lower() if "*" in name else same[0]) + mark + variants]
-    if "/" not in name and (owned := re.search(f"^.*/{_expression(name)}$", text, re.M | re.I)):
+    if "/" not in name and (owned := re.search(f"^.*/{expression(name)}$", text, re.M | re.I)):
         author, tail = owned[0].rsplit("/", 1)
         tail = name.lower() if "*" in name else tail
         return [f"{author}/{tail}{mark}{variants}", f"*/{tail}{mark}{variants}"]
     return difflib.get_close_matches(name, text.split("\n"), n=1, cutoff=0.75)
-
-
-def _expression(pattern: str) -> str:
-    return re.escape(pattern).replace(r"\*", ".*")

@@ -12,8 +12,9 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import jwt
 from keyproxy.settings.grammar.keys import issuer
 from keyproxy.settings.grammar.network import is_openrouter
-from keyproxy.settings.setting import Mode
+from keyproxy.settings.grammar.sessions import MAKING
 from keyproxy.settings.lines import of_app
+from keyproxy.settings.setting import Mode
 
 Values = Mapping[str, Any]
 _KEY = "OPENROUTER_API_KEY"
@@ -115,7 +116,7 @@ def _without_secret() -> SettingsFault:
         "KEYPROXY_SESSION_SECRET",
         expected="a random text of 32 characters or more, the same in every replica, since"
         " KEYPROXY_CLIENT_AUTH is session (or KEYPROXY_SESSION_SECRET_FILE)",
-        paste="KEYPROXY_SESSION_SECRET=$(openssl rand -base64 32)",
+        paste=f"KEYPROXY_SESSION_SECRET=$({MAKING})",
     )
 
 

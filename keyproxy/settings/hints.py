@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from keyproxy.settings import lines
+from keyproxy.settings import Settings, lines, rows
 from keyproxy.settings.grammar.base import KEY_SHAPE, Unfit
-from keyproxy.settings import Settings, rows
 
 _ROWS = {row.variable: row for row in rows().values()}
 

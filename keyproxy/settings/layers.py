@@ -13,12 +13,11 @@ from io import StringIO
 
 from dotenv.parser import parse_stream
 
-from keyproxy.settings import lines
 from keyproxy.errors import SettingsFault
+from keyproxy.settings import CONFIG, DEFAULT_APP, lines, pairs, rows
 from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 from keyproxy.settings.lines import toml_key
-from keyproxy.settings import CONFIG, DEFAULT_APP, pairs, rows
+from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
@@ -56,17 +55,17 @@ def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
         # Without what nobody sees, or what a shell would have written in front.
         plain = _NO_NAME.sub("", key or "")
         is_faulty = _is_ours(original) if key is None else key != plain and _is_ours(plain)
-        if key is not None and not is_faulty:
+        found, expected = "", "NAME=value, or NAME='value' where the value holds # or quotes"
+        if key is not None and binding.value is None and key.startswith("sk-or-"):
+            found, expected = "a key without a name", f"{KEY}= in front of it"
+        elif key is not None and not is_faulty:
             variables[key] = binding.value or ""
         elif is_faulty and (key is not None or binding.error):
+            found = "no assignment" if key is None else "no name that keyproxy reads"
+        if found:
             blank = original[: len(original) - len(original.lstrip())]
-            faults.append(
-                SettingsFault(
-                    f"{name}, line {binding.original.line + blank.count(chr(10))}",
-                    found="no assignment" if key is None else "no name that keyproxy reads",
-                    expected="NAME=value, or NAME='value' where the value holds # or quotes",
-                )
-            )
+            at = binding.original.line + blank.count("\n")
+            faults.append(SettingsFault(f"{name}, line {at}", found=found, expected=expected))
     return Layer(f"in {name}", variables), faults
 
 

@@ -11,6 +11,9 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, shown
 from keyproxy.settings.grammar.keys import bundled_keys, misnamed
 from keyproxy.settings.grammar.network import certificates
+from keyproxy.settings.grammar.sessions import MAKING
+from keyproxy.settings.grammar.texts import NoText, text_in
+from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import (
     SAY_IT,
     Derived,
@@ -21,14 +24,12 @@ from keyproxy.settings.setting import (
     text_of,
     unsaid,
 )
-from keyproxy.settings.grammar.texts import NoText, text_in
 from keyproxy.settings.variables import name_faults
-from keyproxy.settings.lines import of_app
 
-# For a page that anybody may open. The secret is no text of ours: whoever pastes it makes it.
+# For a page that anybody may open.
 _SAFEST = {
     "KEYPROXY_CLIENT_AUTH": "session",
-    "KEYPROXY_SESSION_SECRET": "$(openssl rand -hex 32)",
+    "KEYPROXY_SESSION_SECRET": f"$({MAKING})",
     "KEYPROXY_TOTAL_BUDGET": "5/day",
 }
 
@@ -100,6 +101,8 @@ class Reading:
             try:
                 values[name] = self._value(name, setting, values)
             except SettingsFault as fault:
+                if name == "client_auth" and self.mode == "serve" and fault.paste == setting.paste:
+                    fault.paste = f"{setting.variable}={_SAFEST[setting.variable]}"
                 self.faults.append(fault)
             except KeyError:
                 continue  # follows from a faulty setting, which is reported already

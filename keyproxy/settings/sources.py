@@ -14,13 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from keyproxy.settings import lines
 from keyproxy.errors import SettingsFault, SettingsFaults
+from keyproxy.settings import CONFIG, Mode, Settings, lines
 from keyproxy.settings.grammar.base import Unfit, shown
 from keyproxy.settings.grammar.keys import misnamed
 from keyproxy.settings.grammar.texts import NoText, text_in
-from keyproxy.settings.layers import KEY, KEY_FILE, Layer, doubled, merged, of_env_file, of_toml, placed
-from keyproxy.settings import CONFIG, Mode, Settings
+from keyproxy.settings.layers import (
+    KEY,
+    KEY_FILE,
+    Layer,
+    doubled,
+    merged,
+    of_env_file,
+    of_toml,
+    placed,
+)
 
 ENV_FILES = (".env.local", ".env")
 # No settings file is larger; reading a device such as /dev/zero would never end.

@@ -15,21 +15,23 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings.grammar import features
-from keyproxy.settings.grammar import jwt
-from keyproxy.settings.grammar import money
-from keyproxy.settings.grammar import network
-from keyproxy.settings.grammar import origins
-from keyproxy.settings.grammar import plain
-from keyproxy.settings.grammar import sessions
-from keyproxy.settings.grammar import tokens
 from keyproxy.settings.consistency import credential_faults, foreign_key_faults
+from keyproxy.settings.grammar import (
+    features,
+    jwt,
+    money,
+    network,
+    origins,
+    plain,
+    sessions,
+    tokens,
+)
 from keyproxy.settings.grammar.keys import keys as parse_keys
 from keyproxy.settings.grammar.money import bound_answers, budget_faults
-from keyproxy.settings.reading import Reading
-from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, row
 from keyproxy.settings.grammar.storage import storage as parse_storage
 from keyproxy.settings.lines import of_app
+from keyproxy.settings.reading import Reading
+from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, row
 from keyproxy.values import Address, Budget, ClientToken, Rate, Secret, StorageServer
 
 __all__ = [

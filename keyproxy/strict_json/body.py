@@ -89,8 +89,10 @@ def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
         raise _invalid("The body begins with a byte order mark; send UTF-8 without one.")
     if raw.count(b",") > MAX_COMMAS:
         raise _invalid(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
+    text = ""
     try:
-        reader = Reader(raw.decode("utf-8", "strict"), _DECODER)
+        text = raw.decode("utf-8", "strict")
+        reader = Reader(text, _DECODER)
         value = reader.whole()
     except UnicodeDecodeError as error:
         raise _invalid("The body is not UTF-8.") from error
@@ -99,7 +101,10 @@ def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
     except RecursionError as error:
         raise _invalid("The JSON body is nested too deeply.") from error
     except ValueError as error:
-        raise _invalid("The body is not valid JSON.") from error
+        place = ""
+        if isinstance(error, json.JSONDecodeError) and error.doc is text:  # else of a piece
+            place = f": see line {error.lineno}, column {error.colno}"
+        raise _invalid(f"The body is not valid JSON{place}.") from error
     if not isinstance(value, dict):
         raise _invalid("The body must be one JSON object.")
     if has_half_pair(reader.text):

@@ -7,7 +7,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -15,9 +14,9 @@ import truststore
 from yarl import URL
 
 from keyproxy.errors import SettingsFault
+from keyproxy.settings import Settings
 from keyproxy.settings.grammar import network
 from keyproxy.settings.grammar.base import Unfit
-from keyproxy.settings import Settings
 from keyproxy.transport.client import GuardedConnector
 
 _TLS_READ_BYTES = 32 * 1024
@@ -41,22 +40,8 @@ async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSessio
         read_bufsize=_READ_BYTES,
         proxy=_proxy(settings),
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
-        trace_configs=[_telling_of_connections()],
     ) as session:
         yield session
-
-
-def _telling_of_connections() -> aiohttp.TraceConfig:
-    """Calls what a request was given as ``trace_request_ctx`` once it has a connection."""
-
-    async def tell(session: aiohttp.ClientSession, context: Any, params: Any) -> None:
-        if context.trace_request_ctx is not None:
-            context.trace_request_ctx()
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_create_end.append(tell)
-    config.on_connection_reuseconn.append(tell)
-    return config
 
 
 def trust(extra_ca: Path | None) -> ssl.SSLContext:

@@ -46,6 +46,16 @@ def cleaned(raw: bytes, status: int) -> bytes | None:
         return None
 
 
+def holds_key(raw: bytes, search: headers.KeySearch) -> bool:
+    """Whether a key stands in ``raw``, or would if its JSON were written anew; True where that
+    cannot be told."""
+    try:
+        anew = json.dumps(headers.loads(raw)) if b"\\" in raw else ""
+    except RecursionError:
+        return True
+    return search.is_in(raw) or search.is_in(anew.encode())
+
+
 def of_account(raw: bytes, search: headers.KeySearch) -> bytes | None:
     """What was asked for with the key, written anew without what belongs to the account.
 

@@ -21,6 +21,7 @@ from keyproxy.upstream.verdicts import KeyStates
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
 _MAX_REPORT_BYTES = 64 * 1024
+_MOST_DIGITS = 40
 
 
 class KeyRing:
@@ -55,7 +56,9 @@ class KeyRing:
 
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""
-        self._known.of(key).last_until = self._known.clock() + UNAFFORDABLE_SECONDS
+        for state in self._states:  # of this ring: a reload may have taken the key away
+            if state.key == key:
+                state.last_until = self._known.clock() + UNAFFORDABLE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +114,7 @@ def _money(value: Any) -> Decimal | None:
         amount = Decimal(str(value))
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() else None
+    # What is written out in digits: an exponent of a few characters may stand for gigabytes.
+    digits, exponent = amount.as_tuple()[1:]
+    is_short = isinstance(exponent, int) and len(digits) + abs(exponent) <= _MOST_DIGITS
+    return amount if is_short else None

@@ -13,6 +13,7 @@ import aiohttp
 from yarl import URL
 
 from keyproxy.errors import Refusal
+from keyproxy.transport.client import on_connection
 
 _PIECEWISE_BYTES = 256 * 1024
 
@@ -50,15 +51,11 @@ class Requests:
             if sent is not None:
                 sent.set()
 
+        telling = on_connection.set(connected)
         try:
             async with first_byte:
                 return await self._session.request(
-                    method,
-                    url,
-                    headers=head,
-                    data=data,
-                    allow_redirects=False,
-                    trace_request_ctx=connected,
+                    method, url, headers=head, data=data, allow_redirects=False
                 )
         except TimeoutError as error:
             text = "The upstream did not answer in time."
@@ -70,6 +67,8 @@ class Requests:
             raise invalid("its head is malformed") from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a name that is none
             raise unreachable(is_free=isinstance(error, aiohttp.ClientConnectorError)) from error
+        finally:
+            on_connection.reset(telling)
 
 
 def check_head(reply: aiohttp.ClientResponse) -> None:

@@ -7,7 +7,7 @@ answer has begun there is nothing left but to cut it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -67,8 +67,11 @@ class Upstream:
         session: aiohttp.ClientSession,
         ring: KeyRing,
         lingering: Lingering | None = None,
+        hidden: Collection[Secret] = (),
     ) -> None:
+        """``hidden``: keys that no answer may hold, beside those of ``ring``."""
         self.ring = ring
+        self._hidden = tuple(dict.fromkeys((*ring.keys, *hidden)))
         self._lingering = lingering or Lingering()
         self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
         self.requests = Requests(session, settings.upstream, settings.first_byte_timeout_seconds)
@@ -94,11 +97,16 @@ class Upstream:
             reply.close()  # a no-op once the body was read to its end
 
     async def fetch(self, path: str) -> Fetched:
-        """A public resource, asked for without the key.
+        """A public resource, asked for without the key; calls may have told the key all the same.
 
         ``path`` begins after the base. Raises as ``send`` does.
         """
-        return await self._whole(path, headers.common())
+        fetched = await self._whole(path, headers.common())
+        search = headers.KeySearch(self._hidden)
+        if await asyncio.to_thread(answers.holds_key, fetched.raw, search):
+            _log.error("the upstream's answer held a key", path=path)
+            raise invalid("it holds a key")
+        return fetched
 
     async def fetch_with_key(self, path: str) -> Fetched:
         """The same with the key, for an upstream that shows it to nobody else: what came is
@@ -110,7 +118,7 @@ class Upstream:
         if key is None:
             raise key_rejected()
         fetched = await self._whole(path, headers.common() | headers.authorization(key))
-        search = headers.KeySearch(self.ring.keys)
+        search = headers.KeySearch(self._hidden)
         shown = await asyncio.to_thread(answers.of_account, fetched.raw, search)
         if shown is None:
             _log.warning("what was asked for with the key cannot be shown", path=path)
@@ -127,7 +135,7 @@ class Upstream:
             reply.close()
         if raw is None:
             raise invalid("its catalogue is too large")
-        passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
+        passed = headers.incoming(reply.headers, headers.KeySearch(self._hidden))
         return Fetched(reply.status, raw, passed)
 
     async def generation(self, id: str, key_label: str) -> Fetched:
@@ -207,7 +215,7 @@ class Upstream:
 
     async def _answer(self, reply: aiohttp.ClientResponse, style: Style, key: str) -> Answer:
         check_head(reply)
-        search = headers.KeySearch(self.ring.keys)
+        search = headers.KeySearch(self._hidden)
         head = headers.incoming(reply.headers, search)
         kind = headers.media_type(reply.headers, style)
         if reply.status >= 400:

@@ -26,13 +26,13 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Call
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.features import WORDS
 from keyproxy.policy import calls
-from keyproxy.strict_json import body
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.settings.grammar.features import WORDS
+from keyproxy.strict_json import body
 from tests.fuzz.readers import Member, Members, folded, plain, read, views
 
 ALLOWED = ("good/a", "good/b:free")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from keyproxy.settings.grammar.base import Unfit, items, shown
 
@@ -147,6 +148,11 @@ TABLED_FIELDS = names(
     " top_k top_logprobs top_n top_p transforms truncation usage user verbosity voice"
 )
 """Every other name in the table of ``policy.fields``, which these settings cannot see."""
+
+
+def is_search_of_caller(tool: Mapping[str, Any]) -> bool:
+    """Whether a tool is OpenAI's search for tools, and the caller is the one that searches."""
+    return tool.get("type") == "tool_search" and tool.get("execution") == "client"
 
 
 def is_closed_tool(kind: str) -> bool:

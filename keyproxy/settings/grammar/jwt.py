@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from keyproxy.errors import SettingsFault
+from keyproxy.installation import line_for
 from keyproxy.settings.grammar.base import Unfit, items
 from keyproxy.settings.grammar.plain import pause
-from keyproxy.installation import line_for
 from keyproxy.values import Secret, is_loopback
 
 SHARED = {"HS256": 32, "HS384": 48, "HS512": 64}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable
 
@@ -92,7 +93,8 @@ def word(*known: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in known:
-            raise Unfit(f"one of {', '.join(known)}")
+            near = difflib.get_close_matches(text[:40].lower(), known, n=1)
+            raise Unfit(f"one of {', '.join(known)}", value=near[0] if near else None)
         return text
 
     return parse

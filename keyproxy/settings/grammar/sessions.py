@@ -10,7 +10,8 @@ from keyproxy.values import Secret
 SHORTEST = 32  # RFC 2104, 3: no shorter than the hash, which has 32 bytes
 _MOST = 2
 _FEWEST_DIFFERENT = 8  # 32 random hex digits have fewer once in 25 million
-_ADVICE = "openssl rand -base64 32"
+MAKING = "openssl rand -hex 32"
+"""Prints a secret."""
 _BETWEEN = re.compile(r",[ \t]*|\r?\n")
 # None of these is in what openssl prints.
 _PLACEHOLDER = re.compile(r"\.\.\.|…|[<>]|\$[{(]|change[-_]|your[-_]", re.IGNORECASE)
@@ -28,10 +29,10 @@ def session_secret(text: str) -> tuple[Secret, ...]:
         trouble = f"holds {len(parts)} secrets"
     if trouble:
         raise Unfit(
-            f"at least {SHORTEST} random characters, as `{_ADVICE}` prints them; while the secret"
+            f"at least {SHORTEST} random characters, as `{MAKING}` prints them; while the secret"
             " is being changed, two by comma, the new one first",
             found=f"a value that {trouble}",
-            line=_ADVICE,
+            line=MAKING,
         )
     return tuple(Secret(part) for part in dict.fromkeys(parts))
 

@@ -6,8 +6,8 @@ import re
 from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
-from keyproxy.settings.grammar.base import NotInstalled, Unfit
 from keyproxy.installation import line_for
+from keyproxy.settings.grammar.base import NotInstalled, Unfit
 from keyproxy.values import Secret, StorageServer
 
 _PORT = 6379
