@@ -23,11 +23,12 @@ import structlog
 from keyproxy.call import End, Usage
 from keyproxy.console import ShortLines
 from keyproxy.errors import Side
+from keyproxy.key_forms import PIECE
 
 MASK = "***"
-_KEY = re.compile(
-    r"sk-[A-Za-z0-9_-]{12,}|(?:gsk|csk|xai|kps|kpt)[_-][A-Za-z0-9_-]{12,}|AIza[A-Za-z0-9_-]{20,}"
-    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
+# Our own secrets, for sessions and client tokens, and credentials of any form.
+_SECRET = re.compile(
+    rf"{PIECE}|kp[st]_[\w-]{{12,}}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII
 )
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _MAX_TEXT = 20_000
@@ -62,7 +63,7 @@ class Masking:
         text = str(value)[:_MAX_TEXT]
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        return _KEY.sub(MASK, text)
+        return _SECRET.sub(MASK, text)
 
 
 masking = Masking()

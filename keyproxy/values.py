@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Literal, NoReturn
 
+from keyproxy.key_forms import BEGINNING
+
 STARS = "***"
 
-# Beginnings that say whose key it is and nothing about the key.
-_PREFIX = re.compile(r"sk-or-v1-|sk-ant-api\d\d-|sk-proj-|sk-svcacct-|sk-|gsk_|csk-|xai-|")
 # A label shows six characters; with fewer than these behind the prefix it would show too much.
 _LABELLED_FROM = 16
 _LENGTHS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
@@ -41,7 +40,7 @@ class Secret:
     @property
     def label(self) -> str:
         """What may be shown of a key, in the provider's own form: ``sk-or-v1-ab1...f90``."""
-        match = _PREFIX.match(self.__value)
+        match = BEGINNING.match(self.__value)
         prefix = match.group() if match else ""
         rest = self.__value[len(prefix) :]
         if len(rest) < _LABELLED_FROM:

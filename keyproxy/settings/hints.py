@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from keyproxy.key_forms import LIKELY
 from keyproxy.settings import Settings, lines, rows
-from keyproxy.settings.grammar.base import KEY_SHAPE, Unfit
+from keyproxy.settings.grammar.base import Unfit
 
 _ROWS = {row.variable: row for row in rows().values()}
 
@@ -38,7 +39,7 @@ def _lacks_secret(app: Settings, value: str) -> bool:
 
 def _is_value(variable: str, value: str) -> bool:
     row = _ROWS.get(variable)
-    if row is None or row.is_secret or KEY_SHAPE.search(value):
+    if row is None or row.is_secret or LIKELY.search(value):
         return False
     # Models that are excluded are no list of their own.
     return all(_is_entry(variable, entry.removeprefix("!")) for entry in value.split(","))

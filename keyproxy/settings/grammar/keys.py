@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from keyproxy.settings.grammar.base import KEY_SHAPE, Unfit
+from keyproxy.key_forms import LIKELY, owner
+from keyproxy.settings.grammar.base import Unfit
 from keyproxy.values import Secret
 
 _SHORTEST = 8
@@ -33,22 +34,7 @@ _BUNDLED = (
 # Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
 _MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
 _WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
-_OPENROUTER = "sk-or-"
-# Whose key begins so; OpenAI's older ones hold its mark in their middle.
-_ISSUERS = (
-    (re.compile(r"sk-(?:proj|svcacct|admin)-|sk-\w*T3BlbkFJ"), "OpenAI"),
-    (re.compile(r"sk-ant-"), "Anthropic"),
-    (re.compile(r"AIza|AQ\."), "Google"),
-    (re.compile(r"gsk_"), "Groq"),
-    (re.compile(r"xai-"), "xAI"),
-    (re.compile(r"csk-"), "Cerebras"),
-    (re.compile(r"hf_"), "Hugging Face"),
-    (re.compile(r"pplx-"), "Perplexity"),
-    (re.compile(r"nvapi-"), "NVIDIA"),
-    (re.compile(r"fw_"), "Fireworks"),
-    (re.compile(r"r8_"), "Replicate"),
-    (re.compile(r"tgp_v1_"), "Together"),
-)
+OPENROUTER = "OpenRouter"
 # What people write for OPENROUTER_API_KEY, without underscores.
 _MISNAMED = re.compile(
     r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
@@ -102,13 +88,13 @@ def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list
 
 def issuer(key: Secret) -> str | None:
     """Who gives out keys that begin as ``key`` does, if that is not OpenRouter."""
-    text = key.reveal()
-    return next((name for form, name in _ISSUERS if form.match(text)), None)
+    name = owner(key.reveal())
+    return None if name == OPENROUTER else name
 
 
 def is_of_openrouter(key: Secret) -> bool:
     """Whether ``key`` begins as OpenRouter's keys do."""
-    return key.reveal().startswith(_OPENROUTER)
+    return owner(key.reveal()) == OPENROUTER
 
 
 def misnamed(environ: Mapping[str, str]) -> str | None:
@@ -118,16 +104,14 @@ def misnamed(environ: Mapping[str, str]) -> str | None:
         if len(text) < _SHORTEST or "://" in text or _PLACEHOLDER.search(text):
             continue
         is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
-        is_ours = is_near or text.startswith(_OPENROUTER)
+        is_ours = is_near or owner(text) == OPENROUTER
         if is_ours and not name.startswith(_BUNDLED):  # those are a fault of their own
             return name
     return None
 
 
 def _holds_key(name: str, value: str) -> bool:
-    match = KEY_SHAPE.search(value)
-    if match:
-        is_google = match.group().startswith(("AIza", "AQ."))
-        return not (is_google and _MEANT_FOR_PAGES.search(name))
+    if match := LIKELY.search(value):
+        return not (owner(match.group()) == "Google" and _MEANT_FOR_PAGES.search(name))
     is_bare = re.fullmatch(r"[A-Za-z0-9]{32}", value.strip())
     return bool(is_bare and _WITHOUT_PREFIX.search(name))
