@@ -16,7 +16,7 @@ from dotenv.parser import parse_stream
 from keyproxy.errors import SettingsFault
 from keyproxy.settings import CONFIG, DEFAULT_APP, lines, pairs, rows
 from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.lines import toml_key
+from keyproxy.settings.setting import toml_key
 from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 
 KEY = "OPENROUTER_API_KEY"

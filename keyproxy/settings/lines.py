@@ -11,6 +11,7 @@ import re
 import shlex
 
 from keyproxy.errors import SettingsFault
+from keyproxy.settings.setting import toml_key
 
 COMMAND_LINE = "on the command line"
 # Words that quote somebody end in no line, whatever they quote.
@@ -26,11 +27,6 @@ _STRANGERS = re.compile(r"[A-Za-z0-9._~:/@*+-]{1,400}")
 def is_safe(text: str) -> bool:
     """Whether a caller's text may stand in a line that an operator pastes."""
     return bool(_STRANGERS.fullmatch(text))
-
-
-def toml_key(variable: str) -> str:
-    """``max_body`` for ``KEYPROXY_MAX_BODY``: the name of a setting in a TOML file."""
-    return variable.removeprefix("KEYPROXY_").lower()
 
 
 def taken_apart(text: str) -> tuple[str, str, str] | None:
