@@ -1058,7 +1058,7 @@ def documented() -> dict[str, list[str]]:
     table = {}
     for line in DOCS.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == 5 and (name := re.match(r"`([A-Z_]+)`( °)?$", cells[0])):
+        if len(cells) == 5 and (name := re.match(r"`([A-Z_]+)`( °)?( †)?$", cells[0])):
             table[name[1]] = cells
     return table
 
@@ -1082,7 +1082,14 @@ def test_documentation_has_the_defaults_and_the_meaning(row: Any) -> None:
         else:
             assert column.replace("`", "").replace("<br>", ",") == default
     assert (meaning, example) == (row.meaning, f"`{row.example}`")
-    assert marks.endswith("°") == row.is_upstream
+    assert ("°" in marks, "†" in marks) == (row.is_upstream, row.needs_restart)
+
+
+def test_a_reload_leaves_what_needs_a_restart_and_takes_the_rest() -> None:
+    old, new = dev(TITLE="old"), dev(LISTEN="localhost:1", TITLE="new", LOG_LEVEL="error")
+    settings, stuck = new.reloaded(old)
+    assert stuck == ["listen", "log_level"]
+    assert settings == dev(TITLE="new")
 
 
 def test_documentation_lists_the_endpoints() -> None:

@@ -106,6 +106,17 @@ class Settings(Table):
         apps = tuple(replace(app, **values) for app in self.apps)
         return replace(self, apps=apps, **values)
 
+    def reloaded(self, running: Self) -> tuple[Self, list[str]]:
+        """These settings as a process takes them that is ``running`` with others, and the names
+        of those that it would have to be restarted for."""
+        stuck = {
+            each.name: value
+            for each in fields(Table)
+            if rows()[each.name].needs_restart
+            and (value := getattr(running, each.name)) != getattr(self, each.name)
+        }
+        return self.kept(**stuck), list(stuck)
+
 
 def _in_table(name: str, said: Mapping[str, str], places: Mapping[str, str]) -> Mapping[str, str]:
     """Where the settings of an app stand; those that are its own can stand in its table only."""
