@@ -6,23 +6,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
+from keyproxy.dialects import Dialect
+
 BASE = "/api/v1"
 """What every served path begins with."""
-
-
-class Style(StrEnum):
-    """Whose request and answer shapes an endpoint speaks."""
-
-    CHAT = "chat"
-    RESPONSES = "responses"
-    MESSAGES = "messages"
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
-    RERANK = "rerank"
-    IMAGES = "images"
-    SPEECH = "speech"
-    TRANSCRIPTIONS = "transcriptions"
-    CATALOGUE = "catalogue"
 
 
 class End(StrEnum):
@@ -49,7 +36,7 @@ class Endpoint:
 
     method: str
     path: str
-    style: Style
+    dialect: Dialect
 
     @property
     def name(self) -> str:

@@ -13,7 +13,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
-from keyproxy.call import BASE, Call, Style
+from keyproxy.call import BASE, Call
+from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal, Step
 from keyproxy.policy import calls
 from keyproxy.rules import AppRules, Rules
@@ -120,8 +121,8 @@ def _of_app(
     endpoint, path, query = of_app.endpoints.find(asked.method, asked.target, head["Host"])
     yield Passed(Step.ENDPOINT, endpoint.name)
     yield Passed(Step.LIMITS, f"{_spoken(app)} (what was used is not known here)")
-    passed = headers.forwarded(endpoint.style, head)
-    if endpoint.style is Style.CATALOGUE:
+    passed = headers.forwarded(endpoint.dialect, head)
+    if endpoint.dialect is CATALOGUE:
         if asked.body:
             raise Refusal("bad_request", "This call takes no body.")
         path = resolved(path, of_app.policy.models, of_app.policy.aliases)
@@ -143,7 +144,7 @@ def _of_app(
 
 def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
     ranking = headers.attribution(settings.referer, settings.title, settings.categories)
-    if call.endpoint.style is Style.CATALOGUE:
+    if call.endpoint.dialect is CATALOGUE:
         head: Mapping[str, str] = headers.common()  # asked for without the key
     else:
         masked = Secret(settings.keys[0].label if settings.keys else "***")

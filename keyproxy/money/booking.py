@@ -16,7 +16,8 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, End, Style, Usage
+from keyproxy.call import Ask, Call, Client, End, Usage
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, Outcome, Tokens
 from keyproxy.ledger.memory import Book
@@ -37,7 +38,7 @@ class Booking:
     """What becomes known of a call's money while it runs."""
 
     def __init__(
-        self, book: Book, entry: Entry, style: Style, price: Price | None, ask: Ask | None
+        self, book: Book, entry: Entry, dialect: Dialect, price: Price | None, ask: Ask | None
     ):
         """``price`` is that of the one model that may answer, if there is only one."""
         self.entry = entry
@@ -48,7 +49,7 @@ class Booking:
         self.cost: Cost | None = None
         self.is_free = True  # nothing has been sent that could cost
         self._book = book
-        self._style = style
+        self._dialect = dialect
         self._price = price
         self._ask = ask
         self._reader: UsageReader | None = None
@@ -82,7 +83,7 @@ class Booking:
         self._book.note(self.entry.id, generation_id, key)
         if status < 400:
             is_stream = kind.startswith("text/event-stream")
-            self._reader = UsageReader(self._style, is_stream)
+            self._reader = UsageReader(self._dialect, is_stream)
 
     def watch(self, chunk: bytes) -> None:
         """Look at bytes that pass."""
@@ -159,7 +160,7 @@ class Bookings:
             reserved=worst,
         )
         price = next(iter(prices.values())) if len(prices) == 1 else None
-        booking = Booking(self._book, entry, call.endpoint.style, price, ask)
+        booking = Booking(self._book, entry, call.endpoint.dialect, price, ask)
         del call  # its body is not kept for as long as the answer streams
         try:
             await self._book.begin(entry)

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from keyproxy.call import BASE
+from keyproxy.dialects import DIALECTS
 from keyproxy.settings.grammar import (
     features,
     jwt,
@@ -32,9 +34,7 @@ ClientAuth = Literal["none", "token", "jwt", "session"]
 Vendor = Literal["turnstile", "hcaptcha"]
 
 DEFAULT_ENDPOINTS = (
-    "POST /api/v1/chat/completions",
-    "POST /api/v1/responses",
-    "POST /api/v1/messages",
+    *(f"POST {BASE}{dialect.path}" for dialect in DIALECTS if dialect.is_usual),
     "GET /api/v1/models",
     "GET /api/v1/models/count",
     "GET /api/v1/models/{author}/{slug}/endpoints",
@@ -42,12 +42,7 @@ DEFAULT_ENDPOINTS = (
 )
 KNOWN_ENDPOINTS = (
     *DEFAULT_ENDPOINTS,
-    "POST /api/v1/completions",
-    "POST /api/v1/embeddings",
-    "POST /api/v1/rerank",
-    "POST /api/v1/images",
-    "POST /api/v1/audio/speech",
-    "POST /api/v1/audio/transcriptions",
+    *(f"POST {BASE}{dialect.path}" for dialect in DIALECTS if not dialect.is_usual),
 )
 
 
