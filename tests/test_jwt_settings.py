@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import jwt
 from keyproxy.settings.grammar.base import Unfit
 from keyproxy.values import Secret
@@ -185,11 +186,11 @@ def test_what_does_not_go_together(values: dict[str, Any], variable: str | None)
     said: dict[str, Any] = {"jwks_url": None, "issuer": None, "audiences": ()} | values
     said.setdefault("algorithms", jwt.default_algorithms(said["jwks_url"]))
     said["secret"] = Secret(values["secret"]) if "secret" in values else None
-    found = jwt.faults(**said)
+    found = list(jwt_faults(**said))
     assert [fault.variable for fault in found] == ([variable] if variable else [])
     assert all(SECRET[:40] not in str(fault) for fault in found)
 
 
 def test_the_fault_says_why_a_signature_alone_is_not_enough() -> None:
-    [fault] = jwt.faults(None, JWKS_URL, None, (), ("RS256",))
+    [fault] = jwt_faults(None, JWKS_URL, None, (), ("RS256",))
     assert "Firebase's and Google's are those of every project" in str(fault)

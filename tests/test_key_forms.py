@@ -10,7 +10,7 @@ import pytest
 from keyproxy.logs import MASK, Masking
 from keyproxy.settings import Settings, hints
 from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.grammar.keys import bundled_keys, issuer
+from keyproxy.settings.grammar.keys import bundled_keys, foreign_issuer
 from keyproxy.values import Secret
 from tests.conftest import Start, refused
 
@@ -39,7 +39,7 @@ each_key = pytest.mark.parametrize("owner", KEYS)
 @each_key
 def test_a_key_is_known_by_its_owner(owner: str) -> None:
     name = owner.partition(",")[0]
-    assert issuer(Secret(KEYS[owner])) == (None if name == "OpenRouter" else name)
+    assert foreign_issuer(Secret(KEYS[owner])) == (None if name == "OpenRouter" else name)
 
 
 @each_key

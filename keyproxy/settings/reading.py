@@ -9,7 +9,7 @@ from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, shown
-from keyproxy.settings.grammar.keys import bundled_keys, misnamed
+from keyproxy.settings.grammar.keys import misnamed
 from keyproxy.settings.grammar.network import certificates
 from keyproxy.settings.grammar.sessions import MAKING
 from keyproxy.settings.grammar.texts import NoText, text_in
@@ -58,10 +58,6 @@ class Reading:
             }
             self.environ = {k: v for k, v in self.environ.items() if k not in ours}
         values = self._read({})
-        if self.mode == "dev":
-            self._check_dev(values)
-        if self.mode != "demo":
-            self._check_bundles(values)
         self.faults += name_faults(self.environ, self.known)
         return values
 
@@ -199,38 +195,3 @@ class Reading:
             reason = getattr(error, "strerror", None) or "no path"
             trouble = Unfit("a readable file", found=f"{shown(path)}: {reason}")
             raise fault_of(row, trouble, path) from None
-
-    def _check_dev(self, values: Mapping[str, Any]) -> None:
-        row = self.table["listen"]
-        beyond = [str(each) for each in values.get("listen", ()) if not each.is_loopback]
-        if beyond:
-            self.faults.append(
-                SettingsFault(
-                    row.variable,
-                    found=shown(",".join(beyond)),
-                    expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
-                    " (for others: keyproxy serve)",
-                    paste=f"{row.variable}={row.dev}",
-                )
-            )
-        if self.environ.get("KUBERNETES_SERVICE_HOST"):
-            self.faults.append(
-                SettingsFault(
-                    "KUBERNETES_SERVICE_HOST",
-                    found="set, so this is Kubernetes",
-                    expected="another command: dev is for one person on one computer; run"
-                    " keyproxy serve, or keyproxy demo to try it",
-                )
-            )
-
-    def _check_bundles(self, values: Mapping[str, Any]) -> None:
-        for name in bundled_keys(self.environ, values.get("keys", ())):
-            self.faults.append(
-                SettingsFault(
-                    name,
-                    found="a provider key, and build tools copy this variable into the page",
-                    expected="no such variable; remove it, make a new key, and give that one to"
-                    " keyproxy only",
-                    paste="OPENROUTER_API_KEY=sk-or-v1-…",
-                )
-            )

@@ -12,10 +12,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings.consistency import credential_faults, foreign_key_faults
-from keyproxy.settings.grammar import origins
-from keyproxy.settings.grammar.money import bound_answers, budget_faults
-from keyproxy.settings.lines import of_app
+from keyproxy.settings.consistency import bound_answers, faults
 from keyproxy.settings.reading import Reading
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import Table, rows
@@ -68,15 +65,7 @@ class Settings(Table):
         bound_answers(values, environ)
         for name, theirs in said.items():
             bound_answers(theirs, {**environ, **apps[name]})
-        is_said = bool(environ.get("KEYPROXY_TOTAL_BUDGET", "").strip())
-        reading.faults += credential_faults(mode, values, said, is_said)
-        reading.faults += origins.extension_faults(mode, values, said)
-        if mode != "demo":
-            reading.faults += foreign_key_faults(values, environ)
-            for name, theirs in said.items():
-                found = foreign_key_faults({**values, **theirs}, apps[name])
-                reading.faults += [of_app(f, name) for f in found if f.variable in apps[name]]
-        reading.faults += budget_faults(values, said.values())
+        reading.faults += faults(mode, environ, values, apps, said)
         if reading.faults:
             raise SettingsFaults(reading.faults)
         default = cls(mode=mode, places=dict(places), **values)

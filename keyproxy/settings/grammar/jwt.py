@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from keyproxy.errors import SettingsFault
-from keyproxy.installation import line_for
 from keyproxy.settings.grammar.base import Unfit, items
 from keyproxy.settings.grammar.plain import pause
 from keyproxy.values import Secret, is_loopback
@@ -142,66 +138,3 @@ def claim(text: str) -> str | None:
 def default_algorithms(jwks_url: str | None) -> tuple[str, ...]:
     """What is accepted when nothing is said."""
     return _FOR_SECRET if jwks_url is None else _FOR_JWKS
-
-
-def faults(
-    secret: Secret | None,
-    jwks_url: str | None,
-    issuer: str | None,
-    audiences: Sequence[str],
-    algorithms: Sequence[str],
-) -> list[SettingsFault]:
-    """What is wrong with values that are right one by one, for client auth ``jwt``."""
-    if find_spec("jwt") is None or find_spec("cryptography") is None:
-        return [
-            SettingsFault(
-                "KEYPROXY_CLIENT_AUTH",
-                found="'jwt', and what checks JWTs is not installed",
-                expected="keyproxy with its extra for JWTs",
-                paste=line_for("jwt"),
-            )
-        ]
-    if (secret is None) == (jwks_url is None):
-        return [
-            SettingsFault(
-                "KEYPROXY_JWT_JWKS_URL",
-                found=None if secret is None else "set, and KEYPROXY_JWT_SECRET too",
-                expected="one of the two: the address of the issuer's key set, or"
-                " KEYPROXY_JWT_SECRET",
-                paste="KEYPROXY_JWT_JWKS_URL=https://auth.example/.well-known/jwks.json",
-            )
-        ]
-    found = []
-    fitting: Sequence[str] = PUBLIC if secret is None else tuple(SHARED)
-    if not set(algorithms) <= set(fitting):
-        found.append(
-            SettingsFault(
-                "KEYPROXY_JWT_ALGORITHMS",
-                found=repr(",".join(algorithms)),
-                expected=f"names of {', '.join(fitting)}: "
-                + ("a key set" if secret is None else "a secret")
-                + " goes with no others",
-                paste=f"KEYPROXY_JWT_ALGORITHMS={','.join(default_algorithms(jwks_url))}",
-            )
-        )
-    elif secret is not None:
-        least = max(SHARED[name] for name in algorithms)
-        if (size := len(secret.reveal().encode())) < least:
-            found.append(
-                SettingsFault(
-                    "KEYPROXY_JWT_SECRET",
-                    found=f"a value that has {size} bytes",
-                    expected=f"{least} bytes at least for {','.join(algorithms)} (RFC 7518 3.2)",
-                )
-            )
-    if jwks_url is not None and issuer is None and not audiences:
-        found.append(
-            SettingsFault(
-                "KEYPROXY_JWT_AUDIENCE",
-                expected="an audience, or KEYPROXY_JWT_ISSUER: many issuers sign for everybody"
-                " with the same keys (Firebase's and Google's are those of every project), so"
-                " that a signature alone does not say that a JWT is for you",
-                paste="KEYPROXY_JWT_AUDIENCE=my-project",
-            )
-        )
-    return found

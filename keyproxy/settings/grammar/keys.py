@@ -86,7 +86,7 @@ def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list
     ]
 
 
-def issuer(key: Secret) -> str | None:
+def foreign_issuer(key: Secret) -> str | None:
     """Who gives out keys that begin as ``key`` does, if that is not OpenRouter."""
     name = owner(key.reveal())
     return None if name == OPENROUTER else name
