@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -12,7 +13,9 @@ import pytest
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode, Rate, rows
+from keyproxy.settings.setting import toml_key
 from keyproxy.settings.sources import Sources
+from keyproxy.settings.table import Table
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 SECOND_KEY = "sk-or-v1-other-fedcba9876543210"
@@ -344,6 +347,53 @@ def test_every_setting_can_be_written_in_toml(tmp_path: Path) -> None:
     ]
     (tmp_path / "keyproxy.toml").write_text("\n".join(lines))
     sources(tmp_path).read()
+
+
+LISTS = {
+    "keys": f"{KEY},{SECOND_KEY}",
+    "listen": "localhost:1,127.0.0.1:2",
+    "allowed_hosts": "a.example,b.example",
+    "allowed_origins": "https://a.example,https://b.example",
+    "client_tokens": f"a:{'0' * 64},b:{'1' * 64}",
+    "jwt_audiences": "one,two",
+    "jwt_algorithms": "RS256,ES256",
+    "session_secrets": f"{'0123456789abcdef' * 2},{'fedcba9876543210' * 2}",
+    "trusted_proxies": "192.0.2.0/24,10.0.0.0/8",
+    "model_aliases": "fast=openai/gpt-4o-mini,slow=openai/o1",
+    "extra_fields": "trace,diarize",
+    "address_rate_limit": "200/minute;3000/day",
+    "session_rate_limit": "60/minute;1000/day",
+    "budget": "0.50/day;5/month",
+    "app_budget": "5/day;50/month",
+    "total_budget": "1/hour;20/day",
+}
+"""Two entries of settings whose examples have one."""
+
+
+@pytest.mark.parametrize("name", [name for name, row in rows().items() if row.separator])
+def test_every_setting_that_is_a_list_takes_a_list_in_toml(tmp_path: Path, name: str) -> None:
+    row = rows()[name]
+    text = LISTS.get(name, row.example)
+    entries = text.split(row.separator)
+    assert len(entries) == 2
+    (tmp_path / "keyproxy.toml").write_text(f"{toml_key(row.variable)} = {json.dumps(entries)}")
+    environ = {} if name == "keys" else {"OPENROUTER_API_KEY": KEY}
+    value = getattr(sources(tmp_path, environ).read(), name)
+    assert value == row.parse(text)
+    assert isinstance(value, str) or len(value) == 2
+
+
+def test_every_setting_that_holds_several_values_is_a_list() -> None:
+    several = {name for name, kind in Table.__annotations__.items() if kind.startswith("tuple[")}
+    assert several | {"categories"} == {name for name, row in rows().items() if row.separator}
+
+
+@pytest.mark.parametrize("name", ["title", "max_body", "client_auth", "openrouter_api_key_file"])
+def test_a_setting_that_is_no_list_takes_none_in_toml(tmp_path: Path, name: str) -> None:
+    (tmp_path / "keyproxy.toml").write_text(f'{name} = ["a", "b"]')
+    text = faults(sources(tmp_path))
+    assert f"{name} (in keyproxy.toml) is of the type list" in text
+    assert "expected: a text or a number" in text
 
 
 def test_config_names_another_toml_file(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings import CONFIG, DEFAULT_APP, lines, pairs, rows
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.setting import toml_key
+from keyproxy.settings.table import row_of
 from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
-_RATES = ("rate_limit", "address_rate_limit")
 _TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -110,14 +110,13 @@ def _table(
         shown_key = f"{prefix}{mask(key)} ({place})"
         if key not in known:
             faults.append(SettingsFault(shown_key, **_unknown(key, value, known, bool(prefix))))
-        elif (text := _text(value, ";" if key in _RATES else ",")) is None:
-            faults.append(
-                SettingsFault(
-                    shown_key,
-                    found=f"of the type {type(value).__name__}",
-                    expected="a text, a number or a list of texts",
-                )
-            )
+            continue
+        row = row_of(known[key])
+        separator = row.separator if row else ","
+        if (text := _text(value, separator)) is None:
+            more = ", a number or a list of texts" if separator else " or a number"
+            found = f"of the type {type(value).__name__}"
+            faults.append(SettingsFault(shown_key, found=found, expected=f"a text{more}"))
         elif text.strip():
             said[known[key]] = text
     return said, faults
@@ -156,7 +155,7 @@ def _no_app(name: str, table: object) -> SettingsFault:
 def _text(value: object, separator: str) -> str | None:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, list):
+    if isinstance(value, list) and separator:
         texts = [_text(entry, separator) for entry in value if not isinstance(entry, list)]
         whole = [text for text in texts if text is not None]
         return separator.join(whole) if len(whole) == len(value) else None

@@ -1,7 +1,7 @@
 """The line to paste: a variable and its new value in the notation of the place that says it.
 
 Everybody writes ``NAME=value``; here it becomes an option, a line of a ``.env`` file or of a
-TOML file. Knows places as ``layers`` words them, and no settings.
+TOML file. Knows places as ``layers`` words them, and which settings are lists.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shlex
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.setting import toml_key
+from keyproxy.settings.table import row_of
 
 COMMAND_LINE = "on the command line"
 # Words that quote somebody end in no line, whatever they quote.
@@ -45,7 +46,7 @@ def line(variable: str, value: str, place: str = "") -> str | None:
         return None
     if is_toml(place):
         table = f"{place}: " if is_table(place) else ""
-        return f"{table}{toml_key(variable)} = {_in_toml(value)}"
+        return f"{table}{toml_key(variable)} = {_in_toml(variable, value)}"
     if place == COMMAND_LINE:
         return f"--{toml_key(variable).replace('_', '-')} {shlex.quote(value)}"
     return f"{variable}={value}" if _BARE.fullmatch(value) else f"{variable}='{value}'"
@@ -59,11 +60,13 @@ def is_table(place: str) -> bool:
     return place.startswith("in [apps.")
 
 
-def _in_toml(value: str) -> str:
+def _in_toml(variable: str, value: str) -> str:
     if re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
         return value
-    if "," in value and ", " not in value:
-        return json.dumps(value.split(","))
+    row = row_of(variable)
+    separator = row.separator if row else ""
+    if separator and separator in value and f"{separator} " not in value:
+        return json.dumps(value.split(separator))
     return json.dumps(value)
 
 

@@ -313,6 +313,7 @@ CONFIG = Setting(
     variable="KEYPROXY_CONFIG",
 )
 _ROWS = MappingProxyType({**finished(fields(Table)), "config": CONFIG})
+_BY_VARIABLE = {row.variable: row for row in _ROWS.values()}
 
 
 def rows() -> Mapping[str, Setting]:
@@ -321,6 +322,11 @@ def rows() -> Mapping[str, Setting]:
     ``config`` and the variables that name a file with a value (``keys_file``) are no fields.
     """
     return _ROWS
+
+
+def row_of(variable: str) -> Setting | None:
+    """The row of a variable."""
+    return _BY_VARIABLE.get(variable)
 
 
 def pairs() -> tuple[tuple[str, str], ...]:
