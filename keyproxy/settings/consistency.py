@@ -14,7 +14,7 @@ from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.settings.grammar import jwt, money
 from keyproxy.settings.grammar.base import shown
-from keyproxy.settings.grammar.keys import bundled_keys, foreign_issuer
+from keyproxy.settings.grammar.keys import KEY, KEY_FILE, bundled_keys, foreign_issuer
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
 from keyproxy.settings.grammar.sessions import MAKING
@@ -25,7 +25,6 @@ from keyproxy.values import Secret
 
 Values = Mapping[str, Any]
 Texts = Mapping[str, str]
-KEY = "OPENROUTER_API_KEY"
 TEST_SECRETS = frozenset(
     {*(f"{n}x0000000000000000000000000000000AA" for n in "123"), "0x" + "0" * 40}
 )
@@ -113,7 +112,7 @@ def _foreign_keys(said: Texts, values: Values) -> Iterator[SettingsFault]:
     is_file = not said.get(KEY, "").strip()
     number = f"a list whose number {owners.index(owner) + 1} is " if len(owners) > 1 else ""
     yield SettingsFault(
-        f"{KEY}_FILE" if is_file else KEY,
+        KEY_FILE if is_file else KEY,
         found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
         expected="a key of OpenRouter's, from https://openrouter.ai/settings/keys",
         paste=f"{KEY}=sk-or-v1-…",

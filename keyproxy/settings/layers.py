@@ -14,15 +14,13 @@ from io import StringIO
 from dotenv.parser import parse_stream
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings import CONFIG, DEFAULT_APP, lines, pairs, rows
+from keyproxy.settings import CONFIG, DEFAULT_APP, pairs, rows
 from keyproxy.settings.grammar.base import mask
+from keyproxy.settings.grammar.keys import KEY
 from keyproxy.settings.setting import toml_key
 from keyproxy.settings.table import row_of
 from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 
-KEY = "OPENROUTER_API_KEY"
-KEY_FILE = f"{KEY}_FILE"
-_TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -196,25 +194,3 @@ def doubled(layers: Sequence[Layer]) -> list[SettingsFault]:
         for value, file in pairs()
         if layer.says(value) and layer.says(file)
     ]
-
-
-def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
-    """``fault`` with the place of its variable, and its line in that place's own notation."""
-    place = places.get(fault.variable, "")
-    found = f"{fault.found} ({place})" if place and fault.found is not None else fault.found
-    return SettingsFault(
-        fault.variable,
-        found=found,
-        expected=fault.expected,
-        paste=fault.paste
-        and "\n".join(_written(line, places) for line in fault.paste.splitlines()),
-    )
-
-
-def _written(paste: str, places: Mapping[str, str]) -> str:
-    """A fault's line as its place wants it; commands, and what is to be filled in, stay."""
-    parts = lines.taken_apart(paste)
-    if parts is None or _TO_FILL_IN.search(paste):
-        return paste
-    _, variable, value = parts
-    return lines.line(variable, value, places.get(variable, "")) or paste

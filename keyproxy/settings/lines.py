@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.setting import toml_key
@@ -22,6 +23,7 @@ _ASSIGNMENT = re.compile(
 # What neither a shell nor a reader of .env files reads as anything but itself.
 _BARE = re.compile(r"[A-Za-z0-9._:/@*+,=%{}-]*")
 _QUOTABLE = re.compile(r"[ -&(-\[\]-~]*")  # printable; no single quote, no backslash
+_TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
 _STRANGERS = re.compile(r"[A-Za-z0-9._~:/@*+-]{1,400}")
 
 
@@ -70,10 +72,32 @@ def _in_toml(variable: str, value: str) -> str:
     return json.dumps(value)
 
 
+def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
+    """``fault`` with the place of its variable, and its lines in the notation of theirs."""
+    place = places.get(fault.variable, "")
+    found = f"{fault.found} ({place})" if place and fault.found is not None else fault.found
+    return _told(fault, fault.variable, found, places)
+
+
 def of_app(fault: SettingsFault, name: str) -> SettingsFault:
     """The same fault in the table ``[apps.name]`` of the TOML file."""
-    paste = fault.paste
-    if paste is not None and (value := paste.removeprefix(f"{fault.variable}=")) != paste:
-        paste = line(fault.variable, value, f"in apps.{name} (TOML)") or paste
-    variable = f"apps.{name}.{toml_key(fault.variable)}"
-    return SettingsFault(variable, found=fault.found, expected=fault.expected, paste=paste)
+    places = {fault.variable: f"in apps.{name} (TOML)"}
+    return _told(fault, f"apps.{name}.{toml_key(fault.variable)}", fault.found, places)
+
+
+def _told(
+    fault: SettingsFault, variable: str, found: str | None, places: Mapping[str, str]
+) -> SettingsFault:
+    lines = [_written(paste, places) for paste in (fault.paste or "").splitlines()]
+    return SettingsFault(
+        variable, found=found, expected=fault.expected, paste="\n".join(lines) or None
+    )
+
+
+def _written(paste: str, places: Mapping[str, str]) -> str:
+    """A fault's line as its place wants it; commands, and what is to be filled in, stay."""
+    parts = taken_apart(paste)
+    if parts is None or _TO_FILL_IN.search(paste):
+        return paste
+    _, variable, value = parts
+    return line(variable, value, places.get(variable, "")) or paste

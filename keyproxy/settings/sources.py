@@ -17,17 +17,14 @@ from typing import Self
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.settings import CONFIG, Mode, Settings, lines
 from keyproxy.settings.grammar.base import Unfit, shown
-from keyproxy.settings.grammar.keys import misnamed
+from keyproxy.settings.grammar.keys import KEY, KEY_FILE, misnamed
 from keyproxy.settings.grammar.texts import NoText, text_in
 from keyproxy.settings.layers import (
-    KEY,
-    KEY_FILE,
     Layer,
     doubled,
     merged,
     of_env_file,
     of_toml,
-    placed,
 )
 
 ENV_FILES = (".env.local", ".env")
@@ -78,7 +75,7 @@ class Sources:
         except SettingsFaults as found:
             # What is not set may be said in a file that could not be read.
             kept = [f for f in found.faults if f.found is not None or not self._has_unread]
-            faults += [placed(fault, places) for fault in kept]
+            faults += [lines.placed(fault, places) for fault in kept]
             raise SettingsFaults(faults) from None
         if faults:
             raise SettingsFaults(faults)

@@ -12,6 +12,8 @@ from keyproxy.key_forms import LIKELY, owner
 from keyproxy.settings.grammar.base import Unfit
 from keyproxy.values import Secret
 
+KEY = "OPENROUTER_API_KEY"
+KEY_FILE = f"{KEY}_FILE"
 _SHORTEST = 8
 # A comma or a line end, so that a key file may hold one key a line.
 _BETWEEN = re.compile(r",[ \t]*|\r?\n")
