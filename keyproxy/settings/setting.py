@@ -32,6 +32,7 @@ class Derived:
     of: Callable[[Any], Any]
 
 
+Unsaid = Callable[["Setting", Mapping[str, str]], SettingsFault]
 Default = str | Literal[_SayIt.SAY_IT] | Derived | None
 
 
@@ -58,6 +59,8 @@ class Setting:
     is_own: bool = False  # an app that does not say it has none, whatever the default app has
     instead: str | None = None  # another variable that answers the same question
     family: str | None = None  # settings that describe one thing together
+    unsaid: Unsaid | None = None  # the fault where it must be said and is not
+    content: Callable[[bytes], None] | None = None  # checks the file that the value names
     in_file: str | None = None  # the meaning of another variable, which names a file with the value
 
     def default(self, mode: Mode) -> Default:
@@ -185,7 +188,7 @@ def fault_of(setting: Setting, unfit: Unfit, text: str) -> SettingsFault:
     )
 
 
-def unsaid(setting: Setting) -> SettingsFault:
+def unsaid(setting: Setting, environ: Mapping[str, str]) -> SettingsFault:
     """The fault of a setting that must be said and is not."""
     also = f" (or {setting.instead})" if setting.instead else ""
     return SettingsFault(setting.variable, expected=f"{setting.meaning}{also}", paste=setting.paste)

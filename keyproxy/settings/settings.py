@@ -55,11 +55,8 @@ class Settings(Table):
         Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
         raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
         """
-        table = rows()
-        names = {each.name for each in fields(cls)}
-        own = {name: setting for name, setting in table.items() if name in names}
-        known = [setting.variable for setting in table.values()]
-        reading = Reading(own, known, mode, environ, directory, read_file)
+        table = {each.name: rows()[each.name] for each in fields(Table)}
+        reading = Reading(table, mode, environ, directory, read_file)
         values = reading.values()
         said = {name: reading.app_values(name, text, values) for name, text in apps.items()}
         bound_answers(values, environ)

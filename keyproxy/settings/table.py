@@ -15,6 +15,7 @@ from typing import Literal
 
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
+from keyproxy.settings import questions
 from keyproxy.settings.grammar import (
     features,
     jwt,
@@ -25,6 +26,7 @@ from keyproxy.settings.grammar import (
     sessions,
     tokens,
 )
+from keyproxy.settings.grammar.keys import KEY, KEY_FILE
 from keyproxy.settings.grammar.keys import keys as parse_keys
 from keyproxy.settings.grammar.storage import storage as parse_storage
 from keyproxy.settings.setting import SAY_IT, Derived, Setting, finished, setting
@@ -59,8 +61,8 @@ class Table:
     # fmt: off
     keys: tuple[Secret, ...] = setting(
         parse_keys, "VALUE", SAY_IT, section="The key", example="sk-or-v1-…", separator=",",
-        is_secret=True, is_upstream=True, is_app=True, instead="OPENROUTER_API_KEY_FILE",
-        variable="OPENROUTER_API_KEY",
+        is_secret=True, is_upstream=True, is_app=True, instead=KEY_FILE,
+        variable=KEY, unsaid=questions.key,
         meaning="the key; several by comma or newline, the first that works is used",
         in_file="a file that holds the key, such as a Docker or Kubernetes secret; read again when"
         " it changes")
@@ -80,7 +82,8 @@ class Table:
         " `http://[user:password@]host:port`, or `env` to take HTTPS_PROXY and NO_PROXY")
     upstream_ca_file: Path | None = setting(
         network.file_path, "FILE", None, example="/etc/ssl/corporate-ca.pem", needs_restart=True,
-        is_upstream=True, meaning="an extra CA (PEM) for every outgoing call, beside the system's")
+        is_upstream=True, content=network.certificates,
+        meaning="an extra CA (PEM) for every outgoing call, beside the system's")
     referer: str | None = setting(
         plain.header_text, "TEXT", None, example="https://app.example.com", is_app=True,
         meaning="ranking header `HTTP-Referer`: the address of the app")
@@ -106,6 +109,7 @@ class Table:
         " alone")
     client_auth: ClientAuth = setting(
         plain.word("none", "token", "jwt", "session"), "VALUE", "none", SAY_IT, is_app=True,
+        example="session", unsaid=questions.who_may_call,
         meaning="how a caller proves who it is; `session`: not at all, but each page gets a signed"
         " id of its own from `POST /session`; `jwt`: by a user's JWT; `token`: by a client token;"
         " `none`: every caller that reaches it is served, and a client is a network address")
