@@ -35,6 +35,7 @@ def test_a_secret_is_kept_without_its_last_line_end(text: str) -> None:
         "your-super-secret-jwt-token-with-at-least-32-characters-long",
         "<the secret of the issuer, from its dashboard>",
         "change-me-change-me-change-me-0123456789",
+        "$(cat /run/secrets/the-issuers-own-secret)",
         "-----BEGIN PUBLIC KEY-----MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
         "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7 made-up@example",
         '{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlh"}',

@@ -710,6 +710,24 @@ def test_a_captcha_needs_its_secret() -> None:
     assert list(found) == ["KEYPROXY_CAPTCHA_SECRET"]
 
 
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("your-secret-key", "placeholder"),
+        ("${TURNSTILE_SECRET}", "placeholder"),
+        ("$(cat/run/secrets/captcha)", "placeholder"),
+        ("<secret key>", "placeholder"),
+        ("'0x4AAAAAAADnPIDROrmt1Wwj'", "quotes"),
+        ("0x4AAAA DnPIDROrmt1Wwj", "a space"),
+        ("0x4AAAA", "shorter than 8"),
+        ("0x" * 129, "longer than 256"),
+    ],
+)
+def test_what_is_no_secret_of_a_captcha_is_a_fault(text: str, trouble: str) -> None:
+    assert trouble in str(fault("CAPTCHA_SECRET", text))
+    assert text not in str(fault("CAPTCHA_SECRET", text))
+
+
 def test_serve_takes_no_secret_that_a_vendor_gives_out_for_tests() -> None:
     secret = {"KEYPROXY_CAPTCHA_SECRET": "1x0000000000000000000000000000000AA"}
     assert "for tests" in str(faults("serve", SERVE | secret)["KEYPROXY_CAPTCHA_SECRET"])
@@ -1044,10 +1062,10 @@ def test_a_shared_storage_without_its_client_names_the_extra(
 def test_example_of_every_setting_is_valid(mode: Mode) -> None:
     unread = {"keys", "session_secrets", "captcha_secret", "jwt_secret", "config"}
     unread |= {"listen"} if mode == "dev" else set()  # its example is for everybody
+    secret = {"KEYPROXY_SESSION_SECRET": "0123456789abcdef" * 4}  # one of the examples wants it
     for name, row in rows().items():
         if name not in unread and not name.endswith("_file"):
-            secret = {"KEYPROXY_SESSION_SECRET": "invented-" + "x" * 32}  # for one of the examples
-    Settings.from_environ(mode, SERVE | secret | {row.variable: row.example})
+            Settings.from_environ(mode, SERVE | secret | {row.variable: row.example})
 
 
 def test_endpoints_of_the_default_are_known() -> None:

@@ -17,7 +17,7 @@ from keyproxy.settings.grammar.base import shown
 from keyproxy.settings.grammar.keys import KEY, KEY_FILE, bundled_keys, foreign_issuer
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
-from keyproxy.settings.grammar.sessions import MAKING
+from keyproxy.settings.grammar.secrets import MAKING
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import rows

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.keys import misnamed
-from keyproxy.settings.grammar.sessions import MAKING
+from keyproxy.settings.grammar.secrets import MAKING
 from keyproxy.settings.setting import Setting, unsaid
 
 # For a page that anybody may open. The secret is no text of ours: whoever pastes it makes it.

@@ -23,11 +23,10 @@ from keyproxy.settings.grammar import (
     network,
     origins,
     plain,
-    sessions,
+    secrets,
     tokens,
 )
 from keyproxy.settings.grammar.keys import KEY, KEY_FILE
-from keyproxy.settings.grammar.keys import keys as parse_keys
 from keyproxy.settings.grammar.storage import storage as parse_storage
 from keyproxy.settings.setting import SAY_IT, Derived, Setting, finished, setting
 from keyproxy.values import Address, Budget, ClientToken, Rate, Secret, StorageServer
@@ -60,7 +59,7 @@ class Table:
 
     # fmt: off
     keys: tuple[Secret, ...] = setting(
-        parse_keys, "VALUE", SAY_IT, section="The key", example="sk-or-v1-…", separator=",",
+        secrets.keys, "VALUE", SAY_IT, section="The key", example="sk-or-v1-…", separator=",",
         is_secret=True, is_upstream=True, is_app=True, instead=KEY_FILE,
         variable=KEY, unsaid=questions.key,
         meaning="the key; several by comma or newline, the first that works is used",
@@ -153,7 +152,7 @@ class Table:
         " a dotted path; `off`")
     # In dev and demo a random one: sessions end with the process.
     session_secrets: tuple[Secret, ...] | None = setting(
-        sessions.session_secret, "VALUE", None, example="…", separator=",", is_secret=True,
+        secrets.session_secret, "VALUE", None, example="…", separator=",", is_secret=True,
         variable="KEYPROXY_SESSION_SECRET",
         meaning="signs anonymous sessions; the same in every replica; two by comma while it is"
         " being changed, the new one first",
@@ -166,7 +165,7 @@ class Table:
         meaning="a captcha that a page must have solved to open a session: `turnstile`,"
         " `hcaptcha`; `off`")
     captcha_secret: Secret | None = setting(
-        plain.secret, "VALUE", None, example="…", is_secret=True,
+        secrets.captcha_secret, "VALUE", None, example="…", is_secret=True,
         meaning="the captcha's secret key, as its vendor shows it",
         in_file="a file that holds the captcha's secret key")
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(

@@ -25,7 +25,7 @@ _DIFFERENT = 8  # 32 random hexadecimal digits with fewer come less than once in
 _FOR_SECRET = ("HS256",)
 _FOR_JWKS = ("RS256", "ES256")
 _TEXT = re.compile(r"[!-~]{1,512}")
-_PLACEHOLDER = re.compile(r"^<.*>$|…|\$\{|^your[-_ ]|change-?me", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"^<.*>$|…|\$[{(]|^your[-_ ]|change-?me", re.IGNORECASE)
 _OTHER_KEY = re.compile(r"-----BEGIN |^(?:ssh|ecdsa)-|^\s*[{\[]")
 # Claims that users write themselves: Supabase, Clerk.
 _OWN_CLAIMS = ("user_metadata", "unsafe_metadata")

@@ -1,4 +1,4 @@
-"""The form of provider keys: what a key variable may hold, and where a key must not be.
+"""Provider keys: whose they are, where they must not be, and where they are looked for in vain.
 
 Nothing here repeats a value.
 """
@@ -9,18 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 
 from keyproxy.key_forms import LIKELY, owner
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar.secrets import PLACEHOLDER, SHORTEST_KEY
 from keyproxy.values import Secret
 
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
-_SHORTEST = 8
-# A comma or a line end, so that a key file may hold one key a line.
-_BETWEEN = re.compile(r",[ \t]*|\r?\n")
-_PLACEHOLDER = re.compile(
-    r"\.\.\.|…|[<>]|\$\{|(?<![A-Za-z0-9])your|x{6,}|change-?me", re.IGNORECASE
-)
-
 # Beginnings of names that build tools copy into the page: Vite, Next, Create React App, Expo,
 # Astro and SvelteKit, Nuxt, Gatsby, Vue CLI.
 _BUNDLED = (
@@ -42,36 +35,6 @@ _MISNAMED = re.compile(
     r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
     r"|KEYPROXY(?:API)?KEY(?:FILE)?"
 )
-
-
-def keys(text: str) -> tuple[Secret, ...]:
-    """Keys in their order, comma or newline separated; one trailing newline is dropped."""
-    parts = _BETWEEN.split(re.sub(r"\r?\n\Z", "", text))
-    for number, part in enumerate(parts, 1):
-        trouble = _trouble(part)
-        if trouble:
-            which = "a value that" if len(parts) == 1 else f"a list whose key {number} "
-            raise Unfit(
-                "the key as the provider shows it, several by comma or one a line",
-                found=f"{which.rstrip()} {trouble}",
-            )
-    return tuple(Secret(part) for part in dict.fromkeys(parts))
-
-
-def _trouble(key: str) -> str | None:
-    if not key:
-        return "is empty"
-    if re.match(r"bearer\b", key, re.IGNORECASE):
-        return "begins with Bearer (the key alone is wanted)"
-    if any(quote in key for quote in "\"'`"):
-        return "holds quotes (of a shell or an env file, not of the key)"
-    if _PLACEHOLDER.search(key):
-        return "is a placeholder"
-    if not re.fullmatch(r"[!-~]+", key):
-        return "holds a space, a control character or a letter beyond ASCII"
-    if len(key) < _SHORTEST:
-        return f"is shorter than {_SHORTEST} characters"
-    return None
 
 
 def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list[str]:
@@ -103,7 +66,7 @@ def misnamed(environ: Mapping[str, str]) -> str | None:
     """The variable that holds a key for OpenRouter, or its file's name, where nobody looks."""
     for name, value in environ.items():
         text = value.strip()
-        if len(text) < _SHORTEST or "://" in text or _PLACEHOLDER.search(text):
+        if len(text) < SHORTEST_KEY or "://" in text or PLACEHOLDER.search(text):
             continue
         is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
         is_ours = is_near or owner(text) == OPENROUTER
