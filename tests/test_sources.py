@@ -13,6 +13,7 @@ import pytest
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode, Rate, rows
+from keyproxy.settings.advice import odd
 from keyproxy.settings.setting import toml_key
 from keyproxy.settings.sources import Sources
 from keyproxy.settings.table import Table
@@ -546,9 +547,9 @@ def test_key_file_where_web_servers_look_is_warned_of(tmp_path: Path) -> None:
 
 def test_address_header_that_nobody_is_trusted_with_is_warned_of(tmp_path: Path) -> None:
     said = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_CLIENT_ADDRESS_HEADER": "CF-Connecting-IP"}
-    [warning] = sources(tmp_path, said).warnings()
+    [warning] = odd(sources(tmp_path, said).read())
     assert "KEYPROXY_TRUSTED_PROXIES" in warning
-    [warning] = sources(tmp_path, said | {"KEYPROXY_TRUSTED_HOPS": "1"}).warnings()
+    [warning] = odd(sources(tmp_path, said | {"KEYPROXY_TRUSTED_HOPS": "1"}).read())
     assert warning.endswith("KEYPROXY_CLIENT_ADDRESS_HEADER is not read")
 
 

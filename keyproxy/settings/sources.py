@@ -134,7 +134,7 @@ class Sources:
         return [path for path in paths if path.is_file()]
 
     def warnings(self) -> list[str]:
-        """What is no fault and should still be known, a line each."""
+        """What should still be known of where the key stands, a line each."""
         layers, _ = self._layers()
         variables, places = merged(layers)
         found = []
@@ -146,25 +146,6 @@ class Sources:
         key_file = Path(variables.get(KEY_FILE, ""))
         if not key_file.is_absolute() and _SERVED & set(key_file.parts[:-1]):
             found.append(f"{KEY_FILE} lies where web servers hand files out; move it")
-        is_behind = any(
-            variables.get(name, nobody).strip() != nobody
-            for name, nobody in (
-                ("KEYPROXY_TRUSTED_HOPS", "0"),
-                ("KEYPROXY_TRUSTED_PROXIES", "none"),
-            )
-        )
-        if "KEYPROXY_CLIENT_ADDRESS_HEADER" in variables and not is_behind:
-            found.append(
-                "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
-                " KEYPROXY_TRUSTED_PROXIES names nobody"
-            )
-        ignored = [
-            name
-            for name in ("KEYPROXY_TRUSTED_PROXIES", "KEYPROXY_CLIENT_ADDRESS_HEADER")
-            if variables.get(name, "none").strip() not in ("", "none")
-        ]
-        if variables.get("KEYPROXY_TRUSTED_HOPS", "0").strip() not in ("", "0") and ignored:
-            found.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {', '.join(ignored)} is not read")
         return found
 
     def _layers(self) -> tuple[list[Layer], list[SettingsFault]]:
