@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from keyproxy.settings.grammar.base import Unfit, items
+from keyproxy.settings.grammar.network import web_address
 from keyproxy.settings.grammar.plain import pause
 from keyproxy.values import Secret, is_loopback
 
@@ -56,15 +56,9 @@ def secret(text: str) -> Secret:
 def jwks_url(text: str) -> str:
     """The address of a key set; https, unless its host is this computer."""
     expected = "an https:// address such as https://auth.example/.well-known/jwks.json"
-    try:
-        parts = urlsplit(text)
-        is_whole = bool(_TEXT.fullmatch(text) and parts.hostname) and parts.port != 0
-    except ValueError as error:
-        raise Unfit(expected) from error
-    if not is_whole or parts.scheme not in {"http", "https"} or "#" in text:
+    parts = web_address(text, expected)
+    if not _TEXT.fullmatch(text) or "#" in text:
         raise Unfit(expected)
-    if parts.username is not None or parts.password is not None:
-        raise Unfit(f"{expected}, without user or password", found="an address with a user")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise Unfit(
             f"{expected}; over http:// anybody on the way could put in keys",
