@@ -61,7 +61,10 @@ SHAPE = "(?<![A-Za-z0-9])(?:" + _any(20, r"sk-(?=[\w-]*\d)[\w-]{16,}") + ")"
 LIKELY = re.compile(SHAPE, re.ASCII)
 """What is taken for a key in a text where none belongs."""
 
-PIECE = _any(12, r"sk-[\w-]{12,}", r"(?:gsk|csk|xai)[_-][\w-]{12,}")
+SESSION, CLIENT_TOKEN = "kps_", "kpt_"
+"""What our own credentials begin with, so that scanners and people know one when they see it."""
+
+PIECE = _any(12, r"sk-[\w-]{12,}", rf"(?:{SESSION}|{CLIENT_TOKEN}|(?:gsk|csk|xai)[_-])[\w-]{{12,}}")
 """What is never shown, wherever it stands: what is long enough to be a piece of a key."""
 
 BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)

@@ -26,10 +26,7 @@ from keyproxy.errors import Side
 from keyproxy.key_forms import PIECE
 
 MASK = "***"
-# Our own secrets, for sessions and client tokens, and credentials of any form.
-_SECRET = re.compile(
-    rf"{PIECE}|kp[st]_[\w-]{{12,}}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII
-)
+_SECRET = re.compile(rf"{PIECE}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _MAX_TEXT = 20_000
 _MAX_NAME = 80

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from keyproxy.clients import tokens
+from keyproxy.clients.sessions import Sessions
 from keyproxy.logs import MASK, Masking
 from keyproxy.settings import Settings, hints
 from keyproxy.settings.grammar.base import mask
@@ -57,6 +59,12 @@ def test_a_key_is_masked_in_the_log_and_in_faults(owner: str) -> None:
     logged = Masking()("", "", {"message": f"said {KEYS[owner]}: no"})["message"]
     assert logged == f"said {MASK}: no"
     assert mask(f"said {KEYS[owner]} here") == f"said {MASK} here"
+
+
+def test_our_own_credentials_are_masked_in_the_log() -> None:
+    session = Sessions([Secret(LETTERS)]).open("default", "https://app.example")
+    for text in (tokens.make("phone")[0], session.token):
+        assert Masking()("", "", {"message": f"said {text[:40]}"})["message"] == f"said {MASK}"
 
 
 @each_key
