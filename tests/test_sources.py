@@ -540,6 +540,53 @@ def test_key_in_toml_is_warned_of(tmp_path: Path) -> None:
     assert KEY not in warning
 
 
+SECRETS = {row.variable: row for row in rows().values() if row.is_secret and row.file}
+LONG = "0123456789abcdef" * 3
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+def test_every_secret_in_toml_is_warned_of(tmp_path: Path, variable: str) -> None:
+    text = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_STORAGE": f"redis://:{LONG}@h"}.get(variable, LONG)
+    (tmp_path / "conf").write_text(f"{toml_key(variable)} = '{text}'")
+    environ = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_CONFIG": "conf"}
+    of = sources(tmp_path, environ)
+    [warning] = of.warnings()
+    assert f"name a file that holds it: {toml_key(variable)}_file" in warning
+    assert text not in warning
+    assert tmp_path / "conf" in of.secret_files()
+
+
+def test_the_secret_of_an_app_in_toml_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "keyproxy.toml").write_text(f"[apps.web]\nopenrouter_api_key = '{KEY}'")
+    of = sources(tmp_path)
+    assert "openrouter_api_key_file" in "".join(of.warnings())
+    assert of.secret_files() == [tmp_path / "keyproxy.toml"]
+
+
+def test_the_secret_files_of_all_apps_are_known(tmp_path: Path) -> None:
+    tables = [f"[apps.{name}]\nopenrouter_api_key_file = '{name}'" for name in ("one", "two")]
+    (tmp_path / "keyproxy.toml").write_text("\n".join(tables))
+    for name in ("one", "two", "key"):
+        (tmp_path / name).write_text(KEY)
+    found = of_key_file(tmp_path).secret_files()
+    assert [path.name for path in found] == ["key", "one", "two"]
+
+
+def test_a_storage_without_a_password_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "keyproxy.toml").write_text("storage = 'redis://cache:6379'")
+    assert sources(tmp_path).warnings() == []
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+def test_every_file_with_a_secret_is_one(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public/secret").write_text(LONG)
+    of = sources(tmp_path, {f"{variable}_FILE": "public/secret"})
+    assert of.secret_files() == [tmp_path / "public/secret"]
+    [warning] = of.warnings()
+    assert f"{variable}_FILE lies where web servers hand files out" in warning
+
+
 def test_key_file_where_web_servers_look_is_warned_of(tmp_path: Path) -> None:
     [warning] = of_key_file(tmp_path, "public/key").warnings()
     assert "OPENROUTER_API_KEY_FILE" in warning
