@@ -12,12 +12,13 @@ import random
 import statistics
 import time
 
-from keyproxy.call import Endpoint, Style
+from keyproxy import dialects
+from keyproxy.call import Endpoint
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.models import Models
 
-CHAT = Endpoint("POST", "/api/v1/chat/completions", Style.CHAT)
+CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
 POLICY = Policy(Models(["openai/*", "anthropic/claude-*", "!*:free"]))
 TEXT = "Say something about Köln. " * 36
 

@@ -23,7 +23,8 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import ClientResponse, ClientSession, web
 from multidict import CIMultiDict
 
-from keyproxy.call import Style
+from keyproxy import dialects
+from keyproxy.dialects import Dialect
 from keyproxy.money.usage import UsageReader
 from keyproxy.record import Record
 from keyproxy.relay import relay
@@ -121,7 +122,7 @@ async def relayed(events: list[bytes], watches: list[Callable[[bytes], None]]) -
     return costs
 
 
-def per_event(style: Style, value: object, times: int) -> float:
+def per_event(style: Dialect, value: object, times: int) -> float:
     """Nanoseconds for each of many like events, each in a chunk of its own."""
     reader, chunk = UsageReader(style, is_event_stream=True), event(value)
     reader.watch(chunk)
@@ -133,7 +134,7 @@ def per_event(style: Style, value: object, times: int) -> float:
 
 def per_megabyte(body: bytes) -> float:
     """Milliseconds for each megabyte of a body that is no stream."""
-    reader = UsageReader(Style.IMAGES, is_event_stream=False)
+    reader = UsageReader(dialects.IMAGES, is_event_stream=False)
     before = time.process_time()
     for at in range(0, len(body), 65_536):
         reader.watch(body[at : at + 65_536])
@@ -143,11 +144,11 @@ def per_megabyte(body: bytes) -> float:
 
 def show_events(times: int) -> None:
     for name, style, value in (
-        ("chat", Style.CHAT, CHUNK),
-        ("chat, usage: null", Style.CHAT, {**CHUNK, "usage": None}),
-        ("messages", Style.MESSAGES, BLOCK),
-        ("responses", Style.RESPONSES, PART),
-        ("chat, with usage", Style.CHAT, {**CHUNK, "usage": USAGE}),
+        ("chat", dialects.CHAT, CHUNK),
+        ("chat, usage: null", dialects.CHAT, {**CHUNK, "usage": None}),
+        ("messages", dialects.MESSAGES, BLOCK),
+        ("responses", dialects.RESPONSES, PART),
+        ("chat, with usage", dialects.CHAT, {**CHUNK, "usage": USAGE}),
     ):
         cost = statistics.median(per_event(style, value, times) for _ in range(5))
         print(f"{name:20} {len(event(value)):>5} bytes  {cost:9.0f} ns CPU an event")
@@ -164,7 +165,7 @@ def show_bodies() -> None:
 def show_relay(rounds: int, events: int) -> None:
     watches: list[Callable[[bytes], None]] = []
     for _ in range(rounds + 1):
-        watches += [unwatched, UsageReader(Style.CHAT, is_event_stream=True).watch]
+        watches += [unwatched, UsageReader(dialects.CHAT, is_event_stream=True).watch]
     costs = asyncio.run(relayed(stream(events), watches))[2:]  # the first two warm up
     off, on = statistics.median(costs[::2]), statistics.median(costs[1::2])
     print(f"{'relay, unwatched':20} {off:9.2f} us CPU an event")

@@ -7,25 +7,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
+from keyproxy.dialects import Dialect
+
 BASE = "/api/v1"
 """What every served path begins with."""
 CREDENTIAL_FIELDS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 """Where a head may show who makes the call."""
-
-
-class Style(StrEnum):
-    """Whose request and answer shapes an endpoint speaks."""
-
-    CHAT = "chat"
-    RESPONSES = "responses"
-    MESSAGES = "messages"
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
-    RERANK = "rerank"
-    IMAGES = "images"
-    SPEECH = "speech"
-    TRANSCRIPTIONS = "transcriptions"
-    CATALOGUE = "catalogue"
 
 
 class End(StrEnum):
@@ -52,7 +39,7 @@ class Endpoint:
 
     method: str
     path: str
-    style: Style
+    dialect: Dialect
 
     @property
     def name(self) -> str:

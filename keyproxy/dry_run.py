@@ -17,8 +17,9 @@ from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy.browser import is_preflight
-from keyproxy.call import BASE, Call, Client, Endpoint, Style
+from keyproxy.call import BASE, Call, Client, Endpoint
 from keyproxy.clients.identity import Identity
+from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
 from keyproxy.ledger.memory import MemoryBook
@@ -148,7 +149,7 @@ def _spoken(app: Settings) -> str:
 
 def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
     ranking = headers.attribution(settings.referer, settings.title, settings.categories)
-    if call.endpoint.style is Style.CATALOGUE:
+    if call.endpoint.dialect is CATALOGUE:
         head: Mapping[str, str] = headers.common()  # asked for without the key
     else:
         masked = Secret(settings.keys[0].label if settings.keys else "***")
@@ -197,7 +198,7 @@ class _Sending:
 
 
 async def _fetch(path: str) -> NoReturn:
-    raise _WouldSend(Call(Endpoint("GET", path, Style.CATALOGUE), BASE + path, b""))
+    raise _WouldSend(Call(Endpoint("GET", path, CATALOGUE), BASE + path, b""))
 
 
 class _Assumed(Identity):

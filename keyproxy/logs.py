@@ -16,12 +16,10 @@ from typing import Any, TextIO
 import structlog
 
 from keyproxy.console import ShortLines
+from keyproxy.key_forms import PIECE
 
 MASK = "***"
-_KEY = re.compile(
-    r"sk-[A-Za-z0-9_-]{12,}|(?:gsk|csk|xai|kps|kpt)[_-][A-Za-z0-9_-]{12,}|AIza[A-Za-z0-9_-]{20,}"
-    r"|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}"
-)
+_SECRET = re.compile(rf"{PIECE}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII)
 _MAX_TEXT = 20_000
 
 
@@ -52,7 +50,7 @@ class Masking:
         text = str(value)[:_MAX_TEXT]
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        return _KEY.sub(MASK, text)
+        return _SECRET.sub(MASK, text)
 
 
 masking = Masking()

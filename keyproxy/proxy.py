@@ -11,8 +11,9 @@ from aiohttp import web
 
 from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
-from keyproxy.call import Call, Client, Endpoint, Style
+from keyproxy.call import Call, Client, Endpoint
 from keyproxy.clients import addresses
+from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
 from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
 from keyproxy.policy import calls
@@ -49,7 +50,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     record.endpoint = endpoint.name
     with kit.room.hold() as hold:
         async with app.admission.admit(client, exchange.headers):  # 429
-            if endpoint.style is Style.CATALOGUE:
+            if endpoint.dialect is CATALOGUE:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
             call = await read_call(request, kit, app, client, hold, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
@@ -128,7 +129,7 @@ async def read_call(
         max_bytes=kit.settings.max_body_bytes,
         timeout_seconds=kit.settings.body_timeout_seconds,
     )
-    passed = headers.forwarded(endpoint.style, request.headers)
+    passed = headers.forwarded(endpoint.dialect, request.headers)
     asked = endpoint, raw, app.policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"

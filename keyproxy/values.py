@@ -8,10 +8,10 @@ from decimal import Decimal
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Literal, NoReturn
 
+from keyproxy.key_forms import BEGINNING
+
 STARS = "***"
 
-# Beginnings that say whose key it is and nothing about the key.
-_PREFIX = re.compile(r"sk-or-v1-|sk-ant-api\d\d-|sk-proj-|sk-svcacct-|sk-|gsk_|csk-|xai-|")
 # A label shows six characters; with fewer than these behind the prefix it would show too much.
 _LABELLED_FROM = 16
 _LENGTHS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
@@ -41,7 +41,7 @@ class Secret:
     @property
     def label(self) -> str:
         """What may be shown of a key, in the provider's own form: ``sk-or-v1-ab1...f90``."""
-        match = _PREFIX.match(self.__value)
+        match = BEGINNING.match(self.__value)
         prefix = match.group() if match else ""
         rest = self.__value[len(prefix) :]
         if len(rest) < _LABELLED_FROM:
@@ -141,6 +141,19 @@ class ClientToken:
 
     name: str
     digest: bytes
+
+
+def expression(glob: str) -> str:
+    """A regular expression for a glob, in which ``*`` is anything on one line.
+
+    What each ``*`` but the last took is not tried again: the first place where the text behind it
+    fits is as good as any, and several such places to the power of the stars would take seconds.
+    """
+    first, *rest = (re.escape(part) for part in re.split(r"\*+", glob))
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
 
 
 def whole_number(value: Any) -> int | None:

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Endpoint, Style
+from keyproxy import dialects
+from keyproxy.call import Endpoint
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
@@ -24,22 +26,22 @@ Body = dict[str, Any]
 ADVISORS = ("openrouter:advisor", "advisor_20260301")
 FEATURES = Features.of([*(f"tools:{kind}" for kind in ADVISORS), "many"])
 LENGTHS = {
-    Style.CHAT: ("max_tokens", "max_completion_tokens"),
-    Style.RESPONSES: ("max_output_tokens",),
-    Style.MESSAGES: ("max_tokens",),
-    Style.COMPLETIONS: ("max_tokens",),
+    dialects.CHAT: ("max_tokens", "max_completion_tokens"),
+    dialects.RESPONSES: ("max_output_tokens",),
+    dialects.MESSAGES: ("max_tokens",),
+    dialects.COMPLETIONS: ("max_tokens",),
 }
 UNLIMITED = 10**9
 SOME = (1, 2, 99, 500, 1023, 1024, 1025, 2000.0, 3999, 4000, 4001, 6000, 8192.0, 10**12)
 
 
-def lengths(style: Style, body: Body) -> list[float]:
+def lengths(style: Dialect, body: Body) -> list[float]:
     """Of the answer, by each of the fields; -1 and none have no limit."""
     said = [body[name] for name in LENGTHS[style] if body.get(name) is not None]
     return [UNLIMITED * 10**9 if length == -1 else length for length in said]
 
 
-def faults(style: Style, body: Body) -> list[str]:
+def faults(style: Dialect, body: Body) -> list[str]:
     """What a provider would answer with 400."""
     found = [f"a length of {length}" for length in lengths(style, body) if length < 1]
     shortest = min(lengths(style, body), default=UNLIMITED * 10**9)
@@ -74,7 +76,7 @@ def too_much(budget: float | None, length: float, model: str) -> list[str]:
     return [f"reasoning of {taken} in an answer of {length}"] if taken >= length else []
 
 
-def within(style: Style, body: Body, cap: int) -> bool:
+def within(style: Dialect, body: Body, cap: int) -> bool:
     """Whether no cap has a reason to change anything at the top level."""
     said = lengths(style, body)
     budgets = [(body.get("reasoning") or {}).get("max_tokens") or 0]
@@ -117,19 +119,19 @@ TOOL = st.one_of(
     ),
 )
 UPDATE = st.fixed_dictionaries({"type": st.just("configuration_update"), "reasoning": reasoning()})
-MORE: dict[Style, dict[str, Any]] = {
-    Style.CHAT: {"reasoning": REASONING | st.none(), "tools": st.lists(TOOL, max_size=2)},
-    Style.RESPONSES: {
+MORE: dict[Dialect, dict[str, Any]] = {
+    dialects.CHAT: {"reasoning": REASONING | st.none(), "tools": st.lists(TOOL, max_size=2)},
+    dialects.RESPONSES: {
         "reasoning": REASONING | st.none(),
         "input": st.lists(UPDATE, max_size=2),
         "tools": st.lists(TOOL, max_size=1),
     },
-    Style.MESSAGES: {"thinking": THINKING, "tools": st.lists(TOOL, max_size=1)},
-    Style.COMPLETIONS: {"n": st.integers(1, 3), "best_of": st.integers(1, 3)},
+    dialects.MESSAGES: {"thinking": THINKING, "tools": st.lists(TOOL, max_size=1)},
+    dialects.COMPLETIONS: {"n": st.integers(1, 3), "best_of": st.integers(1, 3)},
 }
 
 
-def bodies(style: Style) -> st.SearchStrategy[Body]:
+def bodies(style: Dialect) -> st.SearchStrategy[Body]:
     said = dict.fromkeys(LENGTHS[style], LENGTH)
     return st.fixed_dictionaries({"model": MODEL}, optional=said | MORE[style])
 
@@ -138,7 +140,7 @@ def bodies(style: Style) -> st.SearchStrategy[Body]:
 @given(data=st.data(), cap=st.sampled_from([1, 100, 1023, 1024, 1025, 2000, 4000, 100_000]))
 @settings(max_examples=400, derandomize=True, deadline=None)
 def test_a_call_that_providers_accept_is_one_after_the_cap(
-    style: Style, data: st.DataObject, cap: int
+    style: Dialect, data: st.DataObject, cap: int
 ) -> None:
     body = data.draw(bodies(style))
     assume(not faults(style, body) or within(style, body, cap))
@@ -156,7 +158,7 @@ def test_a_call_that_providers_accept_is_one_after_the_cap(
     assert (refusal.code, refusal.hint) == ("field_not_allowed", "KEYPROXY_MAX_TOKENS=4096")
 
 
-def judge(style: Style, body: Body, sent: Body, cap: int) -> None:
+def judge(style: Dialect, body: Body, sent: Body, cap: int) -> None:
     assert faults(style, body) or faults(style, sent) == []
     assert lengths(style, sent)
     assert all(1 <= length <= cap for length in lengths(style, sent))

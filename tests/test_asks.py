@@ -10,27 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Ask, Style
+from keyproxy import dialects
+from keyproxy.call import Ask
+from keyproxy.dialects import Dialect
 from keyproxy.money.estimate import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
 from keyproxy.money.prices import Price, Rates, nano, worst_case
-from keyproxy.policy import caps, tools
 from keyproxy.settings.grammar.features import names
 
 PIXELS = "A" * 5000
-TALKS = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
-PLACES = {Style.CHAT: "messages", Style.RESPONSES: "input", Style.MESSAGES: "messages"}
+TALKS = (dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES)
+PLACES = {dialects.CHAT: "messages", dialects.RESPONSES: "input", dialects.MESSAGES: "messages"}
 
 
-def asked(style: Style, body: dict[str, Any]) -> Ask:
+def asked(style: Dialect, body: dict[str, Any]) -> Ask:
     return ask_of(style, body, len(json.dumps(body)))
 
 
-def saying(part: Any, style: Style = Style.CHAT, **more: Any) -> dict[str, Any]:
+def saying(part: Any, style: Dialect = dialects.CHAT, **more: Any) -> dict[str, Any]:
     return {"model": "a/b", PLACES[style]: [{"role": "user", "content": [part]}], **more}
 
 
 @pytest.mark.parametrize("style", TALKS)
-def test_a_text_is_at_most_a_token_a_byte_and_what_a_template_adds(style: Style) -> None:
+def test_a_text_is_at_most_a_token_a_byte_and_what_a_template_adds(style: Dialect) -> None:
     body = saying({"type": "text", "text": "Grüße"}, style)
     assert ask_of(style, body, 100) == Ask(100 + TEMPLATE_TOKENS)
 
@@ -38,30 +39,30 @@ def test_a_text_is_at_most_a_token_a_byte_and_what_a_template_adds(style: Style)
 @pytest.mark.parametrize(
     ("style", "body", "cap"),
     [
-        (Style.CHAT, {"max_tokens": 5}, 5),
-        (Style.CHAT, {"max_completion_tokens": 5}, 5),
-        (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": 7}, 7),
-        (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": None}, 5),
-        (Style.CHAT, {"max_tokens": 5, "max_completion_tokens": 0}, None),
-        (Style.CHAT, {"max_tokens": 0}, None),
-        (Style.CHAT, {"max_tokens": -1}, None),
-        (Style.CHAT, {"max_tokens": 5.0}, 5),
-        (Style.CHAT, {"max_tokens": 5.5}, None),
-        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": 9.0}}, 14),
-        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": -1}}, 5),
-        (Style.CHAT, {"max_tokens": True}, None),
-        (Style.CHAT, {"max_tokens": "5"}, None),
-        (Style.CHAT, {"max_output_tokens": 5}, None),
-        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": 9}}, 14),
-        (Style.CHAT, {"max_tokens": 50, "reasoning": {"max_tokens": 9}}, 50),
-        (Style.RESPONSES, {"max_output_tokens": 5}, 5),
-        (Style.MESSAGES, {"max_tokens": 5}, 5),
-        (Style.MESSAGES, {"max_tokens": 5, "thinking": {"budget_tokens": 9}}, 14),
-        (Style.COMPLETIONS, {"max_tokens": 5}, 5),
+        (dialects.CHAT, {"max_tokens": 5}, 5),
+        (dialects.CHAT, {"max_completion_tokens": 5}, 5),
+        (dialects.CHAT, {"max_tokens": 5, "max_completion_tokens": 7}, 7),
+        (dialects.CHAT, {"max_tokens": 5, "max_completion_tokens": None}, 5),
+        (dialects.CHAT, {"max_tokens": 5, "max_completion_tokens": 0}, None),
+        (dialects.CHAT, {"max_tokens": 0}, None),
+        (dialects.CHAT, {"max_tokens": -1}, None),
+        (dialects.CHAT, {"max_tokens": 5.0}, 5),
+        (dialects.CHAT, {"max_tokens": 5.5}, None),
+        (dialects.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": 9.0}}, 14),
+        (dialects.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": -1}}, 5),
+        (dialects.CHAT, {"max_tokens": True}, None),
+        (dialects.CHAT, {"max_tokens": "5"}, None),
+        (dialects.CHAT, {"max_output_tokens": 5}, None),
+        (dialects.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": 9}}, 14),
+        (dialects.CHAT, {"max_tokens": 50, "reasoning": {"max_tokens": 9}}, 50),
+        (dialects.RESPONSES, {"max_output_tokens": 5}, 5),
+        (dialects.MESSAGES, {"max_tokens": 5}, 5),
+        (dialects.MESSAGES, {"max_tokens": 5, "thinking": {"budget_tokens": 9}}, 14),
+        (dialects.COMPLETIONS, {"max_tokens": 5}, 5),
     ],
 )
 def test_the_output_cap_is_the_largest_that_is_said(
-    style: Style, body: dict[str, Any], cap: int | None
+    style: Dialect, body: dict[str, Any], cap: int | None
 ) -> None:
     assert asked(style, body).max_output_tokens == cap
 
@@ -70,11 +71,11 @@ def test_the_output_cap_is_the_largest_that_is_said(
 def test_no_number_is_too_large_to_reckon_with(number: float) -> None:
     price = Price(Rates(prompt=Decimal("0.001"), completion=Decimal("0.001")))
     for style, body in (
-        (Style.CHAT, {"max_tokens": number, "n": number, "max_completion_tokens": 5}),
-        (Style.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": number}}),
-        (Style.RESPONSES, {"max_output_tokens": number, "max_tool_calls": number}),
-        (Style.MESSAGES, {"max_tokens": number, "thinking": {"budget_tokens": number}}),
-        (Style.COMPLETIONS, {"max_tokens": number, "best_of": number, "prompt": "x"}),
+        (dialects.CHAT, {"max_tokens": number, "n": number, "max_completion_tokens": 5}),
+        (dialects.CHAT, {"max_tokens": 5, "reasoning": {"max_tokens": number}}),
+        (dialects.RESPONSES, {"max_output_tokens": number, "max_tool_calls": number}),
+        (dialects.MESSAGES, {"max_tokens": number, "thinking": {"budget_tokens": number}}),
+        (dialects.COMPLETIONS, {"max_tokens": number, "best_of": number, "prompt": "x"}),
     ):
         worst = worst_case(price, asked(style, body))
         assert worst is not None
@@ -87,32 +88,37 @@ IMAGE = {"type": "image", "source": SOURCE}
 
 
 def test_every_length_that_the_policy_caps_is_read() -> None:
-    for style, lengths in caps.LENGTHS.items():
-        for name in lengths:
+    for style in dialects.DIALECTS:
+        for name in style.lengths:
             assert asked(style, {name: 7}).max_output_tokens == 7
 
 
 def test_no_tool_that_the_caller_runs_itself_is_unbounded() -> None:
-    for style, kinds in tools.OWN.items():
-        ask = asked(style, {"tools": [{"type": kind} for kind in kinds]})
+    for style in TALKS:
+        assert style.own_tools
+        ask = asked(style, {"tools": [{"type": kind} for kind in style.own_tools]})
         assert not ask.is_unbounded
         assert ask.rounds == 1
     search = {"type": "tool_search", "execution": "client"}
-    assert not asked(Style.RESPONSES, {"input": "x", "tools": [search]}).is_unbounded
-    assert asked(Style.RESPONSES, {"input": "x", "tools": [{"type": "tool_search"}]}).is_unbounded
+    assert not asked(dialects.RESPONSES, {"input": "x", "tools": [search]}).is_unbounded
+    assert asked(
+        dialects.RESPONSES, {"input": "x", "tools": [{"type": "tool_search"}]}
+    ).is_unbounded
 
 
 @pytest.mark.parametrize(
     ("style", "part"),
     [
-        (Style.CHAT, {"type": "image_url", "image_url": {"url": URL}}),
-        (Style.CHAT, {"type": "image_url", "image_url": URL}),
-        (Style.RESPONSES, {"type": "input_image", "image_url": URL}),
-        (Style.MESSAGES, IMAGE),
-        (Style.MESSAGES, {"type": "tool_result", "content": [IMAGE]}),
+        (dialects.CHAT, {"type": "image_url", "image_url": {"url": URL}}),
+        (dialects.CHAT, {"type": "image_url", "image_url": URL}),
+        (dialects.RESPONSES, {"type": "input_image", "image_url": URL}),
+        (dialects.MESSAGES, IMAGE),
+        (dialects.MESSAGES, {"type": "tool_result", "content": [IMAGE]}),
     ],
 )
-def test_an_image_is_counted_and_its_bytes_are_no_text(style: Style, part: dict[str, Any]) -> None:
+def test_an_image_is_counted_and_its_bytes_are_no_text(
+    style: Dialect, part: dict[str, Any]
+) -> None:
     ask = asked(style, saying(part, style))
     assert (ask.images, ask.has_media) == (1, False)
     assert ask.text_tokens < TEMPLATE_TOKENS + 300
@@ -128,7 +134,7 @@ def test_an_image_is_counted_and_its_bytes_are_no_text(style: Style, part: dict[
     ],
 )
 def test_only_the_bytes_of_an_image_itself_are_left_out(part: dict[str, Any]) -> None:
-    assert asked(Style.CHAT, saying(part)).text_tokens > TEMPLATE_TOKENS + len(PIXELS)
+    assert asked(dialects.CHAT, saying(part)).text_tokens > TEMPLATE_TOKENS + len(PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -143,19 +149,19 @@ def test_only_the_bytes_of_an_image_itself_are_left_out(part: dict[str, Any]) ->
     ],
 )
 def test_a_part_of_unknown_size_is_taken_for_media(part: dict[str, Any]) -> None:
-    ask = asked(Style.CHAT, saying(part))
+    ask = asked(dialects.CHAT, saying(part))
     assert ask.has_media
     assert ask.has_files is (part["type"] in ("file", "document"))
 
 
 def test_an_earlier_answer_in_sound_is_media() -> None:
     message = {"role": "assistant", "audio": {"id": "audio_1"}}
-    assert asked(Style.CHAT, {"messages": [message]}).has_media
+    assert asked(dialects.CHAT, {"messages": [message]}).has_media
 
 
 def test_words_in_the_arguments_of_a_tool_mean_nothing() -> None:
     use = {"type": "tool_use", "id": "1", "name": "f", "input": {"type": "file", "tools": [{}]}}
-    ask = asked(Style.MESSAGES, saying(use, Style.MESSAGES))
+    ask = asked(dialects.MESSAGES, saying(use, dialects.MESSAGES))
     assert not ask.has_media
     assert not ask.is_unbounded
 
@@ -163,19 +169,19 @@ def test_words_in_the_arguments_of_a_tool_mean_nothing() -> None:
 @pytest.mark.parametrize(
     ("style", "more"),
     [
-        (Style.CHAT, {"plugins": [{"id": "web"}]}),
-        (Style.CHAT, {"web_search_options": {}}),
-        (Style.CHAT, {"tools": [{"type": "openrouter:web_search"}]}),
-        (Style.CHAT, {"tools": [{"type": "openrouter:web_fetch"}]}),
-        (Style.CHAT, {"model": "a/b:online"}),
-        (Style.CHAT, {"models": ["a/b", "a/c:floor:online"]}),
-        (Style.MESSAGES, {"fallbacks": [{"model": "a/c:online"}]}),
-        (Style.MESSAGES, {"tools": [{"type": "web_search_20260209", "name": "web_search"}]}),
-        (Style.RESPONSES, {"tools": [{"type": "web_search_preview"}]}),
+        (dialects.CHAT, {"plugins": [{"id": "web"}]}),
+        (dialects.CHAT, {"web_search_options": {}}),
+        (dialects.CHAT, {"tools": [{"type": "openrouter:web_search"}]}),
+        (dialects.CHAT, {"tools": [{"type": "openrouter:web_fetch"}]}),
+        (dialects.CHAT, {"model": "a/b:online"}),
+        (dialects.CHAT, {"models": ["a/b", "a/c:floor:online"]}),
+        (dialects.MESSAGES, {"fallbacks": [{"model": "a/c:online"}]}),
+        (dialects.MESSAGES, {"tools": [{"type": "web_search_20260209", "name": "web_search"}]}),
+        (dialects.RESPONSES, {"tools": [{"type": "web_search_preview"}]}),
     ],
 )
 def test_web_searches_count_as_often_as_a_call_may_make_them(
-    style: Style, more: dict[str, Any]
+    style: Dialect, more: dict[str, Any]
 ) -> None:
     ask = asked(style, saying({"type": "text", "text": ""}, style) | more)
     assert (ask.searches, ask.rounds, ask.is_unbounded) == (30, 31, False)
@@ -183,36 +189,39 @@ def test_web_searches_count_as_often_as_a_call_may_make_them(
 
 def test_a_bound_on_tool_calls_bounds_searches_and_rounds() -> None:
     tools = [{"type": "web_search", "parameters": {"max_results": 9}}]
-    ask = asked(Style.RESPONSES, {"input": "Hi", "tools": tools, "max_tool_calls": 4})
+    ask = asked(dialects.RESPONSES, {"input": "Hi", "tools": tools, "max_tool_calls": 4})
     assert (ask.searches, ask.rounds, ask.results) == (4, 5, 25)
 
 
 def test_a_tool_hidden_in_the_conversation_is_seen() -> None:
     hidden = {"type": "additional_tools", "tools": [{"type": "web_search"}]}
-    assert asked(Style.RESPONSES, {"input": [hidden]}).searches == 30
+    assert asked(dialects.RESPONSES, {"input": [hidden]}).searches == 30
 
 
 @pytest.mark.parametrize(
     ("style", "more"),
     [
-        (Style.CHAT, {"tools": [{"type": "openrouter:advisor", "parameters": {"model": "a/c"}}]}),
-        (Style.CHAT, {"tools": [7]}),
-        (Style.CHAT, {"plugins": [{"id": "file-parser"}]}),
-        (Style.CHAT, {"plugins": [{"id": "fusion", "model": "a/c"}]}),
-        (Style.CHAT, {"service_tier": "priority"}),
-        (Style.MESSAGES, {"speed": "fast"}),
-        (Style.CHAT, {"modalities": ["text", "image"]}),
-        (Style.CHAT, {"image_config": {}}),
-        (Style.CHAT, {"audio": {"voice": "alloy"}}),
-        (Style.CHAT, {"provider": {"only": ["openai/priority"]}}),
-        (Style.MESSAGES, {"inference_geo": "us"}),
-        (Style.IMAGES, {"prompt": "a cat"}),
-        (Style.SPEECH, {"input": "a cat"}),
-        (Style.TRANSCRIPTIONS, {"input_audio": {}}),
-        (Style.RERANK, {"query": "a", "documents": [{"text": "b"}]}),
+        (
+            dialects.CHAT,
+            {"tools": [{"type": "openrouter:advisor", "parameters": {"model": "a/c"}}]},
+        ),
+        (dialects.CHAT, {"tools": [7]}),
+        (dialects.CHAT, {"plugins": [{"id": "file-parser"}]}),
+        (dialects.CHAT, {"plugins": [{"id": "fusion", "model": "a/c"}]}),
+        (dialects.CHAT, {"service_tier": "priority"}),
+        (dialects.MESSAGES, {"speed": "fast"}),
+        (dialects.CHAT, {"modalities": ["text", "image"]}),
+        (dialects.CHAT, {"image_config": {}}),
+        (dialects.CHAT, {"audio": {"voice": "alloy"}}),
+        (dialects.CHAT, {"provider": {"only": ["openai/priority"]}}),
+        (dialects.MESSAGES, {"inference_geo": "us"}),
+        (dialects.IMAGES, {"prompt": "a cat"}),
+        (dialects.SPEECH, {"input": "a cat"}),
+        (dialects.TRANSCRIPTIONS, {"input_audio": {}}),
+        (dialects.RERANK, {"query": "a", "documents": [{"text": "b"}]}),
     ],
 )
-def test_what_no_catalogue_price_bounds_is_unbounded(style: Style, more: dict[str, Any]) -> None:
+def test_what_no_catalogue_price_bounds_is_unbounded(style: Dialect, more: dict[str, Any]) -> None:
     assert asked(style, {"model": "a/b", **more}).is_unbounded
 
 
@@ -228,7 +237,7 @@ def test_what_no_catalogue_price_bounds_is_unbounded(style: Style, more: dict[st
     ],
 )
 def test_what_costs_nothing_of_its_own_changes_nothing(more: dict[str, Any]) -> None:
-    assert ask_of(Style.CHAT, {"model": "a/b", **more}, 10) == Ask(10 + TEMPLATE_TOKENS)
+    assert ask_of(dialects.CHAT, {"model": "a/b", **more}, 10) == Ask(10 + TEMPLATE_TOKENS)
 
 
 @pytest.mark.parametrize(
@@ -248,21 +257,21 @@ def test_what_costs_nothing_of_its_own_changes_nothing(more: dict[str, Any]) -> 
 def test_a_long_lifetime_of_a_cache_is_seen_wherever_it_stands(
     more: dict[str, Any], is_long: bool
 ) -> None:
-    assert asked(Style.MESSAGES, more).has_long_cache is is_long
+    assert asked(dialects.MESSAGES, more).has_long_cache is is_long
 
 
 @pytest.mark.parametrize(
     ("style", "management", "times"),
     [
-        (Style.RESPONSES, [{"type": "compaction", "compact_threshold": 1}], 2),
-        (Style.RESPONSES, None, 1),
-        (Style.MESSAGES, {"edits": [{"type": "compact_20260112"}]}, 2),
-        (Style.MESSAGES, {"edits": [{"type": "clear_thinking_20251015"}]}, 1),
-        (Style.MESSAGES, {"edits": None}, 1),
+        (dialects.RESPONSES, [{"type": "compaction", "compact_threshold": 1}], 2),
+        (dialects.RESPONSES, None, 1),
+        (dialects.MESSAGES, {"edits": [{"type": "compact_20260112"}]}, 2),
+        (dialects.MESSAGES, {"edits": [{"type": "clear_thinking_20251015"}]}, 1),
+        (dialects.MESSAGES, {"edits": None}, 1),
     ],
 )
 def test_a_conversation_that_is_summarized_first_is_read_and_written_twice(
-    style: Style, management: Any, times: int
+    style: Dialect, management: Any, times: int
 ) -> None:
     ask = ask_of(style, {"model": "a/b", "context_management": management}, 10)
     assert ask == Ask(times * (10 + TEMPLATE_TOKENS), answers=times, contexts=times)
@@ -270,7 +279,7 @@ def test_a_conversation_that_is_summarized_first_is_read_and_written_twice(
 
 def test_a_prediction_may_be_billed_as_output_beyond_the_cap() -> None:
     body = {"messages": [], "prediction": {"type": "content", "content": "x" * 500}}
-    assert asked(Style.CHAT, body).predicted_tokens > 500
+    assert asked(dialects.CHAT, body).predicted_tokens > 500
 
 
 @pytest.mark.parametrize(
@@ -278,17 +287,17 @@ def test_a_prediction_may_be_billed_as_output_beyond_the_cap() -> None:
     [("a", 1), (["a", "b", "c"], 3), ([1, 2, 3], 1), ([1.0, 2], 1), ([[1], [2]], 2)],
 )
 def test_each_prompt_is_answered(prompt: Any, contexts: int) -> None:
-    ask = asked(Style.COMPLETIONS, {"prompt": prompt, "n": 2})
+    ask = asked(dialects.COMPLETIONS, {"prompt": prompt, "n": 2})
     assert (ask.contexts, ask.answers) == (contexts, 2 * contexts)
 
 
 def test_embeddings_have_no_output_and_are_read_one_by_one() -> None:
-    ask = ask_of(Style.EMBEDDINGS, {"input": ["a", "b"]}, 50)
+    ask = ask_of(dialects.EMBEDDINGS, {"input": ["a", "b"]}, 50)
     assert ask == Ask(50 + 2 * INPUT_TOKENS, answers=0, contexts=2)
 
 
 def test_a_query_is_read_again_with_each_document() -> None:
-    ask = ask_of(Style.RERANK, {"query": "q" * 10, "documents": ["d"] * 250}, 2000)
+    ask = ask_of(dialects.RERANK, {"query": "q" * 10, "documents": ["d"] * 250}, 2000)
     assert ask.text_tokens >= 2000 + 250 * 10
     assert (ask.answers, ask.contexts, ask.requests) == (0, 250, 3)
 
@@ -319,7 +328,7 @@ def test_no_text_has_more_bytes_than_the_ask_has_tokens(
         for part in [{"text": content}] if isinstance(content, str) else content:
             spelled += len(part.get("text", "").encode("utf-8", "surrogatepass"))
             images += "image_url" in part
-    ask = ask_of(Style.CHAT, body, len(raw))
+    ask = ask_of(dialects.CHAT, body, len(raw))
     assert spelled + 10 * len(messages) <= ask.text_tokens <= len(raw) + TEMPLATE_TOKENS
     assert ask.images == images
 
@@ -343,8 +352,11 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(Style)), st.dictionaries(st.sampled_from(sorted(NAMES)), json_values))
-def test_no_json_breaks_the_reading_of_a_body(style: Style, body: dict[str, Any]) -> None:
+@given(
+    st.sampled_from([*dialects.DIALECTS, dialects.CATALOGUE]),
+    st.dictionaries(st.sampled_from(sorted(NAMES)), json_values),
+)
+def test_no_json_breaks_the_reading_of_a_body(style: Dialect, body: dict[str, Any]) -> None:
     ask = ask_of(style, body, 100)
     assert ask.text_tokens >= 0
     assert ask.contexts >= 1

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Style, Usage
+from keyproxy import dialects
+from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Usage
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.ledger import opened
@@ -34,7 +35,7 @@ from tests.records import over
 
 ID = "gen-1790981416-AbCdEfGh"
 CLIENT = Client("203.0.113.9", "203.0.113.9")
-CHAT = Endpoint("POST", "/api/v1/chat/completions", Style.CHAT)
+CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
 CALL = Call(CHAT, CHAT.path, b"{}", ids=("openai/gpt-4o-mini",), ask=Ask(10, 10))
 RUNNING = b'data: {"id":"%b","choices":[{"delta":{"content":"x"}}],"usage":{"cost":0.001}}\n\n'
 

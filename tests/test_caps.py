@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Endpoint, Style
+from keyproxy import dialects
+from keyproxy.call import Endpoint
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls, caps
 from keyproxy.policy.calls import Policy
@@ -20,7 +22,7 @@ from keyproxy.strict_json import body
 from tests.conftest import BODY, Start, refused
 
 CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/api/v1/messages"
-C, R, M = Style.CHAT, Style.RESPONSES, Style.MESSAGES
+C, R, M = dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES
 ADVISOR, SUBAGENT, FUSION = "openrouter:advisor", "openrouter:subagent", "openrouter:fusion"
 EVERYTHING = Features.of(
     [*WORDS, *(f"tools:{kind}" for kind in (ADVISOR, SUBAGENT, FUSION, "advisor_20260301"))]
@@ -32,7 +34,7 @@ POLICY = Policy(Models(["a/*"], EVERYTHING), ALIASES, 100, EVERYTHING)
 UPDATE = {"type": "configuration_update"}
 
 
-def sent(style: Style, asked: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
+def sent(style: Dialect, asked: dict[str, Any], policy: Policy = POLICY) -> dict[str, Any]:
     """What goes up of the fields that were asked for."""
     raw = json.dumps({"model": "a/b"} | asked).encode()
     call = calls.read(Endpoint("POST", "/api/v1/x", style), raw, policy, (), "")
@@ -59,63 +61,63 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
 @pytest.mark.parametrize(
     ("style", "asked", "imposed"),
     [
-        (Style.CHAT, {}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_tokens": None}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_tokens": 50}, {}),
-        (Style.CHAT, {"max_tokens": 0}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_tokens": -1}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_tokens": -1.0}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_tokens": 50.0}, {}),
-        (Style.CHAT, {"max_tokens": 1e9}, {"max_tokens": 100}),
+        (dialects.CHAT, {}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": None}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": 50}, {}),
+        (dialects.CHAT, {"max_tokens": 0}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": -1}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": -1.0}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": 50.0}, {}),
+        (dialects.CHAT, {"max_tokens": 1e9}, {"max_tokens": 100}),
         (
-            Style.CHAT,
+            dialects.CHAT,
             {"max_tokens": -1, "max_completion_tokens": 2e3},
             {"max_tokens": 100, "max_completion_tokens": 100},
         ),
-        (Style.RESPONSES, {"max_output_tokens": -1}, {"max_output_tokens": 100}),
-        (Style.MESSAGES, {"max_tokens": -1}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_tokens": 1, "verbosity": "max"}, {"verbosity": "high"}),
-        (Style.CHAT, {"max_tokens": 101}, {"max_tokens": 100}),
-        (Style.CHAT, {"max_completion_tokens": 101}, {"max_completion_tokens": 100}),
+        (dialects.RESPONSES, {"max_output_tokens": -1}, {"max_output_tokens": 100}),
+        (dialects.MESSAGES, {"max_tokens": -1}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": 1, "verbosity": "max"}, {"verbosity": "high"}),
+        (dialects.CHAT, {"max_tokens": 101}, {"max_tokens": 100}),
+        (dialects.CHAT, {"max_completion_tokens": 101}, {"max_completion_tokens": 100}),
         (
-            Style.CHAT,
+            dialects.CHAT,
             {"max_tokens": 5000, "max_completion_tokens": 10**30},
             {"max_tokens": 100, "max_completion_tokens": 100},
         ),
         (
-            Style.CHAT,
+            dialects.CHAT,
             {"max_tokens": 1, "reasoning": {"max_tokens": 500, "effort": "high"}},
             {"reasoning": {"max_tokens": 99, "effort": "high"}},
         ),
         (
-            Style.CHAT,
+            dialects.CHAT,
             {"max_tokens": 1, "reasoning_effort": "xhigh", "reasoning": {"effort": "max"}},
             {"reasoning_effort": "high", "reasoning": {"effort": "high"}},
         ),
         (
-            Style.RESPONSES,
+            dialects.RESPONSES,
             {"max_output_tokens": 1, "reasoning": {"effort": "xhigh", "max_tokens": 101}},
             {"reasoning": {"effort": "high", "max_tokens": 99}},
         ),
         (
-            Style.MESSAGES,
+            dialects.MESSAGES,
             {"max_tokens": 1, "output_config": {"effort": "max"}},
             {"output_config": {"effort": "high"}},
         ),
-        (Style.CHAT, {"max_tokens": 1, "reasoning_effort": "low", "reasoning": None}, {}),
-        (Style.COMPLETIONS, {}, {"max_tokens": 100}),
-        (Style.RESPONSES, {"max_output_tokens": 101}, {"max_output_tokens": 100}),
-        (Style.RESPONSES, {}, {"max_output_tokens": 100}),
+        (dialects.CHAT, {"max_tokens": 1, "reasoning_effort": "low", "reasoning": None}, {}),
+        (dialects.COMPLETIONS, {}, {"max_tokens": 100}),
+        (dialects.RESPONSES, {"max_output_tokens": 101}, {"max_output_tokens": 100}),
+        (dialects.RESPONSES, {}, {"max_output_tokens": 100}),
         (
-            Style.MESSAGES,
+            dialects.MESSAGES,
             {"max_tokens": 9999, "thinking": {"type": "adaptive", "display": "omitted"}},
             {"max_tokens": 100},
         ),
-        (Style.EMBEDDINGS, {}, {}),
+        (dialects.EMBEDDINGS, {}, {}),
     ],
 )
 def test_lengths_are_filled_in_and_lowered(
-    style: Style, asked: dict[str, Any], imposed: dict[str, Any]
+    style: Dialect, asked: dict[str, Any], imposed: dict[str, Any]
 ) -> None:
     assert caps.imposed(style, asked, 100) == imposed
     assert caps.imposed(style, asked, None) == {}
@@ -133,8 +135,8 @@ def test_lengths_are_filled_in_and_lowered(
     ],
 )
 def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[str, Any]) -> None:
-    assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=True) == imposed
-    assert caps.imposed(Style.RESPONSES, asked, None, has_server_tools=False) == {}
+    assert caps.imposed(dialects.RESPONSES, asked, None, has_server_tools=True) == imposed
+    assert caps.imposed(dialects.RESPONSES, asked, None, has_server_tools=False) == {}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[
     ],
 )  # fmt: skip
 def test_reasoning_gets_fewer_tokens_than_the_answer(
-    style: Style, asked: dict[str, Any], imposed: dict[str, Any]
+    style: Dialect, asked: dict[str, Any], imposed: dict[str, Any]
 ) -> None:
     assert caps.imposed(style, asked, 4096) == imposed
 
@@ -315,7 +317,7 @@ LESS = {"reasoning": {"effort": "high"}}
     ],
 )  # fmt: skip
 def test_what_stands_deep_in_a_call_is_lowered_too(
-    style: Style, field: str, asked: Any, imposed: Any
+    style: Dialect, field: str, asked: Any, imposed: Any
 ) -> None:
     assert sent(style, {field: asked}) == {field: imposed}
     assert sent(style, {field: imposed}) == {field: imposed}
@@ -331,7 +333,7 @@ def test_what_stands_deep_in_a_call_is_lowered_too(
         (C, "tools", tool("openrouter:web_search", max_uses=0, max_results=None)),
     ],
 )
-def test_what_is_within_the_caps_stays_as_it_is(style: Style, field: str, asked: Any) -> None:
+def test_what_is_within_the_caps_stays_as_it_is(style: Dialect, field: str, asked: Any) -> None:
     assert sent(style, {field: asked}) == {field: asked}
 
 
@@ -416,7 +418,7 @@ async def test_an_alias_is_checked_by_what_it_stands_for(start: Start) -> None:
     assert len(proxy.upstream.calls) == 1
 
 
-def naming(model: str) -> list[tuple[Style, dict[str, Any]]]:
+def naming(model: str) -> list[tuple[Dialect, dict[str, Any]]]:
     """Calls that name a model in each place beside ``model``."""
     fusion = {"id": "fusion", "model": model, "analysis_models": ["a/b", model], "tools": []}
     advisor = {"type": "advisor_20260301", "name": "advisor", "model": model, "max_tokens": 1}
@@ -438,14 +440,14 @@ def naming(model: str) -> list[tuple[Style, dict[str, Any]]]:
     [(style, asked, naming("a/mini")[at][1]) for at, (style, asked) in enumerate(naming("fast"))],
 )
 def test_an_alias_gives_way_to_its_model_wherever_it_stands(
-    style: Style, asked: dict[str, Any], expected: dict[str, Any]
+    style: Dialect, asked: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert sent(style, asked) == expected
 
 
 @pytest.mark.parametrize(("style", "asked"), naming("dear"))
 def test_an_alias_of_a_forbidden_model_is_refused_wherever_it_stands(
-    style: Style, asked: dict[str, Any]
+    style: Dialect, asked: dict[str, Any]
 ) -> None:
     with pytest.raises(Refusal, match="The model x/opus may not be used here"):
         sent(style, asked)

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 
 from keyproxy import __main__, __version__
-from keyproxy.commands import line
 from keyproxy.settings import rows
 from keyproxy.settings.sources import Sources
 
@@ -136,7 +135,7 @@ def test_help_has_an_option_for_every_setting_but_secrets(
     assert "OPENROUTER_API_KEY" in [row.variable for row in secrets]
     for row in rows().values():
         is_option = row not in secrets
-        assert (f"{line.option(row)} " in text) == is_option
+        assert (f"{row.option} " in text) == is_option
         assert (f"[{row.variable};" in text) == is_option
 
 

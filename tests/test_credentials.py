@@ -10,7 +10,7 @@ import pytest
 
 from keyproxy.clients import tokens
 from keyproxy.clients.tokens import Tokens
-from keyproxy.settings.summary import idle
+from keyproxy.settings.advice import odd
 from keyproxy.values import ClientToken
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
 from tests.program import Program, started
@@ -86,7 +86,7 @@ async def test_tokens_open_nothing_where_they_are_not_asked_for(
     async with proxy.post(headers=BEARER) as answer:
         await refused(answer, 401, "credential_invalid")
     assert proxy.upstream.calls == []
-    [warning] = idle(proxy.service.settings)
+    [warning] = odd(proxy.service.settings)
     assert "open nothing" in warning
 
 

@@ -9,25 +9,32 @@ from typing import Any
 
 import pytest
 
-from keyproxy.call import Style
+from keyproxy import dialects
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal, SettingsFaults
 from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, OPENED_BY, TABLED_FIELDS, WORDS
+from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar.features import (
+    CLOSED_FIELDS,
+    OPENED_BY,
+    WORDS,
+    extra_fields,
+)
 from tests.conftest import BODY, CHAT, Proxy, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"
 MESSAGES, RESPONSES = "/api/v1/messages", "/api/v1/responses"
-MAIN = (Style.CHAT, Style.RESPONSES, Style.MESSAGES)
+MAIN = (dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES)
 C, R, M = MAIN
 LIST = ("openai/gpt-4o-mini", "anthropic/claude-*", "!anthropic/claude-opus-*")
 GOOD = "anthropic/claude-haiku"
 BAD = "anthropic/claude-opus-5"
 
 
-def refusal(words: str, style: Style, value: dict[str, Any], *more: str) -> Refusal | None:
+def refusal(words: str, style: Dialect, value: dict[str, Any], *more: str) -> Refusal | None:
     """What is said to ``value`` with these words on and models like ``LIST``, or nothing."""
     features = Features.of(words.split())
     try:
@@ -113,8 +120,8 @@ FUSION = {"id": "fusion", "analysis_models": [GOOD], "model": GOOD, "tools": []}
         ("cache-1h", R, {"prompt_cache_retention": "24h"}),
         ("priority", M, {"inference_geo": "us"}),
         ("many", C, {"n": 4}),
-        ("many", Style.COMPLETIONS, {"prompt": ["x", "y"]}),
-        ("many", Style.COMPLETIONS, {"best_of": 10}),
+        ("many", dialects.COMPLETIONS, {"prompt": ["x", "y"]}),
+        ("many", dialects.COMPLETIONS, {"best_of": 10}),
         ("fallbacks", M, {"fallbacks": [{"model": GOOD}]}),
         ("routers", C, {"plugins": [{"id": "auto-router", "allowed_models": [GOOD]}]}),
         ("routers", C, {"plugins": [FUSION]}),
@@ -131,7 +138,7 @@ FUSION = {"id": "fusion", "analysis_models": [GOOD], "model": GOOD, "tools": []}
     ],
 )
 def test_a_word_opens_what_all_the_others_do_not(
-    word: str, style: Style, value: dict[str, Any]
+    word: str, style: Dialect, value: dict[str, Any]
 ) -> None:
     assert refusal(word, style, value) is None
     needed = word.split()
@@ -254,7 +261,7 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (R, {"input": [{"id": "msg_1", "content": "x"}]}),
         (R, {"input": [{"ID": "msg_1", "Type": "item_reference"}]}),
         (R, {"input": [{"id": "msg_1", "type": ["item_reference"]}]}),
-        (Style.COMPLETIONS, {"prompt": ["x"] * 11}),
+        (dialects.COMPLETIONS, {"prompt": ["x"] * 11}),
         (R, {"input": [{"type": "tool_search_output", "tools": [{"type": "shell"}]}]}),
         (R, {"tools": [SEARCH | {"tools": [{"type": "function"}]}]}),
         (R, {"tools": [SEARCH | {"model": BAD}]}),
@@ -297,10 +304,10 @@ EVERYTHING = " ".join(WORDS) + " " + " ".join(
         (C, {"prompt_cache_options": {"Comparison_Response_Id": "resp_1"}}),
         (C, {"preset": "x"}),
         (R, {"prompt": {"id": "x"}}),
-        (Style.EMBEDDINGS, {"input": [{"content": [{"definition": {}}]}]}),
+        (dialects.EMBEDDINGS, {"input": [{"content": [{"definition": {}}]}]}),
     ],
 )  # fmt: skip
-def test_some_things_stay_closed_with_every_word_on(style: Style, value: dict[str, Any]) -> None:
+def test_some_things_stay_closed_with_every_word_on(style: Dialect, value: dict[str, Any]) -> None:
     assert refusal(EVERYTHING, style, value) is not None
 
 
@@ -344,7 +351,7 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (M, said(ADDED | {"tool": {"type": "tool_reference", "name": "f"}})),
         (M, said(ADDED | {"tool": {"name": "f", "input_schema": {}}})),
         (M, said({"type": "compaction", "content": "x", "tool_changes": [ADDED]})),
-        (Style.COMPLETIONS, {"prompt": ["x"]}),
+        (dialects.COMPLETIONS, {"prompt": ["x"]}),
         (M, {"tools": [{"type": None, "name": "f", "input_schema": {}}]}),
         (C, {"tools": [{"type": "custom", "custom": {"name": "f", "format": GRAMMAR}}]}),
         (C, {"tool_choice": {"type": "custom", "custom": {"name": "f"}}}),
@@ -352,7 +359,7 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (M, {"context_management": {"edits": None}}),
         (M, edits({"type": "clear_thinking_20251015", "keep": "all"}, CLEAR)),
         (M, edits({"type": "compact_20260112", "trigger": TOKENS, "instructions": "x"})),
-        (Style.COMPLETIONS, {"prompt": [1, 2, 3]}),
+        (dialects.COMPLETIONS, {"prompt": [1, 2, 3]}),
         (M, said({"type": "tool_use", "input": {"file_id": "x", "tools": [{"type": "mcp"}]}})),
         (M, said(ADDED | {"tool": {"definition": {"name": "f", "input_schema": {}}}})),
         (R, {"tools": [SEARCH]}),
@@ -375,11 +382,11 @@ def test_tools_that_reach_the_account_have_no_word(kind: str, prefix: str) -> No
         (R, {"client_metadata": {"x-codex-installation-id": "6d1f"}}),
         (M, {"compaction": {"type": "summarize", "instructions": None}}),
         (M, {"speed": "standard"}),
-        (Style.IMAGES, {"style": "vivid", "safety_identifier": "x"}),
-        (Style.TRANSCRIPTIONS, {"timestamp_granularities": ["word"]}),
+        (dialects.IMAGES, {"style": "vivid", "safety_identifier": "x"}),
+        (dialects.TRANSCRIPTIONS, {"timestamp_granularities": ["word"]}),
     ],
 )
-def test_what_costs_nothing_needs_no_word(style: Style, value: dict[str, Any]) -> None:
+def test_what_costs_nothing_needs_no_word(style: Dialect, value: dict[str, Any]) -> None:
     assert refusal("", style, value) is None
 
 
@@ -700,19 +707,21 @@ def test_of_a_list_with_a_wrong_entry_the_others_can_be_pasted() -> None:
 
 
 @pytest.mark.parametrize("style", fields.FIELDS)
-def test_an_extra_field_opens_that_name_only(style: Style) -> None:
+def test_an_extra_field_opens_that_name_only(style: Dialect) -> None:
     features = Features.of([], ["trace"])
     fields.check(Check(style, features), {"trace": {"any": "thing"}})
     with pytest.raises(Refusal, match="field_not_allowed"):
         fields.check(Check(style, features), {"Trace": {}})
 
 
-def test_every_name_of_the_table_is_known_to_the_settings() -> None:
+def test_no_name_of_the_table_is_an_extra_field() -> None:
     names = {name for table in fields.FIELDS.values() for name in table}
-    assert names == TABLED_FIELDS | set(OPENED_BY) | {"prompt"}
-    assert TABLED_FIELDS.isdisjoint(OPENED_BY)
+    for name in names:
+        with pytest.raises(Unfit):
+            extra_fields(name)
+    assert set(OPENED_BY) <= names
     assert set(CLOSED_FIELDS) & names == {"prompt"}
-    assert "prompt" not in fields.FIELDS[Style.RESPONSES]
+    assert "prompt" not in fields.FIELDS[dialects.RESPONSES]
 
 
 # --- the page ------------------------------------------------------------------------------
@@ -724,9 +733,9 @@ def documented() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("styles", [MAIN, tuple(s for s in fields.FIELDS if s not in MAIN)])
-def test_the_page_has_the_table_of_the_code(styles: tuple[Style, ...]) -> None:
+def test_the_page_has_the_table_of_the_code(styles: tuple[Dialect, ...]) -> None:
     rows = documented()
-    start = rows.index(["field", *styles])
+    start = rows.index(["field", *(style.name for style in styles)])
     names = sorted({name for style in styles for name in fields.FIELDS[style]})
     expected = [
         [f"`{name}`", *(rule.name if (rule := fields.FIELDS[s].get(name)) else "–" for s in styles)]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from keyproxy.call import Style
+from keyproxy import dialects
+from keyproxy.dialects import Dialect
 from keyproxy.settings import Secret
 from keyproxy.upstream import headers
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
@@ -184,7 +185,7 @@ async def test_a_providers_key_in_a_page_is_refused_by_name(
     assert proxy.upstream.calls == []
 
 
-def outgoing(fields: list[tuple[str, str]], style: Style = Style.MESSAGES) -> CIMultiDict[str]:
+def outgoing(fields: list[tuple[str, str]], style: Dialect = dialects.MESSAGES) -> CIMultiDict[str]:
     client = CIMultiDictProxy(CIMultiDict(fields))
     return headers.outgoing(Secret(KEY), {"X-Title": "Ours"}, headers.forwarded(style, client))
 
@@ -195,17 +196,20 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 
 
-@given(st.lists(st.tuples(NAMES, st.text(max_size=20)), max_size=12), st.sampled_from(Style))
+EVERY = [*dialects.DIALECTS, dialects.CATALOGUE]
+
+
+@given(st.lists(st.tuples(NAMES, st.text(max_size=20)), max_size=12), st.sampled_from(EVERY))
 @settings(max_examples=300, derandomize=True, deadline=None)
 def test_whatever_a_client_sends_the_head_is_ours(
-    fields: list[tuple[str, str]], style: Style
+    fields: list[tuple[str, str]], style: Dialect
 ) -> None:
     head = outgoing(fields, style)
     assert head.getall("Authorization") == [f"Bearer {KEY}"]
     assert head.getall("X-Title") == ["Ours"]
     assert len(head) == len({name.lower() for name in head})
     known = {"content-type", "accept", "accept-encoding", "user-agent", "x-title", "authorization"}
-    passed = {"anthropic-beta", "anthropic-version"} if style is Style.MESSAGES else set()
+    passed = {"anthropic-beta", "anthropic-version"} if style is dialects.MESSAGES else set()
     assert {name.lower() for name in head} <= known | passed
     assert all(" " <= char <= "~" for value in head.values() for char in value)
 

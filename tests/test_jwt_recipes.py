@@ -18,6 +18,7 @@ import pytest
 from keyproxy.clients.jwks import Jwks
 from keyproxy.clients.jwt import Claims, JwtRules, SharedSecret, Verifier
 from keyproxy.errors import Refusal
+from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import jwt as grammar
 from tests import jwt_issuer
 from tests.jwt_issuer import NOW, SECRET, Clock, jwk, key_set, private_key, signed
@@ -103,8 +104,8 @@ class Service:
             grammar.audiences(said["audience"]) if "audience" in said else (),
             app_claim=grammar.claim(said.get("app_claim", "off")),
         )
-        assert not grammar.faults(
-            None, "https://…", rules.issuer, rules.audiences, rules.algorithms
+        assert not list(
+            jwt_faults(None, "https://…", rules.issuer, rules.audiences, rules.algorithms)
         )
         return await Verifier(rules, self._jwks, clock=Clock(NOW)).verify(token)
 
@@ -158,7 +159,7 @@ def test_every_recipe_in_the_documentation_is_one_that_starts() -> None:
         url = said.get("JWKS_URL")
         algorithms = said.get("ALGORITHMS", grammar.default_algorithms(url))
         issuer, audiences = said.get("ISSUER"), said.get("AUDIENCE", ())
-        assert grammar.faults(secret, url, issuer, audiences, algorithms) == []
+        assert list(jwt_faults(secret, url, issuer, audiences, algorithms)) == []
 
 
 async def test_supabase_with_signing_keys(service: Service) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import jwt
 from keyproxy.settings.grammar.base import Unfit
 from keyproxy.values import Secret
@@ -34,6 +35,7 @@ def test_a_secret_is_kept_without_its_last_line_end(text: str) -> None:
         "your-super-secret-jwt-token-with-at-least-32-characters-long",
         "<the secret of the issuer, from its dashboard>",
         "change-me-change-me-change-me-0123456789",
+        "$(cat /run/secrets/the-issuers-own-secret)",
         "-----BEGIN PUBLIC KEY-----MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A",
         "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC7 made-up@example",
         '{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlh"}',
@@ -185,11 +187,11 @@ def test_what_does_not_go_together(values: dict[str, Any], variable: str | None)
     said: dict[str, Any] = {"jwks_url": None, "issuer": None, "audiences": ()} | values
     said.setdefault("algorithms", jwt.default_algorithms(said["jwks_url"]))
     said["secret"] = Secret(values["secret"]) if "secret" in values else None
-    found = jwt.faults(**said)
+    found = list(jwt_faults(**said))
     assert [fault.variable for fault in found] == ([variable] if variable else [])
     assert all(SECRET[:40] not in str(fault) for fault in found)
 
 
 def test_the_fault_says_why_a_signature_alone_is_not_enough() -> None:
-    [fault] = jwt.faults(None, JWKS_URL, None, (), ("RS256",))
+    [fault] = jwt_faults(None, JWKS_URL, None, (), ("RS256",))
     assert "Firebase's and Google's are those of every project" in str(fault)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Style
+from keyproxy import dialects
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.endpoints import KNOWN
@@ -259,7 +260,7 @@ async def test_a_hidden_selector_never_reaches_the_upstream(
     assert proxy.upstream.calls == []
 
 
-def allowed(style: Style, value: dict[str, Any]) -> bool:
+def allowed(style: Dialect, value: dict[str, Any]) -> bool:
     """Whether the fields pass; nothing but a refusal may be raised."""
     try:
         fields.check(Check(style), CALL | value)
@@ -268,7 +269,7 @@ def allowed(style: Style, value: dict[str, Any]) -> bool:
     return True
 
 
-def cases(style: Style, name: str, is_allowed: bool, *values: Any) -> list[tuple[Any, ...]]:
+def cases(style: Dialect, name: str, is_allowed: bool, *values: Any) -> list[tuple[Any, ...]]:
     return [(style, name, value, is_allowed) for value in values]
 
 
@@ -283,8 +284,8 @@ SERVER_TOOLS = [
 
 
 @pytest.mark.parametrize("kind", [*SERVER_TOOLS, 1, True, False, 0, [], {}, ["function"]])
-@pytest.mark.parametrize("style", [Style.CHAT, Style.RESPONSES, Style.MESSAGES])
-def test_a_tool_that_runs_on_a_server_is_refused(style: Style, kind: Any) -> None:
+@pytest.mark.parametrize("style", [dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES])
+def test_a_tool_that_runs_on_a_server_is_refused(style: Dialect, kind: Any) -> None:
     tool = {"type": kind, "name": "x", "parameters": {"model": "openai/o1-pro"}}
     assert not allowed(style, {"tools": [tool]})
     assert not allowed(style, {"tools": [FUNCTION, tool]})
@@ -293,34 +294,34 @@ def test_a_tool_that_runs_on_a_server_is_refused(style: Style, kind: Any) -> Non
 @pytest.mark.parametrize(
     ("style", "tool", "is_allowed"),
     [
-        (Style.CHAT, FUNCTION, True),
-        (Style.CHAT, {"type": "custom", "custom": {"name": "x"}}, True),
-        (Style.CHAT, {"type": None, "function": {"name": "x"}}, False),
-        (Style.CHAT, {"name": "x", "parameters": {}}, False),
-        (Style.CHAT, {}, False),
-        (Style.RESPONSES, {"type": "function", "name": "f"}, True),
-        (Style.RESPONSES, {"type": "custom", "name": "f"}, True),
-        (Style.RESPONSES, {"name": "f"}, False),
-        (Style.MESSAGES, {"name": "f", "input_schema": {}}, True),
-        (Style.MESSAGES, {"type": "custom", "name": "f", "input_schema": {}}, True),
+        (dialects.CHAT, FUNCTION, True),
+        (dialects.CHAT, {"type": "custom", "custom": {"name": "x"}}, True),
+        (dialects.CHAT, {"type": None, "function": {"name": "x"}}, False),
+        (dialects.CHAT, {"name": "x", "parameters": {}}, False),
+        (dialects.CHAT, {}, False),
+        (dialects.RESPONSES, {"type": "function", "name": "f"}, True),
+        (dialects.RESPONSES, {"type": "custom", "name": "f"}, True),
+        (dialects.RESPONSES, {"name": "f"}, False),
+        (dialects.MESSAGES, {"name": "f", "input_schema": {}}, True),
+        (dialects.MESSAGES, {"type": "custom", "name": "f", "input_schema": {}}, True),
         (
-            Style.MESSAGES,
+            dialects.MESSAGES,
             {"type": None, "name": "f", "input_schema": {}, "cache_control": None},
             True,
         ),
-        (Style.RESPONSES, {"type": None, "name": "f"}, False),
-        (Style.CHAT, "web_search", False),
-        (Style.CHAT, None, False),
-        (Style.CHAT, [FUNCTION], False),
+        (dialects.RESPONSES, {"type": None, "name": "f"}, False),
+        (dialects.CHAT, "web_search", False),
+        (dialects.CHAT, None, False),
+        (dialects.CHAT, [FUNCTION], False),
     ],
 )
-def test_the_callers_own_tools_pass(style: Style, tool: Any, is_allowed: bool) -> None:
+def test_the_callers_own_tools_pass(style: Dialect, tool: Any, is_allowed: bool) -> None:
     assert allowed(style, {"tools": [tool]}) is is_allowed
 
 
 @pytest.mark.parametrize("value", [{}, "web_search", 1, True, {"type": "function"}])
 def test_tools_are_a_list(value: Any) -> None:
-    assert not allowed(Style.CHAT, {"tools": value})
+    assert not allowed(dialects.CHAT, {"tools": value})
 
 
 @pytest.mark.parametrize(
@@ -346,34 +347,34 @@ def test_tools_are_a_list(value: Any) -> None:
     ],
 )
 def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> None:
-    assert allowed(Style.RESPONSES, {"input": value}) is is_allowed
+    assert allowed(dialects.RESPONSES, {"input": value}) is is_allowed
 
 
 @pytest.mark.parametrize(
     ("style", "name", "value", "is_allowed"),
     [
-        *cases(Style.CHAT, "n", True, 1, 1.0, None, [], ""),
-        *cases(Style.CHAT, "n", False, 0, 2, 2.0, 64, -1, 1.5, "1", True, {}, [1], [[]], " "),
-        *cases(Style.COMPLETIONS, "n", False, 2),
-        *cases(Style.COMPLETIONS, "best_of", False, 2),
-        *cases(Style.COMPLETIONS, "best_of", True, 1),
-        *cases(Style.IMAGES, "n", False, 4),
-        *cases(Style.MESSAGES, "n", False, 1),
-        *cases(Style.MESSAGES, "speed", False, "fast"),
-        *cases(Style.CHAT, "modalities", True, ["text"], [], None),
-        *cases(Style.CHAT, "modalities", False, ["image"], ["text", "audio"], "text", {}, [[]]),
-        *cases(Style.RESPONSES, "store", True, False, None, []),
-        *cases(Style.RESPONSES, "store", False, True, 1, 0, "false", {}, [False]),
-        *cases(Style.RESPONSES, "background", True, False),
-        *cases(Style.RESPONSES, "background", False, True),
-        *cases(Style.CHAT, "store", False, True),
-        *cases(Style.CHAT, "service_tier", True, None, "auto", "default"),
-        *cases(Style.CHAT, "service_tier", False, "fast", "priority", "AUTO", ["auto"], {}, 1),
-        *cases(Style.RESPONSES, "service_tier", False, "fast", "ultrafast", "scale"),
-        *cases(Style.MESSAGES, "service_tier", False, "fast", "priority"),
-        *cases(Style.MESSAGES, "cache_control", True, {"type": "ephemeral", "ttl": "5m"}, {}),
+        *cases(dialects.CHAT, "n", True, 1, 1.0, None, [], ""),
+        *cases(dialects.CHAT, "n", False, 0, 2, 2.0, 64, -1, 1.5, "1", True, {}, [1], [[]], " "),
+        *cases(dialects.COMPLETIONS, "n", False, 2),
+        *cases(dialects.COMPLETIONS, "best_of", False, 2),
+        *cases(dialects.COMPLETIONS, "best_of", True, 1),
+        *cases(dialects.IMAGES, "n", False, 4),
+        *cases(dialects.MESSAGES, "n", False, 1),
+        *cases(dialects.MESSAGES, "speed", False, "fast"),
+        *cases(dialects.CHAT, "modalities", True, ["text"], [], None),
+        *cases(dialects.CHAT, "modalities", False, ["image"], ["text", "audio"], "text", {}, [[]]),
+        *cases(dialects.RESPONSES, "store", True, False, None, []),
+        *cases(dialects.RESPONSES, "store", False, True, 1, 0, "false", {}, [False]),
+        *cases(dialects.RESPONSES, "background", True, False),
+        *cases(dialects.RESPONSES, "background", False, True),
+        *cases(dialects.CHAT, "store", False, True),
+        *cases(dialects.CHAT, "service_tier", True, None, "auto", "default"),
+        *cases(dialects.CHAT, "service_tier", False, "fast", "priority", "AUTO", ["auto"], {}, 1),
+        *cases(dialects.RESPONSES, "service_tier", False, "fast", "ultrafast", "scale"),
+        *cases(dialects.MESSAGES, "service_tier", False, "fast", "priority"),
+        *cases(dialects.MESSAGES, "cache_control", True, {"type": "ephemeral", "ttl": "5m"}, {}),
         *cases(
-            Style.MESSAGES,
+            dialects.MESSAGES,
             "cache_control",
             False,
             {"ttl": "1h"},
@@ -385,7 +386,7 @@ def test_tools_hidden_in_the_input_are_refused(value: Any, is_allowed: bool) -> 
     ],
 )
 def test_multipliers_of_the_price_are_bounded(
-    style: Style, name: str, value: Any, is_allowed: bool
+    style: Dialect, name: str, value: Any, is_allowed: bool
 ) -> None:
     assert allowed(style, {name: value}) is is_allowed
 
@@ -436,7 +437,7 @@ async def test_a_refused_field_is_named_printably(proxy: Proxy) -> None:
 
 
 def test_every_style_that_takes_a_body_has_its_table() -> None:
-    styles = {endpoint.style for endpoint in KNOWN if endpoint.method == "POST"}
+    styles = {endpoint.dialect for endpoint in KNOWN if endpoint.method == "POST"}
     assert set(fields.FIELDS) == styles
     selectors = {"preset", "route", "debug", "conversation", "mcp_servers", "previous_response_id"}
     assert all(selectors.isdisjoint(table) for table in fields.FIELDS.values())
@@ -464,7 +465,7 @@ def test_tools_within_tools_are_looked_at_once_each(name: str) -> None:
     tool: dict[str, Any] = {"type": word, "x": Counted()}
     for _ in range(20):
         tool = {"type": word, name: [tool] if name == "tools" else tool}
-    check = Check(Style.MESSAGES, Features.of([f"tools:{word}"]))
+    check = Check(dialects.MESSAGES, Features.of([f"tools:{word}"]))
     fields.check(check, {"messages": [{"content": [{"type": "tool_addition", "tool": tool}]}]})
     assert seen == ["x"]
 
@@ -559,7 +560,7 @@ async def test_an_empty_length_is_one_that_is_not_said(
 def test_an_empty_list_of_stop_conditions_says_a_number_of_steps_where_tools_run() -> None:
     for words, expected in (([], []), (["web"], [{"type": "step_count_is", "step_count": 10}])):
         body: dict[str, Any] = CALL | {"stop_server_tools_when": []}
-        fields.check(Check(Style.CHAT, Features.of(words)), body)
+        fields.check(Check(dialects.CHAT, Features.of(words)), body)
         assert body["stop_server_tools_when"] == expected
 
 
@@ -592,19 +593,19 @@ async def test_a_slip_of_the_keys_is_answered_with_the_name_that_was_meant(
 @pytest.mark.parametrize(
     ("style", "name"),
     [
-        (Style.CHAT, "min_tokens"),  # of other servers, and no max_tokens
-        (Style.CHAT, "reasoning_format"),
-        (Style.CHAT, "trace"),
-        (Style.CHAT, "user_id"),
-        (Style.MESSAGES, "seed"),
-        (Style.CHAT, "conversation"),
-        (Style.CHAT, "max_output_tokens"),  # open in another style
-        (Style.CHAT, "temperatur\u0435"),
-        (Style.CHAT, "temperature" * 1_000_000),
-        (Style.CHAT, ""),
+        (dialects.CHAT, "min_tokens"),  # of other servers, and no max_tokens
+        (dialects.CHAT, "reasoning_format"),
+        (dialects.CHAT, "trace"),
+        (dialects.CHAT, "user_id"),
+        (dialects.MESSAGES, "seed"),
+        (dialects.CHAT, "conversation"),
+        (dialects.CHAT, "max_output_tokens"),  # open in another style
+        (dialects.CHAT, "temperatur\u0435"),
+        (dialects.CHAT, "temperature" * 1_000_000),
+        (dialects.CHAT, ""),
     ],
 )
-def test_other_names_are_no_slips(style: Style, name: str) -> None:
+def test_other_names_are_no_slips(style: Dialect, name: str) -> None:
     with pytest.raises(Refusal) as raised:
         fields.check(Check(style), CALL | {name: 0.5})
     assert "did you mean" not in raised.value.message

@@ -21,13 +21,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Endpoint, Style
+from keyproxy import dialects
+from keyproxy.call import Endpoint
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
-from keyproxy.policy.models import Models, expression
+from keyproxy.policy.models import Models
 from keyproxy.strict_json import body
+from keyproxy.values import expression
 
 GOOD = ("openai/gpt-4o", "openai/gpt-4o:free", "anthropic/claude-haiku")
 BAD = (
@@ -52,10 +55,10 @@ CHANGEABLE = LENGTHS | EFFORTS | {
     "model", "models", "fallbacks", "plugins", "tools", "messages", "input", "system",
     "max_tool_calls", "reasoning", "thinking", "output_config", "text", "stop_server_tools_when",
 }  # fmt: skip
-OWN: dict[Style, set[Any]] = {
-    Style.CHAT: {"function", "custom"},
-    Style.RESPONSES: {"function", "custom", "namespace"},
-    Style.MESSAGES: {"function", "custom", "", None},
+OWN: dict[Dialect, set[Any]] = {
+    dialects.CHAT: {"function", "custom"},
+    dialects.RESPONSES: {"function", "custom", "namespace"},
+    dialects.MESSAGES: {"function", "custom", "", None},
 }
 # Where the arguments of a call stand that the model made: any JSON.
 ARGUMENTS = [("tool_use", "input"), ("tool_search_call", "arguments")]
@@ -87,8 +90,8 @@ def quoted(name: str) -> str:
 
 
 FUNCTION = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-VALID: dict[Style, list[dict[str, Any]]] = {
-    Style.CHAT: [
+VALID: dict[Dialect, list[dict[str, Any]]] = {
+    dialects.CHAT: [
         {"model": GOOD[0], "messages": [{"role": "user", "content": "Hi"}], "stream": True},
         {
             "model": GOOD[1],
@@ -106,7 +109,7 @@ VALID: dict[Style, list[dict[str, Any]]] = {
             ],
         },
     ],
-    Style.RESPONSES: [
+    dialects.RESPONSES: [
         {
             "models": [GOOD[0]],
             "input": [
@@ -120,7 +123,7 @@ VALID: dict[Style, list[dict[str, Any]]] = {
             "reasoning": {"effort": "low"},
         },
     ],
-    Style.MESSAGES: [
+    dialects.MESSAGES: [
         {
             "model": GOOD[2],
             "max_tokens": 9,
@@ -145,9 +148,9 @@ VALID: dict[Style, list[dict[str, Any]]] = {
     ],
 }
 PATHS = {
-    Style.CHAT: "/chat/completions",
-    Style.RESPONSES: "/responses",
-    Style.MESSAGES: "/messages",
+    dialects.CHAT: "/chat/completions",
+    dialects.RESPONSES: "/responses",
+    dialects.MESSAGES: "/messages",
 }
 
 
@@ -290,7 +293,7 @@ def readings(raw: bytes) -> Iterator[Any]:
             yield json.loads(raw, object_pairs_hook=one)
 
 
-def greedy(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
+def greedy(style: Dialect, reading: dict[str, Any]) -> Iterator[Any]:
     """Every length and effort above the cap in one reading, outside of the caller's own JSON."""
     for name, *known in (
         ("reasoning", "effort", "max_tokens"),
@@ -303,7 +306,7 @@ def greedy(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
     yield from deep(style, {n: reading[n] for n in walked & reading.keys()})
 
 
-def deep(style: Style, node: Any) -> Iterator[Any]:
+def deep(style: Dialect, node: Any) -> Iterator[Any]:
     if isinstance(node, list):
         for item in node:
             yield from deep(style, item)
@@ -320,7 +323,7 @@ def deep(style: Style, node: Any) -> Iterator[Any]:
             yield from deep(style, inner)
 
 
-def greedy_tool(style: Style, tool: dict[str, Any]) -> Iterator[Any]:
+def greedy_tool(style: Dialect, tool: dict[str, Any]) -> Iterator[Any]:
     if tool.get("type") == ADVISOR:
         if "max_completion_tokens" not in tool["parameters"]:
             yield tool
@@ -329,7 +332,7 @@ def greedy_tool(style: Style, tool: dict[str, Any]) -> Iterator[Any]:
         yield from deep(style, {"tools": tool["tools"]})
 
 
-def chosen(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
+def chosen(style: Dialect, reading: dict[str, Any]) -> Iterator[Any]:
     """Every model that an upstream could take from one reading; a server tool by its type."""
     if "model" in reading:
         yield reading["model"]
@@ -351,7 +354,7 @@ def chosen(style: Style, reading: dict[str, Any]) -> Iterator[Any]:
         yield from hidden(style, reading.get(name))
 
 
-def tools_of(style: Style, tools: Any) -> Iterator[Any]:
+def tools_of(style: Dialect, tools: Any) -> Iterator[Any]:
     for tool in tools or []:
         kind = tool.get("type", "") if isinstance(tool, dict) else tool
         if kind in OWN[style]:
@@ -363,7 +366,7 @@ def tools_of(style: Style, tools: Any) -> Iterator[Any]:
             yield {"server tool": kind}
 
 
-def within(style: Style, node: Any) -> Iterator[Any]:
+def within(style: Dialect, node: Any) -> Iterator[Any]:
     if isinstance(node, dict):
         for name, inner in node.items():
             if name == "tools":
@@ -377,7 +380,7 @@ def within(style: Style, node: Any) -> Iterator[Any]:
             yield from within(style, item)
 
 
-def hidden(style: Style, node: Any) -> Iterator[Any]:
+def hidden(style: Dialect, node: Any) -> Iterator[Any]:
     if isinstance(node, list):
         for item in node:
             yield from hidden(style, item)
@@ -395,7 +398,7 @@ def hidden(style: Style, node: Any) -> Iterator[Any]:
                 yield from hidden(style, inner)
 
 
-def judge(style: Style, words: str, raw: bytes) -> None:
+def judge(style: Dialect, words: str, raw: bytes) -> None:
     """Fails if ``raw`` passes, and some reading of what goes up names what is not allowed."""
     policy = SETS[words]
     endpoint = Endpoint("POST", f"/api/v1{PATHS[style]}", style)
@@ -425,7 +428,7 @@ def judge(style: Style, words: str, raw: bytes) -> None:
 )
 @settings(max_examples=300, derandomize=True, deadline=None)
 def test_what_passes_names_allowed_models_in_every_reading(
-    style: Style, words: str, index: int, mutations: list[Any], prefix: str
+    style: Dialect, words: str, index: int, mutations: list[Any], prefix: str
 ) -> None:
     top = tree(VALID[style][index % len(VALID[style])])
     for kind, place, model, choice, spelling in mutations:
@@ -435,7 +438,7 @@ def test_what_passes_names_allowed_models_in_every_reading(
 
 @pytest.mark.parametrize("words", SETS)
 @pytest.mark.parametrize("style", VALID)
-def test_one_forbidden_model_in_any_one_place_is_never_passed(style: Style, words: str) -> None:
+def test_one_forbidden_model_in_any_one_place_is_never_passed(style: Dialect, words: str) -> None:
     for valid in VALID[style]:
         count = len(list(objects(tree(valid))))
         put = [selector for model in (*BAD, *ALIASES) for selector in selectors(model)]
@@ -449,7 +452,7 @@ def test_one_forbidden_model_in_any_one_place_is_never_passed(style: Style, word
 
 
 @pytest.mark.parametrize("style", VALID)
-def test_the_calls_that_are_changed_pass_unchanged(style: Style) -> None:
+def test_the_calls_that_are_changed_pass_unchanged(style: Dialect) -> None:
     """Or the property would hold of a policy that refuses everything."""
     endpoint = Endpoint("POST", f"/api/v1{PATHS[style]}", style)
     for value in VALID[style]:
@@ -473,7 +476,7 @@ def test_the_calls_that_are_changed_pass_unchanged(style: Style) -> None:
     "image_config", "stop_server_tools_when", "web_search_options", "audio", "speed",
 })), style=st.sampled_from(list(VALID)))  # fmt: skip
 @settings(max_examples=1500, derandomize=True, deadline=None)
-def test_any_value_of_any_field_is_taken_or_refused(style: Style, name: str, value: Any) -> None:
+def test_any_value_of_any_field_is_taken_or_refused(style: Dialect, name: str, value: Any) -> None:
     features = Features.of(
         ["web", "images", "audio", "provider", "fallbacks", "routers", "many", f"tools:{ADVISOR}"]
     )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from keyproxy.call import Endpoint, Style
+from keyproxy.call import Endpoint
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
@@ -54,7 +55,7 @@ def found_at(body: Any, param: str) -> Any:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("style", FIELDS)
-def test_what_a_refusal_says_of_a_value_is_true(style: Style, policy: Policy) -> None:
+def test_what_a_refusal_says_of_a_value_is_true(style: Dialect, policy: Policy) -> None:
     endpoint = Endpoint("POST", "/api/v1/x", style)
     for name in FIELDS[style]:
         for value in ODD:

@@ -11,10 +11,11 @@ from types import ModuleType
 
 import pytest
 
-from keyproxy.call import Style
+from keyproxy.dialects import DIALECTS
 from keyproxy.policy.fields import FIELDS
 from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
 
+NAMED = {dialect.name: dialect for dialect in DIALECTS}
 ROOT = Path(__file__).resolve().parents[1]
 COPY = json.loads((ROOT / "tests" / "schemas.json").read_text())
 PUBLISHED = [
@@ -36,7 +37,7 @@ def script() -> ModuleType:
 
 @pytest.mark.parametrize(("style", "package", "names"), PUBLISHED)
 def test_every_published_field_has_a_verdict(style: str, package: str, names: set[str]) -> None:
-    assert names - FIELDS[Style(style)].keys() - CLOSED_FIELDS.keys() - NAMED_FIELDS.keys() == set()
+    assert names - FIELDS[NAMED[style]].keys() - CLOSED_FIELDS.keys() - NAMED_FIELDS.keys() == set()
 
 
 def test_the_copy_holds_whole_schemas_of_all_three_styles() -> None:

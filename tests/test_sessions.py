@@ -21,7 +21,7 @@ from keyproxy.clients.sessions import (
 )
 from keyproxy.errors import Refusal
 from keyproxy.settings.grammar.base import Unfit
-from keyproxy.settings.grammar.sessions import session_secret
+from keyproxy.settings.grammar.secrets import session_secret
 from keyproxy.values import Secret
 
 ORIGIN = "https://app.example"

@@ -710,6 +710,24 @@ def test_a_captcha_needs_its_secret() -> None:
     assert list(found) == ["KEYPROXY_CAPTCHA_SECRET"]
 
 
+@pytest.mark.parametrize(
+    ("text", "trouble"),
+    [
+        ("your-secret-key", "placeholder"),
+        ("${TURNSTILE_SECRET}", "placeholder"),
+        ("$(cat/run/secrets/captcha)", "placeholder"),
+        ("<secret key>", "placeholder"),
+        ("'0x4AAAAAAADnPIDROrmt1Wwj'", "quotes"),
+        ("0x4AAAA DnPIDROrmt1Wwj", "a space"),
+        ("0x4AAAA", "shorter than 8"),
+        ("0x" * 129, "longer than 256"),
+    ],
+)
+def test_what_is_no_secret_of_a_captcha_is_a_fault(text: str, trouble: str) -> None:
+    assert trouble in str(fault("CAPTCHA_SECRET", text))
+    assert text not in str(fault("CAPTCHA_SECRET", text))
+
+
 def test_serve_takes_no_secret_that_a_vendor_gives_out_for_tests() -> None:
     secret = {"KEYPROXY_CAPTCHA_SECRET": "1x0000000000000000000000000000000AA"}
     assert "for tests" in str(faults("serve", SERVE | secret)["KEYPROXY_CAPTCHA_SECRET"])
@@ -1044,9 +1062,10 @@ def test_a_shared_storage_without_its_client_names_the_extra(
 def test_example_of_every_setting_is_valid(mode: Mode) -> None:
     unread = {"keys", "session_secrets", "captcha_secret", "jwt_secret", "config"}
     unread |= {"listen"} if mode == "dev" else set()  # its example is for everybody
+    secret = {"KEYPROXY_SESSION_SECRET": "0123456789abcdef" * 4}  # one of the examples wants it
     for name, row in rows().items():
         if name not in unread and not name.endswith("_file"):
-            Settings.from_environ(mode, SERVE | {row.variable: row.example})
+            Settings.from_environ(mode, SERVE | secret | {row.variable: row.example})
 
 
 def test_endpoints_of_the_default_are_known() -> None:
@@ -1058,7 +1077,7 @@ def documented() -> dict[str, list[str]]:
     table = {}
     for line in DOCS.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        if len(cells) == 5 and (name := re.match(r"`([A-Z_]+)`( °)?$", cells[0])):
+        if len(cells) == 5 and (name := re.match(r"`([A-Z_]+)`( °)?( †)?$", cells[0])):
             table[name[1]] = cells
     return table
 
@@ -1082,7 +1101,14 @@ def test_documentation_has_the_defaults_and_the_meaning(row: Any) -> None:
         else:
             assert column.replace("`", "").replace("<br>", ",") == default
     assert (meaning, example) == (row.meaning, f"`{row.example}`")
-    assert marks.endswith("°") == row.is_upstream
+    assert ("°" in marks, "†" in marks) == (row.is_upstream, row.needs_restart)
+
+
+def test_a_reload_leaves_what_needs_a_restart_and_takes_the_rest() -> None:
+    old, new = dev(TITLE="old"), dev(LISTEN="localhost:1", TITLE="new", LOG_LEVEL="error")
+    settings, stuck = new.reloaded(old)
+    assert stuck == ["listen", "log_level"]
+    assert settings == dev(TITLE="new")
 
 
 def test_documentation_lists_the_endpoints() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -12,7 +13,10 @@ import pytest
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Mode, Rate, rows
+from keyproxy.settings.advice import odd
+from keyproxy.settings.setting import toml_key
 from keyproxy.settings.sources import Sources
+from keyproxy.settings.table import Table
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 SECOND_KEY = "sk-or-v1-other-fedcba9876543210"
@@ -346,6 +350,53 @@ def test_every_setting_can_be_written_in_toml(tmp_path: Path) -> None:
     sources(tmp_path).read()
 
 
+LISTS = {
+    "keys": f"{KEY},{SECOND_KEY}",
+    "listen": "localhost:1,127.0.0.1:2",
+    "allowed_hosts": "a.example,b.example",
+    "allowed_origins": "https://a.example,https://b.example",
+    "client_tokens": f"a:{'0' * 64},b:{'1' * 64}",
+    "jwt_audiences": "one,two",
+    "jwt_algorithms": "RS256,ES256",
+    "session_secrets": f"{'0123456789abcdef' * 2},{'fedcba9876543210' * 2}",
+    "trusted_proxies": "192.0.2.0/24,10.0.0.0/8",
+    "model_aliases": "fast=openai/gpt-4o-mini,slow=openai/o1",
+    "extra_fields": "trace,diarize",
+    "address_rate_limit": "200/minute;3000/day",
+    "session_rate_limit": "60/minute;1000/day",
+    "budget": "0.50/day;5/month",
+    "app_budget": "5/day;50/month",
+    "total_budget": "1/hour;20/day",
+}
+"""Two entries of settings whose examples have one."""
+
+
+@pytest.mark.parametrize("name", [name for name, row in rows().items() if row.separator])
+def test_every_setting_that_is_a_list_takes_a_list_in_toml(tmp_path: Path, name: str) -> None:
+    row = rows()[name]
+    text = LISTS.get(name, row.example)
+    entries = text.split(row.separator)
+    assert len(entries) == 2
+    (tmp_path / "keyproxy.toml").write_text(f"{toml_key(row.variable)} = {json.dumps(entries)}")
+    environ = {} if name == "keys" else {"OPENROUTER_API_KEY": KEY}
+    value = getattr(sources(tmp_path, environ).read(), name)
+    assert value == row.parse(text)
+    assert isinstance(value, str) or len(value) == 2
+
+
+def test_every_setting_that_holds_several_values_is_a_list() -> None:
+    several = {name for name, kind in Table.__annotations__.items() if kind.startswith("tuple[")}
+    assert several | {"categories"} == {name for name, row in rows().items() if row.separator}
+
+
+@pytest.mark.parametrize("name", ["title", "max_body", "client_auth", "openrouter_api_key_file"])
+def test_a_setting_that_is_no_list_takes_none_in_toml(tmp_path: Path, name: str) -> None:
+    (tmp_path / "keyproxy.toml").write_text(f'{name} = ["a", "b"]')
+    text = faults(sources(tmp_path))
+    assert f"{name} (in keyproxy.toml) is of the type list" in text
+    assert "expected: a text or a number" in text
+
+
 def test_config_names_another_toml_file(tmp_path: Path) -> None:
     (tmp_path / "keyproxy.toml").write_text("title = 'usual'")
     (tmp_path / "other.toml").write_text("title = 'other'")
@@ -489,6 +540,53 @@ def test_key_in_toml_is_warned_of(tmp_path: Path) -> None:
     assert KEY not in warning
 
 
+SECRETS = {row.variable: row for row in rows().values() if row.is_secret and row.file}
+LONG = "0123456789abcdef" * 3
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+def test_every_secret_in_toml_is_warned_of(tmp_path: Path, variable: str) -> None:
+    text = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_STORAGE": f"redis://:{LONG}@h"}.get(variable, LONG)
+    (tmp_path / "conf").write_text(f"{toml_key(variable)} = '{text}'")
+    environ = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_CONFIG": "conf"}
+    of = sources(tmp_path, environ)
+    [warning] = of.warnings()
+    assert f"name a file that holds it: {toml_key(variable)}_file" in warning
+    assert text not in warning
+    assert tmp_path / "conf" in of.secret_files()
+
+
+def test_the_secret_of_an_app_in_toml_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "keyproxy.toml").write_text(f"[apps.web]\nopenrouter_api_key = '{KEY}'")
+    of = sources(tmp_path)
+    assert "openrouter_api_key_file" in "".join(of.warnings())
+    assert of.secret_files() == [tmp_path / "keyproxy.toml"]
+
+
+def test_the_secret_files_of_all_apps_are_known(tmp_path: Path) -> None:
+    tables = [f"[apps.{name}]\nopenrouter_api_key_file = '{name}'" for name in ("one", "two")]
+    (tmp_path / "keyproxy.toml").write_text("\n".join(tables))
+    for name in ("one", "two", "key"):
+        (tmp_path / name).write_text(KEY)
+    found = of_key_file(tmp_path).secret_files()
+    assert [path.name for path in found] == ["key", "one", "two"]
+
+
+def test_a_storage_without_a_password_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "keyproxy.toml").write_text("storage = 'redis://cache:6379'")
+    assert sources(tmp_path).warnings() == []
+
+
+@pytest.mark.parametrize("variable", SECRETS)
+def test_every_file_with_a_secret_is_one(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public/secret").write_text(LONG)
+    of = sources(tmp_path, {f"{variable}_FILE": "public/secret"})
+    assert of.secret_files() == [tmp_path / "public/secret"]
+    [warning] = of.warnings()
+    assert f"{variable}_FILE lies where web servers hand files out" in warning
+
+
 def test_key_file_where_web_servers_look_is_warned_of(tmp_path: Path) -> None:
     [warning] = of_key_file(tmp_path, "public/key").warnings()
     assert "OPENROUTER_API_KEY_FILE" in warning
@@ -496,9 +594,9 @@ def test_key_file_where_web_servers_look_is_warned_of(tmp_path: Path) -> None:
 
 def test_address_header_that_nobody_is_trusted_with_is_warned_of(tmp_path: Path) -> None:
     said = {"OPENROUTER_API_KEY": KEY, "KEYPROXY_CLIENT_ADDRESS_HEADER": "CF-Connecting-IP"}
-    [warning] = sources(tmp_path, said).warnings()
+    [warning] = odd(sources(tmp_path, said).read())
     assert "KEYPROXY_TRUSTED_PROXIES" in warning
-    [warning] = sources(tmp_path, said | {"KEYPROXY_TRUSTED_HOPS": "1"}).warnings()
+    [warning] = odd(sources(tmp_path, said | {"KEYPROXY_TRUSTED_HOPS": "1"}).read())
     assert warning.endswith("KEYPROXY_CLIENT_ADDRESS_HEADER is not read")
 
 

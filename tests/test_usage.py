@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Style, Usage
+from keyproxy import dialects
+from keyproxy.call import Usage
+from keyproxy.dialects import Dialect
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
 from keyproxy.strict_json.scanner import MAX_VALUE_BYTES
 
@@ -92,16 +94,16 @@ SAMPLES: dict[str, Seen] = {
 }
 
 
-def style_of(name: str) -> Style:
+def style_of(name: str) -> Dialect:
     if "anthropic" in name:
-        return Style.MESSAGES
-    words = {"responses": Style.RESPONSES, "messages": Style.MESSAGES}
-    words["embeddings.json"] = Style.EMBEDDINGS
-    return words.get(name.partition("-")[0], Style.CHAT)
+        return dialects.MESSAGES
+    words = {"responses": dialects.RESPONSES, "messages": dialects.MESSAGES}
+    words["embeddings.json"] = dialects.EMBEDDINGS
+    return words.get(name.partition("-")[0], dialects.CHAT)
 
 
 def read(
-    chunks: Iterable[bytes], style: Style = Style.CHAT, *, is_event_stream: bool = True
+    chunks: Iterable[bytes], style: Dialect = dialects.CHAT, *, is_event_stream: bool = True
 ) -> UsageReader:
     reader = UsageReader(style, is_event_stream)
     for chunk in chunks:
@@ -165,7 +167,7 @@ def chunk_of(usage: object, **more: object) -> bytes:
     return event({"id": ID, "choices": [], **more, "usage": usage})
 
 
-def usage_in(text: str, style: Style = Style.CHAT) -> Usage | None:
+def usage_in(text: str, style: Dialect = dialects.CHAT) -> Usage | None:
     """Read a whole answer whose ``usage`` is this JSON text."""
     body = f'{{"id":"{ID}","usage":{text}}}'.encode()
     return read([body], style, is_event_stream=False).usage
@@ -214,7 +216,7 @@ def test_any_chunking_says_the_same(name: str, cuts: list[int]) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(list(Style)),
+    st.sampled_from([*dialects.DIALECTS, dialects.CATALOGUE]),
     st.booleans(),
     st.lists(
         st.binary(max_size=40)
@@ -226,7 +228,7 @@ def test_any_chunking_says_the_same(name: str, cuts: list[int]) -> None:
     ),
 )
 def test_no_bytes_whatever_make_it_raise(
-    style: Style, is_event_stream: bool, chunks: list[bytes]
+    style: Dialect, is_event_stream: bool, chunks: list[bytes]
 ) -> None:
     read([b"data: {", *chunks], style, is_event_stream=is_event_stream)
     read([b'{"usage":', *chunks], style, is_event_stream=is_event_stream)
@@ -298,15 +300,19 @@ CHAT_LIES = [
 ]
 SAYS = {"input_tokens": 5, "cost": 3}
 LIARS = [
-    (Style.MESSAGES, MESSAGES_LIES, {"type": "message_delta", "usage": SAYS}),
-    (Style.RESPONSES, RESPONSES_LIES, {"type": "response.completed", "response": {"usage": SAYS}}),
-    (Style.CHAT, CHAT_LIES, {"choices": [], "usage": SAYS}),
+    (dialects.MESSAGES, MESSAGES_LIES, {"type": "message_delta", "usage": SAYS}),
+    (
+        dialects.RESPONSES,
+        RESPONSES_LIES,
+        {"type": "response.completed", "response": {"usage": SAYS}},
+    ),
+    (dialects.CHAT, CHAT_LIES, {"choices": [], "usage": SAYS}),
 ]
 
 
 @pytest.mark.parametrize(("style", "lies", "truth"), LIARS)
 def test_what_a_model_writes_never_poses_as_usage_error_or_end(
-    style: Style, lies: list[Any], truth: Any
+    style: Dialect, lies: list[Any], truth: Any
 ) -> None:
     for lie in lies:
         alone = read([event(lie), event(lie)], style)
@@ -318,7 +324,7 @@ def test_what_a_model_writes_never_poses_as_usage_error_or_end(
 @pytest.mark.parametrize("text", [LIE, LIE + "\\", "\\" + LIE, "é" * 9 + LIE + "🙂", "\\\\" * 3])
 def test_the_text_of_a_whole_answer_never_poses_as_usage(text: str) -> None:
     message = {"content": text, text: {"usage": {"cost": 0}}, "input": {"usage": {"cost": 0}}}
-    for style, field in ((Style.CHAT, "choices"), (Style.MESSAGES, "content")):
+    for style, field in ((dialects.CHAT, "choices"), (dialects.MESSAGES, "content")):
         body = {field: [{"message": message, "usage": {"cost": 0}}, message], "output": message}
         for order in ({**body, "usage": SAYS}, {"usage": SAYS, **body}):
             for ascii_only in (True, False):
@@ -343,13 +349,13 @@ def test_message_delta_replaces_message_start_field_by_field() -> None:
         event({"type": "message_delta", "usage": {"output_tokens": 3}}),
         event({"type": "message_delta", "usage": delta}),
     ]
-    assert read(chunks, Style.MESSAGES).usage == Usage(110, 6, 100, cost=Decimal("0.25"))
+    assert read(chunks, dialects.MESSAGES).usage == Usage(110, 6, 100, cost=Decimal("0.25"))
 
 
 def test_a_hostile_message_delta_does_not_fall_back_to_message_start() -> None:
     start = event({"type": "message_start", "message": {"usage": {"output_tokens": 1, "cost": 1}}})
     delta = event({"type": "message_delta", "usage": {"output_tokens": -6, "cost": "0"}})
-    assert read([start, delta], Style.MESSAGES).usage is None
+    assert read([start, delta], dialects.MESSAGES).usage is None
 
 
 # Hostile values.
@@ -373,14 +379,14 @@ HOSTILE_TOKENS = [*HOSTILE_MONEY[:12], "1000000001", "0.5", "1e-3", *HOSTILE_MON
 
 
 @pytest.mark.parametrize("text", HOSTILE_TOKENS)
-@pytest.mark.parametrize("style", [Style.CHAT, Style.RESPONSES, Style.MESSAGES])
-def test_hostile_tokens_are_none(style: Style, text: str) -> None:
+@pytest.mark.parametrize("style", [dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES])
+def test_hostile_tokens_are_none(style: Dialect, text: str) -> None:
     names = "prompt_tokens", "completion_tokens"
-    if style is not Style.CHAT:
+    if style is not dialects.CHAT:
         names = "input_tokens", "output_tokens"
     for name in names:
         assert usage_in(f'{{"{name}":{text}}}', style) is None
-    if style is Style.MESSAGES and text != "null":  # a sum with a hostile part is none
+    if style is dialects.MESSAGES and text != "null":  # a sum with a hostile part is none
         usage = usage_in(f'{{"input_tokens":4,"cache_read_input_tokens":{text}}}', style)
         assert usage is None
 
@@ -421,7 +427,7 @@ def test_deep_nesting_is_none(depth: int) -> None:
 
 
 def test_megabytes_of_usage_are_none_and_not_kept(memory: Memory) -> None:
-    reader = UsageReader(Style.CHAT, is_event_stream=False)
+    reader = UsageReader(dialects.CHAT, is_event_stream=False)
     reader.watch(b'{"usage":{"cost":1,"x":"')
     piece = b"x" * MAX_VALUE_BYTES
     for _ in range(64):
@@ -474,22 +480,22 @@ def test_an_empty_delta_is_no_output(delta: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("style", "value"),
     [
-        (Style.CHAT, {"choices": [{"delta": {"reasoning": "x"}}]}),
-        (Style.CHAT, {"choices": [{"delta": {"content": "", "tool_calls": [{"index": 0}]}}]}),
-        (Style.CHAT, {"choices": [{"delta": {"content": "x" * MAX_VALUE_BYTES}}]}),
-        (Style.COMPLETIONS, {"choices": [{"text": "x"}]}),
-        (Style.MESSAGES, {"type": "content_block_delta", "delta": {"thinking": "x"}}),
-        (Style.RESPONSES, {"type": "response.reasoning_text.delta", "delta": "x"}),
-        (Style.IMAGES, {"type": "image_generation.partial_image", "b64_json": "x"}),
-        (Style.IMAGES, {"b64_json": "x"}),
+        (dialects.CHAT, {"choices": [{"delta": {"reasoning": "x"}}]}),
+        (dialects.CHAT, {"choices": [{"delta": {"content": "", "tool_calls": [{"index": 0}]}}]}),
+        (dialects.CHAT, {"choices": [{"delta": {"content": "x" * MAX_VALUE_BYTES}}]}),
+        (dialects.COMPLETIONS, {"choices": [{"text": "x"}]}),
+        (dialects.MESSAGES, {"type": "content_block_delta", "delta": {"thinking": "x"}}),
+        (dialects.RESPONSES, {"type": "response.reasoning_text.delta", "delta": "x"}),
+        (dialects.IMAGES, {"type": "image_generation.partial_image", "b64_json": "x"}),
+        (dialects.IMAGES, {"b64_json": "x"}),
     ],
 )
-def test_any_kind_of_output_is_output(style: Style, value: object) -> None:
+def test_any_kind_of_output_is_output(style: Dialect, value: object) -> None:
     assert read([event(value)], style).has_output
 
 
 def test_raw_audio_is_output_of_which_nothing_else_is_known() -> None:
-    reader = read([b'ID3\x04\x00{"usage":{}}', b"\xff\xfb"], Style.SPEECH, is_event_stream=False)
+    reader = read([b'ID3\x04\x00{"usage":{}}', b"\xff\xfb"], dialects.SPEECH, is_event_stream=False)
     assert seen(reader) == (None, None, False, False, True)
 
 
@@ -533,7 +539,7 @@ def test_usage_in_the_last_event_counts_however_long_it_is(size: int) -> None:
     response = {"id": ID, "output": output, "usage": {"input_tokens": 5, "cost": 0.5}}
     data = event({"type": "response.completed", "response": response}) + DONE
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
-    reader = read([b": \n\n", *chunks], Style.RESPONSES)
+    reader = read([b": \n\n", *chunks], dialects.RESPONSES)
     assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False, True)
 
 
@@ -542,7 +548,7 @@ def test_usage_in_a_body_of_10_mb_counts_and_little_is_kept(is_first: bool, memo
     usage = b'"usage":{"prompt_tokens":5,"cost":0.5}'
     parts = [b'{"id":"' + ID.encode() + b'"']
     data = [b',"data":[{"b64_json":"', *([b"QUJD" * 4096] * 640), b'"}]']
-    reader = UsageReader(Style.IMAGES, is_event_stream=False)
+    reader = UsageReader(dialects.IMAGES, is_event_stream=False)
     for part in [*parts, *([b",", usage, *data] if is_first else [*data, b",", usage]), b"}"]:
         reader.watch(part)
         assert memory.grown_bytes() < MAX_EVENT_BYTES

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keyproxy.call import Style
+from keyproxy import dialects
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields, whole
 from keyproxy.policy.rules import Check
@@ -62,7 +62,7 @@ BARE = sorted({item["type"] for item in WHOLE if "type" in item} | whole.WHOLE.k
 
 def allowed(item: Any) -> bool:
     try:
-        fields.check(Check(Style.RESPONSES), {"input": [{"role": "user", "content": "x"}, item]})
+        fields.check(Check(dialects.RESPONSES), {"input": [{"role": "user", "content": "x"}, item]})
     except Refusal as error:
         refusal = error
     else:

@@ -10,17 +10,11 @@ import re
 
 from multidict import CIMultiDictProxy
 
+from keyproxy import key_forms
 from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal
 
 _BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
-# Forms of provider keys (secret scanners' rules; reference: each provider's key page).
-# Not within a longer word: in one of some thousand JWTs the signature holds such letters.
-_PROVIDER_KEY = re.compile(
-    r"(?<![0-9A-Za-z_.-])(?:sk-or-v1-[0-9A-Za-z_-]{20,}|sk-ant-[0-9A-Za-z_-]{20,}"
-    r"|sk-(?:proj|svcacct)-[0-9A-Za-z_-]{20,}|sk-[0-9A-Za-z]{40,}|gsk_[0-9A-Za-z]{40,}"
-    r"|csk-[0-9a-z]{30,}|xai-[0-9A-Za-z]{40,}|AIza[0-9A-Za-z_-]{35})"
-)
 
 
 def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
@@ -40,7 +34,7 @@ def refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
     """Raises ``provider_key_sent``."""
     for name in CREDENTIAL_FIELDS:
         for value in headers.getall(name, []):
-            if _PROVIDER_KEY.search(value):
+            if key_forms.WHOLE.search(value):
                 raise Refusal(
                     "provider_key_sent",
                     f"The {name} header carries a provider's key. Remove it from the page or "

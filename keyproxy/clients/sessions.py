@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from secrets import token_bytes
 
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import SESSION
 from keyproxy.values import Secret
 
-PREFIX = "kps_"
 MAX_TOKEN_CHARACTERS = 300
 MAX_APP_BYTES = 100
 LIFETIME_SECONDS = 3600
@@ -118,7 +118,7 @@ class Sessions:
         if len(app) > MAX_APP_BYTES:
             raise ValueError(f"an app's name is longer than {MAX_APP_BYTES} bytes")
         packed = _CLAIMS.pack(claims.opened_at, claims.expires_at, claims.id) + app
-        body = PREFIX.encode() + _written(packed)
+        body = SESSION.encode() + _written(packed)
         token = body + _signature(self._keys[0], body, origin)
         return Session(token.decode(), self._lifetime_seconds, claims.client)
 
@@ -131,14 +131,14 @@ class Sessions:
         # As text: two spellings of one base64 value are two signatures, of which one is ours.
         if not any(hmac.compare_digest(_signature(k, body, origin), given) for k in self._keys):
             raise _invalid()
-        packed = _read(body[len(PREFIX) :])
+        packed = _read(body[len(SESSION) :])
         opened_at, expires_at, client = _CLAIMS.unpack_from(packed)
         return _Claims(opened_at, expires_at, client, packed[_CLAIMS.size :].decode())
 
 
 def looks_like_session(text: str) -> bool:
     """Whether a credential is meant to be a session, good or not."""
-    return text.startswith(PREFIX)
+    return text.startswith(SESSION)
 
 
 def _signature(key: bytes, body: bytes, origin: str | None) -> bytes:

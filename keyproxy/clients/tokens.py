@@ -12,16 +12,15 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from keyproxy.key_forms import CLIENT_TOKEN
 from keyproxy.values import ClientToken
 
-PREFIX = "kpt_"
-"""What a token begins with, so that scanners and people know one when they see it."""
 _RANDOM_BYTES = 32
 
 
 def make(name: str) -> tuple[str, ClientToken]:
     """A new token, to be shown once, and what is stored of it."""
-    token = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    token = CLIENT_TOKEN + secrets.token_urlsafe(_RANDOM_BYTES)
     return token, ClientToken(name, digest(token))
 
 

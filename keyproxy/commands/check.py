@@ -36,7 +36,6 @@ def main(arguments: Sequence[str]) -> int:
     print("\n".join(summary.table(settings)))
     for warning in (
         *sources.warnings(),
-        *summary.idle(settings),
         *odd(settings),
         *_seen_by_git(sources.secret_files()),
     ):

@@ -12,45 +12,15 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, rows
-from keyproxy.settings.grammar import jwt, money, network, origins, plain, tokens
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
-
-_METAVARS: Mapping[Callable[[str], Any], str] = {
-    network.addresses: "HOST:PORT",
-    network.networks: "NETWORKS",
-    network.upstream: "URL",
-    network.upstream_proxy: "URL",
-    network.file_path: "FILE",
-    origins.hosts: "HOSTS",
-    origins.origins: "ORIGINS",
-    plain.models: "GLOBS",
-    plain.rates: "RATES",
-    plain.size: "SIZE",
-    plain.timeout: "TIME",
-    plain.pause: "TIME",
-    plain.header_text: "TEXT",
-    plain.header_name: "NAME",
-    plain.categories: "NAMES",
-    plain.aliases: "NAME=ID",
-    tokens.client_tokens: "PAIRS",
-    jwt.jwks_url: "URL",
-    jwt.issuer: "TEXT",
-    jwt.audiences: "TEXTS",
-    jwt.algorithms: "NAMES",
-    jwt.leeway: "TIME",
-    jwt.claim: "CLAIM",
-    money.budgets: "USD/TIME",
-    money.ledger: "FILE",
-    money.days: "DAYS",
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,16 +85,11 @@ def add_files(parser: Parser) -> None:
 
 def _add(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
     group.add_argument(
-        option(setting),
+        setting.option,
         dest=setting.variable,
-        metavar=_METAVARS.get(setting.parse, "VALUE"),
+        metavar=setting.metavar,
         help=_help(setting, modes).replace("%", "%%"),
     )
-
-
-def option(setting: Setting) -> str:
-    """``--max-body`` for ``KEYPROXY_MAX_BODY``."""
-    return "--" + setting.variable.removeprefix("KEYPROXY_").lower().replace("_", "-")
 
 
 def _help(setting: Setting, modes: Sequence[Mode]) -> str:

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = line.parser("ping", f"{SUMMARY}. Exit code 0: yes, 1: no.")
     parser.add_argument("--ready", action="store_true", help="ask /readyz instead of /healthz")
     parser.add_argument(
-        line.option(listen),
+        listen.option,
         dest=listen.variable,
         metavar="HOST:PORT",
         help=f"where it listens [{listen.variable}; default: {spoken(listen.dev)}]",

@@ -17,7 +17,8 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, End, Head, Style
+from keyproxy.call import Ask, Call, Client, End, Head
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.memory import Book
@@ -42,7 +43,7 @@ class Booking:
         book: Book,
         entry: Entry,
         record: Record,
-        style: Style,
+        dialect: Dialect,
         price: Price | None,
         ask: Ask | None,
     ):
@@ -51,7 +52,7 @@ class Booking:
         self.record = record
         self.is_free = True  # nothing has been sent that could cost
         self._book = book
-        self._style = style
+        self._dialect = dialect
         self._price = price
         self._ask = ask
         self._reader: UsageReader | None = None
@@ -70,7 +71,7 @@ class Booking:
         self._book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
             is_stream = head.kind.startswith("text/event-stream")
-            self._reader = UsageReader(self._style, is_stream)
+            self._reader = UsageReader(self._dialect, is_stream)
             self.record.watchers.append(partial(self._watch, self._reader))
 
     def _watch(self, reader: UsageReader, chunk: bytes) -> None:
@@ -155,7 +156,7 @@ class Bookings:
             reserved=worst,
         )
         price = next(iter(prices.values())) if len(prices) == 1 else None
-        booking = Booking(self._book, entry, record, call.endpoint.style, price, ask)
+        booking = Booking(self._book, entry, record, call.endpoint.dialect, price, ask)
         del call  # its body is not kept for as long as the answer streams
         try:
             await self._book.begin(entry)

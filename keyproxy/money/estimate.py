@@ -9,10 +9,18 @@ document and SDKs, state November 2026.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import Ask, Style
+from keyproxy.call import Ask
+from keyproxy.dialects import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MESSAGES,
+    RERANK,
+    RESPONSES,
+    Dialect,
+)
 from keyproxy.money.parts import (
     MAX_RESULTS,
     MAX_TOOL_CALLS,
@@ -30,48 +38,38 @@ INPUT_TOKENS = 16
 """The same, for each text to embed or rank."""
 MOST = 10**9
 """Tokens of an answer: more is as good as no bound, and too much to reckon with."""
-_LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
-    {
-        Style.CHAT: ("max_tokens", "max_completion_tokens"),
-        Style.COMPLETIONS: ("max_tokens",),
-        Style.RESPONSES: ("max_output_tokens",),
-        Style.MESSAGES: ("max_tokens",),
-    }
-)
-
-
 ANYTHING = Ask(0, results=MAX_RESULTS, has_media=True, has_long_cache=True)
 """Stands for a call of which only the usage is left."""
 
 
-def ask_of(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
+def ask_of(dialect: Dialect, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     """What the parsed ``body``, as it goes up and ``raw_bytes`` long, asks for; never raises."""
-    if style in (Style.CHAT, Style.MESSAGES, Style.RESPONSES):
-        return _talk(style, body, raw_bytes)
-    if style is Style.COMPLETIONS:
+    if dialect in (CHAT, MESSAGES, RESPONSES):
+        return _talk(dialect, body, raw_bytes)
+    if dialect is COMPLETIONS:
         return _completions(body, raw_bytes)
-    if style is Style.EMBEDDINGS:
+    if dialect is EMBEDDINGS:
         return _embeddings(body, raw_bytes)
-    if style is Style.RERANK:
+    if dialect is RERANK:
         return _rerank(body, raw_bytes)
     return Ask(raw_bytes, is_unbounded=True, part="a call of this endpoint")
 
 
-def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
+def _talk(dialect: Dialect, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     seen = Seen()
-    asked = _positive(body.get("max_tool_calls")) if style is Style.RESPONSES else None
+    asked = _positive(body.get("max_tool_calls")) if dialect is RESPONSES else None
     if asked is not None:
         seen.max_tool_calls = min(asked, MAX_TOOL_CALLS)
-    walk(seen, body.get("input" if style is Style.RESPONSES else "messages"))
-    if style is Style.MESSAGES:
+    walk(seen, body.get("input" if dialect is RESPONSES else "messages"))
+    if dialect is MESSAGES:
         walk(seen, body.get("system"))
-    extras(seen, style, body)
+    extras(seen, dialect, body)
     text_tokens = max(0, raw_bytes - seen.image_bytes) + TEMPLATE_TOKENS
     times = 2 if seen.compacts else 1  # read for a summary, written as output; then for the answer
     return Ask(
         text_tokens=times * text_tokens,
-        max_output_tokens=_output_cap(style, body),
-        length_fields=_length_fields(style, body),
+        max_output_tokens=_output_cap(dialect, body),
+        length_fields=_length_fields(dialect, body),
         reasoning_tokens=_reasoning(body),
         answers=times * _answers(body),
         contexts=times,
@@ -91,11 +89,11 @@ def _talk(style: Style, body: Mapping[str, Any], raw_bytes: int) -> Ask:
 
 def _completions(body: Mapping[str, Any], raw_bytes: int) -> Ask:
     seen = Seen()
-    extras(seen, Style.COMPLETIONS, body)
+    extras(seen, COMPLETIONS, body)
     contexts = _inputs(body.get("prompt"))
     return Ask(
         text_tokens=raw_bytes + TEMPLATE_TOKENS,
-        max_output_tokens=_output_cap(Style.COMPLETIONS, body),
+        max_output_tokens=_output_cap(COMPLETIONS, body),
         answers=_answers(body) * contexts,
         contexts=contexts,
         rounds=seen.rounds,
@@ -109,7 +107,7 @@ def _completions(body: Mapping[str, Any], raw_bytes: int) -> Ask:
 def _embeddings(body: Mapping[str, Any], raw_bytes: int) -> Ask:
     seen = Seen()
     walk(seen, body.get("input"))
-    extras(seen, Style.EMBEDDINGS, body)
+    extras(seen, EMBEDDINGS, body)
     contexts = _inputs(body.get("input"))
     return Ask(
         text_tokens=max(0, raw_bytes - seen.image_bytes) + INPUT_TOKENS * contexts,
@@ -127,7 +125,7 @@ def _rerank(body: Mapping[str, Any], raw_bytes: int) -> Ask:
     """Token by token the query is read once for each document; by the search, a hundred pieces
     of 500 tokens are one (Cohere)."""
     seen = Seen()
-    extras(seen, Style.RERANK, body)
+    extras(seen, RERANK, body)
     documents, query = _inputs(body.get("documents")), body.get("query")
     query_bytes = 4 * len(query) if isinstance(query, str) else raw_bytes
     is_text = isinstance(query, str) and has_only(body.get("documents"), str)
@@ -141,10 +139,10 @@ def _rerank(body: Mapping[str, Any], raw_bytes: int) -> Ask:
     )
 
 
-def _output_cap(style: Style, body: Mapping[str, Any]) -> int | None:
+def _output_cap(dialect: Dialect, body: Mapping[str, Any]) -> int | None:
     """Tokens of one answer, thinking included; None where the call sets no bound."""
     cap = 0
-    for name in _LENGTHS[style]:
+    for name in dialect.lengths:
         said = body.get(name)
         if said is not None:
             length = _positive(said)
@@ -157,8 +155,8 @@ def _output_cap(style: Style, body: Mapping[str, Any]) -> int | None:
     return cap or None
 
 
-def _length_fields(style: Style, body: Mapping[str, Any]) -> tuple[str, ...]:
-    names = _LENGTHS[style]
+def _length_fields(dialect: Dialect, body: Mapping[str, Any]) -> tuple[str, ...]:
+    names = dialect.lengths
     return tuple(name for name in names if body.get(name) is not None) or names[:1]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from keyproxy.call import Style
+from keyproxy.dialects import MESSAGES, Dialect
 from keyproxy.settings.grammar.features import is_search_of_caller, names
 
 MAX_TOOL_CALLS = 30  # of tools that run upstream, in one call: OpenRouter's default and maximum
@@ -162,7 +162,7 @@ def _tools(seen: Seen, tools: Any) -> None:
             seen.unbound(f"the tool {_shown(kind)}")
 
 
-def extras(seen: Seen, style: Style, body: Mapping[str, Any]) -> None:
+def extras(seen: Seen, dialect: Dialect, body: Mapping[str, Any]) -> None:
     """Top-level fields that add a price of their own."""
     model = body.get("model")
     if (type(model) is str and ":" in model) or "models" in body or "fallbacks" in body:
@@ -182,7 +182,7 @@ def extras(seen: Seen, style: Style, body: Mapping[str, Any]) -> None:
     tier = body.get("service_tier")
     if tier is not None and not (isinstance(tier, str) and tier in _USUAL_TIERS):
         seen.unbound("its service_tier")
-    if style is Style.MESSAGES and body.get("speed") not in (None, "standard"):
+    if dialect is MESSAGES and body.get("speed") not in (None, "standard"):
         seen.unbound("its speed")
     if body.get("modalities") and not has_only(body["modalities"], "text"):
         seen.unbound("an answer that is more than text")

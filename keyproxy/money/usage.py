@@ -14,7 +14,8 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from keyproxy.call import Style, Usage
+from keyproxy.call import Usage
+from keyproxy.dialects import Dialect
 from keyproxy.strict_json.scanner import REFUSED, Place, Skimmer, Wanted
 
 MAX_EVENT_BYTES = 64 * 1024
@@ -33,15 +34,6 @@ _FINISH: Place = ("choices", None, "finish_reason")
 _DELTA: Place = ("choices", None, "delta")
 _TEXT: Place = ("choices", None, "text")
 _IN_BODY: tuple[Place, ...] = (("usage",), ("x_groq", "usage"))
-_IN_EVENTS: Mapping[Style, tuple[Place, ...]] = {
-    Style.RESPONSES: (("response", "usage"),),
-    Style.MESSAGES: (("message", "usage"), ("usage",)),
-}
-_NEEDLES: Mapping[Style, tuple[bytes, ...]] = {
-    Style.RESPONSES: (b'"error"', b'"response"', b"[DONE]"),
-    Style.MESSAGES: (b'"error"', b"message_stop", b"[DONE]"),
-}
-_PLAIN_NEEDLES = (b'"error"', b"[DONE]")
 _LAST_TYPES = frozenset(
     {"message_stop", "response.completed", "response.incomplete", "response.failed"}
 )
@@ -67,14 +59,14 @@ class UsageReader:
     - ``has_output``: something was generated, or that cannot be ruled out.
     """
 
-    def __init__(self, style: Style, is_event_stream: bool) -> None:
+    def __init__(self, dialect: Dialect, is_event_stream: bool) -> None:
         self.generation_id: str | None = None
         self.is_finished = False
         self.error: str | None = None
         self.has_output = False
-        self._style = style
-        self._needles = _NEEDLES.get(style, _PLAIN_NEEDLES)
-        self._places = _IN_EVENTS.get(style, _IN_BODY) if is_event_stream else _IN_BODY
+        self._dialect = dialect
+        self._needles = dialect.needles
+        self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted, self._wanted_at_first = _wanted(self._places)
         self._said: dict[str, Any] | None = None
         self._rest = bytearray()  # of an event whose end has not come
@@ -84,7 +76,7 @@ class UsageReader:
     @property
     def usage(self) -> Usage | None:
         """None when the answer did not say, or nothing that can be true."""
-        return None if self._said is None else _usage(self._said, self._style)
+        return None if self._said is None else _usage(self._said, self._dialect)
 
     @property
     def error_seen(self) -> bool:
@@ -171,7 +163,7 @@ class UsageReader:
         kind = document.found.get(_TYPE)
         if isinstance(kind, str) and kind in _LAST_TYPES:
             self.is_finished = True
-        self.has_output = self.has_output or _is_output(document.found, self._style)
+        self.has_output = self.has_output or _is_output(document.found, self._dialect)
 
     def _take(self, found: Mapping[Place, Any]) -> None:
         if self.generation_id is None:
@@ -189,7 +181,7 @@ class UsageReader:
         said: Any = next((found[place] for place in self._places if place in found), {})
         if not isinstance(said, dict):
             self._said = {}  # the last one wins, also when it is not to be trusted
-        elif said and self._style is Style.MESSAGES:
+        elif said and self._dialect.counts_cache_apart:
             # Cumulative: what the last event says replaces what the first said, field by field.
             news = {name: value for name, value in said.items() if value is not None}
             self._said = {**(self._said or {}), **news}
@@ -218,12 +210,12 @@ def _error_code(told: Any, code: Any) -> str | None:
     return None
 
 
-def _is_output(found: Mapping[Place, Any], style: Style) -> bool:
+def _is_output(found: Mapping[Place, Any], dialect: Dialect) -> bool:
     """Whether an event may be more than a beginning, an end, an error or a sign of life."""
     kind = found.get(_TYPE)
     if kind is not None:
         return kind is REFUSED or kind not in _TYPES_BEFORE_OUTPUT
-    if style not in (Style.CHAT, Style.COMPLETIONS):
+    if not dialect.has_choices:
         return ("error",) not in found
     delta = found.get(_DELTA)
     if isinstance(delta, dict):
@@ -231,8 +223,8 @@ def _is_output(found: Mapping[Place, Any], style: Style) -> bool:
     return delta is not None or bool(found.get(_TEXT))
 
 
-def _usage(said: Mapping[str, Any], style: Style) -> Usage | None:
-    read = _of_messages if style is Style.MESSAGES else _of_openai
+def _usage(said: Mapping[str, Any], dialect: Dialect) -> Usage | None:
+    read = _of_messages if dialect.counts_cache_apart else _of_openai
     costs = _part(said, "cost_details")
     tools = _part(said, "server_tool_use_details", "server_tool_use")
     usage = Usage(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyproxy.call import Ask, Call, Endpoint, Style
+from keyproxy.call import Ask, Call, Endpoint
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import betas, caps, fields
 from keyproxy.policy.features import NONE, Features
@@ -22,14 +23,14 @@ MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter
 class Policy:
     """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
 
-    ``measure`` takes the style, the body as it goes up and its size: what is asked for in it.
+    ``measure`` takes the dialect, the body as it goes up and its size: what is asked for in it.
     """
 
     models: Models
     aliases: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
     features: Features = NONE
-    measure: Callable[[Style, Mapping[str, Any], int], Ask] | None = None
+    measure: Callable[[Dialect, Mapping[str, Any], int], Ask] | None = None
 
 
 def read(
@@ -64,7 +65,7 @@ def _checked(
         policy.models.check(policy.aliases.get(model, model), param)
     ids = tuple(policy.aliases.get(model, model) for _, model in asked)
     inspection = Check(
-        endpoint.style, policy.features, policy.models, policy.aliases, policy.max_tokens, ids
+        endpoint.dialect, policy.features, policy.models, policy.aliases, policy.max_tokens, ids
     )
     fields.check(inspection, said)
     stream = said.get("stream")
@@ -73,7 +74,7 @@ def _checked(
     changes = {name: said[name] for name in said if name in inspection.changed}
     changes |= _without_aliases(said, policy.aliases)
     changes |= caps.imposed(
-        endpoint.style, said, policy.max_tokens, policy.features.has_server_tools, ids
+        endpoint.dialect, said, policy.max_tokens, policy.features.has_server_tools, ids
     )
     sent = body.rewritten(reader, changes) if changes else raw
     models = tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named]))
@@ -85,7 +86,7 @@ def _checked(
         models=models,
         ids=tuple(dict.fromkeys(policy.aliases.get(model, model) for model in models)),
         is_streaming=stream is True,
-        ask=policy.measure and policy.measure(endpoint.style, {**said, **changes}, len(sent)),
+        ask=policy.measure and policy.measure(endpoint.dialect, {**said, **changes}, len(sent)),
         headers=betas.passed(headers, policy.features),
     )
 

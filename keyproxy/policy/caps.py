@@ -8,46 +8,18 @@ document (chat, completions, responses, messages), whose reasoning tokens count 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import Style
+from keyproxy.dialects import DIALECTS, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import is_router, show
 from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
 from keyproxy.values import whole_number
 
-LENGTHS: Mapping[Style, tuple[str, ...]] = MappingProxyType(
-    {
-        Style.CHAT: ("max_tokens", "max_completion_tokens"),
-        Style.COMPLETIONS: ("max_tokens",),
-        Style.RESPONSES: ("max_output_tokens",),
-        Style.MESSAGES: ("max_tokens",),
-    }
-)
-"""Each style's output-length fields; the first is filled in where none is present."""
-
-BUDGETS: Mapping[Style, tuple[tuple[str, str], ...]] = MappingProxyType(
-    {
-        Style.CHAT: (("reasoning", "max_tokens"),),
-        Style.RESPONSES: (("reasoning", "max_tokens"),),
-        Style.MESSAGES: (("thinking", "budget_tokens"),),
-    }
-)
-"""Fields within fields that ask for thinking of a certain length."""
-
-EFFORTS: Mapping[Style, tuple[tuple[str, ...], ...]] = MappingProxyType(
-    {
-        Style.CHAT: (("reasoning_effort",), ("reasoning", "effort"), ("verbosity",)),
-        Style.RESPONSES: (("reasoning", "effort"), ("text", "verbosity")),
-        Style.MESSAGES: (("output_config", "effort"),),
-    }
-)
-"""Fields that say how hard to think; the highest words leave next to nothing for the answer
-(OpenRouter: 95 % of the output cap, with ``high`` 80 %)."""
-
 HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
+"""They leave next to nothing for the answer (OpenRouter: 95 % of the output cap, with ``high``
+80 %)."""
 NO_LIMIT = -1
 """What several clients send as a length or count that has no bound."""
 MIN_REASONING = 1024
@@ -55,11 +27,13 @@ MIN_REASONING = 1024
 least that its tool ``advisor`` may write."""
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
-_BUDGETS = [path for paths in BUDGETS.values() for path in paths]
-SETTING_LENGTHS = frozenset(chain(*LENGTHS.values(), (inner for _, inner in _BUDGETS)))
-REASONING = frozenset(outer for outer, _ in _BUDGETS)
+_BUDGETS = frozenset(place for dialect in DIALECTS for place in dialect.budgets)
+SETTING_LENGTHS = frozenset(name for dialect in DIALECTS for name in dialect.lengths) | {
+    name for _, name in _BUDGETS
+}
+REASONING = frozenset(name for name, _ in _BUDGETS)
 """Names of what holds a length that is a part of the answer's length."""
-SETTING_EFFORTS = frozenset(path[-1] for paths in EFFORTS.values() for path in paths)
+SETTING_EFFORTS = frozenset(place[-1] for dialect in DIALECTS for place in dialect.efforts)
 SETTING_COUNTS: Mapping[str, int] = MappingProxyType(
     {
         "max_uses": MAX_TOOL_CALLS,
@@ -74,7 +48,7 @@ BOUNDED = SETTING_LENGTHS | SETTING_EFFORTS | SETTING_COUNTS.keys()
 
 
 def imposed(
-    style: Style,
+    dialect: Dialect,
     body: Mapping[str, Any],
     max_tokens: int | None,
     has_server_tools: bool = False,
@@ -87,13 +61,13 @@ def imposed(
     """
     changes: dict[str, Any] = {}
     if max_tokens is not None:
-        _cap_lengths(changes, style, body, max_tokens)
-        _cap_reasoning(changes, style, body, max_tokens, models)
-        _cap_efforts(changes, style, body)
-    if has_server_tools and style is Style.RESPONSES:
-        asked = _count("max_tool_calls", body.get("max_tool_calls"))
+        _cap_lengths(changes, dialect, body, max_tokens)
+        _cap_reasoning(changes, dialect, body, max_tokens, models)
+        _cap_efforts(changes, dialect, body)
+    if has_server_tools and (name := dialect.tool_calls):
+        asked = _count(name, body.get(name))
         if asked is None or not 0 <= asked <= MAX_TOOL_CALLS:
-            changes["max_tool_calls"] = MAX_TOOL_CALLS
+            changes[name] = MAX_TOOL_CALLS
     return changes
 
 
@@ -165,9 +139,9 @@ def too_short(param: str, asked: Any, max_tokens: int, least: int) -> Refusal:
 
 
 def _cap_lengths(
-    changes: dict[str, Any], style: Style, body: Mapping[str, Any], max_tokens: int
+    changes: dict[str, Any], dialect: Dialect, body: Mapping[str, Any], max_tokens: int
 ) -> None:
-    lengths = LENGTHS.get(style, ())
+    lengths = dialect.lengths
     asked = {name: _count(name, body.get(name)) for name in lengths}
     present = {name: length for name, length in asked.items() if length is not None}
     # 0 may be read as no cap at all.
@@ -180,15 +154,15 @@ def _cap_lengths(
 
 def _cap_reasoning(
     changes: dict[str, Any],
-    style: Style,
+    dialect: Dialect,
     body: Mapping[str, Any],
     max_tokens: int,
     models: Iterable[str],
 ) -> None:
-    for outer, inner in BUDGETS.get(style, ()):
+    for outer, inner in dialect.budgets:
         asked = body.get(outer)
         if isinstance(asked, dict) and asked.get(inner) is not None:
-            names = LENGTHS[style]
+            names = dialect.lengths
             lengths = [whole_number(changes.get(name, body.get(name))) for name in names]
             budget = budgeted(
                 f"{outer}.{inner}",
@@ -203,8 +177,8 @@ def _cap_reasoning(
                 changes[outer] = {**asked, inner: budget}
 
 
-def _cap_efforts(changes: dict[str, Any], style: Style, body: Mapping[str, Any]) -> None:
-    for outer, *rest in EFFORTS.get(style, ()):
+def _cap_efforts(changes: dict[str, Any], dialect: Dialect, body: Mapping[str, Any]) -> None:
+    for outer, *rest in dialect.efforts:
         asked = changes.get(outer, body.get(outer))
         if not rest:
             if isinstance(asked, str) and asked in HIGHEST_EFFORTS:

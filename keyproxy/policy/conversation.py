@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import Style
 from keyproxy.policy import whole
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, lifetime, stored_file
 from keyproxy.policy.spelling import plain
-from keyproxy.policy.tools import OWN, tools
+from keyproxy.policy.tools import tools
 from keyproxy.values import whole_number
 
 # Names in a conversation that mean more than words, by what is looked at.
@@ -52,7 +51,7 @@ def _conversation(check: Check, param: str, value: Any) -> None:
     """Messages or items: their words are free; tools, stored files and lifetimes in them not."""
     if isinstance(value, str):
         return
-    if check.style is Style.RESPONSES:
+    if check.dialect.may_name_items:
         whole.check(param, value)
     waiting: list[Any] = [value]
     while waiting:
@@ -87,7 +86,7 @@ def _holds_arguments(node: dict[str, Any], name: str) -> bool:
 def _is_open(check: Check, tool: Any) -> bool:
     """Whether more may stand in it than in a tool that runs on a server, which is seen whole."""
     kind = tool.get("type") if isinstance(tool, dict) else None
-    return kind is None or kind in _ABOUT_TOOLS or kind in OWN[check.style]
+    return kind is None or kind in _ABOUT_TOOLS or kind in check.dialect.own_tools
 
 
 def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None:
@@ -96,11 +95,11 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
     elif suspect == "file":
         stored_file(check, f"{param}.{name}", value)
     elif suspect == "audio":
-        if check.style is Style.CHAT:
+        if check.dialect.may_name_sound:
             for audio in value if isinstance(value, list) else [value]:
                 if isinstance(audio, dict):
                     _audio_is_whole(f"{param}.{name}", audio)
-    elif check.style not in OWN:
+    elif not check.dialect.own_tools:
         raise not_allowed(param, f"holds {shortened(name, 40)}", "content")
     elif suspect == "tools":
         tools(check, f"{param}.{name}", value)

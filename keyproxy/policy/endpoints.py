@@ -10,27 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from keyproxy.call import BASE, Endpoint, Style
+from keyproxy.call import BASE, Endpoint
+from keyproxy.dialects import CATALOGUE, DIALECTS, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy.misplaced import advice
 from keyproxy.settings import KNOWN_ENDPOINTS
 
-_STYLES: Mapping[str, Style] = {
-    f"{BASE}/chat/completions": Style.CHAT,
-    f"{BASE}/responses": Style.RESPONSES,
-    f"{BASE}/messages": Style.MESSAGES,
-    f"{BASE}/completions": Style.COMPLETIONS,
-    f"{BASE}/embeddings": Style.EMBEDDINGS,
-    f"{BASE}/rerank": Style.RERANK,
-    f"{BASE}/images": Style.IMAGES,
-    f"{BASE}/audio/speech": Style.SPEECH,
-    f"{BASE}/audio/transcriptions": Style.TRANSCRIPTIONS,
-}
+_DIALECTS: Mapping[str, Dialect] = {f"{BASE}{dialect.path}": dialect for dialect in DIALECTS}
 
 
 def _endpoint(name: str) -> Endpoint:
     method, _, path = name.partition(" ")
-    return Endpoint(method, path, Style.CATALOGUE if method == "GET" else _STYLES[path])
+    return Endpoint(method, path, CATALOGUE if method == "GET" else _DIALECTS[path])
 
 
 KNOWN = tuple(map(_endpoint, KNOWN_ENDPOINTS))
@@ -113,8 +104,8 @@ def _plain(segment: str) -> str:
 
 
 def _check_query(endpoint: Endpoint, query: str) -> None:
-    if endpoint.style is Style.MESSAGES and query == "beta=true":
-        return  # Anthropic's SDK sends it with every beta call
+    if query and query == endpoint.dialect.query:
+        return
     refusal = Refusal(
         "query_not_allowed",
         "This call takes no query string."

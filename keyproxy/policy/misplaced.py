@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from keyproxy.dialects import DIALECTS
 from keyproxy.settings.grammar.features import names
 
 ACCOUNT = "Routes of the provider account are never served."
@@ -35,19 +36,11 @@ _BASE = names("api v1")
 _RUN_TOGETHER = re.compile(r"/(api|v1)(?=(?:v1|chat|responses|messages|embeddings|models)(?:/|$))")
 # OpenAI's old paths and Azure's: a name of a model or a deployment follows.
 _NAMED = names("engines deployments")
-_ENDPOINTS = (
-    ("chat", "completions"),
-    ("audio", "speech"),
-    ("audio", "transcriptions"),
-    ("models", "count"),
-    ("chat",),
-    ("completions",),
-    ("responses",),
-    ("messages",),
-    ("embeddings",),
-    ("rerank",),
-    ("images",),
-    ("models",),
+_ENDPOINTS = sorted(
+    [tuple(dialect.path[1:].split("/")) for dialect in DIALECTS]
+    + [("chat",), ("models",), ("models", "count")],
+    key=len,
+    reverse=True,
 )
 
 

@@ -15,6 +15,7 @@ from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.known import Known, base
 from keyproxy.settings.grammar.features import names
 from keyproxy.settings.lines import is_safe
+from keyproxy.values import expression
 
 # No empty and no dot segment: an upstream might resolve them.
 _ID = re.compile(
@@ -172,19 +173,6 @@ def is_router(name: str) -> bool:
         or name in _ROUTERS
         or name.endswith(("-router", "/router", "/auto"))
     )
-
-
-def expression(glob: str) -> str:
-    """A regular expression for a glob, in which ``*`` is anything on one line.
-
-    What each ``*`` but the last took is not tried again: the first place where the text behind it
-    fits is as good as any, and several such places to the power of the stars would take seconds.
-    """
-    first, *rest = (re.escape(part) for part in re.split(r"\*+", glob))
-    if not rest:
-        return first
-    *middle, last = rest
-    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
 
 
 def _any_of(globs: Iterable[str], flags: int = 0) -> re.Pattern[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import Style
+from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.features import NONE, Features, not_allowed
@@ -33,7 +33,7 @@ class Check:
     what was asked.
     """
 
-    style: Style
+    dialect: Dialect
     features: Features = NONE
     models: Models = ANY_MODEL
     aliases: Mapping[str, str] = field(default_factory=dict)

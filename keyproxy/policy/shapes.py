@@ -97,7 +97,7 @@ def _cache_options(check: Check, param: str, value: Any) -> None:
             raise not_allowed(f"{param}.{shortened(name, 40)}", "refers to a stored answer")
 
 
-def _place(check: Check, param: str, value: Any) -> None:
+def _region(check: Check, param: str, value: Any) -> None:
     # Another place is dearer; "global" would undo what the account chose for its privacy.
     if not isinstance(value, str) or value.lower() == "global":
         raise not_allowed(param, f"is {show(value)}", "one region")
@@ -118,5 +118,5 @@ FUNCTIONS = Rule("shape", _functions)
 FUNCTION_CALL = Rule("shape", _function_call)
 RETENTION = Rule("lifetime", _retention)
 CACHE_OPTIONS = Rule("lifetime", _cache_options)
-PLACE = needs("priority", _place)
+REGION = needs("priority", _region)
 SPEED = Rule("`priority`", _speed)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import Style
+from keyproxy.dialects import RESPONSES
 from keyproxy.policy import caps, shapes, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed, word_for_tool
@@ -34,14 +34,6 @@ from keyproxy.settings.grammar.features import (
     names,
 )
 
-OWN: Mapping[Style, tuple[str, ...]] = MappingProxyType(
-    {
-        Style.CHAT: ("function", "custom"),
-        Style.RESPONSES: ("function", "custom", "namespace"),
-        Style.MESSAGES: ("custom", "", "function"),
-    }
-)
-"""Types of tools that the caller runs itself. ``""`` stands for a tool without a type, or null."""
 _SEARCH = names("type execution description parameters")
 
 PLUGINS: Mapping[str, str] = MappingProxyType(
@@ -85,7 +77,7 @@ _MAX_PANEL = 8  # models that all work on one call; OpenRouter takes no more
 
 def tools(check: Check, param: str, value: Any) -> None:
     """Tools of the caller's own pass; those that the upstream defines need a word."""
-    own = OWN[check.style]
+    own = check.dialect.own_tools
     for tool in items(param, value):
         if not isinstance(tool, dict):
             raise not_allowed(param, f"holds {show(tool)}", "objects")
@@ -97,7 +89,7 @@ def tools(check: Check, param: str, value: Any) -> None:
         spelling.check(param, tool)
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
-        if check.style is Style.RESPONSES and is_search_of_caller(tool):
+        if check.dialect is RESPONSES and is_search_of_caller(tool):
             shapes.only(f"{param}[{kind}]", tool, _SEARCH, scalars=False)
         elif kind not in own:
             _server_tool(check, param, tool, kind)
@@ -109,9 +101,7 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
     _open(check, param, kind)
     family = kind.removeprefix("openrouter:")
     has_version = family.startswith("advisor_")
-    has_parameters = not has_version and (
-        kind != "image_generation" or check.style is not Style.RESPONSES
-    )
+    has_parameters = not has_version and kind not in check.dialect.flat_tools
     place: Any = tool.get("parameters") if has_parameters else tool
     for name in _MUST_SAY.get("advisor" if has_version else family, ()):
         said = place.get(name) if isinstance(place, dict) else None
@@ -156,7 +146,7 @@ def _open(check: Check, param: str, kind: str) -> None:
 
 def _own(check: Check) -> str:
     """A type of tool that is always open."""
-    return OWN[check.style][0]
+    return check.dialect.own_tools[0]
 
 
 def nested(check: Check, param: str, value: Any) -> None:
@@ -228,7 +218,7 @@ def _choice(check: Check, param: str, value: Any) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             raise not_allowed(f"{param}.tools", f"holds {show(tool)}", "tools with a type")
-        if kind not in OWN[check.style]:
+        if kind not in check.dialect.own_tools:
             _open(check, f"{param}.tools", kind)
 
 

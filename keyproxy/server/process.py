@@ -78,7 +78,7 @@ async def _serve(settings: Settings, sources: Sources, more: Sequence[str] = ())
     async with service.running(settings, pages) as running:
         _catch_signals(stop, reload)
         _say_hello(running)
-        warnings = *more, *sources.warnings(), *summary.idle(settings), *odd(settings)
+        warnings = *more, *sources.warnings(), *odd(settings)
         for warning in (*warnings, *narrow(running)):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload, Heap()))

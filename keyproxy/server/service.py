@@ -28,25 +28,6 @@ from keyproxy.transport.hardening import connection_limit
 from keyproxy.transport.server import HeadGuard
 from keyproxy.transport.session import open_session, trust
 
-RESTART_ONLY = (
-    "listen",
-    "upstream",
-    "upstream_proxy",
-    "upstream_ca_file",
-    "storage",
-    "storage_failure",
-    "ledger",
-    "ledger_retention_days",
-    "connect_timeout_seconds",
-    "header_timeout_seconds",
-    "keepalive_timeout_seconds",
-    "idle_timeout_seconds",
-    "log_format",
-    "log_level",
-)
-"""Settings that are read once, when listeners, the HTTP client, the counters and the
-ledger are made."""
-
 _DRAIN_LOOK_SECONDS = 0.05
 _log = structlog.get_logger("keyproxy")
 
@@ -126,12 +107,7 @@ class Service:
     def apply(self, settings: Settings) -> None:
         """Put new settings in force for the calls that begin from now on."""
         old = self.settings
-        stuck = {
-            name: getattr(old, name)
-            for name in RESTART_ONLY
-            if getattr(old, name) != getattr(settings, name)
-        }
-        settings = settings.kept(**stuck)
+        settings, stuck = settings.reloaded(old)
         changed = [
             field.name
             for field in fields(settings)
@@ -145,7 +121,7 @@ class Service:
         self._keep_names()
         _log.info("settings reloaded", changed=changed)
         if stuck:
-            _log.warning("these settings need a restart", settings=list(stuck))
+            _log.warning("these settings need a restart", settings=stuck)
         rejected = self._keys.rejected()
         self._keys.inspect([k for k in settings.all_keys if k not in known or k in rejected])
 

@@ -1,24 +1,16 @@
 """What can be set: one table, where its values come from, and what is said of faults."""
 
+from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting
+from keyproxy.settings.settings import DEFAULT_APP, Settings
 from keyproxy.settings.table import (
     CONFIG,
-    DEFAULT_APP,
     DEFAULT_ENDPOINTS,
     KNOWN_ENDPOINTS,
-    SAY_IT,
-    Address,
-    Budget,
     ClientAuth,
-    ClientToken,
-    Derived,
-    Mode,
-    Rate,
-    Secret,
-    Setting,
-    Settings,
     pairs,
     rows,
 )
+from keyproxy.values import Address, Budget, ClientToken, Rate, Secret
 
 __all__ = [
     "CONFIG",

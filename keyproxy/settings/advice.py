@@ -8,12 +8,12 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from keyproxy.call import BASE
-from keyproxy.policy.models import expression
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import is_of_openrouter
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.lines import is_safe
+from keyproxy.values import expression
 
 # The paths of calls, which people copy into the base address.
 _ENDPOINTS = sorted(
@@ -26,10 +26,10 @@ _LONGEST, _MOST = 200, 5_000
 
 
 def odd(settings: Settings) -> list[str]:
-    """What is odd in the settings themselves; nothing of a key is repeated."""
+    """What is odd in the settings themselves, a line each; nothing of a key is repeated."""
+    found = _idle(settings)
     if settings.mode == "demo":
-        return []
-    found = []
+        return found
     if (base := _better(settings.upstream)) != settings.upstream:
         found.append(
             f"KEYPROXY_UPSTREAM={settings.upstream} looks like no whole base address: calls go to"
@@ -37,6 +37,40 @@ def odd(settings: Settings) -> list[str]:
         )
     if is_openrouter(settings.upstream) and not all(map(is_of_openrouter, settings.all_keys)):
         found.append("a key does not begin with sk-or-, as OpenRouter's keys do")
+    return found
+
+
+def _idle(settings: Settings) -> list[str]:
+    """What is set and has no effect, a line each."""
+    asked = {app.client_auth for app in settings.all_apps}
+    found: list[str] = []
+    for name, auth, is_set in (
+        ("KEYPROXY_CAPTCHA", "session", settings.captcha is not None),
+        ("KEYPROXY_SESSION_SECRET", "session", settings.session_secrets is not None),
+        ("KEYPROXY_JWT_SECRET", "jwt", settings.jwt_secret is not None),
+        ("KEYPROXY_JWT_JWKS_URL", "jwt", settings.jwt_jwks_url is not None),
+    ):
+        if is_set and auth not in asked:
+            found.append(f"{name} has no effect: no app has the client auth {auth}")
+    for app in settings.all_apps:
+        if app.client_tokens and app.client_auth != "token":
+            found.append(
+                f"the client tokens of the app {app.name} open nothing: its client auth is"
+                f" {app.client_auth}"
+            )
+    is_behind = settings.trusted_hops or settings.trusted_proxies
+    if settings.client_address_header and not is_behind:
+        found.append(
+            "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
+            " KEYPROXY_TRUSTED_PROXIES names nobody"
+        )
+    unread = {
+        "KEYPROXY_TRUSTED_PROXIES": settings.trusted_proxies,
+        "KEYPROXY_CLIENT_ADDRESS_HEADER": settings.client_address_header,
+    }
+    if settings.trusted_hops and any(unread.values()):
+        names = ", ".join(name for name, value in unread.items() if value)
+        found.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {names} is not read")
     return found
 
 

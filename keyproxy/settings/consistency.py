@@ -1,128 +1,280 @@
-"""Whether what an app asks of its callers can be shown at all. Pure.
+"""Whether values that are right one by one go together, and what one of them says of another.
 
-Asked once all values are known, because the answer may stand in another app.
+Asked once all values are known, because an answer may stand in another app. Values are by field
+name; those of faulty settings are missing. No I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings.grammar import jwt
-from keyproxy.settings.grammar.keys import issuer
+from keyproxy.installation import line_for
+from keyproxy.settings.grammar import jwt, money
+from keyproxy.settings.grammar.base import shown
+from keyproxy.settings.grammar.keys import KEY, KEY_FILE, bundled_keys, foreign_issuer
 from keyproxy.settings.grammar.network import is_openrouter
-from keyproxy.settings.grammar.sessions import MAKING
+from keyproxy.settings.grammar.origins import ANY_EXTENSION
+from keyproxy.settings.grammar.secrets import MAKING
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
+from keyproxy.settings.table import rows
+from keyproxy.values import Secret
 
 Values = Mapping[str, Any]
-_KEY = "OPENROUTER_API_KEY"
+Texts = Mapping[str, str]
 TEST_SECRETS = frozenset(
     {*(f"{n}x0000000000000000000000000000000AA" for n in "123"), "0x" + "0" * 40}
 )
 """What Turnstile's and hCaptcha's documents give out for tests."""
 
 
-def credential_faults(
-    mode: Mode, default: Values, apps: Mapping[str, Values], said_total: bool
-) -> list[SettingsFault]:
-    """A fault for everything without which no caller could get in, or anybody at any cost.
+def faults(
+    mode: Mode,
+    environ: Texts,
+    default: Values,
+    said: Mapping[str, Texts],
+    apps: Mapping[str, Values],
+) -> Iterator[SettingsFault]:
+    """Everything without which no caller could get in, or that lets in more than was meant.
 
-    Values are by field name. ``said_total``: whether a total budget was spoken of.
+    ``environ`` and ``default`` are the default app's texts and values, ``said`` and ``apps`` what
+    each other app says itself and its values.
     """
-    found = []
-    if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
-        found.append(_without_tokens())
-    found += [of_app(_without_tokens(), name) for name, app in apps.items() if _lacks_tokens(app)]
-    found += jwt_faults(default)
-    found += [of_app(fault, name) for name, app in apps.items() for fault in jwt_faults(app)]
-    asks_for_sessions = any(
-        values.get("client_auth") == "session" for values in (default, *apps.values())
+    if mode == "dev":
+        yield from _beyond_one_person(environ, default)
+    if mode != "demo":
+        yield from _keys_in_pages(environ, default)
+        yield from _foreign_keys(environ, default)
+        for name, values in apps.items():
+            for fault in _foreign_keys(said[name], {**default, **values}):
+                if fault.variable in said[name]:
+                    yield of_app(fault, name)
+    if mode == "serve":
+        yield from _open_to_all(environ, default, apps)
+        yield from _open_to_extensions(default, apps)
+    yield from _tokens(default, apps)
+    yield from _jwts(default)
+    for name, values in apps.items():
+        for fault in _jwts(values):
+            yield of_app(fault, name)
+    yield from _sessions(mode, default, apps)
+    yield from _budgets(default, apps.values())
+
+
+def bound_answers(values: dict[str, Any], said: Texts) -> None:
+    """Cap the length of answers where a budget was said and no cap: else an answer might cost
+    more than what is set aside for it could be bounded by."""
+    budgets = ("KEYPROXY_BUDGET", "KEYPROXY_APP_BUDGET", "KEYPROXY_TOTAL_BUDGET")
+    has_budget = any(said.get(name, "").strip() not in ("", "off") for name in budgets)
+    if has_budget and not said.get("KEYPROXY_MAX_TOKENS", "").strip():
+        values["max_tokens"] = money.USUAL_MAX_TOKENS
+
+
+def _beyond_one_person(environ: Texts, values: Values) -> Iterator[SettingsFault]:
+    beyond = [str(each) for each in values.get("listen", ()) if not each.is_loopback]
+    if beyond:
+        yield SettingsFault(
+            "KEYPROXY_LISTEN",
+            found=shown(",".join(beyond)),
+            expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
+            " (for others: keyproxy serve)",
+            paste=f"KEYPROXY_LISTEN={rows()['listen'].dev}",
+        )
+    if environ.get("KUBERNETES_SERVICE_HOST"):
+        yield SettingsFault(
+            "KUBERNETES_SERVICE_HOST",
+            found="set, so this is Kubernetes",
+            expected="another command: dev is for one person on one computer; run"
+            " keyproxy serve, or keyproxy demo to try it",
+        )
+
+
+def _keys_in_pages(environ: Texts, values: Values) -> Iterator[SettingsFault]:
+    for name in bundled_keys(environ, values.get("keys", ())):
+        yield SettingsFault(
+            name,
+            found="a provider key, and build tools copy this variable into the page",
+            expected="no such variable; remove it, make a new key, and give that one to"
+            " keyproxy only",
+            paste=f"{KEY}=sk-or-v1-…",
+        )
+
+
+def _foreign_keys(said: Texts, values: Values) -> Iterator[SettingsFault]:
+    """``said``: the variables that gave the app its key."""
+    owners = [foreign_issuer(key) for key in values.get("keys", ())]
+    owner = next(filter(None, owners), None)
+    if owner is None or not is_openrouter(values.get("upstream", "")):
+        return
+    is_file = not said.get(KEY, "").strip()
+    number = f"a list whose number {owners.index(owner) + 1} is " if len(owners) > 1 else ""
+    yield SettingsFault(
+        KEY_FILE if is_file else KEY,
+        found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
+        expected="a key of OpenRouter's, from https://openrouter.ai/settings/keys",
+        paste=f"{KEY}=sk-or-v1-…",
     )
-    # One person's sessions may end with the process; those of many replicas must agree.
-    if asks_for_sessions and mode == "serve" and default.get("session_secrets", "") is None:
-        found.append(_without_secret())
+
+
+def _open_to_all(
+    environ: Texts, default: Values, apps: Mapping[str, Values]
+) -> Iterator[SettingsFault]:
     tables = {"": default, **{f" in apps.{name}": values for name, values in apps.items()}}
     open_to_all = [where for where, each in tables.items() if each.get("client_auth") == "none"]
-    if mode == "serve" and open_to_all and not said_total:
-        found.append(
-            SettingsFault(
-                "KEYPROXY_TOTAL_BUDGET",
-                expected="what all callers together may cost, in USD, since anybody may call"
-                f" (KEYPROXY_CLIENT_AUTH is none{open_to_all[0]}); off is an answer",
-                paste="KEYPROXY_TOTAL_BUDGET=5/day",
-            )
+    if open_to_all and not environ.get("KEYPROXY_TOTAL_BUDGET", "").strip():
+        yield SettingsFault(
+            "KEYPROXY_TOTAL_BUDGET",
+            expected="what all callers together may cost, in USD, since anybody may call"
+            f" (KEYPROXY_CLIENT_AUTH is none{open_to_all[0]}); off is an answer",
+            paste="KEYPROXY_TOTAL_BUDGET=5/day",
         )
-    if default.get("captcha") is not None and default.get("captcha_secret", "") is None:
-        found.append(_without_captcha_secret(default["captcha"]))
-    secret = default.get("captcha_secret")
-    if mode == "serve" and secret is not None and secret.reveal() in TEST_SECRETS:
-        found.append(
-            SettingsFault(
-                "KEYPROXY_CAPTCHA_SECRET",
-                found="one that its vendor gives out for tests, which says yes to anything",
-                expected="the secret key of your own site",
-            )
-        )
-    return found
 
 
-def foreign_key_faults(values: Values, said: Mapping[str, str]) -> list[SettingsFault]:
-    """A fault where a key of another provider would go to OpenRouter.
-
-    ``said``: the variables that gave the app its key.
-    """
-    found = [issuer(key) for key in values.get("keys", ())]
-    owner = next(filter(None, found), None)
-    if owner is None or not is_openrouter(values.get("upstream", "")):
-        return []
-    is_file = not said.get(_KEY, "").strip()
-    number = f"a list whose number {found.index(owner) + 1} is " if len(found) > 1 else ""
-    return [
-        SettingsFault(
-            f"{_KEY}_FILE" if is_file else _KEY,
-            found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
-            expected="a key of OpenRouter's, from https://openrouter.ai/settings/keys",
-            paste=f"{_KEY}=sk-or-v1-…",
-        )
-    ]
+def _open_to_extensions(default: Values, apps: Mapping[str, Values]) -> Iterator[SettingsFault]:
+    """Anybody's extension of the same browser fits ``SCHEME://*``, too, at anybody's cost."""
+    fault = SettingsFault(
+        "KEYPROXY_ALLOWED_ORIGINS",
+        found=f"one of {', '.join(ANY_EXTENSION)}, and KEYPROXY_CLIENT_AUTH is none",
+        expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
+        " such a browser may ask, and has to show a credential",
+    )
+    open_apps = [name for name, values in apps.items() if _is_open_to_extensions(values)]
+    if _is_open_to_extensions(default):
+        yield fault  # an app may have either setting from the default app
+    else:
+        yield from (of_app(fault, name) for name in open_apps)
 
 
-def jwt_faults(values: Values) -> list[SettingsFault]:
-    """What is wrong with an app's settings for JWTs, where it asks for them."""
-    names = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
-    if values.get("client_auth") != "jwt" or any(name not in values for name in names):
-        return []
-    secret, url, issuer, audiences, algorithms = (values[name] for name in names)
-    return jwt.faults(secret, url, issuer, audiences or (), algorithms)
+def _is_open_to_extensions(values: Values) -> bool:
+    origins = values.get("allowed_origins") or ()
+    return values.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins)
+
+
+def _tokens(default: Values, apps: Mapping[str, Values]) -> Iterator[SettingsFault]:
+    fault = SettingsFault(
+        "KEYPROXY_CLIENT_TOKENS",
+        expected="at least one client token, since KEYPROXY_CLIENT_AUTH is token;"
+        " `keyproxy token NAME` makes one and prints the line",
+        paste="keyproxy token phone",
+    )
+    if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
+        yield fault
+    yield from (of_app(fault, name) for name, app in apps.items() if _lacks_tokens(app))
 
 
 def _lacks_tokens(values: Values) -> bool:
     return values.get("client_auth") == "token" and values.get("client_tokens") == ()
 
 
-def _without_tokens() -> SettingsFault:
-    return SettingsFault(
-        "KEYPROXY_CLIENT_TOKENS",
-        expected="at least one client token, since KEYPROXY_CLIENT_AUTH is token;"
-        " `keyproxy token NAME` makes one and prints the line",
-        paste="keyproxy token phone",
-    )
+def _jwts(values: Values) -> Iterator[SettingsFault]:
+    names = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
+    if values.get("client_auth") == "jwt" and all(name in values for name in names):
+        yield from jwt_faults(*(values[name] for name in names))
 
 
-def _without_secret() -> SettingsFault:
-    return SettingsFault(
-        "KEYPROXY_SESSION_SECRET",
-        expected="a random text of 32 characters or more, the same in every replica, since"
-        " KEYPROXY_CLIENT_AUTH is session (or KEYPROXY_SESSION_SECRET_FILE)",
-        paste=f"KEYPROXY_SESSION_SECRET=$({MAKING})",
-    )
+def jwt_faults(
+    secret: Secret | None,
+    jwks_url: str | None,
+    issuer: str | None,
+    audiences: Sequence[str] | None,
+    algorithms: Sequence[str],
+) -> Iterator[SettingsFault]:
+    """What is wrong with values that are right one by one, for client auth ``jwt``."""
+    if find_spec("jwt") is None or find_spec("cryptography") is None:
+        yield SettingsFault(
+            "KEYPROXY_CLIENT_AUTH",
+            found="'jwt', and what checks JWTs is not installed",
+            expected="keyproxy with its extra for JWTs",
+            paste=line_for("jwt"),
+        )
+        return
+    if (secret is None) == (jwks_url is None):
+        yield SettingsFault(
+            "KEYPROXY_JWT_JWKS_URL",
+            found=None if secret is None else "set, and KEYPROXY_JWT_SECRET too",
+            expected="one of the two: the address of the issuer's key set, or KEYPROXY_JWT_SECRET",
+            paste="KEYPROXY_JWT_JWKS_URL=https://auth.example/.well-known/jwks.json",
+        )
+        return
+    fitting = jwt.PUBLIC if secret is None else tuple(jwt.SHARED)
+    if not set(algorithms) <= set(fitting):
+        yield SettingsFault(
+            "KEYPROXY_JWT_ALGORITHMS",
+            found=repr(",".join(algorithms)),
+            expected=f"names of {', '.join(fitting)}: "
+            + ("a key set" if secret is None else "a secret")
+            + " goes with no others",
+            paste=f"KEYPROXY_JWT_ALGORITHMS={','.join(jwt.default_algorithms(jwks_url))}",
+        )
+    elif secret is not None:
+        least = max(jwt.SHARED[name] for name in algorithms)
+        if (size := len(secret.reveal().encode())) < least:
+            yield SettingsFault(
+                "KEYPROXY_JWT_SECRET",
+                found=f"a value that has {size} bytes",
+                expected=f"{least} bytes at least for {','.join(algorithms)} (RFC 7518 3.2)",
+            )
+    if jwks_url is not None and issuer is None and not audiences:
+        yield SettingsFault(
+            "KEYPROXY_JWT_AUDIENCE",
+            expected="an audience, or KEYPROXY_JWT_ISSUER: many issuers sign for everybody"
+            " with the same keys (Firebase's and Google's are those of every project), so"
+            " that a signature alone does not say that a JWT is for you",
+            paste="KEYPROXY_JWT_AUDIENCE=my-project",
+        )
 
 
-def _without_captcha_secret(vendor: str) -> SettingsFault:
-    return SettingsFault(
-        "KEYPROXY_CAPTCHA_SECRET",
-        expected=f"the secret key that {vendor} shows beside the site key, since KEYPROXY_CAPTCHA"
-        f" is {vendor} (or KEYPROXY_CAPTCHA_SECRET_FILE)",
-    )
+def _sessions(mode: Mode, default: Values, apps: Mapping[str, Values]) -> Iterator[SettingsFault]:
+    is_asked = any(each.get("client_auth") == "session" for each in (default, *apps.values()))
+    # One person's sessions may end with the process; those of many replicas must agree.
+    if is_asked and mode == "serve" and default.get("session_secrets", "") is None:
+        yield SettingsFault(
+            "KEYPROXY_SESSION_SECRET",
+            expected="a random text of 32 characters or more, the same in every replica, since"
+            " KEYPROXY_CLIENT_AUTH is session (or KEYPROXY_SESSION_SECRET_FILE)",
+            paste=f"KEYPROXY_SESSION_SECRET=$({MAKING})",
+        )
+    vendor, secret = default.get("captcha"), default.get("captcha_secret", "")
+    if vendor is not None and secret is None:
+        yield SettingsFault(
+            "KEYPROXY_CAPTCHA_SECRET",
+            expected=f"the secret key that {vendor} shows beside the site key, since"
+            f" KEYPROXY_CAPTCHA is {vendor} (or KEYPROXY_CAPTCHA_SECRET_FILE)",
+        )
+    if mode == "serve" and secret and secret.reveal() in TEST_SECRETS:
+        yield SettingsFault(
+            "KEYPROXY_CAPTCHA_SECRET",
+            found="one that its vendor gives out for tests, which says yes to anything",
+            expected="the secret key of your own site",
+        )
+
+
+def _budgets(default: Values, apps: Iterable[Values]) -> Iterator[SettingsFault]:
+    """What would let a budget be spent twice."""
+    budgets = [
+        budget
+        for values in (default, *apps)
+        for name in ("budget", "app_budget", "total_budget")
+        for budget in values.get(name) or ()
+    ]
+    if budgets and default.get("storage_failure") == "open" and default.get("storage"):
+        yield SettingsFault(
+            "KEYPROXY_STORAGE_FAILURE",
+            found="'open', and there is a budget",
+            expected="local or closed: while calls are let through uncounted, no budget holds",
+            paste="KEYPROXY_STORAGE_FAILURE=local",
+        )
+    days_kept = default.get("ledger_retention_days", money.MONTH_DAYS)
+    is_read_back = default.get("ledger", money.DEFAULT_LEDGER) is not None
+    is_for_month = any(budget.unit == "month" for budget in budgets)
+    if is_read_back and is_for_month and days_kept < money.MONTH_DAYS:
+        yield SettingsFault(
+            "KEYPROXY_LEDGER_RETENTION",
+            found=f"{days_kept}, and there is a budget for the month",
+            expected=f"{money.MONTH_DAYS} days at least: a restart reads back from the ledger what"
+            " the running month has spent",
+            paste=f"KEYPROXY_LEDGER_RETENTION={money.MONTH_DAYS}",
+        )

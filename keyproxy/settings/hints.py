@@ -6,12 +6,14 @@ neither files nor options. Words without a line pass as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
-from keyproxy.settings import Settings, lines, rows
-from keyproxy.settings.grammar.base import KEY_SHAPE, Unfit
-
-_ROWS = {row.variable: row for row in rows().values()}
+from keyproxy.key_forms import LIKELY
+from keyproxy.settings import Settings, lines
+from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.table import row_of
 
 
 def written(hint: str | None, app: Settings) -> str | None:
@@ -37,17 +39,18 @@ def _lacks_secret(app: Settings, value: str) -> bool:
 
 
 def _is_value(variable: str, value: str) -> bool:
-    row = _ROWS.get(variable)
-    if row is None or row.is_secret or KEY_SHAPE.search(value):
+    row = row_of(variable)
+    if row is None or row.is_secret or LIKELY.search(value):
         return False
+    entries = value.split(row.separator) if row.separator else [value]
     # Models that are excluded are no list of their own.
-    return all(_is_entry(variable, entry.removeprefix("!")) for entry in value.split(","))
+    return all(_is_entry(row.parse, entry.removeprefix("!")) for entry in entries)
 
 
 @lru_cache(maxsize=1024)  # a list of patterns takes a millisecond, and refusals come in floods
-def _is_entry(variable: str, text: str) -> bool:
+def _is_entry(parse: Callable[[str], Any], text: str) -> bool:
     try:
-        _ROWS[variable].parse(text)
+        parse(text)
     except Unfit:
         return False
     return True

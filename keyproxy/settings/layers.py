@@ -14,15 +14,13 @@ from io import StringIO
 from dotenv.parser import parse_stream
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings import CONFIG, DEFAULT_APP, lines, pairs, rows
+from keyproxy.settings import CONFIG, DEFAULT_APP, pairs, rows
 from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.lines import toml_key
+from keyproxy.settings.grammar.keys import KEY
+from keyproxy.settings.setting import toml_key
+from keyproxy.settings.table import row_of
 from keyproxy.settings.variables import NOT_IN_THIS_VERSION, PREFIX, nearest
 
-KEY = "OPENROUTER_API_KEY"
-KEY_FILE = f"{KEY}_FILE"
-_RATES = ("rate_limit", "address_rate_limit")
-_TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -110,14 +108,13 @@ def _table(
         shown_key = f"{prefix}{mask(key)} ({place})"
         if key not in known:
             faults.append(SettingsFault(shown_key, **_unknown(key, value, known, bool(prefix))))
-        elif (text := _text(value, ";" if key in _RATES else ",")) is None:
-            faults.append(
-                SettingsFault(
-                    shown_key,
-                    found=f"of the type {type(value).__name__}",
-                    expected="a text, a number or a list of texts",
-                )
-            )
+            continue
+        row = row_of(known[key])
+        separator = row.separator if row else ","
+        if (text := _text(value, separator)) is None:
+            more = ", a number or a list of texts" if separator else " or a number"
+            found = f"of the type {type(value).__name__}"
+            faults.append(SettingsFault(shown_key, found=found, expected=f"a text{more}"))
         elif text.strip():
             said[known[key]] = text
     return said, faults
@@ -156,7 +153,7 @@ def _no_app(name: str, table: object) -> SettingsFault:
 def _text(value: object, separator: str) -> str | None:
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, list):
+    if isinstance(value, list) and separator:
         texts = [_text(entry, separator) for entry in value if not isinstance(entry, list)]
         whole = [text for text in texts if text is not None]
         return separator.join(whole) if len(whole) == len(value) else None
@@ -197,25 +194,3 @@ def doubled(layers: Sequence[Layer]) -> list[SettingsFault]:
         for value, file in pairs()
         if layer.says(value) and layer.says(file)
     ]
-
-
-def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
-    """``fault`` with the place of its variable, and its line in that place's own notation."""
-    place = places.get(fault.variable, "")
-    found = f"{fault.found} ({place})" if place and fault.found is not None else fault.found
-    return SettingsFault(
-        fault.variable,
-        found=found,
-        expected=fault.expected,
-        paste=fault.paste
-        and "\n".join(_written(line, places) for line in fault.paste.splitlines()),
-    )
-
-
-def _written(paste: str, places: Mapping[str, str]) -> str:
-    """A fault's line as its place wants it; commands, and what is to be filled in, stay."""
-    parts = lines.taken_apart(paste)
-    if parts is None or _TO_FILL_IN.search(paste):
-        return paste
-    _, variable, value = parts
-    return lines.line(variable, value, places.get(variable, "")) or paste

@@ -1,7 +1,7 @@
 """The line to paste: a variable and its new value in the notation of the place that says it.
 
 Everybody writes ``NAME=value``; here it becomes an option, a line of a ``.env`` file or of a
-TOML file. Knows places as ``layers`` words them, and no settings.
+TOML file. Knows places as ``layers`` words them, and which settings are lists.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 
 from keyproxy.errors import SettingsFault
+from keyproxy.settings.setting import toml_key
+from keyproxy.settings.table import row_of
 
 COMMAND_LINE = "on the command line"
 # Words that quote somebody end in no line, whatever they quote.
@@ -20,17 +23,13 @@ _ASSIGNMENT = re.compile(
 # What neither a shell nor a reader of .env files reads as anything but itself.
 _BARE = re.compile(r"[A-Za-z0-9._:/@*+,=%{}-]*")
 _QUOTABLE = re.compile(r"[ -&(-\[\]-~]*")  # printable; no single quote, no backslash
+_TO_FILL_IN = re.compile(r"[$][(]|[<>…]")
 _STRANGERS = re.compile(r"[A-Za-z0-9._~:/@*+-]{1,400}")
 
 
 def is_safe(text: str) -> bool:
     """Whether a caller's text may stand in a line that an operator pastes."""
     return bool(_STRANGERS.fullmatch(text))
-
-
-def toml_key(variable: str) -> str:
-    """``max_body`` for ``KEYPROXY_MAX_BODY``: the name of a setting in a TOML file."""
-    return variable.removeprefix("KEYPROXY_").lower()
 
 
 def taken_apart(text: str) -> tuple[str, str, str] | None:
@@ -49,7 +48,7 @@ def line(variable: str, value: str, place: str = "") -> str | None:
         return None
     if is_toml(place):
         table = f"{place}: " if is_table(place) else ""
-        return f"{table}{toml_key(variable)} = {_in_toml(value)}"
+        return f"{table}{toml_key(variable)} = {_in_toml(variable, value)}"
     if place == COMMAND_LINE:
         return f"--{toml_key(variable).replace('_', '-')} {shlex.quote(value)}"
     return f"{variable}={value}" if _BARE.fullmatch(value) else f"{variable}='{value}'"
@@ -63,18 +62,42 @@ def is_table(place: str) -> bool:
     return place.startswith("in [apps.")
 
 
-def _in_toml(value: str) -> str:
+def _in_toml(variable: str, value: str) -> str:
     if re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
         return value
-    if "," in value and ", " not in value:
-        return json.dumps(value.split(","))
+    row = row_of(variable)
+    separator = row.separator if row else ""
+    if separator and separator in value and f"{separator} " not in value:
+        return json.dumps(value.split(separator))
     return json.dumps(value)
+
+
+def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
+    """``fault`` with the place of its variable, and its lines in the notation of theirs."""
+    place = places.get(fault.variable, "")
+    found = f"{fault.found} ({place})" if place and fault.found is not None else fault.found
+    return _told(fault, fault.variable, found, places)
 
 
 def of_app(fault: SettingsFault, name: str) -> SettingsFault:
     """The same fault in the table ``[apps.name]`` of the TOML file."""
-    paste = fault.paste
-    if paste is not None and (value := paste.removeprefix(f"{fault.variable}=")) != paste:
-        paste = line(fault.variable, value, f"in apps.{name} (TOML)") or paste
-    variable = f"apps.{name}.{toml_key(fault.variable)}"
-    return SettingsFault(variable, found=fault.found, expected=fault.expected, paste=paste)
+    places = {fault.variable: f"in apps.{name} (TOML)"}
+    return _told(fault, f"apps.{name}.{toml_key(fault.variable)}", fault.found, places)
+
+
+def _told(
+    fault: SettingsFault, variable: str, found: str | None, places: Mapping[str, str]
+) -> SettingsFault:
+    lines = [_written(paste, places) for paste in (fault.paste or "").splitlines()]
+    return SettingsFault(
+        variable, found=found, expected=fault.expected, paste="\n".join(lines) or None
+    )
+
+
+def _written(paste: str, places: Mapping[str, str]) -> str:
+    """A fault's line as its place wants it; commands, and what is to be filled in, stay."""
+    parts = taken_apart(paste)
+    if parts is None or _TO_FILL_IN.search(paste):
+        return paste
+    _, variable, value = parts
+    return line(variable, value, places.get(variable, "")) or paste

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, shown
-from keyproxy.settings.grammar.keys import bundled_keys, misnamed
-from keyproxy.settings.grammar.network import certificates
-from keyproxy.settings.grammar.sessions import MAKING
 from keyproxy.settings.grammar.texts import NoText, text_in
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import (
@@ -24,25 +21,16 @@ from keyproxy.settings.setting import (
     text_of,
     unsaid,
 )
+from keyproxy.settings.table import row_of, rows
 from keyproxy.settings.variables import name_faults
-
-# For a page that anybody may open.
-_SAFEST = {
-    "KEYPROXY_CLIENT_AUTH": "session",
-    "KEYPROXY_SESSION_SECRET": f"$({MAKING})",
-    "KEYPROXY_TOTAL_BUDGET": "5/day",
-}
 
 
 @dataclass(slots=True)
 class Reading:
-    """``table``: rows by field name. ``known``: every variable there is.
-
-    ``read_file`` gives a file's content or raises ``Unfit`` or ``OSError``.
-    """
+    """``table``: rows by field name. ``read_file`` gives a file's content or raises ``Unfit`` or
+    ``OSError``."""
 
     table: Mapping[str, Setting]
-    known: Collection[str]
     mode: Mode
     environ: Mapping[str, str]
     directory: Path
@@ -58,11 +46,7 @@ class Reading:
             }
             self.environ = {k: v for k, v in self.environ.items() if k not in ours}
         values = self._read({})
-        if self.mode == "dev":
-            self._check_dev(values)
-        if self.mode != "demo":
-            self._check_bundles(values)
-        self.faults += name_faults(self.environ, self.known)
+        self.faults += name_faults(self.environ, [row.variable for row in rows().values()])
         return values
 
     def app_values(
@@ -77,7 +61,7 @@ class Reading:
         if self.mode == "demo":
             own = {field: row for field, row in own.items() if not row.is_upstream}
         environ = {**self._inherited(own.values(), said), **said}
-        app = Reading(own, self.known, self.mode, environ, self.directory, self.read_file)
+        app = Reading(own, self.mode, environ, self.directory, self.read_file)
         values = app._read(given)
         for fault in app.faults:
             if fault.variable in said:
@@ -99,62 +83,33 @@ class Reading:
         for name, setting in self.table.items():
             values.pop(name, None)
             try:
-                values[name] = self._value(name, setting, values)
+                values[name] = self._value(setting, values)
             except SettingsFault as fault:
-                if name == "client_auth" and self.mode == "serve" and fault.paste == setting.paste:
-                    fault.paste = f"{setting.variable}={_SAFEST[setting.variable]}"
                 self.faults.append(fault)
             except KeyError:
                 continue  # follows from a faulty setting, which is reported already
         return values
 
-    def _value(self, name: str, setting: Setting, values: Mapping[str, Any]) -> Any:
+    def _value(self, setting: Setting, values: Mapping[str, Any]) -> Any:
         if setting.file is not None and text_of(setting.file, self.environ):
             return self._in_file(setting, setting.file)
         text = text_of(setting, self.environ)
         if text:
             value = parsed(setting, text)
-            return self._ca_file(setting, value) if name == "upstream_ca_file" else value
+            return value if setting.content is None else self._checked(setting, value)
         default = setting.default(self.mode)
         if default is SAY_IT:
-            return self._unsaid(name, setting)
+            return self._unsaid(setting)
         if isinstance(default, Derived):
             return default.of(values[default.source])
         return None if default is None else setting.parse(default)
 
-    def _unsaid(self, name: str, setting: Setting) -> tuple[Any, ...]:
-        if name == "keys" and self.mode == "demo":
+    def _unsaid(self, setting: Setting) -> tuple[Any, ...]:
+        other = row_of(setting.instead or "")
+        answer = "" if other is None else self.environ.get(other.variable, "").strip()
+        if self.mode == "demo" or (other is not None and answer not in ("", other.dev)):
             return ()
-        other = self.environ.get(setting.instead or "", "").strip()
-        if name == "trusted_proxies" and other not in {"", "0"}:
-            return ()
-        if name == "client_auth":
-            raise self._who_may_call(setting)
-        if name == "keys" and (near := misnamed(self.environ)):
-            raise SettingsFault(
-                setting.variable,
-                found=f"not set, but {near} is",
-                expected=f"the same under this name: keyproxy does not read {near}",
-                paste=setting.paste,
-            )
-        raise unsaid(setting)
-
-    def _who_may_call(self, setting: Setting) -> SettingsFault:
-        """The question with its safest answer, and with what is asked once that is given."""
-        lines = [
-            f"{variable}={answer}"
-            for variable, answer in _SAFEST.items()
-            if not any(self.environ.get(v, "").strip() for v in (variable, f"{variable}_FILE"))
-        ]
-        is_made = any("$(" in text for text in lines)
-        how = "; a shell runs what stands in $(…), a file wants what that prints" if is_made else ""
-        return SettingsFault(
-            setting.variable,
-            expected="how a caller proves who it is: session (a public page), jwt (a log-in of"
-            " yours: docs/jwt.md), token (known devices: keyproxy token makes one) or none (whoever"
-            f" reaches it may call; say KEYPROXY_TOTAL_BUDGET too){how}",
-            paste="\n".join(lines),
-        )
+        raise (setting.unsaid or unsaid)(setting, self.environ)
 
     def _in_file(self, setting: Setting, file: Setting) -> Any:
         """The value that the file named by ``file`` holds."""
@@ -180,12 +135,13 @@ class Reading:
             unfit.found = f"a file with {unfit.found or 'something else'}"
             raise fault_of(file, unfit, path) from None
 
-    def _ca_file(self, setting: Setting, path: Path | None) -> Path | None:
-        if path is None:
+    def _checked(self, setting: Setting, path: Path | None) -> Path | None:
+        """Where the file is that ``path`` names, which holds what it should."""
+        if path is None or setting.content is None:
             return None
         content = self._content(setting, str(path))
         try:
-            certificates(content)
+            setting.content(content)
         except Unfit as unfit:
             raise fault_of(setting, unfit, str(path)) from None
         return self.directory / path
@@ -199,38 +155,3 @@ class Reading:
             reason = getattr(error, "strerror", None) or "no path"
             trouble = Unfit("a readable file", found=f"{shown(path)}: {reason}")
             raise fault_of(row, trouble, path) from None
-
-    def _check_dev(self, values: Mapping[str, Any]) -> None:
-        row = self.table["listen"]
-        beyond = [str(each) for each in values.get("listen", ()) if not each.is_loopback]
-        if beyond:
-            self.faults.append(
-                SettingsFault(
-                    row.variable,
-                    found=shown(",".join(beyond)),
-                    expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
-                    " (for others: keyproxy serve)",
-                    paste=f"{row.variable}={row.dev}",
-                )
-            )
-        if self.environ.get("KUBERNETES_SERVICE_HOST"):
-            self.faults.append(
-                SettingsFault(
-                    "KUBERNETES_SERVICE_HOST",
-                    found="set, so this is Kubernetes",
-                    expected="another command: dev is for one person on one computer; run"
-                    " keyproxy serve, or keyproxy demo to try it",
-                )
-            )
-
-    def _check_bundles(self, values: Mapping[str, Any]) -> None:
-        for name in bundled_keys(self.environ, values.get("keys", ())):
-            self.faults.append(
-                SettingsFault(
-                    name,
-                    found="a provider key, and build tools copy this variable into the page",
-                    expected="no such variable; remove it, make a new key, and give that one to"
-                    " keyproxy only",
-                    paste="OPENROUTER_API_KEY=sk-or-v1-…",
-                )
-            )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from keyproxy.settings.grammar.base import NotInstalled, Unfit, mask, shown
 from keyproxy.settings.grammar.network import file_path
 
 Mode = Literal["dev", "serve", "demo"]
+_UNIT = re.compile("_(seconds|bytes|days)$")
 
 
 class _SayIt(Enum):
@@ -30,30 +32,58 @@ class Derived:
     of: Callable[[Any], Any]
 
 
+Unsaid = Callable[["Setting", Mapping[str, str]], SettingsFault]
 Default = str | Literal[_SayIt.SAY_IT] | Derived | None
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row. ``dev`` and ``serve`` are defaults in the setting's own grammar; None is unset."""
+    """One row: all that is to be known of a setting but its field's name and its type.
 
-    group: str
-    variable: str
+    ``dev`` and ``serve`` are defaults in the setting's own grammar; None is unset.
+    """
+
     parse: Callable[[str], Any]
-    meaning: str
-    example: str
+    metavar: str
     dev: Default
     serve: Default
+    meaning: str
+    example: str
+    group: str = ""
+    variable: str = ""
+    separator: str = ""  # between the entries of a list; "" is no list
+    needs_restart: bool = False  # a reload leaves it as it was
     is_secret: bool = False
     is_upstream: bool = False  # concerns the true upstream, which the demo does not have
-    instead: str | None = None  # another variable that answers the same question
-    file: Setting | None = None  # names a file that holds the value
     is_app: bool = False  # each app may say it for itself
     is_own: bool = False  # an app that does not say it has none, whatever the default app has
+    instead: str | None = None  # another variable that answers the same question
     family: str | None = None  # settings that describe one thing together
+    unsaid: Unsaid | None = None  # the fault where it must be said and is not
+    content: Callable[[bytes], None] | None = None  # checks the file that the value names
+    in_file: str | None = None  # the meaning of another variable, which names a file with the value
 
     def default(self, mode: Mode) -> Default:
         return self.serve if mode == "serve" else self.dev
+
+    @property
+    def file(self) -> Setting | None:
+        """The row of the variable that names a file with the value."""
+        if self.in_file is None:
+            return None
+        return Setting(
+            file_path,
+            "FILE",
+            None,
+            None,
+            self.in_file,
+            f"/run/secrets/{self.variable.lower()}",
+            group=self.group,
+            variable=f"{self.variable}_FILE",
+            needs_restart=self.needs_restart,
+            is_upstream=self.is_upstream,
+            is_app=self.is_app,
+        )
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -61,9 +91,19 @@ class Setting:
         return (self.variable,) if self.file is None else (self.variable, self.file.variable)
 
     @property
+    def option(self) -> str:
+        """``--max-body`` for ``KEYPROXY_MAX_BODY``."""
+        return "--" + toml_key(self.variable).replace("_", "-")
+
+    @property
     def paste(self) -> str | None:
         """A line with the example; None for a secret that has no form of its own to show."""
         return None if self.example == "…" else f"{self.variable}={self.example}"
+
+
+def toml_key(variable: str) -> str:
+    """``max_body`` for ``KEYPROXY_MAX_BODY``: the name of a setting in a TOML file."""
+    return variable.removeprefix("KEYPROXY_").lower()
 
 
 def spoken(default: Default) -> str:
@@ -79,38 +119,43 @@ class _Same(Enum):
     SAME = "same"
 
 
-def row(
-    group: str,
-    variable: str,
+def setting(
     parse: Callable[[str], Any],
-    meaning: str,
-    example: str,
+    metavar: str,
     dev: Default,
     serve: Default | Literal[_Same.SAME] = _Same.SAME,
     *,
-    in_file: str | None = None,
+    meaning: str,
+    section: str = "",
+    example: str | None = None,
     **more: Any,
-) -> dict[str, Setting]:
-    """The metadata of one field; ``serve`` is as ``dev`` unless given.
+) -> Any:
+    """A field of the table. ``serve`` is as ``dev`` unless given, and the example is a default.
 
-    ``in_file`` is the meaning of a second variable, ``…_FILE``, which names a file with the value.
+    ``section``: what this row and those that follow are about. ``more``: as in ``Setting``.
     """
-    column = dev if serve is _Same.SAME else serve
-    file = None
-    if in_file is not None:
-        file = Setting(
-            group,
-            f"{variable}_FILE",
-            file_path,
-            in_file,
-            f"/run/secrets/{variable.lower()}",
-            None,
-            None,
-            is_upstream=more.get("is_upstream", False),
-            is_app=more.get("is_app", False),
-        )
-    setting = Setting(group, variable, parse, meaning, example, dev, column, file=file, **more)
-    return {"row": setting}
+    other = dev if serve is _Same.SAME else serve
+    if example is None:
+        example = next(each for each in (dev, other) if isinstance(each, str))
+    row = Setting(parse, metavar, dev, other, meaning, example, group=section, **more)
+    return field(metadata={"row": row})
+
+
+def finished(fields: Iterable[Field[Any]]) -> dict[str, Setting]:
+    """The rows of a table's fields by their names, with those that name files.
+
+    The variable is the field's name without its unit where the row gives no other.
+    """
+    rows: dict[str, Setting] = {}
+    group = ""
+    for each in fields:
+        row: Setting = each.metadata["row"]
+        group = row.group or group
+        variable = row.variable or f"KEYPROXY_{_UNIT.sub('', each.name).upper()}"
+        rows[each.name] = row = replace(row, group=group, variable=variable)
+        if row.file is not None:
+            rows[f"{each.name}_file"] = row.file
+    return rows
 
 
 def text_of(setting: Setting, environ: Mapping[str, str]) -> str:
@@ -143,7 +188,7 @@ def fault_of(setting: Setting, unfit: Unfit, text: str) -> SettingsFault:
     )
 
 
-def unsaid(setting: Setting) -> SettingsFault:
+def unsaid(setting: Setting, environ: Mapping[str, str]) -> SettingsFault:
     """The fault of a setting that must be said and is not."""
     also = f" (or {setting.instead})" if setting.instead else ""
     return SettingsFault(setting.variable, expected=f"{setting.meaning}{also}", paste=setting.paste)

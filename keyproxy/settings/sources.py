@@ -15,20 +15,18 @@ from pathlib import Path
 from typing import Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.settings import CONFIG, Mode, Settings, lines
+from keyproxy.settings import CONFIG, Mode, Settings, lines, rows
 from keyproxy.settings.grammar.base import Unfit, shown
-from keyproxy.settings.grammar.keys import misnamed
+from keyproxy.settings.grammar.keys import KEY, KEY_FILE, misnamed
 from keyproxy.settings.grammar.texts import NoText, text_in
 from keyproxy.settings.layers import (
-    KEY,
-    KEY_FILE,
     Layer,
     doubled,
     merged,
     of_env_file,
     of_toml,
-    placed,
 )
+from keyproxy.settings.setting import toml_key
 
 ENV_FILES = (".env.local", ".env")
 # No settings file is larger; reading a device such as /dev/zero would never end.
@@ -78,7 +76,7 @@ class Sources:
         except SettingsFaults as found:
             # What is not set may be said in a file that could not be read.
             kept = [f for f in found.faults if f.found is not None or not self._has_unread]
-            faults += [placed(fault, places) for fault in kept]
+            faults += [lines.placed(fault, places) for fault in kept]
             raise SettingsFaults(faults) from None
         if faults:
             raise SettingsFaults(faults)
@@ -127,48 +125,48 @@ class Sources:
         return f"{looked}; {name}{place} is not read: write {KEY}=… in its place"
 
     def secret_files(self) -> list[Path]:
-        """The files that hold a secret or may: ``.env`` files, the key file, TOML with a key."""
-        layers, _ = self._layers()
-        variables, places = merged(layers)
-        names = [*self._env_names(), variables.get(KEY_FILE, "").strip()]
-        if places.get(KEY, "").endswith(".toml"):
-            names.append(places[KEY].removeprefix("in "))
-        paths = [self.directory / name for name in names if name]
-        return [path for path in paths if path.is_file()]
+        """The files that hold a secret or may: ``.env`` files, its own one, TOML with a secret."""
+        toml, in_toml, files = self._secrets()
+        names = [*self._env_names(), *files, *([toml] if in_toml else [])]
+        paths = [self.directory / name for name in names]
+        return [path for path in dict.fromkeys(paths) if path.is_file()]
 
     def warnings(self) -> list[str]:
-        """What is no fault and should still be known, a line each."""
-        layers, _ = self._layers()
-        variables, places = merged(layers)
-        found = []
-        if places.get(KEY, "").endswith(".toml"):
-            found.append(
-                f"the key itself stands {places[KEY]}, a file that gets copied and committed;"
-                " name a file that holds it: openrouter_api_key_file"
-            )
-        key_file = Path(variables.get(KEY_FILE, ""))
-        if not key_file.is_absolute() and _SERVED & set(key_file.parts[:-1]):
-            found.append(f"{KEY_FILE} lies where web servers hand files out; move it")
-        is_behind = any(
-            variables.get(name, nobody).strip() != nobody
-            for name, nobody in (
-                ("KEYPROXY_TRUSTED_HOPS", "0"),
-                ("KEYPROXY_TRUSTED_PROXIES", "none"),
-            )
-        )
-        if "KEYPROXY_CLIENT_ADDRESS_HEADER" in variables and not is_behind:
-            found.append(
-                "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
-                " KEYPROXY_TRUSTED_PROXIES names nobody"
-            )
-        ignored = [
-            name
-            for name in ("KEYPROXY_TRUSTED_PROXIES", "KEYPROXY_CLIENT_ADDRESS_HEADER")
-            if variables.get(name, "none").strip() not in ("", "none")
+        """What should still be known of where secrets stand, a line each."""
+        toml, in_toml, files = self._secrets()
+        return [
+            *(
+                f"{'the key' if name == KEY else name} itself stands in {toml}, a file that gets"
+                f" copied and committed; name a file that holds it: {toml_key(name)}_file"
+                for name in in_toml
+            ),
+            *(
+                f"{name} lies where web servers hand files out; move it"
+                for path, name in files.items()
+                if not Path(path).is_absolute() and _SERVED & set(Path(path).parts[:-1])
+            ),
         ]
-        if variables.get("KEYPROXY_TRUSTED_HOPS", "0").strip() not in ("", "0") and ignored:
-            found.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {', '.join(ignored)} is not read")
-        return found
+
+    def _secrets(self) -> tuple[str, list[str], dict[str, str]]:
+        """The TOML file, the secrets that stand in it, and the variables of those in other files,
+        by path."""
+        layers, _ = self._layers()
+        variables, _ = merged(layers)
+        toml = layers[-1] if lines.is_toml(layers[-1].place) else Layer("", {})
+        in_toml: list[str] = []
+        files: dict[str, str] = {}
+        for row in rows().values():
+            if not row.is_secret or row.file is None:
+                continue
+            texts = [table.get(row.variable, "") for table in (toml.variables, *toml.apps.values())]
+            # An address holds one where it names a user.
+            if any(text and ("://" not in text or "@" in text) for text in texts):
+                in_toml.append(row.variable)
+            for table in (variables, *toml.apps.values()):
+                if path := table.get(row.file.variable, "").strip():
+                    files[path] = row.file.variable
+        name = toml.place.removeprefix("in ").removesuffix(" (TOML)")
+        return name, in_toml, files
 
     def _layers(self) -> tuple[list[Layer], list[SettingsFault]]:
         """All layers, highest first, and the faults of reading them."""

@@ -76,27 +76,6 @@ def budgets(app: Settings) -> str:
     return "; ".join(found) or "off"
 
 
-def idle(settings: Settings) -> list[str]:
-    """What is set and has no effect, a line each."""
-    asked = {app.client_auth for app in settings.all_apps}
-    found = []
-    for name, auth, is_set in (
-        ("KEYPROXY_CAPTCHA", "session", settings.captcha is not None),
-        ("KEYPROXY_SESSION_SECRET", "session", settings.session_secrets is not None),
-        ("KEYPROXY_JWT_SECRET", "jwt", settings.jwt_secret is not None),
-        ("KEYPROXY_JWT_JWKS_URL", "jwt", settings.jwt_jwks_url is not None),
-    ):
-        if is_set and auth not in asked:
-            found.append(f"{name} has no effect: no app has the client auth {auth}")
-    for app in settings.all_apps:
-        if app.client_tokens and app.client_auth != "token":
-            found.append(
-                f"the client tokens of the app {app.name} open nothing: its client auth is"
-                f" {app.client_auth}"
-            )
-    return found
-
-
 def of_app(app: Settings) -> Mapping[str, str]:
     """What holds for an app, by what an operator asks first."""
     return {

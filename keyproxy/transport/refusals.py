@@ -7,17 +7,18 @@ import math
 from typing import Any
 
 from keyproxy.call import BASE
+from keyproxy.dialects import DIALECTS
 from keyproxy.errors import CODES, Refusal, messages_type
 
 PATIENCE_SECONDS = 5.0
 """A wait beyond this is for a person to decide; official SDKs would sit through it."""
-_MESSAGES_PATH = f"{BASE}/messages"
+_TYPED = tuple(f"{BASE}{dialect.path}" for dialect in DIALECTS if dialect.errors == "anthropic")
 
 
 def speaks_messages(path: str) -> bool:
     """Whether the caller's SDK expects Anthropic's error shape."""
     path = path.partition("?")[0]
-    return path == _MESSAGES_PATH or path.startswith(f"{_MESSAGES_PATH}/")
+    return path in _TYPED or path.startswith(tuple(f"{each}/" for each in _TYPED))
 
 
 def body(refusal: Refusal, path: str, request_id: str, hint: str | None = None) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from keyproxy.call import Style
+from keyproxy.dialects import Dialect
 from keyproxy.errors import messages_type
 from keyproxy.upstream import headers
 
@@ -72,23 +72,23 @@ def of_account(raw: bytes, search: headers.KeySearch) -> bytes | None:
     return None if search.is_in(raw) or search.is_in(shown) else shown
 
 
-def unreadable(status: int, style: Style) -> bytes:
+def unreadable(status: int, dialect: Dialect) -> bytes:
     """JSON in place of an error page that nobody's SDK could parse."""
     message = f"The upstream answered {status} without a readable body."
-    return _shaped(status, style, messages_type(status), message)
+    return _shaped(status, dialect, messages_type(status), message)
 
 
-def unauthorized(style: Style) -> bytes:
+def unauthorized(dialect: Dialect) -> bytes:
     """The body of a 401 that is between the upstream and us.
 
     Its own words ("User not found") would send a page's user to log in, and may quote the key.
     """
-    return _shaped(401, style, "api_error", UNAUTHORIZED)
+    return _shaped(401, dialect, "api_error", UNAUTHORIZED)
 
 
-def _shaped(status: int, style: Style, kind: str, message: str) -> bytes:
-    """``kind``: what it is called in the style of messages."""
-    if style is Style.MESSAGES:
+def _shaped(status: int, dialect: Dialect, kind: str, message: str) -> bytes:
+    """``kind``: what it is called in the shape of Anthropic."""
+    if dialect.errors == "anthropic":
         body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
     else:
         body = {

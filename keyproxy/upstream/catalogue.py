@@ -18,7 +18,8 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
-from keyproxy.call import BASE, Style
+from keyproxy.call import BASE
+from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
 from keyproxy.upstream import answers, headers
 
@@ -200,7 +201,7 @@ def _read(path: str, fetched: Fetched, now: float) -> _Entry:
     """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
     status, raw, head = fetched
     if 400 <= status < 600:
-        body = answers.cleaned(raw, status) or answers.unreadable(status, Style.CATALOGUE)
+        body = answers.cleaned(raw, status) or answers.unreadable(status, CATALOGUE)
         return _Entry(status, now, body, head=head)
     parsed = headers.loads(raw)
     if status != 200 or not isinstance(parsed, dict):

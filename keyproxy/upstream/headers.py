@@ -14,15 +14,10 @@ from typing import Any
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import __version__
-from keyproxy.call import Style
+from keyproxy.dialects import Dialect
 from keyproxy.settings import Secret
 
 USER_AGENT = f"keyproxy/{__version__}"
-FORWARDED: Mapping[Style, tuple[str, ...]] = {
-    Style.MESSAGES: ("anthropic-version", "anthropic-beta"),
-}
-"""What passes from a client's head, by call style; nothing else does."""
-
 PASSED = re.compile(
     r"x-generation-id|x-provider-name|retry-after|x-ratelimit-(?:limit|remaining|reset)|request-id|cf-ray"
     r"|x-openrouter-cache-(?:status|age|ttl)",
@@ -31,7 +26,6 @@ PASSED = re.compile(
 """What passes from an answer's head; the type is handled apart."""
 
 TYPES = frozenset({"application/json", "text/event-stream", "text/plain"})
-MEDIA_STYLES = frozenset({Style.SPEECH, Style.IMAGES})
 _PLAIN = re.compile(r"[ -~]{0,1024}")
 _MEDIA = re.compile(r"(?:audio|image)/(?!svg)[a-z0-9.+-]{1,40}")
 _HELD_CHARACTERS = 32
@@ -55,10 +49,10 @@ def attribution(
     return {name: value for name, value in named.items() if value is not None}
 
 
-def forwarded(style: Style, headers: CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
+def forwarded(dialect: Dialect, headers: CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
     """What of a client's head may go up; repeated and odd values are left out."""
     found = []
-    for name in FORWARDED.get(style, ()):
+    for name in dialect.forwarded:
         values = headers.getall(name, [])
         if len(values) == 1 and _PLAIN.fullmatch(values[0]):
             found.append((name, values[0]))
@@ -91,14 +85,14 @@ def incoming(headers: CIMultiDictProxy[str], search: KeySearch) -> CIMultiDict[s
     return head
 
 
-def media_type(headers: CIMultiDictProxy[str], style: Style) -> str | None:
+def media_type(headers: CIMultiDictProxy[str], dialect: Dialect) -> str | None:
     """The answer's type, written anew; None when it is none that may pass."""
     values = headers.getall("Content-Type", [])
     if len(values) != 1:
         return None
     kind, _, rest = values[0].lower().partition(";")
     kind = kind.strip()
-    if style in MEDIA_STYLES and _MEDIA.fullmatch(kind):
+    if dialect.answers_with_media and _MEDIA.fullmatch(kind):
         return kind
     if kind not in TYPES:
         return None

@@ -16,7 +16,8 @@ import aiohttp
 import structlog
 from multidict import CIMultiDict
 
-from keyproxy.call import Call, End, Head, Style
+from keyproxy.call import Call, End, Head
+from keyproxy.dialects import Dialect
 from keyproxy.errors import AnswerCut
 from keyproxy.record import ClientLeft
 from keyproxy.settings import Secret, Settings
@@ -85,11 +86,11 @@ class Upstream:
         ``upstream_timeout``; cancelled, ``ClientLeft`` where it is known what became of the call.
         """
         key, reply = await self._first_accepted(call)
-        style = call.endpoint.style
+        dialect = call.endpoint.dialect
         del call  # a stream may last for minutes; its request body need not
         try:
             try:
-                answer = await self._answer(reply, style, key.label)
+                answer = await self._answer(reply, dialect, key.label)
             except asyncio.CancelledError:
                 raise self._left(reply, key) from None
             yield answer
@@ -213,13 +214,13 @@ class Upstream:
         id = passed.get("X-Generation-Id")
         return ClientLeft(Head(reply.status, "", id, key.label, is_own=False))
 
-    async def _answer(self, reply: aiohttp.ClientResponse, style: Style, key: str) -> Answer:
+    async def _answer(self, reply: aiohttp.ClientResponse, dialect: Dialect, key: str) -> Answer:
         check_head(reply)
         search = headers.KeySearch(self._hidden)
         head = headers.incoming(reply.headers, search)
-        kind = headers.media_type(reply.headers, style)
+        kind = headers.media_type(reply.headers, dialect)
         if reply.status >= 400:
-            return await self._error(reply, style, head, kind, search, key)
+            return await self._error(reply, dialect, head, kind, search, key)
         if kind is None:
             raise invalid("its type is none that may pass")
         head["Content-Type"] = kind
@@ -233,7 +234,7 @@ class Upstream:
     async def _error(
         self,
         reply: aiohttp.ClientResponse,
-        style: Style,
+        dialect: Dialect,
         head: CIMultiDict[str],
         kind: str | None,
         search: headers.KeySearch,
@@ -255,10 +256,10 @@ class Upstream:
                 raw = None
         is_own = raw is not None
         if reply.status == 401:
-            raw, kind = answers.unauthorized(style), "application/json"
+            raw, kind = answers.unauthorized(dialect), "application/json"
             head["x-should-retry"] = "false"
         if raw is None:
-            raw, kind = answers.unreadable(reply.status, style), "application/json"
+            raw, kind = answers.unreadable(reply.status, dialect), "application/json"
         head["Content-Type"] = kind or "application/json"
         head["Cache-Control"] = "no-store"
         return Answer(key, reply.status, head, len(raw), _piece(raw), is_own)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 
-# Shapes that providers give their keys (Mistral and DeepInfra have none). A digit is asked for,
-# so that a class name such as `sk-folding-cube-wide` is no key.
-_KEY = (
-    r"(?<![A-Za-z0-9])(?:sk-(?=[\w-]*\d)[\w-]{16,}|gsk_\w{20,}|csk-\w{20,}|xai-\w{20,}"
-    r"|AIza[\w-]{35}|AQ\.[\w-]{20,})"
-)
-KEY_SHAPE = re.compile(_KEY, re.ASCII)
+from keyproxy.key_forms import SHAPE
+
 # Wider, for what is shown: nothing that could be a secret is repeated, wherever it was put.
 # The last but one: any long run that is not the name of a variable; the last: user:password@.
 _MASKED = re.compile(
-    rf"{_KEY}|sk[-_][\w-]{{8,}}|(?-i:(?=[A-Z_]*[0-9a-z]))\w{{24,}}|(?<=//)[^/@\s]*@",
+    rf"{SHAPE}|sk[-_][\w-]{{8,}}|(?-i:(?=[A-Z_]*[0-9a-z]))\w{{24,}}|(?<=//)[^/@\s]*@",
     re.ASCII | re.IGNORECASE,
 )
 _SHOWN_CHARACTERS = 80

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from keyproxy.dialects import DIALECTS
 from keyproxy.settings.grammar.base import Unfit, items, shown
 
 
@@ -133,22 +134,6 @@ OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Top-level fields that a word opens. ``speed`` is a number in another style."""
 
-TABLED_FIELDS = names(
-    "aspect_ratio background best_of cache_control client_metadata compaction context_management"
-    " dimensions documents echo encoding_format frequency_penalty function_call functions image"
-    " include include_reasoning input input_audio input_images input_references input_type"
-    " instructions language logit_bias logprobs max_completion_tokens max_output_tokens"
-    " max_tokens max_tool_calls messages metadata min_p modalities model models n"
-    " output_compression output_config output_format parallel_tool_calls prediction"
-    " presence_penalty prompt_cache_key prompt_cache_options prompt_cache_retention quality query"
-    " reasoning reasoning_effort repetition_penalty require_parameters resolution response_format"
-    " return_documents safety_identifier seed service_tier session_id size stop stop_sequences"
-    " stop_server_tools_when store stream stream_format stream_options structured_outputs style"
-    " suffix system temperature text thinking timestamp_granularities tool_choice tools top_a"
-    " top_k top_logprobs top_n top_p transforms truncation usage user verbosity voice"
-)
-"""Every other name in the table of ``policy.fields``, which these settings cannot see."""
-
 
 def is_search_of_caller(tool: Mapping[str, Any]) -> bool:
     """Whether a tool is OpenAI's search for tools, and the caller is the one that searches."""
@@ -223,7 +208,7 @@ def _check_field(name: str) -> None:
         )
     if reason := CLOSED_FIELDS.get(name):
         raise Unfit(f"no {name}: {reason}, so it is never open", found=shown(name))
-    if name in TABLED_FIELDS:
+    if any(name in dialect.fields for dialect in DIALECTS):
         raise Unfit(
             f"no {name}: it has its rule in the table of docs/features.md", found=shown(name)
         )

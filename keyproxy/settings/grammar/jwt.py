@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from importlib.util import find_spec
-from urllib.parse import urlsplit
 
-from keyproxy.errors import SettingsFault
-from keyproxy.installation import line_for
 from keyproxy.settings.grammar.base import Unfit, items
+from keyproxy.settings.grammar.network import web_address
 from keyproxy.settings.grammar.plain import pause
 from keyproxy.values import Secret, is_loopback
 
@@ -29,7 +25,7 @@ _DIFFERENT = 8  # 32 random hexadecimal digits with fewer come less than once in
 _FOR_SECRET = ("HS256",)
 _FOR_JWKS = ("RS256", "ES256")
 _TEXT = re.compile(r"[!-~]{1,512}")
-_PLACEHOLDER = re.compile(r"^<.*>$|…|\$\{|^your[-_ ]|change-?me", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"^<.*>$|…|\$[{(]|^your[-_ ]|change-?me", re.IGNORECASE)
 _OTHER_KEY = re.compile(r"-----BEGIN |^(?:ssh|ecdsa)-|^\s*[{\[]")
 # Claims that users write themselves: Supabase, Clerk.
 _OWN_CLAIMS = ("user_metadata", "unsafe_metadata")
@@ -60,15 +56,9 @@ def secret(text: str) -> Secret:
 def jwks_url(text: str) -> str:
     """The address of a key set; https, unless its host is this computer."""
     expected = "an https:// address such as https://auth.example/.well-known/jwks.json"
-    try:
-        parts = urlsplit(text)
-        is_whole = bool(_TEXT.fullmatch(text) and parts.hostname) and parts.port != 0
-    except ValueError as error:
-        raise Unfit(expected) from error
-    if not is_whole or parts.scheme not in {"http", "https"} or "#" in text:
+    parts = web_address(text, expected)
+    if not _TEXT.fullmatch(text) or "#" in text:
         raise Unfit(expected)
-    if parts.username is not None or parts.password is not None:
-        raise Unfit(f"{expected}, without user or password", found="an address with a user")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise Unfit(
             f"{expected}; over http:// anybody on the way could put in keys",
@@ -142,66 +132,3 @@ def claim(text: str) -> str | None:
 def default_algorithms(jwks_url: str | None) -> tuple[str, ...]:
     """What is accepted when nothing is said."""
     return _FOR_SECRET if jwks_url is None else _FOR_JWKS
-
-
-def faults(
-    secret: Secret | None,
-    jwks_url: str | None,
-    issuer: str | None,
-    audiences: Sequence[str],
-    algorithms: Sequence[str],
-) -> list[SettingsFault]:
-    """What is wrong with values that are right one by one, for client auth ``jwt``."""
-    if find_spec("jwt") is None or find_spec("cryptography") is None:
-        return [
-            SettingsFault(
-                "KEYPROXY_CLIENT_AUTH",
-                found="'jwt', and what checks JWTs is not installed",
-                expected="keyproxy with its extra for JWTs",
-                paste=line_for("jwt"),
-            )
-        ]
-    if (secret is None) == (jwks_url is None):
-        return [
-            SettingsFault(
-                "KEYPROXY_JWT_JWKS_URL",
-                found=None if secret is None else "set, and KEYPROXY_JWT_SECRET too",
-                expected="one of the two: the address of the issuer's key set, or"
-                " KEYPROXY_JWT_SECRET",
-                paste="KEYPROXY_JWT_JWKS_URL=https://auth.example/.well-known/jwks.json",
-            )
-        ]
-    found = []
-    fitting: Sequence[str] = PUBLIC if secret is None else tuple(SHARED)
-    if not set(algorithms) <= set(fitting):
-        found.append(
-            SettingsFault(
-                "KEYPROXY_JWT_ALGORITHMS",
-                found=repr(",".join(algorithms)),
-                expected=f"names of {', '.join(fitting)}: "
-                + ("a key set" if secret is None else "a secret")
-                + " goes with no others",
-                paste=f"KEYPROXY_JWT_ALGORITHMS={','.join(default_algorithms(jwks_url))}",
-            )
-        )
-    elif secret is not None:
-        least = max(SHARED[name] for name in algorithms)
-        if (size := len(secret.reveal().encode())) < least:
-            found.append(
-                SettingsFault(
-                    "KEYPROXY_JWT_SECRET",
-                    found=f"a value that has {size} bytes",
-                    expected=f"{least} bytes at least for {','.join(algorithms)} (RFC 7518 3.2)",
-                )
-            )
-    if jwks_url is not None and issuer is None and not audiences:
-        found.append(
-            SettingsFault(
-                "KEYPROXY_JWT_AUDIENCE",
-                expected="an audience, or KEYPROXY_JWT_ISSUER: many issuers sign for everybody"
-                " with the same keys (Firebase's and Google's are those of every project), so"
-                " that a signature alone does not say that a JWT is for you",
-                paste="KEYPROXY_JWT_AUDIENCE=my-project",
-            )
-        )
-    return found

@@ -1,4 +1,4 @@
-"""The form of provider keys: what a key variable may hold, and where a key must not be.
+"""Provider keys: whose they are, where they must not be, and where they are looked for in vain.
 
 Nothing here repeats a value.
 """
@@ -8,16 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from keyproxy.settings.grammar.base import KEY_SHAPE, Unfit
+from keyproxy.key_forms import LIKELY, owner
+from keyproxy.settings.grammar.secrets import PLACEHOLDER, SHORTEST_KEY
 from keyproxy.values import Secret
 
-_SHORTEST = 8
-# A comma or a line end, so that a key file may hold one key a line.
-_BETWEEN = re.compile(r",[ \t]*|\r?\n")
-_PLACEHOLDER = re.compile(
-    r"\.\.\.|…|[<>]|\$\{|(?<![A-Za-z0-9])your|x{6,}|change-?me", re.IGNORECASE
-)
-
+KEY = "OPENROUTER_API_KEY"
+KEY_FILE = f"{KEY}_FILE"
 # Beginnings of names that build tools copy into the page: Vite, Next, Create React App, Expo,
 # Astro and SvelteKit, Nuxt, Gatsby, Vue CLI.
 _BUNDLED = (
@@ -33,57 +29,12 @@ _BUNDLED = (
 # Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
 _MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
 _WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
-_OPENROUTER = "sk-or-"
-# Whose key begins so; OpenAI's older ones hold its mark in their middle.
-_ISSUERS = (
-    (re.compile(r"sk-(?:proj|svcacct|admin)-|sk-\w*T3BlbkFJ"), "OpenAI"),
-    (re.compile(r"sk-ant-"), "Anthropic"),
-    (re.compile(r"AIza|AQ\."), "Google"),
-    (re.compile(r"gsk_"), "Groq"),
-    (re.compile(r"xai-"), "xAI"),
-    (re.compile(r"csk-"), "Cerebras"),
-    (re.compile(r"hf_"), "Hugging Face"),
-    (re.compile(r"pplx-"), "Perplexity"),
-    (re.compile(r"nvapi-"), "NVIDIA"),
-    (re.compile(r"fw_"), "Fireworks"),
-    (re.compile(r"r8_"), "Replicate"),
-    (re.compile(r"tgp_v1_"), "Together"),
-)
+OPENROUTER = "OpenRouter"
 # What people write for OPENROUTER_API_KEY, without underscores.
 _MISNAMED = re.compile(
     r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
     r"|KEYPROXY(?:API)?KEY(?:FILE)?"
 )
-
-
-def keys(text: str) -> tuple[Secret, ...]:
-    """Keys in their order, comma or newline separated; one trailing newline is dropped."""
-    parts = _BETWEEN.split(re.sub(r"\r?\n\Z", "", text))
-    for number, part in enumerate(parts, 1):
-        trouble = _trouble(part)
-        if trouble:
-            which = "a value that" if len(parts) == 1 else f"a list whose key {number} "
-            raise Unfit(
-                "the key as the provider shows it, several by comma or one a line",
-                found=f"{which.rstrip()} {trouble}",
-            )
-    return tuple(Secret(part) for part in dict.fromkeys(parts))
-
-
-def _trouble(key: str) -> str | None:
-    if not key:
-        return "is empty"
-    if re.match(r"bearer\b", key, re.IGNORECASE):
-        return "begins with Bearer (the key alone is wanted)"
-    if any(quote in key for quote in "\"'`"):
-        return "holds quotes (of a shell or an env file, not of the key)"
-    if _PLACEHOLDER.search(key):
-        return "is a placeholder"
-    if not re.fullmatch(r"[!-~]+", key):
-        return "holds a space, a control character or a letter beyond ASCII"
-    if len(key) < _SHORTEST:
-        return f"is shorter than {_SHORTEST} characters"
-    return None
 
 
 def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list[str]:
@@ -100,34 +51,32 @@ def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list
     ]
 
 
-def issuer(key: Secret) -> str | None:
+def foreign_issuer(key: Secret) -> str | None:
     """Who gives out keys that begin as ``key`` does, if that is not OpenRouter."""
-    text = key.reveal()
-    return next((name for form, name in _ISSUERS if form.match(text)), None)
+    name = owner(key.reveal())
+    return None if name == OPENROUTER else name
 
 
 def is_of_openrouter(key: Secret) -> bool:
     """Whether ``key`` begins as OpenRouter's keys do."""
-    return key.reveal().startswith(_OPENROUTER)
+    return owner(key.reveal()) == OPENROUTER
 
 
 def misnamed(environ: Mapping[str, str]) -> str | None:
     """The variable that holds a key for OpenRouter, or its file's name, where nobody looks."""
     for name, value in environ.items():
         text = value.strip()
-        if len(text) < _SHORTEST or "://" in text or _PLACEHOLDER.search(text):
+        if len(text) < SHORTEST_KEY or "://" in text or PLACEHOLDER.search(text):
             continue
         is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
-        is_ours = is_near or text.startswith(_OPENROUTER)
+        is_ours = is_near or owner(text) == OPENROUTER
         if is_ours and not name.startswith(_BUNDLED):  # those are a fault of their own
             return name
     return None
 
 
 def _holds_key(name: str, value: str) -> bool:
-    match = KEY_SHAPE.search(value)
-    if match:
-        is_google = match.group().startswith(("AIza", "AQ."))
-        return not (is_google and _MEANT_FOR_PAGES.search(name))
+    if match := LIKELY.search(value):
+        return not (owner(match.group()) == "Google" and _MEANT_FOR_PAGES.search(name))
     is_bare = re.fullmatch(r"[A-Za-z0-9]{32}", value.strip())
     return bool(is_bare and _WITHOUT_PREFIX.search(name))

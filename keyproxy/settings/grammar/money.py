@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, items
 from keyproxy.settings.grammar.plain import count, word
 from keyproxy.values import UNITS, Budget
@@ -59,48 +56,3 @@ def unpriced(text: str) -> bool:
 def days(text: str) -> int:
     """A number of days."""
     return count(1, 36_500)(text.removesuffix("d").strip())
-
-
-def budget_faults(
-    default: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]
-) -> list[SettingsFault]:
-    """A fault for everything that would let a budget be spent twice. Values are by field name."""
-    budgets = [
-        budget
-        for values in (default, *apps)
-        for name in ("budget", "app_budget", "total_budget")
-        for budget in values.get(name) or ()
-    ]
-    found = []
-    if budgets and default.get("storage_failure") == "open" and default.get("storage"):
-        found.append(
-            SettingsFault(
-                "KEYPROXY_STORAGE_FAILURE",
-                found="'open', and there is a budget",
-                expected="local or closed: while calls are let through uncounted, no budget holds",
-                paste="KEYPROXY_STORAGE_FAILURE=local",
-            )
-        )
-    days_kept = default.get("ledger_retention_days", MONTH_DAYS)
-    is_read_back = default.get("ledger", DEFAULT_LEDGER) is not None
-    is_for_month = any(budget.unit == "month" for budget in budgets)
-    if is_read_back and is_for_month and days_kept < MONTH_DAYS:
-        found.append(
-            SettingsFault(
-                "KEYPROXY_LEDGER_RETENTION",
-                found=f"{days_kept}, and there is a budget for the month",
-                expected=f"{MONTH_DAYS} days at least: a restart reads back from the ledger what"
-                " the running month has spent",
-                paste=f"KEYPROXY_LEDGER_RETENTION={MONTH_DAYS}",
-            )
-        )
-    return found
-
-
-def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
-    """Cap the length of answers where a budget was said and no cap: else an answer might cost
-    more than what is set aside for it could be bounded by. ``values`` are by field name."""
-    budgets = ("KEYPROXY_BUDGET", "KEYPROXY_APP_BUDGET", "KEYPROXY_TOTAL_BUDGET")
-    has_budget = any(said.get(name, "").strip() not in ("", "off") for name in budgets)
-    if has_budget and not said.get("KEYPROXY_MAX_TOKENS", "").strip():
-        values["max_tokens"] = USUAL_MAX_TOKENS

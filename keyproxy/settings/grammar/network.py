@@ -78,9 +78,7 @@ def _network(text: str) -> Network:
 def upstream(text: str) -> str:
     """A base address without trailing slash; https, unless its host is this computer."""
     expected = "an https:// base address such as https://openrouter.ai/api/v1"
-    parts = _split(text, expected)
-    if parts.username is not None or parts.password is not None:
-        raise Unfit(f"{expected}, without user or password in it", found="an address with a user")
+    parts = web_address(text, expected)
     if parts.query or parts.fragment or "?" in text or "#" in text:
         raise Unfit(f"{expected}, without ? or #")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
@@ -88,8 +86,6 @@ def upstream(text: str) -> str:
             f"{expected}; http:// would send the key in clear",
             value="https" + text[len("http") :].rstrip("/"),
         )
-    if parts.scheme not in {"http", "https"}:
-        raise Unfit(expected)
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
@@ -132,6 +128,14 @@ def certificates(pem: bytes) -> None:
         raise Unfit(expected, found="a file without a readable certificate") from error
     if not context.get_ca_certs():
         raise Unfit(expected, found="a file without a CA certificate")
+
+
+def web_address(text: str, expected: str) -> SplitResult:
+    """The parts of an http(s) address with a host, a valid port and no user."""
+    parts = _split(text, expected)
+    if parts.username is not None or parts.password is not None:
+        raise Unfit(f"{expected}, without user or password", found="an address with a user")
+    return parts
 
 
 def _split(text: str, expected: str) -> SplitResult:

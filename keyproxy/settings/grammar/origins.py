@@ -9,14 +9,11 @@ publicsuffix.org, its private section (vercel.app, github.io …) included.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar.base import Unfit, items, shown
-from keyproxy.settings.lines import of_app
 from keyproxy.values import is_loopback
 
 if TYPE_CHECKING:
@@ -197,30 +194,6 @@ def _is_shared(name: str) -> bool:
 
 def _list(texts: list[str]) -> str | None:
     return ", ".join(shown(text) for text in texts) or None
-
-
-def extension_faults(
-    mode: str, default: Mapping[str, Any], apps: Mapping[str, Mapping[str, Any]]
-) -> list[SettingsFault]:
-    """A fault for each app that anybody's extension may use at anybody's cost: an extension of
-    the same browser fits ``SCHEME://*``, too. Values are by field name."""
-    if mode != "serve":
-        return []
-    fault = SettingsFault(
-        "KEYPROXY_ALLOWED_ORIGINS",
-        found=f"one of {', '.join(ANY_EXTENSION)}, and KEYPROXY_CLIENT_AUTH is none",
-        expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
-        " such a browser may ask, and has to show a credential",
-    )
-    found = [fault] if _is_open_to_extensions(default) else []
-    if not found:  # an app may have either setting from the default app
-        found = [of_app(fault, name) for name, app in apps.items() if _is_open_to_extensions(app)]
-    return found
-
-
-def _is_open_to_extensions(values: Mapping[str, Any]) -> bool:
-    origins = values.get("allowed_origins") or ()
-    return values.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins)
 
 
 def origins_of_hosts(allowed_hosts: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from keyproxy.settings.grammar.base import Unfit, items, shown
-from keyproxy.values import Rate, Secret
+from keyproxy.values import Rate
 
 # Bodies are held in memory; all of them together may take twice as much.
 LARGEST_BODY = 128 << 20
@@ -104,14 +104,6 @@ def word_or_off(*known: str) -> Callable[[str], str | None]:
     """A parser of one of the known words; ``off`` is none."""
     parse = word(*known, "off")
     return lambda text: None if (found := parse(text)) == "off" else found
-
-
-def secret(text: str) -> Secret:
-    """A secret as somebody else gave it out; one trailing newline is dropped."""
-    value = re.sub(r"\r?\n\Z", "", text)
-    if not re.fullmatch(r"[!-~]{8,256}", value):
-        raise Unfit("8 to 256 printable characters without a space, as they were given out")
-    return Secret(value)
 
 
 def header_text(text: str) -> str:

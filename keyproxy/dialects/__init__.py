@@ -1,0 +1,41 @@
+"""How calls are written: one value for each kind of call, and no code that acts on them."""
+
+from __future__ import annotations
+
+from keyproxy.dialects.chat import CHAT
+from keyproxy.dialects.dialect import Dialect
+from keyproxy.dialects.media import IMAGES, SPEECH, TRANSCRIPTIONS
+from keyproxy.dialects.messages import MESSAGES
+from keyproxy.dialects.responses import RESPONSES
+from keyproxy.dialects.texts import COMPLETIONS, EMBEDDINGS, RERANK
+
+__all__ = [
+    "CATALOGUE",
+    "CHAT",
+    "COMPLETIONS",
+    "DIALECTS",
+    "EMBEDDINGS",
+    "IMAGES",
+    "MESSAGES",
+    "RERANK",
+    "RESPONSES",
+    "SPEECH",
+    "TRANSCRIPTIONS",
+    "Dialect",
+]
+
+DIALECTS = (
+    CHAT,
+    RESPONSES,
+    MESSAGES,
+    COMPLETIONS,
+    EMBEDDINGS,
+    RERANK,
+    IMAGES,
+    SPEECH,
+    TRANSCRIPTIONS,
+)
+"""Each in which a model can be called."""
+
+CATALOGUE = Dialect(name="catalogue", path="", fields={})
+"""Lists of models: asked for without a body."""

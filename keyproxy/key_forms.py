@@ -1,0 +1,76 @@
+"""The forms of providers' keys: one table for settings, refusals, masks and labels. Pure.
+
+From each provider's key page and secret scanners' rules, October 2026. Mistral's, DeepInfra's
+and others' keys have no form of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """``owner`` gives out such keys, None is several; ``beginning`` says whose they are and
+    nothing of the key; then come ``least`` or more of ``letters``."""
+
+    owner: str | None
+    beginning: str
+    letters: str
+    least: int
+
+    def pattern(self, most_asked: int) -> str:
+        """An expression for such keys, and for pieces of them that show ``most_asked`` letters."""
+        return f"(?:{self.beginning}){self.letters}{{{min(self.least, most_asked)},}}"
+
+
+_WORD = r"[0-9A-Za-z_-]"
+_ALNUM = "[0-9A-Za-z]"
+# The more exact beginning first.
+FORMS = (
+    Form("OpenRouter", r"sk-or-(?:v1-)?", _WORD, 20),
+    Form("Anthropic", r"sk-ant-(?:(?:api|admin|oat)\d\d-)?", _WORD, 20),
+    Form("OpenAI", r"sk-(?:proj|svcacct|admin)-", _WORD, 20),
+    Form("OpenAI", r"sk-(?=\w*T3BlbkFJ)", _WORD, 28),  # older ones hold a mark in their middle
+    Form(None, r"sk-", _ALNUM, 40),
+    Form("Google", r"AIza", _WORD, 35),
+    Form("Google", r"AQ\.", _WORD, 20),
+    Form("Groq", r"gsk_", _ALNUM, 40),
+    Form("xAI", r"xai-", _ALNUM, 40),
+    Form("Cerebras", r"csk-", _ALNUM, 30),
+    Form("Hugging Face", r"hf_", _ALNUM, 30),
+    Form("Perplexity", r"pplx-", _ALNUM, 30),
+    Form("NVIDIA", r"nvapi-", _WORD, 40),
+    Form("Fireworks", r"fw_", _ALNUM, 20),
+    Form("Replicate", r"r8_", _ALNUM, 30),
+    Form("Together", r"tgp_v1_", _WORD, 30),
+)
+
+
+def _any(most_asked: int, *more: str) -> str:
+    return "|".join([*(form.pattern(most_asked) for form in FORMS), *more])
+
+
+# Not within a longer word: in one of some thousand JWTs the signature holds such letters.
+WHOLE = re.compile(rf"(?<![0-9A-Za-z_.-])(?:{_any(99)})", re.ASCII)
+"""A key and nothing else: somebody's own credential may begin like one."""
+
+# A digit is asked for, so that a class name such as `sk-folding-cube-wide` is no key.
+SHAPE = "(?<![A-Za-z0-9])(?:" + _any(20, r"sk-(?=[\w-]*\d)[\w-]{16,}") + ")"
+LIKELY = re.compile(SHAPE, re.ASCII)
+"""What is taken for a key in a text where none belongs."""
+
+SESSION, CLIENT_TOKEN = "kps_", "kpt_"
+"""What our own credentials begin with, so that scanners and people know one when they see it."""
+
+PIECE = _any(12, r"sk-[\w-]{12,}", rf"(?:{SESSION}|{CLIENT_TOKEN}|(?:gsk|csk|xai)[_-])[\w-]{{12,}}")
+"""What is never shown, wherever it stands: what is long enough to be a piece of a key."""
+
+BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)
+"""What may be shown of a key: whose it is."""
+
+
+def owner(key: str) -> str | None:
+    """Who gives out keys that begin as ``key`` does; None where nobody can tell."""
+    return next((form.owner for form in FORMS if re.match(form.beginning, key, re.ASCII)), None)
