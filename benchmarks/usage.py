@@ -25,8 +25,8 @@ from multidict import CIMultiDict
 
 from keyproxy import dialects
 from keyproxy.dialects import Dialect
-from keyproxy.logs import Record
 from keyproxy.money.usage import UsageReader
+from keyproxy.record import Record
 from keyproxy.relay import relay
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch

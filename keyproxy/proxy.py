@@ -18,10 +18,10 @@ from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.failures import Failures
-from keyproxy.logs import Record
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.policy import calls
 from keyproxy.policy.served import Served
+from keyproxy.record import Record
 from keyproxy.relay import relay
 from keyproxy.rules import AppRules, Rules
 from keyproxy.settings import DEFAULT_APP, Settings

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from keyproxy.call import End
 from keyproxy.errors import AnswerCut
-from keyproxy.logs import Record
+from keyproxy.record import Record
 from keyproxy.upstream.send import Answer
 
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from keyproxy.errors import Refusal, overloaded
-from keyproxy.logs import Record, trace_id
 from keyproxy.proxy import EXCHANGE, Exchange, Kit
+from keyproxy.record import Record, trace_id
 from keyproxy.settings import DEFAULT_APP, hints
 from keyproxy.transport import refusals
 

@@ -17,7 +17,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from keyproxy.errors import Refusal
-from keyproxy.logs import new_request_id
+from keyproxy.record import new_request_id
 from keyproxy.transport import heads, refusals
 from keyproxy.transport.heads import MAX_HEAD_BYTES, MAX_LINE_BYTES
 
