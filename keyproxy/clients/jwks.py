@@ -19,6 +19,7 @@ import structlog
 
 from keyproxy.clients.jose import from_json
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
+from keyproxy.transport.fetch import fetch
 
 FETCH_SECONDS = 5.0
 """How long a call waits where there is no set at all."""
@@ -203,23 +204,16 @@ def fetching(url: str, session: aiohttp.ClientSession) -> Fetch:
     Raises ``ValueError`` and what the client raises.
     """
 
-    async def fetch() -> Fetched:
-        async with session.get(
-            url,
-            allow_redirects=False,
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        ) as answer:
-            if answer.status != 200:
-                raise ValueError(f"the answer's status is {answer.status}")
-            raw = bytearray()
-            async for chunk in answer.content.iter_any():
-                raw += chunk
-                if len(raw) > MAX_BYTES:
-                    raise ValueError("the answer is too large")
-            said = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
-            return Fetched(bytes(raw), float(said[1]) if said else None)
+    async def key_set() -> Fetched:
+        answer = await fetch(session, url, max_bytes=MAX_BYTES)
+        if answer.status != 200:
+            raise ValueError(f"the answer's status is {answer.status}")
+        if answer.raw is None:
+            raise ValueError("the answer is too large")
+        max_age = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
+        return Fetched(answer.raw, float(max_age[1]) if max_age else None)
 
-    return fetch
+    return key_set
 
 
 def _is_known(keys: Sequence[SignatureKey], key_id: str | None) -> bool:

@@ -20,6 +20,7 @@ from keyproxy.call import Call, End
 from keyproxy.dialects import Dialect
 from keyproxy.errors import AnswerCut
 from keyproxy.settings import Secret, Settings
+from keyproxy.transport.fetch import read_bounded
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.catalogue import Fetched
 from keyproxy.upstream.keyring import KeyRing
@@ -29,7 +30,6 @@ from keyproxy.upstream.requests import (
     check_head,
     invalid,
     key_rejected,
-    read_bounded,
     unreachable,
 )
 
