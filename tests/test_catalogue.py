@@ -404,6 +404,16 @@ async def test_the_cache_is_bounded() -> None:
     assert len(catalogue._details) == 256
 
 
+async def test_models_that_there_are_not_push_out_none_that_there_is() -> None:
+    source = Source()
+    catalogue = Catalogue(source.fetch, clock=lambda: source.now)
+    for status, number in [(200, 0), *((404, number) for number in range(300)), (200, 0)]:
+        source.status = status
+        await catalogue.answer(f"/api/v1/model/a/b{status}-{number}", "", Models(["*"]))
+    assert source.count == 301
+    assert len(catalogue._details) == 256
+
+
 async def test_odd_filters_do_not_push_out_the_whole_list() -> None:
     source = Source()
     catalogue = Catalogue(source.fetch, clock=lambda: source.now)

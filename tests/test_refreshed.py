@@ -15,7 +15,9 @@ class Rig:
     def __init__(self) -> None:
         self.now, self.loads = 100.0, 0
         self.next: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.refreshed = Refreshed(self.load, keeps=lambda value: value > 0, clock=lambda: self.now)
+        self.refreshed = Refreshed(
+            self.load, 60, keeps=lambda loaded, _: loaded > 0, clock=lambda: self.now
+        )
 
     async def load(self) -> int:
         self.loads += 1
@@ -48,6 +50,8 @@ async def test_a_failure_is_told_to_who_waits_and_the_last_value_stays() -> None
     with pytest.raises(OSError, match="away"):
         await rig.refreshed.renewed()
     assert (rig.refreshed.value, rig.refreshed.age_seconds) == (7, 10)
+    rig.now += 50
+    assert rig.refreshed.value is None
 
 
 async def test_what_is_not_kept_is_handed_on_and_takes_no_place() -> None:

@@ -77,7 +77,7 @@ class Jwks:
         self._name = name
         self._fetch_seconds = fetch_seconds
         self._wait_seconds = wait_seconds
-        self._set = Refreshed(self._load, clock=clock)
+        self._set = Refreshed(self._load, STALE_SECONDS, clock=clock)
 
     @classmethod
     def at(cls, url: str, session: aiohttp.ClientSession) -> Self:
@@ -117,13 +117,12 @@ class Jwks:
         await self._set.close()
 
     def _usable(self) -> tuple[SignatureKey, ...]:
-        known = self._set.value
-        return known.keys if known and self._set.age_seconds < STALE_SECONDS else ()
+        return self._set.value.keys if self._set.value else ()
 
     async def _renew(self) -> None:
         """Ask for a newer set when it is time; wait where this one is past its time or none."""
         known, age = self._set.value, self._set.age_seconds
-        if known is None or not self._usable():
+        if known is None:
             self._set.begin(FIRST_RETRY_SECONDS)
             await self._set.wait(self._fetch_seconds)
             return

@@ -1,6 +1,6 @@
 """A value from elsewhere: asked for once for all who wait, kept while it is good, renewed.
 
-Who uses it says when it is fresh, how long an old one serves, and how often it is asked for.
+Who uses it says until when it is fresh, how long an old one serves, how often to ask for it.
 """
 
 from __future__ import annotations
@@ -19,22 +19,28 @@ class Refreshed(Generic[T]):
     def __init__(
         self,
         load: Callable[[], Awaitable[T]],
+        stale_seconds: float,
         *,
-        keeps: Callable[[T], bool] = lambda value: True,
+        keeps: Callable[[T, T | None], bool] = lambda loaded, value: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``keeps``: whether what was loaded takes the place of what is there."""
+        """``keeps``: whether what was loaded takes the place of the value that there is."""
         self._load = load
+        self._stale_seconds = stale_seconds
         self._keeps = keeps
         self._clock = clock
         self._loading: asyncio.Task[T] | None = None
         self._began_at = self._loaded_at = float("-inf")
-        self.value: T | None = None
-        """The last one that was kept, however old."""
+        self._value: T | None = None
+
+    @property
+    def value(self) -> T | None:
+        """The last one that was kept; None once it is ``stale_seconds`` old."""
+        return self._value if self.age_seconds < self._stale_seconds else None
 
     @property
     def age_seconds(self) -> float:
-        """Of the value; infinite without one."""
+        """Of the last one that was kept; infinite without any."""
         return self._clock() - self._loaded_at
 
     @property
@@ -69,10 +75,10 @@ class Refreshed(Generic[T]):
             await asyncio.wait({self._loading})
 
     async def _run(self) -> T:
-        value = await self._load()
-        if self._keeps(value):
-            self.value, self._loaded_at = value, self._clock()
-        return value
+        loaded = await self._load()
+        if self._keeps(loaded, self.value):
+            self._value, self._loaded_at = loaded, self._clock()
+        return loaded
 
     def _done(self, task: asyncio.Task[T]) -> None:
         self._loading = None
