@@ -51,13 +51,12 @@ class Treasury:
         book: Book,
         upstreams: Upstreams,
         fetch: Fetch,
-        fetch_with_key: Fetch,
     ) -> None:
-        """``fetch`` gives a public resource of the default app's upstream."""
+        """``fetch`` gives a resource of the default app's upstream, which no client is shown."""
         self._counters = counters
         self._book = book
         self._upstreams = upstreams
-        self._fetch, self._fetch_with_key = fetch, fetch_with_key
+        self._fetch = fetch
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
@@ -79,6 +78,11 @@ class Treasury:
         """The ledger's file, or "off"."""
         return str(self._book.path) if isinstance(self._book, Ledger) else "off"
 
+    @property
+    def has_prices(self) -> bool:
+        """Whether the list of models is asked for at the start and hourly."""
+        return self._prices is not None
+
     def bookings(self, app: Settings, total: Settings) -> Bookings:
         """Those of the app whose settings these are; ``total`` are the default app's."""
         if app.counts_money and self._prices is None:
@@ -87,7 +91,6 @@ class Treasury:
                 self._fetch,
                 path and path.with_name(PRICES_NAME),
                 upstream=total.upstream,
-                fetch_with_key=self._fetch_with_key,
             )
             if self._running:
                 self._running.append(asyncio.create_task(self._prices.run()))

@@ -79,18 +79,11 @@ class Service:
         self._runner: Runner | None = None
         self.addresses: tuple[str, ...] = ()
         self._verifiers = Verifiers(session)
-        self._names = Names(
-            lambda path: self.kit.default.upstream.fetch(path),
-            lambda path: self.kit.default.upstream.fetch_with_key(path),
-            self._models,
-            lambda: self.settings,
-        )
+        self._names = Names(lambda: self.kit.default.upstream, self._models, lambda: self.settings)
         self._naming: asyncio.Task[None] | None = None
         self._keys = KeyStates(self._ask_about)
         self._lingering = Lingering()
-        self._treasury = Treasury(
-            counters, book, self._upstreams, self._names.fetch, self._names.fetch_with_key
-        )
+        self._treasury = Treasury(counters, book, self._upstreams, self._names.fetch_shown)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self.kit = self._assemble(settings, None)
 
@@ -127,8 +120,10 @@ class Service:
 
     def _keep_names(self) -> None:
         """Know the names of models from the start on, where one of them is excluded; tell of
-        patterns that match none."""
+        patterns that match none. Where there are prices, their list tells the names."""
         self._run(self._names.tell())
+        if self._treasury.has_prices:
+            return
         excludes = any(
             pattern.startswith("!")
             for app in self.settings.all_apps
@@ -136,10 +131,7 @@ class Service:
         )
         if excludes:
             self._naming = self._naming or asyncio.create_task(self._names.run())
-        elif is_worth_a_look(self.settings) and not any(
-            app.counts_money
-            for app in self.settings.all_apps  # whose prices are asked for anyway
-        ):
+        elif is_worth_a_look(self.settings):
             self._run(self._names.look())
 
     def _models(self) -> list[Models]:
@@ -204,6 +196,7 @@ class Service:
             await self._runner.cleanup()
         await self._keys.close()  # after the calls, which ask about keys
         await self._verifiers.close()
+        await self._names.close()
         await self._treasury.close()
         await asyncio.gather(*lasting, return_exceptions=True)
 
@@ -244,7 +237,7 @@ class Service:
                 settings.session_rate_limit,
             ),
             failures=self._failures,
-            catalogue=catalogue or Catalogue(self._names.fetch),
+            catalogue=catalogue or Catalogue(self._names.fetch, self._names.whole_path),
             room=self._room,
             large_bodies=self._large_bodies,
             tally=self.tally,

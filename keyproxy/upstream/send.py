@@ -121,6 +121,13 @@ class Upstream:
             raise invalid("it holds a key")
         return fetched
 
+    async def fetch_shown(self, path: str) -> Fetched:
+        """The same; where the upstream shows it to nobody without a key, by ``fetch_with_key``."""
+        fetched = await self.fetch(path)
+        if fetched.status != 401:
+            return fetched
+        return (await self.fetch_with_key(path))._replace(is_public=False)
+
     async def fetch_with_key(self, path: str) -> Fetched:
         """The same with the key, for an upstream that shows it to nobody else: what came is
         searched for keys, and must not be shown to whoever has another key.
