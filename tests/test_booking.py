@@ -43,6 +43,8 @@ RUNNING = b'data: {"id":"%b","choices":[{"delta":{"content":"x"}}],"usage":{"cos
 class Listed(NamedTuple):
     status: int
     raw: bytes
+    is_public: bool = True
+    age_seconds: float = 0.0
 
 
 async def priced() -> PriceBook:

@@ -363,7 +363,7 @@ async def test_a_list_that_is_kept_fresh_is_not_asked_for_again_by_a_reload(
         async with proxy.get("/api/v1/models") as answer:
             assert answer.status == 200
     asked = [seen.target for seen in upstream.catalogue]
-    assert sorted(asked) == ["/api/v1/models", "/api/v1/models?output_modalities=all"]
+    assert asked == ["/api/v1/models?output_modalities=all"]
 
 
 class Source:
@@ -401,6 +401,16 @@ async def test_the_cache_is_bounded() -> None:
     catalogue = Catalogue(source.fetch, clock=lambda: source.now)
     for number in range(300):
         await catalogue.answer(f"/api/v1/model/a/b{number}", "", Models(["*"]))
+    assert len(catalogue._details) == 256
+
+
+async def test_models_that_there_are_not_push_out_none_that_there_is() -> None:
+    source = Source()
+    catalogue = Catalogue(source.fetch, clock=lambda: source.now)
+    for status, number in [(200, 0), *((404, number) for number in range(300)), (200, 0)]:
+        source.status = status
+        await catalogue.answer(f"/api/v1/model/a/b{status}-{number}", "", Models(["*"]))
+    assert source.count == 301
     assert len(catalogue._details) == 256
 
 
@@ -458,6 +468,34 @@ async def test_an_excluded_model_is_excluded_under_its_other_name(
     assert upstream.calls == []
     async with proxy.post() as answer:
         assert answer.status == 200
+
+
+async def test_the_list_is_fetched_once_for_prices_names_and_pages(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    pricing = {"prompt": "0.000001", "completion": "0.000002"}
+    text, image = ({"output_modalities": [kind]} for kind in ("text", "image"))
+    rows = [
+        {"id": "openai/gpt-4o-mini", "pricing": pricing, "context_length": 1000},
+        {"id": "openai/gpt-4o", "canonical_slug": "openai/gpt-4o-1", "architecture": text},
+        {"id": "openai/painter", "architecture": image},
+    ]
+
+    async def listed(request: web.Request) -> web.StreamResponse:
+        if request.path == "/api/v1/models":
+            return web.json_response({"data": rows})
+        return completion() if request.method == "POST" else web.json_response({}, status=404)
+
+    upstream.answer = listed
+    proxy = await start(BUDGET="1/day", UNPRICED="refuse", ALLOWED_MODELS="*,!openai/gpt-4o")
+    assert await ids(proxy) == ["openai/gpt-4o-mini"]
+    assert await ids(proxy, "?output_modalities=all") == ["openai/gpt-4o-mini", "openai/painter"]
+    async with proxy.post() as answer:
+        assert answer.status == 200
+    async with proxy.post({"model": "openai/gpt-4o-1", "messages": []}) as answer:
+        await refused(answer, 403, "model_not_allowed")
+    targets = [seen.target for seen in upstream.catalogue if "endpoints" not in seen.target]
+    assert targets == ["/api/v1/models?output_modalities=all"]
 
 
 async def test_a_router_that_the_list_tells_of_is_no_model(

@@ -74,6 +74,8 @@ def providers(*prompts: str, tag: str = "azure") -> bytes:
 class Reply(NamedTuple):
     status: int
     raw: bytes
+    is_public: bool = True
+    age_seconds: float = 0.0
 
 
 class Source:

@@ -9,7 +9,6 @@ docs.hcaptcha.com, "Verify the User Response Server Side" and "Integration Testi
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from keyproxy import __version__
 from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
 from keyproxy.settings.consistency import TEST_SECRETS
+from keyproxy.transport.fetch import fetch
 from keyproxy.values import Secret
 
 VendorName = Literal["turnstile", "hcaptcha"]
@@ -142,13 +142,19 @@ class Captcha:
         if address is not None and address.is_global:  # a private one tells the vendor nothing
             form["remoteip"] = str(address)
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                status, raw = await self._post(form)
+            status, _, raw = await fetch(
+                self._session,
+                self._url,
+                max_bytes=MAX_ANSWER_BYTES,
+                timeout_seconds=self._timeout_seconds,
+                head={"User-Agent": f"keyproxy/{__version__}"},
+                form=form,
+            )
         except TimeoutError as error:
             raise _NoVerdictError(f"no answer within {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise _NoVerdictError(f"cannot be reached ({type(error).__name__})") from error
-        verdict = read_verdict(raw)
+        verdict = read_verdict(raw or b"")
         # A yes is a 200; a no may come with a 4xx.
         if verdict is None or not (
             status == 200 or (400 <= status < 500 and not verdict["success"])
@@ -160,24 +166,6 @@ class Captcha:
         if "internal-error" in codes:
             raise _NoVerdictError("internal-error")
         return verdict
-
-    async def _post(self, form: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body; b"" for a body that is larger than any verdict."""
-        head = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",  # a small body cannot become a large one
-            "User-Agent": f"keyproxy/{__version__}",
-        }
-        async with self._session.post(
-            self._url, data=form, headers=head, allow_redirects=False
-        ) as answer:
-            raw = b""
-            async for chunk in answer.content.iter_any():
-                raw += chunk
-                if len(raw) > MAX_ANSWER_BYTES:
-                    answer.close()
-                    return answer.status, b""
-            return answer.status, raw
 
     def _is_of(self, hostname: Any, origin: str) -> bool:
         """Whether a captcha solved on ``hostname`` was solved on a page of ``origin``."""

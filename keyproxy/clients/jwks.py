@@ -19,6 +19,8 @@ import structlog
 
 from keyproxy.clients.jose import from_json
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
+from keyproxy.transport.fetch import fetch
+from keyproxy.transport.refreshed import Refreshed
 
 FETCH_SECONDS = 5.0
 """How long a call waits where there is no set at all."""
@@ -48,6 +50,12 @@ class Fetched(NamedTuple):
     max_age_seconds: float | None = None
 
 
+class _KeySet(NamedTuple):
+    raw: bytes
+    keys: tuple[SignatureKey, ...]
+    fresh_seconds: float
+
+
 Fetch = Callable[[], Awaitable[Fetched]]
 
 
@@ -67,15 +75,9 @@ class Jwks:
         require_extra()
         self._fetch = fetch
         self._name = name
-        self._clock = clock
         self._fetch_seconds = fetch_seconds
         self._wait_seconds = wait_seconds
-        self._raw = b""
-        self._keys: tuple[SignatureKey, ...] = ()
-        self._loaded_at = float("-inf")
-        self._fresh_seconds = 0.0
-        self._tried_at = float("-inf")
-        self._loading: asyncio.Task[None] | None = None
+        self._set = Refreshed(self._load, STALE_SECONDS, clock=clock)
 
     @classmethod
     def at(cls, url: str, session: aiohttp.ClientSession) -> Self:
@@ -92,8 +94,8 @@ class Jwks:
         await self._renew()
         keys = self._usable()
         if keys and may_refresh and not _is_known(keys, key_id):
-            self._start(RETRY_SECONDS)
-            await self._wait(self._wait_seconds)
+            self._set.begin(RETRY_SECONDS)
+            await self._set.wait(self._wait_seconds)
             keys = self._usable()
         fitting = [key for key in keys if algorithm in key.algorithms]
         if key_id is not None:
@@ -108,57 +110,37 @@ class Jwks:
 
     def start(self) -> None:
         """Begin to load the set, so that the first caller need not wait for it."""
-        self._start(FIRST_RETRY_SECONDS)
+        self._set.begin(FIRST_RETRY_SECONDS)
 
     async def close(self) -> None:
         """End what is under way."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.wait({self._loading})
+        await self._set.close()
 
     def _usable(self) -> tuple[SignatureKey, ...]:
-        return self._keys if self._clock() - self._loaded_at < STALE_SECONDS else ()
+        return self._set.value.keys if self._set.value else ()
 
     async def _renew(self) -> None:
         """Ask for a newer set when it is time; wait where this one is past its time or none."""
-        age = self._clock() - self._loaded_at
-        if age < self._fresh_seconds * _RENEWED_AT:
+        known, age = self._set.value, self._set.age_seconds
+        if known is None:
+            self._set.begin(FIRST_RETRY_SECONDS)
+            await self._set.wait(self._fetch_seconds)
             return
-        if not self._usable():
-            self._start(FIRST_RETRY_SECONDS)
-            await self._wait(self._fetch_seconds)
-            return
-        self._start(RETRY_SECONDS)
-        if age >= self._fresh_seconds:
-            await self._wait(self._wait_seconds)
+        if age >= known.fresh_seconds * _RENEWED_AT:
+            self._set.begin(RETRY_SECONDS)
+        if age >= known.fresh_seconds:
+            await self._set.wait(self._wait_seconds)
 
-    def _start(self, pause_seconds: float) -> None:
-        """Begin a fetch, unless one is under way or the last one was a moment ago."""
-        now = self._clock()
-        if self._loading is None and now - self._tried_at >= pause_seconds:
-            self._tried_at = now
-            self._loading = asyncio.create_task(self._load())
-            self._loading.add_done_callback(self._done)
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait for the fetch under way, ``seconds`` after its beginning at most."""
-        if self._loading is not None:
-            left = self._tried_at + seconds - self._clock()
-            await asyncio.wait({self._loading}, timeout=max(0.0, left))
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._loading = None
-        if not task.cancelled():
-            task.exception()  # seen: ``_load`` raises none
-
-    async def _load(self) -> None:
+    async def _load(self) -> _KeySet:
+        known = self._set.value
         try:
             async with asyncio.timeout(self._fetch_seconds):
                 raw, max_age_seconds = await self._fetch()
-            if raw != self._raw:
+            if known is not None and raw == known.raw:
+                keys = known.keys
+            else:
                 # In a thread: a large set takes some milliseconds.
                 keys, passed_over = await asyncio.to_thread(read_keys, raw)
-                self._raw, self._keys = raw, keys
                 _log.info("key set loaded", url=self._name, keys=len(keys), passed_over=passed_over)
         except Exception as error:  # whatever goes wrong there, what we have stays
             reason = str(error) if isinstance(error, ValueError) else type(error).__name__
@@ -168,9 +150,8 @@ class Jwks:
                 url=self._name,
                 reason=reason,
             )
-            return
-        self._loaded_at = self._clock()
-        self._fresh_seconds = _fresh_seconds(self._keys, max_age_seconds)
+            raise
+        return _KeySet(raw, keys, _fresh_seconds(keys, max_age_seconds))
 
 
 def read_keys(raw: bytes) -> tuple[tuple[SignatureKey, ...], dict[str, int]]:
@@ -203,23 +184,16 @@ def fetching(url: str, session: aiohttp.ClientSession) -> Fetch:
     Raises ``ValueError`` and what the client raises.
     """
 
-    async def fetch() -> Fetched:
-        async with session.get(
-            url,
-            allow_redirects=False,
-            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-        ) as answer:
-            if answer.status != 200:
-                raise ValueError(f"the answer's status is {answer.status}")
-            raw = bytearray()
-            async for chunk in answer.content.iter_any():
-                raw += chunk
-                if len(raw) > MAX_BYTES:
-                    raise ValueError("the answer is too large")
-            said = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
-            return Fetched(bytes(raw), float(said[1]) if said else None)
+    async def key_set() -> Fetched:
+        answer = await fetch(session, url, max_bytes=MAX_BYTES)
+        if answer.status != 200:
+            raise ValueError(f"the answer's status is {answer.status}")
+        if answer.raw is None:
+            raise ValueError("the answer is too large")
+        max_age = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
+        return Fetched(answer.raw, float(max_age[1]) if max_age else None)
 
-    return fetch
+    return key_set
 
 
 def _is_known(keys: Sequence[SignatureKey], key_id: str | None) -> bool:

@@ -8,7 +8,8 @@ import ssl
 import aiohttp
 
 from keyproxy.errors import Refusal
-from keyproxy.server.names import LIST_PATH, read_names
+from keyproxy.money.pricebook import LIST_PATH
+from keyproxy.server.names import read_names
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.transport.session import open_session
@@ -79,9 +80,7 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
     upstream = Upstream(settings, session, KeyRing(settings.keys), hidden=settings.all_keys)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            fetched = await upstream.fetch(LIST_PATH)
-            if fetched.status == 401:
-                fetched = await upstream.fetch_with_key(LIST_PATH)
+            fetched = await upstream.fetch_shown(LIST_PATH)
     except (Refusal, TimeoutError):
         return ["warning: the upstream's list of models cannot be read; no name was compared"]
     if fetched.status != 200:

@@ -25,7 +25,7 @@ from keyproxy.money.providers import Fetched, ProviderBook
 LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
-RETRY_WITHOUT_SECONDS = 60.0  # at most, while there are no prices and calls may wait for them
+RETRY_WITHOUT_SECONDS = 60.0  # at most, until it was had: calls may wait for prices and names
 LIST_SECONDS = 60.0  # for an answer: a list is about a megabyte
 ANSWER_SECONDS = 10.0  # for others, since one that hangs keeps others waiting
 OLD_SECONDS = 7 * 86_400.0
@@ -40,8 +40,8 @@ Fetch = Callable[[str], Awaitable[Fetched]]
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
-    ``path``: the file it is kept in, by ``upstream``, or None. ``fetch_with_key``: for an upstream
-    that shows its prices to nobody else; those are not kept. ``clock`` tells seconds since 1970.
+    ``path``: the file it is kept in, by ``upstream``, or None; what the upstream shows to nobody
+    without a key is not kept. ``clock`` tells seconds since 1970.
     """
 
     def __init__(
@@ -49,13 +49,11 @@ class PriceBook:
         fetch: Fetch,
         path: Path | None = None,
         *,
-        fetch_with_key: Fetch | None = None,
         upstream: str = pricelist.OLD_UPSTREAM,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._fetch = fetch
-        self._fetch_with_key = fetch_with_key
         self._path = path
         self._is_public = True
         self._upstream = upstream
@@ -160,7 +158,7 @@ class PriceBook:
         fetched = await self._ask(LIST_PATH, LIST_SECONDS)
         if fetched is None or fetched.status != 200:
             return self._failed("the upstream's prices could not be fetched")
-        now = self._clock()
+        now = self._clock() - fetched.age_seconds
         listed = await asyncio.to_thread(pricelist.read, fetched.raw, now, self._list)
         if listed is None or not listed.priced:
             return self._failed("the upstream's price list cannot be read or has no prices")
@@ -193,7 +191,7 @@ class PriceBook:
                 _log.exception("the upstream's prices could not be read")
             self._is_loaded.set()
             pause = REFRESH_SECONDS if is_fresh else wait
-            most = REFRESH_SECONDS if self.priced else RETRY_WITHOUT_SECONDS
+            most = REFRESH_SECONDS if self._list.digest else RETRY_WITHOUT_SECONDS
             wait = RETRY_SECONDS if is_fresh else min(wait * 2, most)
             # Many replicas that start together must not ask together for ever.
             pause *= random.uniform(0.9, 1.1)  # noqa: S311
@@ -204,15 +202,13 @@ class PriceBook:
         try:
             async with asyncio.timeout(seconds):
                 fetched = await self._fetch(path)
-                if fetched.status == 401 and self._fetch_with_key is not None:
-                    # What one account is shown must not be another's prices after a restart.
-                    self._is_public = False
-                    fetched = await self._fetch_with_key(path)
         except TimeoutError:
             code = "upstream_timeout"
         except Refusal as refusal:
             code = refusal.code
         else:
+            # What one account is shown must not be another's prices after a restart.
+            self._is_public = self._is_public and fetched.is_public
             return fetched if len(fetched.raw) <= pricelist.MAX_BYTES else None
         _log.debug("a price list was not to be had", path=path, code=code)
         return None

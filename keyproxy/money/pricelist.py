@@ -34,7 +34,8 @@ _KEPT_OF_PROVIDER = ("tag", "context_length", "max_completion_tokens", "pricing"
 @dataclass(frozen=True, slots=True)
 class PriceList:
     """``prices``: every listed id, with None where it has no known price. ``names``: other
-    names, and the ids they stand for. ``rows``: what they were read from."""
+    names, and the ids they stand for. ``rows``: what they were read from. ``digest``: of the
+    upstream's answer; empty for a list from a file."""
 
     prices: Mapping[str, Price | None] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)

@@ -32,12 +32,16 @@ _log = structlog.get_logger("keyproxy.money")
 
 
 class Fetched(Protocol):
-    """A public resource of the upstream."""
+    """A resource of the upstream; ``is_public``: it is shown to everybody."""
 
     @property
     def status(self) -> int: ...
     @property
     def raw(self) -> bytes: ...
+    @property
+    def is_public(self) -> bool: ...
+    @property
+    def age_seconds(self) -> float: ...
 
 
 Ask = Callable[[str], Awaitable[Fetched | None]]

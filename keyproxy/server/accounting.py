@@ -51,13 +51,12 @@ class Accounting:
         book: Book,
         upstreams: Upstreams,
         fetch: Fetch,
-        fetch_with_key: Fetch,
     ) -> None:
-        """``fetch`` gives a public resource of the default app's upstream."""
+        """``fetch`` gives a resource of the default app's upstream, which no client is shown."""
         self._counters = counters
         self._book = book
         self._upstreams = upstreams
-        self._fetch, self._fetch_with_key = fetch, fetch_with_key
+        self._fetch = fetch
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
@@ -78,6 +77,11 @@ class Accounting:
     def place(self) -> str:
         """The ledger's file, or "off"."""
         return str(self._book.path) if isinstance(self._book, Ledger) else "off"
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether the list of models is asked for at the start and hourly."""
+        return self._prices is not None
 
     def adopt(self, settings: Settings) -> dict[str, Bookings]:
         """Keep the budgets of ``settings`` from now on, and book by them; by the app's name.
@@ -104,7 +108,6 @@ class Accounting:
             self._fetch,
             path and path.with_name(PRICES_NAME),
             upstream=settings.upstream,
-            fetch_with_key=self._fetch_with_key,
         )
 
     def _budgets_of(self, app: Settings, default: Settings) -> Budgets:

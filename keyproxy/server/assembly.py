@@ -41,7 +41,7 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.upstream import keyring
-from keyproxy.upstream.catalogue import Catalogue, Fetched
+from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyReport, KeyRing
 from keyproxy.upstream.lingering import Lingering
 from keyproxy.upstream.send import Upstream
@@ -66,16 +66,14 @@ class Assembly:
         self.keys = KeyStates(self._ask_about)
         self.lingering = Lingering()
         self.verifiers = Verifiers(session)
-        self.names = Names(self._fetch, self._fetch_with_key, self._models, self._settings)
-        self.accounting = Accounting(
-            counters, book, self._upstreams, self.names.fetch, self.names.fetch_with_key
-        )
+        self.names = Names(self._upstream, self._models, self._settings)
+        self.accounting = Accounting(counters, book, self._upstreams, self.names.fetch_shown)
         self._base_url = settings.upstream
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Failures(Counters())
         self._room = Room(memory.for_bodies(memory.limit()))
         self._large_bodies = Turns()
-        self._catalogue = Catalogue(self.names.fetch)
+        self._catalogue = Catalogue(self.names.fetch, self.names.whole_path)
         self.put_in_force(settings)
 
     def put_in_force(self, settings: Settings) -> None:
@@ -137,12 +135,10 @@ class Assembly:
         """End what goes on beside calls, behind the last of them."""
         await self.keys.close()  # after the calls, which ask about keys
         await self.verifiers.close()
+        await self.names.close()
 
-    async def _fetch(self, path: str) -> Fetched:
-        return await self.kit.default.upstream.fetch(path)
-
-    async def _fetch_with_key(self, path: str) -> Fetched:
-        return await self.kit.default.upstream.fetch_with_key(path)
+    def _upstream(self) -> Upstream:
+        return self.kit.default.upstream
 
     def _settings(self) -> Settings:
         return self.kit.settings

@@ -1,25 +1,27 @@
-"""What the upstream's public list tells about the names of models, for every app's list of them.
+"""The upstream's list of models, fetched once for prices, pages and the names in apps' lists.
 
-Whoever fetches the list, for prices or for a page, fetches it here. Where an app excludes models,
-it is fetched at the start and hourly, because a second name of a model must not get around that.
+Whoever wants the list gets it here. Where an app excludes models it is fetched at the start and
+hourly, as it is for prices, because a second name of a model must not get around that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from keyproxy.errors import Refusal
+from keyproxy.money.pricebook import LIST_PATH
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import unlisted
+from keyproxy.transport.refreshed import Refreshed
 from keyproxy.upstream import headers
-from keyproxy.upstream.catalogue import Fetched
+from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS, Fetched
+from keyproxy.upstream.send import Upstream
 
-LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
 _log = structlog.get_logger("keyproxy")
@@ -31,31 +33,50 @@ class Names:
 
     def __init__(
         self,
-        fetch: Callable[[str], Awaitable[Fetched]],
-        fetch_with_key: Callable[[str], Awaitable[Fetched]],
+        upstream: Callable[[], Upstream],
         models: Callable[[], Iterable[Models]],
         settings: Callable[[], Settings],
     ) -> None:
-        """``models`` and ``settings`` give those in force. ``fetch_with_key``: for an upstream that
-        shows its list to nobody else."""
-        self._fetch = fetch
-        self._fetch_with_key = fetch_with_key
+        """All three give what is in force; ``upstream`` the default app's."""
+        self._upstream = upstream
         self._models = models
         self._settings = settings
+        self._whole = Refreshed(
+            self._load_whole, STALE_SECONDS, keeps=lambda fetched, _: fetched.status == 200
+        )
         self._known: dict[str, Known] = {}
         self._may_tell = False
         self._told: set[str] = set()
 
     async def fetch(self, path: str) -> Fetched:
-        """A public resource; of a list of models, what it tells about names is learnt.
+        """A public resource for a page, asked for without the key.
 
-        Raises as the given ``fetch`` does.
+        Raises as ``Upstream.send`` does.
         """
-        return await self._learnt(path, await self._fetch(path))
+        if path == LIST_PATH and (whole := await self._fetch_whole()).is_public:
+            return whole
+        return await self._learnt(path, await self._upstream().fetch(path))
 
-    async def fetch_with_key(self, path: str) -> Fetched:
-        """The same, asked for with the default app's key."""
-        return await self._learnt(path, await self._fetch_with_key(path))
+    async def fetch_shown(self, path: str) -> Fetched:
+        """The same for what nobody is shown, with the default app's key where it needs one."""
+        if path == LIST_PATH:
+            return await self._fetch_whole()
+        return await self._upstream().fetch_shown(path)
+
+    def whole_path(self) -> str | None:
+        """Under which path pages get the whole list, if it is at hand, or about to be."""
+        whole = self._whole.value
+        is_public = self._whole.is_loading if whole is None else whole.is_public
+        return LIST_PATH if is_public else None
+
+    async def _fetch_whole(self) -> Fetched:
+        known, age_seconds = self._whole.value, self._whole.age_seconds
+        if known is not None and age_seconds < FRESH_SECONDS:
+            return known._replace(age_seconds=age_seconds)
+        return await self._whole.renewed()
+
+    async def _load_whole(self) -> Fetched:
+        return await self._learnt(LIST_PATH, await self._upstream().fetch_shown(LIST_PATH))
 
     async def _learnt(self, path: str, fetched: Fetched) -> Fetched:
         if path in _LISTS and fetched.status == 200:
@@ -88,15 +109,12 @@ class Names:
     async def look(self) -> bool:
         """Fetch the whole list; whether there was one to be had."""
         try:
-            fetched = await self.fetch(LIST_PATH)
-            if fetched.status == 401:
-                fetched = await self.fetch_with_key(LIST_PATH)
+            return (await self._fetch_whole()).status == 200
         except Refusal:
             return False
-        return fetched.status == 200
 
     async def run(self) -> None:
-        """Keep the names fresh, until cancelled."""
+        """Keep the names fresh where there is no price book that does it, until cancelled."""
         while True:
             is_fresh = False
             try:
@@ -104,6 +122,9 @@ class Names:
             except Exception:  # no memory or thread just now
                 _log.exception("the names of models could not be read")
             await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
+
+    async def close(self) -> None:
+        await self._whole.close()
 
 
 def read_names(raw: bytes) -> Known:

@@ -83,8 +83,10 @@ class Service:
 
     def _keep_names(self) -> None:
         """Know the names of models from the start on, where one of them is excluded; tell of
-        patterns that match none."""
+        patterns that match none. Where there are prices, their list tells the names."""
         self._run(self._names.tell())
+        if self.accounting.has_prices:
+            return
         excludes = any(
             pattern.startswith("!")
             for app in self.settings.all_apps
@@ -92,10 +94,7 @@ class Service:
         )
         if excludes:
             self._naming = self._naming or asyncio.create_task(self._names.run())
-        elif is_worth_a_look(self.settings) and not any(
-            app.counts_money
-            for app in self.settings.all_apps  # whose prices are asked for anyway
-        ):
+        elif is_worth_a_look(self.settings):
             self._run(self._names.look())
 
     def _may_be_asked(self) -> bool:

@@ -13,14 +13,16 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE
 from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
+from keyproxy.transport.refreshed import Refreshed
 from keyproxy.upstream import answers, headers
 
 FRESH_SECONDS = 300.0
@@ -34,11 +36,16 @@ NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
 class Fetched(NamedTuple):
-    """A public resource: ``head`` holds what of its head goes down to a client."""
+    """A resource of the upstream: ``head`` holds what of its head goes down to a client.
+
+    ``is_public``: it was shown without the key. ``age_seconds``: how long ago it was fetched.
+    """
 
     status: int
     raw: bytes
     head: Mapping[str, str]
+    is_public: bool = True
+    age_seconds: float = 0.0
 
 
 class Page(NamedTuple):
@@ -71,19 +78,33 @@ class Allowed(Protocol):
     def check(self, model: str) -> None: ...
 
 
+class _Row(NamedTuple):
+    """A model's; ``is_usual``: it is in the list that nothing was asked of."""
+
+    model: str
+    raw: bytes
+    is_usual: bool
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """``body``: the whole answer, or what follows the rows of a list in its envelope."""
+    """``body``: the whole answer, or what follows the rows of a list in its envelope.
+
+    ``age_seconds``: how old it was already when it came.
+    """
 
     status: int
-    fetched_at: float
     body: bytes
-    rows: tuple[tuple[str, bytes], ...] = ()
+    rows: tuple[_Row, ...] = ()
     head: Mapping[str, str] = field(default_factory=dict)
+    age_seconds: float = 0.0
 
     @property
     def answer(self) -> Page:
         return Page(self.status, self.body, self.head)
+
+
+_Cache = OrderedDict[str, Refreshed[_Entry]]
 
 
 def resolved(path: str, models: Allowed, aliases: Mapping[str, str]) -> str:
@@ -103,12 +124,20 @@ def resolved(path: str, models: Allowed, aliases: Mapping[str, str]) -> str:
 class Catalogue:
     """Answers the catalogue endpoints."""
 
-    def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        whole_path: Callable[[], str | None] = lambda: None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``whole_path``: where the list of all models is had, where it is fetched for others,
+        too; then the usual list is cut from it."""
         self._fetch = fetch
+        self._whole_path = whole_path
         self._clock = clock
-        self._lists: OrderedDict[str, _Entry] = OrderedDict()
-        self._details: OrderedDict[str, _Entry] = OrderedDict()
-        self._pending: dict[str, asyncio.Task[_Entry]] = {}
+        self._lists: _Cache = OrderedDict()
+        self._details: _Cache = OrderedDict()
 
     async def answer(
         self, path: str, query: str, models: Allowed, aliases: Mapping[str, str] = NO_ALIASES
@@ -130,12 +159,13 @@ class Catalogue:
     ) -> Page:
         offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
         filters = urlencode(sorted(asked.items()))
-        entry = await self._entry(
-            self._lists, MAX_LISTS, "/models" + (f"?{filters}" if filters else "")
-        )
+        whole = None if filters else self._whole_path()
+        path = whole or "/models" + (f"?{filters}" if filters else "")
+        entry = await self._entry(self._lists, MAX_LISTS, path)
         if entry.status != 200:
             return entry.answer
-        allowed = {model: row for model, row in entry.rows if models.allows(model)}
+        listed = (row for row in entry.rows if row.is_usual or whole is None)
+        allowed = {row.model: row.raw for row in listed if models.allows(row.model)}
         rows = [_renamed(allowed[m], name) for name, m in aliases.items() if m in allowed]
         rows += allowed.values()
         if rest == "/models/count":
@@ -149,65 +179,65 @@ class Catalogue:
         tail = json.dumps(counted).encode()[1:-1] + entry.body
         return Page(200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}")
 
-    async def _entry(self, cache: OrderedDict[str, _Entry], size: int, path: str) -> _Entry:
+    async def _entry(self, cache: _Cache, size: int, path: str) -> _Entry:
         entry = await self._cached(cache, size, path)
         if entry.status == 401:
             raise KeyWanted
         return entry
 
-    async def _cached(self, cache: OrderedDict[str, _Entry], size: int, path: str) -> _Entry:
-        known = cache.get(path)
-        age = self._clock() - known.fetched_at if known is not None else STALE_SECONDS
-        if known is not None and age < (FRESH_SECONDS if known.status == 200 else REFUSED_SECONDS):
-            cache.move_to_end(path)
+    async def _cached(self, cache: _Cache, size: int, path: str) -> _Entry:
+        if path not in cache:
+            self._make_room(cache, size)
+            load = partial(self._load, path)
+            cache[path] = Refreshed(load, STALE_SECONDS, keeps=_is_kept, clock=self._clock)
+        kept = cache[path]
+        cache.move_to_end(path)
+        known = kept.value
+        fresh_seconds = FRESH_SECONDS if known and known.status == 200 else REFUSED_SECONDS
+        if known is not None and known.age_seconds + kept.age_seconds < fresh_seconds:
             return known
         try:
-            entry = await self._shared(path)
+            entry = await kept.renewed()
         except Refusal:
-            if known is None or age >= STALE_SECONDS:
+            if known is None:
                 raise
             return known
         is_old_better = entry.status >= 500 or entry.status == 401  # what was public still is
-        if known is not None and known.status == 200 and is_old_better and age < STALE_SECONDS:
-            return known
-        if entry.status in (200, 401):
-            cache[path] = entry
-            cache.move_to_end(path)
-            while len(cache) > size:
-                # Odd filters must not push out the list that everybody asks for.
-                cache.pop(next(known for known in cache if known != "/models"))
-        return entry
+        return known if known and known.status == 200 and is_old_better else entry
 
-    async def _shared(self, path: str) -> _Entry:
-        """One fetch for everybody who asks meanwhile; a caller that leaves does not end it."""
-        task = self._pending.get(path)
-        if task is None:
-            task = asyncio.create_task(self._load(path))
-            self._pending[path] = task
-            task.add_done_callback(lambda done: self._done(path, done))
-        return await asyncio.shield(task)
+    def _make_room(self, cache: _Cache, size: int) -> None:
+        """For one more: what has nothing to show goes first, then what was not asked for longest.
 
-    def _done(self, path: str, task: asyncio.Task[_Entry]) -> None:
-        self._pending.pop(path, None)
-        if not task.cancelled():
-            task.exception()  # seen: every caller may have left
+        Odd filters must not push out the list that everybody asks for.
+        """
+        if len(cache) >= size:
+            usual = {"/models", self._whole_path()}
+            empty = (path for path, kept in cache.items() if not kept.value and not kept.is_loading)
+            others = (path for path in cache if path not in usual)
+            del cache[next(empty, None) or next(others)]
 
     async def _load(self, path: str) -> _Entry:
         fetched = await self._fetch(path)
-        return await asyncio.to_thread(_read, path, fetched, self._clock())
+        entry = await asyncio.to_thread(_read, path, fetched)
+        return replace(entry, age_seconds=fetched.age_seconds)
 
 
-def _read(path: str, fetched: Fetched, now: float) -> _Entry:
+def _is_kept(entry: _Entry, known: _Entry | None) -> bool:
+    is_public = known is not None and known.status == 200
+    return entry.status == 200 or (entry.status == 401 and not is_public)
+
+
+def _read(path: str, fetched: Fetched) -> _Entry:
     """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
-    status, raw, head = fetched
+    status, raw, head, *_ = fetched
     if 400 <= status < 600:
         body = answers.cleaned(raw, status) or answers.unreadable(status, CATALOGUE)
-        return _Entry(status, now, body, head=head)
+        return _Entry(status, body, head=head)
     parsed = headers.loads(raw)
     if status != 200 or not isinstance(parsed, dict):
         raise _invalid()
     if not (path == "/models" or path.startswith("/models?")):
-        return _Entry(status, now, raw)
+        return _Entry(status, raw)
     data = parsed.pop("data", None)
     if not isinstance(data, list):
         raise _invalid()
@@ -215,14 +245,21 @@ def _read(path: str, fetched: Fetched, now: float) -> _Entry:
         parsed.pop(name, None)
     try:
         rows = tuple(
-            (row["id"], json.dumps(row, separators=(",", ":")).encode())
+            _Row(row["id"], json.dumps(row, separators=(",", ":")).encode(), _is_usual(row))
             for row in data
             if isinstance(row, dict) and isinstance(row.get("id"), str)
         )
         rest = b"," + json.dumps(parsed).encode()[1:-1] if parsed else b""
     except RecursionError as error:
         raise _invalid() from error
-    return _Entry(status, now, rest, rows)
+    return _Entry(status, rest, rows)
+
+
+def _is_usual(row: Mapping[str, Any]) -> bool:
+    """Without filters, models are listed that write text."""
+    architecture = row.get("architecture")
+    outputs = architecture.get("output_modalities") if isinstance(architecture, dict) else None
+    return not isinstance(outputs, list) or "text" in outputs
 
 
 def _renamed(row: bytes, name: str) -> bytes:

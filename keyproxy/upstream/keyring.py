@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 
 from keyproxy.settings import Secret
+from keyproxy.transport.fetch import fetch
 from keyproxy.upstream import headers
 from keyproxy.upstream.verdicts import KeyStates
 
@@ -79,13 +80,8 @@ async def inspect(session: aiohttp.ClientSession, base_url: str, key: Secret) ->
     Raises ``aiohttp.ClientError`` and ``TimeoutError`` when there is no answer.
     """
     head = headers.common() | headers.authorization(key)
-    raw = b""
-    async with session.get(f"{base_url}/key", headers=head, allow_redirects=False) as answer:
-        async for chunk in answer.content.iter_any():
-            raw += chunk
-            if len(raw) > _MAX_REPORT_BYTES:
-                break
-    return _report(answer.status, headers.loads(raw))
+    answer = await fetch(session, f"{base_url}/key", max_bytes=_MAX_REPORT_BYTES, head=head)
+    return _report(answer.status, headers.loads(answer.raw or b""))
 
 
 def _report(status: int, body: Any) -> KeyReport:

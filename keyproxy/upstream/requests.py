@@ -84,17 +84,6 @@ def check_head(reply: aiohttp.ClientResponse) -> None:
         raise invalid("its framing is ambiguous")
 
 
-async def read_bounded(reply: aiohttp.ClientResponse, limit: int) -> bytes | None:
-    """The body, or None when it is larger than ``limit``."""
-    parts, size = [], 0
-    async for chunk in reply.content.iter_any():
-        size += len(chunk)
-        if size > limit:
-            return None
-        parts.append(chunk)
-    return b"".join(parts)
-
-
 def unreachable(*, is_free: bool = False) -> Refusal:
     """``is_free``: there was not even a connection."""
     text = "The upstream cannot be reached at the moment."

@@ -21,6 +21,7 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import AnswerCut
 from keyproxy.record import ClientLeft
 from keyproxy.settings import Secret, Settings
+from keyproxy.transport.fetch import read_bounded
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.catalogue import Fetched
 from keyproxy.upstream.keyring import KeyRing
@@ -30,7 +31,6 @@ from keyproxy.upstream.requests import (
     check_head,
     invalid,
     key_rejected,
-    read_bounded,
     unreachable,
 )
 
@@ -108,6 +108,13 @@ class Upstream:
             _log.error("the upstream's answer held a key", path=path)
             raise invalid("it holds a key")
         return fetched
+
+    async def fetch_shown(self, path: str) -> Fetched:
+        """The same; where the upstream shows it to nobody without a key, by ``fetch_with_key``."""
+        fetched = await self.fetch(path)
+        if fetched.status != 401:
+            return fetched
+        return (await self.fetch_with_key(path))._replace(is_public=False)
 
     async def fetch_with_key(self, path: str) -> Fetched:
         """The same with the key, for an upstream that shows it to nobody else: what came is
