@@ -21,7 +21,7 @@ class Form:
     least: int
 
     def pattern(self, most_asked: int) -> str:
-        """An expression for such keys, and for pieces of them that show ``most_asked`` letters."""
+        """An expression for such keys, and for what shows ``most_asked`` letters of one."""
         return f"(?:{self.beginning}){self.letters}{{{min(self.least, most_asked)},}}"
 
 
@@ -64,7 +64,11 @@ LIKELY = re.compile(SHAPE, re.ASCII)
 SESSION, CLIENT_TOKEN = "kps_", "kpt_"
 """What our own credentials begin with, so that scanners and people know one when they see it."""
 
-PIECE = _any(12, r"sk-[\w-]{12,}", rf"(?:{SESSION}|{CLIENT_TOKEN}|(?:gsk|csk|xai)[_-])[\w-]{{12,}}")
+_MARKS = dict.fromkeys(
+    "sk-" if form.beginning.startswith("sk-") else re.sub("[_-]$", "[_-]", form.beginning)
+    for form in FORMS
+)
+PIECE = rf"(?:{'|'.join([*_MARKS, SESSION, CLIENT_TOKEN])})[\w-]{{12,}}"
 """What is never shown, wherever it stands: what is long enough to be a piece of a key."""
 
 BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)

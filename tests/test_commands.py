@@ -346,7 +346,7 @@ def test_check_warns_of_a_key_without_limit(
     assert "warning: this key has no credit limit" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("amount", ["1e999999999999", "-1E-999999999", "9" * 50_000])
+@pytest.mark.parametrize("amount", ["1e999999999999", "-1E-999999999", "9" * 20_000])
 def test_check_writes_out_no_endless_amount(
     here: Path,
     fake: FakeServer,

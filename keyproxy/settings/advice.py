@@ -27,23 +27,23 @@ _LONGEST, _MOST = 200, 5_000
 
 def odd(settings: Settings) -> list[str]:
     """What is odd in the settings themselves, a line each; nothing of a key is repeated."""
-    found = _idle(settings)
+    lines = _idle(settings)
     if settings.mode == "demo":
-        return found
+        return lines
     if (base := _better(settings.upstream)) != settings.upstream:
-        found.append(
+        lines.append(
             f"KEYPROXY_UPSTREAM={settings.upstream} looks like no whole base address: calls go to"
             f" {settings.upstream}/chat/completions; write KEYPROXY_UPSTREAM={base}"
         )
     if is_openrouter(settings.upstream) and not all(map(is_of_openrouter, settings.all_keys)):
-        found.append("a key does not begin with sk-or-, as OpenRouter's keys do")
-    return found
+        lines.append("a key does not begin with sk-or-, as OpenRouter's keys do")
+    return lines
 
 
 def _idle(settings: Settings) -> list[str]:
     """What is set and has no effect, a line each."""
     asked = {app.client_auth for app in settings.all_apps}
-    found: list[str] = []
+    lines: list[str] = []
     for name, auth, is_set in (
         ("KEYPROXY_CAPTCHA", "session", settings.captcha is not None),
         ("KEYPROXY_SESSION_SECRET", "session", settings.session_secrets is not None),
@@ -51,16 +51,16 @@ def _idle(settings: Settings) -> list[str]:
         ("KEYPROXY_JWT_JWKS_URL", "jwt", settings.jwt_jwks_url is not None),
     ):
         if is_set and auth not in asked:
-            found.append(f"{name} has no effect: no app has the client auth {auth}")
+            lines.append(f"{name} has no effect: no app has the client auth {auth}")
     for app in settings.all_apps:
         if app.client_tokens and app.client_auth != "token":
-            found.append(
+            lines.append(
                 f"the client tokens of the app {app.name} open nothing: its client auth is"
                 f" {app.client_auth}"
             )
     is_behind = settings.trusted_hops or settings.trusted_proxies
     if settings.client_address_header and not is_behind:
-        found.append(
+        lines.append(
             "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
             " KEYPROXY_TRUSTED_PROXIES names nobody"
         )
@@ -70,8 +70,8 @@ def _idle(settings: Settings) -> list[str]:
     }
     if settings.trusted_hops and any(unread.values()):
         names = ", ".join(name for name, value in unread.items() if value)
-        found.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {names} is not read")
-    return found
+        lines.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {names} is not read")
+    return lines
 
 
 def _better(base: str) -> str:
@@ -99,7 +99,7 @@ def is_worth_a_look(settings: Settings) -> bool:
 
 def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
     """What in the lists of models and aliases is none of ``listed``, the upstream's own names."""
-    found: dict[str, None] = {}
+    lines: dict[str, None] = {}
     # Somebody else's names: bounded, since globs are tried on them, and fit for a terminal.
     fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())
     text = "\n".join(fit[:_MOST])
@@ -111,18 +111,18 @@ def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
             mark, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
             if not _matches(name, text, is_exclusion=bool(mark)):
                 write = " or ".join(f"{mark}{each}" for each in _instead(name, single))
-                found[
+                lines[
                     f"KEYPROXY_ALLOWED_MODELS{where}: {mask(pattern)} matches no model of the"
                     f" upstream's list; {_advice(write)}"
                 ] = None
         for alias, model in app.model_aliases:
             if not _matches(model, text):
                 write = "".join(f"{alias}={each}" for each in _instead(model, single)[:1])
-                found[
+                lines[
                     f"KEYPROXY_MODEL_ALIASES{where}: {alias}={mask(model)} stands for no model of"
                     f" the upstream's list; {_advice(write)}"
                 ] = None
-    return list(found)
+    return list(lines)
 
 
 def _advice(write: str) -> str:

@@ -92,8 +92,8 @@ def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
         if not _APP.fullmatch(app) or app == DEFAULT_APP or not isinstance(table, dict):
             faults.append(_no_app(app, table))
             continue
-        apps[app], found = _table(table, _of_apps(), f"apps.{app}.", place)
-        faults += found
+        apps[app], more = _table(table, _of_apps(), f"apps.{app}.", place)
+        faults += more
     return Layer(place, variables, apps), faults
 
 

@@ -73,9 +73,9 @@ class Sources:
                 directory=self.directory,
                 read_file=self._content,
             )
-        except SettingsFaults as found:
+        except SettingsFaults as raised:
             # What is not set may be said in a file that could not be read.
-            kept = [f for f in found.faults if f.found is not None or not self._has_unread]
+            kept = [f for f in raised.faults if f.found is not None or not self._has_unread]
             faults += [lines.placed(fault, places) for fault in kept]
             raise SettingsFaults(faults) from None
         if faults:
@@ -174,9 +174,9 @@ class Sources:
         is_named, name = self._config(layers)
         if name is not None:
             text = self._text(name, CONFIG.variable if is_named else None, faults)
-            layer, found = of_toml(name, text)
+            layer, more = of_toml(name, text)
             layers.append(layer)
-            faults += found
+            faults += more
         return layers, faults
 
     def _upper_layers(self) -> tuple[list[Layer], list[SettingsFault]]:
@@ -185,9 +185,9 @@ class Sources:
         layers = [Layer(lines.COMMAND_LINE, self.options), Layer("", self.environ)]
         for name in self._env_names():
             text = self._text(name, "--env-file" if self.env_file else None, faults)
-            layer, found = of_env_file(name, text)
+            layer, more = of_env_file(name, text)
             layers.append(layer)
-            faults += found
+            faults += more
         return layers, faults
 
     def _env_names(self) -> tuple[str, ...]:

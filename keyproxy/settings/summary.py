@@ -26,8 +26,8 @@ def clients(app: Settings) -> str:
     return "anyone, told apart by network address"
 
 
-def rates(found: Sequence[Rate]) -> str:
-    return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in found) or "off"
+def rates(limits: Sequence[Rate]) -> str:
+    return "; ".join(f"{rate.amount} in {rate.seconds} s" for rate in limits) or "off"
 
 
 def short(settings: Settings) -> str:
@@ -38,12 +38,12 @@ def short(settings: Settings) -> str:
     else:
         who = {"token": "client tokens", "jwt": "JWTs", "session": "sessions"}[settings.client_auth]
     pages = _listed(settings.allowed_origins, most=1)
-    found = [
+    parts = [
         f"{who}, pages of {'any origin' if pages == '*' else pages}",
         ", ".join(f"{rate.amount}/{_per(rate.seconds)}" for rate in settings.rate_limit),
         ", ".join(f"${budget.usd:f}/{budget.unit}" for budget in settings.total_budget),
     ]
-    return elided("; ".join(filter(None, found)), 67)
+    return elided("; ".join(filter(None, parts)), 67)
 
 
 def _per(seconds: int) -> str:
@@ -68,12 +68,12 @@ def storage(settings: Settings) -> str:
 
 def budgets(app: Settings) -> str:
     """What may be spent, by whom."""
-    found = [
+    parts = [
         *(f"{budget} a client" for budget in app.budget),
         *(f"{budget} for the app" for budget in app.app_budget),
         *(f"{budget} in all" for budget in app.total_budget),
     ]
-    return "; ".join(found) or "off"
+    return "; ".join(parts) or "off"
 
 
 def of_app(app: Settings) -> Mapping[str, str]:
@@ -102,6 +102,6 @@ def table(settings: Settings) -> list[str]:
 
 
 def _listed(items: Iterable[str], most: int = 8) -> str:
-    found = list(items)
-    more = f" and {len(found) - most} more" if len(found) > most else ""
-    return (", ".join(found[:most]) or "none") + more
+    entries = list(items)
+    more = f" and {len(entries) - most} more" if len(entries) > most else ""
+    return (", ".join(entries[:most]) or "none") + more

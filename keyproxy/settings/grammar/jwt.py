@@ -76,30 +76,30 @@ def issuer(text: str) -> str:
 
 def audiences(text: str) -> tuple[str, ...]:
     """Audiences, one of which a JWT must name."""
-    found = items(text)
-    if not found or not all(_TEXT.fullmatch(item) for item in found):
+    entries = items(text)
+    if not entries or not all(_TEXT.fullmatch(item) for item in entries):
         raise Unfit("comma-separated audiences exactly as the claim aud has them")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(entries))
 
 
 def algorithms(text: str) -> tuple[str, ...]:
     """Signature algorithms: of a shared secret or of public keys, never both; each by one name."""
-    found = items(text)
+    entries = items(text)
     known = {name.lower(): name for name in (*SHARED, *PUBLIC, *OTHER_NAMES)}
-    if any(item.lower() == "none" for item in found):
+    if any(item.lower() == "none" for item in entries):
         raise Unfit("signature algorithms; none is no signature, anybody could write such a JWT")
-    if not found or any(item not in known.values() for item in found):
-        cured = [known.get(item.lower(), "") for item in found]
+    if not entries or any(item not in known.values() for item in entries):
+        cured = [known.get(item.lower(), "") for item in entries]
         raise Unfit(
             f"comma-separated names of {', '.join(known.values())}",
             value=",".join(cured) if cured and all(cured) else None,
         )
-    if len({item in SHARED for item in found}) > 1:
+    if len({item in SHARED for item in entries}) > 1:
         raise Unfit(
             "HS algorithms for KEYPROXY_JWT_SECRET, or others for KEYPROXY_JWT_JWKS_URL; with"
             " both, a public key could be taken for the secret"
         )
-    return tuple(dict.fromkeys(map(one_name, found)))
+    return tuple(dict.fromkeys(map(one_name, entries)))
 
 
 def one_name(algorithm: str) -> str:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from keyproxy.key_forms import LIKELY, owner
-from keyproxy.settings.grammar.secrets import PLACEHOLDER, SHORTEST_KEY
+from keyproxy.settings.grammar.secrets import SHORTEST_KEY, is_no_key
 from keyproxy.values import Secret
 
 KEY = "OPENROUTER_API_KEY"
@@ -66,7 +66,7 @@ def misnamed(environ: Mapping[str, str]) -> str | None:
     """The variable that holds a key for OpenRouter, or its file's name, where nobody looks."""
     for name, value in environ.items():
         text = value.strip()
-        if len(text) < SHORTEST_KEY or "://" in text or PLACEHOLDER.search(text):
+        if len(text) < SHORTEST_KEY or "://" in text or is_no_key(text):
             continue
         is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
         is_ours = is_near or owner(text) == OPENROUTER

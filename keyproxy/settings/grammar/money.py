@@ -22,12 +22,12 @@ def budgets(text: str) -> tuple[Budget, ...]:
     """Budgets in USD, ``;`` joins several; ``off`` is none."""
     if text == "off":
         return ()
-    found = [_budget(item) for item in items(text, ";")]
-    if not found:
+    parsed = [_budget(item) for item in items(text, ";")]
+    if not parsed:
         raise _unfit()
-    if len({budget.unit for budget in found}) < len(found):
+    if len({budget.unit for budget in parsed}) < len(parsed):
         raise Unfit("one budget for each of hour, day and month")
-    return tuple(found)
+    return tuple(parsed)
 
 
 def _budget(text: str) -> Budget:

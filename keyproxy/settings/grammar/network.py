@@ -24,10 +24,10 @@ _NETWORK_WORDS = {
 
 def addresses(text: str) -> tuple[Address, ...]:
     """``host:port``, several by comma."""
-    found = [_address(item) for item in items(text)]
-    if not found:
+    parsed = [_address(item) for item in items(text)]
+    if not parsed:
         raise Unfit("host:port such as localhost:8484 or :8484")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(parsed))
 
 
 def _address(text: str) -> Address:
@@ -52,12 +52,12 @@ def networks(text: str) -> tuple[Network, ...]:
     """CIDRs, single addresses and the words ``loopback`` and ``private``; or ``none``."""
     if text == "none":
         return ()
-    found: list[Network] = []
+    parsed: list[Network] = []
     for item in items(text):
-        found.extend(_network(part) for part in _NETWORK_WORDS.get(item, (item,)))
-    if not found:
+        parsed.extend(_network(part) for part in _NETWORK_WORDS.get(item, (item,)))
+    if not parsed:
         raise Unfit("CIDRs, loopback, private, or none")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(parsed))
 
 
 def _network(text: str) -> Network:

@@ -37,16 +37,16 @@ _OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://([A-Za-z0-9._-]{1,253})(?
 
 def hosts(text: str) -> tuple[str, ...]:
     """Host names in lower case, each with its port where one was given."""
-    found = items(text.lower())
-    fixed = [_host(host) for host in found]
-    wrong = [host for host, right in zip(found, fixed, strict=True) if right is None]
-    if wrong or not found:
+    entries = items(text.lower())
+    fixed = [_host(host) for host in entries]
+    wrong = [host for host, right in zip(entries, fixed, strict=True) if right is None]
+    if wrong or not entries:
         expected = (
             "host names such as api.example.com, *.mine.example, localhost, or any-ip (any IP"
             " literal); no scheme, no path; with :port only to allow that port alone"
         )
-        bare = [re.sub(r"^[a-z]+://|/.*$", "", host) for host in found]
-        is_cure = bool(found) and all(_host(host) for host in bare)
+        bare = [re.sub(r"^[a-z]+://|/.*$", "", host) for host in entries]
+        is_cure = bool(entries) and all(_host(host) for host in bare)
         raise Unfit(expected, found=_list(wrong), value=",".join(bare) if is_cure else None)
     return tuple(dict.fromkeys(host for host in fixed if host is not None))
 
@@ -81,12 +81,12 @@ def origins(text: str) -> tuple[str, ...]:
     """Origins as browsers send them, patterns, and the words; ``none`` is no origin at all."""
     if text == "none":
         return ()
-    found = items(text)
-    if not found:
+    entries = items(text)
+    if not entries:
         raise Unfit("origins such as https://app.example.com, localhost, null, *, or none")
     fixed: list[str] = []
     trouble: Unfit | None = None
-    for item in found:
+    for item in entries:
         try:
             fixed.append(_origin(item))
         except Unfit as unfit:
@@ -95,7 +95,7 @@ def origins(text: str) -> tuple[str, ...]:
                 fixed.append(unfit.value)
     if trouble:
         # Only a whole list is worth pasting.
-        trouble.value = ",".join(fixed) if len(fixed) == len(found) else None
+        trouble.value = ",".join(fixed) if len(fixed) == len(entries) else None
         raise trouble
     return tuple(dict.fromkeys(fixed))
 

@@ -77,13 +77,13 @@ def rates(text: str) -> tuple[Rate, ...]:
 
     expected = "rates such as 60/minute or 20/minute;300/day, or off"
     try:
-        found = tuple(Rate(rate.amount, rate.get_expiry()) for rate in parse_many(text))
+        parsed = tuple(Rate(rate.amount, rate.get_expiry()) for rate in parse_many(text))
     except ValueError as error:
         raise Unfit(expected) from error
-    if any(rate.amount < 1 or rate.seconds < 1 for rate in found):
+    if any(rate.amount < 1 or rate.seconds < 1 for rate in parsed):
         raise Unfit(f"{expected}; every number at least 1")
     least: dict[int, int] = {}
-    for rate in found:
+    for rate in parsed:
         least[rate.seconds] = min(rate.amount, least.get(rate.seconds, rate.amount))
     return tuple(Rate(amount, seconds) for seconds, amount in least.items())
 
@@ -103,7 +103,7 @@ def word(*known: str) -> Callable[[str], str]:
 def word_or_off(*known: str) -> Callable[[str], str | None]:
     """A parser of one of the known words; ``off`` is none."""
     parse = word(*known, "off")
-    return lambda text: None if (found := parse(text)) == "off" else found
+    return lambda text: None if (choice := parse(text)) == "off" else choice
 
 
 def header_text(text: str) -> str:
@@ -174,13 +174,13 @@ def endpoints(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     names = tuple(known)
 
     def parse(text: str) -> tuple[str, ...]:
-        found = [" ".join(item.split()) for item in items(text)]
-        unknown = [item for item in found if item not in names]
-        if unknown or not found:
+        entries = [" ".join(item.split()) for item in items(text)]
+        unknown = [item for item in entries if item not in names]
+        if unknown or not entries:
             raise Unfit(
                 "comma-separated entries of: " + ", ".join(names),
                 found=shown(", ".join(unknown)),
             )
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(entries))
 
     return parse

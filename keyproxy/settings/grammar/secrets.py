@@ -11,9 +11,8 @@ from keyproxy.values import Secret
 SHORTEST_KEY = 8
 SHORTEST = 32
 """Characters of a secret that signs sessions; RFC 2104, 3: no shorter than the hash."""
-PLACEHOLDER = re.compile(
-    r"\.\.\.|…|[<>]|\$[{(]|(?<![A-Za-z0-9])your|your[-_]|x{6,}|change[-_]?me|change[-_]",
-    re.IGNORECASE,
+_PLACEHOLDER = re.compile(
+    r"\.\.\.|…|[<>]|\$[{(]|(?<![A-Za-z0-9])your|your[-_]|change-?me|change[-_]", re.IGNORECASE
 )
 _MOST_SESSION_SECRETS = 2
 _FEWEST_DIFFERENT = 8  # 32 random hex digits have fewer once in 25 million
@@ -27,7 +26,7 @@ def keys(text: str) -> tuple[Secret, ...]:
     """Provider keys in their order, comma or newline separated."""
     parts = _parts(text)
     for number, part in enumerate(parts, 1):
-        trouble = _trouble(part, SHORTEST_KEY)
+        trouble = "is a placeholder" if is_no_key(part) else _trouble(part, SHORTEST_KEY)
         if re.match(r"bearer\b", part, re.IGNORECASE):
             trouble = "begins with Bearer (the key alone is wanted)"
         if trouble:
@@ -37,6 +36,11 @@ def keys(text: str) -> tuple[Secret, ...]:
                 found=f"{which} {trouble}",
             )
     return tuple(Secret(part) for part in dict.fromkeys(parts))
+
+
+def is_no_key(text: str) -> bool:
+    """Whether a text stands where a key should, such as ``sk-or-v1-xxxxxxxx``."""
+    return bool(_PLACEHOLDER.search(text) or re.search("x{6,}", text, re.IGNORECASE))
 
 
 def session_secret(text: str) -> tuple[Secret, ...]:
@@ -88,7 +92,7 @@ def _trouble(secret: str, shortest: int) -> str | None:
         return "is empty"
     if any(quote in secret for quote in "\"'`"):
         return "holds quotes (of a shell or an env file, not of the value)"
-    if PLACEHOLDER.search(secret):
+    if _PLACEHOLDER.search(secret):
         return "is a placeholder"
     if not re.fullmatch(r"[!-~]+", secret):
         return "holds a space, a control character or a letter beyond ASCII"

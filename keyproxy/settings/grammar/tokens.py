@@ -20,13 +20,13 @@ def client_tokens(text: str) -> tuple[ClientToken, ...]:
     if text.strip() == "off":
         return ()
     lines = [line.partition("#")[0] for line in text.splitlines()]
-    found = [_pair(item.strip()) for item in ",".join(lines).split(",") if item.strip()]
-    names = [token.name for token in found]
+    pairs = [_pair(item.strip()) for item in ",".join(lines).split(",") if item.strip()]
+    names = [token.name for token in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise Unfit("each name once", found=f"a list with {shown(twice[0])} twice")
-    if len({token.digest for token in found}) < len(found):
+    if len({token.digest for token in pairs}) < len(pairs):
         raise Unfit("each token under one name", found="a list with one token under two names")
-    return tuple(found)
+    return tuple(pairs)
 
 
 def _pair(text: str) -> ClientToken:
