@@ -94,6 +94,14 @@ class Ask:
     reasoning_tokens: int = field(default=0, compare=False)
 
 
+MAX_RESULTS = 25
+"""Of one web search; 5 unless the call says otherwise."""
+ANYTHING = Ask(0, results=MAX_RESULTS, has_media=True, has_long_cache=True)
+"""Stands for a call of which only the usage is left."""
+DEARER_TIERS = frozenset({"priority", "fast", "ultrafast", "scale"})
+"""Tiers of a provider that only a call which names them gets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request after every check: ``body`` is exactly what goes up.

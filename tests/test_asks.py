@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable, Iterable
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from keyproxy import dialects
 from keyproxy.call import Ask
 from keyproxy.dialects import Dialect
-from keyproxy.money.estimate import INPUT_TOKENS, TEMPLATE_TOKENS, ask_of
+from keyproxy.errors import Refusal
 from keyproxy.money.prices import Price, Rates, nano, worst_case
-from keyproxy.settings.grammar.features import names
+from keyproxy.policy import bounds, fields
+from keyproxy.policy.bounds import INPUT_TOKENS, TEMPLATE_TOKENS
+from keyproxy.policy.features import Features
+from keyproxy.policy.fields import FIELDS
+from keyproxy.policy.models import Models
+from keyproxy.policy.rules import Check
+from keyproxy.settings.grammar.features import WORDS, names
+from tests.test_features import FUSION, MAIN, OPENED, tool
 
+EVERYTHING = Features.of(
+    [*WORDS, "tools:tool_search", "tools:openrouter:advisor", "tools:openrouter:datetime"]
+)
 PIXELS = "A" * 5000
+C, R, M = MAIN
+SEARCH = {"type": "web_search_20260209", "name": "web_search"}
 TALKS = (dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES)
 PLACES = {dialects.CHAT: "messages", dialects.RESPONSES: "input", dialects.MESSAGES: "messages"}
+
+
+def ask_of(style: Dialect, body: dict[str, Any], raw_bytes: int) -> Ask:
+    """What is asked for in a body, as the policy sees it while all that can be open is."""
+    body = fields.said(body)
+    models = body.get("models")
+    listed = [body.get("model"), *(models if isinstance(models, list) else [])]
+    check = Check(style, EVERYTHING, Models(["*"], EVERYTHING))
+    fields.check(check, body)
+    names = [name for name in (*listed, *check.named) if isinstance(name, str)]
+    return bounds.ask_of(check.seen, style, body, raw_bytes, names)
+
+
+def reckoned(style: Dialect, body: dict[str, Any]) -> Ask:
+    """The same of a body whose fields alone decide, whether or not they are open."""
+    return bounds.ask_of(bounds.Seen(), style, body, len(json.dumps(body)), ())
 
 
 def asked(style: Dialect, body: dict[str, Any]) -> Ask:
@@ -64,7 +95,7 @@ def test_a_text_is_at_most_a_token_a_byte_and_what_a_template_adds(style: Dialec
 def test_the_output_cap_is_the_largest_that_is_said(
     style: Dialect, body: dict[str, Any], cap: int | None
 ) -> None:
-    assert asked(style, body).max_output_tokens == cap
+    assert reckoned(style, body).max_output_tokens == cap
 
 
 @pytest.mark.parametrize("number", [10**63, 1e63, 1e308])
@@ -77,7 +108,7 @@ def test_no_number_is_too_large_to_reckon_with(number: float) -> None:
         (dialects.MESSAGES, {"max_tokens": number, "thinking": {"budget_tokens": number}}),
         (dialects.COMPLETIONS, {"max_tokens": number, "best_of": number, "prompt": "x"}),
     ):
-        worst = worst_case(price, asked(style, body))
+        worst = worst_case(price, reckoned(style, body))
         assert worst is not None
         assert nano(worst) > 10**12
 
@@ -155,7 +186,7 @@ def test_a_part_of_unknown_size_is_taken_for_media(part: dict[str, Any]) -> None
 
 
 def test_an_earlier_answer_in_sound_is_media() -> None:
-    message = {"role": "assistant", "audio": {"id": "audio_1"}}
+    message = {"role": "assistant", "audio": {"id": "audio_1", "transcript": "Hm"}}
     assert asked(dialects.CHAT, {"messages": [message]}).has_media
 
 
@@ -205,9 +236,8 @@ def test_a_tool_hidden_in_the_conversation_is_seen() -> None:
             dialects.CHAT,
             {"tools": [{"type": "openrouter:advisor", "parameters": {"model": "a/c"}}]},
         ),
-        (dialects.CHAT, {"tools": [7]}),
         (dialects.CHAT, {"plugins": [{"id": "file-parser"}]}),
-        (dialects.CHAT, {"plugins": [{"id": "fusion", "model": "a/c"}]}),
+        (dialects.CHAT, {"plugins": [FUSION]}),
         (dialects.CHAT, {"service_tier": "priority"}),
         (dialects.MESSAGES, {"speed": "fast"}),
         (dialects.CHAT, {"modalities": ["text", "image"]}),
@@ -257,7 +287,9 @@ def test_what_costs_nothing_of_its_own_changes_nothing(more: dict[str, Any]) -> 
 def test_a_long_lifetime_of_a_cache_is_seen_wherever_it_stands(
     more: dict[str, Any], is_long: bool
 ) -> None:
-    assert asked(dialects.MESSAGES, more).has_long_cache is is_long
+    takers = (dialects.MESSAGES, dialects.RESPONSES)
+    style = next(taker for taker in takers if more.keys() <= taker.fields.keys())
+    assert asked(style, more).has_long_cache is is_long
 
 
 @pytest.mark.parametrize(
@@ -340,9 +372,9 @@ NAMES = names(
     " max_completion_tokens max_tool_calls reasoning thinking budget_tokens service_tier speed"
     " provider only order modalities audio image_config web_search_options prompt_cache_options"
 )
-WORDS = "image_url image file tool_use function namespace web web_search a/b:online priority"
+VALUES = "image_url image file tool_use function namespace web web_search a/b:online priority"
 json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS.split()),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(VALUES.split()),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.sampled_from(sorted(NAMES)) | st.text(max_size=3), inner, max_size=6)
@@ -357,6 +389,109 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     st.dictionaries(st.sampled_from(sorted(NAMES)), json_values),
 )
 def test_no_json_breaks_the_reading_of_a_body(style: Dialect, body: dict[str, Any]) -> None:
-    ask = ask_of(style, body, 100)
+    ask = bounds.ask_of(bounds.Seen(), style, body, 100, ())
+    with contextlib.suppress(Refusal):
+        ask = ask_of(style, body, 100) if style in FIELDS else ask
     assert ask.text_tokens >= 0
     assert ask.contexts >= 1
+
+
+@pytest.mark.parametrize(
+    ("style", "part", "name", "value"),
+    [
+        (M, {"type": "text", "text": "", "Cache_Control": {"ttl": "1h"}}, "has_long_cache", True),
+        (M, {"type": "tool_addition", "Tools": [SEARCH]}, "searches", 30),
+        (M, {"type": "tool_addition", "tool": SEARCH}, "searches", 30),
+        (M, {"Type": "document", "source": {}}, "has_files", True),
+        (C, {"Type": "video_url", "video_url": {}}, "has_media", True),
+        (C, {"type": "text", "Type": "image_url", "image_url": {"url": URL}}, "has_media", True),
+        (C, {"type": "text", "text": "", "AUDIO": {"data": "AAAA"}}, "has_media", True),
+    ],
+)
+def test_names_in_a_conversation_are_read_as_the_policy_reads_them(
+    style: Dialect, part: dict[str, Any], name: str, value: Any
+) -> None:
+    assert getattr(asked(style, saying(part, style)), name) == value
+
+
+@pytest.mark.parametrize(
+    ("style", "more", "name", "value"),
+    [
+        (C, {"plugins": [{"id": "web", "Max_Results": 20}]}, "results", 25),
+        (C, {"web_search_options": {"max_results": 20}}, "results", 25),
+        (C, tool("datetime", caching="1h"), "has_long_cache", True),
+        (C, tool("datetime", model="a/b:online"), "searches", 30),
+        (C, {"tool_choice": {"type": "openrouter:web_search"}}, "searches", 30),
+        (M, {"compaction": {"type": "summarize"}}, "answers", 2),
+    ],
+)
+def test_what_stands_within_tools_and_settings_is_seen(
+    style: Dialect, more: dict[str, Any], name: str, value: Any
+) -> None:
+    assert getattr(asked(style, {"model": "a/b", **more}), name) == value
+
+
+def test_a_stored_image_is_an_image_and_no_file() -> None:
+    stored = {"type": "image", "source": {"type": "file", "file_id": "file-1"}}
+    ask = asked(M, saying(stored, M))
+    assert (ask.images, ask.has_files) == (1, False)
+
+
+# Words that open what a price list, the parts of a conversation or a count of answers tell of.
+PRICED_ELSEWHERE = {"provider", "fallbacks", "workspace-files"}
+
+
+def is_dearer(ask: Ask) -> bool:
+    return ask.is_unbounded or ask.rounds > 1
+
+
+NOTED: dict[str, Callable[[Ask], bool]] = {
+    "web": lambda ask: ask.searches > 0 and ask.rounds > 1,
+    "cache-1h": lambda ask: ask.has_long_cache,
+    "many": lambda ask: ask.answers > 1,
+}
+COSTLY = [
+    (words, style, value)
+    for words, style, value in OPENED
+    if not PRICED_ELSEWHERE & set(words.split()) and "stop_server_tools_when" not in value
+]
+
+
+def in_another_width(name: str) -> str:
+    return chr(ord(name[0]) + 0xFEE0) + name[1:]
+
+
+def respelled(value: Any, random: Random) -> Any:
+    """``value`` with its names as a careless reader might take them for the same."""
+    if isinstance(value, list):
+        return [respelled(item, random) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ways: list[Callable[[str], str]] = [str, str, str.upper, str.title, in_another_width]
+    return {random.choice(ways)(name): respelled(inner, random) for name, inner in value.items()}
+
+
+def refused(words: Iterable[str], style: Dialect, body: dict[str, Any]) -> bool:
+    features = Features.of(words)
+    try:
+        fields.check(Check(style, features, Models(["*"], features)), json.loads(json.dumps(body)))
+    except Refusal:
+        return True
+    return False
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(COSTLY), st.randoms(use_true_random=False))
+def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
+    case: tuple[str, Dialect, dict[str, Any]], random: Random
+) -> None:
+    words, style, value = case
+    body = {name: respelled(inner, random) for name, inner in value.items()}
+    is_gated = refused((), style, body)
+    assume(is_gated and not refused(words.split(), style, body))
+    features = Features.of(words.split())
+    check = Check(style, features, Models(["*"], features))
+    fields.check(check, body)
+    ask = bounds.ask_of(check.seen, style, body, 100, check.named)
+    for word in words.split():
+        assert NOTED.get(word, is_dearer)(ask), (word, body)

@@ -12,11 +12,12 @@ CHAT = Dialect(
         free=(
             "temperature top_p top_k top_a min_p frequency_penalty presence_penalty"
             " repetition_penalty logit_bias logprobs top_logprobs seed stop stream_options"
-            " max_tokens max_completion_tokens response_format parallel_tool_calls prediction"
+            " max_tokens max_completion_tokens response_format parallel_tool_calls"
             " reasoning reasoning_effort verbosity prompt_cache_key safety_identifier"
             " structured_outputs usage include_reasoning"
         ),
         conversation="messages",
+        prediction="prediction",
         tools="tools",
         choice="tool_choice",
         plugins="plugins",
@@ -36,6 +37,7 @@ CHAT = Dialect(
         functions="functions",  # and these of tools and tool_choice
         function_call="function_call",
     ),
+    priced_by="answer",
     lengths=("max_tokens", "max_completion_tokens"),
     budgets=(("reasoning", "max_tokens"),),
     efforts=(("reasoning_effort",), ("reasoning", "effort"), ("verbosity",)),

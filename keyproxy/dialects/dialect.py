@@ -35,6 +35,9 @@ class Dialect:
     - ``lengths``: those that bound the answer, the first of which is filled in; ``budgets`` and
       ``efforts``: where it is said how long and how hard to think; ``tool_calls``: how often
       tools may run upstream.
+    - ``priced_by``: the tokens of its input and its answer, of the input alone, those of a query
+      and each document, or nothing that a price list tells; ``texts``: the field of those that
+      are read apart.
     - ``own_tools``: types of tools that the caller runs itself; "" is a tool without a type, or
       null. ``flat_tools``: those of the upstream whose settings stand beside their type.
     - ``may_name_items``, ``may_name_sound``: its conversation may refer to items, to answers in
@@ -57,6 +60,8 @@ class Dialect:
     budgets: tuple[tuple[str, str], ...] = ()
     efforts: tuple[tuple[str, ...], ...] = ()
     tool_calls: str = ""
+    priced_by: Literal["answer", "input", "pairs", ""] = ""
+    texts: str = ""
     own_tools: tuple[str, ...] = ()
     flat_tools: tuple[str, ...] = ()
     may_name_items: bool = False

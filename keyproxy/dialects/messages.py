@@ -26,6 +26,7 @@ MESSAGES = Dialect(
         tier="service_tier",
         lifetime="cache_control",
     ),
+    priced_by="answer",
     lengths=("max_tokens",),
     budgets=(("thinking", "budget_tokens"),),
     efforts=(("output_config", "effort"),),

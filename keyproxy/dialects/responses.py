@@ -32,6 +32,7 @@ RESPONSES = Dialect(
         image="image",
         texts="client_metadata",  # of Codex, in each call
     ),
+    priced_by="answer",
     lengths=("max_output_tokens",),
     budgets=(("reasoning", "max_tokens"),),
     efforts=(("reasoning", "effort"), ("text", "verbosity")),

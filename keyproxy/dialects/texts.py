@@ -16,6 +16,8 @@ COMPLETIONS = Dialect(
         prompts="prompt",
         one="n best_of",
     ),
+    priced_by="answer",
+    texts="prompt",
     lengths=("max_tokens",),
     has_choices=True,
 )
@@ -23,9 +25,12 @@ EMBEDDINGS = Dialect(
     name="embeddings",
     path="/embeddings",
     fields=table(free="encoding_format dimensions input_type", conversation="input"),
+    priced_by="input",
+    texts="input",
 )
 RERANK = Dialect(
     name="rerank",
     path="/rerank",
     fields=table(free="query documents top_n return_documents"),
+    priced_by="pairs",
 )

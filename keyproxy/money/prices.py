@@ -11,8 +11,7 @@ from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from typing import Protocol
 
-from keyproxy.call import Ask
-from keyproxy.money.estimate import ANYTHING
+from keyproxy.call import ANYTHING, Ask
 
 ZERO = Decimal(0)
 RESULT_USD = Decimal("0.004")

@@ -13,7 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.money.parts import DEARER_TIERS
+from keyproxy.call import DEARER_TIERS
 from keyproxy.money.prices import IMAGE_TOKENS, KINDS, Override, Price, Rates
 
 _MANY_IMAGE_TOKENS: Mapping[str, int] = MappingProxyType({"openai/gpt-4o-mini": 48_169})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyproxy.call import Ask, Call, Endpoint
-from keyproxy.dialects import Dialect
+from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
-from keyproxy.policy import betas, caps, fields
+from keyproxy.policy import betas, bounds, caps, fields
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
@@ -23,14 +22,14 @@ MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter
 class Policy:
     """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
 
-    ``measure`` takes the dialect, the body as it goes up and its size: what is asked for in it.
+    ``counts_money``: calls say what they ask for, as far as it decides the price.
     """
 
     models: Models
     aliases: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
     features: Features = NONE
-    measure: Callable[[Dialect, Mapping[str, Any], int], Ask] | None = None
+    counts_money: bool = False
 
 
 def read(
@@ -78,15 +77,20 @@ def _checked(
     )
     sent = body.rewritten(reader, changes) if changes else raw
     models = tuple(dict.fromkeys([*(model for _, model in asked), *inspection.named]))
+    all_ids = tuple(dict.fromkeys(policy.aliases.get(model, model) for model in models))
+    ask = None
+    if policy.counts_money:
+        asking = {**said, **changes}
+        ask = bounds.ask_of(inspection.seen, endpoint.dialect, asking, len(sent), all_ids)
     return Call(
         endpoint=endpoint,
         path=endpoint.path,
         body=sent,
         query=query,
         models=models,
-        ids=tuple(dict.fromkeys(policy.aliases.get(model, model) for model in models)),
+        ids=all_ids,
         is_streaming=stream is True,
-        ask=policy.measure and policy.measure(endpoint.dialect, {**said, **changes}, len(sent)),
+        ask=ask,
         headers=betas.passed(headers, policy.features),
     )
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.policy import whole
+from keyproxy.policy.bounds import TEXT_TYPES
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed
 from keyproxy.policy.models import shortened
@@ -28,12 +29,13 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         "tool": "tool",
         "definition": "definition",
         "audio": "audio",
+        "type": "type",
         **dict.fromkeys(SETTING_EFFORTS, "cap"),
         **dict.fromkeys(SETTING_LENGTHS, "cap"),
         **dict.fromkeys(REASONING, "reasoning"),
     }
 )
-_WALKED = (None, "lifetime", "cap", "audio", "reasoning")  # the others are looked at whole
+_WALKED = (None, "type", "lifetime", "cap", "audio", "reasoning")  # the others are looked at whole
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
     {
@@ -64,7 +66,10 @@ def _conversation(check: Check, param: str, value: Any) -> None:
                 suspect = _SUSPECTS.get(name)
                 if suspect is None and not (name.isascii() and name.islower()):
                     suspect = _SUSPECTS.get(plain(name))
-                if suspect == "cap":
+                if suspect == "type":
+                    if kind is not str or inner not in TEXT_TYPES:
+                        check.seen.part(inner, node, name)
+                elif suspect == "cap":
                     _cap(check, param, node, name)
                 elif suspect == "reasoning":
                     _cap_reasoning(check, f"{param}.{name}", inner)
@@ -95,6 +100,8 @@ def _look(check: Check, param: str, name: str, value: Any, suspect: str) -> None
     elif suspect == "file":
         stored_file(check, f"{param}.{name}", value)
     elif suspect == "audio":
+        if isinstance(value, (list, dict)):  # an earlier answer
+            check.seen.media("audio")
         if check.dialect.may_name_sound:
             for audio in value if isinstance(value, list) else [value]:
                 if isinstance(audio, dict):

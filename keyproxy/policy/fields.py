@@ -44,6 +44,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "off": rules.OFF,
         "one": rules.ONE,
         "plugins": tools.PLUGIN_LIST,
+        "prediction": rules.PREDICTION,
         "prompts": rules.PROMPTS,
         "provider": rules.PROVIDER,
         "region": shapes.REGION,

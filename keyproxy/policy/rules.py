@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from keyproxy.call import DEARER_TIERS, MAX_RESULTS
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import caps, spelling
+from keyproxy.policy.bounds import Seen
 from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened, show
 from keyproxy.settings.grammar.features import names
@@ -30,7 +32,7 @@ class Check:
 
     ``asked``: the models that may answer. ``named`` gathers those that its fields name, as the
     caller wrote them. ``changed`` gathers the top-level fields that hold something else now than
-    what was asked.
+    what was asked. ``seen``: what else decides the price.
     """
 
     dialect: Dialect
@@ -42,6 +44,17 @@ class Check:
     place: str = ""
     named: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
+    seen: Seen = field(default_factory=Seen)
+
+    def require(
+        self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
+    ) -> None:
+        """As ``Features.require``, and the call's bounds know of what is open so.
+
+        ``what``: how it is called in words, if not by its field.
+        """
+        self.features.require(word, param, found, instead)
+        self.seen.opened(word, what or f"its {param}")
 
     def model(self, param: str, holder: Any, key: Any) -> None:
         """The model at ``holder[key]`` is allowed; an alias there gives way to its model.
@@ -58,6 +71,8 @@ class Check:
 
     def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
         """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""
+        if meant == "max_results" and holder[key] is not None:
+            self.seen.results = MAX_RESULTS
         self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
 
     def cap_reasoning(self, param: str, holder: dict[str, Any], key: str) -> None:
@@ -78,7 +93,7 @@ class Check:
         if not can_open:
             some = f"1 to {MAX_ANSWERS}" if "many" in self.features.words else one
             raise not_allowed(param, found, some)
-        self.features.require("many", param, found, one)
+        self.require("many", param, found, one)
 
     def put(self, holder: Any, key: Any, value: Any) -> None:
         """``holder[key]`` is ``value``, and goes up so."""
@@ -135,6 +150,13 @@ def _prompts(check: Check, param: str, value: Any) -> None:
 PROMPTS = Rule("one text", _prompts)
 
 
+def _prediction(check: Check, param: str, value: Any) -> None:
+    check.seen.predicts = True
+
+
+PREDICTION = Rule("free", _prediction)
+"""Any value; what does not come true is paid for."""
+
 MODEL = Rule("model", _anything)
 STREAM = Rule("true or false", _anything)
 """Read by ``calls`` itself, which checks every model before any field."""
@@ -153,12 +175,14 @@ def _one(check: Check, param: str, value: Any) -> None:
     count = 1 if value is None else whole_number(value)
     if count != 1:
         check.many(param, count, f"is {show(value)}", "the number 1")
+        check.seen.answers = max(check.seen.answers, count or 1)
 
 
 ONE = Rule("one", _one)
 """Several answers at once cost several times as much."""
 
 
+_MORE_THAN_TEXT = "an answer that is more than text"
 _MODALITIES: Mapping[str, str] = MappingProxyType({"image": "images", "audio": "audio"})
 
 
@@ -169,7 +193,7 @@ def _modalities(check: Check, param: str, value: Any) -> None:
         word = _MODALITIES.get(item) if isinstance(item, str) else None
         if word is None:
             raise not_allowed(param, f"holds {show(item)}", '["text"]')
-        check.features.require(word, param, f"asks for {item}", '["text"]')
+        check.require(word, param, f"asks for {item}", '["text"]', what=_MORE_THAN_TEXT)
 
 
 MODALITIES = Rule("modalities", _modalities)
@@ -182,7 +206,7 @@ def _tier(check: Check, param: str, value: Any) -> None:
         return
     if not isinstance(value, str):
         raise not_allowed(param, f"is {show(value)}", "auto")
-    check.features.require("priority", param, f"is {show(value)}", "auto")
+    check.require("priority", param, f"is {show(value)}", "auto")
 
 
 TIER = Rule("tier", _tier)
@@ -203,7 +227,7 @@ def lifetime(check: Check, param: str, value: Any) -> None:
         return
     if not isinstance(ttl, str):
         raise not_allowed(param, f"is {show(ttl)}", "5m, or none")
-    check.features.require("cache-1h", param, f"is {show(ttl)}", "5m, or none")
+    check.require("cache-1h", param, f"is {show(ttl)}", "5m, or none")
 
 
 LIFETIME = Rule("lifetime", lifetime)
@@ -216,7 +240,7 @@ STORED = names("file_id file_ids container_id")
 def stored_file(check: Check, param: str, value: Any) -> None:
     """A file of the account, by its id."""
     if value is not None:
-        check.features.require(
+        check.require(
             "workspace-files", param, "reaches a stored file", "the file itself, as data or URL"
         )
 
@@ -266,13 +290,16 @@ def _slug(check: Check, param: str, slug: Any) -> None:
         check.features.require(
             "priority", param, f"holds {show(slug)}, one tier or place of a provider", provider
         )
+    if slug.lower().rpartition("/")[2] in DEARER_TIERS:  # a place's price is in the list
+        check.seen.unbound("a dearer tier of its provider")
 
 
 def needs(word: str, inspect: Inspect = _anything) -> Rule:
     """A field that is closed unless ``word`` is on, and then checked."""
+    what = _MORE_THAN_TEXT if word in _MODALITIES.values() else ""
 
     def gated(check: Check, param: str, value: Any) -> None:
-        check.features.require(word, param, "can cost extra")
+        check.require(word, param, "can cost extra", what=what)
         inspect(check, param, value)
 
     return Rule(f"`{word}`", gated)

@@ -65,12 +65,14 @@ def _image(check: Check, param: str, value: Any) -> None:
 def _summary(check: Check, param: str, value: Any) -> None:
     only(param, value, names("type instructions"))
     _of_type(param, value, "summarize")
+    check.seen.compacts = True
 
 
 def _compaction(check: Check, param: str, value: Any) -> None:
     for place, entry in _entries(param, value):
         only(place, entry, names("type compact_threshold"))
         _of_type(place, entry, "compaction")
+        check.seen.compacts = True
 
 
 def _functions(check: Check, param: str, value: Any) -> None:
@@ -87,7 +89,7 @@ def _retention(check: Check, param: str, value: Any) -> None:
     if value not in ("in_memory", "in-memory", "5m", "30m"):
         if not isinstance(value, str):
             raise not_allowed(param, f"is {show(value)}", "in_memory")
-        check.features.require("cache-1h", param, f"is {show(value)}", "in_memory")
+        check.require("cache-1h", param, f"is {show(value)}", "in_memory")
 
 
 def _cache_options(check: Check, param: str, value: Any) -> None:
@@ -105,7 +107,7 @@ def _region(check: Check, param: str, value: Any) -> None:
 
 def _speed(check: Check, param: str, value: Any) -> None:
     if value != "standard":
-        check.features.require("priority", param, "can cost extra", "standard")
+        check.require("priority", param, "can cost extra", "standard")
 
 
 TRANSFORMS = Rule("shape", _transforms)

@@ -135,6 +135,7 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
 def _open(check: Check, param: str, kind: str) -> None:
     is_long = len(kind) > LONGEST_TYPE
     if not is_long and check.features.opens_tool(kind):
+        check.seen.tool(kind, word_for_tool(kind))
         return
     has_word = kind and not is_long and not is_closed_tool(kind)
     line = check.features.line(word_for_tool(kind)) if has_word else None
@@ -234,7 +235,7 @@ def _plugins(check: Check, param: str, value: Any) -> None:
             raise not_allowed(param, f"holds {show(name or plugin)}", ", ".join(open_ones))
         spelling.check(param, plugin)
         if word and not (name in _CAN_BE_OFF and plugin.get("enabled") is False):
-            check.features.require(word, param, f"holds the plugin {name}")
+            check.require(word, param, f"holds the plugin {name}", what=f"the plugin {name}")
             for said in _MUST_SAY.get(str(name), ()):
                 if not plugin.get(said) and (said != "tools" or plugin.get(said) != []):
                     raise not_allowed(param, f"holds {name} without {said}", f"one with {said}")
@@ -267,6 +268,7 @@ def _edits(check: Check, param: str, value: Any) -> None:
         for name in edit.keys() - known:
             found = f"holds {shortened(name, 40)} in {kind}"
             raise not_allowed(f"{param}.edits", found, ", ".join(sorted(known)))
+        check.seen.compacts |= str(kind).startswith("compact")
         nested(check, f"{param}.edits", edit)
 
 

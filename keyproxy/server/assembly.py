@@ -28,7 +28,6 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.failures import Failures
 from keyproxy.money.booking import Bookings
-from keyproxy.money.estimate import ask_of
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
@@ -205,8 +204,8 @@ def policy_of(settings: Settings) -> Policy:
     for name, model in settings.model_aliases:
         if not models.allows(model):
             _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)
-    measure = ask_of if settings.counts_money else None
-    return Policy(models, dict(settings.model_aliases), settings.max_tokens, features, measure)
+    aliases = dict(settings.model_aliases)
+    return Policy(models, aliases, settings.max_tokens, features, settings.counts_money)
 
 
 def _hide_secrets(settings: Settings) -> None:
