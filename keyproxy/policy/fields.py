@@ -24,42 +24,7 @@ from keyproxy.policy.rules import Check, Rule
 from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        "audio": rules.AUDIO,
-        "cache_options": shapes.CACHE_OPTIONS,
-        "choice": tools.CHOICE,
-        "compaction": shapes.COMPACTION,
-        "conversation": CONVERSATION,
-        "edits": tools.EDITS,
-        "fallbacks": rules.FALLBACKS,
-        "flag": shapes.FLAG,
-        "free": rules.FREE,
-        "function_call": shapes.FUNCTION_CALL,
-        "functions": shapes.FUNCTIONS,
-        "image": shapes.IMAGE,
-        "images": tools.IMAGE_CONFIG,
-        "lifetime": rules.LIFETIME,
-        "modalities": rules.MODALITIES,
-        "model": rules.MODEL,
-        "off": rules.OFF,
-        "one": rules.ONE,
-        "plugins": tools.PLUGIN_LIST,
-        "prediction": rules.PREDICTION,
-        "prompts": rules.PROMPTS,
-        "provider": rules.PROVIDER,
-        "region": shapes.REGION,
-        "retention": shapes.RETENTION,
-        "speed": shapes.SPEED,
-        "stop_conditions": rules.WITH_TOOLS,
-        "stream": rules.STREAM,
-        "summary": shapes.SUMMARY,
-        "text": rules.TEXT,
-        "texts": shapes.TEXTS,
-        "tier": rules.TIER,
-        "tools": tools.TOOLS,
-        "transforms": shapes.TRANSFORMS,
-        "web": tools.WEB_SEARCH,
-    }
+    {**rules.RULES, **shapes.RULES, **tools.RULES, "conversation": CONVERSATION}
 )
 """What the words mean that stand beside the fields of a dialect."""
 

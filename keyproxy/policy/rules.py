@@ -131,12 +131,9 @@ FREE = Rule("free", _anything)
 
 
 def _text(check: Check, param: str, value: Any) -> None:
+    """No list of parts, which would need the walk through a conversation."""
     if not isinstance(value, str):
         raise not_allowed(param, f"is {show(value)}", "a text")
-
-
-TEXT = Rule("text", _text)
-"""No list of parts, which would need the walk through a conversation."""
 
 
 def _prompts(check: Check, param: str, value: Any) -> None:
@@ -147,39 +144,23 @@ def _prompts(check: Check, param: str, value: Any) -> None:
         check.many(param, len(value), f"holds {len(value)} prompts", "one text")
 
 
-PROMPTS = Rule("one text", _prompts)
-
-
 def _prediction(check: Check, param: str, value: Any) -> None:
+    """Any value; what does not come true is paid for."""
     check.seen.predicts = True
 
 
-PREDICTION = Rule("free", _prediction)
-"""Any value; what does not come true is paid for."""
-
-MODEL = Rule("model", _anything)
-STREAM = Rule("true or false", _anything)
-"""Read by ``calls`` itself, which checks every model before any field."""
-
-
 def _off(check: Check, param: str, value: Any) -> None:
+    """Only the value that asks for nothing, which SDKs fill in unasked."""
     if value is not None and value is not False:
         raise not_allowed(param, f"is {show(value)}", "false")
 
 
-OFF = Rule("off", _off)
-"""Only the value that asks for nothing, which SDKs fill in unasked."""
-
-
 def _one(check: Check, param: str, value: Any) -> None:
+    """Several answers at once cost several times as much."""
     count = 1 if value is None else whole_number(value)
     if count != 1:
         check.many(param, count, f"is {show(value)}", "the number 1")
         check.seen.answers = max(check.seen.answers, count or 1)
-
-
-ONE = Rule("one", _one)
-"""Several answers at once cost several times as much."""
 
 
 _MORE_THAN_TEXT = "an answer that is more than text"
@@ -187,6 +168,7 @@ _MODALITIES: Mapping[str, str] = MappingProxyType({"image": "images", "audio": "
 
 
 def _modalities(check: Check, param: str, value: Any) -> None:
+    """Image and sound answers have prices of their own."""
     for item in items(param, value):
         if item == "text":
             continue
@@ -196,21 +178,14 @@ def _modalities(check: Check, param: str, value: Any) -> None:
         check.require(word, param, f"asks for {item}", '["text"]', what=_MORE_THAN_TEXT)
 
 
-MODALITIES = Rule("modalities", _modalities)
-"""Image and sound answers have prices of their own."""
-
-
 def _tier(check: Check, param: str, value: Any) -> None:
+    """Only tiers at the usual price or below; dearer ones also select another model."""
     # OpenRouter's own SDK fills in `auto` with every call to /responses.
     if value in (None, "auto", "default", "standard_only", "standard", "flex"):
         return
     if not isinstance(value, str):
         raise not_allowed(param, f"is {show(value)}", "auto")
     check.require("priority", param, f"is {show(value)}", "auto")
-
-
-TIER = Rule("tier", _tier)
-"""Only tiers at the usual price or below; dearer ones also select another model."""
 
 
 LIFETIMES = names("cache_control caching prompt_cache_breakpoint")
@@ -228,9 +203,6 @@ def lifetime(check: Check, param: str, value: Any) -> None:
     if not isinstance(ttl, str):
         raise not_allowed(param, f"is {show(ttl)}", "5m, or none")
     check.require("cache-1h", param, f"is {show(ttl)}", "5m, or none")
-
-
-LIFETIME = Rule("lifetime", lifetime)
 
 
 STORED = names("file_id file_ids container_id")
@@ -306,6 +278,8 @@ def needs(word: str, inspect: Inspect = _anything) -> Rule:
 
 
 def _stop_conditions(check: Check, param: str, value: Any) -> None:
+    """About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so
+    it says a number of steps, whatever else it says: the first condition that is met ends them."""
     if not check.features.has_server_tools:
         if value == []:
             return
@@ -323,9 +297,23 @@ def _stop_conditions(check: Check, param: str, value: Any) -> None:
         check.changed.add(check.place)
 
 
-PROVIDER = needs("provider", _provider)
-FALLBACKS = needs("fallbacks", _fallbacks)
-AUDIO = needs("audio")
-WITH_TOOLS = Rule("with tools", _stop_conditions)
-"""About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so it
-says a number of steps, whatever else it says: the first condition that is met ends them."""
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "audio": needs("audio"),
+        "fallbacks": needs("fallbacks", _fallbacks),
+        "free": FREE,
+        "lifetime": Rule("lifetime", lifetime),
+        "modalities": Rule("modalities", _modalities),
+        "model": Rule("model", _anything),  # read by `calls`, before any field
+        "off": Rule("off", _off),
+        "one": Rule("one", _one),
+        "prediction": Rule("free", _prediction),
+        "prompts": Rule("one text", _prompts),
+        "provider": needs("provider", _provider),
+        "stop_conditions": Rule("with tools", _stop_conditions),
+        "stream": Rule("true or false", _anything),  # read by `calls`, too
+        "text": Rule("text", _text),
+        "tier": Rule("tier", _tier),
+    }
+)
+"""By the word that stands beside a field in a dialect."""

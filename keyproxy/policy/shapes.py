@@ -6,6 +6,7 @@ Shapes: the SDKs of OpenAI, Anthropic and OpenRouter, state November 2026.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from keyproxy.policy.features import not_allowed
@@ -110,15 +111,19 @@ def _speed(check: Check, param: str, value: Any) -> None:
         check.require("priority", param, "can cost extra", "standard")
 
 
-TRANSFORMS = Rule("shape", _transforms)
-TEXTS = Rule("shape", _texts)
-FLAG = Rule("true or false", _flag)
-IMAGE = Rule("shape", _image)
-SUMMARY = Rule("shape", _summary)
-COMPACTION = Rule("shape", _compaction)
-FUNCTIONS = Rule("shape", _functions)
-FUNCTION_CALL = Rule("shape", _function_call)
-RETENTION = Rule("lifetime", _retention)
-CACHE_OPTIONS = Rule("lifetime", _cache_options)
-REGION = needs("priority", _region)
-SPEED = Rule("`priority`", _speed)
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "cache_options": Rule("lifetime", _cache_options),
+        "compaction": Rule("shape", _compaction),
+        "flag": Rule("true or false", _flag),
+        "function_call": Rule("shape", _function_call),
+        "functions": Rule("shape", _functions),
+        "image": Rule("shape", _image),
+        "region": needs("priority", _region),
+        "retention": Rule("lifetime", _retention),
+        "speed": Rule("`priority`", _speed),
+        "summary": Rule("shape", _summary),
+        "texts": Rule("shape", _texts),
+        "transforms": Rule("shape", _transforms),
+    }
+)

@@ -272,9 +272,13 @@ def _edits(check: Check, param: str, value: Any) -> None:
         nested(check, f"{param}.edits", edit)
 
 
-TOOLS = Rule("tools", tools)
-EDITS = Rule("edits", _edits)
-CHOICE = Rule("choice", _choice)
-PLUGIN_LIST = Rule("plugins", _plugins)
-IMAGE_CONFIG = needs("images", nested)
-WEB_SEARCH = needs("web", nested)
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "choice": Rule("choice", _choice),
+        "edits": Rule("edits", _edits),
+        "images": needs("images", nested),
+        "plugins": Rule("plugins", _plugins),
+        "tools": Rule("tools", tools),
+        "web": needs("web", nested),
+    }
+)
