@@ -42,7 +42,7 @@ LONGEST_TYPE = 64
 """Characters of a tool's type, or an item's; to look through 20 MB takes long."""
 _TOOL_TYPE = re.compile(r"[a-z][a-z0-9_.:-]{0,63}")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_OWN_TOOLS = frozenset({"function", "custom", "namespace"})
+_OWN_TOOLS = frozenset(kind for dialect in DIALECTS for kind in dialect.own_tools)
 # They read or change what the account stores, run commands, or call addresses the caller names:
 # under any prefix, and whatever follows, such as a date.
 _CLOSED_TOOLS = re.compile(
@@ -120,16 +120,26 @@ NAMED_FIELDS: Mapping[str, str] = MappingProxyType(
 )
 """Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens, and why."""
 
-OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_OPENING: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "audio": ("audio",),
         "fallbacks": ("fallbacks",),
-        "image_config": ("images",),
-        "inference_geo": ("priority",),
+        "images": ("images",),
         "plugins": ("web", "pdf", "routers"),
         "provider": ("provider",),
+        "region": ("priority",),
         "speed": ("priority",),
-        "web_search_options": ("web",),
+        "web": ("web",),
+    }
+)
+"""Words by the rules that they open fields with."""
+
+OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        name: _OPENING[rule]
+        for dialect in DIALECTS
+        for name, rule in dialect.fields.items()
+        if rule in _OPENING
     }
 )
 """Top-level fields that a word opens. ``speed`` is a number in another style."""
