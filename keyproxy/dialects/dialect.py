@@ -39,7 +39,8 @@ class Dialect:
       and each document, or nothing that a price list tells; ``texts``: the field of those that
       are read apart.
     - ``own_tools``: types of tools that the caller runs itself; "" is a tool without a type, or
-      null. ``flat_tools``: those of the upstream whose settings stand beside their type.
+      null. ``flat_tools``: those of the upstream whose settings stand beside their type;
+      ``may_search_tools``: the caller may be the one that searches for tools.
     - ``may_name_items``, ``may_name_sound``: its conversation may refer to items, to answers in
       sound, that the upstream stores.
     - ``usage_in_events``: where usage stands in a stream; ``needles``: what is in an event that
@@ -64,6 +65,7 @@ class Dialect:
     texts: str = ""
     own_tools: tuple[str, ...] = ()
     flat_tools: tuple[str, ...] = ()
+    may_search_tools: bool = False
     may_name_items: bool = False
     may_name_sound: bool = False
     usage_in_events: tuple[tuple[str, ...], ...] = (("usage",), ("x_groq", "usage"))

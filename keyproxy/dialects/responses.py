@@ -39,6 +39,7 @@ RESPONSES = Dialect(
     tool_calls="max_tool_calls",
     own_tools=("function", "custom", "namespace"),
     flat_tools=("image_generation",),
+    may_search_tools=True,
     may_name_items=True,
     usage_in_events=(("response", "usage"),),
     needles=(b'"error"', b'"response"', b"[DONE]"),

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.dialects import RESPONSES
 from keyproxy.policy import caps, shapes, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.features import not_allowed, word_for_tool
@@ -89,7 +88,7 @@ def tools(check: Check, param: str, value: Any) -> None:
         spelling.check(param, tool)
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
-        if check.dialect is RESPONSES and is_search_of_caller(tool):
+        if check.dialect.may_search_tools and is_search_of_caller(tool):
             shapes.only(f"{param}[{kind}]", tool, _SEARCH, scalars=False)
         elif kind not in own:
             _server_tool(check, param, tool, kind)
