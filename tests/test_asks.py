@@ -495,3 +495,14 @@ def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
     ask = bounds.ask_of(check.seen, style, body, 100, check.named)
     for word in words.split():
         assert NOTED.get(word, is_dearer)(ask), (word, body)
+
+
+@pytest.mark.parametrize("word", sorted(set(WORDS) - PRICED_ELSEWHERE - {"many"}))
+def test_each_word_is_a_rule_whose_fields_are_reserved_for(word: str) -> None:
+    rule = fields.RULES[word.replace("-", "_")]
+    with pytest.raises(Refusal):
+        rule.inspect(Check(C), "new_field", {})
+    check = Check(C, Features.of([word]))
+    rule.inspect(check, "new_field", {})
+    ask = bounds.ask_of(check.seen, C, {}, 100, ())
+    assert NOTED.get(word, is_dearer)(ask)

@@ -18,7 +18,7 @@ from keyproxy.policy import caps, spelling
 from keyproxy.policy.bounds import Seen
 from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened, show
-from keyproxy.settings.grammar.features import names
+from keyproxy.settings.grammar.features import WORDS, names
 from keyproxy.values import whole_number
 
 MAX_ANSWERS = 10
@@ -299,7 +299,7 @@ def _stop_conditions(check: Check, param: str, value: Any) -> None:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "audio": needs("audio"),
+        **{word.replace("-", "_"): needs(word) for word in WORDS},
         "fallbacks": needs("fallbacks", _fallbacks),
         "free": FREE,
         "lifetime": Rule("lifetime", lifetime),

@@ -121,18 +121,10 @@ NAMED_FIELDS: Mapping[str, str] = MappingProxyType(
 """Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens, and why."""
 
 _OPENING: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "audio": ("audio",),
-        "fallbacks": ("fallbacks",),
-        "images": ("images",),
-        "plugins": ("web", "pdf", "routers"),
-        "provider": ("provider",),
-        "region": ("priority",),
-        "speed": ("priority",),
-        "web": ("web",),
-    }
+    {word.replace("-", "_"): (word,) for word in WORDS}
+    | {"plugins": ("web", "pdf", "routers"), "region": ("priority",), "speed": ("priority",)}
 )
-"""Words by the rules that they open fields with."""
+"""Words by the rules whose fields they open."""
 
 OPENED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
