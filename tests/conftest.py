@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import itertools
 import json
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from tests.fake_upstream import FakeUpstream
 
 KEY = "sk-or-v1-test-" + "0123456789abcdef" * 4
 CHAT = "/api/v1/chat/completions"
+_LEDGERS = tempfile.TemporaryDirectory(prefix="keyproxy-tests-")
+_NUMBERS = itertools.count()
 BODY: dict[str, Any] = {
     "model": "openai/gpt-4o-mini",
     "messages": [{"role": "user", "content": "Grüße"}],
@@ -76,10 +80,13 @@ async def upstream() -> AsyncIterator[FakeUpstream]:
 
 def settings(mode: Any = "dev", **variables: str) -> Settings:
     """Settings as the environment would give them; names without ``KEYPROXY_``."""
+    has_budget = any("BUDGET" in name and value != "off" for name, value in variables.items())
+    is_alone = mode == "serve" and has_budget and "STORAGE" not in variables
     environ = {
         "OPENROUTER_API_KEY": KEY,
         "KEYPROXY_LISTEN": "127.0.0.1:0",
-        "KEYPROXY_LEDGER": "off",
+        # A budget that `serve` counts alone must outlive it.
+        "KEYPROXY_LEDGER": f"{_LEDGERS.name}/{next(_NUMBERS)}.sqlite3" if is_alone else "off",
         "KEYPROXY_TOTAL_BUDGET": "off",
     }
     environ |= {

@@ -233,6 +233,28 @@ async def test_an_unwritable_default_place_is_a_warning(
         assert await ask(program) == 200
 
 
+async def test_a_budget_that_serve_counts_alone_wants_a_ledger_that_can_be_written(
+    tmp_path: Path, upstream: FakeUpstream
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    variables = book(tmp_path, upstream, XDG_STATE_HOME=str(tmp_path / "file"))
+    variables |= {f"KEYPROXY_{name}": text for name, text in SERVE.items()}
+    variables["KEYPROXY_LEDGER"] = "default"
+    async with started("serve", tmp_path, **variables) as program:
+        await program.said("calls are not booked in a ledger")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "keyproxy", "serve"),
+        cwd=tmp_path,
+        env=environment(**variables, KEYPROXY_BUDGET="5/day"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"KEYPROXY_LEDGER" in said
+    assert upstream.calls == []
+
+
 async def test_prompts_and_credentials_are_not_in_the_ledger(
     tmp_path: Path, upstream: FakeUpstream, start: Start
 ) -> None:

@@ -1055,6 +1055,15 @@ def test_a_shared_storage_without_its_client_names_the_extra(
     assert dev().storage is None
 
 
+def test_serve_forgets_no_budget_at_a_restart() -> None:
+    said = SERVE | {"KEYPROXY_TOTAL_BUDGET": "5/day", "KEYPROXY_LEDGER": "off"}
+    [fault] = faults("serve", said).values()
+    assert fault.paste == "KEYPROXY_LEDGER=default"
+    Settings.from_environ("serve", said | {"KEYPROXY_STORAGE": "redis://host"})
+    Settings.from_environ("serve", said | {"KEYPROXY_TOTAL_BUDGET": "off"})
+    assert dev(BUDGET="1/day", LEDGER="off").ledger is None
+
+
 # --- the table -----------------------------------------------------------------------------
 
 

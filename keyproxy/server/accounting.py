@@ -252,7 +252,7 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
     """The ledger that the settings ask for, or a book in memory.
 
     An unwritable default is off with a warning. Raises ``SettingsFault`` for an unwritable path
-    that somebody named.
+    that somebody named, or that ``serve`` needs: a restart would begin its budgets anew.
     """
     path = settings.ledger
     is_default = path == DEFAULT_LEDGER
@@ -265,7 +265,7 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
     try:
         await ledger.start()
     except LedgerFault as fault:
-        if not is_default:
+        if not is_default or (settings.mode == "serve" and _counts_alone(settings)):
             raise SettingsFault(
                 "KEYPROXY_LEDGER", found=fault.found, expected=fault.expected, paste=fault.paste
             ) from fault
@@ -276,3 +276,9 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
         yield ledger
     finally:
         await ledger.close()
+
+
+def _counts_alone(settings: Settings) -> bool:
+    """Whether there is a budget that this process alone counts."""
+    budgets = [b for app in settings.all_apps for b in (app.budget, app.app_budget)]
+    return settings.storage is None and any([settings.total_budget, *budgets])

@@ -61,7 +61,7 @@ def faults(
         for fault in _jwts(values):
             yield of_app(fault, name)
     yield from _sessions(mode, default, apps)
-    yield from _budgets(default, apps.values())
+    yield from _budgets(mode, default, apps.values())
 
 
 def bound_answers(values: dict[str, Any], said: Texts) -> None:
@@ -252,7 +252,7 @@ def _sessions(mode: Mode, default: Values, apps: Mapping[str, Values]) -> Iterat
         )
 
 
-def _budgets(default: Values, apps: Iterable[Values]) -> Iterator[SettingsFault]:
+def _budgets(mode: Mode, default: Values, apps: Iterable[Values]) -> Iterator[SettingsFault]:
     """What would let a budget be spent twice."""
     budgets = [
         budget
@@ -269,6 +269,13 @@ def _budgets(default: Values, apps: Iterable[Values]) -> Iterator[SettingsFault]
         )
     days_kept = default.get("ledger_retention_days", money.MONTH_DAYS)
     is_read_back = default.get("ledger", money.DEFAULT_LEDGER) is not None
+    if budgets and mode == "serve" and not is_read_back and not default.get("storage"):
+        yield SettingsFault(
+            "KEYPROXY_LEDGER",
+            found="'off', and there is a budget that only this process counts",
+            expected="a file, or KEYPROXY_STORAGE: else each restart begins the budget anew",
+            paste="KEYPROXY_LEDGER=default",
+        )
     is_for_month = any(budget.unit == "month" for budget in budgets)
     if is_read_back and is_for_month and days_kept < money.MONTH_DAYS:
         yield SettingsFault(
