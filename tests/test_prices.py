@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Ask
 from keyproxy.money.prices import (
-    KINDS,
-    Price,
     computed,
     dearest,
     fitting_max_tokens,
@@ -21,6 +19,7 @@ from keyproxy.money.prices import (
     worst_case,
 )
 from keyproxy.money.rows import price_of_providers, price_of_row
+from keyproxy.price import KINDS, Price
 
 SOL: dict[str, Any] = {
     "id": "openai/gpt-6.1-sol",

@@ -25,8 +25,9 @@ from keyproxy.ledger.memory import Book
 from keyproxy.money import costs
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.money.prices import Price, dearest, fitting_max_tokens, nano
+from keyproxy.money.prices import dearest, fitting_max_tokens, nano
 from keyproxy.money.usage import UsageReader
+from keyproxy.price import Price
 from keyproxy.record import ClientLeft, Record
 
 PRICES_PATIENCE_SECONDS = 5.0

@@ -11,7 +11,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from keyproxy.call import Ask, Cost, Usage
-from keyproxy.money.prices import Price, computed
+from keyproxy.money.prices import computed
+from keyproxy.price import Price
 
 ZERO = Decimal(0)
 _GIVEN_UP = frozenset({502, 504, 520, 524})

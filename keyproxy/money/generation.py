@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from keyproxy.call import Usage
-from keyproxy.money.usage import MAX_COST
+from keyproxy.price import MAX_COST
 
 ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
 MAX_BYTES = 256 * 1024

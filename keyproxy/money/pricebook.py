@@ -19,8 +19,8 @@ import structlog
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import EMPTY
-from keyproxy.money.prices import Price
 from keyproxy.money.providers import Fetched, ProviderBook
+from keyproxy.price import Price
 
 LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keyproxy.money.prices import Price
 from keyproxy.money.rows import price_of_providers, price_of_row
+from keyproxy.price import Price
 
 MAX_BYTES = 10 << 20
 OLD_UPSTREAM = "https://openrouter.ai/api/v1"

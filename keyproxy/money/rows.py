@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import DEARER_TIERS
-from keyproxy.money.prices import IMAGE_TOKENS, KINDS, Override, Price, Rates
+from keyproxy.price import IMAGE_TOKENS, KINDS, Override, Price, Rates
 
 _MANY_IMAGE_TOKENS: Mapping[str, int] = MappingProxyType({"openai/gpt-4o-mini": 48_169})
 _PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
