@@ -91,8 +91,7 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     try:
         await handle(cast(web.Request, request))
     except _WouldSend as error:
-        app = kit.apps[record.app or DEFAULT_APP].settings
-        last = _sent(app, error.call, asked)
+        last = _sent(kit.apps[record.app or DEFAULT_APP], error.call, asked)
     except Refusal as refusal:
         app = kit.apps[record.app or DEFAULT_APP].settings
         refusal.hint = hints.written(refusal.hint, app)
@@ -147,17 +146,17 @@ def _spoken(app: Settings) -> str:
     return spoken
 
 
-def _sent(settings: Settings, call: Call, asked: Asked) -> Sent:
-    ranking = headers.attribution(settings.referer, settings.title, settings.categories)
+def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
+    settings, provider = app.settings, app.upstream.provider
+    ranking = provider.attribution(settings.referer, settings.title, settings.categories)
     if call.endpoint.dialect is CATALOGUE:
         head: Mapping[str, str] = headers.common()  # asked for without the key
     else:
         masked = Secret(settings.keys[0].label if settings.keys else "***")
-        head = headers.outgoing(masked, ranking, call.headers)
+        head = headers.outgoing(provider, masked, ranking, call.headers)
     is_changed = call.body != (asked.body or b"")
-    return Sent(
-        call.endpoint.method, settings.upstream + call.target, dict(head), call.body, is_changed
-    )
+    url = settings.upstream + provider.target(call.target)
+    return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)
 
 
 class _WouldSend(Exception):

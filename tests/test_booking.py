@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -22,14 +22,15 @@ from keyproxy.ledger.ledger import opened
 from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Verdict, Window
-from keyproxy.money import generation
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, _windows
-from keyproxy.money.generation import Generation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler
 from keyproxy.record import Record
+from keyproxy.transport.fetch import Fetched
+from keyproxy.upstream.openrouter import OPENROUTER, read_call
+from keyproxy.upstream.provider import Told
 from keyproxy.values import Budget
 from tests.records import over
 
@@ -40,23 +41,16 @@ CALL = Call(CHAT, CHAT.path, b"{}", ids=("openai/gpt-4o-mini",), ask=Ask(10, 10)
 RUNNING = b'data: {"id":"%b","choices":[{"delta":{"content":"x"}}],"usage":{"cost":0.001}}\n\n'
 
 
-class Listed(NamedTuple):
-    status: int
-    raw: bytes
-    is_public: bool = True
-    age_seconds: float = 0.0
-
-
 async def priced() -> PriceBook:
     """A price list by which each call of here could cost 0.01 USD and what it reads."""
     pricing = {"prompt": "0.000001", "completion": "0.001"}
     models = (*CALL.ids, "some/other")
     rows = [{"id": id, "context_length": 1000, "pricing": pricing} for id in models]
 
-    async def fetch(path: str) -> Listed:
-        return Listed(200, json.dumps({"data": rows}).encode())
+    async def fetch(path: str) -> Fetched:
+        return Fetched(200, json.dumps({"data": rows}).encode())
 
-    book = PriceBook(fetch)
+    book = PriceBook(fetch, listing=OPENROUTER.listing)
     assert await book.refresh()
     return book
 
@@ -213,8 +207,8 @@ async def test_a_call_that_another_process_settled_is_not_given_back_again(
     class Shared(Counters):
         is_shared = True
 
-    async def ask(row: Unsettled) -> Generation | None:
-        return Generation(Decimal("0.001"), Decimal(0), False, Usage(), None) if is_told else None
+    async def ask(row: Unsettled) -> Told | None:
+        return Told(Usage(cost=Decimal("0.001")), None) if is_told else None
 
     path, later = tmp_path / "ledger.sqlite3", lambda: time.time() + 100.0
     async with opened(path) as still, opened(path, clock=later) as awake:
@@ -319,8 +313,8 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     book.note("req_other", "gen-1790981416-AbCdEfGh")
     book.complete("req_other", over(200, "client_left"), 1.0)
 
-    async def told(row: Unsettled) -> Generation | None:
-        return generation.read(b'{"data":{"total_cost":0.0001}}')
+    async def told(row: Unsettled) -> Told | None:
+        return read_call(b'{"data":{"total_cost":0.0001}}')
 
     await Settler(book, told, lambda: {"default": budgets}, lambda row: False).settle_due()
     with pytest.raises(Refusal):

@@ -14,12 +14,12 @@ from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
 from keyproxy.server.service import running
 from keyproxy.settings.sources import Sources
+from keyproxy.transport.fetch import Fetched
 from keyproxy.upstream.catalogue import (
     FRESH_SECONDS,
     REFUSED_SECONDS,
     STALE_SECONDS,
     Catalogue,
-    Fetched,
     KeyWanted,
     Page,
     resolved,
@@ -376,7 +376,7 @@ class Source:
         self.count += 1
         if self.is_down:
             raise Refusal("upstream_unreachable", "away")
-        return Fetched(self.status, b'{"data":[{"id":"a/b"}]}', {})
+        return Fetched(self.status, b'{"data":[{"id":"a/b"}]}')
 
 
 async def test_an_old_list_serves_while_the_upstream_is_away() -> None:

@@ -13,6 +13,7 @@ from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.settings import Secret
 from keyproxy.upstream import headers
+from keyproxy.upstream.openrouter import OPENROUTER
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
 from tests.fake_upstream import Seen
 from tests.raw import only_answer, request
@@ -187,7 +188,9 @@ async def test_a_providers_key_in_a_page_is_refused_by_name(
 
 def outgoing(fields: list[tuple[str, str]], style: Dialect = dialects.MESSAGES) -> CIMultiDict[str]:
     client = CIMultiDictProxy(CIMultiDict(fields))
-    return headers.outgoing(Secret(KEY), {"X-Title": "Ours"}, headers.forwarded(style, client))
+    return headers.outgoing(
+        OPENROUTER, Secret(KEY), {"X-Title": "Ours"}, headers.forwarded(style, client)
+    )
 
 
 NAMES = st.sampled_from(

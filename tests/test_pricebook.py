@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,6 @@ from keyproxy.demo import upstream as demo
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricebook import (
-    LIST_PATH,
     OLD_SECONDS,
     REFRESH_SECONDS,
     RETRY_SECONDS,
@@ -36,11 +35,15 @@ from keyproxy.money.providers import (
     OLD_SECONDS as OLD_PROVIDERS_SECONDS,
 )
 from keyproxy.settings import rows
+from keyproxy.transport.fetch import Fetched as Reply
 from keyproxy.transport.session import open_session
 from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Upstream
 from tests.conftest import settings as settings_of
 
+LISTING = OPENROUTER.listing
+LIST_PATH = LISTING.path
 START = 1_790_000_000.0
 SOL = "openai/gpt-6.1-sol"
 FREE = "google/gemma:free"
@@ -71,13 +74,6 @@ def providers(*prompts: str, tag: str = "azure") -> bytes:
     return json.dumps({"data": {"id": SOL, "endpoints": endpoints}}).encode()
 
 
-class Reply(NamedTuple):
-    status: int
-    raw: bytes
-    is_public: bool = True
-    age_seconds: float = 0.0
-
-
 class Source:
     """What the upstream would say, and what it was asked."""
 
@@ -99,7 +95,7 @@ class Source:
         self.replies[f"/models/{model}/endpoints"] = Reply(200, raw)
 
     def book(self, path: Path | None = None, **options: Any) -> PriceBook:
-        return PriceBook(self.fetch, path, clock=lambda: self.now, **options)
+        return PriceBook(self.fetch, path, listing=LISTING, clock=lambda: self.now, **options)
 
 
 @pytest.fixture
@@ -319,7 +315,7 @@ async def test_prices_are_kept_fresh_also_after_a_lack_of_memory(source: Source)
             raise MemoryError
         return await source.fetch(path)
 
-    book = PriceBook(fetch, clock=lambda: source.now, sleep=Pauses(source, 9))
+    book = PriceBook(fetch, listing=LISTING, clock=lambda: source.now, sleep=Pauses(source, 9))
     task = asyncio.create_task(book.run())
     await until(lambda: book.priced > 0)
     assert not await book.learn([SOL], 5)
@@ -513,7 +509,7 @@ async def test_a_kept_file_that_is_not_whole_is_none(
     await book.open()
     assert book.priced == 0
     assert await book.refresh()
-    assert pricelist.load(path) is not None
+    assert pricelist.load(LISTING, path) is not None
 
 
 async def test_a_disk_that_takes_nothing_costs_a_warning_only(
@@ -559,30 +555,30 @@ def test_a_file_that_does_not_say_whose_prices_it_holds_counts_for_the_default_u
     path = tmp_path / "prices.json"
     old = {"version": 1, "fetched_at": START, "models": [row("a/b", "0.1")], "providers": {}}
     path.write_text(json.dumps(old))
-    assert pricelist.load(path, "https://llm.example/v1") is None
-    kept = pricelist.load(path, str(rows()["upstream"].dev))
+    assert pricelist.load(LISTING, path, "https://llm.example/v1") is None
+    kept = pricelist.load(LISTING, path, str(rows()["upstream"].dev))
     assert kept is not None
     assert list(kept[0].prices) == ["a/b"]
     pricelist.save(path, kept[0], {}, "https://llm.example/v1")
-    assert pricelist.load(path, str(rows()["upstream"].dev)) is not None
+    assert pricelist.load(LISTING, path, str(rows()["upstream"].dev)) is not None
 
 
 def test_other_upstreams_make_room(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     for number in range(12):
-        known = pricelist.read(listed(row("a/b", "0.1")), START + number)
+        known = pricelist.read(LISTING, listed(row("a/b", "0.1")), START + number)
         assert known is not None
         pricelist.save(path, known, {}, f"https://{number}.example/v1")
-    kept = [n for n in range(12) if pricelist.load(path, f"https://{n}.example/v1")]
+    kept = [n for n in range(12) if pricelist.load(LISTING, path, f"https://{n}.example/v1")]
     assert kept == list(range(4, 12))
 
 
 def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
-    known = pricelist.read(listed(row("a/b", "0.00000017999999999999997")), START)
+    known = pricelist.read(LISTING, listed(row("a/b", "0.00000017999999999999997")), START)
     assert known is not None
     pricelist.save(path, known, {})
-    kept = pricelist.load(path)
+    kept = pricelist.load(LISTING, path)
     assert kept is not None
     price = kept[0].prices["a/b"]
     assert price is not None
@@ -594,7 +590,10 @@ async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
     async with demo.running(pace=0) as base:
         known = settings_of(UPSTREAM=base)
         async with open_session(known) as session:
-            book = PriceBook(Upstream(known, session, KeyRing(known.keys)).fetch)
+            book = PriceBook(
+                Upstream(known, session, KeyRing(known.keys), provider=OPENROUTER).fetch,
+                listing=LISTING,
+            )
             assert await book.refresh()
             assert await book.refresh_providers("demo/chat")
     assert prompt_price(book, "demo/chat:exacto") == "0.000002"
@@ -621,12 +620,12 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 def test_no_json_breaks_the_reading_of_lists(whole: Any, rows: list[Any]) -> None:
     for value in (whole, {"data": rows}, {"data": {"endpoints": rows}}):
         raw = json.dumps(value).encode()
-        pricelist.read(raw, START)
-        pricelist.read_providers(raw, START)
+        pricelist.read(LISTING, raw, START)
+        pricelist.read_providers(LISTING, raw, START)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=50))
 def test_no_bytes_break_the_reading_of_lists(raw: bytes) -> None:
-    assert pricelist.read(raw, START) is None
-    assert pricelist.read_providers(raw, START) is None
+    assert pricelist.read(LISTING, raw, START) is None
+    assert pricelist.read_providers(LISTING, raw, START) is None

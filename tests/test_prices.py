@@ -18,8 +18,8 @@ from keyproxy.money.prices import (
     nano,
     worst_case,
 )
-from keyproxy.money.rows import price_of_providers, price_of_row
 from keyproxy.price import KINDS, Price
+from keyproxy.upstream.openrouter import price_of_providers, price_of_row
 
 SOL: dict[str, Any] = {
     "id": "openai/gpt-6.1-sol",

@@ -22,10 +22,10 @@ from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
 from keyproxy.money.budget import MOST_NANO, Budgets, restore
-from keyproxy.money.generation import Generation
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.record import Record
 from keyproxy.settings.grammar.storage import storage
+from keyproxy.upstream.provider import Told
 from keyproxy.values import Budget
 from tests import servers
 from tests.records import over
@@ -43,7 +43,7 @@ CALL = Entry(
     reserved=Decimal("0.01"),
     generation_id="gen-1790981416-00000000",
 )
-FOUND = Generation(Decimal("0.002"), Decimal(0), False, Usage(), None)
+FOUND = Told(Usage(cost=Decimal("0.002")), None)
 
 
 async def cut_calls(
@@ -61,7 +61,7 @@ async def cut_calls(
 async def test_a_rush_of_cut_calls_is_settled_without_pauses() -> None:
     book, is_empty = await cut_calls(10 * AT_ONCE), asyncio.Event()
 
-    async def ask(row: Unsettled) -> Generation:
+    async def ask(row: Unsettled) -> Told:
         if len(book._unsettled) <= AT_ONCE:
             is_empty.set()
         return FOUND
@@ -75,7 +75,7 @@ async def test_a_rush_of_cut_calls_is_settled_without_pauses() -> None:
 async def test_a_question_that_hangs_keeps_no_other_waiting() -> None:
     book = await cut_calls(AT_ONCE + 1)
 
-    async def ask(row: Unsettled) -> Generation:
+    async def ask(row: Unsettled) -> Told:
         if row.id == "req_0":
             await asyncio.Event().wait()
         return FOUND
@@ -89,7 +89,7 @@ async def test_a_question_that_hangs_keeps_no_other_waiting() -> None:
 async def test_an_odd_row_keeps_no_other_waiting_and_is_not_asked_about_for_ever() -> None:
     book, asked = await cut_calls(2), Counter[str]()
 
-    async def ask(row: Unsettled) -> Generation:
+    async def ask(row: Unsettled) -> Told:
         asked[row.id] += 1
         if row.id == "req_0":
             raise ValueError
@@ -121,12 +121,12 @@ async def test_the_upstream_is_seldom_asked_about_errors() -> None:
 @pytest.mark.parametrize("found", [FOUND, None])
 @pytest.mark.parametrize("apps", [[], ["default"]])
 async def test_whether_a_call_is_counted_is_asked_once_however_it_ends(
-    record: Record, found: Generation | None, apps: list[str]
+    record: Record, found: Told | None, apps: list[str]
 ) -> None:
     """Who is asked forgets the call then: else the ids of all that failed would gather."""
     book, asked = await cut_calls(3, record, clock=lambda: 1e9), Counter[str]()
 
-    async def ask(row: Unsettled) -> Generation | None:
+    async def ask(row: Unsettled) -> Told | None:
         return found
 
     def counts(row: Unsettled) -> bool:
@@ -143,7 +143,7 @@ async def test_whether_a_call_is_counted_is_asked_once_however_it_ends(
 async def test_no_row_is_settled_while_the_ledger_is_read_for_a_budget() -> None:
     book, asked, lock = await cut_calls(1), asyncio.Event(), asyncio.Lock()
 
-    async def ask(row: Unsettled) -> Generation:
+    async def ask(row: Unsettled) -> Told:
         asked.set()
         return FOUND
 
@@ -183,7 +183,7 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
         await budgets.settle(reservation, Decimal("0.01"))
         of_awake = Settler(awake, answered(FOUND), lambda: {"default": budgets})
 
-        async def ask(row: Unsettled) -> Generation:
+        async def ask(row: Unsettled) -> Told:
             assert await of_awake.settle_due() == 1
             return FOUND
 
@@ -227,8 +227,8 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
         assert spent.window.amount - spent.remaining == AT_ONCE * 2_000_000 + 5_000_000
 
 
-def answered(found: Generation) -> Ask:
-    async def ask(row: Unsettled) -> Generation:
+def answered(found: Told) -> Ask:
+    async def ask(row: Unsettled) -> Told:
         return found
 
     return ask

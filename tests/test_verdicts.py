@@ -13,7 +13,8 @@ from aiohttp import web
 
 from keyproxy.settings import Secret
 from keyproxy.upstream import verdicts
-from keyproxy.upstream.keyring import KeyReport, KeyRing
+from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.provider import KeyReport
 from keyproxy.upstream.verdicts import (
     ASIDE_SECONDS,
     ENOUGH_REFUSALS,

@@ -8,26 +8,26 @@ import ssl
 import aiohttp
 
 from keyproxy.errors import Refusal
-from keyproxy.money.pricebook import LIST_PATH
 from keyproxy.server.names import read_names
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.transport.session import open_session
-from keyproxy.upstream.keyring import KeyReport, KeyRing, inspect
+from keyproxy.upstream.keyring import KeyRing, inspect
+from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
+from keyproxy.upstream.provider import KeyReport
 from keyproxy.upstream.send import Upstream
 
 TIMEOUT_SECONDS = 10.0
-_KEYS_PAGE = "https://openrouter.ai/settings/keys"
 # More of a key than this in one piece is more than its public label shows.
 _TELLING_CHARACTERS = 16
 
 _STATUSES = {
     401: "the upstream does not know this key (401): mistyped, deleted, disabled or expired;"
-    f" make a new one at {_KEYS_PAGE}",
+    f" make a new one at {PROVIDER.keys_page}",
     402: "the account behind this key has no credit left (402); buy some, the key may be fine",
     403: "the upstream refuses this key (403)",
-    404: "the upstream has no /key (404): is KEYPROXY_UPSTREAM the whole base address, /api/v1"
-    " included?",
+    404: f"the upstream has no {PROVIDER.key_path} (404): is KEYPROXY_UPSTREAM the whole base"
+    " address, /api/v1 included?",
     429: "the upstream was asked too often (429); try again in a minute",
 }
 
@@ -57,7 +57,7 @@ async def _lines(
     """What to print of one key, and whether it is trouble."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            report = await inspect(session, base_url, key)
+            report = await inspect(session, PROVIDER, base_url, key)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         return [f"error: {_unreached(error)}"], True
     if report.status != 200:
@@ -68,7 +68,7 @@ async def _lines(
     if report.limit is None and trouble is None:
         lines.append(
             "warning: this key has no credit limit; set one, it is the only stop outside"
-            f" keyproxy: {_KEYS_PAGE}"
+            f" keyproxy: {PROVIDER.keys_page}"
         )
     return lines, trouble is not None
 
@@ -77,10 +77,11 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
     """What to print of the patterns and aliases, compared with the upstream's public list."""
     if not names_models(settings):
         return []
-    upstream = Upstream(settings, session, KeyRing(settings.keys), hidden=settings.all_keys)
+    ring = KeyRing(settings.keys)
+    upstream = Upstream(settings, session, ring, hidden=settings.all_keys, provider=PROVIDER)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            fetched = await upstream.fetch_shown(LIST_PATH)
+            fetched = await upstream.fetch_shown(PROVIDER.listing.path)
     except (Refusal, TimeoutError):
         return ["warning: the upstream's list of models cannot be read; no name was compared"]
     if fetched.status != 200:
@@ -106,7 +107,7 @@ def _trouble(report: KeyReport) -> str | None:
     if report.is_management:
         return (
             "this is a management key: it cannot make calls and can change the account; make an"
-            f" ordinary key at {_KEYS_PAGE}"
+            f" ordinary key at {PROVIDER.keys_page}"
         )
     if report.label is None and report.limit is None:
         return "the answer says nothing of a key; is KEYPROXY_UPSTREAM the right address?"

@@ -20,7 +20,7 @@ _GIVEN_UP = frozenset({502, 504, 520, 524})
 
 
 def told(usage: Usage) -> Cost | None:
-    """What the answer itself says of its cost."""
+    """What the upstream itself says of the cost."""
     if usage.cost is None:
         return None
     bill = usage.upstream_cost if usage.is_byok and usage.upstream_cost is not None else ZERO

@@ -19,10 +19,11 @@ import structlog
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import EMPTY
-from keyproxy.money.providers import Fetched, ProviderBook
+from keyproxy.money.providers import ProviderBook
 from keyproxy.price import Price
+from keyproxy.transport.fetch import Fetch, Fetched
+from keyproxy.upstream.provider import Listing
 
-LIST_PATH = "/models?output_modalities=all"
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
 RETRY_WITHOUT_SECONDS = 60.0  # at most, until it was had: calls may wait for prices and names
@@ -34,12 +35,12 @@ _PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.A
 _AT_BASE = frozenset({"floor", "online"})
 _AT_PROVIDERS = frozenset({"nitro", "exacto"})
 _log = structlog.get_logger("keyproxy.money")
-Fetch = Callable[[str], Awaitable[Fetched]]
 
 
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
+    ``fetch`` gives resources of the upstream; ``listing`` says which, and reads them.
     ``path``: the file it is kept in, by ``upstream``, or None; what the upstream shows to nobody
     without a key is not kept. ``clock`` tells seconds since 1970.
     """
@@ -49,12 +50,14 @@ class PriceBook:
         fetch: Fetch,
         path: Path | None = None,
         *,
+        listing: Listing,
         upstream: str = pricelist.OLD_UPSTREAM,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._fetch = fetch
         self._path = path
+        self._listing = listing
         self._is_public = True
         self._upstream = upstream
         self._clock = clock
@@ -62,7 +65,7 @@ class PriceBook:
         self._list = EMPTY
         self._found: dict[str, Price | None] = {}
         self._providers = ProviderBook(
-            self._ask, clock=clock, sleep=sleep, changed=self._found.clear, keep=self._keep
+            self._ask, listing, clock=clock, sleep=sleep, changed=self._found.clear, keep=self._keep
         )
         self._named: tuple[str, ...] = ()
         self._is_loaded = asyncio.Event()
@@ -138,7 +141,7 @@ class PriceBook:
         """Take over what is kept on disk; no network. A file that cannot be read is none."""
         if self._path is None:
             return
-        kept = await asyncio.to_thread(pricelist.load, self._path, self._upstream)
+        kept = await asyncio.to_thread(pricelist.load, self._listing, self._path, self._upstream)
         if kept is None:
             return
         self._list, providers = kept
@@ -155,11 +158,13 @@ class PriceBook:
 
     async def refresh(self) -> bool:
         """Fetch the list; whether there is a good one. Otherwise the old one stays."""
-        fetched = await self._ask(LIST_PATH, LIST_SECONDS)
+        fetched = await self._ask(self._listing.path, LIST_SECONDS)
         if fetched is None or fetched.status != 200:
             return self._failed("the upstream's prices could not be fetched")
         now = self._clock() - fetched.age_seconds
-        listed = await asyncio.to_thread(pricelist.read, fetched.raw, now, self._list)
+        listed = await asyncio.to_thread(
+            pricelist.read, self._listing, fetched.raw, now, self._list
+        )
         if listed is None or not listed.priced:
             return self._failed("the upstream's price list cannot be read or has no prices")
         if listed.priced * 2 < self._list.priced:
@@ -258,7 +263,8 @@ class PriceBook:
         name, _ = self._without_variants(model)
         name = self._list.names.get(name, name)
         is_priced = self._list.prices.get(name) is not None
-        return name if is_priced and _PATH.fullmatch(name) else None
+        is_told = self._listing.providers_path(name) is not None
+        return name if is_priced and is_told and _PATH.fullmatch(name) else None
 
     def _without_variants(self, model: str) -> tuple[str, frozenset[str]]:
         """The longest beginning of ``model`` that the list knows, and the suffixes after it."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keyproxy.money.rows import price_of_providers, price_of_row
 from keyproxy.price import Price
+from keyproxy.upstream.provider import Listing
 
 MAX_BYTES = 10 << 20
 OLD_UPSTREAM = "https://openrouter.ai/api/v1"
@@ -24,11 +24,6 @@ OLD_UPSTREAM = "https://openrouter.ai/api/v1"
 _VERSION = 2  # "upstreams": base address -> what version 1 held
 _MOST_OTHERS = 7  # upstreams beside ours that are kept
 _MAX_ID = 200
-_KEPT = (
-    "id", "canonical_slug", "alias_target", "context_length", "top_provider", "architecture",
-    "pricing",
-)  # fmt: skip
-_KEPT_OF_PROVIDER = ("tag", "context_length", "max_completion_tokens", "pricing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +57,29 @@ class Providers(NamedTuple):
     with_tiers: Price | None = None
 
 
-def read(raw: bytes, now: float, known: PriceList = EMPTY) -> PriceList | None:
-    """The list in an answer to ``GET /models``, or None. The very bytes of ``known`` are not
+def read(listing: Listing, raw: bytes, now: float, known: PriceList = EMPTY) -> PriceList | None:
+    """The list in an answer to ``listing.path``, or None. The very bytes of ``known`` are not
     read again."""
     digest = hashlib.sha256(raw).digest()
     if digest == known.digest:
         return replace(known, fetched_at=now)
     parsed = _parsed(raw)
     rows = parsed.get("data") if isinstance(parsed, dict) else None
-    return _of_rows(rows, now, digest) if isinstance(rows, list) else None
+    return _of_rows(listing, rows, now, digest) if isinstance(rows, list) else None
 
 
-def read_providers(raw: bytes, now: float) -> Providers | None:
-    """The providers in an answer to ``GET /models/{author}/{slug}/endpoints``, which may be
+def read_providers(listing: Listing, raw: bytes, now: float) -> Providers | None:
+    """The providers in an answer to ``listing.providers_path``, which may be
     none; None for what is no such answer."""
     parsed = _parsed(raw)
     data = parsed.get("data") if isinstance(parsed, dict) else None
-    return _of_endpoints(data.get("endpoints") if isinstance(data, dict) else None, now)
+    listed = data.get("endpoints") if isinstance(data, dict) else None
+    return _of_endpoints(listing, listed, now)
 
 
-def load(path: Path, upstream: str = OLD_UPSTREAM) -> tuple[PriceList, dict[str, Providers]] | None:
+def load(
+    listing: Listing, path: Path, upstream: str = OLD_UPSTREAM
+) -> tuple[PriceList, dict[str, Providers]] | None:
     """What ``save`` wrote for ``upstream``, or None when there is nothing, or it is not whole."""
     kept = _kept(path).get(upstream)
     if not isinstance(kept, dict):
@@ -93,10 +91,11 @@ def load(path: Path, upstream: str = OLD_UPSTREAM) -> tuple[PriceList, dict[str,
     entries = kept.get("providers")
     for model, entry in entries.items() if isinstance(entries, dict) else ():
         asked_at = _time(entry.get("asked_at")) if isinstance(entry, dict) else None
-        found = None if asked_at is None else _of_endpoints(entry.get("endpoints"), asked_at)
-        if found is not None:
-            providers[model] = found
-    return _of_rows(rows, fetched_at, b""), providers
+        if asked_at is None:
+            continue
+        if (known := _of_endpoints(listing, entry.get("endpoints"), asked_at)) is not None:
+            providers[model] = known
+    return _of_rows(listing, rows, fetched_at, b""), providers
 
 
 def _kept(path: Path) -> dict[str, Any]:
@@ -166,49 +165,33 @@ def _document(upstreams: Mapping[str, object]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _of_rows(rows: list[Any], fetched_at: float, digest: bytes) -> PriceList:
+def _of_rows(listing: Listing, rows: list[Any], fetched_at: float, digest: bytes) -> PriceList:
     prices: dict[str, Price | None] = {}
     kept: list[dict[str, Any]] = []
     for row in rows:
         model = row.get("id") if isinstance(row, dict) else None
         if isinstance(model, str) and 0 < len(model) <= _MAX_ID:
-            price = price_of_row(row)
+            price = listing.price_of_row(row)
             # Listed twice with two prices: neither is known for certain.
             prices[model] = price if prices.get(model, price) == price else None
-            kept.append({name: row[name] for name in _KEPT if name in row})
-    names: dict[str, str] = {}
-    for row in kept:
-        model, alias = row["id"], row.get("alias_target")
-        target = alias.get("slug") if isinstance(alias, dict) else None
-        slug = row.get("canonical_slug")
-        if isinstance(target, str):
-            names[model] = target
-        elif isinstance(slug, str):
-            # A free variant has the slug of the model that is not free.
-            _, mark, variant = model.partition(":")
-            name = slug + mark + variant
-            if name != model and name not in prices:
-                names.setdefault(name, model)
-    names = {name: names.get(target, target) for name, target in names.items()}
+            kept.append({name: row[name] for name in listing.kept if name in row})
+    names = listing.names_of(kept, prices)
     return PriceList(prices, names, tuple(kept), fetched_at, digest)
 
 
-def _of_endpoints(listed: Any, asked_at: float) -> Providers | None:
+def _of_endpoints(listing: Listing, listed: Any, asked_at: float) -> Providers | None:
     if not isinstance(listed, list):
         return None
     if not listed:
         return Providers(asked_at)
     kept = tuple(
-        {name: each[name] for name in _KEPT_OF_PROVIDER if name in each}
+        {name: each[name] for name in listing.kept_of_provider if name in each}
         for each in listed
         if isinstance(each, dict)
     )
     if len(kept) != len(listed):
         return None
-    usual, with_tiers = (
-        price_of_providers(list(kept)),
-        price_of_providers(list(kept), with_tiers=True),
-    )
+    usual, with_tiers = (listing.price_of_providers(kept, tiers) for tiers in (False, True))
     return Providers(asked_at, kept, usual, with_tiers)
 
 

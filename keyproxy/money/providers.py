@@ -13,12 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import Providers
+from keyproxy.transport.fetch import Fetched
+from keyproxy.upstream.provider import Listing
 
 AT_ONCE = 8  # questions: what a front end may hold open towards us, too
 PROVIDERS_SECONDS = 3600.0  # as the list; then they are asked about again, behind the calls
@@ -29,19 +30,6 @@ PAUSE_SECONDS = 0.5  # of one in eight, after a question that was not answered
 MAX_PROVIDERS = 1024  # models that are remembered: about twice as many as there are
 _BUSY = frozenset({408, 425, 429})
 _log = structlog.get_logger("keyproxy.money")
-
-
-class Fetched(Protocol):
-    """A resource of the upstream; ``is_public``: it is shown to everybody."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def raw(self) -> bytes: ...
-    @property
-    def is_public(self) -> bool: ...
-    @property
-    def age_seconds(self) -> float: ...
 
 
 Ask = Callable[[str], Awaitable[Fetched | None]]
@@ -62,6 +50,7 @@ class ProviderBook:
     def __init__(
         self,
         ask: Ask,
+        listing: Listing,
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
@@ -71,6 +60,7 @@ class ProviderBook:
         """``clock`` tells seconds since 1970. ``changed`` is called after each answer, ``keep``
         once there is nothing left to ask."""
         self._ask = ask
+        self._listing = listing
         self._clock = clock
         self._sleep = sleep
         self._changed = changed
@@ -149,10 +139,13 @@ class ProviderBook:
 
     async def refresh(self, model: str) -> bool:
         """Ask about one model now; whether there was an answer, if only that none is known."""
-        fetched = await self._ask(f"/models/{model}/endpoints")
+        path = self._listing.providers_path(model)
+        fetched = None if path is None else await self._ask(path)
         now, found = self._clock(), None
         if fetched is not None and fetched.status == 200:
-            found = await asyncio.to_thread(pricelist.read_providers, fetched.raw, now)
+            found = await asyncio.to_thread(
+                pricelist.read_providers, self._listing, fetched.raw, now
+            )
         elif fetched is not None and 400 <= fetched.status < 500 and fetched.status not in _BUSY:
             found = Providers(now)  # this upstream does not tell, and will not
         if found is None:

@@ -17,8 +17,9 @@ import structlog
 from keyproxy.call import CostSource, End, Usage
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.memory import Book
+from keyproxy.money import costs
 from keyproxy.money.budget import Budgets
-from keyproxy.money.generation import Generation
+from keyproxy.upstream.provider import Told
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 16
@@ -30,7 +31,7 @@ ERROR_PAUSES_SECONDS = (2, 60, 600)
 """The same for errors, which rarely cost: they come in crowds, and asking is traffic, too."""
 _log = structlog.get_logger("keyproxy.money")
 
-Ask = Callable[[Unsettled], Awaitable[Generation | None]]
+Ask = Callable[[Unsettled], Awaitable[Told | None]]
 """What the upstream says of a call; None where it does not know it yet or cannot be asked."""
 
 
@@ -98,10 +99,11 @@ class Settler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ask_seconds):
                 found = await self._ask(row)
-        if found is None:
+        cost = None if found is None else costs.told(found.usage)
+        if found is None or cost is None:
             await self._postpone(row)
             return
-        await self._end(row, found.cost, "exact", found.counted, found.tokens, found.model)
+        await self._end(row, cost.usd, cost.source, cost.counted, found.usage, found.model)
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""

@@ -24,14 +24,14 @@ from keyproxy.ledger.ledger import Ledger
 from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.limits.counters import Counters
-from keyproxy.money import generation
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets, Kind, restore
-from keyproxy.money.generation import Generation
-from keyproxy.money.pricebook import Fetch, PriceBook
+from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.settling import Settler
 from keyproxy.settings import Mode, Settings
 from keyproxy.settings.grammar.money import DEFAULT_LEDGER
+from keyproxy.transport.fetch import Fetch
+from keyproxy.upstream.provider import Listing, Told
 from keyproxy.upstream.send import Upstream
 
 PRICES_NAME = "prices.json"
@@ -51,12 +51,14 @@ class Accounting:
         book: Book,
         upstreams: Upstreams,
         fetch: Fetch,
+        listing: Listing,
     ) -> None:
-        """``fetch`` gives a resource of the default app's upstream, which no client is shown."""
+        """``fetch`` gives a resource of the default app's upstream, which no client is shown;
+        ``listing`` is how that lists its models."""
         self._counters = counters
         self._book = book
         self._upstreams = upstreams
-        self._fetch = fetch
+        self._fetch, self._listing = fetch, listing
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
@@ -107,6 +109,7 @@ class Accounting:
         return PriceBook(
             self._fetch,
             path and path.with_name(PRICES_NAME),
+            listing=self._listing,
             upstream=settings.upstream,
         )
 
@@ -218,17 +221,14 @@ class Accounting:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a call's cost could not be counted", error=type(error).__name__)
 
-    async def _ask(self, row: Unsettled) -> Generation | None:
+    async def _ask(self, row: Unsettled) -> Told | None:
         """What the upstream says of a call; None where it says nothing yet."""
         upstreams = self._upstreams()
         upstream = upstreams.get(row.app) or next(iter(upstreams.values()))
         try:
-            fetched = await upstream.generation(row.generation_id or "", row.key)
+            return await upstream.generation(row.generation_id or "", row.key)
         except Refusal:
             return None
-        if fetched.status != 200 or len(fetched.raw) > generation.MAX_BYTES:
-            return None
-        return generation.read(fetched.raw)
 
 
 def _named(app: Settings) -> tuple[str, ...]:

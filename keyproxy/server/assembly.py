@@ -41,8 +41,10 @@ from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
-from keyproxy.upstream.keyring import KeyReport, KeyRing
+from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.lingering import Lingering
+from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
+from keyproxy.upstream.provider import KeyReport
 from keyproxy.upstream.send import Upstream
 from keyproxy.upstream.verdicts import KeyStates
 
@@ -65,14 +67,17 @@ class Assembly:
         self.keys = KeyStates(self._ask_about)
         self.lingering = Lingering()
         self.verifiers = Verifiers(session)
-        self.names = Names(self._upstream, self._models, self._settings)
-        self.accounting = Accounting(counters, book, self._upstreams, self.names.fetch_shown)
+        listing = PROVIDER.listing
+        self.names = Names(listing.path, self._upstream, self._models, self._settings)
+        self.accounting = Accounting(
+            counters, book, self._upstreams, self.names.fetch_shown, listing
+        )
         self._base_url = settings.upstream
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Failures(Counters())
         self._room = Room(memory.for_bodies(memory.limit()))
         self._large_bodies = Turns()
-        self._catalogue = Catalogue(self.names.fetch, self.names.whole_path)
+        self._catalogue = Catalogue(self.names.fetch, self.names.whole_path, listing.is_usual)
         self.put_in_force(settings)
 
     def put_in_force(self, settings: Settings) -> None:
@@ -108,7 +113,9 @@ class Assembly:
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
         ring = KeyRing(settings.keys, self.keys)
-        upstream = Upstream(settings, self.session, ring, self.lingering, hidden=hidden)
+        upstream = Upstream(
+            settings, self.session, ring, self.lingering, hidden=hidden, provider=PROVIDER
+        )
         return AppKit(
             settings=settings,
             browser=browser_of(settings, settings.allowed_origins),
@@ -152,7 +159,7 @@ class Assembly:
         """What the upstream says of ``key``; None without an answer."""
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
-                return await keyring.inspect(self.session, self._base_url, key)
+                return await keyring.inspect(self.session, PROVIDER, self._base_url, key)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
             return None

@@ -12,20 +12,19 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from keyproxy.errors import Refusal
-from keyproxy.money.pricebook import LIST_PATH
 from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import unlisted
+from keyproxy.transport.fetch import Fetched
 from keyproxy.transport.refreshed import Refreshed
 from keyproxy.upstream import headers
-from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS, Fetched
+from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS
 from keyproxy.upstream.send import Upstream
 
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
 _log = structlog.get_logger("keyproxy")
-_LISTS = ("/models", LIST_PATH)
 
 
 class Names:
@@ -33,11 +32,14 @@ class Names:
 
     def __init__(
         self,
+        list_path: str,
         upstream: Callable[[], Upstream],
         models: Callable[[], Iterable[Models]],
         settings: Callable[[], Settings],
     ) -> None:
-        """All three give what is in force; ``upstream`` the default app's."""
+        """``list_path`` is the upstream's for all models; the others give what is in force,
+        ``upstream`` the default app's."""
+        self._list_path = list_path
         self._upstream = upstream
         self._models = models
         self._settings = settings
@@ -53,13 +55,13 @@ class Names:
 
         Raises as ``Upstream.send`` does.
         """
-        if path == LIST_PATH and (whole := await self._fetch_whole()).is_public:
+        if path == self._list_path and (whole := await self._fetch_whole()).is_public:
             return whole
         return await self._learnt(path, await self._upstream().fetch(path))
 
     async def fetch_shown(self, path: str) -> Fetched:
         """The same for what nobody is shown, with the default app's key where it needs one."""
-        if path == LIST_PATH:
+        if path == self._list_path:
             return await self._fetch_whole()
         return await self._upstream().fetch_shown(path)
 
@@ -67,7 +69,7 @@ class Names:
         """Under which path pages get the whole list, if it is at hand, or about to be."""
         whole = self._whole.value
         is_public = self._whole.is_loading if whole is None else whole.is_public
-        return LIST_PATH if is_public else None
+        return self._list_path if is_public else None
 
     async def _fetch_whole(self) -> Fetched:
         known, age_seconds = self._whole.value, self._whole.age_seconds
@@ -76,10 +78,12 @@ class Names:
         return await self._whole.renewed()
 
     async def _load_whole(self) -> Fetched:
-        return await self._learnt(LIST_PATH, await self._upstream().fetch_shown(LIST_PATH))
+        return await self._learnt(
+            self._list_path, await self._upstream().fetch_shown(self._list_path)
+        )
 
     async def _learnt(self, path: str, fetched: Fetched) -> Fetched:
-        if path in _LISTS and fetched.status == 200:
+        if path in ("/models", self._list_path) and fetched.status == 200:
             self._known[path] = await asyncio.to_thread(read_names, fetched.raw)
             self.teach()
             if self._may_tell:
@@ -88,7 +92,7 @@ class Names:
 
     def teach(self) -> None:
         """Tell the models in force what is known; the longer list knows more."""
-        known = self._known.get(LIST_PATH) or self._known.get("/models")
+        known = self._known.get(self._list_path) or self._known.get("/models")
         if known is not None:
             for models in self._models():
                 models.learn(known)
@@ -99,7 +103,7 @@ class Names:
         Called when it listens, and from then on with each list: nobody waits for one.
         """
         self._may_tell = True
-        if (known := self._known.get(LIST_PATH)) is None:
+        if (known := self._known.get(self._list_path)) is None:
             return
         for line in await asyncio.to_thread(unlisted, self._settings(), known.listed):
             if line not in self._told:

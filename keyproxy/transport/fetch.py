@@ -6,7 +6,8 @@ For what is read as a whole: key sets, verdicts, reports, lists. Calls are ``ups
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import aiohttp
@@ -22,6 +23,23 @@ class Whole(NamedTuple):
     status: int
     headers: CIMultiDictProxy[str]
     raw: bytes | None
+
+
+class Fetched(NamedTuple):
+    """A resource of the upstream: ``head`` holds what of its head goes down to a client.
+
+    ``is_public``: it was shown without the key. ``age_seconds``: how long ago it was fetched.
+    """
+
+    status: int
+    raw: bytes
+    head: Mapping[str, str] = MappingProxyType({})
+    is_public: bool = True
+    age_seconds: float = 0.0
+
+
+Fetch = Callable[[str], Awaitable[Fetched]]
+"""Gives what is below the upstream's base address; raises our refusals."""
 
 
 async def fetch(

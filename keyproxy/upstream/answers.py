@@ -13,11 +13,9 @@ from typing import Any
 from keyproxy.dialects import Dialect
 from keyproxy.errors import messages_type
 from keyproxy.upstream import headers
+from keyproxy.upstream.provider import Provider
 
 MAX_ERROR_BYTES = 256 * 1024
-PRIVATE_NAMES = frozenset(
-    {"user_id", "creator_user_id", "organization_id", "workspace_id", "is_byok"}
-)
 UNAUTHORIZED = (
     "The upstream did not accept this call (401). That is between this server and the upstream:"
     " nothing that is asked of people here can change it."
@@ -27,19 +25,20 @@ UNAFFORDABLE = (
 )
 
 
-def cleaned(raw: bytes, status: int) -> bytes | None:
+def cleaned(provider: Provider, raw: bytes, status: int) -> bytes | None:
     """The error body without what belongs to the account; None when that cannot be told."""
     body = headers.loads(raw) if len(raw) <= MAX_ERROR_BYTES else None
     if not isinstance(body, dict):
         return None
-    error = body.get("error")
-    if status == 402 and not isinstance(error, dict):
+    error, private = body.get("error"), provider.private_names
+    is_of_account = status in provider.cannot_pay
+    if is_of_account and not isinstance(error, dict):
         return None
     try:
-        if not _is_private(body) and status != 402:
+        if not _is_private(body, private) and not is_of_account:
             return raw
-        _strip(body)
-        if isinstance(error, dict) and status == 402:
+        _strip(body, private)
+        if isinstance(error, dict) and is_of_account:
             error["message"] = UNAFFORDABLE
         return json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
@@ -56,7 +55,7 @@ def holds_key(raw: bytes, search: headers.KeySearch) -> bool:
     return search.is_in(raw) or search.is_in(anew.encode())
 
 
-def of_account(raw: bytes, search: headers.KeySearch) -> bytes | None:
+def of_account(provider: Provider, raw: bytes, search: headers.KeySearch) -> bytes | None:
     """What was asked for with the key, written anew without what belongs to the account.
 
     None for what is no JSON object, and for one that holds a key, behind escapes too.
@@ -65,7 +64,7 @@ def of_account(raw: bytes, search: headers.KeySearch) -> bytes | None:
     if not isinstance(body, dict):
         return None
     try:
-        _strip(body)
+        _strip(body, provider.private_names)
         shown = json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
         return None
@@ -102,18 +101,20 @@ def _shaped(status: int, dialect: Dialect, kind: str, message: str) -> bytes:
     return json.dumps(body).encode()
 
 
-def _is_private(value: Any) -> bool:
+def _is_private(value: Any, names: frozenset[str]) -> bool:
     if isinstance(value, dict):
-        return not PRIVATE_NAMES.isdisjoint(value) or any(map(_is_private, value.values()))
-    return isinstance(value, list) and any(map(_is_private, value))
+        return not names.isdisjoint(value) or any(
+            _is_private(each, names) for each in value.values()
+        )
+    return isinstance(value, list) and any(_is_private(each, names) for each in value)
 
 
-def _strip(value: Any) -> None:
+def _strip(value: Any, names: frozenset[str]) -> None:
     if isinstance(value, dict):
-        for name in PRIVATE_NAMES & value.keys():
+        for name in names & value.keys():
             del value[name]
         for item in value.values():
-            _strip(item)
+            _strip(item, names)
     elif isinstance(value, list):
         for item in value:
-            _strip(item)
+            _strip(item, names)

@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE
-from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
+from keyproxy.transport.fetch import Fetch, Fetched
 from keyproxy.transport.refreshed import Refreshed
-from keyproxy.upstream import answers, headers
+from keyproxy.upstream import headers
 
 FRESH_SECONDS = 300.0
 REFUSED_SECONDS = 60.0  # until the list is asked for again without the key
@@ -35,28 +35,12 @@ _DETAIL = re.compile(rf"({BASE}/models/)(.+)(/endpoints)|({BASE}/model/)(.+)()")
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
-class Fetched(NamedTuple):
-    """A resource of the upstream: ``head`` holds what of its head goes down to a client.
-
-    ``is_public``: it was shown without the key. ``age_seconds``: how long ago it was fetched.
-    """
-
-    status: int
-    raw: bytes
-    head: Mapping[str, str]
-    is_public: bool = True
-    age_seconds: float = 0.0
-
-
 class Page(NamedTuple):
     """An answer of ours: a JSON ``body`` and the fields that go with it."""
 
     status: int
     body: bytes
     head: Mapping[str, str] = MappingProxyType({})
-
-
-Fetch = Callable[[str], Awaitable[Fetched]]
 
 
 class KeyWanted(Refusal):
@@ -128,12 +112,14 @@ class Catalogue:
         self,
         fetch: Fetch,
         whole_path: Callable[[], str | None] = lambda: None,
+        is_usual: Callable[[Mapping[str, Any]], bool] = lambda row: True,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``whole_path``: where the list of all models is had, where it is fetched for others,
-        too; then the usual list is cut from it."""
+        too; then the usual list is cut from it, by ``is_usual``."""
         self._fetch = fetch
+        self._is_usual = is_usual
         self._whole_path = whole_path
         self._clock = clock
         self._lists: _Cache = OrderedDict()
@@ -218,48 +204,41 @@ class Catalogue:
 
     async def _load(self, path: str) -> _Entry:
         fetched = await self._fetch(path)
-        entry = await asyncio.to_thread(_read, path, fetched)
+        entry = await asyncio.to_thread(self._read, path, fetched)
         return replace(entry, age_seconds=fetched.age_seconds)
+
+    def _read(self, path: str, fetched: Fetched) -> _Entry:
+        """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
+        status, raw, head, *_ = fetched
+        if 400 <= status < 600:
+            return _Entry(status, raw, head=head)
+        parsed = headers.loads(raw)
+        if status != 200 or not isinstance(parsed, dict):
+            raise _invalid()
+        if not (path == "/models" or path.startswith("/models?")):
+            return _Entry(status, raw)
+        data = parsed.pop("data", None)
+        if not isinstance(data, list):
+            raise _invalid()
+        for name in ("total_count", "links"):
+            parsed.pop(name, None)
+        try:
+            rows = tuple(
+                _Row(
+                    row["id"], json.dumps(row, separators=(",", ":")).encode(), self._is_usual(row)
+                )
+                for row in data
+                if isinstance(row, dict) and isinstance(row.get("id"), str)
+            )
+            rest = b"," + json.dumps(parsed).encode()[1:-1] if parsed else b""
+        except RecursionError as error:
+            raise _invalid() from error
+        return _Entry(status, rest, rows)
 
 
 def _is_kept(entry: _Entry, known: _Entry | None) -> bool:
     is_public = known is not None and known.status == 200
     return entry.status == 200 or (entry.status == 401 and not is_public)
-
-
-def _read(path: str, fetched: Fetched) -> _Entry:
-    """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
-    status, raw, head, *_ = fetched
-    if 400 <= status < 600:
-        body = answers.cleaned(raw, status) or answers.unreadable(status, CATALOGUE)
-        return _Entry(status, body, head=head)
-    parsed = headers.loads(raw)
-    if status != 200 or not isinstance(parsed, dict):
-        raise _invalid()
-    if not (path == "/models" or path.startswith("/models?")):
-        return _Entry(status, raw)
-    data = parsed.pop("data", None)
-    if not isinstance(data, list):
-        raise _invalid()
-    for name in ("total_count", "links"):
-        parsed.pop(name, None)
-    try:
-        rows = tuple(
-            _Row(row["id"], json.dumps(row, separators=(",", ":")).encode(), _is_usual(row))
-            for row in data
-            if isinstance(row, dict) and isinstance(row.get("id"), str)
-        )
-        rest = b"," + json.dumps(parsed).encode()[1:-1] if parsed else b""
-    except RecursionError as error:
-        raise _invalid() from error
-    return _Entry(status, rest, rows)
-
-
-def _is_usual(row: Mapping[str, Any]) -> bool:
-    """Without filters, models are listed that write text."""
-    architecture = row.get("architecture")
-    outputs = architecture.get("output_modalities") if isinstance(architecture, dict) else None
-    return not isinstance(outputs, list) or "text" in outputs
 
 
 def _renamed(row: bytes, name: str) -> bytes:

@@ -16,14 +16,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from keyproxy import __version__
 from keyproxy.dialects import Dialect
 from keyproxy.settings import Secret
+from keyproxy.upstream.provider import Provider
 
 USER_AGENT = f"keyproxy/{__version__}"
-PASSED = re.compile(
-    r"x-generation-id|x-provider-name|retry-after|x-ratelimit-(?:limit|remaining|reset)|request-id|cf-ray"
-    r"|x-openrouter-cache-(?:status|age|ttl)",
-    re.I,
-)
-"""What passes from an answer's head; the type is handled apart."""
 
 TYPES = frozenset({"application/json", "text/event-stream", "text/plain"})
 _PLAIN = re.compile(r"[ -~]{0,1024}")
@@ -31,22 +26,9 @@ _MEDIA = re.compile(r"(?:audio|image)/(?!svg)[a-z0-9.+-]{1,40}")
 _HELD_CHARACTERS = 32
 
 
-def authorization(key: Secret) -> dict[str, str]:
+def credential(provider: Provider, key: Secret) -> dict[str, str]:
     """The one credential the upstream sees."""
-    return {"Authorization": f"Bearer {key.reveal()}"}
-
-
-def attribution(
-    referer: str | None, title: str | None, categories: str | None
-) -> Mapping[str, str]:
-    """Ranking headers. Both title names: some tools were seen to read only the old one."""
-    named = {
-        "HTTP-Referer": referer,
-        "X-OpenRouter-Title": title,
-        "X-Title": title,
-        "X-OpenRouter-Categories": categories,
-    }
-    return {name: value for name, value in named.items() if value is not None}
+    return {provider.key_header: provider.key_form.format(key.reveal())}
 
 
 def forwarded(dialect: Dialect, headers: CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
@@ -60,14 +42,17 @@ def forwarded(dialect: Dialect, headers: CIMultiDictProxy[str]) -> tuple[tuple[s
 
 
 def outgoing(
-    key: Secret, ranking: Mapping[str, str], passed: Iterable[tuple[str, str]] = ()
+    provider: Provider,
+    key: Secret,
+    ranking: Mapping[str, str],
+    passed: Iterable[tuple[str, str]] = (),
 ) -> CIMultiDict[str]:
     """The head of a call, with our key as the only credential."""
     head: CIMultiDict[str] = CIMultiDict(passed)
     head["Content-Type"] = "application/json"
     head.update(common())
     head.update(ranking)
-    head.update(authorization(key))
+    head.update(credential(provider, key))
     return head
 
 
@@ -76,11 +61,14 @@ def common() -> dict[str, str]:
     return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 
-def incoming(headers: CIMultiDictProxy[str], search: KeySearch) -> CIMultiDict[str]:
+def incoming(
+    provider: Provider, headers: CIMultiDictProxy[str], search: KeySearch
+) -> CIMultiDict[str]:
     """What of an answer's head goes down to the client, but for its type."""
     head: CIMultiDict[str] = CIMultiDict()
     for name, value in headers.items():
-        if PASSED.fullmatch(name) and _PLAIN.fullmatch(value) and not search.is_in(value.encode()):
+        may_pass = provider.passed.fullmatch(name) and _PLAIN.fullmatch(value)
+        if may_pass and not search.is_in(value.encode()):
             head.add(name, value)
     return head
 

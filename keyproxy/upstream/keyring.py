@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any
 
 import aiohttp
 
 from keyproxy.settings import Secret
 from keyproxy.transport.fetch import fetch
 from keyproxy.upstream import headers
+from keyproxy.upstream.provider import KeyReport, Provider
 from keyproxy.upstream.verdicts import KeyStates
 
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
-_MAX_REPORT_BYTES = 64 * 1024
-_MOST_DIGITS = 40
+_MAX_REPORT_BYTES = 256 * 1024
 
 
 class KeyRing:
@@ -62,55 +59,13 @@ class KeyRing:
                 state.last_until = self._known.clock() + UNAFFORDABLE_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
-class KeyReport:
-    """What ``GET /key`` says. Money in USD; ``limit`` is None for a key without one."""
-
-    status: int
-    label: str | None = None
-    limit: Decimal | None = None
-    limit_remaining: Decimal | None = None
-    expires_at: str | None = None
-    is_management: bool = False
-
-
-async def inspect(session: aiohttp.ClientSession, base_url: str, key: Secret) -> KeyReport:
-    """Ask the upstream about ``key``; costs nothing (OpenRouter: "Get current API key").
+async def inspect(
+    session: aiohttp.ClientSession, provider: Provider, base_url: str, key: Secret
+) -> KeyReport:
+    """Ask the upstream about ``key``; costs nothing.
 
     Raises ``aiohttp.ClientError`` and ``TimeoutError`` when there is no answer.
     """
-    head = headers.common() | headers.authorization(key)
-    answer = await fetch(session, f"{base_url}/key", max_bytes=_MAX_REPORT_BYTES, head=head)
-    return _report(answer.status, headers.loads(answer.raw or b""))
-
-
-def _report(status: int, body: Any) -> KeyReport:
-    data = body.get("data") if isinstance(body, dict) else None
-    if status != 200 or not isinstance(data, dict):
-        return KeyReport(status)
-    return KeyReport(
-        status=status,
-        label=_text(data.get("label")),
-        limit=_money(data.get("limit")),
-        limit_remaining=_money(data.get("limit_remaining")),
-        expires_at=_text(data.get("expires_at")),
-        is_management=data.get("is_management_key") is True
-        or data.get("is_provisioning_key") is True,
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value[:200] if isinstance(value, str) and value.isprintable() else None
-
-
-def _money(value: Any) -> Decimal | None:
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    # What is written out in digits: an exponent of a few characters may stand for gigabytes.
-    digits, exponent = amount.as_tuple()[1:]
-    is_short = isinstance(exponent, int) and len(digits) + abs(exponent) <= _MOST_DIGITS
-    return amount if is_short else None
+    url, head = base_url + provider.key_path, headers.common() | headers.credential(provider, key)
+    answer = await fetch(session, url, max_bytes=_MAX_REPORT_BYTES, head=head)
+    return provider.read_key(answer.status, headers.loads(answer.raw or b""))

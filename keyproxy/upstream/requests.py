@@ -14,6 +14,7 @@ from yarl import URL
 
 from keyproxy.errors import Refusal
 from keyproxy.transport.client import on_connection
+from keyproxy.upstream.provider import Provider
 
 _PIECEWISE_BYTES = 256 * 1024
 
@@ -94,10 +95,10 @@ def invalid(why: str) -> Refusal:
     return Refusal("upstream_invalid", "The upstream's answer cannot be passed on.", hint=why)
 
 
-def key_rejected() -> Refusal:
+def key_rejected(provider: Provider) -> Refusal:
     return Refusal(
         "upstream_key_rejected",
         "The upstream does not accept this server's key. Only its operator can mend that.",
-        hint="run `keyproxy check`, then set a valid OPENROUTER_API_KEY",
+        hint=f"run `keyproxy check`, then set a valid {provider.key_variable}",
         is_free=True,
     )

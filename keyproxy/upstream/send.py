@@ -10,22 +10,21 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import aiohttp
 import structlog
 from multidict import CIMultiDict
 
 from keyproxy.call import Call, End, Head
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import CATALOGUE, Dialect
 from keyproxy.errors import AnswerCut
 from keyproxy.record import ClientLeft
 from keyproxy.settings import Secret, Settings
-from keyproxy.transport.fetch import read_bounded
+from keyproxy.transport.fetch import Fetched, read_bounded
 from keyproxy.upstream import answers, headers
-from keyproxy.upstream.catalogue import Fetched
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.lingering import Lingering
+from keyproxy.upstream.provider import Provider, Told
 from keyproxy.upstream.requests import (
     Requests,
     check_head,
@@ -43,7 +42,8 @@ class Answer:
     """An answer on its way down: ``headers`` are final, ``length`` is known or None.
 
     ``key`` is the label of the key it answers to. ``is_own``: the upstream wrote the body, not
-    we in place of an error page that is none of its own.
+    we in place of an error page that is none of its own. By ``generation_id`` the upstream can be
+    asked about the call.
     """
 
     key: str
@@ -52,11 +52,12 @@ class Answer:
     length: int | None
     chunks: AsyncIterator[bytes]
     is_own: bool = True
+    generation_id: str | None = None
 
     @property
     def head(self) -> Head:
-        id = self.headers.get("X-Generation-Id")
-        return Head(self.status, self.headers["Content-Type"], id, self.key, self.is_own)
+        kind = self.headers["Content-Type"]
+        return Head(self.status, kind, self.generation_id, self.key, self.is_own)
 
 
 class Upstream:
@@ -69,12 +70,15 @@ class Upstream:
         ring: KeyRing,
         lingering: Lingering | None = None,
         hidden: Collection[Secret] = (),
+        *,
+        provider: Provider,
     ) -> None:
         """``hidden``: keys that no answer may hold, beside those of ``ring``."""
+        self.provider = provider
         self.ring = ring
         self._hidden = tuple(dict.fromkeys((*ring.keys, *hidden)))
         self._lingering = lingering or Lingering()
-        self._ranking = headers.attribution(settings.referer, settings.title, settings.categories)
+        self._ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self.requests = Requests(session, settings.upstream, settings.first_byte_timeout_seconds)
         self._idle_seconds = settings.idle_timeout_seconds
 
@@ -99,6 +103,7 @@ class Upstream:
 
     async def fetch(self, path: str) -> Fetched:
         """A public resource, asked for without the key; calls may have told the key all the same.
+        An error is as it may be shown.
 
         ``path`` begins after the base. Raises as ``send`` does.
         """
@@ -107,7 +112,7 @@ class Upstream:
         if await asyncio.to_thread(answers.holds_key, fetched.raw, search):
             _log.error("the upstream's answer held a key", path=path)
             raise invalid("it holds a key")
-        return fetched
+        return self._shown(fetched)
 
     async def fetch_shown(self, path: str) -> Fetched:
         """The same; where the upstream shows it to nobody without a key, by ``fetch_with_key``."""
@@ -124,13 +129,20 @@ class Upstream:
         """
         key = next(self.ring.usable(), None)
         if key is None:
-            raise key_rejected()
-        fetched = await self._whole(path, headers.common() | headers.authorization(key))
+            raise key_rejected(self.provider)
+        fetched = await self._whole(path, headers.common() | headers.credential(self.provider, key))
         search = headers.KeySearch(self._hidden)
-        shown = await asyncio.to_thread(answers.of_account, fetched.raw, search)
+        shown = await asyncio.to_thread(answers.of_account, self.provider, fetched.raw, search)
         if shown is None:
             _log.warning("what was asked for with the key cannot be shown", path=path)
-        return fetched._replace(raw=shown or b"")
+        return self._shown(fetched._replace(raw=shown or b""))
+
+    def _shown(self, fetched: Fetched) -> Fetched:
+        status = fetched.status
+        if status < 400:
+            return fetched
+        raw = answers.cleaned(self.provider, fetched.raw, status)
+        return fetched._replace(raw=raw or answers.unreadable(status, CATALOGUE))
 
     async def _whole(self, path: str, head: Mapping[str, str]) -> Fetched:
         reply = await self.requests.answer("GET", path, head, b"")
@@ -143,21 +155,25 @@ class Upstream:
             reply.close()
         if raw is None:
             raise invalid("its catalogue is too large")
-        passed = headers.incoming(reply.headers, headers.KeySearch(self._hidden))
+        passed = headers.incoming(self.provider, reply.headers, headers.KeySearch(self._hidden))
         return Fetched(reply.status, raw, passed)
 
-    async def generation(self, id: str, key_label: str) -> Fetched:
-        """What the upstream knows of the call that it gave this id; asked for with the key that
-        the label is of, or the first one that is usable.
+    async def generation(self, id: str, key_label: str) -> Told | None:
+        """What the upstream says of the call that it gave this id, None where it says nothing yet;
+        asked for with the key that the label is of, or the first one that is usable.
 
         Raises as ``send`` does.
         """
+        if self.provider.call_path is None:
+            return None
         keys = list(self.ring.usable())
         if not keys:
-            raise key_rejected()
+            raise key_rejected(self.provider)
         key = next((key for key in keys if key.label == key_label), keys[0])
-        head = headers.common() | headers.authorization(key)
-        return await self._whole(f"/generation?id={quote(id, safe='')}", head)
+        head = headers.common() | headers.credential(self.provider, key)
+        fetched = await self._whole(self.provider.call_path(id), head)
+        is_small = len(fetched.raw) <= MAX_CALL_BYTES
+        return self.provider.read_call(fetched.raw) if fetched.status == 200 and is_small else None
 
     async def _first_accepted(self, call: Call) -> tuple[Secret, aiohttp.ClientResponse]:
         """Try the keys in turn; nothing has been sent to the client yet.
@@ -171,10 +187,10 @@ class Upstream:
         try:
             for key in self.ring.usable():
                 reply = await self._ask(call, key)
-                if reply.status == 401:
+                if reply.status in self.provider.refuses_key:
                     refused[key] = reply
                     self.ring.refused(key)
-                elif reply.status == 402:
+                elif reply.status in self.provider.cannot_pay:
                     unaffordable[key] = reply
                     self.ring.demote(key)
                 else:
@@ -183,7 +199,7 @@ class Upstream:
                     passed = reply
                     return key, reply
             if not unaffordable and await self._are_rejected(refused):
-                raise key_rejected()
+                raise key_rejected(self.provider)
             key, passed = list((unaffordable or refused).items())[-1]
             return key, passed
         finally:
@@ -199,9 +215,10 @@ class Upstream:
             raise self._left(reply, key) from None
 
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
-        head = headers.outgoing(key, self._ranking, call.headers)
+        target = self.provider.target(call.target)
+        head = headers.outgoing(self.provider, key, self._ranking, call.headers)
         has_left, sent = False, asyncio.Event()
-        asking = self.requests.answer(call.endpoint.method, call.target, head, call.body, sent)
+        asking = self.requests.answer(call.endpoint.method, target, head, call.body, sent)
         try:
             if not call.is_streaming:
                 return await asking
@@ -217,14 +234,13 @@ class Upstream:
     def _left(self, reply: aiohttp.ClientResponse, key: Secret) -> ClientLeft:
         """The upstream's connection is closed at once."""
         reply.close()
-        passed = headers.incoming(reply.headers, headers.KeySearch(self.ring.keys))
-        id = passed.get("X-Generation-Id")
-        return ClientLeft(Head(reply.status, "", id, key.label, is_own=False))
+        passed = headers.incoming(self.provider, reply.headers, headers.KeySearch(self._hidden))
+        return ClientLeft(Head(reply.status, "", self._id_in(passed), key.label, is_own=False))
 
     async def _answer(self, reply: aiohttp.ClientResponse, dialect: Dialect, key: str) -> Answer:
         check_head(reply)
         search = headers.KeySearch(self._hidden)
-        head = headers.incoming(reply.headers, search)
+        head = headers.incoming(self.provider, reply.headers, search)
         kind = headers.media_type(reply.headers, dialect)
         if reply.status >= 400:
             return await self._error(reply, dialect, head, kind, search, key)
@@ -236,7 +252,18 @@ class Upstream:
             head["X-Accel-Buffering"] = "no"  # nginx would collect the events
         else:
             head["Cache-Control"] = "no-store"
-        return Answer(key, reply.status, head, reply.content_length, _searched(reply, search))
+        return Answer(
+            key,
+            reply.status,
+            head,
+            reply.content_length,
+            _searched(reply, search),
+            generation_id=self._id_in(head),
+        )
+
+    def _id_in(self, head: CIMultiDict[str]) -> str | None:
+        name = self.provider.call_header
+        return None if name is None else head.get(name)
 
     async def _error(
         self,
@@ -254,10 +281,17 @@ class Upstream:
         except (aiohttp.ClientError, TimeoutError, OSError):
             _log.warning("the upstream's error body broke off", http_status=reply.status)
         is_json = kind is not None and kind.startswith("application/json")
-        is_text = kind is not None and kind.startswith("text/plain") and reply.status != 402
+        may_tell = reply.status not in self.provider.cannot_pay
+        is_text = kind is not None and kind.startswith("text/plain") and may_tell
         if raw is not None:
             as_sent = raw
-            raw = answers.cleaned(raw, reply.status) if is_json else raw if is_text else None
+            raw = (
+                answers.cleaned(self.provider, raw, reply.status)
+                if is_json
+                else raw
+                if is_text
+                else None
+            )
             if search.is_in(as_sent) or search.is_in(raw or b""):
                 _log.error("the upstream's error body held a key", http_status=reply.status)
                 raw = None
@@ -269,9 +303,11 @@ class Upstream:
             raw, kind = answers.unreadable(reply.status, dialect), "application/json"
         head["Content-Type"] = kind or "application/json"
         head["Cache-Control"] = "no-store"
-        return Answer(key, reply.status, head, len(raw), _piece(raw), is_own)
+        id = self._id_in(head)
+        return Answer(key, reply.status, head, len(raw), _piece(raw), is_own, id)
 
 
+MAX_CALL_BYTES = 256 * 1024
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 
 

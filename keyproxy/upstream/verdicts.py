@@ -23,11 +23,12 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from keyproxy.settings import Secret
+from keyproxy.upstream.provider import KeyReport
 
 PATIENCE_SECONDS = 2.0
 """So long a call waits for what is said of its key."""
@@ -41,16 +42,7 @@ ASIDE_SECONDS = 60.0
 _log = structlog.get_logger("keyproxy")
 
 
-class Report(Protocol):
-    """What ``GET /key`` said."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def is_management(self) -> bool: ...
-
-
-Ask = Callable[[Secret], Awaitable[Report | None]]
+Ask = Callable[[Secret], Awaitable[KeyReport | None]]
 """None: there was no answer."""
 
 

@@ -1,0 +1,284 @@
+"""OpenRouter, as its OpenAPI document and docs describe it (October and November 2026)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+from keyproxy.call import DEARER_TIERS, Usage
+from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
+from keyproxy.upstream.provider import KeyReport, Listing, Provider, Told
+
+_MOST_DIGITS = 40
+_MANY_IMAGE_TOKENS: Mapping[str, int] = MappingProxyType({"openai/gpt-4o-mini": 48_169})
+_PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
+_TIMES = ("utc_start", "utc_end", "utc_days")
+_MAX_OVERRIDES = 64
+_MAX_TOKENS = 10**9  # a length beyond it is no length
+
+
+def attribution(
+    referer: str | None, title: str | None, categories: str | None
+) -> Mapping[str, str]:
+    """Ranking headers. Both title names: some tools were seen to read only the old one."""
+    named = {
+        "HTTP-Referer": referer,
+        "X-OpenRouter-Title": title,
+        "X-Title": title,
+        "X-OpenRouter-Categories": categories,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def read_key(status: int, body: Any) -> KeyReport:
+    """What ``GET /key`` says ("Get current API key")."""
+    data = body.get("data") if isinstance(body, dict) else None
+    if status != 200 or not isinstance(data, dict):
+        return KeyReport(status)
+    return KeyReport(
+        status=status,
+        label=_text(data.get("label")),
+        limit=_money(data.get("limit")),
+        limit_remaining=_money(data.get("limit_remaining")),
+        expires_at=_text(data.get("expires_at")),
+        is_management=data.get("is_management_key") is True
+        or data.get("is_provisioning_key") is True,
+    )
+
+
+def read_call(raw: bytes) -> Told | None:
+    """What ``GET /generation?id=`` says ("Get request and usage metadata for a generation"): total
+    cost, native token counts; None without a cost that can be true. 404 for some minutes."""
+    try:
+        body = json.loads(raw, parse_float=Decimal, parse_int=Decimal, parse_constant=str)
+    except (ValueError, RecursionError, InvalidOperation):
+        return None
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, dict) or (cost := _cost(data.get("total_cost"))) is None:
+        return None
+    model = data.get("model")
+    usage = Usage(
+        input_tokens=_count(data, "native_tokens_prompt", "tokens_prompt"),
+        output_tokens=_count(data, "native_tokens_completion", "tokens_completion"),
+        cached_tokens=_count(data, "native_tokens_cached"),
+        reasoning_tokens=_count(data, "native_tokens_reasoning"),
+        cost=cost,
+        is_byok=data.get("is_byok") is True,
+        upstream_cost=_cost(data.get("upstream_inference_cost")) or Decimal(0),
+    )
+    return Told(usage, model if isinstance(model, str) and len(model) <= 200 else None)
+
+
+def is_usual(row: Mapping[str, Any]) -> bool:
+    """Without ``output_modalities``, models are listed that write text."""
+    architecture = row.get("architecture")
+    outputs = architecture.get("output_modalities") if isinstance(architecture, dict) else None
+    return not isinstance(outputs, list) or "text" in outputs
+
+
+def _text(value: Any) -> str | None:
+    return value[:200] if isinstance(value, str) and value.isprintable() else None
+
+
+def _money(value: Any) -> Decimal | None:
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    # What is written out in digits: an exponent of a few characters may stand for gigabytes.
+    digits, exponent = amount.as_tuple()[1:]
+    is_short = isinstance(exponent, int) and len(digits) + abs(exponent) <= _MOST_DIGITS
+    return amount if is_short else None
+
+
+def _cost(value: Any) -> Decimal | None:
+    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value <= MAX_COST:
+        return None
+    return value
+
+
+def _count(data: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = data.get(name)
+        if isinstance(value, Decimal) and 0 <= value < 2**53 and value == value.to_integral_value():
+            return int(value)
+    return None
+
+
+def names_of(rows: Iterable[Mapping[str, Any]], listed: Collection[str]) -> dict[str, str]:
+    """Every other name of a model, dated or "latest", and the id it stands for."""
+    names: dict[str, str] = {}
+    for row in rows:
+        model, alias = row["id"], row.get("alias_target")
+        target = alias.get("slug") if isinstance(alias, dict) else None
+        slug = row.get("canonical_slug")
+        if isinstance(target, str):
+            names[model] = target
+        elif isinstance(slug, str):
+            # A free variant has the slug of the model that is not free.
+            _, mark, variant = model.partition(":")
+            name = slug + mark + variant
+            if name != model and name not in listed:
+                names.setdefault(name, model)
+    return {name: names.get(target, target) for name, target in names.items()}
+
+
+def price_of_row(row: Any) -> Price | None:
+    """The price in a row of the models' list, or None when it is not known for certain.
+
+    Prices of 0 are free only under ``…:free`` and ``openrouter/free``; elsewhere they hide what
+    is billed by other units. -1 is a router's.
+    """
+    price = _priced(row)
+    if price is None:
+        return None
+    name = row.get("id")
+    is_free = isinstance(name, str) and (name.endswith(":free") or name == "openrouter/free")
+    return price if is_free or price.rates.prompt or price.rates.completion else None
+
+
+def price_of_providers(endpoints: Iterable[Any], with_tiers: bool = False) -> Price | None:
+    """The dearest of the providers of one model, by the list ``endpoints``.
+
+    Unless a call chooses, the upstream may take any of them, except tiers that a call must name
+    (``with_tiers``: those too). None when there are none, or one is not understood.
+    """
+    dearest: Price | None = None
+    for endpoint in endpoints:
+        tag = endpoint.get("tag") if isinstance(endpoint, dict) else None
+        tier = tag.rpartition("/")[2] if isinstance(tag, str) else ""
+        if tier in DEARER_TIERS and not with_tiers:
+            continue
+        price = _priced(endpoint)
+        if price is None:
+            return None
+        dearest = price if dearest is None else dearest.dearer(price)
+    return dearest
+
+
+class _Odd(ValueError):
+    """Something in a row that is no price."""
+
+
+def _priced(row: Any) -> Price | None:
+    """The price in a row of either list; zeros are taken as they are."""
+    pricing = row.get("pricing") if isinstance(row, dict) else None
+    if not isinstance(pricing, dict) or pricing.get("prompt") is None:
+        return None
+    if pricing.get("completion") is None:
+        return None
+    try:
+        rates = Rates(**dict(_rates(pricing)))
+        overrides = tuple(_overrides(pricing.get("overrides")))
+        _check_discount(pricing.get("discount"))
+    except _Odd:
+        return None
+    top, built = row.get("top_provider"), row.get("architecture")
+    top = top if isinstance(top, dict) else {}
+    modalities = built.get("input_modalities") if isinstance(built, dict) else None
+    contexts = [_length(place.get("context_length")) for place in (row, top)]
+    name = row.get("id")
+    return Price(
+        rates=rates,
+        overrides=overrides,
+        context_length=max((length for length in contexts if length), default=None),
+        max_completion_tokens=_length(
+            row.get("max_completion_tokens") or top.get("max_completion_tokens")
+        ),
+        image_tokens=_image_tokens(name) if isinstance(name, str) else IMAGE_TOKENS,
+        reads_files=isinstance(modalities, list) and "file" in modalities,
+    )
+
+
+def _rates(pricing: dict[str, Any]) -> Iterator[tuple[str, Decimal]]:
+    """Kinds that are not known here are left out: calls that use them are not open."""
+    for name in KINDS:
+        value = pricing.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or not _PRICE.fullmatch(value):
+            raise _Odd(name)
+        yield name, Decimal(value)
+
+
+def _overrides(listed: Any) -> Iterator[Override]:
+    if listed is None:
+        return
+    if not isinstance(listed, list) or len(listed) > _MAX_OVERRIDES:
+        raise _Odd("overrides")
+    for entry in listed:
+        if not isinstance(entry, dict):
+            raise _Odd("overrides")
+        above = entry.get("min_prompt_tokens")
+        if above is None:
+            above = -1
+        elif type(above) is not int:
+            raise _Odd("min_prompt_tokens")
+        is_at_times = any(entry.get(name) is not None for name in _TIMES)
+        yield Override(above, is_at_times, tuple(_rates(entry)))
+
+
+def _check_discount(value: Any) -> None:
+    """A discount is not deducted: whether the prices have it already is not documented."""
+    if value is None or (type(value) in (int, float, Decimal) and 0 <= value <= 1):
+        return
+    if not isinstance(value, str) or not _PRICE.fullmatch(value) or Decimal(value) > 1:
+        raise _Odd("discount")
+
+
+def _length(value: Any) -> int | None:
+    return value if type(value) is int and 0 < value <= _MAX_TOKENS else None
+
+
+def _image_tokens(model: str) -> int:
+    return next(
+        (most for name, most in _MANY_IMAGE_TOKENS.items() if model.startswith(name)), IMAGE_TOKENS
+    )
+
+
+OPENROUTER = Provider(
+    name="OpenRouter",
+    key_variable="OPENROUTER_API_KEY",
+    keys_page="https://openrouter.ai/settings/keys",
+    key_header="Authorization",
+    key_form="Bearer {}",
+    passed=re.compile(
+        r"x-generation-id|x-provider-name|retry-after|x-ratelimit-(?:limit|remaining|reset)"
+        r"|request-id|cf-ray|x-openrouter-cache-(?:status|age|ttl)",
+        re.I,
+    ),
+    private_names=frozenset(
+        {"user_id", "creator_user_id", "organization_id", "workspace_id", "is_byok"}
+    ),
+    key_path="/key",
+    read_key=read_key,
+    listing=Listing(
+        path="/models?output_modalities=all",
+        is_usual=is_usual,
+        kept=(
+            "id",
+            "canonical_slug",
+            "alias_target",
+            "context_length",
+            "top_provider",
+            "architecture",
+            "pricing",
+        ),
+        price_of_row=price_of_row,
+        names_of=names_of,
+        providers_path="/models/{}/endpoints".format,
+        kept_of_provider=("tag", "context_length", "max_completion_tokens", "pricing"),
+        price_of_providers=price_of_providers,
+    ),
+    attribution=attribution,
+    call_header="X-Generation-Id",
+    call_path=lambda id: f"/generation?id={quote(id, safe='')}",
+    read_call=read_call,
+)

@@ -1,0 +1,32 @@
+"""Anthropic's API as a provider: the second one that the value is drawn from. Not in the product.
+
+docs.anthropic.com, "API overview", "Errors", "List Models" (November 2026).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from keyproxy.upstream.provider import KeyReport, Listing, Provider
+
+
+def read_key(status: int, body: Any) -> KeyReport:
+    """Of a key nothing is told; it lists the models, or is none."""
+    return KeyReport(status, label="works" if status == 200 else None)
+
+
+ANTHROPIC = Provider(
+    name="Anthropic",
+    key_variable="ANTHROPIC_API_KEY",
+    keys_page="https://console.anthropic.com/settings/keys",
+    key_header="x-api-key",
+    key_form="{}",
+    passed=re.compile(r"request-id|retry-after|anthropic-ratelimit-[a-z-]{1,60}", re.I),
+    private_names=frozenset({"organization_id"}),
+    key_path="/models?limit=1",
+    read_key=read_key,
+    listing=Listing("/models?limit=1000"),
+    paths={"/messages": "/messages"},
+    refuses_key=frozenset({401, 403}),
+)
