@@ -11,6 +11,8 @@ import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
+from keyproxy.strict_json.pieces import unique
+
 _MAX_DIGITS = 32  # nothing that a claim counts has more; Python's own limit depends on its version
 
 
@@ -35,13 +37,6 @@ def from_json(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name given twice")
-    return found
-
-
 def _integer(text: str) -> int:
     if len(text) > _MAX_DIGITS:
         raise ValueError("a number beyond all bounds")
@@ -56,5 +51,5 @@ def _number(text: str) -> float:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_int=_integer, parse_float=_number, parse_constant=_number
+    object_pairs_hook=unique, parse_int=_integer, parse_float=_number, parse_constant=_number
 )

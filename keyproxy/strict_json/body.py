@@ -16,7 +16,7 @@ from typing import Any
 from multidict import CIMultiDictProxy
 
 from keyproxy.errors import Refusal
-from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair
+from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair, unique
 
 MAX_COMMAS = 250_000
 """More elements than any honest call."""
@@ -194,13 +194,6 @@ def _members(reader: Reader) -> Iterator[tuple[str, int, int]]:
         end = reader.after_space(end)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise NotRead("A key stands twice in the same JSON object.")
-    return found
-
-
 def _no_constant(name: str) -> Any:
     raise NotRead(f"{name} is not JSON.")
 
@@ -228,7 +221,7 @@ def _number(text: str) -> float:
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
+    object_pairs_hook=unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
 )
 
 

@@ -37,6 +37,17 @@ class NotRead(ValueError):
     """Its text says why, in words fit for the caller."""
 
 
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these names and values; a hook for decoders. Raises ``NotRead``.
+
+    Of a name that stands twice some readers take the first value and some the last.
+    """
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise NotRead("A key stands twice in the same JSON object.")
+    return members
+
+
 class Reader:
     """Reads one text, or values within, as ``decoder`` would. Raises ValueError."""
 

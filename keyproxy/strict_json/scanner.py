@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final
 
+from keyproxy.strict_json.pieces import unique
+
 Place = tuple[str | None, ...]
 """The names on the way to a value; None is "in any element of an array"."""
 
@@ -238,13 +240,6 @@ def _number(text: str) -> Decimal:
         return Decimal("NaN")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in one object")
-    return found
-
-
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_int=_number, parse_float=_number, parse_constant=_number
+    object_pairs_hook=unique, parse_int=_number, parse_float=_number, parse_constant=_number
 )
