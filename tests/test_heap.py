@@ -31,8 +31,10 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Iterator[Clock]:
+    usual = gc.get_threshold()
     yield Clock()
     gc.unfreeze()
+    gc.set_threshold(*usual)
 
 
 def old_settings() -> weakref.ref[Settings]:
@@ -42,6 +44,14 @@ def old_settings() -> weakref.ref[Settings]:
 def test_what_is_there_at_the_start_is_set_apart(clock: Clock) -> None:
     Heap(clock)
     assert gc.get_freeze_count() > 10_000
+
+
+def test_what_calls_take_for_a_while_is_no_reason_to_look(clock: Clock) -> None:
+    Heap(clock)
+    before = [generation["collections"] for generation in gc.get_stats()]
+    held = [[] for _ in range(4_000)]  # type: list[list[int]]
+    assert [generation["collections"] for generation in gc.get_stats()] == before
+    assert len(held) == 4_000
 
 
 def test_garbage_of_the_start_is_not_set_apart_with_it(clock: Clock) -> None:
