@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 KEY = "sk-or-v1-benchmark-" + "0123456789abcdef" * 4
 CONNECTIONS = 32
 DEADLINE_SECONDS = 240.0
-WITH = (", logging", ", ledger", ", budgets")
+WITH = (", logging", ", ledger", ", both")
 TEXT = "Say something about Köln. " * 36
 BODY = {"model": "openai/gpt-4o-mini", "messages": [{"role": "user", "content": TEXT}]}
 USAGE = {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300, "cost": 0.00009}
@@ -180,7 +180,6 @@ async def proxy(name: str, upstream: str, port: int, directory: str) -> AsyncIte
         "keyproxy": serve,
         "keyproxy, logging": [*serve, "--log-level", "info"],
         "keyproxy, ledger": [*serve, "--ledger", ledger],
-        "keyproxy, budgets": [*serve, *budgets],
         "keyproxy, both": [*serve, *budgets, "--ledger", ledger],
     }[name]
     process = await asyncio.create_subprocess_exec(
