@@ -1,14 +1,18 @@
-"""What one model costs, as a value: read by providers, counted with by money. Pure.
+"""What one model costs, as a value; what a call can cost at most by it, and what it did cost. Pure.
 
-USD as Decimal. Kinds of prices: OpenRouter's OpenAPI document, August 2026.
+Money is USD as Decimal, computed exactly and then rounded up to a nano-dollar. Kinds of prices:
+OpenRouter's OpenAPI document, August 2026. Of a cost, ``exact`` is the upstream's own figure,
+``computed`` its tokens by the catalogue or 0 by its word on errors, ``estimated`` what was set
+aside. Who is not billed: openrouter.ai/docs, "Errors", "Zero completion insurance".
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 
-from keyproxy.call import Ask
+from keyproxy.call import ANYTHING, Ask, Cost, Usage
 
 ZERO = Decimal(0)
 MAX_COST = Decimal(1_000_000)
@@ -17,6 +21,11 @@ RESULT_USD = Decimal("0.004")
 """One result of a web search by another engine than the model's own (OpenRouter, "Web search")."""
 IMAGE_TOKENS = 16_384
 """The most that a documented model makes of one image (Qwen-VL); others stay below 5,000."""
+
+_NANO_PLACES = Decimal("1e-9")
+_EXACT = Context(prec=120, rounding=ROUND_CEILING)
+_GIVEN_UP = frozenset({502, 504, 520, 524})
+"""What an edge says when the server behind it, which had the call, broke off or took too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,5 +147,150 @@ class Price:
         )
 
 
+def worst_case(price: Price, ask: Ask) -> Decimal | None:
+    """The most that ``ask`` can cost, in USD; None where nothing bounds it."""
+    if (bound := _bound(price, ask)) is None:
+        return None
+    fixed, per_token, cap = bound
+    with localcontext(_EXACT):
+        return _rounded(fixed + per_token * cap)
+
+
+def dearest(prices: Iterable[Price | None], ask: Ask) -> Decimal | None:
+    """The worst case of a call that any of several models may answer; only one is paid."""
+    costs = [None if price is None else worst_case(price, ask) for price in prices]
+    known = [cost for cost in costs if cost is not None]
+    return max(known, default=None) if len(known) == len(costs) else None
+
+
+def fitting_max_tokens(price: Price, ask: Ask, budget_left: Decimal) -> int | None:
+    """The highest output cap with which ``ask`` fits into ``budget_left``; None if none does."""
+    bound = _bound(price, ask)
+    if bound is None or not ask.answers:
+        return None
+    fixed, per_token, cap = bound
+    with localcontext(_EXACT):
+        left = budget_left.quantize(_NANO_PLACES, ROUND_FLOOR) - fixed
+        if left < per_token:
+            return None
+        return min(cap, int(left // per_token)) if per_token else cap
+
+
+def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | None:
+    """What the tokens of ``usage`` cost by the catalogue, never less; None if that is not known.
+
+    ``ask``: the call they belong to; without it they are taken for the dearest kinds.
+    """
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    ask = ask or ANYTHING
+    if ask.is_unbounded or (ask.has_files and not price.reads_files):
+        return None
+    inputs, outputs = max(0, usage.input_tokens), max(0, usage.output_tokens)
+    reads, writes = max(0, usage.cached_tokens or 0), max(0, usage.cache_write_tokens or 0)
+    thoughts = max(0, usage.reasoning_tokens or 0)
+    is_one_prompt = ask.rounds == 1 and ask.contexts == 1
+    rates = price.at(inputs) if is_one_prompt else price.up_to(inputs)
+    plain, read, write = rates.input(ask)
+    with localcontext(_EXACT):
+        cost = plain * max(0, inputs - reads - writes) + read * reads + write * writes
+        # Some providers do not count thoughts among the tokens of the answer.
+        said = outputs - thoughts if thoughts <= outputs else outputs
+        cost += rates.output * said + (rates.internal_reasoning or rates.output) * thoughts
+        cost += rates.request * ask.requests + rates.image * ask.images
+        searches = max(0, usage.web_searches or 0)
+        cost += (rates.web_search or RESULT_USD * ask.results) * searches
+        return _rounded(cost)
+
+
+def nano(amount: Decimal) -> int:
+    """Nano-dollars, rounded up: what budgets count in."""
+    with localcontext(_EXACT):
+        return int(amount.scaleb(9).to_integral_value(ROUND_CEILING))
+
+
+def told_cost(usage: Usage) -> Cost | None:
+    """What the upstream itself says of the cost."""
+    if usage.cost is None:
+        return None
+    bill = usage.upstream_cost if usage.is_byok and usage.upstream_cost is not None else ZERO
+    return Cost(usage.cost, usage.cost + bill, "exact")
+
+
+def cost_of_error(status: int, ask: Ask | None, *, is_own: bool) -> Cost | None:
+    """What a call cost whose answer has an error's status; None where that may be something.
+
+    An error comes before any token of an answer, and such a call is not billed; searches, files
+    and tools that run upstream may be. ``is_own``: the upstream itself wrote the error.
+    """
+    if not is_own and status in _GIVEN_UP:
+        return None
+    if ask is not None and (ask.rounds > 1 or ask.has_files or ask.is_unbounded):
+        return None
+    return Cost(ZERO, ZERO, "computed")
+
+
+def cost_of_answer(
+    usage: Usage | None, is_whole: bool, price: Price | None, ask: Ask | None
+) -> Cost | None:
+    """What an answer cost; None where only asking the upstream can tell.
+
+    ``is_whole``: it came to its end, said so, and told of no error. Of another the usage may be
+    that of a moment, after which the upstream went on.
+    """
+    if usage is None or not is_whole:
+        return None
+    cost = told_cost(usage)
+    lacks_bill = usage.is_byok and usage.upstream_cost is None
+    if cost is not None and not lacks_bill:
+        return cost
+    usd = None if price is None else computed(price, usage, ask)
+    if usd is None:
+        return None
+    return Cost(usd, usd, "computed") if cost is None else replace(cost, counted=cost.usd + usd)
+
+
 def _longer(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(_NANO_PLACES, ROUND_CEILING)
+
+
+def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
+    """What the call costs at most without its capped output, what each token of that cap adds,
+    and the cap; None where nothing bounds it."""
+    cap = _most_output(price, ask)
+    if cap is None or ask.is_unbounded or (ask.has_files and not price.reads_files):
+        return None
+    if price.is_free and not ask.searches:
+        return ZERO, ZERO, cap
+    tokens = _most_input(price, ask)
+    if tokens is None:
+        return None
+    rates = price.up_to(tokens)
+    with localcontext(_EXACT):
+        per_token = max(rates.output, rates.internal_reasoning) * ask.answers * ask.rounds
+        fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
+        fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds
+        return fixed + rates.search(ask.results) * ask.searches, per_token, cap
+
+
+def _most_input(price: Price, ask: Ask) -> int | None:
+    limit = None
+    if price.context_length is not None:
+        limit = price.context_length * ask.contexts
+    if ask.has_media or ask.rounds > 1:
+        return None if limit is None else limit * ask.rounds
+    tokens = ask.text_tokens + ask.images * price.image_tokens
+    return tokens if limit is None else min(tokens, limit)
+
+
+def _most_output(price: Price, ask: Ask) -> int | None:
+    if not ask.answers or price.is_free:
+        return ask.max_output_tokens or 0
+    cap = ask.max_output_tokens or price.max_completion_tokens or price.context_length
+    if cap is None or price.context_length is None:
+        return cap
+    return min(cap, price.context_length)

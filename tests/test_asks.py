@@ -17,14 +17,13 @@ from keyproxy import dialects
 from keyproxy.call import Ask
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
-from keyproxy.money.prices import nano, worst_case
 from keyproxy.policy import bounds, fields
 from keyproxy.policy.bounds import INPUT_TOKENS, TEMPLATE_TOKENS
 from keyproxy.policy.features import Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
-from keyproxy.price import Price, Rates
+from keyproxy.price import Price, Rates, nano, worst_case
 from keyproxy.settings.grammar.features import WORDS, names
 from tests.test_features import FUSION, MAIN, OPENED, tool
 

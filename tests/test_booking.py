@@ -25,8 +25,8 @@ from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, _windows
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.money.prices import nano
 from keyproxy.money.settling import Settler
+from keyproxy.price import nano
 from keyproxy.record import Record
 from keyproxy.transport.fetch import Fetched
 from keyproxy.upstream.openrouter import OPENROUTER, read_call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keyproxy.call import Ask
-from keyproxy.money.prices import (
+from keyproxy.call import Ask, Usage
+from keyproxy.price import (
+    KINDS,
+    Price,
     computed,
     dearest,
     fitting_max_tokens,
     nano,
     worst_case,
 )
-from keyproxy.price import KINDS, Price
 from keyproxy.upstream.openrouter import price_of_providers, price_of_row
 
 SOL: dict[str, Any] = {
@@ -43,18 +44,6 @@ SOL: dict[str, Any] = {
     },
     "top_provider": {"context_length": 1_050_000, "max_completion_tokens": 128_000},
 }
-
-
-@dataclass(frozen=True)
-class Used:
-    """Usage as an answer reports it."""
-
-    input_tokens: int | None = 0
-    output_tokens: int | None = 0
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    web_searches: int | None = None
 
 
 def priced(model: str = "example/model", context: int | None = 100_000, **pricing: Any) -> Price:
@@ -197,8 +186,8 @@ def test_what_nothing_bounds_has_no_worst_case(price: Price, ask: Ask) -> None:
 
 def test_long_prompts_count_at_their_tier_strictly_above_the_threshold() -> None:
     price = priced(overrides=[{"min_prompt_tokens": 10, "prompt": "0.00001"}])
-    assert computed(price, Used(10, 0), Ask(10)) == 10 * Decimal("0.000002")
-    assert computed(price, Used(11, 0), Ask(11)) == 11 * Decimal("0.00001")
+    assert computed(price, Usage(10, 0), Ask(10)) == 10 * Decimal("0.000002")
+    assert computed(price, Usage(11, 0), Ask(11)) == 11 * Decimal("0.00001")
     assert worst_case(price, Ask(10, 1)) == Decimal("0.00003")
     assert worst_case(price, Ask(11, 1)) == Decimal("0.00012")
 
@@ -209,31 +198,31 @@ def test_the_later_tier_wins_and_a_cheaper_tier_lowers_no_worst_case() -> None:
         {"min_prompt_tokens": 20, "prompt": "0.000001"},
     ]
     price = priced(overrides=tiers)
-    assert computed(price, Used(30, 0), Ask(30)) == 30 * Decimal("0.000001")
+    assert computed(price, Usage(30, 0), Ask(30)) == 30 * Decimal("0.000001")
     assert worst_case(price, Ask(30, 1)) == 30 * Decimal("0.00001") + Decimal("0.00001")
 
 
 def test_prices_by_the_hour_count_whenever_they_raise_the_cost() -> None:
     night = {"utc_start": "00:00", "utc_end": "08:00", "prompt": "0.000001", "completion": "0.1"}
     price = priced(overrides=[night])
-    assert computed(price, Used(10, 1), Ask(10)) == Decimal("0.10002")
+    assert computed(price, Usage(10, 1), Ask(10)) == Decimal("0.10002")
     assert worst_case(price, Ask(10, 1)) == Decimal("0.10002")
 
 
 @pytest.mark.parametrize(
     ("used", "costs"),
     [
-        (Used(14, 6), "0.000088"),
-        (Used(1000, 0, cached_tokens=900), "0.00029"),
-        (Used(1000, 0, cache_write_tokens=1000), "0.0025"),
-        (Used(1000, 0, cached_tokens=500, cache_write_tokens=500), "0.0013"),
-        (Used(0, 100, reasoning_tokens=60), "0.001"),
-        (Used(0, 10, reasoning_tokens=60), "0.0007"),  # counted apart
-        (Used(0, 0, web_searches=2), "0.02"),
-        (Used(-5, -5, cached_tokens=-5, web_searches=-1), "0"),
+        (Usage(14, 6), "0.000088"),
+        (Usage(1000, 0, cached_tokens=900), "0.00029"),
+        (Usage(1000, 0, cache_write_tokens=1000), "0.0025"),
+        (Usage(1000, 0, cached_tokens=500, cache_write_tokens=500), "0.0013"),
+        (Usage(0, 100, reasoning_tokens=60), "0.001"),
+        (Usage(0, 10, reasoning_tokens=60), "0.0007"),  # counted apart
+        (Usage(0, 0, web_searches=2), "0.02"),
+        (Usage(-5, -5, cached_tokens=-5, web_searches=-1), "0"),
     ],
 )
-def test_usage_costs_what_its_tokens_do(used: Used, costs: str) -> None:
+def test_usage_costs_what_its_tokens_do(used: Usage, costs: str) -> None:
     price = price_of_row(SOL)
     assert price is not None
     assert computed(price, used) == Decimal(costs)
@@ -241,17 +230,17 @@ def test_usage_costs_what_its_tokens_do(used: Used, costs: str) -> None:
 
 def test_thoughts_have_a_price_of_their_own_where_the_row_has_one() -> None:
     price = priced(internal_reasoning="0.000003")
-    assert computed(price, Used(0, 10, reasoning_tokens=6)) == Decimal("0.000058")
+    assert computed(price, Usage(0, 10, reasoning_tokens=6)) == Decimal("0.000058")
 
 
-@pytest.mark.parametrize("used", [Used(None, 1), Used(1, None)])
-def test_half_a_usage_costs_nothing_that_is_known(used: Used) -> None:
+@pytest.mark.parametrize("used", [Usage(None, 1), Usage(1, None)])
+def test_half_a_usage_costs_nothing_that_is_known(used: Usage) -> None:
     assert computed(priced(), used) is None
 
 
 def test_without_the_call_its_tokens_are_taken_for_the_dearest_kinds() -> None:
     price = priced(audio="0.1", input_cache_write="0.2", input_cache_write_1h="0.3")
-    used = Used(2, 0, cache_write_tokens=1)
+    used = Usage(2, 0, cache_write_tokens=1)
     assert computed(price, used, Ask(2)) == Decimal("0.200002")
     assert computed(price, used) == Decimal("0.4")
 
@@ -286,7 +275,7 @@ def test_nano_dollars_are_rounded_up(amount: str, nanos: int) -> None:
 def test_costs_are_rounded_up_to_a_nano_dollar() -> None:
     price = priced(prompt="0.0000000001", completion="0.0000000001")
     assert worst_case(price, Ask(1, max_output_tokens=1)) == Decimal("1e-9")
-    assert computed(price, Used(11, 0)) == Decimal("2e-9")
+    assert computed(price, Usage(11, 0)) == Decimal("2e-9")
 
 
 ENDPOINT = {"tag": "azure", "context_length": 10, "max_completion_tokens": 5}
@@ -363,7 +352,7 @@ asks = st.builds(
 
 
 @st.composite
-def usages(draw: st.DrawFn, price: Price, ask: Ask) -> Used:
+def usages(draw: st.DrawFn, price: Price, ask: Ask) -> Usage:
     """Whatever an answer to the call could report."""
     most = ask.text_tokens + ask.images * price.image_tokens
     if price.context_length is not None:
@@ -374,13 +363,13 @@ def usages(draw: st.DrawFn, price: Price, ask: Ask) -> Used:
     inputs = draw(st.integers(0, most))
     cached = draw(st.integers(0, inputs))
     outputs = draw(st.integers(0, cap * ask.answers * ask.rounds))
-    return Used(
+    return Usage(
         inputs,
         outputs,
         cached,
         draw(st.integers(0, inputs - cached)),
         draw(st.integers(0, outputs)),
-        draw(st.integers(0, ask.searches)),
+        web_searches=draw(st.integers(0, ask.searches)),
     )
 
 

@@ -22,17 +22,22 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.memory import Book
-from keyproxy.money import costs
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.money.prices import dearest, fitting_max_tokens, nano
 from keyproxy.money.usage import UsageReader
-from keyproxy.price import Price
+from keyproxy.price import (
+    ZERO,
+    Price,
+    cost_of_answer,
+    cost_of_error,
+    dearest,
+    fitting_max_tokens,
+    nano,
+)
 from keyproxy.record import ClientLeft, Record
 
 PRICES_PATIENCE_SECONDS = 5.0
 PROVIDERS_PATIENCE_SECONDS = 2.0
-ZERO = Decimal(0)
 _log = structlog.get_logger("keyproxy.money")
 
 
@@ -101,11 +106,11 @@ class Booking:
         if (head := record.answer) is None:
             return
         if head.status >= 400:
-            record.cost = costs.of_error(head.status, self._ask, is_own=head.is_own)
+            record.cost = cost_of_error(head.status, self._ask, is_own=head.is_own)
             return
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and not reader.error_seen
-        record.cost = costs.of_answer(record.usage, is_whole, self._price, self._ask)
+        record.cost = cost_of_answer(record.usage, is_whole, self._price, self._ask)
 
 
 class Bookings:

@@ -22,7 +22,7 @@ from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Span, Standing, Window
-from keyproxy.money.prices import nano
+from keyproxy.price import nano
 from keyproxy.settings.grammar.money import MOST_USD
 from keyproxy.values import Budget, Unit
 

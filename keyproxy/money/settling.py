@@ -17,8 +17,8 @@ import structlog
 from keyproxy.call import CostSource, End, Usage
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.memory import Book
-from keyproxy.money import costs
 from keyproxy.money.budget import Budgets
+from keyproxy.price import told_cost
 from keyproxy.upstream.provider import Told
 
 LOOK_SECONDS = 1.0
@@ -99,7 +99,7 @@ class Settler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._ask_seconds):
                 found = await self._ask(row)
-        cost = None if found is None else costs.told(found.usage)
+        cost = None if found is None else told_cost(found.usage)
         if found is None or cost is None:
             await self._postpone(row)
             return
