@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.call import Usage
+from keyproxy.call import Cost, Usage
 from keyproxy.ledger import schema
 from keyproxy.ledger.entry import Entry, from_pico, to_pico
 from keyproxy.ledger.file import (
@@ -151,7 +151,7 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
     ledger.complete("asked_about", outcome(None), 1.5)
     [row] = await ledger.unsettled(10)
     assert (row.reserved, row.cost, row.counted) == (None, None, Decimal(0))
-    await ledger.settle("asked_about", row.cost, row.cost_source, counted=row.counted)
+    await ledger.settle("asked_about")
     assert await ledger.flush()
     assert {row["cost"] for row in rows(ledger.path).values()} == {None}
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): 0}
@@ -354,8 +354,9 @@ async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Led
     await ledger.begin(entry())
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(None), 1.5)
-    final = ledger.settle("req_1", Decimal("0.0125"), "exact", Usage(20, 9), "a/b")
-    other = ledger.settle("req_1", Decimal("0.9"), "estimated")
+    known, late = Decimal("0.0125"), Decimal("0.9")
+    final = ledger.settle("req_1", Cost(known, known, "exact"), Usage(20, 9), "a/b")
+    other = ledger.settle("req_1", Cost(late, late, "estimated"))
     assert [await final, await other] == [True, False]
     assert await ledger.unsettled(10) == []
     row = rows(ledger.path)["req_1"]
@@ -370,7 +371,7 @@ async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> N
         ledger.note(id, GENERATION)
     ledger.complete("told", outcome(counted=Decimal("0.02")), 1.5)
     ledger.complete("settled", outcome(None), 1.5)
-    await ledger.settle("settled", Decimal("0.001"), "exact", counted=Decimal("0.04"))
+    await ledger.settle("settled", Cost(Decimal("0.001"), Decimal("0.04"), "exact"))
     ledger.complete("given_up", outcome(source="computed", counted=Decimal("0.5")), 1.5)
     [row] = await ledger.unsettled(10)
     assert (row.cost, row.counted) == (COST, Decimal("0.5"))
@@ -511,8 +512,8 @@ async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Pat
         assert not await still.is_ours("req_1")
         still.complete("req_1", outcome(source="computed"), 1.5)
         assert await still.is_ours("req_1")
-        assert not await awake.settle("req_1", COST, "exact")
-        assert await still.settle("req_1", COST, "exact")
+        assert not await awake.settle("req_1", Cost(COST, COST, "exact"))
+        assert await still.settle("req_1", Cost(COST, COST, "exact"))
 
 
 # --- a file in trouble ---------------------------------------------------------------------

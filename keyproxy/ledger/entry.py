@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from keyproxy.call import CostSource, Usage
+from keyproxy.call import Cost, CostSource, Usage
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Record
@@ -157,6 +157,21 @@ def tokens_columns(usage: Usage) -> dict[str, int | None]:
         "cached_tokens": _count(usage.cached_tokens),
         "reasoning_tokens": _count(usage.reasoning_tokens),
     }
+
+
+def settled_columns(
+    cost: Cost | None, usage: Usage | None, served: str | None
+) -> dict[str, object]:
+    """What changes in the row of a call that is settled; None of each: what is there stays."""
+    columns: dict[str, object] = {"is_settled": True}
+    if cost is not None:
+        columns |= {"cost": to_pico(cost.usd), "counted": to_pico(cost.counted)}
+        columns["cost_source"] = cost.source
+    if usage is not None:
+        columns |= {name: n for name, n in tokens_columns(usage).items() if n is not None}
+    if served is not None:
+        columns["served"] = storable(served)
+    return columns
 
 
 def _count(number: int | None) -> int | None:

@@ -23,16 +23,13 @@ from typing import Any, TypeVar
 
 import structlog
 
-from keyproxy.call import CostSource, Usage
+from keyproxy.call import Cost, Usage
 from keyproxy.ledger import queries, writes
 from keyproxy.ledger.entry import (
     Entry,
     Unsettled,
-    pico_or_none,
     row_of,
-    storable,
-    to_pico,
-    tokens_columns,
+    settled_columns,
 )
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.writer import MOST_ORDERS, Writer
@@ -148,27 +145,20 @@ class Ledger:
     async def settle(
         self,
         id: str,
-        cost: Decimal | None,
-        source: CostSource,
-        tokens: Usage | None = None,
+        cost: Cost | None = None,
+        usage: Usage | None = None,
         served: str | None = None,
-        counted: Decimal | None = None,
     ) -> bool:
-        """Book the final cost of a call; one that is settled already keeps its own, and one that
-        another process has now is left to it.
+        """Book the final cost of a call, or that what stands there is final; one that is settled
+        already keeps its own, and one that another process has now is left to it.
 
-        ``counted``: what budgets count, where that is not ``cost``. True once it is durable,
-        however long that takes: of several, and of several processes, one gets it.
+        True once it is durable, however long that takes: of several, and of several processes,
+        one gets it.
         """
-        pico = pico_or_none(cost)
-        said: dict[str, object] = {"cost": pico, "cost_source": source, "is_settled": True}
-        said["counted"] = (pico or 0) if counted is None else to_pico(counted)
-        if tokens is not None:
-            said |= {name: n for name, n in tokens_columns(tokens).items() if n is not None}
-        if served is not None:
-            said["served"] = storable(served)
+        changes = settled_columns(cost, usage, served)
         answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        is_in_line = self._writer.ask(functools.partial(writes.update, id, self._id, said), answer)
+        work = functools.partial(writes.update, id, self._id, changes)
+        is_in_line = self._writer.ask(work, answer)
         return is_in_line and await answer is True
 
     def postpone(self, id: str, until: float) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Protocol
 
-from keyproxy.call import CostSource, Usage
+from keyproxy.call import Cost, Usage
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.record import Record
 
@@ -30,11 +30,9 @@ class Book(Protocol):
     async def settle(
         self,
         id: str,
-        cost: Decimal | None,
-        source: CostSource,
-        tokens: Usage | None = None,
+        cost: Cost | None = None,
+        usage: Usage | None = None,
         served: str | None = None,
-        counted: Decimal | None = None,
     ) -> bool: ...
     def postpone(self, id: str, until: float) -> None: ...
 
@@ -97,11 +95,9 @@ class MemoryBook:
     async def settle(
         self,
         id: str,
-        cost: Decimal | None,
-        source: CostSource,
-        tokens: Usage | None = None,
+        cost: Cost | None = None,
+        usage: Usage | None = None,
         served: str | None = None,
-        counted: Decimal | None = None,
     ) -> bool:
         return self._unsettled.pop(id, None) is not None
 

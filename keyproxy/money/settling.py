@@ -10,11 +10,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from decimal import Decimal
 
 import structlog
 
-from keyproxy.call import CostSource, End, Usage
+from keyproxy.call import Cost, End
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.memory import Book
 from keyproxy.money.budget import Budgets
@@ -93,7 +92,7 @@ class Settler:
             # Of a process that is gone: with shared storage its reservation still stands open.
             await self._release(row)
         if row.generation_id is None:
-            await self._end(row, row.cost, "estimated", row.counted)
+            await self._end(row)
             return
         found = None
         with contextlib.suppress(TimeoutError):
@@ -103,7 +102,7 @@ class Settler:
         if found is None or cost is None:
             await self._postpone(row)
             return
-        await self._end(row, cost.usd, cost.source, cost.counted, found.usage, found.model)
+        await self._end(row, cost, found)
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
@@ -112,29 +111,24 @@ class Settler:
         if row.tries < len(pauses):
             self._book.postpone(row.id, self._clock() + pauses[row.tries])
             return
-        await self._end(row, row.cost, row.cost_source, row.counted)
+        await self._end(row)
         if is_error and not row.cost:
             return  # as was to be expected
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
     async def _end(
-        self,
-        row: Unsettled,
-        cost: Decimal | None,
-        source: CostSource,
-        counted: Decimal,
-        tokens: Usage | None = None,
-        model: str | None = None,
+        self, row: Unsettled, cost: Cost | None = None, found: Told | None = None
     ) -> None:
-        """Book what stays, and have the budgets count it."""
+        """Book the final cost, and have the budgets count it; without one what stands stays."""
+        usage, model = (None, None) if found is None else found
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.
         async with self._lock:
-            is_ours = await self._book.settle(row.id, cost, source, tokens, model, counted)
+            is_ours = await self._book.settle(row.id, cost, usage, model)
             is_counted = self._counts(row)
             budgets = self._budgets().get(row.app)
-            if is_ours and is_counted and budgets is not None:
-                await budgets.correct(row.client, row.at, counted - row.counted)
+            if cost is not None and is_ours and is_counted and budgets is not None:
+                await budgets.correct(row.client, row.at, cost.counted - row.counted)
 
     async def _release(self, row: Unsettled) -> None:
         if (budgets := self._budgets().get(row.app)) is not None:
