@@ -127,6 +127,13 @@ async def proxy(start: Start) -> Proxy:
     return await start()
 
 
+async def inspected(proxy: Proxy) -> None:
+    """Waits until what is being asked about keys is answered."""
+    states = proxy.service.assembly.keys._states.values()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(state.question for state in states if state.question))
+
+
 async def refused(answer: aiohttp.ClientResponse, status: int, code: str) -> dict[str, Any]:
     """Assert that ``answer`` is our refusal; its ``error`` object."""
     body: dict[str, Any] = await answer.json()

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from keyproxy import logs
 from keyproxy.demo import page
-from tests.conftest import BODY, CHAT, KEY, Proxy, Start, refused
+from tests.conftest import BODY, CHAT, KEY, Proxy, Start, inspected, refused
 from tests.fake_upstream import completion, raw, read_request
 from tests.raw import CALL, Connection, answers, only_answer, refused_raw, request
 
@@ -176,8 +176,7 @@ async def test_the_question_about_a_key_follows_no_redirect(start: Start) -> Non
 
         async with raw(moved) as base:
             proxy = await start(UPSTREAM=base)
-            async with asyncio.timeout(5):
-                await asyncio.gather(*proxy.service._keys._questions.values())
+            await inspected(proxy)
     assert asked == []
 
 

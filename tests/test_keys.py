@@ -20,15 +20,13 @@ from structlog.testing import capture_logs
 from keyproxy import logs
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing
-from keyproxy.upstream.verdicts import KeyStates
-from tests.conftest import BODY, CHAT, KEY, Proxy, Start, refused, settings
+from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing, KeyStates
+from tests.conftest import BODY, CHAT, KEY, Proxy, Start, inspected, refused, settings
 from tests.fake_upstream import FakeUpstream, completion, event_stream, raw, read_request
 
 FIRST = "sk-or-v1-first-" + "0123456789abcdef" * 4
 SECOND = "sk-or-v1-second-" + "fedcba9876543210" * 4
 BOTH = f"{FIRST},{SECOND}"
-DEADLINE_SECONDS = 5.0
 
 
 def by_key(**statuses: int) -> Any:
@@ -192,12 +190,6 @@ async def test_a_stream_ends_with_the_key_it_began_with(
         proxy.service.apply(settings(OPENROUTER_API_KEY=SECOND, UPSTREAM=upstream.base_url))
         go_on.set()
         assert await answer_down.content.read() == b"data: 2\n\n"
-
-
-async def inspected(proxy: Proxy) -> None:
-    """Waits until every key was asked about."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        await asyncio.gather(*proxy.service._keys._questions.values())
 
 
 async def test_a_management_key_is_refused_loudly(start: Start, upstream: FakeUpstream) -> None:

@@ -12,17 +12,17 @@ import pytest
 from aiohttp import web
 
 from keyproxy.settings import Secret
-from keyproxy.upstream import verdicts
-from keyproxy.upstream.keyring import KeyRing
-from keyproxy.upstream.provider import KeyReport
-from keyproxy.upstream.verdicts import (
+from keyproxy.upstream import keyring
+from keyproxy.upstream.keyring import (
     ASIDE_SECONDS,
     ENOUGH_REFUSALS,
     PAUSE_SECONDS,
     REPEATS_SECONDS,
+    KeyRing,
     KeyStates,
 )
-from tests.conftest import BODY, KEY, Proxy, Start, refused, settings
+from keyproxy.upstream.provider import KeyReport
+from tests.conftest import BODY, KEY, Proxy, Start, inspected, refused, settings
 from tests.fake_upstream import FakeUpstream, Handler, completion
 
 FIRST, SECOND = Secret("sk-or-v1-first-" + "a" * 40), Secret("sk-or-v1-second-" + "b" * 40)
@@ -159,7 +159,7 @@ async def test_refusals_set_nothing_aside_before_the_question_is_answered(known:
 async def test_a_question_that_hangs_is_waited_for_so_long(
     known: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdicts, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(keyring, "PATIENCE_SECONDS", 0.05)
     known.status = None
     await known.refuse()
     assert not await known.ring.are_rejected([FIRST])
@@ -234,7 +234,7 @@ def of_calls(status: int) -> Handler:
 
 async def after_the_start(proxy: Proxy) -> None:
     """Waits until the start's own question about the key is answered."""
-    await asyncio.gather(*proxy.service._keys._questions.values())
+    await inspected(proxy)
     proxy.upstream.inspected.clear()
 
 

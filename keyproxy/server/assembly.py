@@ -41,12 +41,11 @@ from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
-from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.keyring import KeyRing, KeyStates
 from keyproxy.upstream.lingering import Lingering
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
 from keyproxy.upstream.provider import KeyReport
 from keyproxy.upstream.send import Upstream
-from keyproxy.upstream.verdicts import KeyStates
 
 _INSPECTION_SECONDS = 10.0
 _log = structlog.get_logger("keyproxy")

@@ -1,25 +1,220 @@
-"""Which key a call is sent with, and how the upstream is asked about one.
+"""The keys of the upstream: which one a call is sent with, what is said of each, when it is asked.
 
-Holds the keys wrapped; only ``headers`` unwraps them. Several keys are not a way around an
-account's limits (they are global there): they are for rotation and for separate budgets.
+Holds them wrapped; only ``headers`` unwraps them. Several keys are not a way around an account's
+limits (they are global there): they are for rotation and for separate budgets. A call's 401 may be
+about that call alone, or the upstream's own trouble: the key stays in use while ``GET /key`` is
+asked, and nobody who can provoke a 401 takes the service down.
 """
+
+#                  /key: 401, or a management key
+#   IN USE -----------------------------------------------> ASIDE, told
+#    |  ^  ^                                                      |
+#    |  |  +----------- each minute: /key says 200 ---------------+
+#    |  |
+#    |  +-------------- each minute: 200, or nothing: one call may try it ---+
+#    |                                                                       |
+#    +--- five calls in a row 401, and /key says nothing ---> ASIDE, not told
+#
+# A call's 401 is asked about and changes nothing by itself.
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
+import structlog
 
 from keyproxy.settings import Secret
 from keyproxy.transport.fetch import fetch
 from keyproxy.upstream import headers
 from keyproxy.upstream.provider import KeyReport, Provider
-from keyproxy.upstream.verdicts import KeyStates
 
+PATIENCE_SECONDS = 2.0
+"""So long a call waits for what is said of its key."""
+PAUSE_SECONDS = 5.0
+"""From a question that a call's 401 caused to the next such one."""
+REPEATS_SECONDS = (1.0, 5.0, 30.0, 60.0)
+"""From an answer that says nothing of the key to the next question."""
+ENOUGH_REFUSALS = 5
+"""Calls answered 401 in a row: so many set a key aside that nothing is said of."""
+ASIDE_SECONDS = 60.0
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
 _MAX_REPORT_BYTES = 256 * 1024
+_log = structlog.get_logger("keyproxy")
+
+
+Ask = Callable[[Secret], Awaitable[KeyReport | None]]
+"""None: there was no answer."""
+
+
+async def _nobody(key: Secret) -> None:
+    return None
+
+
+@dataclass(slots=True)
+class KeyState:
+    """``refusals``: calls answered 401 since the last 2xx. ``is_unclear``: it was asked about
+    because of them, and nothing was said of it. ``is_told``: the upstream itself rejected it.
+
+    ``question``: the last one about it, and whether it was answered. ``doubt``: asks because of a
+    401 until it is.
+    """
+
+    key: Secret
+    is_rejected: bool = False
+    last_until: float = 0.0
+    refusals: int = 0
+    is_unclear: bool = False
+    is_told: bool = False
+    doubted_at: float = float("-inf")
+    question: asyncio.Task[bool] | None = None
+    doubt: asyncio.Task[None] | None = None
+
+    def cancel(self) -> list[asyncio.Task[Any]]:
+        """Ask no more about it; what was under way."""
+        tasks = [task for task in (self.question, self.doubt) if task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+
+class KeyStates:
+    """One for all rings; outlives a reload. ``close`` it."""
+
+    def __init__(
+        self,
+        ask: Ask = _nobody,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self.clock = clock
+        self._ask = ask
+        self._sleep = sleep
+        self._states: dict[Secret, KeyState] = {}
+
+    def of(self, key: Secret) -> KeyState:
+        return self._states.setdefault(key, KeyState(key))
+
+    def keep(self, keys: Collection[Secret]) -> None:
+        """Forget every other key: one that comes back later has changed for all we know."""
+        for key in self._states.keys() - set(keys):
+            self._states.pop(key).cancel()
+
+    def rejected(self) -> list[Secret]:
+        return [state.key for state in self._states.values() if state.is_rejected]
+
+    def inspect(self, keys: Iterable[Secret]) -> None:
+        """Ask about ``keys`` in the background, each once."""
+        for key in keys:
+            self._question(self.of(key))
+
+    def refused(self, key: Secret) -> None:
+        """A call with ``key`` was answered 401: ask about it, if that was not just done."""
+        state = self._states.get(key)
+        if state is None or state.is_rejected:
+            return
+        state.refusals += 1
+        self._look_at_refusals(state)
+        is_due = self.clock() >= state.doubted_at + PAUSE_SECONDS
+        is_doubted = state.doubt is not None and not state.doubt.done()
+        if is_due and not is_doubted and not state.is_rejected:
+            _log.warning("a call was answered with 401; the key is asked about", key=key.label)
+            state.doubted_at, state.is_unclear = self.clock(), False
+            state.doubt = asyncio.create_task(self._repeat(state, self._question(state)))
+
+    def accepted(self, key: Secret) -> None:
+        """A call with ``key`` was answered with a 2xx."""
+        if (state := self._states.get(key)) is not None:
+            state.refusals = 0
+
+    async def is_rejected(self, key: Secret) -> bool:
+        """Whether ``key`` is set aside, once a question about it is answered; that is waited for
+        ``PATIENCE_SECONDS`` at most."""
+        state = self._states.get(key)
+        if state is None:
+            return False  # a reload took it away
+        if state.question is not None and not state.is_rejected:
+            done, _ = await asyncio.wait({state.question}, timeout=PATIENCE_SECONDS)
+            if not done:
+                self._nothing_said(state)
+        return state.is_rejected
+
+    async def run(self) -> None:
+        """Ask each minute about keys that are set aside, until cancelled."""
+        while True:
+            await self._sleep(ASIDE_SECONDS)
+            aside = [state for state in self._states.values() if state.is_rejected]
+            await asyncio.gather(*map(self._look_again, aside))
+
+    async def close(self) -> None:
+        tasks = [task for state in self._states.values() for task in state.cancel()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _question(self, state: KeyState) -> asyncio.Task[bool]:
+        """The one question about a key under way: whether it was answered."""
+        if state.question is None or state.question.done():
+            state.question = asyncio.create_task(self._put(state))
+        return state.question
+
+    async def _repeat(self, state: KeyState, question: asyncio.Task[bool]) -> None:
+        """Ask until something is said of the key, or it is set aside."""
+        for pause in REPEATS_SECONDS:
+            if await _is_answered(question) or state.is_rejected:
+                return
+            await self._sleep(pause)
+            question = self._question(state)
+        await _is_answered(question)
+
+    async def _look_again(self, state: KeyState) -> None:
+        """Ask about a key that is set aside. Where still nothing is said of it, one call may try
+        it: an upstream without ``/key`` would never take it back."""
+        if not await _is_answered(self._question(state)) and not state.is_told:
+            state.is_rejected, state.refusals = False, ENOUGH_REFUSALS - 1
+
+    async def _put(self, state: KeyState) -> bool:
+        report = await self._ask(state.key)
+        if report is None or report.status not in (200, 401):
+            self._nothing_said(state)
+            return False
+        if report.status == 401:
+            self._reject(state, "key rejected by the upstream", is_told=True)
+        elif report.is_management:
+            why = (
+                "this is a management key: it can make and delete keys, and cannot call models;"
+                " set an ordinary one"
+            )
+            self._reject(state, why, is_told=True)
+        else:
+            if state.is_rejected:
+                _log.info("key accepted by the upstream again", key=state.key.label)
+            state.is_rejected = state.is_unclear = False
+            state.refusals = 0
+        return True
+
+    def _nothing_said(self, state: KeyState) -> None:
+        state.is_unclear = True
+        self._look_at_refusals(state)
+
+    def _look_at_refusals(self, state: KeyState) -> None:
+        if state.is_unclear and state.refusals >= ENOUGH_REFUSALS and not state.is_rejected:
+            why = "the upstream answers calls with 401 and says nothing of the key"
+            self._reject(state, why, is_told=False)
+
+    def _reject(self, state: KeyState, why: str, *, is_told: bool) -> None:
+        if not state.is_rejected:
+            _log.error(why, key=state.key.label)
+        state.is_rejected, state.is_told = True, is_told
+
+
+async def _is_answered(question: asyncio.Task[bool]) -> bool:
+    await asyncio.wait({question})
+    return not question.cancelled() and question.exception() is None and question.result()
 
 
 class KeyRing:
@@ -27,36 +222,25 @@ class KeyRing:
 
     def __init__(self, keys: Sequence[Secret], known: KeyStates | None = None) -> None:
         self._known = KeyStates() if known is None else known
-        self._states = [self._known.of(key) for key in keys]
-
-    @property
-    def keys(self) -> tuple[Secret, ...]:
-        return tuple(state.key for state in self._states)
+        self._states = {key: self._known.of(key) for key in keys}
+        self.keys = tuple(self._states)
+        self.refused = self._known.refused
+        self.accepted = self._known.accepted
 
     def usable(self) -> Iterator[Secret]:
         """The keys to try for one call, best first; none when all were rejected."""
         now = self._known.clock()
-        states = [state for state in self._states if not state.is_rejected]
+        states = [state for state in self._states.values() if not state.is_rejected]
         yield from (s.key for s in sorted(states, key=lambda state: state.last_until > now))
-
-    def refused(self, key: Secret) -> None:
-        """The upstream answered the call with 401."""
-        self._known.refused(key)
-
-    def accepted(self, key: Secret) -> None:
-        """The upstream answered the call with a 2xx."""
-        self._known.accepted(key)
-
-    async def are_rejected(self, keys: Iterable[Secret]) -> bool:
-        """Whether all of ``keys`` are set aside; waits for the answers to questions about them
-        for ``verdicts.PATIENCE_SECONDS`` at most."""
-        return all(await asyncio.gather(*map(self._known.is_rejected, keys)))
 
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""
-        for state in self._states:  # of this ring: a reload may have taken the key away
-            if state.key == key:
-                state.last_until = self._known.clock() + UNAFFORDABLE_SECONDS
+        self._states[key].last_until = self._known.clock() + UNAFFORDABLE_SECONDS
+
+    async def are_rejected(self, keys: Iterable[Secret]) -> bool:
+        """Whether all of ``keys`` are set aside; waits for the answers to questions about them
+        for ``PATIENCE_SECONDS`` at most."""
+        return all(await asyncio.gather(*map(self._known.is_rejected, keys)))
 
 
 async def inspect(
