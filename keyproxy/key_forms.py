@@ -1,4 +1,4 @@
-"""The forms of providers' keys: one table for settings, refusals, masks and labels. Pure.
+"""What a key looks like, and what may be shown of one: settings, refusals, masks and labels.
 
 From each provider's key page and secret scanners' rules, October 2026. Mistral's, DeepInfra's
 and others' keys have no form of their own.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NoReturn
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,73 @@ _MARKS = dict.fromkeys(
 PIECE = rf"(?:{'|'.join([*_MARKS, SESSION, CLIENT_TOKEN])})[\w-]{{12,}}"
 """What is never shown, wherever it stands: what is long enough to be a piece of a key."""
 
-BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)
+_BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)
 """What may be shown of a key: whose it is."""
 
 
 def owner(key: str) -> str | None:
     """Who gives out keys that begin as ``key`` does; None where nobody can tell."""
     return next((form.owner for form in FORMS if re.match(form.beginning, key, re.ASCII)), None)
+
+
+STARS = "***"
+# A label shows six characters; with fewer than these behind the prefix it would show too much.
+_LABELLED_FROM = 16
+
+
+class Secret:
+    """A text that prints as stars and must be unwrapped by name.
+
+    ``asdict``, ``copy`` and ``deepcopy`` hand on the same object; pickling raises ``TypeError``.
+    """
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self.__value
+
+    def is_in(self, text: str, *, run: int | None = None) -> bool:
+        """Whether ``text`` repeats the secret, or ``run`` of its characters in a row."""
+        value = self.__value
+        size = len(value) if run is None else min(run, len(value))
+        return any(value[at : at + size] in text for at in range(len(value) - size + 1))
+
+    @property
+    def label(self) -> str:
+        """What may be shown of a key, in the provider's own form: ``sk-or-v1-ab1...f90``."""
+        match = _BEGINNING.match(self.__value)
+        prefix = match.group() if match else ""
+        rest = self.__value[len(prefix) :]
+        if len(rest) < _LABELLED_FROM:
+            return STARS
+        return f"{prefix}{rest[:3]}...{rest[-3:]}"
+
+    def __repr__(self) -> str:
+        return f"Secret({STARS!r})"
+
+    def __str__(self) -> str:
+        return STARS
+
+    def __format__(self, spec: str) -> str:
+        return format(STARS, spec)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return self.__value == other.__value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self.__value))
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Secret is not pickled")

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from keyproxy.values import Secret
+from keyproxy.key_forms import Secret
 
 SECRET = Secret("0xMADE-UP-CAPTCHA-SECRET-OF-A-TEST")
 

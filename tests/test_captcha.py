@@ -24,7 +24,7 @@ from keyproxy.clients.captcha import (
     reasons,
 )
 from keyproxy.errors import Refusal
-from keyproxy.values import Secret
+from keyproxy.key_forms import Secret
 from tests import fake_upstream
 from tests.siteverify import SECRET, Siteverify, serving
 

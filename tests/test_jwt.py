@@ -28,8 +28,8 @@ from keyproxy.clients.jwt import (
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.installation import line_for
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.jwt import PUBLIC, SHARED
-from keyproxy.values import Secret
 from tests.jwt_issuer import NOW, SECRET, Clock, assembled, b64, claims, jwk, private_key, signed
 
 ISSUER = "https://auth.example/"

@@ -9,11 +9,11 @@ import pytest
 
 from keyproxy.clients import tokens
 from keyproxy.clients.sessions import Sessions
+from keyproxy.key_forms import Secret
 from keyproxy.logs import MASK, Masking
 from keyproxy.settings import Settings, hints
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import bundled_keys, foreign_issuer
-from keyproxy.values import Secret
 from tests.conftest import Start, refused
 
 LETTERS = "a1B2c3D4e5F6g7H8i9J0" * 4

@@ -16,8 +16,8 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters, InFlight
 from keyproxy.limits.table import MAX_ROWS, Entry, Table
 from keyproxy.limits.windows import Place, Span, Window
+from keyproxy.settings.grammar.plain import Rate
 from keyproxy.transport import refusals
-from keyproxy.values import Rate
 from tests.conftest import Proxy, Start, refused
 from tests.fake_upstream import event_stream
 

@@ -29,8 +29,8 @@ from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.settings.grammar.plain import expression
 from keyproxy.strict_json import body
-from keyproxy.values import expression
 
 GOOD = ("openai/gpt-4o", "openai/gpt-4o:free", "anthropic/claude-haiku")
 BAD = (

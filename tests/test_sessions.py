@@ -20,9 +20,9 @@ from keyproxy.clients.sessions import (
     looks_like_session,
 )
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.base import Unfit
 from keyproxy.settings.grammar.secrets import session_secret
-from keyproxy.values import Secret
 
 ORIGIN = "https://app.example"
 SECRET = Secret("made-up-session-secret-of-a-test-0001")

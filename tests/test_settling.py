@@ -24,9 +24,9 @@ from keyproxy.limits.shared import open_shared
 from keyproxy.money.budget import MOST_NANO, Budgets, restore
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.record import Record
+from keyproxy.settings.grammar.money import Budget
 from keyproxy.settings.grammar.storage import storage
 from keyproxy.upstream.provider import Told
-from keyproxy.values import Budget
 from tests import servers
 from tests.records import over
 

@@ -25,9 +25,10 @@ from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
+from keyproxy.settings.grammar.money import Budget
+from keyproxy.settings.grammar.plain import Rate
 from keyproxy.settings.grammar.storage import storage
 from keyproxy.transport.session import trust
-from keyproxy.values import Budget, Rate
 from tests import servers
 from tests.servers import Server
 

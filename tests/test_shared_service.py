@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from keyproxy.values import Rate
+from keyproxy.settings.grammar.plain import Rate
 from tests import servers
 from tests.conftest import BODY, CHAT, SERVE, Proxy, Start, refused
 from tests.fake_upstream import FakeUpstream, event_stream

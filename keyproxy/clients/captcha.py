@@ -23,9 +23,9 @@ import structlog
 from keyproxy import __version__
 from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import TEST_SECRETS
 from keyproxy.transport.fetch import fetch
-from keyproxy.values import Secret
 
 VendorName = Literal["turnstile", "hcaptcha"]
 TIMEOUT_SECONDS = 5.0

@@ -17,9 +17,9 @@ from typing import Any, NoReturn, Protocol
 from keyproxy.clients.jose import from_base64url, from_json
 from keyproxy.clients.signatures import SignatureKey, shared_key
 from keyproxy.errors import Refusal, SettingsFault
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.base import shown
 from keyproxy.settings.grammar.jwt import one_name
-from keyproxy.values import Secret
 
 MAX_CHARACTERS = 8190  # what one line of a head may have
 _MAX_HEADER = 2048

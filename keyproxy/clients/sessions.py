@@ -18,8 +18,7 @@ from dataclasses import dataclass, field
 from secrets import token_bytes
 
 from keyproxy.errors import Refusal
-from keyproxy.key_forms import SESSION
-from keyproxy.values import Secret
+from keyproxy.key_forms import SESSION, Secret
 
 MAX_TOKEN_CHARACTERS = 300
 MAX_APP_BYTES = 100

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.jwt import SHARED, one_name
-from keyproxy.values import Secret
 
 if TYPE_CHECKING:
     from jwt.algorithms import Algorithm

@@ -12,8 +12,8 @@ import aiohttp
 
 from keyproxy.clients.jwks import Jwks
 from keyproxy.clients.jwt import JwtRules, KeySource, SharedSecret, Verifier
+from keyproxy.key_forms import Secret
 from keyproxy.settings import Settings
-from keyproxy.values import Secret
 
 
 class Verifiers:

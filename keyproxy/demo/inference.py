@@ -19,7 +19,7 @@ from keyproxy.demo.messages import Messages
 from keyproxy.demo.models import MODELS, Ending, Model
 from keyproxy.demo.replies import reply, reply_failure
 from keyproxy.demo.shapes import Answer, Shape
-from keyproxy.values import whole_number
+from keyproxy.strict_json.body import whole_number
 
 TOKENS_BEFORE_BREAK = 12
 BYTES_BEFORE_CUT = 100

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import KeyproxyError
-from keyproxy.values import StorageServer
+from keyproxy.settings.grammar.storage import StorageServer
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection

@@ -16,7 +16,7 @@ from typing import Any
 from keyproxy.call import Ask
 from keyproxy.dialects import Dialect
 from keyproxy.settings.grammar.features import names
-from keyproxy.values import whole_number
+from keyproxy.strict_json.body import whole_number
 
 TEMPLATE_TOKENS = 1024
 """What templates put around a conversation: tool preambles of Anthropic and Grok's hidden prompt

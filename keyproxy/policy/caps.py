@@ -15,7 +15,7 @@ from keyproxy.dialects import DIALECTS, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import is_router, show
 from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
-from keyproxy.values import whole_number
+from keyproxy.strict_json.body import whole_number
 
 HIGHEST_EFFORTS = frozenset({"xhigh", "max"})
 """They leave next to nothing for the answer (OpenRouter: 95 % of the output cap, with ``high``

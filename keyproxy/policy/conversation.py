@@ -18,7 +18,7 @@ from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, lifetime, stored_file
 from keyproxy.policy.spelling import plain
 from keyproxy.policy.tools import tools
-from keyproxy.values import whole_number
+from keyproxy.strict_json.body import whole_number
 
 # Names in a conversation that mean more than words, by what is looked at.
 _SUSPECTS: Mapping[str, str] = MappingProxyType(

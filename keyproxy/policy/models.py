@@ -14,8 +14,8 @@ from keyproxy.errors import Refusal
 from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.known import Known, base
 from keyproxy.settings.grammar.features import names
+from keyproxy.settings.grammar.plain import expression
 from keyproxy.settings.lines import is_safe
-from keyproxy.values import expression
 
 # No empty and no dot segment: an upstream might resolve them.
 _ID = re.compile(

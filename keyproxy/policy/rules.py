@@ -19,7 +19,7 @@ from keyproxy.policy.bounds import Seen
 from keyproxy.policy.features import NONE, Features, not_allowed
 from keyproxy.policy.models import Models, shortened, show
 from keyproxy.settings.grammar.features import WORDS, names
-from keyproxy.values import whole_number
+from keyproxy.strict_json.body import whole_number
 
 MAX_ANSWERS = 10
 MAX_FALLBACKS = 3  # OpenRouter takes no more

@@ -1,5 +1,10 @@
 """What can be set: one table, where its values come from, and what is said of faults."""
 
+from keyproxy.key_forms import Secret
+from keyproxy.settings.grammar.money import Budget
+from keyproxy.settings.grammar.network import Address
+from keyproxy.settings.grammar.plain import Rate
+from keyproxy.settings.grammar.tokens import ClientToken
 from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting
 from keyproxy.settings.settings import DEFAULT_APP, Settings
 from keyproxy.settings.table import (
@@ -10,7 +15,6 @@ from keyproxy.settings.table import (
     pairs,
     rows,
 )
-from keyproxy.values import Address, Budget, ClientToken, Rate, Secret
 
 __all__ = [
     "CONFIG",

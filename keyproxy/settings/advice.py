@@ -12,8 +12,8 @@ from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.grammar.base import mask
 from keyproxy.settings.grammar.keys import is_of_openrouter
 from keyproxy.settings.grammar.network import is_openrouter
+from keyproxy.settings.grammar.plain import expression
 from keyproxy.settings.lines import is_safe
-from keyproxy.values import expression
 
 # The paths of calls, which people copy into the base address.
 _ENDPOINTS = sorted(

@@ -12,6 +12,7 @@ from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar import jwt, money
 from keyproxy.settings.grammar.base import shown
 from keyproxy.settings.grammar.keys import KEY, KEY_FILE, bundled_keys, foreign_issuer
@@ -21,7 +22,6 @@ from keyproxy.settings.grammar.secrets import MAKING
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import rows
-from keyproxy.values import Secret
 
 Values = Mapping[str, Any]
 Texts = Mapping[str, str]

@@ -12,11 +12,11 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from keyproxy.errors import SettingsFaults
+from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import bound_answers, faults
 from keyproxy.settings.reading import Reading
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import Table, rows
-from keyproxy.values import Secret
 
 DEFAULT_APP = "default"
 NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})

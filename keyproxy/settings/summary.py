@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keyproxy.console import elided
 from keyproxy.settings import Rate, Settings
-from keyproxy.values import is_loopback
+from keyproxy.settings.grammar.network import is_loopback
 
 
 def clients(app: Settings) -> str:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
+from keyproxy.key_forms import Secret
 from keyproxy.settings import questions
 from keyproxy.settings.grammar import (
     features,
@@ -27,9 +28,13 @@ from keyproxy.settings.grammar import (
     tokens,
 )
 from keyproxy.settings.grammar.keys import KEY, KEY_FILE
+from keyproxy.settings.grammar.money import Budget
+from keyproxy.settings.grammar.network import Address
+from keyproxy.settings.grammar.plain import Rate
+from keyproxy.settings.grammar.storage import StorageServer
 from keyproxy.settings.grammar.storage import storage as parse_storage
+from keyproxy.settings.grammar.tokens import ClientToken
 from keyproxy.settings.setting import SAY_IT, Derived, Setting, finished, setting
-from keyproxy.values import Address, Budget, ClientToken, Rate, Secret, StorageServer
 
 ClientAuth = Literal["none", "token", "jwt", "session"]
 Vendor = Literal["turnstile", "hcaptcha"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.base import Unfit, items
-from keyproxy.settings.grammar.network import web_address
+from keyproxy.settings.grammar.network import is_loopback, web_address
 from keyproxy.settings.grammar.plain import pause
-from keyproxy.values import Secret, is_loopback
 
 SHARED = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Algorithms of a shared secret, and the bytes it needs at least (RFC 7518 3.2)."""

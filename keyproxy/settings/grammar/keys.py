@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from keyproxy.key_forms import LIKELY, owner
+from keyproxy.key_forms import LIKELY, Secret, owner
 from keyproxy.settings.grammar.secrets import SHORTEST_KEY, is_no_key
-from keyproxy.values import Secret
 
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"

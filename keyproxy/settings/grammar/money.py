@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from keyproxy.settings.grammar.base import Unfit, items
 from keyproxy.settings.grammar.plain import count, word
-from keyproxy.values import UNITS, Budget
 
 MOST_USD = Decimal(1_000_000)
 USUAL_MAX_TOKENS = 4096  # a long answer; about three thousand words
@@ -16,6 +17,19 @@ MONTH_DAYS = 31
 DEFAULT_LEDGER = Path()
 """Stands for the file in the user's state folder."""
 _BUDGET = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) ?/ ?(hour|day|month)", re.ASCII)
+Unit = Literal["hour", "day", "month"]
+UNITS: tuple[Unit, ...] = ("hour", "day", "month")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """So many USD in each hour, day or month of the calendar, in UTC."""
+
+    usd: Decimal
+    unit: Unit
+
+    def __str__(self) -> str:
+        return f"{self.usd} USD a{'n' if self.unit == 'hour' else ''} {self.unit}"
 
 
 def budgets(text: str) -> tuple[Budget, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.base import Unfit, items
-from keyproxy.values import Address, Secret, is_loopback
 
 Network = IPv4Network | IPv6Network
 
@@ -20,6 +21,32 @@ _NETWORK_WORDS = {
     "loopback": ("127.0.0.0/8", "::1/128"),
     "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. ``host``: "" is every address, "localhost" 127.0.0.1 and ::1."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (IPv6 with or without brackets) can only be this computer."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host == "localhost"  # what lies below it, name servers may answer for
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.is_loopback
+    return address.is_loopback
 
 
 def addresses(text: str) -> tuple[Address, ...]:

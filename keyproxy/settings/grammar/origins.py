@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from keyproxy.settings.grammar.base import Unfit, items, shown
-from keyproxy.values import is_loopback
+from keyproxy.settings.grammar.network import is_loopback
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from keyproxy.settings.grammar.base import Unfit, items, shown
-from keyproxy.values import Rate
 
 # Bodies are held in memory; all of them together may take twice as much.
 LARGEST_BODY = 128 << 20
 _MODEL = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_LENGTHS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 _SIZE = re.compile(r"(\d{1,12}) ?(|b|kib|mib|gib|kb|mb|gb)", re.ASCII | re.IGNORECASE)
 _BYTES = {
     "": 1,
@@ -25,6 +26,33 @@ _BYTES = {
     "mb": 10**6,
     "gb": 10**9,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many calls in so many seconds."""
+
+    amount: int
+    seconds: int
+
+    def __str__(self) -> str:
+        """As the settings write it: ``20/minute``, ``5/90second``."""
+        unit, length = next(each for each in _LENGTHS if self.seconds % each[1] == 0)
+        number = self.seconds // length
+        return f"{self.amount}/{'' if number == 1 else number}{unit}"
+
+
+def expression(glob: str) -> str:
+    """A regular expression for a glob, in which ``*`` is anything on one line.
+
+    What each ``*`` but the last took is not tried again: the first place where the text behind it
+    fits is as good as any, and several such places to the power of the stars would take seconds.
+    """
+    first, *rest = (re.escape(part) for part in re.split(r"\*+", glob))
+    if not rest:
+        return first
+    *middle, last = rest
+    return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
 
 
 def pause(text: str) -> float:

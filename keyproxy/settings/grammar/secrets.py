@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.base import Unfit
-from keyproxy.values import Secret
 
 SHORTEST_KEY = 8
 SHORTEST = 32

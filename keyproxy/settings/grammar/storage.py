@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib.util import find_spec
 from urllib.parse import unquote, urlsplit
 
 from keyproxy.installation import line_for
+from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.base import NotInstalled, Unfit
-from keyproxy.values import Secret, StorageServer
 
 _PORT = 6379
 # Both speak one protocol; an s at the end means TLS.
@@ -17,6 +18,22 @@ _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 _EXPECTED = (
     "memory://, or redis://host:port/database (rediss:// with TLS; user:password@ before the host)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StorageServer:
+    """A Redis or Valkey that many processes count in. ``user`` without a password is none."""
+
+    host: str
+    port: int
+    database: int
+    user: str | None
+    password: Secret | None
+    has_tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}/{self.database}"
 
 
 def storage(text: str) -> StorageServer | None:

@@ -6,13 +6,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from keyproxy.settings.grammar.base import Unfit, shown
-from keyproxy.values import ClientToken
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _EXPECTED = "name:sha256-hex pairs, comma separated or one a line (`keyproxy token` makes one)"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """Who shows a certain client token; ``digest`` is its SHA-256, 32 bytes."""
+
+    name: str
+    digest: bytes
 
 
 def client_tokens(text: str) -> tuple[ClientToken, ...]:
