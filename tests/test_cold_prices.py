@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keyproxy.money.providers import AT_ONCE
+from keyproxy.money.pricebook import AT_ONCE
 from tests.conftest import SERVE, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream
 

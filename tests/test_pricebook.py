@@ -20,19 +20,15 @@ from keyproxy.demo import upstream as demo
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricebook import (
+    COLD_RETRY_SECONDS,
+    OLD_PROVIDERS_SECONDS,
     OLD_SECONDS,
+    PROVIDERS_RETRY_SECONDS,
+    PROVIDERS_SECONDS,
     REFRESH_SECONDS,
     RETRY_SECONDS,
     RETRY_WITHOUT_SECONDS,
     PriceBook,
-)
-from keyproxy.money.providers import (
-    COLD_RETRY_SECONDS,
-    PROVIDERS_RETRY_SECONDS,
-    PROVIDERS_SECONDS,
-)
-from keyproxy.money.providers import (
-    OLD_SECONDS as OLD_PROVIDERS_SECONDS,
 )
 from keyproxy.settings import rows
 from keyproxy.transport.fetch import Fetched as Reply
@@ -115,18 +111,24 @@ def prompt_price(book: PriceBook, model: str) -> str | None:
     return None if price is None else format(price.rates.prompt, "f")
 
 
+async def learnt(book: PriceBook, model: str = SOL) -> bool:
+    """Whether the upstream told of the model's providers."""
+    told = await book.refresh_providers(model)
+    return told is not None and bool(told.endpoints)
+
+
 async def test_an_unread_book_has_no_prices(source: Source) -> None:
     book = source.book()
     await book.open()
     assert book.price_of(SOL) is None
-    assert (book.priced, book.age_seconds, dict(book.names)) == (0, None, {})
+    assert (book.listed.priced, book.age_seconds, dict(book.listed.names)) == (0, None, {})
 
 
 async def test_the_whole_list_is_asked_for_with_all_kinds_of_output(
     source: Source, book: PriceBook
 ) -> None:
     assert source.asked == ["/models?output_modalities=all"]
-    assert (book.priced, book.age_seconds) == (3, 0.0)
+    assert (book.listed.priced, book.age_seconds) == (3, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ async def test_a_model_has_one_price_under_each_of_its_names(
 
 
 async def test_other_names_lead_to_the_id(book: PriceBook) -> None:
-    assert dict(book.names) == {
+    assert dict(book.listed.names) == {
         f"{SOL}-20260929": SOL,
         "google/gemma-20260402:free": FREE,
         "~openai/sol-latest": SOL,
@@ -173,7 +175,7 @@ async def test_an_alias_of_a_dated_name_leads_to_the_id_too() -> None:
     alias = row("~a/latest", alias_target={"slug": f"{SOL}-20260929"})
     book = Source(ROWS[0], alias).book()
     await book.refresh()
-    assert book.names["~a/latest"] == SOL
+    assert book.listed.names["~a/latest"] == SOL
 
 
 async def test_a_variant_with_a_row_of_its_own_has_its_own_price() -> None:
@@ -194,7 +196,7 @@ async def test_a_dearer_provider_raises_the_price_once_it_is_known(
 ) -> None:
     source.endpoints(providers("0.000001", "0.000009"))
     assert prompt_price(book, SOL) == "0.000002"
-    assert await book.refresh_providers(SOL)
+    assert await learnt(book)
     assert prompt_price(book, SOL) == "0.000009"
     assert prompt_price(book, f"{SOL}-20260929") == "0.000009"
     assert prompt_price(book, f"{SOL}:exacto") == "0.000009"
@@ -235,7 +237,7 @@ async def test_providers_that_cannot_be_had_change_nothing(
 ) -> None:
     if reply is not None:
         source.replies[f"/models/{SOL}/endpoints"] = reply
-    assert not await book.refresh_providers(SOL)
+    assert not await learnt(book)
     assert prompt_price(book, SOL) == "0.000002"
 
 
@@ -317,7 +319,7 @@ async def test_prices_are_kept_fresh_also_after_a_lack_of_memory(source: Source)
 
     book = PriceBook(fetch, listing=LISTING, clock=lambda: source.now, sleep=Pauses(source, 9))
     task = asyncio.create_task(book.run())
-    await until(lambda: book.priced > 0)
+    await until(lambda: book.listed.priced > 0)
     assert not await book.learn([SOL], 5)
     source.now += COLD_RETRY_SECONDS
     assert await book.learn([SOL], 5)
@@ -328,7 +330,7 @@ async def test_prices_are_kept_fresh_also_after_a_lack_of_memory(source: Source)
 async def test_providers_that_could_not_be_had_are_asked_about_again_after_a_while(
     source: Source, book: PriceBook
 ) -> None:
-    assert not await book.refresh_providers(SOL)
+    assert not await learnt(book)
     book.want(SOL)
     assert not book.wanted
     source.now += PROVIDERS_RETRY_SECONDS
@@ -430,7 +432,7 @@ async def test_a_list_that_is_none_or_has_lost_most_prices_is_refused_loudly(
     with capture_logs() as logs:
         assert not await book.refresh()
     assert [entry["log_level"] for entry in logs if entry["log_level"] != "debug"] == ["warning"]
-    assert (book.priced, prompt_price(book, SOL)) == (3, "0.000002")
+    assert (book.listed.priced, prompt_price(book, SOL)) == (3, "0.000002")
 
 
 async def test_one_row_of_nonsense_spoils_no_other(source: Source) -> None:
@@ -440,7 +442,7 @@ async def test_one_row_of_nonsense_spoils_no_other(source: Source) -> None:
     source.replies[LIST_PATH] = Reply(200, raw)
     book = source.book()
     assert await book.refresh()
-    assert book.priced == 3
+    assert book.listed.priced == 3
 
 
 async def test_a_new_list_changes_prices_at_once(source: Source, book: PriceBook) -> None:
@@ -473,9 +475,9 @@ async def test_a_restart_without_network_still_has_prices(source: Source, tmp_pa
     after = source.book(path)
     await after.open()
     assert not await after.refresh()
-    assert (after.priced, after.age_seconds) == (3, 60)
+    assert (after.listed.priced, after.age_seconds) == (3, 60)
     assert prompt_price(after, SOL) == "0.000009"
-    assert after.names == before.names
+    assert after.listed.names == before.listed.names
 
 
 async def test_old_kept_prices_are_used_with_a_warning(source: Source, tmp_path: Path) -> None:
@@ -488,6 +490,21 @@ async def test_old_kept_prices_are_used_with_a_warning(source: Source, tmp_path:
     [entry] = logs
     assert (entry["log_level"], entry["age_days"]) == ("warning", 8.0)
     assert prompt_price(book, SOL) == "0.000002"
+
+
+async def test_only_what_is_shown_without_a_key_is_kept(source: Source, tmp_path: Path) -> None:
+    path = tmp_path / "prices.json"
+    book, public = source.book(path), source.replies[LIST_PATH]
+    source.replies[LIST_PATH] = public._replace(is_public=False)
+    assert await book.refresh()
+    assert not path.exists()
+    source.replies[f"/models/{SOL}/endpoints"] = Reply(200, providers("0.9"), is_public=False)
+    assert await learnt(book)
+    source.replies[LIST_PATH] = public
+    assert await book.refresh()
+    kept = pricelist.load(LISTING, path)
+    assert kept is not None
+    assert (kept[0].priced, kept[1]) == (3, {})
 
 
 @pytest.mark.parametrize(
@@ -507,7 +524,7 @@ async def test_a_kept_file_that_is_not_whole_is_none(
     path.write_bytes(content)
     book = source.book(path)
     await book.open()
-    assert book.priced == 0
+    assert book.listed.priced == 0
     assert await book.refresh()
     assert pricelist.load(LISTING, path) is not None
 
@@ -540,7 +557,7 @@ async def test_prices_are_kept_by_upstream(source: Source, tmp_path: Path) -> No
     await source.book(path, upstream=here).refresh()
     other = source.book(path, upstream=there)
     await other.open()
-    assert other.priced == 0
+    assert other.listed.priced == 0
     source.lists(row(SOL, "0.000005"))
     await other.refresh()
     for upstream, price in ((here, "0.000002"), (there, "0.000005")):
@@ -595,7 +612,7 @@ async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
                 listing=LISTING,
             )
             assert await book.refresh()
-            assert await book.refresh_providers("demo/chat")
+            assert await learnt(book, "demo/chat")
     assert prompt_price(book, "demo/chat:exacto") == "0.000002"
 
 

@@ -203,7 +203,7 @@ class Bookings:
         if worst is not None:
             return nano(worst)
         if self._refuses_unpriced and not self.budgets.is_empty:
-            if self._prices is not None and not self._prices.priced:
+            if self._prices is not None and not self._prices.listed.priced:
                 raise Refusal(
                     "overloaded",
                     "The prices of models are not known here yet, so that no budget could be kept;"
@@ -232,7 +232,7 @@ class Bookings:
         if self._prices is None:
             return dict.fromkeys(models)
         if not self.budgets.is_empty:
-            if not self._prices.priced:
+            if not self._prices.listed.priced:
                 await self._prices.loaded(
                     PRICES_PATIENCE_SECONDS
                     if self._refuses_unpriced

@@ -1,7 +1,9 @@
-"""The prices of all models, fetched without the key, kept on disk, looked up by any name.
+"""The prices of all models: asked for without the key, kept on disk, found under any name.
 
-Asks for the upstream's list at start and hourly; what the providers of a model take beyond it
-is ``providers``' matter. Knows nothing of HTTP; what is fetched is never trusted blindly.
+The upstream's list is asked for at the start and hourly. The row of a model in it has the price
+of one provider, and the upstream may take a dearer one: so the providers of a model are asked
+about, too, ahead or once it is called; a few questions at a time, and one for all who wait for
+the same answer. Knows nothing of HTTP; what is fetched is never trusted blindly.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
-from keyproxy.money.pricelist import EMPTY
-from keyproxy.money.providers import ProviderBook
+from keyproxy.money.pricelist import EMPTY, Providers
 from keyproxy.price import Price
 from keyproxy.transport.fetch import Fetch, Fetched
 from keyproxy.upstream.provider import Listing
@@ -30,19 +33,37 @@ RETRY_WITHOUT_SECONDS = 60.0  # at most, until it was had: calls may wait for pr
 LIST_SECONDS = 60.0  # for an answer: a list is about a megabyte
 ANSWER_SECONDS = 10.0  # for others, since one that hangs keeps others waiting
 OLD_SECONDS = 7 * 86_400.0
+AT_ONCE = 8  # questions about providers: what a front end may hold open towards us, too
+PROVIDERS_SECONDS = 3600.0  # as the list; then they are asked about again, behind the calls
+OLD_PROVIDERS_SECONDS = 6 * 3600.0  # from then on calls wait for the new answer
+PROVIDERS_RETRY_SECONDS = 600.0
+COLD_RETRY_SECONDS = 1.0  # where nothing is known: calls are told to come again as soon
+PAUSE_SECONDS = 0.5  # of one in eight, after a question that was not answered
+MAX_LOOKED_UP = 4096  # names whose price is remembered
+MAX_PROVIDERS = 1024  # models that are remembered: about twice as many as there are
 # No segment begins with a dot: what the list says must not lead to another path.
 _PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
-_AT_BASE = frozenset({"floor", "online"})
-_AT_PROVIDERS = frozenset({"nitro", "exacto"})
+_BUSY = frozenset({408, 425, 429})
 _log = structlog.get_logger("keyproxy.money")
+
+
+@dataclass(slots=True)
+class _Question:
+    """About a model's providers. ``is_ahead``: nobody calls it yet. ``since``: when somebody began
+    to wait for the answer, or it was asked."""
+
+    is_ahead: bool
+    since: float
+    is_asked: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
-    ``fetch`` gives resources of the upstream; ``listing`` says which, and reads them.
-    ``path``: the file it is kept in, by ``upstream``, or None; what the upstream shows to nobody
-    without a key is not kept. ``clock`` tells seconds since 1970.
+    ``fetch`` gives resources of the upstream; ``listing`` says which, and reads them. ``listed``
+    is what was listed last. ``path``: the file it is kept in, by ``upstream``, or None; what the
+    upstream shows to nobody without a key is not kept. ``clock`` tells seconds since 1970.
     """
 
     def __init__(
@@ -58,40 +79,32 @@ class PriceBook:
         self._fetch = fetch
         self._path = path
         self._listing = listing
-        self._is_public = True
         self._upstream = upstream
         self._clock = clock
         self._sleep = sleep
-        self._list = EMPTY
-        self._found: dict[str, Price | None] = {}
-        self._providers = ProviderBook(
-            self._ask, listing, clock=clock, sleep=sleep, changed=self._found.clear, keep=self._keep
-        )
-        self._named: tuple[str, ...] = ()
+        self.listed = EMPTY
+        self._looked_up: dict[str, Price | None] = {}  # by any name
         self._is_loaded = asyncio.Event()
         self._asks_at = 0.0
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        """Every other name of a model, dated or "latest", and the id it stands for."""
-        return self._list.names
+        self._named: tuple[str, ...] = ()
+        self._providers: OrderedDict[str, Providers] = OrderedDict()  # by model
+        self._failed_at: dict[str, float] = {}  # by models whose providers were not told
+        self._questions: dict[str, _Question] = {}  # by model, those that are open
+        self._has_questions = asyncio.Event()
+        self._is_unkept = False
 
     @property
     def age_seconds(self) -> float | None:
         """How old the prices are; None without any."""
-        if not self._list.prices:
+        if not self.listed.prices:
             return None
-        return max(0.0, self._clock() - self._list.fetched_at)
+        return max(0.0, self._clock() - self.listed.fetched_at)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The models whose providers will be asked about next."""
-        return self._providers.wanted
-
-    @property
-    def priced(self) -> int:
-        """How many models have a price."""
-        return self._list.priced
+        """The models whose providers will be asked about next: first those that are called."""
+        waiting = [model for model, each in self._questions.items() if not each.is_asked]
+        return tuple(sorted(waiting, key=lambda model: self._questions[model].is_ahead))
 
     @property
     def asks_in_seconds(self) -> float:
@@ -108,21 +121,33 @@ class PriceBook:
         """The most that ``model`` costs by what is known, or None.
 
         Its providers are asked about if they are not known yet, so that later answers may be
-        dearer. ``:floor`` and ``:online`` cost what the model does (a search is no matter of the
-        model), ``:nitro`` and ``:exacto`` what the dearest provider does, if that is known; other
-        variants need a row of their own.
+        dearer.
         """
-        if model not in self._found:
-            if len(self._found) >= 4096:
-                self._found.clear()
-            self._found[model] = self._look_up(model)
         self.want(model)
-        return self._found[model]
+        if model not in self._looked_up:
+            if len(self._looked_up) >= MAX_LOOKED_UP:
+                self._looked_up.clear()
+            self._looked_up[model] = self.listed.price_of(model, self._providers)
+        return self._looked_up[model]
 
     def want(self, model: str, *, is_ahead: bool = False) -> None:
-        """Have the providers of ``model`` asked about, unless they are known and fresh."""
-        if (name := self._asked_as(model)) is not None:
-            self._providers.want(name, is_ahead=is_ahead)
+        """Have the providers of ``model`` asked about, unless that was done lately."""
+        if (name := self._asked_as(model)) is None:
+            return
+        now, known = self._clock(), self._providers.get(name)
+        # What is asked about ahead comes round with the list, which is not to the minute.
+        fresh_seconds = PROVIDERS_SECONDS / 2 if is_ahead else PROVIDERS_SECONDS
+        if known is not None and now < known.asked_at + fresh_seconds:
+            return
+        failed_at = self._failed_at.get(name)
+        retry_seconds = COLD_RETRY_SECONDS if known is None else PROVIDERS_RETRY_SECONDS
+        if failed_at is not None and 0 <= now - failed_at < retry_seconds:
+            return
+        question = self._questions.setdefault(name, _Question(is_ahead, time.monotonic()))
+        if question.is_ahead and not question.is_asked and not is_ahead:
+            question.is_ahead, question.since = False, time.monotonic()
+            self._questions[name] = self._questions.pop(name)  # behind those that are called
+        self._has_questions.set()
 
     def ask_ahead(self, models: Iterable[str]) -> None:
         """Have the providers of ``models`` known before they are called, from now on; these
@@ -132,10 +157,23 @@ class PriceBook:
             self.want(model, is_ahead=True)
 
     async def learn(self, models: Iterable[str], patience_seconds: float) -> bool:
-        """Whether it is known what the providers of all ``models`` take; waits for it at most
-        for so long. True for a model that nobody can be asked about."""
-        names = filter(None, map(self._asked_as, models))
-        return await self._providers.learn(names, patience_seconds)
+        """Whether it is known what the providers of all ``models`` take; waits for it until each
+        question is as old as ``patience_seconds``. What is old counts where nothing newer is to be
+        had. True for a model that nobody can be asked about."""
+        names = set(filter(None, map(self._asked_as, models)))
+        missing = []
+        for name in names:
+            self.want(name)
+            known, question = self._providers.get(name), self._questions.get(name)
+            is_old = known is None or self._clock() >= known.asked_at + OLD_PROVIDERS_SECONDS
+            if question is not None and is_old:
+                missing.append(question)
+        with contextlib.suppress(TimeoutError):
+            for question in missing:
+                left = question.since + patience_seconds - time.monotonic()
+                async with asyncio.timeout(max(0.0, left)):
+                    await question.ended.wait()
+        return names <= self._providers.keys()
 
     async def open(self) -> None:
         """Take over what is kept on disk; no network. A file that cannot be read is none."""
@@ -144,17 +182,21 @@ class PriceBook:
         kept = await asyncio.to_thread(pricelist.load, self._listing, self._path, self._upstream)
         if kept is None:
             return
-        self._list, providers = kept
-        self._providers.take_over(providers, self._clock() - OLD_SECONDS)
+        self.listed, providers = kept
+        oldest = self._clock() - OLD_SECONDS
+        self._providers.update(
+            (m, each) for m, each in providers.items() if each.asked_at >= oldest
+        )
         self._is_loaded.set()
-        if (self.age_seconds or 0.0) > OLD_SECONDS:
+        if self.listed.prices and self.listed.fetched_at < oldest:
             _log.warning("the kept prices are old", age_days=self._age_days())
 
     async def run(self) -> None:
         """Keep the prices fresh, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_list())
-            group.create_task(self._providers.run())
+            for _ in range(AT_ONCE):
+                group.create_task(self._ask_questions())
 
     async def refresh(self) -> bool:
         """Fetch the list; whether there is a good one. Otherwise the old one stays."""
@@ -163,28 +205,79 @@ class PriceBook:
             return self._failed("the upstream's prices could not be fetched")
         now = self._clock() - fetched.age_seconds
         listed = await asyncio.to_thread(
-            pricelist.read, self._listing, fetched.raw, now, self._list
+            pricelist.read, self._listing, fetched.raw, now, self.listed
         )
         if listed is None or not listed.priced:
             return self._failed("the upstream's price list cannot be read or has no prices")
-        if listed.priced * 2 < self._list.priced:
+        if listed.priced * 2 < self.listed.priced:
             return self._failed(
                 "the upstream's price list has lost most of its prices and was refused",
                 now_priced=listed.priced,
-                before=self._list.priced,
+                before=self.listed.priced,
             )
-        self._list = listed
-        self._found.clear()
-        self._providers.forget_others(listed.prices)
+        self.listed = replace(listed, is_public=fetched.is_public)
+        self._looked_up.clear()
+        for known in (self._providers, self._failed_at):
+            for model in [model for model in known if model not in listed.prices]:
+                del known[model]
         self.ask_ahead(self._named)
         await self._keep()
         return True
 
-    async def refresh_providers(self, model: str) -> bool:
-        """Fetch what each provider of the catalogue's ``model`` takes; whether that is known."""
-        await self._providers.refresh(model)
-        known = self._providers.known.get(model)
-        return known is not None and bool(known.endpoints)
+    async def refresh_providers(self, model: str) -> Providers | None:
+        """Fetch what each provider of the catalogue's ``model`` takes; what is known of them then,
+        if only that the upstream tells nothing. None: it did not answer."""
+        path = self._listing.providers_path(model)
+        fetched = None if path is None else await self._ask(path)
+        now, found = self._clock(), None
+        if fetched is not None and fetched.status == 200:
+            found = await asyncio.to_thread(
+                pricelist.read_providers, self._listing, fetched.raw, now
+            )
+        elif fetched is not None and 400 <= fetched.status < 500 and fetched.status not in _BUSY:
+            found = Providers(now)  # this upstream does not tell, and will not
+        if fetched is None or found is None:
+            self._failed_at[model] = now
+            return None
+        self._failed_at.pop(model, None)
+        if not found.endpoints and (old := self._providers.get(model)) is not None:
+            found = old._replace(asked_at=now)
+        else:
+            found = found._replace(is_public=fetched.is_public)
+        self._providers[model] = found
+        self._providers.move_to_end(model)
+        while len(self._providers) > MAX_PROVIDERS:
+            self._providers.popitem(last=False)
+        self._is_unkept = True
+        self._looked_up.clear()
+        return found
+
+    async def _ask_questions(self) -> None:
+        """Ask about the providers that are wanted, one model after the other."""
+        while True:
+            await self._has_questions.wait()
+            if not (wanted := self.wanted):
+                self._has_questions.clear()
+                continue
+            model = wanted[0]
+            question = self._questions[model]
+            question.is_asked = True
+            if question.is_ahead:
+                question.since = time.monotonic()
+            found = None
+            try:
+                found = await self.refresh_providers(model)
+            except Exception:  # no memory or thread just now; there are others to ask about
+                self._failed_at[model] = self._clock()
+                _log.exception("a model's providers could not be read", model=model)
+            finally:
+                del self._questions[model]
+                question.ended.set()
+            if self._is_unkept and not self._questions:
+                self._is_unkept = False
+                await self._keep()
+            if found is None:
+                await self._sleep(PAUSE_SECONDS)
 
     async def _keep_list(self) -> None:
         wait = RETRY_SECONDS
@@ -196,7 +289,7 @@ class PriceBook:
                 _log.exception("the upstream's prices could not be read")
             self._is_loaded.set()
             pause = REFRESH_SECONDS if is_fresh else wait
-            most = REFRESH_SECONDS if self._list.digest else RETRY_WITHOUT_SECONDS
+            most = REFRESH_SECONDS if self.listed.digest else RETRY_WITHOUT_SECONDS
             wait = RETRY_SECONDS if is_fresh else min(wait * 2, most)
             # Many replicas that start together must not ask together for ever.
             pause *= random.uniform(0.9, 1.1)  # noqa: S311
@@ -207,28 +300,20 @@ class PriceBook:
         try:
             async with asyncio.timeout(seconds):
                 fetched = await self._fetch(path)
-        except TimeoutError:
-            code = "upstream_timeout"
-        except Refusal as refusal:
-            code = refusal.code
-        else:
-            # What one account is shown must not be another's prices after a restart.
-            self._is_public = self._is_public and fetched.is_public
-            return fetched if len(fetched.raw) <= pricelist.MAX_BYTES else None
-        _log.debug("a price list was not to be had", path=path, code=code)
-        return None
+        except (TimeoutError, Refusal) as error:
+            code = error.code if isinstance(error, Refusal) else "upstream_timeout"
+            _log.debug("a price list was not to be had", path=path, code=code)
+            return None
+        return fetched if len(fetched.raw) <= pricelist.MAX_BYTES else None
 
     async def _keep(self) -> None:
         """A disk that is full or read-only costs the next start its prices, and nothing now."""
-        if self._path is None or not self._list.prices or not self._is_public:
+        # What one account is shown must not be another's prices after a restart.
+        if self._path is None or not self.listed.prices or not self.listed.is_public:
             return
         try:
             await asyncio.to_thread(
-                pricelist.save,
-                self._path,
-                self._list,
-                dict(self._providers.known),
-                self._upstream,
+                pricelist.save, self._path, self.listed, dict(self._providers), self._upstream
             )
         except (OSError, RuntimeError, MemoryError) as error:  # RuntimeError: no thread
             _log.warning("the prices could not be kept", path=str(self._path), error=str(error))
@@ -243,34 +328,9 @@ class PriceBook:
         age = self.age_seconds
         return None if age is None else round(age / 86_400, 1)
 
-    def _look_up(self, model: str) -> Price | None:
-        name, variants = self._without_variants(model)
-        if not variants <= _AT_BASE | _AT_PROVIDERS:
-            return None
-        price = self._list.prices.get(name)
-        target = self._list.names.get(name)
-        if target is not None and target in self._list.prices:
-            other = self._list.prices[target]
-            price = price.dearer(other) if price is not None and other is not None else other
-        providers = self._providers.known.get(target or name)
-        if price is None or providers is None or not providers.endpoints:
-            return None if variants & _AT_PROVIDERS else price
-        dearest = providers.with_tiers if "nitro" in variants else providers.usual
-        return None if dearest is None else price.dearer(dearest)
-
     def _asked_as(self, model: str) -> str | None:
         """The id by which the providers of ``model`` are asked about; None where they are not."""
-        name, _ = self._without_variants(model)
-        name = self._list.names.get(name, name)
-        is_priced = self._list.prices.get(name) is not None
+        name = self.listed.id_of(model)
+        is_priced = self.listed.prices.get(name) is not None
         is_told = self._listing.providers_path(name) is not None
         return name if is_priced and is_told and _PATH.fullmatch(name) else None
-
-    def _without_variants(self, model: str) -> tuple[str, frozenset[str]]:
-        """The longest beginning of ``model`` that the list knows, and the suffixes after it."""
-        variants: set[str] = set()
-        name = model
-        while name not in self._list.prices and name not in self._list.names and ":" in name:
-            name, _, variant = name.rpartition(":")
-            variants.add(variant)
-        return name, frozenset(variants)

@@ -1,6 +1,7 @@
-"""A price list as a value: from the upstream's bytes, and to and from a file.
+"""A price list as a value: from the upstream's bytes, to and from a file, found under any name.
 
-Runs in threads: a list is about a megabyte. Reading never raises over what it is given.
+What reads and writes runs in threads: a list is about a megabyte. Reading never raises over what
+it is given.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,37 +26,76 @@ OLD_UPSTREAM = "https://openrouter.ai/api/v1"
 _VERSION = 2  # "upstreams": base address -> what version 1 held
 _MOST_OTHERS = 7  # upstreams beside ours that are kept
 _MAX_ID = 200
+_AT_BASE = frozenset({"floor", "online"})
+_AT_PROVIDERS = frozenset({"nitro", "exacto"})
 
 
-@dataclass(frozen=True, slots=True)
+class Providers(NamedTuple):
+    """Who serves a model: ``usual`` is the dearest that any call may get, ``with_tiers`` the
+    dearest of all. Without ``endpoints`` nothing is known. ``is_public``: shown without a key."""
+
+    asked_at: float
+    endpoints: tuple[dict[str, Any], ...] = ()
+    usual: Price | None = None
+    with_tiers: Price | None = None
+    is_public: bool = True
+
+
+@dataclass(frozen=True)
 class PriceList:
     """``prices``: every listed id, with None where it has no known price. ``names``: other
     names, and the ids they stand for. ``rows``: what they were read from. ``digest``: of the
-    upstream's answer; empty for a list from a file."""
+    upstream's answer; empty for a list from a file. ``is_public``: shown without a key."""
 
     prices: Mapping[str, Price | None] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
     fetched_at: float = 0.0
     digest: bytes = b""
+    is_public: bool = True
 
-    @property
+    @cached_property
     def priced(self) -> int:
         """How many models have a price."""
         return sum(price is not None for price in self.prices.values())
 
+    def id_of(self, model: str) -> str:
+        """The listed id that any name of a model, with any variant, stands for."""
+        name, _ = self._without_variants(model)
+        return self.names.get(name, name)
+
+    def price_of(self, model: str, providers: Mapping[str, Providers]) -> Price | None:
+        """The most that ``model`` costs; ``providers`` by id, as far as they are known.
+
+        ``:floor`` and ``:online`` cost what the model does (a search is no matter of the model),
+        ``:nitro`` and ``:exacto`` what the dearest provider does, if that is known; other
+        variants need a row of their own.
+        """
+        name, variants = self._without_variants(model)
+        if not variants <= _AT_BASE | _AT_PROVIDERS:
+            return None
+        price = self.prices.get(name)
+        target = self.names.get(name)
+        if target is not None and target in self.prices:
+            other = self.prices[target]
+            price = price.dearer(other) if price is not None and other is not None else other
+        known = providers.get(target or name)
+        if price is None or known is None or not known.endpoints:
+            return None if variants & _AT_PROVIDERS else price
+        dearest = known.with_tiers if "nitro" in variants else known.usual
+        return None if dearest is None else price.dearer(dearest)
+
+    def _without_variants(self, model: str) -> tuple[str, frozenset[str]]:
+        """The longest beginning of ``model`` that is listed, and the suffixes after it."""
+        variants: set[str] = set()
+        name = model
+        while name not in self.prices and name not in self.names and ":" in name:
+            name, _, variant = name.rpartition(":")
+            variants.add(variant)
+        return name, frozenset(variants)
+
 
 EMPTY = PriceList()
-
-
-class Providers(NamedTuple):
-    """Who serves a model: ``usual`` is the dearest that any call may get, ``with_tiers`` the
-    dearest of all. Without ``endpoints`` nothing is known."""
-
-    asked_at: float
-    endpoints: tuple[dict[str, Any], ...] = ()
-    usual: Price | None = None
-    with_tiers: Price | None = None
 
 
 def read(listing: Listing, raw: bytes, now: float, known: PriceList = EMPTY) -> PriceList | None:
@@ -130,7 +171,7 @@ def save(
         "providers": {
             model: {"asked_at": entry.asked_at, "endpoints": entry.endpoints}
             for model, entry in providers.items()
-            if entry.endpoints
+            if entry.endpoints and entry.is_public
         },
     }
     others = [
