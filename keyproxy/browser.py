@@ -17,7 +17,7 @@ from types import MappingProxyType
 from multidict import CIMultiDictProxy
 
 from keyproxy.errors import Refusal
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.grammar.origins import origins as parsed
 from keyproxy.settings.lines import is_safe
 

@@ -29,7 +29,8 @@ from keyproxy.money.budget import Budgets
 from keyproxy.proxy import handle
 from keyproxy.record import Record
 from keyproxy.session_endpoint import PATH
-from keyproxy.settings import DEFAULT_APP, Secret, Settings, hints, summary
+from keyproxy.settings import DEFAULT_APP, Secret, Settings, summary
+from keyproxy.settings.advice import written_hint
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.send import Upstream
@@ -94,7 +95,7 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
         last = _sent(kit.apps[record.app or DEFAULT_APP], error.call, asked)
     except Refusal as refusal:
         app = kit.apps[record.app or DEFAULT_APP].settings
-        refusal.hint = hints.written(refusal.hint, app)
+        refusal.hint = written_hint(refusal.hint, app)
         last = refusal
     passed = list(_passed(kit, record, asked))
     if last is None:

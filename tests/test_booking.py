@@ -28,7 +28,7 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.settling import Settler
 from keyproxy.price import nano
 from keyproxy.record import Record
-from keyproxy.settings.grammar.money import Budget
+from keyproxy.settings.grammar.plain import Budget
 from keyproxy.transport.fetch import Fetched
 from keyproxy.upstream.openrouter import OPENROUTER, read_call
 from keyproxy.upstream.provider import Told

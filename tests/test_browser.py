@@ -21,7 +21,7 @@ from keyproxy.browser import EXPOSED_HEADERS, MAX_REQUESTED_HEADERS, Browser, Ho
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.server.assembly import browser_of
-from keyproxy.settings import hints
+from keyproxy.settings.advice import written_hint
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.conftest import settings as made
 from tests.fake_upstream import event_stream
@@ -654,7 +654,7 @@ def test_every_origin_in_a_hint_is_taken_and_then_allowed(origin: str, listed: s
     try:
         browser_of(before, before.allowed_origins).check_origin(head)
     except Refusal as refusal:
-        line = hints.written(refusal.hint, before)
+        line = written_hint(refusal.hint, before)
     else:
         return
     assert line is None or "localhost" not in listed or "=localhost," in line

@@ -23,8 +23,8 @@ from keyproxy.limits.shared import open_shared
 from keyproxy.limits.table import Table
 from keyproxy.limits.windows import Window
 from keyproxy.money.budget import MOST_NANO, Budgets, Reservation, restore, span
-from keyproxy.settings.grammar.money import Budget, Unit
-from keyproxy.settings.grammar.storage import storage
+from keyproxy.settings.grammar.network import storage
+from keyproxy.settings.grammar.plain import Budget, Unit
 from tests import servers
 from tests.records import over
 

@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from keyproxy.call import Client
 from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import Budgets, Kind, shown
-from keyproxy.settings.grammar.money import Budget
+from keyproxy.settings.grammar.plain import Budget
 from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings
 from tests.fake_upstream import FakeUpstream, event_stream
 

@@ -11,7 +11,7 @@ import pytest
 from keyproxy.clients import tokens
 from keyproxy.clients.tokens import Tokens
 from keyproxy.settings.advice import odd
-from keyproxy.settings.grammar.tokens import ClientToken
+from keyproxy.settings.grammar.secrets import ClientToken
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
 from tests.program import Program, started
 

@@ -16,7 +16,7 @@ from keyproxy.policy import betas, fields
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.grammar.features import (
     CLOSED_FIELDS,
     OPENED_BY,

@@ -22,8 +22,9 @@ import keyproxy
 from keyproxy.clients import tokens
 from keyproxy.errors import SettingsFaults
 from keyproxy.server.service import running
-from keyproxy.settings import Settings, hints, rows
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings import Settings, rows
+from keyproxy.settings.advice import written_hint
+from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.sources import Sources
 from tests.conftest import BODY, CHAT, KEY, SERVE, Proxy, settings
 from tests.fake_upstream import FakeUpstream, completion
@@ -419,14 +420,14 @@ def test_the_line_of_a_fault_cures_it_where_it_stands(tmp_path: Path, place: str
 def test_words_stay_and_only_a_line_that_is_one_is_shown(
     hint: str | None, shown: str | None
 ) -> None:
-    assert hints.written(hint, settings()) == shown
+    assert written_hint(hint, settings()) == shown
 
 
 def test_serve_offers_no_sessions_that_it_could_not_sign() -> None:
     hint = "words: KEYPROXY_CLIENT_AUTH=session"
-    assert hints.written(hint, settings("serve", **SERVE)) == "words"
+    assert written_hint(hint, settings("serve", **SERVE)) == "words"
     able = settings("serve", **SERVE, SESSION_SECRET="kU3v9xQ2" * 5)
-    assert hints.written(hint, able) == hint
+    assert written_hint(hint, able) == hint
 
 
 _BEHIND = re.compile(r"KEYPROXY_\w+=\w+[ ,;]")

@@ -8,8 +8,7 @@ import pytest
 
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import jwt_faults
-from keyproxy.settings.grammar import jwt
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar import Unfit, jwt
 from tests.jwt_issuer import SECRET
 
 JWKS_URL = "https://auth.example/.well-known/jwks.json"

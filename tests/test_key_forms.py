@@ -11,9 +11,10 @@ from keyproxy.clients import tokens
 from keyproxy.clients.sessions import Sessions
 from keyproxy.key_forms import Secret
 from keyproxy.logs import MASK, Masking
-from keyproxy.settings import Settings, hints
-from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.grammar.keys import bundled_keys, foreign_issuer
+from keyproxy.settings import Settings
+from keyproxy.settings.advice import written_hint
+from keyproxy.settings.grammar import mask
+from keyproxy.settings.grammar.secrets import bundled_keys, foreign_issuer
 from tests.conftest import Start, refused
 
 LETTERS = "a1B2c3D4e5F6g7H8i9J0" * 4
@@ -81,7 +82,7 @@ def test_a_key_in_a_variable_of_the_page_is_found(owner: str) -> None:
 @each_key
 def test_no_hint_repeats_a_key(owner: str) -> None:
     settings = Settings.from_environ("dev", {"OPENROUTER_API_KEY": KEYS["OpenRouter"]})
-    assert hints.written(f"KEYPROXY_ALLOWED_MODELS={KEYS[owner]}", settings) is None
+    assert written_hint(f"KEYPROXY_ALLOWED_MODELS={KEYS[owner]}", settings) is None
 
 
 @each_key

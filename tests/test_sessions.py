@@ -21,7 +21,7 @@ from keyproxy.clients.sessions import (
 )
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.grammar.secrets import session_secret
 
 ORIGIN = "https://app.example"

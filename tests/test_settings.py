@@ -26,9 +26,9 @@ from keyproxy.settings import (
     Settings,
     rows,
 )
-from keyproxy.settings.grammar.storage import StorageServer
+from keyproxy.settings.grammar.network import StorageServer
+from keyproxy.settings.layers import NOT_IN_THIS_VERSION
 from keyproxy.settings.setting import SAY_IT, Derived, spoken
-from keyproxy.settings.variables import NOT_IN_THIS_VERSION
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 SECOND_KEY = "sk-or-v1-other-fedcba9876543210"

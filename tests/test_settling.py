@@ -24,8 +24,8 @@ from keyproxy.limits.shared import open_shared
 from keyproxy.money.budget import MOST_NANO, Budgets, restore
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.record import Record
-from keyproxy.settings.grammar.money import Budget
-from keyproxy.settings.grammar.storage import storage
+from keyproxy.settings.grammar.network import storage
+from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream.provider import Told
 from tests import servers
 from tests.records import over

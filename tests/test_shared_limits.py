@@ -25,9 +25,8 @@ from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
-from keyproxy.settings.grammar.money import Budget
-from keyproxy.settings.grammar.plain import Rate
-from keyproxy.settings.grammar.storage import storage
+from keyproxy.settings.grammar.network import storage
+from keyproxy.settings.grammar.plain import Budget, Rate
 from keyproxy.transport.session import trust
 from tests import servers
 from tests.servers import Server
@@ -252,7 +251,7 @@ async def test_leases_of_open_calls_are_renewed(server: Server, replica: Replica
 
 HOLDER = """
 import asyncio, sys
-from keyproxy.settings.grammar.storage import storage
+from keyproxy.settings.grammar.network import storage
 from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.shared import Leases, open_shared
 from keyproxy.limits.windows import Place

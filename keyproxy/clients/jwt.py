@@ -18,7 +18,7 @@ from keyproxy.clients.jose import from_base64url, from_json
 from keyproxy.clients.signatures import SignatureKey, shared_key
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar.base import shown
+from keyproxy.settings.grammar import shown
 from keyproxy.settings.grammar.jwt import one_name
 
 MAX_CHARACTERS = 8190  # what one line of a head may have

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keyproxy.key_forms import CLIENT_TOKEN
-from keyproxy.settings.grammar.tokens import ClientToken
+from keyproxy.settings.grammar.secrets import ClientToken
 
 _RANDOM_BYTES = 32
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, rows
-from keyproxy.settings.grammar.base import mask
+from keyproxy.settings.grammar import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
 
 

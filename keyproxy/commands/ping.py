@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from keyproxy.commands import line
 from keyproxy.settings import Address, rows
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.setting import spoken
 from keyproxy.settings.sources import Sources
 

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from keyproxy.commands import line
-from keyproxy.settings.grammar.base import Unfit, mask
-from keyproxy.settings.grammar.tokens import client_tokens
+from keyproxy.settings.grammar import Unfit, mask
+from keyproxy.settings.grammar.secrets import client_tokens
 
 SUMMARY = "make a client token: printed once, with the line to store"
 

@@ -26,7 +26,7 @@ from typing import TypeVar
 from keyproxy.errors import KeyproxyError
 from keyproxy.ledger import schema
 from keyproxy.ledger.place import state_folder
-from keyproxy.settings.grammar.base import shown
+from keyproxy.settings.grammar import shown
 
 # Read in a tenth of a second; a larger file is looked at as it is used.
 _CHECKED_BYTES = 64 << 20

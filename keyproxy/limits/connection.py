@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import KeyproxyError
-from keyproxy.settings.grammar.storage import StorageServer
+from keyproxy.settings.grammar.network import StorageServer
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection

@@ -38,7 +38,7 @@ from keyproxy.limits.connection import ANSWER_SECONDS, Arguments, Lane, StorageD
 from keyproxy.limits.counters import Counters, counted_by
 from keyproxy.limits.table import Entry, Table
 from keyproxy.limits.windows import Place, Standing, Verdict, Window
-from keyproxy.settings.grammar.storage import StorageServer
+from keyproxy.settings.grammar.network import StorageServer
 
 Failure = Literal["local", "closed", "open"]
 

@@ -23,7 +23,7 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Span, Standing, Window
 from keyproxy.price import nano
-from keyproxy.settings.grammar.money import MOST_USD, Budget, Unit
+from keyproxy.settings.grammar.plain import MOST_USD, Budget, Unit
 
 LEAST_NANO = 1
 """Set aside where nobody knows how much: a budget that is spent has no room for it."""

@@ -14,7 +14,7 @@ from typing import Any
 from keyproxy.dialects import DIALECTS, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import is_router, show
-from keyproxy.settings.grammar.money import USUAL_MAX_TOKENS
+from keyproxy.settings.grammar.plain import USUAL_MAX_TOKENS
 from keyproxy.strict_json.body import whole_number
 
 HIGHEST_EFFORTS = frozenset({"xhigh", "max"})

@@ -10,7 +10,8 @@ from aiohttp import web
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.kit import EXCHANGE, Exchange, Kit
 from keyproxy.record import Record, trace_id
-from keyproxy.settings import DEFAULT_APP, hints
+from keyproxy.settings import DEFAULT_APP
+from keyproxy.settings.advice import written_hint
 from keyproxy.transport import refusals
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -53,7 +54,7 @@ def _answered(request: web.Request, exchange: Exchange, error: Exception) -> web
         raise error
     refusal = _as_refusal(error)
     app = exchange.kit.apps[record.app or DEFAULT_APP]
-    hint = hints.written(refusal.hint, app.settings)
+    hint = written_hint(refusal.hint, app.settings)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
     record.hint, record.param = hint, refusal.param
     if (cause := error if isinstance(error, MemoryError) else error.__cause__) is not None:

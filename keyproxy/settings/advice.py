@@ -1,19 +1,28 @@
-"""What is no fault and still looks like a mistake, a line each that says what to write. Pure."""
+"""What an operator should write: where something is no fault and looks like a mistake, a line
+each; and where a call was refused, the refusal's hint in the notation of the right layer. Pure.
+
+Rules write a hint as ``NAME=value``, or ``words: NAME=value``, with the whole new value; they know
+neither files nor options. Words without a line pass as they are.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from keyproxy.call import BASE
-from keyproxy.settings import KNOWN_ENDPOINTS, Settings
-from keyproxy.settings.grammar.base import mask
-from keyproxy.settings.grammar.keys import is_of_openrouter
+from keyproxy.key_forms import LIKELY
+from keyproxy.settings import KNOWN_ENDPOINTS, Settings, lines
+from keyproxy.settings.grammar import Unfit, mask
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.plain import expression
+from keyproxy.settings.grammar.secrets import is_of_openrouter
 from keyproxy.settings.lines import is_safe
+from keyproxy.settings.table import row_of
 
 # The paths of calls, which people copy into the base address.
 _ENDPOINTS = sorted(
@@ -148,3 +157,43 @@ def _instead(pattern: str, text: str) -> list[str]:
         tail = name.lower() if "*" in name else tail
         return [f"{author}/{tail}{mark}{variants}", f"*/{tail}{mark}{variants}"]
     return difflib.get_close_matches(name, text.split("\n"), n=1, cutoff=0.75)
+
+
+def written_hint(hint: str | None, app: Settings) -> str | None:
+    """``hint`` to somebody who runs ``app``; None where nothing is left to say.
+
+    A line that the setting would not take is left out, and so is one that repeats a secret.
+    """
+    parts = hint and lines.taken_apart(hint)
+    if not parts:
+        return hint
+    words, variable, value = parts
+    line = None
+    if _is_value(variable, value) and not _lacks_secret(app, value):
+        line = lines.line(variable, value, app.places.get(variable, ""))
+    if line is None:
+        return words.removesuffix(": ") or None
+    return words + line
+
+
+def _lacks_secret(app: Settings, value: str) -> bool:
+    """Whether sessions could not be signed, which a single line cannot cure."""
+    return value == "session" and app.mode == "serve" and not app.session_secrets
+
+
+def _is_value(variable: str, value: str) -> bool:
+    row = row_of(variable)
+    if row is None or row.is_secret or LIKELY.search(value):
+        return False
+    entries = value.split(row.separator) if row.separator else [value]
+    # Models that are excluded are no list of their own.
+    return all(_is_entry(row.parse, entry.removeprefix("!")) for entry in entries)
+
+
+@lru_cache(maxsize=1024)  # a list of patterns takes a millisecond, and refusals come in floods
+def _is_entry(parse: Callable[[str], Any], text: str) -> bool:
+    try:
+        parse(text)
+    except Unfit:
+        return False
+    return True

@@ -13,12 +13,10 @@ from typing import Any
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar import jwt, money
-from keyproxy.settings.grammar.base import shown
-from keyproxy.settings.grammar.keys import KEY, KEY_FILE, bundled_keys, foreign_issuer
+from keyproxy.settings.grammar import jwt, plain, shown
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
-from keyproxy.settings.grammar.secrets import MAKING
+from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, MAKING, bundled_keys, foreign_issuer
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import rows
@@ -70,7 +68,7 @@ def bound_answers(values: dict[str, Any], said: Texts) -> None:
     budgets = ("KEYPROXY_BUDGET", "KEYPROXY_APP_BUDGET", "KEYPROXY_TOTAL_BUDGET")
     has_budget = any(said.get(name, "").strip() not in ("", "off") for name in budgets)
     if has_budget and not said.get("KEYPROXY_MAX_TOKENS", "").strip():
-        values["max_tokens"] = money.USUAL_MAX_TOKENS
+        values["max_tokens"] = plain.USUAL_MAX_TOKENS
 
 
 def _beyond_one_person(environ: Texts, values: Values) -> Iterator[SettingsFault]:
@@ -267,8 +265,8 @@ def _budgets(mode: Mode, default: Values, apps: Iterable[Values]) -> Iterator[Se
             expected="local or closed: while calls are let through uncounted, no budget holds",
             paste="KEYPROXY_STORAGE_FAILURE=local",
         )
-    days_kept = default.get("ledger_retention_days", money.MONTH_DAYS)
-    is_read_back = default.get("ledger", money.DEFAULT_LEDGER) is not None
+    days_kept = default.get("ledger_retention_days", plain.MONTH_DAYS)
+    is_read_back = default.get("ledger", plain.DEFAULT_LEDGER) is not None
     if budgets and mode == "serve" and not is_read_back and not default.get("storage"):
         yield SettingsFault(
             "KEYPROXY_LEDGER",
@@ -277,11 +275,11 @@ def _budgets(mode: Mode, default: Values, apps: Iterable[Values]) -> Iterator[Se
             paste="KEYPROXY_LEDGER=default",
         )
     is_for_month = any(budget.unit == "month" for budget in budgets)
-    if is_read_back and is_for_month and days_kept < money.MONTH_DAYS:
+    if is_read_back and is_for_month and days_kept < plain.MONTH_DAYS:
         yield SettingsFault(
             "KEYPROXY_LEDGER_RETENTION",
             found=f"{days_kept}, and there is a budget for the month",
-            expected=f"{money.MONTH_DAYS} days at least: a restart reads back from the ledger what"
+            expected=f"{plain.MONTH_DAYS} days at least: a restart reads back from the ledger what"
             " the running month has spent",
-            paste=f"KEYPROXY_LEDGER_RETENTION={money.MONTH_DAYS}",
+            paste=f"KEYPROXY_LEDGER_RETENTION={plain.MONTH_DAYS}",
         )

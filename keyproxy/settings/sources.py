@@ -16,9 +16,8 @@ from typing import Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.settings import CONFIG, Mode, Settings, lines, rows
-from keyproxy.settings.grammar.base import Unfit, shown
-from keyproxy.settings.grammar.keys import KEY, KEY_FILE, misnamed
-from keyproxy.settings.grammar.texts import NoText, text_in
+from keyproxy.settings.grammar import NoText, Unfit, shown, text_in
+from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, misnamed
 from keyproxy.settings.layers import (
     Layer,
     doubled,

@@ -16,29 +16,24 @@ from typing import Literal
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
 from keyproxy.key_forms import Secret
-from keyproxy.settings import questions
-from keyproxy.settings.grammar import (
-    features,
-    jwt,
-    money,
-    network,
-    origins,
-    plain,
-    secrets,
-    tokens,
+from keyproxy.settings.grammar import features, jwt, network, origins, plain, secrets
+from keyproxy.settings.grammar.network import Address, StorageServer
+from keyproxy.settings.grammar.plain import Budget, Rate
+from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, ClientToken
+from keyproxy.settings.setting import (
+    SAY_IT,
+    Derived,
+    Setting,
+    finished,
+    setting,
+    which_key,
+    who_may_call,
 )
-from keyproxy.settings.grammar.keys import KEY, KEY_FILE
-from keyproxy.settings.grammar.money import Budget
-from keyproxy.settings.grammar.network import Address
-from keyproxy.settings.grammar.plain import Rate
-from keyproxy.settings.grammar.storage import StorageServer
-from keyproxy.settings.grammar.storage import storage as parse_storage
-from keyproxy.settings.grammar.tokens import ClientToken
-from keyproxy.settings.setting import SAY_IT, Derived, Setting, finished, setting
 
 ClientAuth = Literal["none", "token", "jwt", "session"]
 Vendor = Literal["turnstile", "hcaptcha"]
 
+DEFAULT_APP = "default"
 DEFAULT_ENDPOINTS = (
     *(f"POST {BASE}{dialect.path}" for dialect in DIALECTS if dialect.is_usual),
     "GET /api/v1/models",
@@ -66,7 +61,7 @@ class Table:
     keys: tuple[Secret, ...] = setting(
         secrets.keys, "VALUE", SAY_IT, section="The key", example="sk-or-v1-…", separator=",",
         is_secret=True, is_upstream=True, is_app=True, instead=KEY_FILE,
-        variable=KEY, unsaid=questions.key,
+        variable=KEY, unsaid=which_key,
         meaning="the key; several by comma or newline, the first that works is used",
         in_file="a file that holds the key, such as a Docker or Kubernetes secret; read again when"
         " it changes")
@@ -113,12 +108,12 @@ class Table:
         " alone")
     client_auth: ClientAuth = setting(
         plain.word("none", "token", "jwt", "session"), "VALUE", "none", SAY_IT, is_app=True,
-        example="session", unsaid=questions.who_may_call,
+        example="session", unsaid=who_may_call,
         meaning="how a caller proves who it is; `session`: not at all, but each page gets a signed"
         " id of its own from `POST /session`; `jwt`: by a user's JWT; `token`: by a client token;"
         " `none`: every caller that reaches it is served, and a client is a network address")
     client_tokens: tuple[ClientToken, ...] = setting(
-        tokens.client_tokens, "PAIRS", "off",
+        secrets.client_tokens, "PAIRS", "off",
         example=f"phone:{'0' * 64}",
         separator=",", is_app=True, is_own=True,
         meaning="who may call with `token`: comma-separated `name:sha256-hex` as `keyproxy token`"
@@ -218,7 +213,7 @@ class Table:
         plain.count(1, 1_000_000), "VALUE", "8", is_app=True, meaning="calls in flight per client")
     # In memory, nobody has to run anything; the start line says that each process counts alone.
     storage: StorageServer | None = setting(
-        parse_storage, "VALUE", "memory://", example="redis://redis.internal:6379",
+        network.storage, "VALUE", "memory://", example="redis://redis.internal:6379",
         needs_restart=True, is_secret=True,
         meaning="where limits are counted: `memory://`, each process for itself; or a Redis (6.2"
         " or newer) or Valkey that all replicas share: `redis://[user:password@]host[:port][/db]`,"
@@ -231,28 +226,28 @@ class Table:
         meaning="while the storage is down: each process counts on for itself (`local`), calls are"
         " refused (`closed`), or let through uncounted (`open`)")
     budget: tuple[Budget, ...] = setting(
-        money.budgets, "USD/TIME", "off", example="0.50/day", separator=";", is_app=True,
+        plain.budgets, "USD/TIME", "off", example="0.50/day", separator=";", is_app=True,
         meaning="USD per client in each hour, day or month of the calendar (UTC), `;` joins"
         " several; `off`")
     app_budget: tuple[Budget, ...] = setting(
-        money.budgets, "USD/TIME", "off", example="5/day", separator=";", is_app=True, is_own=True,
+        plain.budgets, "USD/TIME", "off", example="5/day", separator=";", is_app=True, is_own=True,
         meaning="USD for all clients of the app together; `off`")
     # A day of trying things out; serve knows its users, or is asked what strangers may cost.
     total_budget: tuple[Budget, ...] = setting(
-        money.budgets, "USD/TIME", "5/day", "off", example="20/day", separator=";",
+        plain.budgets, "USD/TIME", "5/day", "off", example="20/day", separator=";",
         meaning="USD for all apps together; `off`; `serve` wants it said where the client auth of"
         " any app is `none`")
     refuses_unpriced: bool = setting(
-        money.unpriced, "VALUE", "allow", "refuse", is_app=True, variable="KEYPROXY_UNPRICED",
+        plain.unpriced, "VALUE", "allow", "refuse", is_app=True, variable="KEYPROXY_UNPRICED",
         meaning="calls whose price nobody knows, where there is a budget: `refuse` or `allow`")
     ledger: Path | None = setting(
-        money.ledger, "FILE", "default", example="/data/ledger.sqlite3", needs_restart=True,
+        plain.ledger, "FILE", "default", example="/data/ledger.sqlite3", needs_restart=True,
         meaning="the SQLite file that calls are booked in; `default` is one in the user's state"
         " folder, in `dev` one for each working folder, in `serve` under `$STATE_DIRECTORY` where"
         " that is set; `off`")
     # A year and a month: last year's month beside this one.
     ledger_retention_days: int = setting(
-        money.days, "DAYS", "400", needs_restart=True,
+        plain.days, "DAYS", "400", needs_restart=True,
         meaning="how long calls stay in the ledger, in days: 31 at least where there is a budget"
         " for a month, which is read back from it")
     max_tokens: int | None = setting(

@@ -15,8 +15,7 @@ from yarl import URL
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings import Settings
-from keyproxy.settings.grammar import network
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.settings.grammar import Unfit, network
 from keyproxy.transport.client import GuardedConnector
 
 _TLS_READ_BYTES = 32 * 1024

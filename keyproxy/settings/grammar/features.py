@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.dialects import DIALECTS
-from keyproxy.settings.grammar.base import Unfit, items, shown
+from keyproxy.settings.grammar import Unfit, items, shown
 
 
 def names(text: str) -> frozenset[str]:

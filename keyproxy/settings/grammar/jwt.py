@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar.base import Unfit, items
+from keyproxy.settings.grammar import Unfit, items
 from keyproxy.settings.grammar.network import is_loopback, web_address
 from keyproxy.settings.grammar.plain import pause
 

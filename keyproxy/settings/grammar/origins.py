@@ -13,7 +13,7 @@ from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from keyproxy.settings.grammar.base import Unfit, items, shown
+from keyproxy.settings.grammar import Unfit, items, shown
 from keyproxy.settings.grammar.network import is_loopback
 
 if TYPE_CHECKING:

@@ -1,12 +1,14 @@
 """The form of secrets as files and variables hold them: provider keys, what signs sessions, a
-captcha's secret key. Nothing here repeats a value."""
+captcha's secret key, client tokens; and where keys must not be. Nothing here repeats a value."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar.base import Unfit
+from keyproxy.key_forms import LIKELY, Secret, owner
+from keyproxy.settings.grammar import Unfit, shown
 
 SHORTEST_KEY = 8
 SHORTEST = 32
@@ -20,6 +22,32 @@ MAKING = "openssl rand -hex 32"
 """Prints a secret."""
 # A comma or a line end, so that a file may hold one a line.
 _BETWEEN = re.compile(r",[ \t]*|\r?\n")
+KEY = "OPENROUTER_API_KEY"
+KEY_FILE = f"{KEY}_FILE"
+# Beginnings of names that build tools copy into the page: Vite, Next, Create React App, Expo,
+# Astro and SvelteKit, Nuxt, Gatsby, Vue CLI.
+_BUNDLED = (
+    "VITE_",
+    "NEXT_PUBLIC_",
+    "REACT_APP_",
+    "EXPO_PUBLIC_",
+    "PUBLIC_",
+    "NUXT_PUBLIC_",
+    "GATSBY_",
+    "VUE_APP_",
+)
+# Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
+_MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
+_WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
+OPENROUTER = "OpenRouter"
+# What people write for OPENROUTER_API_KEY, without underscores.
+_MISNAMED = re.compile(
+    r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
+    r"|KEYPROXY(?:API)?KEY(?:FILE)?"
+)
+_TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
+_PAIRS = "name:sha256-hex pairs, comma separated or one a line (`keyproxy token` makes one)"
 
 
 def keys(text: str) -> tuple[Secret, ...]:
@@ -41,6 +69,51 @@ def keys(text: str) -> tuple[Secret, ...]:
 def is_no_key(text: str) -> bool:
     """Whether a text stands where a key should, such as ``sk-or-v1-xxxxxxxx``."""
     return bool(_PLACEHOLDER.search(text) or re.search("x{6,}", text, re.IGNORECASE))
+
+
+def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list[str]:
+    """Names of the variables that a build tool puts into the page and that hold a key.
+
+    ``own`` are the configured keys, which are found whatever their shape.
+    """
+    known = tuple(own)
+    return [
+        name
+        for name, value in environ.items()
+        if name.startswith(_BUNDLED)
+        and (_holds_key(name, value) or any(key.is_in(value) for key in known))
+    ]
+
+
+def foreign_issuer(key: Secret) -> str | None:
+    """Who gives out keys that begin as ``key`` does, if that is not OpenRouter."""
+    name = owner(key.reveal())
+    return None if name == OPENROUTER else name
+
+
+def is_of_openrouter(key: Secret) -> bool:
+    """Whether ``key`` begins as OpenRouter's keys do."""
+    return owner(key.reveal()) == OPENROUTER
+
+
+def misnamed(environ: Mapping[str, str]) -> str | None:
+    """The variable that holds a key for OpenRouter, or its file's name, where nobody looks."""
+    for name, value in environ.items():
+        text = value.strip()
+        if len(text) < SHORTEST_KEY or "://" in text or is_no_key(text):
+            continue
+        is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
+        is_ours = is_near or owner(text) == OPENROUTER
+        if is_ours and not name.startswith(_BUNDLED):  # those are a fault of their own
+            return name
+    return None
+
+
+def _holds_key(name: str, value: str) -> bool:
+    if match := LIKELY.search(value):
+        return not (owner(match.group()) == "Google" and _MEANT_FOR_PAGES.search(name))
+    is_bare = re.fullmatch(r"[A-Za-z0-9]{32}", value.strip())
+    return bool(is_bare and _WITHOUT_PREFIX.search(name))
 
 
 def session_secret(text: str) -> tuple[Secret, ...]:
@@ -97,3 +170,40 @@ def _trouble(secret: str, shortest: int) -> str | None:
     if not re.fullmatch(r"[!-~]+", secret):
         return "holds a space, a control character or a letter beyond ASCII"
     return f"is shorter than {shortest} characters" if len(secret) < shortest else None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """Who shows a certain client token; ``digest`` is its SHA-256, 32 bytes."""
+
+    name: str
+    digest: bytes
+
+
+def client_tokens(text: str) -> tuple[ClientToken, ...]:
+    """Client tokens, each name and each token once; ``off`` is none.
+
+    A name and the SHA-256 of the token, never the token, as ``keyproxy token`` makes both. In a
+    file there is one pair a line, and lines with # are remarks.
+    """
+    if text.strip() == "off":
+        return ()
+    lines = [line.partition("#")[0] for line in text.splitlines()]
+    pairs = [_pair(item.strip()) for item in ",".join(lines).split(",") if item.strip()]
+    names = [token.name for token in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise Unfit("each name once", found=f"a list with {shown(twice[0])} twice")
+    if len({token.digest for token in pairs}) < len(pairs):
+        raise Unfit("each token under one name", found="a list with one token under two names")
+    return tuple(pairs)
+
+
+def _pair(text: str) -> ClientToken:
+    name, mark, digest = text.partition(":")
+    if mark and _TOKEN_NAME.fullmatch(name) and _DIGEST.fullmatch(digest):
+        return ClientToken(name, bytes.fromhex(digest))
+    trouble = "an entry of another form"
+    if mark and _TOKEN_NAME.fullmatch(name):
+        trouble = f"an entry {shown(name)} without a SHA-256 (64 hexadecimal digits) behind it"
+    # Whatever else stands there may be a token itself.
+    raise Unfit(_PAIRS, found=trouble)
