@@ -33,7 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsFaults as faults:
         return line.report("check", faults)
     print(f"settings: fine for keyproxy {mode}")
-    print("\n".join(summary.table(settings)))
+    for app in settings.all_apps:
+        print(f"app {app.name}")
+        line.print_columns(summary.of_app(app).items(), indent=2)
     for warning in (
         *sources.warnings(),
         *odd(settings),

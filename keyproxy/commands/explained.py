@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import session_endpoint
 from keyproxy.call import BASE
+from keyproxy.commands import line
 from keyproxy.dry_run import Asked, Passed, Sent, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
@@ -119,19 +120,16 @@ async def _print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> 
         table.append(
             [name, *[await outcome("POST", path, write(body)) for _, path, body in _STYLES]]
         )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        cells = zip(row, widths, strict=True)
-        print("  ".join(f"{cell:<{width}}" for cell, width in cells).rstrip())
+    line.print_columns(table)
     print()
+    table = []
     for alias, _ in of_app.model_aliases:
-        shown = await outcome("POST", _CHAT, json.dumps(_chat(alias)).encode())
-        print(f"{f'the alias {alias}':<{widths[0]}}  {shown}")
+        chat = json.dumps(_chat(alias)).encode()
+        table.append([f"the alias {alias}", await outcome("POST", _CHAT, chat)])
     for method, path in _PATHS:
-        print(f"{f'{method} {path}':<{widths[0]}}  {await outcome(method, path, None)}")
-    elsewhere = "https://elsewhere.example"
-    shown = await outcome("POST", _CHAT, b"", Origin=elsewhere)
-    print(f"{'a page of elsewhere':<{widths[0]}}  {shown}")
+        table.append([f"{method} {path}", await outcome(method, path, None)])
+    elsewhere = await outcome("POST", _CHAT, b"", Origin="https://elsewhere.example")
+    line.print_columns([*table, ["a page of elsewhere", elsewhere]])
     return 0
 
 
@@ -175,10 +173,10 @@ _CHANGES: tuple[tuple[str, Body], ...] = (
     (":free", lambda model: {"model": f"{model}:free"}),
     ("openrouter/auto", lambda model: {"model": "openrouter/auto"}),
     ("@preset/mine", lambda model: {"model": f"{model}@preset/mine"}),
-    ("a fallback to another model", lambda model: {"models": [model, "other/model"]}),
+    ("a fallback model", lambda model: {"models": [model, "other/model"]}),
     ("plugins: web", lambda model: {"plugins": [{"id": "web"}]}),
     ("a web search tool", lambda model: {"tools": [{"type": "openrouter:web_search"}]}),
-    ("an advisor of another model", lambda model: {"tools": [_ADVISOR]}),
+    ("an advisor model", lambda model: {"tools": [_ADVISOR]}),
     ("service_tier: priority", lambda model: {"service_tier": "priority"}),
     ("a provider of choice", lambda model: {"provider": {"only": ["azure"]}}),
     ("n: 8", lambda model: {"n": 8}),

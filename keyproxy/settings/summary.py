@@ -91,16 +91,6 @@ def of_app(app: Settings) -> Mapping[str, str]:
     }
 
 
-def table(settings: Settings) -> list[str]:
-    """A block of lines for each app."""
-    lines = []
-    for app in settings.all_apps:
-        about = of_app(app)
-        width = max(map(len, about))
-        lines += [f"app {app.name}", *(f"  {name:<{width}}  {about[name]}" for name in about)]
-    return lines
-
-
 def _listed(items: Iterable[str], most: int = 8) -> str:
     entries = list(items)
     more = f" and {len(entries) - most} more" if len(entries) > most else ""
