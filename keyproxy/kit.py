@@ -12,8 +12,7 @@ from aiohttp import web
 
 from keyproxy.browser import Browser
 from keyproxy.clients.identity import Identity
-from keyproxy.limits.admit import Admission
-from keyproxy.limits.failures import Failures
+from keyproxy.limits.admit import Admission, Failures
 from keyproxy.money.booking import Bookings
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from keyproxy.clients import tokens
+from keyproxy.clients import credentials
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Rate, Settings
 from keyproxy.settings.sources import Sources
@@ -19,7 +19,7 @@ from tests.conftest import KEY, SERVE, Proxy, Start
 from tests.conftest import settings as settings_of
 
 OTHER_KEY = "sk-or-v1-other-" + "fedcba9876543210" * 3
-TOKEN, STORED = tokens.make("ios")
+TOKEN, STORED = credentials.make_token("ios")
 APPS = f"""
 [apps.mobile]
 allowed_origins = ["capacitor://localhost", "https://m.example"]

@@ -18,9 +18,8 @@ from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import opened
-from keyproxy.limits.counters import Counters
+from keyproxy.limits.counters import Counters, Table
 from keyproxy.limits.shared import open_shared
-from keyproxy.limits.table import Table
 from keyproxy.limits.windows import Window
 from keyproxy.money.budget import MOST_NANO, Budgets, Reservation, restore, span
 from keyproxy.settings.grammar.network import storage

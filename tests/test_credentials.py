@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from keyproxy.clients import tokens
-from keyproxy.clients.tokens import Tokens
+from keyproxy.clients import credentials
+from keyproxy.clients.credentials import Tokens
 from keyproxy.settings.advice import odd
 from keyproxy.settings.grammar.secrets import ClientToken
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
 from tests.program import Program, started
 
-TOKEN, STORED = tokens.make("phone")
+TOKEN, STORED = credentials.make_token("phone")
 PAIR = f"phone:{STORED.digest.hex()}"
-OTHER, OTHER_STORED = tokens.make("ci")
+OTHER, OTHER_STORED = credentials.make_token("ci")
 ASKING = {"CLIENT_AUTH": "token", "CLIENT_TOKENS": f"{PAIR},ci:{OTHER_STORED.digest.hex()}"}
 SECRET = "kU3v9xQ2" * 5
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -194,8 +194,8 @@ async def test_failed_attempts_are_limited_by_address_and_good_tokens_are_not(
 
 def test_a_token_is_known_by_its_hash_alone() -> None:
     known = Tokens([("default", STORED), ("mobile", OTHER_STORED)])
-    assert known.holder(TOKEN) == tokens.Holder("default", "phone")
-    assert known.holder(OTHER) == tokens.Holder("mobile", "ci")
+    assert known.holder(TOKEN) == credentials.Holder("default", "phone")
+    assert known.holder(OTHER) == credentials.Holder("mobile", "ci")
     alike = ClientToken("twin", STORED.digest[:8] + bytes(24))
     assert Tokens([("default", alike)]).holder(TOKEN) is None
     for text in ("", TOKEN.lower(), "\udcff", "x" * 10_000):

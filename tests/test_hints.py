@@ -19,7 +19,7 @@ import pytest
 from aiohttp import web
 
 import keyproxy
-from keyproxy.clients import tokens
+from keyproxy.clients import credentials
 from keyproxy.errors import SettingsFaults
 from keyproxy.server.service import running
 from keyproxy.settings import Settings, rows
@@ -327,7 +327,7 @@ async def test_a_line_holds_against_what_was_counted_before(
 async def test_a_line_for_an_apps_own_origins_lets_its_client_pass(
     tmp_path: Path, upstream: Priced
 ) -> None:
-    token, stored = tokens.make("phone")
+    token, stored = credentials.make_token("phone")
     said = {"client_auth": "token", "client_tokens": f"phone:{stored.digest.hex()}"}
     desk = Desk(tmp_path, upstream, said, "table")
     asked = call(Origin="http://localhost:3000", Authorization=f"Bearer {token}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from keyproxy.clients import tokens
+from keyproxy.clients import credentials
 from keyproxy.clients.sessions import Sessions
 from keyproxy.key_forms import Secret
 from keyproxy.logs import MASK, Masking
@@ -64,7 +64,7 @@ def test_a_key_is_masked_in_the_log_and_in_faults(owner: str) -> None:
 
 def test_our_own_credentials_are_masked_in_the_log() -> None:
     session = Sessions([Secret(LETTERS)]).open("default", "https://app.example")
-    for text in (tokens.make("phone")[0], session.token):
+    for text in (credentials.make_token("phone")[0], session.token):
         assert Masking()("", "", {"message": f"said {text[:40]}"})["message"] == f"said {MASK}"
 
 

@@ -13,8 +13,7 @@ from aiohttp import web
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
-from keyproxy.limits.counters import Counters, InFlight
-from keyproxy.limits.table import MAX_ROWS, Entry, Table
+from keyproxy.limits.counters import MAX_ROWS, Counters, Entry, InFlight, Table
 from keyproxy.limits.windows import Place, Span, Window
 from keyproxy.settings.grammar.plain import Rate
 from keyproxy.transport import refusals

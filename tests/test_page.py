@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from keyproxy.clients import tokens
+from keyproxy.clients import credentials
 from keyproxy.clients.captcha import Captcha
 from keyproxy.demo import page, upstream
 from keyproxy.server import service
@@ -320,7 +320,7 @@ async def test_screen_readers_hear_the_whole_answer_once(chat: Chat) -> None:
 
 # the four ways to be a client
 
-TOKEN, STORED = tokens.make("phone")
+TOKEN, STORED = credentials.make_token("phone")
 ASKING_TOKENS = {"CLIENT_AUTH": "token", "CLIENT_TOKENS": f"phone:{STORED.digest.hex()}"}
 OPENED = (
     "performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/session')).length"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from keyproxy.transport.refreshed import Refreshed
+from keyproxy.transport.fetch import Refreshed
 
 
 class Rig:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from keyproxy.clients import tokens
+from keyproxy.clients import credentials
 from keyproxy.errors import Refusal
 from keyproxy.strict_json.turns import SWITCH_SECONDS, Turns
 from tests.conftest import BODY, Proxy, Start, refused
@@ -152,7 +152,10 @@ async def test_a_flood_of_large_calls_holds_another_address_up_by_one(start: Sta
 
 
 async def test_a_flood_of_large_calls_holds_another_client_up_by_one(start: Start) -> None:
-    (flood, flood_hash), (honest, honest_hash) = tokens.make("flood"), tokens.make("honest")
+    (flood, flood_hash), (honest, honest_hash) = (
+        credentials.make_token("flood"),
+        credentials.make_token("honest"),
+    )
     hashes = f"flood:{flood_hash.digest.hex()},honest:{honest_hash.digest.hex()}"
     proxy = await start("serve", CLIENT_AUTH="token", CLIENT_TOKENS=hashes)
     calls = [(f"flood {number}", {"Authorization": f"Bearer {flood}"}) for number in range(7)]

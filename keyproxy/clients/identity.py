@@ -14,9 +14,9 @@ from multidict import CIMultiDictProxy
 from keyproxy.call import Client
 from keyproxy.clients import credentials
 from keyproxy.clients.addresses import SITE_PREFIX, Addresses, bucket, refuse_public
+from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.jwt import Verifier, looks_like_jwt
 from keyproxy.clients.sessions import SessionClient, Sessions, looks_like_session
-from keyproxy.clients.tokens import Tokens
 from keyproxy.errors import Refusal
 
 ASKED_FOR = {

@@ -19,8 +19,7 @@ import structlog
 
 from keyproxy.clients.jose import from_json
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
-from keyproxy.transport.fetch import fetch
-from keyproxy.transport.refreshed import Refreshed
+from keyproxy.transport.fetch import Refreshed, fetch
 
 FETCH_SECONDS = 5.0
 """How long a call waits where there is no set at all."""

@@ -27,9 +27,9 @@ def main(arguments: Sequence[str]) -> int:
         help="the token goes to stdout alone and the line to store to stderr, for scripts",
     )
     given = line.parse(parser, arguments)
-    from keyproxy.clients import tokens  # --help need not load it
+    from keyproxy.clients import credentials  # --help need not load it
 
-    token, stored = tokens.make(given.flags.name)
+    token, stored = credentials.make_token(given.flags.name)
     pair = f"{stored.name}:{stored.digest.hex()}"
     try:
         client_tokens(pair)

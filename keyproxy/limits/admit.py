@@ -18,6 +18,11 @@ from keyproxy.limits.windows import Place, Standing, Verdict, Window
 from keyproxy.settings import Rate
 
 IN_FLIGHT_RETRY_SECONDS = 1.0
+FAILURES_SECONDS = 60
+# An office whose app was shipped with a wrong token; no use for guessing 256 bits. What expired
+# was ours once and needs renewing, by everybody who slept, and who shows nothing guesses nothing,
+# so it takes more of them.
+MOST_FAILURES = {"credential_invalid": 30, "credential_expired": 300, "credential_missing": 300}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,32 @@ class Admission:
         reached = {each.window.seconds for each in in_the_way if each.window.name == name}
         rates = raised(self.address_rates if is_of_address else self.rates, reached)
         return f"KEYPROXY_{'ADDRESS_' if is_of_address else ''}RATE_LIMIT={rates}"
+
+
+class Failures:
+    """How often one network address may show a credential that is not accepted, or none.
+
+    Counted in this process only: an attempt that fails must cost nobody a round trip. Credentials
+    that are accepted are not touched by it, whatever others do behind the same address.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    async def count(self, refusal: Refusal, network: str) -> None:
+        """Count ``refusal`` where it is one. Raises ``rate_limited`` beyond the limit."""
+        most = MOST_FAILURES.get(refusal.code)
+        if most is None:
+            return
+        window = Window(f"failed-{refusal.code}", network, most, FAILURES_SECONDS)
+        verdict = await self._counters.take([window])
+        if not verdict.is_admitted:
+            raise Refusal(
+                "rate_limited",
+                "Too many calls from this network address had no credential that was accepted.",
+                retry_after_seconds=verdict.standings[0].resets_in_seconds,
+                must_close=True,
+            ) from refusal
 
 
 def raised(rates: Sequence[Rate], reached: Collection[int]) -> str:

@@ -35,8 +35,7 @@ from keyproxy.errors import Refusal
 from keyproxy.limits import commands
 from keyproxy.limits.commands import Act, News, Reply
 from keyproxy.limits.connection import ANSWER_SECONDS, Arguments, Lane, StorageDown
-from keyproxy.limits.counters import Counters, counted_by
-from keyproxy.limits.table import Entry, Table
+from keyproxy.limits.counters import Counters, Entry, Table, counted_by
 from keyproxy.limits.windows import Place, Standing, Verdict, Window
 from keyproxy.settings.grammar.network import StorageServer
 

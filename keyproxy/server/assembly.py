@@ -17,16 +17,15 @@ from keyproxy import logs
 from keyproxy.browser import Browser, OriginRules
 from keyproxy.clients.addresses import Addresses
 from keyproxy.clients.captcha import Captcha
+from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.jwt import Verifier
 from keyproxy.clients.sessions import Sessions
-from keyproxy.clients.tokens import Tokens
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.kit import AppKit, Kit, Life
 from keyproxy.ledger.memory import Book
-from keyproxy.limits.admit import Admission
+from keyproxy.limits.admit import Admission, Failures
 from keyproxy.limits.counters import Counters
-from keyproxy.limits.failures import Failures
 from keyproxy.money.booking import Bookings
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints

@@ -16,8 +16,7 @@ from keyproxy.policy.known import Known
 from keyproxy.policy.models import Models
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import unlisted
-from keyproxy.transport.fetch import Fetched
-from keyproxy.transport.refreshed import Refreshed
+from keyproxy.transport.fetch import Fetched, Refreshed
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import FRESH_SECONDS, STALE_SECONDS
 from keyproxy.upstream.send import Upstream

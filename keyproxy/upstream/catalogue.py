@@ -21,8 +21,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE
 from keyproxy.errors import Refusal
-from keyproxy.transport.fetch import Fetch, Fetched
-from keyproxy.transport.refreshed import Refreshed
+from keyproxy.transport.fetch import Fetch, Fetched, Refreshed
 from keyproxy.upstream import headers
 
 FRESH_SECONDS = 300.0
