@@ -1,4 +1,4 @@
-"""For how long garbage collections stop everything, with and without what `server/heap.py` does.
+"""For how long garbage collections stop everything, with and without what `server/process.py` does.
 
     python benchmarks/pauses.py [--seconds 60] [--streams 300] [--reloads 200]
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from keyproxy import logs
-from keyproxy.server.heap import PAUSE_SECONDS, Heap
+from keyproxy.server.process import HEAP_PAUSE_SECONDS, Heap
 from keyproxy.server.service import Service, running
 from keyproxy.settings import Settings
 
@@ -106,7 +106,7 @@ def resident_mib() -> float:
 async def reload(service: Service, environ: dict[str, str], count: int) -> None:
     """Settings that differ each time; the heap is looked at after each, as if minutes passed."""
     minutes = iter(range(10**6))
-    heap = Heap(lambda: next(minutes) * PAUSE_SECONDS)
+    heap = Heap(lambda: next(minutes) * HEAP_PAUSE_SECONDS)
     for number in range(count + 1):
         if number % (count // 4) == 0:
             print(f"after {number:3} reloads  {resident_mib():6.1f} MiB resident", flush=True)

@@ -19,9 +19,9 @@ from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
 from keyproxy.policy import calls
 from keyproxy.policy.served import Served
 from keyproxy.record import Record
-from keyproxy.relay import relay
+from keyproxy.relay import conditional, relay
 from keyproxy.strict_json import body
-from keyproxy.transport import conditional, intake
+from keyproxy.transport import intake
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import KeyWanted
 
@@ -110,7 +110,7 @@ async def show_catalogue(
         page = await kit.catalogue.answer(*asked)
     except KeyWanted:
         page = await app.catalogue.answer(*asked)
-    return conditional.answer(request, page.status, page.body, page.head)
+    return conditional(request, page.status, page.body, page.head)
 
 
 async def read_call(

@@ -197,7 +197,7 @@ async def test_a_cookie_of_the_upstream_is_kept_for_nobody(proxy: Proxy) -> None
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 def test_no_other_process_of_the_user_may_read_the_memory() -> None:
     code = (
-        "import ctypes, resource; from keyproxy.transport.hardening import forbid_core_dumps;"
+        "import ctypes, resource; from keyproxy.server.process import forbid_core_dumps;"
         "forbid_core_dumps();"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from keyproxy.server.heap import PAUSE_SECONDS, Heap
+from keyproxy.server.process import HEAP_PAUSE_SECONDS, Heap
 from tests import program
 
 
@@ -71,7 +71,7 @@ def test_a_reload_lets_go_of_what_was_set_apart(clock: Clock) -> None:
     settings.clear()
     gc.collect()
     assert old() is not None
-    clock.now += PAUSE_SECONDS
+    clock.now += HEAP_PAUSE_SECONDS
     heap.reloaded()
     assert old() is None
     assert gc.get_freeze_count() > 10_000
@@ -82,7 +82,7 @@ def test_reloads_that_follow_each_other_are_dealt_with_once_a_minute(clock: Cloc
     old = weakref.ref(settings[0])
     heap = Heap(clock)
     settings.clear()
-    clock.now += PAUSE_SECONDS - 1
+    clock.now += HEAP_PAUSE_SECONDS - 1
     heap.reloaded()
     heap.look()
     assert old() is not None
@@ -96,7 +96,7 @@ def test_without_a_reload_nothing_is_looked_at_again(clock: Clock) -> None:
     old = weakref.ref(settings[0])
     heap = Heap(clock)
     settings.clear()
-    clock.now += 10 * PAUSE_SECONDS
+    clock.now += 10 * HEAP_PAUSE_SECONDS
     heap.look()
     assert old() is not None
 

@@ -31,8 +31,8 @@ from keyproxy.money.pricebook import (
     PriceBook,
 )
 from keyproxy.settings import rows
+from keyproxy.transport.client import open_session
 from keyproxy.transport.fetch import Fetched as Reply
-from keyproxy.transport.session import open_session
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Upstream

@@ -16,7 +16,7 @@ from keyproxy import dialects
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
 from keyproxy.settings import Secret
-from keyproxy.transport.session import open_session
+from keyproxy.transport.client import open_session
 from keyproxy.upstream import keyring
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.openrouter import OPENROUTER

@@ -27,7 +27,7 @@ from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
 from keyproxy.settings.grammar.network import storage
 from keyproxy.settings.grammar.plain import Budget, Rate
-from keyproxy.transport.session import trust
+from keyproxy.transport.client import trust
 from tests import servers
 from tests.servers import Server
 

@@ -21,7 +21,7 @@ from keyproxy.limits.counters import Counters
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.summary import clients
-from keyproxy.transport.session import open_session
+from keyproxy.transport.client import open_session
 
 T = TypeVar("T")
 _MAX_SHOWN = 4_000

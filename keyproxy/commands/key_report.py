@@ -11,7 +11,7 @@ from keyproxy.errors import Refusal
 from keyproxy.server.names import read_names
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
-from keyproxy.transport.session import open_session
+from keyproxy.transport.client import open_session
 from keyproxy.upstream.keyring import KeyRing, inspect
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
 from keyproxy.upstream.provider import KeyReport

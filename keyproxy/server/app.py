@@ -24,8 +24,7 @@ from keyproxy.record import Record
 from keyproxy.server import cors, middleware
 from keyproxy.server.middleware import Handler
 from keyproxy.settings import Settings
-from keyproxy.transport.heads import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
-from keyproxy.transport.intake import check_head
+from keyproxy.transport.intake import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES, check_head
 from keyproxy.transport.server import LINGERING_SECONDS, GuardedServer
 from keyproxy.transport.sockets import BACKLOG
 

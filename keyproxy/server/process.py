@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
+import gc
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -17,16 +20,22 @@ from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
 from keyproxy.policy.models import Models
 from keyproxy.server import memory, service
-from keyproxy.server.heap import Heap
 from keyproxy.server.service import Service
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import odd
 from keyproxy.settings.sources import Sources
-from keyproxy.transport import hardening, sockets
+from keyproxy.transport import sockets
 
 RELOAD_LOOK_SECONDS = 1.0
 """How often files are looked at: secrets that are swapped, tokens that are revoked."""
 LISTEN = "--listen"
+_PR_SET_DUMPABLE = 4  # prctl(2)
+HEAP_PAUSE_SECONDS = 60.0
+"""Between two times that all objects are looked at because of reloads; each takes some 50 ms."""
+_YOUNG_OBJECTS = 5_000
+"""Objects more than before, until the young ones are looked at; a hundred times that for a full
+collection. Python's 700 brought one each half minute under load, for nothing: what calls leave is
+let go by counting references. At worst half a million objects wait for one, some 50 MB."""
 _log = structlog.get_logger("keyproxy")
 
 
@@ -47,7 +56,7 @@ def run_demo(
 
 def _run(settings: Settings, sources: Sources, serve: Callable[..., object], listen: str) -> int:
     logs.configure(settings.log_format, settings.log_level)
-    hardening.forbid_core_dumps()
+    forbid_core_dumps()
     memory.give_back_large_blocks()
     try:
         asyncio.run(serve(settings, sources))  # type: ignore[arg-type]
@@ -62,6 +71,19 @@ def _run(settings: Settings, sources: Sources, serve: Callable[..., object], lis
     except KeyboardInterrupt:  # where the loop takes no signal handlers (Windows)
         return 0
     return 0
+
+
+def forbid_core_dumps() -> None:
+    """No core file, and on Linux no ptrace by other processes of the same user."""
+    try:
+        import resource  # not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (ImportError, OSError, ValueError):
+        pass
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 async def _serve_demo(settings: Settings, sources: Sources, why: str | None) -> None:
@@ -102,6 +124,39 @@ def _catch_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
         if (number := getattr(signal, name, None)) is not None:
             with contextlib.suppress(NotImplementedError):  # Windows' event loop
                 loop.add_signal_handler(number, event.set)
+
+
+class Heap:
+    """Garbage collections, kept short and rare: what lives as long as the process is not looked at.
+
+    Hundreds of thousands of objects (modules, settings, rules) would be walked each half minute
+    under load, with everything standing still, to collect nothing. For the process only: whoever
+    runs the service within another program keeps that program's ways. Made once the process
+    listens; what there is by then is set apart.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_due = False
+        gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
+        self._set_apart()
+
+    def reloaded(self) -> None:
+        """There are new settings; the old ones, set apart before, are to be let go."""
+        self._is_due = True
+        self.look()
+
+    def look(self) -> None:
+        """Let go what reloads have left behind, when the last time was long enough ago."""
+        if self._is_due and self._clock() - self._done_at >= HEAP_PAUSE_SECONDS:
+            gc.unfreeze()
+            self._set_apart()
+
+    def _set_apart(self) -> None:
+        gc.collect()
+        gc.freeze()
+        self._is_due, self._done_at = False, self._clock()
+        _log.debug("what lives long is set apart", objects=gc.get_freeze_count())
 
 
 async def _watch(running: Service, sources: Sources, reload: asyncio.Event, heap: Heap) -> None:

@@ -24,9 +24,9 @@ from keyproxy.server.totals import Totals
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.transport import sockets
-from keyproxy.transport.hardening import connection_limit
+from keyproxy.transport.client import open_session, trust
 from keyproxy.transport.server import HeadGuard
-from keyproxy.transport.session import open_session, trust
+from keyproxy.transport.sockets import connection_limit
 
 _DRAIN_LOOK_SECONDS = 0.05
 _log = structlog.get_logger("keyproxy")

@@ -1,24 +1,37 @@
-"""A client connection that trusts the upstream's framing less than aiohttp's does.
+"""The one HTTP client for every outgoing call: its trust, its proxy, its connections.
 
-aiohttp reads any number of 1xx answers before the real one, and does not notice what arrives
-behind an answer or on an idle pooled connection: a second answer nobody asked for would be
-handed to the next caller. It also leaves a body waiting whose framing broke, and takes a reset
-for the end of one without a length. All of it ends connection and body here (nginx tests:
-proxy_extra_data, proxy_unfinished).
+They trust the upstream's framing less than aiohttp's do. aiohttp reads any number of 1xx answers
+before the real one, and does not notice what arrives behind an answer or on an idle pooled
+connection: a second answer nobody asked for would be handed to the next caller. It also leaves a
+body waiting whose framing broke, and takes a reset for the end of one without a length. All of it
+ends connection and body here (nginx tests: proxy_extra_data, proxy_unfinished).
 """
 
 from __future__ import annotations
 
-import asyncio
+import asyncio.sslproto
 import functools
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import truststore
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import BadHttpMessage
+from yarl import URL
 
+from keyproxy.errors import SettingsFault
+from keyproxy.settings import Settings
+from keyproxy.settings.grammar import Unfit, network
+
+_TLS_READ_BYTES = 32 * 1024
+_READ_BYTES = 32 * 1024
+_POOL_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)
 on_connection: ContextVar[Callable[[], None] | None] = ContextVar("on_connection", default=None)
 """Called once the request that is made in this context has a connection. (aiohttp's tracing tells
 that, too, and much more: it takes 30 us a request.)"""
@@ -99,3 +112,55 @@ class GuardedConnector(aiohttp.TCPConnector):
         if (tell := on_connection.get()) is not None:
             tell()
         return connection
+
+
+@asynccontextmanager
+async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client without cookies, netrc and decompression."""
+    # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
+    asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
+    connector = GuardedConnector(
+        limit=0, ssl=trust(settings.upstream_ca_file), keepalive_timeout=_POOL_SECONDS
+    )
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        read_bufsize=_READ_BYTES,
+        proxy=_proxy(settings),
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
+    ) as session:
+        yield session
+
+
+def trust(extra_ca: Path | None) -> ssl.SSLContext:
+    """Whom every outgoing connection of ours believes: the system's store, and ``extra_ca``.
+
+    macOS and Windows keep corporate CAs where OpenSSL does not look.
+    """
+    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if extra_ca is not None:
+        context.load_verify_locations(extra_ca)
+    return context
+
+
+def _proxy(settings: Settings) -> str | None:
+    """The corporate proxy to CONNECT through. Never for plain HTTP: it would read the key.
+
+    Raises SettingsFault for one of the environment that cannot be used.
+    """
+    base = URL(settings.upstream)
+    if settings.upstream_proxy is None or base.scheme != "https":
+        return None
+    proxy = settings.upstream_proxy.reveal()
+    if proxy != "env":
+        return proxy
+    found = None if proxy_bypass(base.host or "") else getproxies().get("https")
+    if not found:
+        return None
+    try:
+        named = network.upstream_proxy(found if "://" in found else f"http://{found}")
+    except Unfit as unfit:
+        raise SettingsFault("HTTPS_PROXY", found=unfit.found, expected=unfit.expected) from unfit
+    return None if named is None else named.reveal()

@@ -1,6 +1,7 @@
-"""Bytes from the client: the head's demands and the body, bounded in size, time and sum.
+"""Bytes from the client: the head's demands, and the body, bounded in size, time and sum.
 
-Nothing is read before the caller was admitted, and nothing larger than allowed is kept.
+Credentials have the length of the request line; other fields may be larger. Of the body nothing is
+read before the caller was admitted, and nothing larger than allowed is kept.
 """
 
 from __future__ import annotations
@@ -11,11 +12,17 @@ from contextlib import contextmanager
 from threading import Lock
 
 from aiohttp import web
-from aiohttp.http import HttpVersion11
+from aiohttp.http import HttpVersion11, RawRequestMessage
 
+from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.settings.grammar.plain import LARGEST_BODY
 
+MAX_LINE_BYTES = 8190  # aiohttp's and Apache's default: the request line, a credential
+MAX_FIELD_BYTES = 32 * 1024  # cookies of sites that keep sessions in them (supabase/ssr#78)
+MAX_FIELDS = 128  # aiohttp's default
+MAX_HEAD_BYTES = 64 * 1024
+_CREDENTIALS = frozenset(name.lower().encode() for name in CREDENTIAL_FIELDS)
 SMALL_BYTES = 64 << 10
 
 
@@ -79,6 +86,32 @@ class Hold:
         """The body has gone up; a stream that follows needs it no more."""
         self._room.give(self._count)
         self._count = 0
+
+
+def fault_in(message: RawRequestMessage) -> str | None:
+    """The code of the refusal, if there must be one. The parser bounds each field, not the sum."""
+    if not _is_plain(message):
+        return "bad_request"
+    size = len(message.path)
+    for name, value in message.raw_headers:
+        of_field = len(name) + len(value)
+        if of_field > MAX_LINE_BYTES and name.lower() in _CREDENTIALS:
+            return "head_too_large"
+        size += of_field + len(": \r\n")
+    return "head_too_large" if size > MAX_HEAD_BYTES else None
+
+
+def _is_plain(message: RawRequestMessage) -> bool:
+    """Whether every reader finds the end of this request at the same place.
+
+    The parser does not enforce the framing of HTTP/0.9 and 2.0, takes any list of codings that
+    ends in "chunked", and takes one in HTTP/1.0, where it is a fault (RFC 9112 6.1).
+    """
+    if message.version not in ((1, 0), (1, 1)):
+        return False
+    codings = message.headers.getall("Transfer-Encoding", [])
+    is_chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
+    return not codings or (is_chunked and message.version == (1, 1))
 
 
 def check_head(request: web.Request) -> None:

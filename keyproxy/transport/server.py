@@ -29,8 +29,8 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from keyproxy.errors import Refusal
 from keyproxy.record import new_request_id
-from keyproxy.transport import heads, refusals
-from keyproxy.transport.heads import MAX_HEAD_BYTES, MAX_LINE_BYTES
+from keyproxy.transport import intake, refusals
+from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
 
 LINGERING_SECONDS = 2.0
 """How long an unread body is drained after a refusal, so that the client can read it."""
@@ -246,7 +246,7 @@ class HeadGuard(RequestHandler):
             if isinstance(message, _ErrInfo) and not self._last_payload.is_eof():
                 self._last_payload.set_exception(RequestPayloadError("broken framing"))
             self._last_payload = payload
-            if not isinstance(message, _ErrInfo) and (code := heads.fault_in(message)):
+            if not isinstance(message, _ErrInfo) and (code := intake.fault_in(message)):
                 fault = _ErrInfo(status=400, exc=_HeadFault(code), message="")
                 self._messages[index] = (fault, EMPTY_PAYLOAD)
 

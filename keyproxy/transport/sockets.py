@@ -1,4 +1,4 @@
-"""Listening sockets for the addresses of the settings."""
+"""Listening sockets for the addresses of the settings, and how many connections fit."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from keyproxy.errors import KeyproxyError
 from keyproxy.settings import Address
 
 BACKLOG = 512  # asyncio accepts so many in one step, before the cap on connections can look
+_SPARE_FILES = 128
+MAX_CONNECTIONS = 20_000
+_WITHOUT_LIMITS = 1_000  # Windows: no such call
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
@@ -88,3 +91,22 @@ def _bind(host: str, port: int, is_optional: bool) -> socket.socket | None:
         message = f"cannot listen on {Address(host, port)}: {why}"
         raise CannotListen(message, is_taken=is_taken) from error
     return sock
+
+
+def connection_limit() -> int:
+    """How many client connections fit, each with one to the upstream; raises the soft limit."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return _WITHOUT_LIMITS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS + _SPARE_FILES
+    highest = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < highest:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+            soft = highest
+        except (OSError, ValueError):
+            pass
+    files = wanted if soft == resource.RLIM_INFINITY else soft
+    return max(16, min(MAX_CONNECTIONS, (files - _SPARE_FILES) // 2))
