@@ -17,7 +17,7 @@ from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
 from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
 from keyproxy.policy import calls
-from keyproxy.policy.served import Served
+from keyproxy.policy.models import Served
 from keyproxy.record import Record
 from keyproxy.relay import conditional, relay
 from keyproxy.strict_json import body

@@ -12,8 +12,8 @@ import pytest
 from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal, SettingsFaults
-from keyproxy.policy import betas, fields
-from keyproxy.policy.features import Features
+from keyproxy.policy import fields
+from keyproxy.policy.features import COSTLY_BETAS, Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
 from keyproxy.settings.grammar import Unfit
@@ -554,9 +554,9 @@ async def test_a_beta_that_costs_is_left_out_until_its_word_is_on(
 def test_the_page_has_every_beta_that_costs() -> None:
     rows = documented()
     start = rows.index(["name begins with", "word"]) + 2
-    expected = [[f"`{name}`", f"`{word}`"] for name, word in betas.COSTLY.items()]
+    expected = [[f"`{name}`", f"`{word}`"] for name, word in COSTLY_BETAS.items()]
     assert rows[start : start + len(expected)] == expected
-    assert set(betas.COSTLY.values()) <= WORDS.keys()
+    assert set(COSTLY_BETAS.values()) <= WORDS.keys()
 
 
 async def test_allowed_features_and_extra_fields_pass(start: Start) -> None:

@@ -12,8 +12,7 @@ import structlog
 from aiohttp import web
 
 from keyproxy import logs
-from keyproxy.policy.models import Models
-from keyproxy.policy.served import Served
+from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record
 from tests.conftest import BODY, KEY, Proxy, Start
 from tests.fake_upstream import FakeUpstream, event_stream

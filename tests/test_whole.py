@@ -8,7 +8,7 @@ import pytest
 
 from keyproxy import dialects
 from keyproxy.errors import Refusal
-from keyproxy.policy import fields, whole
+from keyproxy.policy import conversation, fields
 from keyproxy.policy.rules import Check
 from tests.conftest import Proxy, refused
 
@@ -57,7 +57,7 @@ WHOLE: list[Item] = [
     {"type": "call_of_next_year", "output": "x"},
 ]
 STATUS = {"id": "x_1", "status": "completed"}
-BARE = sorted({item["type"] for item in WHOLE if "type" in item} | whole.WHOLE.keys())
+BARE = sorted({item["type"] for item in WHOLE if "type" in item} | conversation.WHOLE.keys())
 
 
 def allowed(item: Any) -> bool:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from keyproxy.dialects.chat import CHAT
 from keyproxy.dialects.dialect import Dialect
-from keyproxy.dialects.media import IMAGES, SPEECH, TRANSCRIPTIONS
 from keyproxy.dialects.messages import MESSAGES
+from keyproxy.dialects.others import (
+    COMPLETIONS,
+    EMBEDDINGS,
+    IMAGES,
+    RERANK,
+    SPEECH,
+    TRANSCRIPTIONS,
+)
 from keyproxy.dialects.responses import RESPONSES
-from keyproxy.dialects.texts import COMPLETIONS, EMBEDDINGS, RERANK
 
 __all__ = [
     "CATALOGUE",

@@ -8,8 +8,8 @@ from typing import Any
 
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
-from keyproxy.policy import betas, bounds, caps, fields
-from keyproxy.policy.features import NONE, Features
+from keyproxy.policy import bounds, caps, fields
+from keyproxy.policy.features import NONE, Features, open_betas
 from keyproxy.policy.models import Models
 from keyproxy.policy.rules import Check
 from keyproxy.strict_json import body
@@ -91,7 +91,7 @@ def _checked(
         ids=all_ids,
         is_streaming=stream is True,
         ask=ask,
-        headers=betas.passed(headers, policy.features),
+        headers=open_betas(headers, policy.features),
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from keyproxy.dialects import DIALECTS, Dialect
 from keyproxy.errors import Refusal
-from keyproxy.policy.models import is_router, show
+from keyproxy.policy.models import is_router
+from keyproxy.policy.spelling import show
 from keyproxy.settings.grammar.plain import USUAL_MAX_TOKENS
 from keyproxy.strict_json.body import whole_number
 

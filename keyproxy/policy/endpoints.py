@@ -2,7 +2,9 @@
 
 Nothing is decoded or normalised on the way to the decision, so that no two readers of a
 path can disagree about it. In the two catalogue templates only ``%3A`` and ``%7E`` are read
-(as ``:`` and ``~``), because an SDK writes them so.
+(as ``:`` and ``~``), because an SDK writes them so. A path that is refused is then read loosely,
+for advice on a base URL that is not quite right; the slips are those of the public trackers of
+SDKs and apps: a path twice, a slash too many, another base.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from keyproxy.call import BASE, Endpoint
 from keyproxy.dialects import CATALOGUE, DIALECTS, Dialect
 from keyproxy.errors import Refusal
-from keyproxy.policy.misplaced import advice
 from keyproxy.settings import KNOWN_ENDPOINTS
+from keyproxy.settings.grammar.features import names
 
 _DIALECTS: Mapping[str, Dialect] = {f"{BASE}{dialect.path}": dialect for dialect in DIALECTS}
 
@@ -33,6 +35,38 @@ LIST_PARAMETERS = frozenset(
 _AUTHOR = r"(?P<author>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~-]|%7[Ee]){1,100})"
 _SLUG = r"(?P<slug>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~:-]|%7[Ee]|%3[Aa]){1,200})"
 _QUERY_VALUE = re.compile(r"(?:[A-Za-z0-9_.,~-]|%2[Cc]){1,300}")
+
+ACCOUNT = "Routes of the provider account are never served."
+OPENAI = (
+    "The base URL ends in /api/v1 and the SDK adds the rest, such as /chat/completions; no slash"
+    " and no endpoint stands behind it."
+)
+ANTHROPIC = (
+    "Anthropic's SDK wants the base URL to end in /api with nothing behind it, and adds"
+    " /v1/messages itself."
+)
+_LONGEST_MISPLACED = 300
+_ACCOUNT = names(
+    "activity analytics auth byok containers credits external-users files generation guardrails"
+    " interns key keys oauth observability organization presets private-endpoints scim vault"
+    " workspaces"
+)
+# In front of an endpoint: parts of anybody's base URL, and endpoints typed into one.
+_BEFORE = names(
+    "api v1 v2 v3 v1beta beta openai anthropic openrouter inference compatible-mode proxy llm"
+    " chat completions responses messages models embeddings rerank images audio speech"
+    " transcriptions http: https: openrouter.ai api.openai.com api.anthropic.com"
+)
+_BASE = names("api v1")
+_RUN_TOGETHER = re.compile(r"/(api|v1)(?=(?:v1|chat|responses|messages|embeddings|models)(?:/|$))")
+# OpenAI's old paths and Azure's: a name of a model or a deployment follows.
+_NAMED = names("engines deployments")
+_ENDPOINTS = sorted(
+    [tuple(dialect.path[1:].split("/")) for dialect in DIALECTS]
+    + [("chat",), ("models",), ("models", "count")],
+    key=len,
+    reverse=True,
+)
 
 
 class Endpoints:
@@ -87,7 +121,7 @@ class Endpoints:
                 hint=f"KEYPROXY_ALLOWED_ENDPOINTS={','.join((*self._names, known.name))}",
                 must_close=True,
             )
-        sentence, base = advice(path)
+        sentence, base = _advice(path)
         message = f"There is no such endpoint here. {sentence}".rstrip()
         hint = f"the base URL is http://{host}{base}" if base and host and self._is_local else None
         return Refusal("endpoint_not_allowed", message, hint=hint, must_close=True)
@@ -127,3 +161,35 @@ def _check_query(endpoint: Endpoint, query: str) -> None:
         ):
             raise refusal
         seen.add(name)
+
+
+def _advice(path: str) -> tuple[str, str]:
+    """A sentence for whoever asked for ``path``, and the end of the right base URL; "" is none."""
+    if len(path) > _LONGEST_MISPLACED:
+        return "", ""
+    text = path.lower().replace("%2f", "/").replace("%20", "")
+    text = _RUN_TOGETHER.sub(r"/\1/", text)
+    parts = tuple(part for part in text.split("/") if part)
+    first = next((part for part in parts if part not in _BASE), None)
+    if first in _ACCOUNT:
+        return ACCOUNT, ""
+    if parts and first is None:
+        return f"{OPENAI} {ANTHROPIC}", "/api/v1"
+    tail = next((tail for tail in _ENDPOINTS if parts[-len(tail) :] == tail), None)
+    if tail is None or not _is_base(parts[: -len(tail)]):
+        return "", ""
+    if tail == ("messages",):
+        return ANTHROPIC, "/api"
+    if tail == ("models",):  # either SDK lists them
+        return f"{OPENAI} {ANTHROPIC}", "/api/v1"
+    return OPENAI, "/api/v1"
+
+
+def _is_base(parts: tuple[str, ...]) -> bool:
+    """Whether somebody could have taken ``parts`` for a base URL."""
+    before = ""
+    for part in parts:
+        if part not in _BEFORE | _NAMED and before not in _NAMED:
+            return False
+        before = part
+    return True

@@ -1,13 +1,19 @@
-"""Which costly features the operator allowed, and what each word opens. Pure."""
+"""Which costly features the operator allowed, and what each word opens. Pure.
+
+Of the names in ``anthropic-beta`` most only let a field or tool be used, which has its own rule;
+they pass, unknown ones too. Here stand those that do something by themselves. Source: Anthropic's
+published lists of beta headers and its Python SDK, state November 2026.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
-from keyproxy.errors import Refusal
+from keyproxy.policy.spelling import not_allowed
 from keyproxy.settings.grammar.features import TOOL, is_closed_tool
 from keyproxy.settings.lines import is_safe
 
@@ -60,6 +66,12 @@ class Features:
 
 NONE = Features()
 
+_BETA_HEADER = "anthropic-beta"
+COSTLY_BETAS: Mapping[str, str] = MappingProxyType(
+    {"context-1m": "long-context", "fast-mode": "priority"}
+)
+"""How a name begins, before its date, and the word that lets it pass."""
+
 
 def word_for_tool(kind: str) -> str:
     """The word that opens server tools of this type."""
@@ -69,14 +81,29 @@ def word_for_tool(kind: str) -> str:
     return "images" if name == "image_generation" else TOOL + kind
 
 
-def not_allowed(
-    param: str, found: str, instead: str | None = None, *, hint: str | None = None
-) -> Refusal:
-    """The refusal "The field ``param`` ``found``, which is not open here"."""
-    advice = f"Allowed: {instead}." if instead else "Leave it out of the call."
-    return Refusal(
-        "field_not_allowed",
-        f"The field {param} {found}, which is not open here. {advice}",
-        param=param,
-        hint=hint,
-    )
+def open_betas(
+    headers: Iterable[tuple[str, str]], features: Features
+) -> tuple[tuple[str, str], ...]:
+    """``headers`` without the beta names that are not open.
+
+    They are left out, not refused: SDKs and tools send them unasked, and the call works without.
+    """
+    kept = []
+    for name, value in headers:
+        if name == _BETA_HEADER:
+            value = _without_closed(value, features)
+            if not value:
+                continue
+        kept.append((name, value))
+    return tuple(kept)
+
+
+def _without_closed(value: str, features: Features) -> str:
+    betas = value.split(",")
+    kept = [beta for beta in betas if _is_open(beta.strip().lower(), features)]
+    return value if len(kept) == len(betas) else ",".join(kept).strip()
+
+
+def _is_open(beta: str, features: Features) -> bool:
+    words = (word for start, word in COSTLY_BETAS.items() if beta.startswith(start))
+    return all(word in features.words for word in words)

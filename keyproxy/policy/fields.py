@@ -19,8 +19,8 @@ from keyproxy.errors import Refusal
 from keyproxy.policy import rules, shapes, spelling, tools
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
-from keyproxy.policy.models import shortened
 from keyproxy.policy.rules import Check, Rule
+from keyproxy.policy.spelling import shortened
 from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 
 RULES: Mapping[str, Rule] = MappingProxyType(

@@ -1,18 +1,22 @@
-"""Which models may be called: globs over full ids, variants and routers. Pure.
+"""Which models may be called: globs over full ids, variants and routers; which one answered. Pure.
 
-Variants and routers: openrouter.ai/docs, "Model variants" and "Routers", November 2026.
+Variants and routers: openrouter.ai/docs, "Model variants" and "Routers", November 2026. Rows of
+its ``/models``: ``canonical_slug`` is a second name of a model, ``alias_target.slug`` the model
+that a ``~author/x-latest`` stands for now, the price ``"-1"`` that of a router.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.features import NONE, Features
-from keyproxy.policy.known import Known, base
+from keyproxy.policy.spelling import shortened
+from keyproxy.record import Record
 from keyproxy.settings.grammar.features import names
 from keyproxy.settings.grammar.plain import expression
 from keyproxy.settings.lines import is_safe
@@ -28,8 +32,64 @@ COSTLY_VARIANTS: Mapping[str, str] = MappingProxyType({"online": "web", "nitro":
 PLAIN_VARIANTS = frozenset({"free", "floor", "exacto", "thinking", "extended"})
 """Suffixes that only route, or are models with a price in the catalogue."""
 _ROUTERS = names("auto auto-beta auto-code bodybuilder free fusion fusion-flash pareto-code")
+_MODEL_OF_ANSWER = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
+_ENOUGH_BYTES = 16 * 1024  # the first event or the first fields name it, in all three styles
 # Anthropic's models sell their speed as a sibling at several times the price.
 _FAST = re.compile(r"(?:~?anthropic/|claude-).*-fast(?![a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an upstream's catalogue tells about names, in lower case and without variants.
+
+    ``ids``: a second name -> the ids it stands for. ``listed``: every name that a model has, as it
+    is spelled.
+    """
+
+    ids: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    routers: frozenset[str] = frozenset()
+    listed: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, rows: Iterable[Any]) -> Self:
+        """What the rows of ``data`` in a ``/models`` answer tell; odd ones are passed over."""
+        ids: dict[str, set[str]] = {}
+        routers, listed = set(), set()
+        for row in rows:
+            model = _name(row, "id")
+            if model is None:
+                continue
+            second = row.get("canonical_slug")
+            listed |= {row["id"], second} if isinstance(second, str) else {row["id"]}
+            target = _name(row.get("alias_target"), "slug")
+            for name, stands_for in ((_name(row, "canonical_slug"), model), (model, target)):
+                if name is not None and stands_for is not None and name != stands_for:
+                    ids.setdefault(name, set()).add(stands_for)
+            pricing = row.get("pricing")
+            if isinstance(pricing, dict) and "-1" in (
+                pricing.get("prompt"),
+                pricing.get("completion"),
+            ):
+                routers.add(model)
+        known = {name: frozenset(found) for name, found in ids.items()}
+        return cls(known, frozenset(routers), frozenset(listed))
+
+    def names(self, name: str) -> frozenset[str]:
+        """``name``, and the ids it stands for, directly or through one of them."""
+        found = frozenset({name})
+        for _ in range(2 if name in self.ids else 0):  # an alias may stand for a canonical name
+            found = found.union(*(self.ids.get(one, ()) for one in found))
+        return found
+
+
+def base(model: str) -> str:
+    """An id as it stands in here: ``A/B:free`` is ``a/b``."""
+    return model.lower().partition(":")[0]
+
+
+def _name(row: Any, field_name: str) -> str | None:
+    value = row.get(field_name) if isinstance(row, dict) else None
+    return base(value) if isinstance(value, str) and value else None
 
 
 class Models:
@@ -180,18 +240,36 @@ def _any_of(globs: Iterable[str], flags: int = 0) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{branch})" for branch in branches) or r"(?!)", flags)
 
 
-def shortened(value: str, length: int = 80) -> str:
-    """Somebody else's text, cut and printable, for an error message."""
-    text = "".join(char if char.isprintable() else "?" for char in value[:length])
-    return text + ("…" if len(value) > length else "")
+class Served:
+    """Which model an answer says it is from, read off its first bytes as they pass.
 
+    One for each answer, told in ``record``. Text of it cannot pose as the field: its quotes are
+    escaped.
+    """
 
-def show(value: Any) -> str:
-    """A value of the caller's in JSON's words, short enough for a message."""
-    if isinstance(value, str):
-        return shortened(repr(value[:50]), 40)  # whole, it may be 20 MB
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    words = {None: "null", True: "true", False: "false"}
-    is_word = value is None or isinstance(value, bool)
-    return words[value] if is_word else shortened(repr(value), 40)
+    def __init__(self, record: Record, ids: Sequence[str], allowed: Models) -> None:
+        """``ids``: the models that may answer."""
+        self._record = record
+        self._ids = ids
+        self._allowed = allowed
+        self._seen: bytes | None = b""
+
+    def watch(self, chunk: bytes) -> None:
+        """Look at bytes that pass; costs next to nothing once the model is known."""
+        if self._seen is None:
+            return
+        self._seen += chunk
+        if match := _MODEL_OF_ANSWER.search(self._seen):
+            model = shortened(match[1].decode(errors="replace"), 200)
+            self._record.served = model
+            if self._is_other(model):
+                self._record.is_other_model = True
+        if match or len(self._seen) > _ENOUGH_BYTES:
+            self._seen = None
+
+    def _is_other(self, model: str) -> bool:
+        """Whether it is neither allowed nor a dated form of one that was asked for."""
+        if self._allowed.allows(model):
+            return False
+        plain = (id.partition(":")[0] for id in self._ids)
+        return not any(model == name or model.startswith(f"{name}-") for name in plain)

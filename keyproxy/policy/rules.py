@@ -16,8 +16,9 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.bounds import Seen
-from keyproxy.policy.features import NONE, Features, not_allowed
-from keyproxy.policy.models import Models, shortened, show
+from keyproxy.policy.features import NONE, Features
+from keyproxy.policy.models import Models
+from keyproxy.policy.spelling import not_allowed, shortened, show
 from keyproxy.settings.grammar.features import WORDS, names
 from keyproxy.strict_json.body import whole_number
 

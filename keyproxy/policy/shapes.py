@@ -9,10 +9,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.policy.features import not_allowed
-from keyproxy.policy.models import shortened, show
 from keyproxy.policy.rules import Check, Rule, lifetime, needs
-from keyproxy.policy.spelling import plain
+from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.settings.grammar.features import names
 
 

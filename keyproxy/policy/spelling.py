@@ -1,5 +1,6 @@
-"""Names as a careless JSON reader might take them: without case, in one width. Pure.
+"""What a caller wrote: as a careless JSON reader might take it, and as a refusal shows it. Pure.
 
+Names are read without case, in one width.
 Sources: Unicode TR15 (NFKC) and TR21 (case folding); Go's encoding/json folds U+017F and U+212A.
 """
 
@@ -11,8 +12,7 @@ from difflib import SequenceMatcher, get_close_matches
 from functools import lru_cache
 from typing import Any
 
-from keyproxy.policy.features import not_allowed
-from keyproxy.policy.models import shortened
+from keyproxy.errors import Refusal
 
 # Names that decide: another spelling of them beside them would be read differently elsewhere.
 _DECIDING = frozenset(
@@ -67,3 +67,33 @@ def check(param: str, value: Mapping[str, Any]) -> None:
     for name in value:
         if name not in _DECIDING and (meant := plain(name)) in _DECIDING:
             raise not_allowed(param, f"holds the name {shortened(name, 40)}", meant)
+
+
+def shortened(value: str, length: int = 80) -> str:
+    """Somebody else's text, cut and printable, for an error message."""
+    text = "".join(char if char.isprintable() else "?" for char in value[:length])
+    return text + ("…" if len(value) > length else "")
+
+
+def show(value: Any) -> str:
+    """A value of the caller's in JSON's words, short enough for a message."""
+    if isinstance(value, str):
+        return shortened(repr(value[:50]), 40)  # whole, it may be 20 MB
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    words = {None: "null", True: "true", False: "false"}
+    is_word = value is None or isinstance(value, bool)
+    return words[value] if is_word else shortened(repr(value), 40)
+
+
+def not_allowed(
+    param: str, found: str, instead: str | None = None, *, hint: str | None = None
+) -> Refusal:
+    """The refusal "The field ``param`` ``found``, which is not open here"."""
+    advice = f"Allowed: {instead}." if instead else "Leave it out of the call."
+    return Refusal(
+        "field_not_allowed",
+        f"The field {param} {found}, which is not open here. {advice}",
+        param=param,
+        hint=hint,
+    )

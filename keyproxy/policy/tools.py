@@ -12,8 +12,7 @@ from typing import Any
 
 from keyproxy.policy import caps, shapes, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
-from keyproxy.policy.features import not_allowed, word_for_tool
-from keyproxy.policy.models import shortened, show
+from keyproxy.policy.features import word_for_tool
 from keyproxy.policy.rules import (
     LIFETIMES,
     STORED,
@@ -24,7 +23,7 @@ from keyproxy.policy.rules import (
     needs,
     stored_file,
 )
-from keyproxy.policy.spelling import plain
+from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.settings.grammar.features import (
     LONGEST_TYPE,
     WORDS,

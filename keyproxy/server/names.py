@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from keyproxy.errors import Refusal
-from keyproxy.policy.known import Known
-from keyproxy.policy.models import Models
+from keyproxy.policy.models import Known, Models
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import unlisted
 from keyproxy.transport.fetch import Fetched, Refreshed
