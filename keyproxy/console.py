@@ -44,7 +44,7 @@ class ShortLines:
         self._authors: dict[str, str] = {}
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        known = {name: _plain(value) for name, value in event.items() if name != "exception"}
+        known = {name: printable(value) for name, value in event.items() if name != "exception"}
         lines = self._of_call(known) if "http_status" in known or "ended" in known else []
         lines = lines or self._of_event(known)
         if exception := event.get("exception"):
@@ -168,7 +168,7 @@ def _usd(call: Mapping[str, str]) -> str:
     return f"{'~' if call.get('cost_source') == 'estimated' else ''}${text}"
 
 
-def _plain(value: Any) -> str:
+def printable(value: Any) -> str:
     """One line of text that moves no cursor, whoever wrote it."""
     text = str(value)
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)

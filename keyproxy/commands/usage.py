@@ -10,18 +10,18 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import sqlite3
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 
 from keyproxy.commands import line
-from keyproxy.commands.usage_text import WIDTH, Asked, print_csv, print_json, print_plain
+from keyproxy.console import printable
 from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask
 from keyproxy.ledger.place import default_path, dev_path
-from keyproxy.ledger.queries import BY, Summary, summary
+from keyproxy.ledger.queries import BY, summary
 from keyproxy.settings.sources import Sources
 
 SUMMARY = "show spend, calls and tokens by day, app, client, model or status"
@@ -50,17 +50,21 @@ def main(arguments: Sequence[str]) -> int:
     if path is None:
         return _fail(how)
     try:
-        rows = ask(
+        found = ask(
             path,
             lambda ledger: summary(ledger, flags.by, _seconds(since), _seconds(until), flags.top),
         )
     except LedgerMissing:
-        return _fail(f"there is no ledger at {_shown(path)} ({how}); {_SWITCH_ON}")
+        return _fail(f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}")
     except LedgerFault as fault:
         return _fail(f"{fault.found}; expected: {fault.expected}")
     except sqlite3.Error as error:
-        return _fail(f"{_shown(path)} cannot be read: {error}")
-    return _print(flags.format, rows, Asked(path, flags.by, since, until))
+        return _fail(f"{printable(path)} cannot be read: {error}")
+    from keyproxy.commands import usage_text  # rich, which --help need not load
+
+    styles = {"json": usage_text.print_json, "csv": usage_text.print_csv}
+    write = styles.get(flags.format, usage_text.print_table)
+    return _written(partial(write, found, usage_text.Asked(path, flags.by, since, until)))
 
 
 def _parser() -> line.Parser:
@@ -118,7 +122,7 @@ def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
     path = default_path()
     if path is None:
         return None, f"this user has no home folder, so {LEDGER} must name the ledger's file"
-    also = "" if own is None else f"), nor at {_shown(own)} (that of keyproxy dev in this folder"
+    also = "" if own is None else f"), nor at {printable(own)} (that of keyproxy dev in this folder"
     return path, f"the default place of keyproxy serve{also}"
 
 
@@ -157,21 +161,12 @@ def _seconds(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
-def _print(style: str | None, found: Summary, asked: Asked) -> int:
+def _written(write: Callable[[], None]) -> int:
+    """Have it written to stdout; the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a client's name in no letters of the terminal's
     try:
-        if style == "json":
-            print_json(found, asked)
-        elif style == "csv":
-            print_csv(found, asked)
-        elif sys.stdout.isatty() and found.rows:
-            from keyproxy.commands.usage_table import print_table  # rich; others need not load it
-
-            print_table(found, asked)
-        else:
-            is_terminal = sys.stdout.isatty()
-            print_plain(found, asked, shutil.get_terminal_size().columns if is_terminal else WIDTH)
+        write()
         sys.stdout.flush()
     except OSError as error:  # the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -183,7 +178,3 @@ def _print(style: str | None, found: Summary, asked: Asked) -> int:
 def _fail(text: str) -> int:
     print(f"keyproxy usage: {text}", file=sys.stderr)
     return 1
-
-
-def _shown(path: Path) -> str:
-    return "".join(char if char.isprintable() else "?" for char in str(path))

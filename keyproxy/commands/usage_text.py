@@ -1,4 +1,4 @@
-"""A summary of the ledger as plain text, JSON or CSV, and its numbers as people read them.
+"""A summary of the ledger as a table, JSON or CSV, and its numbers as people read them.
 
 Names of clients and models are other people's: nothing in them reaches a terminal as a command
 or a spreadsheet as a formula.
@@ -9,18 +9,28 @@ from __future__ import annotations
 import csv
 import json
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
+from rich.cells import cell_len
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from keyproxy.console import printable
 from keyproxy.ledger.queries import By, Summary, Total
 
-WIDTH = 80
-"""Of lines that go to no terminal."""
-_GAP = "  "
+_WIDTH = 80  # of lines that go to no terminal
+_COLUMNS = ("USD", "estimated", "calls", "tokens in", "tokens out")
+_GAP = 2  # between columns
+_LEAST_NAME = 10
+_LEAST_BAR, _MOST_BAR = 8, 24
+_EIGHTHS = "▏▎▍▌▋▊▉█"
 _LEAST_DIGITS = 2
 _MOST_DIGITS = 12  # the ledger's own
 # What begins a formula, or hides one (OWASP, "CSV Injection").
@@ -59,106 +69,111 @@ def print_csv(found: Summary, asked: Asked) -> None:
         writer.writerow([cell(total.name), *_figures(total).values()])
 
 
-def print_plain(found: Summary, asked: Asked, width: int = WIDTH) -> None:
-    """Aligned columns without colours, or paragraphs where columns do not fit ``width``."""
-    print(heading(found, asked, width))
-    if not found.rows:
+def print_table(found: Summary, asked: Asked) -> None:
+    """Aligned columns, and what else should be known; colours and bars on a terminal only."""
+    console = _Console(
+        width=None if sys.stdout.isatty() else _WIDTH,
+        force_terminal=sys.stdout.isatty(),
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    path, span = printable(str(asked.path)), _span(asked)
+    what = "Spend" if found.rows else "No calls"
+    if cell_len(line := f"{what} in {path} {span}") <= console.width:
+        console.print(line)
+    else:
+        console.print(f"{what} {span}, in")
+        console.print(path, soft_wrap=True)  # to be copied whole
+    if found.rows:
+        console.print()
+        _print_rows(console, found, "day (UTC)" if asked.by == "day" else asked.by)
+        for note in _notes(found):
+            console.print()
+            console.print(note)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller."""
+        raise  # called where the error is handled
+
+
+def _print_rows(console: Console, found: Summary, title: str) -> None:
+    """A table with the total, or paragraphs where its columns do not fit."""
+    *rows, total = _cells(found)
+    columns = zip([title, *_COLUMNS], *rows, total, strict=True)
+    name_width, *widths = [max(map(cell_len, column)) for column in columns]
+    room = console.width - sum(_GAP + width for width in widths)
+    if room < min(name_width, _LEAST_NAME):  # half a number would be a wrong one
+        for name, *figures in [*rows, total]:
+            known = [(text, what) for text, what in zip(figures, _COLUMNS, strict=True) if text]
+            console.print(name)
+            console.print(Padding(", ".join(map(" ".join, known)), (0, 0, 0, _GAP)))
         return
-    print()
-    headers, table = [title(asked.by), *COLUMNS], cells(found)
-    widths = [max(map(len, column)) for column in zip(headers, *table, strict=True)]
-    left = width - sum(each + len(_GAP) for each in widths[1:])
-    if left < min(widths[0], LEAST_NAME):
-        for texts in table:
-            print(_paragraph(texts, width))
-    else:
-        widths[0] = min(widths[0], left)
-        for number, texts in enumerate([headers, *table]):
-            if number == len(table):
-                print(_GAP.join("-" * each for each in widths))
-            print(_line(texts, widths, width))
-    for note in notes(found):
-        print(f"\n{textwrap.fill(note, width)}")
+    name_width = min(name_width, room)
+    bar_width = min(room - name_width - _GAP, _MOST_BAR)
+    has_bars = console.is_terminal and bar_width >= _LEAST_BAR
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column(title, width=name_width, overflow="fold")
+    for header in _COLUMNS:
+        table.add_column(header, justify="right", no_wrap=True)
+    if has_bars:
+        table.add_column(width=bar_width, no_wrap=True)
+    most = max(row.spend for row in found.rows)
+    for (name, usd, estimated, *others), row in zip(rows, found.rows, strict=True):
+        share = row.spend / most if most else Decimal(0)
+        bars = [Text(bar(share, bar_width, console.encoding), "cyan")] * has_bars
+        table.add_row(name, usd, Text(estimated, "yellow"), *others, *bars)
+    table.add_row(*[Rule(characters="-", style="none") for _ in total])
+    table.add_row(*total, style="bold")
+    console.print(table)
 
 
-def _line(texts: Sequence[str], widths: Sequence[int], width: int) -> str:
-    """A row; a name that is too long for its column has lines of its own before it."""
-    name, *figures = texts
-    before = ""
-    if len(name) > widths[0]:
-        before, name = f"{_folded(name, width)}\n", ""
-    aligned = [f"{text:>{each}}" for text, each in zip(figures, widths[1:], strict=True)]
-    return before + _GAP.join([f"{name:<{widths[0]}}", *aligned]).rstrip()
+def bar(share: Decimal, width: int, encoding: str) -> str:
+    """A bar of ``share`` of ``width``; no bar only for nothing."""
+    if not share:
+        return ""
+    if not encoding.lower().startswith("utf"):
+        return "#" * max(1, round(share * width))
+    whole, rest = divmod(max(1, round(share * width * 8)), 8)
+    return _EIGHTHS[-1] * whole + (_EIGHTHS[rest - 1] if rest else "")
 
 
-def _paragraph(texts: Sequence[str], width: int) -> str:
-    name, *figures = texts
-    said = [f"{text} {what}" for text, what in zip(figures, COLUMNS, strict=True) if text]
-    whole = ", ".join(one.replace(" ", "\N{NO-BREAK SPACE}") for one in said)
-    wrapped = textwrap.fill(whole, width, initial_indent=_GAP, subsequent_indent=_GAP)
-    return _folded(name, width) + "\n" + wrapped.replace("\N{NO-BREAK SPACE}", " ")
-
-
-def _folded(name: str, width: int) -> str:
-    return "\n".join(name[at : at + width] for at in range(0, len(name), width))
-
-
-LEAST_NAME = 10
-COLUMNS = ("USD", "estimated", "calls", "tokens in", "tokens out")
-
-
-def title(by: By) -> str:
-    return "day (UTC)" if by == "day" else by
-
-
-def heading(found: Summary, asked: Asked, width: int) -> str:
-    """What the rows are about, in one line; in two where it is too long, with the path whole."""
-    if asked.since is None and asked.until is None:
-        span = "since the ledger began"
-    else:
-        since = "the beginning" if asked.since is None else _minute(asked.since)
-        span = f"from {since} to {'now' if asked.until is None else _minute(asked.until)}, UTC"
-    what = "No calls" if not found.rows else "Spend"
-    path = printable(str(asked.path))
-    line = f"{what} in {path} {span}"
-    return line if len(line) <= width else f"{textwrap.fill(f'{what} {span}, in', width)}\n{path}"
-
-
-def cells(found: Summary) -> list[list[str]]:
+def _cells(found: Summary) -> list[list[str]]:
     """The texts of every row and, last, of the total; all money to the same digit."""
     totals = [*found.rows, found.total]
-    money = usd([each for total in totals for each in (total.spend, total.estimated)])
+    money = iter(usd([amount for total in totals for amount in (total.spend, total.estimated)]))
     return [
         [
             printable(total.name),
-            money[2 * number],
-            money[2 * number + 1] if total.estimated else "",
-            f"{total.calls:,}",
-            f"{total.input_tokens:,}",
-            f"{total.output_tokens:,}",
+            spend,
+            estimated if total.estimated else "",
+            *(f"{count:,}" for count in (total.calls, total.input_tokens, total.output_tokens)),
         ]
-        for number, total in enumerate(totals)
+        for total, spend, estimated in zip(totals, money, money, strict=True)
     ]
 
 
-def notes(found: Summary) -> Iterable[str]:
-    """What else should be known of the figures, a line each."""
+def _notes(found: Summary) -> Iterable[str]:
+    """What else should be known of the figures."""
+    total = found.total
     if found.left_out:
-        left = found.left_out
-        yield f"{left} more row{'' if left == 1 else 's'}, which cost less; the total counts all."
-    if found.total.estimated:
-        known, estimated = usd([found.total.spend - found.total.estimated, found.total.estimated])
+        rows = "row" if found.left_out == 1 else "rows"
+        yield f"{found.left_out} more {rows}, which cost less; the total counts all."
+    if total.estimated:
+        known, estimated = usd([total.spend - total.estimated, total.estimated])
         yield (
             f"{known} USD are known, {estimated} USD are estimated: calls under way, and calls cut"
             " before their cost was told, at what they can have cost at most."
         )
-    if found.total.unknown:
+    if total.unknown:
         yield (
-            f"Calls of unknown cost, which are in no sum: {found.total.unknown:,}, by models"
+            f"Calls of unknown cost, which are in no sum: {total.unknown:,}, by models"
             " without a price; under way, or cut before their cost was told."
         )
-    if found.total.counted != found.total.spend:
-        [counted] = usd([found.total.counted])
+    if total.counted != total.spend:
+        [counted] = usd([total.counted])
         yield f"Budgets count {counted} USD: the bills of providers that have your own keys, too."
 
 
@@ -180,36 +195,35 @@ def cell(text: str) -> str:
     return f"'{printable(text)}" if text.startswith(_FORMULA) else printable(text)
 
 
-def printable(text: str) -> str:
-    """``text`` with nothing a terminal obeys."""
-    return "".join(char if char.isprintable() else "?" for char in text)
-
-
 def exact(amount: Decimal) -> str:
     """All digits and no exponent: ``0.000088``, ``0``, ``12.5``."""
     text = f"{amount:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-_FIGURES: Sequence[tuple[str, Callable[[Total], str | int]]] = (
-    ("spend_usd", lambda total: exact(total.spend)),
-    ("exact_usd", lambda total: exact(total.exact)),
-    ("computed_usd", lambda total: exact(total.computed)),
-    ("estimated_usd", lambda total: exact(total.estimated)),
-    ("counted_usd", lambda total: exact(total.counted)),
-    ("calls", lambda total: total.calls),
-    ("unknown_calls", lambda total: total.unknown),
-    ("input_tokens", lambda total: total.input_tokens),
-    ("output_tokens", lambda total: total.output_tokens),
-)
-
-
 def _figures(total: Total) -> dict[str, str | int]:
-    return {name: of(total) for name, of in _FIGURES}
+    return {
+        "spend_usd": exact(total.spend),
+        "exact_usd": exact(total.exact),
+        "computed_usd": exact(total.computed),
+        "estimated_usd": exact(total.estimated),
+        "counted_usd": exact(total.counted),
+        "calls": total.calls,
+        "unknown_calls": total.unknown,
+        "input_tokens": total.input_tokens,
+        "output_tokens": total.output_tokens,
+    }
 
 
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def _span(asked: Asked) -> str:
+    if asked.since is None and asked.until is None:
+        return "since the ledger began"
+    since = "the beginning" if asked.since is None else _minute(asked.since)
+    return f"from {since} to {'now' if asked.until is None else _minute(asked.until)}, UTC"
 
 
 def _minute(moment: datetime) -> str:
