@@ -231,11 +231,8 @@ def _app_without_traffic(app: AppKit) -> AppKit:
         bookings=Bookings(
             Budgets(Counters(), app=app.settings.name),
             MemoryBook(),
-            None,
-            key="",
-            refuses_unpriced=False,
+            prices=None,
             run=lambda work: work.close(),
-            unsettled=None,
         ),
         upstream=cast(Upstream, SimpleNamespace(send=_Sending)),
     )

@@ -56,7 +56,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
             record.models, record.is_streaming = call.models, call.is_streaming
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
-            booking = app.bookings.book(record, client, call)
+            booking = app.bookings.reserve(record, client, call)
             sending = app.upstream.send(call)
             del call  # its body goes up and is not kept for as long as the answer streams
             async with booking as money, sending as answer:  # 402, 429; 502, 504

@@ -86,7 +86,7 @@ class Desk:
         return [each.window.amount - each.remaining for each in standings]
 
     def book_call(self) -> AbstractAsyncContextManager[Booking]:
-        return self.bookings.book(Record("POST", "/x"), CLIENT, CALL)
+        return self.bookings.reserve(Record("POST", "/x"), CLIENT, CALL)
 
     async def settle(self) -> None:
         while self.works:
@@ -166,7 +166,7 @@ async def test_a_bill_that_is_neither_told_nor_can_be_computed_is_asked_about(de
     """The fee alone says little: what is set aside counts until the upstream tells the rest."""
     usage = '{"prompt_tokens":10,"completion_tokens":6,"cost":0.0005,"is_byok":true}'
     call = replace(CALL, ids=(*CALL.ids, "some/other"))  # whichever answers: no one price
-    async with desk.bookings.book(Record("POST", "/x"), CLIENT, call) as booking:
+    async with desk.bookings.reserve(Record("POST", "/x"), CLIENT, call) as booking:
         answered(booking, f'data: {{"choices":[],"usage":{usage}}}\n\n'.encode())
         booking.record.watch(b"data: [DONE]\n\n")
     await desk.settle()
@@ -218,7 +218,7 @@ async def test_a_call_that_another_process_settled_is_not_given_back_again(
         async with desk.book_call() as booking:
             answered(booking, RUNNING % ID.encode())
             assert await still.flush()
-            settler = Settler(awake, ask, lambda: {"default": budgets}, clock=later)
+            settler = Settler(awake, ask, {"default": budgets}, clock=later)
             assert await settler.settle_due() == 1
             booking.record.watch(b"data: [DONE]\n\n")
         await desk.settle()
@@ -239,7 +239,7 @@ async def test_an_error_is_free_where_nothing_but_the_answer_could_cost(
 ) -> None:
     """Searches and files are billed by the piece, whatever becomes of the answer."""
     call = replace(CALL, ask=ask)
-    async with desk.bookings.book(Record("POST", "/x"), CLIENT, call) as booking:
+    async with desk.bookings.reserve(Record("POST", "/x"), CLIENT, call) as booking:
         booking.answered(Head(503, "application/json", ID, "sk-or-v1-tes...def"))
     [row] = await desk.book.unsettled(9)
     assert row.generation_id == ID
@@ -316,7 +316,7 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     async def told(row: Unsettled) -> Told | None:
         return read_call(b'{"data":{"total_cost":0.0001}}')
 
-    await Settler(book, told, lambda: {"default": budgets}, lambda row: False).settle_due()
+    await Settler(book, told, {"default": budgets}, lambda row: False).settle_due()
     with pytest.raises(Refusal):
         await budgets.reserve(CLIENT, 200_000_000, at)
     assert await book.unsettled(1) == []

@@ -66,7 +66,7 @@ async def test_a_rush_of_cut_calls_is_settled_without_pauses() -> None:
             is_empty.set()
         return FOUND
 
-    running = asyncio.create_task(Settler(book, ask, dict, look_seconds=3600).run())
+    running = asyncio.create_task(Settler(book, ask, {}, look_seconds=3600).run())
     async with asyncio.timeout(5):
         await is_empty.wait()
     running.cancel()
@@ -80,7 +80,7 @@ async def test_a_question_that_hangs_keeps_no_other_waiting() -> None:
             await asyncio.Event().wait()
         return FOUND
 
-    settler = Settler(book, ask, dict, ask_seconds=0.01)
+    settler = Settler(book, ask, {}, ask_seconds=0.01)
     async with asyncio.timeout(5):
         assert [await settler.settle_due() for _ in range(3)] == [AT_ONCE, 1, 0]
     assert list(book._unsettled) == ["req_0"]
@@ -95,7 +95,7 @@ async def test_an_odd_row_keeps_no_other_waiting_and_is_not_asked_about_for_ever
             raise ValueError
         return FOUND
 
-    settler = Settler(book, ask, dict, pauses_seconds=(0.0, 0.0))
+    settler = Settler(book, ask, {}, pauses_seconds=(0.0, 0.0))
     for _ in range(5):
         await settler.settle_due()
     assert asked == {"req_0": 3, "req_1": 1}
@@ -110,7 +110,7 @@ async def test_the_upstream_is_seldom_asked_about_errors() -> None:
     with capture_logs() as logs:
         for record in (CUT, FAILED):
             book = await cut_calls(1, record, clock=lambda: 1e9)  # every pause is over
-            settler = Settler(book, ask, dict, clock=lambda: 0.0)
+            settler = Settler(book, ask, {}, clock=lambda: 0.0)
             while await settler.settle_due():
                 pass
     assert asked == {"upstream_cut": 12, "complete": 4}
@@ -134,7 +134,7 @@ async def test_whether_a_call_is_counted_is_asked_once_however_it_ends(
         return True
 
     budgets = {app: Budgets(Counters(), app=app) for app in apps}
-    settler = Settler(book, ask, lambda: budgets, counts, clock=lambda: 0.0)
+    settler = Settler(book, ask, budgets, counts, clock=lambda: 0.0)
     while await settler.settle_due():
         pass
     assert asked == {"req_0": 1, "req_1": 1, "req_2": 1}
@@ -147,7 +147,7 @@ async def test_no_row_is_settled_while_the_ledger_is_read_for_a_budget() -> None
         asked.set()
         return FOUND
 
-    settler = Settler(book, ask, dict, lock=lock)
+    settler = Settler(book, ask, {}, lock=lock)
     async with lock:
         settling = asyncio.create_task(settler.settle_due())
         await asked.wait()
@@ -181,13 +181,13 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
         await still.begin(replace(CALL, at=now))
         still.complete(CALL.id, CUT, 0.1)
         await budgets.settle(reservation, Decimal("0.01"))
-        of_awake = Settler(awake, answered(FOUND), lambda: {"default": budgets})
+        of_awake = Settler(awake, answered(FOUND), {"default": budgets})
 
         async def ask(row: Unsettled) -> Told:
             assert await of_awake.settle_due() == 1
             return FOUND
 
-        assert await Settler(still, ask, lambda: {"default": budgets}).settle_due() == 1
+        assert await Settler(still, ask, {"default": budgets}).settle_due() == 1
     spent = (await counters.look(reservation.windows))[0]
     assert spent.window.amount - spent.remaining == 2_000_000
 
@@ -220,7 +220,7 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
             await restore({"default": budgets}, least, now, dict.fromkeys(budgets.kinds, 0.0))
             processes.append((ledger, budgets))
         (ledger, budgets), (_, of_other) = processes
-        settler = Settler(ledger, answered(FOUND), lambda: {"default": budgets})
+        settler = Settler(ledger, answered(FOUND), {"default": budgets})
         assert await settler.settle_due() == AT_ONCE
         reservation = await of_other.reserve(client, 5_000_000, now)
         [spent, _] = await counters.look(reservation.windows)

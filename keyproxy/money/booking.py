@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -41,51 +42,39 @@ PROVIDERS_PATIENCE_SECONDS = 2.0
 _log = structlog.get_logger("keyproxy.money")
 
 
+@dataclass(slots=True)
 class Booking:
-    """What becomes known of a call's money while it runs; ``record`` is told."""
+    """What becomes known of a call's money while it runs; ``record`` is told.
 
-    def __init__(
-        self,
-        book: Book,
-        entry: Entry,
-        record: Record,
-        dialect: Dialect,
-        price: Price | None,
-        ask: Ask | None,
-    ):
-        """``price`` is that of the one model that may answer, if there is only one."""
-        self.entry = entry
-        self.record = record
-        self.is_free = True  # nothing has been sent that could cost
-        self._book = book
-        self._dialect = dialect
-        self._price = price
-        self._ask = ask
-        self._reader: UsageReader | None = None
-        self._generation_id: str | None = None
+    ``price``: of the one model that may answer, if there is only one. ``is_free``: nothing has
+    been sent that could cost. ``generation_id``: by what the upstream can be asked about the call.
+    """
 
-    @property
-    def generation_id(self) -> str | None:
-        """By what the upstream can be asked about the call."""
-        if self._generation_id is None and self._reader is not None:
-            return self._reader.generation_id
-        return self._generation_id
+    book: Book
+    entry: Entry
+    record: Record
+    dialect: Dialect
+    price: Price | None
+    ask: Ask | None
+    is_free: bool = True
+    generation_id: str | None = None
+    _reader: UsageReader | None = None
 
     def answered(self, head: Head) -> None:
         """The head has come; from now on the record's bytes are looked at."""
-        self.record.answer, self._generation_id = head, head.generation_id
-        self._book.note(self.entry.id, head.generation_id, head.key)
+        self.record.answer, self.generation_id = head, head.generation_id
+        self.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
             is_stream = head.kind.startswith("text/event-stream")
-            self._reader = UsageReader(self._dialect, is_stream)
+            self._reader = UsageReader(self.dialect, is_stream)
             self.record.watchers.append(partial(self._watch, self._reader))
 
     def _watch(self, reader: UsageReader, chunk: bytes) -> None:
         reader.watch(chunk)
-        if self._generation_id is None and reader.generation_id is not None:
+        if self.generation_id is None and reader.generation_id is not None:
             # Not at the end: should this process be killed, the next one can ask for the cost.
-            self._generation_id = reader.generation_id
-            self._book.note(self.entry.id, self._generation_id)
+            self.generation_id = reader.generation_id
+            self.book.note(self.entry.id, self.generation_id)
 
     def end(self, error: BaseException | None = None) -> None:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for
@@ -106,51 +95,42 @@ class Booking:
         if (head := record.answer) is None:
             return
         if head.status >= 400:
-            record.cost = cost_of_error(head.status, self._ask, is_own=head.is_own)
+            record.cost = cost_of_error(head.status, self.ask, is_own=head.is_own)
             return
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and not reader.error_seen
-        record.cost = cost_of_answer(record.usage, is_whole, self._price, self._ask)
+        record.cost = cost_of_answer(record.usage, is_whole, self.price, self.ask)
 
 
+@dataclass(slots=True)
 class Bookings:
-    """Books the calls of one app."""
+    """Books the calls of one app.
 
-    def __init__(
-        self,
-        budgets: Budgets,
-        book: Book,
-        prices: PriceBook | None,
-        *,
-        key: str,
-        refuses_unpriced: bool,
-        run: Callable[[Coroutine[Any, Any, None]], None],
-        unsettled: set[str] | None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """``prices`` None: nobody asks what a call costs. ``key``: the label of the key that is
-        tried first. ``run`` starts what outlives the call; ``unsettled`` receives the ids of
-        calls whose cost is not final, where the book knows those of other processes, too."""
-        self.budgets = budgets
-        self._book = book
-        self._prices = prices
-        self._key = key
-        self._refuses_unpriced = refuses_unpriced
-        self._run = run
-        self._unsettled = unsettled
-        self._clock = clock
+    ``prices`` None: nobody asks what a call costs. ``key``: the label of the key that is tried
+    first. ``run`` starts what outlives the call; ``unsettled`` receives the ids of calls whose cost
+    is not final, where the book knows those of other processes, too.
+    """
+
+    budgets: Budgets
+    book: Book
+    prices: PriceBook | None
+    run: Callable[[Coroutine[Any, Any, None]], object]
+    key: str = ""
+    refuses_unpriced: bool = False
+    unsettled: set[str] | None = None
+    clock: Callable[[], float] = time.time
 
     @asynccontextmanager
-    async def book(self, record: Record, client: Client, call: Call) -> AsyncIterator[Booking]:
+    async def reserve(self, record: Record, client: Client, call: Call) -> AsyncIterator[Booking]:
         """A booking for ``call``, settled when it has ended, however ``record`` says it did.
 
         Raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
-        at, ask = self._clock(), call.ask
+        at, ask = self.clock(), call.ask
         prices = await self._prices_of(call.ids)
         worst = None if ask is None else dearest(prices.values(), ask)
         amount = self._to_reserve(worst, prices, ask)
-        reservation = await self._reserve(client, amount, at, _fit(prices, ask))
+        reservation = await self._set_aside(client, amount, at, _fit(prices, ask))
         entry = Entry(
             id=record.request_id,
             at=at,
@@ -158,14 +138,14 @@ class Bookings:
             client=client.id,
             endpoint=call.endpoint.name,
             models=call.ids,
-            key=self._key,
+            key=self.key,
             reserved=worst,
         )
         price = next(iter(prices.values())) if len(prices) == 1 else None
-        booking = Booking(self._book, entry, record, call.endpoint.dialect, price, ask)
+        booking = Booking(self.book, entry, record, call.endpoint.dialect, price, ask)
         del call  # its body is not kept for as long as the answer streams
         try:
-            await self._book.begin(entry)
+            await self.book.begin(entry)
             booking.is_free = False  # from now on it may have reached the upstream
             yield booking
         except BaseException as error:
@@ -176,7 +156,7 @@ class Bookings:
         finally:
             self._close(booking, reservation)
 
-    async def _reserve(
+    async def _set_aside(
         self, client: Client, amount: int, at: float, fit: Fit | None
     ) -> Reservation:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
@@ -188,7 +168,7 @@ class Bookings:
         try:
             return await asyncio.shield(reserving)
         except asyncio.CancelledError:
-            self._run(self._give_back(reserving))
+            self.run(self._give_back(reserving))
             raise
 
     async def _give_back(self, reserving: asyncio.Task[Reservation]) -> None:
@@ -198,48 +178,47 @@ class Bookings:
     def _to_reserve(
         self, worst: Decimal | None, prices: Mapping[str, Price | None], ask: Ask | None
     ) -> int:
-        """Nano-dollars. Raises ``call_too_costly`` where the price is unknown and must not be,
-        ``overloaded`` where no price is known yet."""
+        """Nano-dollars. Raises ``call_too_costly`` where the worst is not known and must be."""
         if worst is not None:
             return nano(worst)
-        if self._refuses_unpriced and not self.budgets.is_empty:
-            if self._prices is not None and not self._prices.listed.priced:
+        if not self.refuses_unpriced or self.budgets.is_empty:
+            return LEAST_NANO
+        unpriced = next((model for model, price in prices.items() if price is None), None)
+        what, instead = f"The price of {unpriced}", ""
+        if unpriced is None:
+            part = "" if ask is None else ask.part
+            what = f"What {part or 'this call'} can cost at most"
+            instead = " Send its text instead." if part == "the file" else ""
+        raise Refusal(
+            "call_too_costly",
+            f"{what} is not known here, so that no budget could be kept.{instead}",
+            param=None if unpriced is None else "model",
+            hint="KEYPROXY_UNPRICED=allow",
+        )
+
+    async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
+        """Raises ``overloaded`` where prices are not known yet, or what a model's providers take,
+        and must be: one may take more than the list says."""
+        prices = self.prices
+        if prices is None:
+            return dict.fromkeys(models)
+        if not self.budgets.is_empty:
+            must_know = self.refuses_unpriced
+            if not prices.listed.priced:
+                await prices.loaded(
+                    PRICES_PATIENCE_SECONDS if must_know else PROVIDERS_PATIENCE_SECONDS
+                )
+            is_known = await prices.learn(models, PROVIDERS_PATIENCE_SECONDS)
+            if must_know and not prices.listed.priced:
                 raise Refusal(
                     "overloaded",
                     "The prices of models are not known here yet, so that no budget could be kept;"
                     " try again soon.",
-                    retry_after_seconds=self._prices.asks_in_seconds,
+                    retry_after_seconds=prices.asks_in_seconds,
                     hint="no list of models could be fetched; to let calls through"
                     " until a budget is spent: KEYPROXY_UNPRICED=allow",
                 )
-            unpriced = [model for model, price in prices.items() if price is None]
-            part = "" if ask is None else ask.part
-            what = f"What {part or 'this call'} can cost at most"
-            instead = " Send its text instead." if part == "the file" else ""
-            raise Refusal(
-                "call_too_costly",
-                f"The price of {unpriced[0]} is not known here, so that no budget could be kept."
-                if unpriced
-                else f"{what} is not known here, so that no budget could be kept.{instead}",
-                param="model" if unpriced else None,
-                hint="KEYPROXY_UNPRICED=allow",
-            )
-        return LEAST_NANO
-
-    async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
-        """Raises ``overloaded`` where it is not known yet what a model's providers take, and must
-        be: one may take more than the list says."""
-        if self._prices is None:
-            return dict.fromkeys(models)
-        if not self.budgets.is_empty:
-            if not self._prices.listed.priced:
-                await self._prices.loaded(
-                    PRICES_PATIENCE_SECONDS
-                    if self._refuses_unpriced
-                    else PROVIDERS_PATIENCE_SECONDS
-                )
-            is_known = await self._prices.learn(models, PROVIDERS_PATIENCE_SECONDS)
-            if self._refuses_unpriced and not is_known:
+            if must_know and not is_known:
                 raise Refusal(
                     "overloaded",
                     "What the providers of this model take is not known here yet, so that no"
@@ -248,30 +227,30 @@ class Bookings:
                     hint="GET /models/{author}/{slug}/endpoints was not answered in time; to take"
                     " the price of the list of models: KEYPROXY_UNPRICED=allow",
                 )
-        return {model: self._prices.price_of(model) for model in models}
+        return {model: prices.price_of(model) for model in models}
 
     def _close(self, booking: Booking, reservation: Reservation) -> None:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
         entry, record = booking.entry, booking.record
         if booking.is_free:
-            self._book.withdraw(entry.id)
+            self.book.withdraw(entry.id)
             if reservation.windows:
-                self._run(self.budgets.settle(reservation, ZERO))
+                self.run(self.budgets.settle(reservation, ZERO))
             return
         cost = record.cost
         is_final = booking.generation_id is None or (cost is not None and cost.source == "exact")
-        if self._unsettled is not None and not is_final:
-            self._unsettled.add(entry.id)
-        self._book.complete(entry.id, record, max(0.0, self._clock() - entry.at))
+        if self.unsettled is not None and not is_final:
+            self.unsettled.add(entry.id)
+        self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
         counted = entry.reserved if cost is None else cost.counted
         if reservation.windows:
-            self._run(self._settle(entry.id, reservation, counted or ZERO))
+            self.run(self._settle(entry.id, reservation, counted or ZERO))
 
     async def _settle(self, id: str, reservation: Reservation, counted: Decimal) -> None:
         # While this process stood still, one that shares the counters may have settled the call
         # and given back what was left. (What exceeds a reservation must count at once.)
         gives_back = nano(counted) < reservation.amount
-        if not (gives_back and self.budgets.may_wait) or await self._book.is_ours(id):
+        if not (gives_back and self.budgets.may_wait) or await self.book.is_ours(id):
             await self.budgets.settle(reservation, counted)
 
 

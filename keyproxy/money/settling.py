@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
 
@@ -34,35 +35,25 @@ Ask = Callable[[Unsettled], Awaitable[Told | None]]
 """What the upstream says of a call; None where it does not know it yet or cannot be asked."""
 
 
+@dataclass(slots=True)
 class Settler:
-    """Settles the rows of one book, whichever app they are of."""
+    """Settles the rows of one book, whichever app they are of.
 
-    def __init__(
-        self,
-        book: Book,
-        ask: Ask,
-        budgets: Callable[[], Mapping[str, Budgets]],
-        counts: Callable[[Unsettled], bool] = lambda row: True,
-        *,
-        lock: asyncio.Lock | None = None,
-        clock: Callable[[], float] = time.time,
-        look_seconds: float = LOOK_SECONDS,
-        pauses_seconds: tuple[float, ...] = PAUSES_SECONDS,
-        ask_seconds: float = ASK_SECONDS,
-    ) -> None:
-        """``budgets`` gives those in force, by app. ``counts``: whether the budgets hold what a
-        row was booked with; those of another process with counters of its own do not. It is
-        asked once for each row, when that has ended. ``lock``: held while a row ends and the
-        budgets come to count it so."""
-        self._book = book
-        self._ask = ask
-        self._budgets = budgets
-        self._counts = counts
-        self._lock = lock or asyncio.Lock()
-        self._clock = clock
-        self._look_seconds = look_seconds
-        self._pauses_seconds = pauses_seconds
-        self._ask_seconds = ask_seconds
+    ``budgets``: those in force, by app. ``counts``: whether the budgets hold what a row was booked
+    with; those of another process with counters of its own do not. It is asked once for each row,
+    when that has ended. ``lock``: held while a row ends and the budgets come to count it so.
+    """
+
+    book: Book
+    ask: Ask
+    budgets: Mapping[str, Budgets]
+    counts: Callable[[Unsettled], bool] = lambda row: True
+    _: KW_ONLY
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    clock: Callable[[], float] = time.time
+    look_seconds: float = LOOK_SECONDS
+    pauses_seconds: tuple[float, ...] = PAUSES_SECONDS
+    ask_seconds: float = ASK_SECONDS
 
     async def run(self) -> None:
         """Settle what can be settled, until cancelled."""
@@ -72,11 +63,11 @@ class Settler:
                     pass  # there may be more: after a kill, all that were open
             except Exception:  # settling goes on for as long as the process does
                 _log.exception("settling failed")
-            await asyncio.sleep(self._look_seconds)
+            await asyncio.sleep(self.look_seconds)
 
     async def settle_due(self) -> int:
         """Try some rows whose time has come, each once; how many."""
-        rows = await self._book.unsettled(AT_ONCE)
+        rows = await self.book.unsettled(AT_ONCE)
         await asyncio.gather(*(self._try(row) for row in rows))
         return len(rows)
 
@@ -88,16 +79,17 @@ class Settler:
             await self._postpone(row)
 
     async def _settle(self, row: Unsettled) -> None:
-        if row.ended == End.KILLED and row.tries == 0:
+        budgets = self.budgets.get(row.app)
+        if budgets is not None and row.ended == End.KILLED and row.tries == 0:
             # Of a process that is gone: with shared storage its reservation still stands open.
-            await self._release(row)
+            await budgets.release(row.client, row.at, row.reserved)
         if row.generation_id is None:
             await self._end(row)
             return
         found = None
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._ask_seconds):
-                found = await self._ask(row)
+            async with asyncio.timeout(self.ask_seconds):
+                found = await self.ask(row)
         cost = None if found is None else told_cost(found.usage)
         if found is None or cost is None:
             await self._postpone(row)
@@ -107,9 +99,9 @@ class Settler:
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
         is_error = (row.http_status or 0) >= 400
-        pauses = ERROR_PAUSES_SECONDS if is_error else self._pauses_seconds
+        pauses = ERROR_PAUSES_SECONDS if is_error else self.pauses_seconds
         if row.tries < len(pauses):
-            self._book.postpone(row.id, self._clock() + pauses[row.tries])
+            self.book.postpone(row.id, self.clock() + pauses[row.tries])
             return
         await self._end(row)
         if is_error and not row.cost:
@@ -123,13 +115,9 @@ class Settler:
         usage, model = (None, None) if found is None else found
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.
-        async with self._lock:
-            is_ours = await self._book.settle(row.id, cost, usage, model)
-            is_counted = self._counts(row)
-            budgets = self._budgets().get(row.app)
+        async with self.lock:
+            is_ours = await self.book.settle(row.id, cost, usage, model)
+            is_counted = self.counts(row)
+            budgets = self.budgets.get(row.app)
             if cost is not None and is_ours and is_counted and budgets is not None:
                 await budgets.correct(row.client, row.at, cost.counted - row.counted)
-
-    async def _release(self, row: Unsettled) -> None:
-        if (budgets := self._budgets().get(row.app)) is not None:
-            await budgets.release(row.client, row.at, row.reserved)

@@ -72,7 +72,7 @@ class Accounting:
         self._own: set[str] = set()  # calls of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
         self._settler = Settler(
-            book, self._ask, lambda: self._budgets, self._is_counted, lock=self._settling
+            book, self._ask, self._budgets, self._is_counted, lock=self._settling
         )
 
     @property
@@ -92,47 +92,42 @@ class Accounting:
         under way counts there with what was set aside for it.
         """
         apps = settings.all_apps
+        ledger = self._book if isinstance(self._book, Ledger) else None
         if self._prices is None and any(app.counts_money for app in apps):
-            self._prices = self._price_book(settings)
+            path = None if ledger is None else ledger.path.with_name(PRICES_NAME)
+            self._prices = PriceBook(
+                self._fetch, path, listing=self._listing, upstream=settings.upstream
+            )
             if self._running:
                 self._running.append(asyncio.create_task(self._prices.run()))
-        budgets = {app.name: self._budgets_of(app, settings) for app in apps}
+        budgets = {
+            app.name: Budgets(
+                self._counters,
+                app=app.name,
+                of_client=app.budget,
+                of_app=app.app_budget,
+                of_all=settings.total_budget,
+                unread=self._unread,
+            )
+            for app in apps
+        }
         self._budgets |= budgets
         named = (_named(app) for app in apps if not budgets[app.name].is_empty)
         self._models = dict.fromkeys(itertools.chain.from_iterable(named))
         if self._running:
             self._recall_missing(budgets)
-        return {app.name: self._bookings(app, budgets[app.name]) for app in apps}
-
-    def _price_book(self, settings: Settings) -> PriceBook:
-        path = self._book.path if isinstance(self._book, Ledger) else None
-        return PriceBook(
-            self._fetch,
-            path and path.with_name(PRICES_NAME),
-            listing=self._listing,
-            upstream=settings.upstream,
-        )
-
-    def _budgets_of(self, app: Settings, default: Settings) -> Budgets:
-        return Budgets(
-            self._counters,
-            app=app.name,
-            of_client=app.budget,
-            of_app=app.app_budget,
-            of_all=default.total_budget,
-            unread=self._unread,
-        )
-
-    def _bookings(self, app: Settings, budgets: Budgets) -> Bookings:
-        return Bookings(
-            budgets,
-            self._book,
-            self._prices,
-            key=app.keys[0].label if app.keys else "",
-            refuses_unpriced=app.refuses_unpriced,
-            run=self._run,
-            unsettled=self._own if isinstance(self._book, Ledger) else None,
-        )
+        return {
+            app.name: Bookings(
+                budgets[app.name],
+                self._book,
+                self._prices,
+                self._run,
+                key=app.keys[0].label if app.keys else "",
+                refuses_unpriced=app.refuses_unpriced,
+                unsettled=None if ledger is None else self._own,
+            )
+            for app in apps
+        }
 
     async def start(self, *, is_shared: bool) -> None:
         """Take up where the last process ended.
