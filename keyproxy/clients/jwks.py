@@ -17,8 +17,8 @@ from typing import NamedTuple, Self
 import aiohttp
 import structlog
 
-from keyproxy.clients.jose import from_json
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
+from keyproxy.strict_json.body import load
 from keyproxy.transport.fetch import Refreshed, fetch
 
 FETCH_SECONDS = 5.0
@@ -159,7 +159,7 @@ def read_keys(raw: bytes) -> tuple[tuple[SignatureKey, ...], dict[str, int]]:
     Raises ``ValueError`` for what is no key set or has no usable key.
     """
     try:
-        members = from_json(raw).get("keys")
+        members = load(raw)[0].get("keys")
     except ValueError as error:
         raise ValueError(f"the answer is no JSON object: {error}") from error
     if not isinstance(members, list):

@@ -90,32 +90,40 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
     """The one JSON object in ``raw``, and its reader. Raises ``invalid_json``."""
+    try:
+        return load(raw)
+    except NotRead as error:
+        raise Refusal("invalid_json", str(error)) from error
+
+
+def load(raw: bytes) -> tuple[dict[str, Any], Reader]:
+    """As ``read``, also for JWTs and key sets. Raises ``NotRead``, a ``ValueError``."""
     if not raw or raw.isspace():
-        raise _invalid("The call has no body; it must be one JSON object.")
+        raise NotRead("The call has no body; it must be one JSON object.")
     if raw.startswith(codecs.BOM_UTF8):
-        raise _invalid("The body begins with a byte order mark; send UTF-8 without one.")
+        raise NotRead("The body begins with a byte order mark; send UTF-8 without one.")
     if raw.count(b",") > MAX_COMMAS:
-        raise _invalid(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
+        raise NotRead(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
     text = ""
     try:
         text = raw.decode("utf-8", "strict")
         reader = Reader(text, _DECODER)
         value = reader.whole()
+    except NotRead:
+        raise
     except UnicodeDecodeError as error:
-        raise _invalid("The body is not UTF-8.") from error
-    except NotRead as error:
-        raise _invalid(str(error)) from error
+        raise NotRead("The body is not UTF-8.") from error
     except RecursionError as error:
-        raise _invalid("The JSON body is nested too deeply.") from error
+        raise NotRead("The JSON body is nested too deeply.") from error
     except ValueError as error:
         place = ""
         if isinstance(error, json.JSONDecodeError) and error.doc is text:  # else of a piece
             place = f": see line {error.lineno}, column {error.colno}"
-        raise _invalid(f"The body is not valid JSON{place}.") from error
+        raise NotRead(f"The body is not valid JSON{place}.") from error
     if not isinstance(value, dict):
-        raise _invalid("The body must be one JSON object.")
+        raise NotRead("The body must be one JSON object.")
     if has_half_pair(reader.text):
-        raise _invalid("The JSON body holds half of a surrogate pair.")
+        raise NotRead("The JSON body holds half of a surrogate pair.")
     return value, reader
 
 
@@ -230,7 +238,3 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _DECODER = json.JSONDecoder(
     object_pairs_hook=unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
 )
-
-
-def _invalid(message: str) -> Refusal:
-    return Refusal("invalid_json", message)
