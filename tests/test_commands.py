@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from keyproxy import __main__, __version__
+from keyproxy.commands import COMMANDS
 from keyproxy.settings import rows
 from keyproxy.settings.sources import Sources
 
@@ -111,7 +112,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(option) == 0
     text = capsys.readouterr().out
-    assert all(f"keyproxy {name} " in text for name in __main__.COMMANDS)
+    assert all(f"keyproxy {name} " in text for name in COMMANDS)
 
 
 @pytest.mark.parametrize("word", ["start", KEY, f"--key={KEY}"])
@@ -156,7 +157,7 @@ def test_demo_has_no_options_of_the_true_upstream(capsys: pytest.CaptureFixture[
     assert "--upstream" not in text
 
 
-@pytest.mark.parametrize("command", __main__.COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,1 +1,25 @@
-"""One module for each command of ``keyproxy``."""
+"""The commands of ``keyproxy``: one module for each; those that run it share one."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """``entry``: a module here and its function, which makes an exit code of the arguments."""
+
+    entry: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "dev": Command("run:dev", "run it beside a web app on this computer"),
+    "serve": Command("run:serve", "run it for others; it lists what must be said"),
+    "demo": Command(
+        "run:demo", "try it with a built-in fake upstream: no key, no internet, no settings"
+    ),
+    "check": Command("check:main", "report every fault of the settings, ask whether the key works"),
+    "explain": Command("explain:main", "which step would refuse a call, and what to change"),
+    "usage": Command("usage:main", "what was spent, by day, app, client, model or status"),
+    "token": Command("token:main", "make a client token; only its hash is stored"),
+    "ping": Command("ping:main", "health check of a running keyproxy, for images"),
+}

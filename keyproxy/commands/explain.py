@@ -11,16 +11,11 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings import Mode, Settings
-from keyproxy.settings.sources import Sources
-
-SUMMARY = "say which step would refuse a call and which setting to change, or what would be sent"
+from keyproxy.settings import Settings
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = line.parser(
-        "explain", f"{SUMMARY}. Exit code 0: it would be sent, 1: refused, 2: settings."
-    )
+    parser = line.parser("explain", "Exit code 0: it would be sent, 1: refused, 2: settings.")
     parser.add_argument("--body", metavar="FILE", help="the JSON body; default: stdin")
     parser.add_argument("--serve", action="store_true", help="by the rules of keyproxy serve")
     parser.add_argument("--all", action="store_true", help="a table of example calls instead")
@@ -34,12 +29,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--method", metavar="METHOD", help="default: POST with a body, else GET")
     parser.add_argument("--path", metavar="PATH", help="default: /api/v1/chat/completions")
-    line.add_settings(parser, ["dev", "serve"])
-    given = line.parse(parser, arguments)
+    given = line.parse(parser, arguments, ["dev", "serve"])
     flags = given.flags
-    mode: Mode = "serve" if flags.serve else "dev"
     try:
-        settings = Sources.of_process(mode, given.options, given.env_file).read()
+        settings = given.sources("serve" if flags.serve else "dev").read()
     except SettingsFaults as faults:
         return line.report("explain", faults)
     if flags.app and flags.app not in {app.name for app in settings.all_apps}:

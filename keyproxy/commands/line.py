@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from keyproxy.commands import COMMANDS
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, rows
 from keyproxy.settings.grammar import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
+from keyproxy.settings.sources import Sources
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,12 +50,16 @@ class Given:
     env_file: Path | None
     flags: argparse.Namespace
 
+    def sources(self, mode: Mode) -> Sources:
+        """Where the settings of this process come from."""
+        return Sources.of_process(mode, self.options, self.env_file)
 
-def parser(command: str, description: str) -> Parser:
-    """An empty parser of one command."""
+
+def parser(command: str, more: str = "") -> Parser:
+    """An empty parser of one command, which is described by its summary and ``more``."""
     return Parser(
-        prog=f"keyproxy {command}".rstrip(),
-        description=description,
+        prog=f"keyproxy {command}",
+        description=f"{COMMANDS[command].summary}. {more}".rstrip(),
         allow_abbrev=False,
         formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=30),
     )
@@ -64,16 +70,13 @@ def add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     parser.usage = f"{parser.prog} [OPTIONS]"  # forty of them would fill the screen
     groups: dict[str, argparse._ArgumentGroup] = {}
     for setting in rows().values():
-        if setting.is_secret and setting.file:
-            continue  # a secret itself: arguments are visible to everybody on the machine
-        if setting is CONFIG:
-            continue  # below
-        if "demo" in modes and setting.is_upstream:
+        # Arguments are visible to everybody on the machine: no secret itself is one.
+        is_left_out = _is_given_by_file(setting) or ("demo" in modes and setting.is_upstream)
+        if is_left_out or setting is CONFIG:  # which is one of the files
             continue
-        group = groups.get(setting.group)
-        if group is None:
-            group = groups[setting.group] = parser.add_argument_group(setting.group)
-        _add(group, setting, modes)
+        if setting.group not in groups:
+            groups[setting.group] = parser.add_argument_group(setting.group)
+        _add(groups[setting.group], setting, modes)
     add_files(parser)
 
 
@@ -89,34 +92,36 @@ def add_files(parser: Parser) -> None:
     )
 
 
+def _is_given_by_file(setting: Setting) -> bool:
+    return setting.is_secret and setting.file is not None
+
+
 def _add(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
+    by_mode = [(mode, setting.default(mode)) for mode in modes]
+    defaults = {
+        mode: "it must be said" if default is SAY_IT else spoken(default)
+        for mode, default in by_mode
+    }
+    default = defaults[modes[0]]
+    if len(set(defaults.values())) > 1:
+        default = ", ".join(f"{text} in {mode}" for mode, text in defaults.items())
+    text = f"{setting.meaning.replace('`', '')} [{setting.variable}; default: {default}]"
     group.add_argument(
         setting.option,
         dest=setting.variable,
         metavar=setting.metavar,
-        help=_help(setting, modes).replace("%", "%%"),
+        help=text.replace("%", "%%"),
     )
 
 
-def _help(setting: Setting, modes: Sequence[Mode]) -> str:
-    defaults = {mode: _default(setting, mode) for mode in modes}
-    if len(set(defaults.values())) == 1:
-        default = defaults[modes[0]]
-    else:
-        default = ", ".join(f"{text} in {mode}" for mode, text in defaults.items())
-    return f"{setting.meaning.replace('`', '')} [{setting.variable}; default: {default}]"
-
-
-def _default(setting: Setting, mode: Mode) -> str:
-    default = setting.default(mode)
-    return "it must be said" if default is SAY_IT else spoken(default)
-
-
-def parse(parser: Parser, arguments: Sequence[str]) -> Given:
-    """What was given. An unknown option or a stray word ends the process with exit code 2."""
+def parse(parser: Parser, arguments: Sequence[str], modes: Sequence[Mode] = ()) -> Given:
+    """What was given, settings of ``modes`` included. An unknown option or a stray word ends the
+    process with exit code 2."""
+    if modes:
+        add_settings(parser, modes)
     namespace, extra = parser.parse_known_args(arguments)
     if extra:
-        parser.error(_unknown(parser, extra[0]))
+        parser.error(_unknown(parser, extra[0].partition("=")[0]))
     variables = {setting.variable for setting in rows().values()}
     options = {
         name: value
@@ -126,26 +131,19 @@ def parse(parser: Parser, arguments: Sequence[str]) -> Given:
     return Given(options, getattr(namespace, "env_file", None), namespace)
 
 
-def _unknown(parser: Parser, text: str) -> str:
-    name = text.split("=")[0]
-    if name == "--openrouter-api-key":
-        return (
-            "a key on the command line can be read by everybody on this machine;"
-            " use --openrouter-api-key-file, or the variable OPENROUTER_API_KEY"
-        )
+def _unknown(parser: Parser, name: str) -> str:
+    for setting in filter(_is_given_by_file, rows().values()):
+        if name == setting.option:
+            return (
+                "a secret on the command line can be read by everybody on this machine;"
+                f" use {name}-file, or the variable {setting.variable}"
+            )
     if not re.fullmatch(r"--[a-z]{2,}(-[a-z]+)*|-[A-Za-z]", name) or len(name) > 40:
         return "an argument was not understood (not shown)"
-    known = [each for action in parser._actions for each in action.option_strings]
+    known = [option for action in parser._actions for option in action.option_strings]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; {close[0]} perhaps?" if close else ""
     return f"unknown option {name}{hint}"
-
-
-def wrapped(text: str, columns: int | None) -> str:
-    """``text`` in lines of at most so many columns, where its words let it; None: as it is."""
-    if columns is None:
-        return text
-    return textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
 
 
 def report(command: str, faults: SettingsFaults) -> int:
@@ -153,10 +151,11 @@ def report(command: str, faults: SettingsFaults) -> int:
     count = len(faults.faults)
     what = "one setting is" if count == 1 else f"{count} settings are"
     print(f"keyproxy {command}: {what} missing or wrong", file=sys.stderr)
-    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else None
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     for fault in faults.faults:
         text, *pasted = str(fault).splitlines()  # what is pasted is never broken
-        print("", wrapped(text, columns), *pasted, sep="\n", file=sys.stderr)
+        text = textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
+        print("", text, *pasted, sep="\n", file=sys.stderr)
     return 2
 
 

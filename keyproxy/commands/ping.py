@@ -13,9 +13,7 @@ from keyproxy.commands import line
 from keyproxy.settings import Address, rows
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.setting import spoken
-from keyproxy.settings.sources import Sources
 
-SUMMARY = "ask a running keyproxy whether it is well (health check of images)"
 TIMEOUT_SECONDS = 3.0  # below the five seconds after which the image's health check gives up
 
 _EVERYWHERE = {
@@ -28,7 +26,7 @@ _EVERYWHERE = {
 
 def main(arguments: Sequence[str]) -> int:
     listen = rows()["listen"]
-    parser = line.parser("ping", f"{SUMMARY}. Exit code 0: yes, 1: no.")
+    parser = line.parser("ping", "Exit code 0: yes, 1: no.")
     parser.add_argument("--ready", action="store_true", help="ask /readyz instead of /healthz")
     parser.add_argument(
         listen.option,
@@ -38,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     line.add_files(parser)
     given = line.parse(parser, arguments)
-    sources = Sources.of_process("dev", given.options, given.env_file)
+    sources = given.sources("dev")
     text, place = sources.said(listen.variable)
     if not text and (faults := sources.unread()):
         parser.error(str(faults[0]))  # it may say where, and another keyproxy may be here

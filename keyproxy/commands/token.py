@@ -9,11 +9,9 @@ from keyproxy.commands import line
 from keyproxy.settings.grammar import Unfit, mask
 from keyproxy.settings.grammar.secrets import client_tokens
 
-SUMMARY = "make a client token: printed once, with the line to store"
-
 
 def main(arguments: Sequence[str]) -> int:
-    parser = line.parser("token", f"{SUMMARY}. Exit code 0.")
+    parser = line.parser("token", "It is printed once, with the line to store. Exit code 0.")
     parser.add_argument(
         "name",
         metavar="NAME",

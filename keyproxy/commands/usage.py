@@ -22,9 +22,7 @@ from keyproxy.console import printable
 from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask
 from keyproxy.ledger.place import default_path, dev_path
 from keyproxy.ledger.queries import BY, summary
-from keyproxy.settings.sources import Sources
 
-SUMMARY = "show spend, calls and tokens by day, app, client, model or status"
 LEDGER = "KEYPROXY_LEDGER"
 _DEFAULT_SINCE = "30d"
 _SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
@@ -68,9 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> line.Parser:
-    parser = line.parser(
-        "usage", f"{SUMMARY}. Exit code 0: shown, 1: no ledger that can be read, 2: options."
-    )
+    parser = line.parser("usage", "Exit code 0: shown, 1: no ledger that can be read, 2: options.")
     parser.add_argument("--by", choices=BY, default="day", help="what makes a row; default: day")
     parser.add_argument(
         "--since",
@@ -106,7 +102,7 @@ def _parser() -> line.Parser:
 
 def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
     """Where the ledger is, and who says so; without a place, why there is none."""
-    sources = Sources.of_process("dev", given.options, given.env_file)
+    sources = given.sources("dev")
     text, place = sources.said(LEDGER)
     if faults := sources.unread():
         return None, str(faults[0])
