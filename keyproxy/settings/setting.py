@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import NotInstalled, Unfit, mask, shown
-from keyproxy.settings.grammar.network import file_path
+from keyproxy.settings.grammar.plain import file_path
 from keyproxy.settings.grammar.secrets import MAKING, misnamed
 
 Mode = Literal["dev", "serve", "demo"]

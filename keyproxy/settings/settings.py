@@ -14,7 +14,7 @@ from typing import Any, Self
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import bound_answers, faults
-from keyproxy.settings.grammar import NoText, Unfit, shown, text_in
+from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import (
@@ -221,7 +221,7 @@ class Reading:
         content = self._content(file, path)
         try:
             text = text_in(content)
-        except NoText as unfit:
+        except Unfit as unfit:
             unfit.found = f"{shown(path)}{unfit.where}, which is {unfit.found}"
             raise fault_of(file, unfit, path) from None
         if setting.is_secret and not text.strip():

@@ -16,7 +16,7 @@ from typing import Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.settings import CONFIG, Mode, Settings, lines, rows
-from keyproxy.settings.grammar import NoText, Unfit, shown, text_in
+from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, misnamed
 from keyproxy.settings.layers import (
     Layer,
@@ -208,13 +208,9 @@ class Sources:
             if named_by is None:
                 return ""
             fault = SettingsFault(named_by, found=shown(name), expected="a file that exists")
-        except NoText as unfit:
-            fault = SettingsFault(
-                f"{name}{unfit.where}", found=unfit.found, expected=unfit.expected
-            )
         except Unfit as unfit:
             fault = SettingsFault(
-                name, found=unfit.found, expected=unfit.expected, paste=unfit.line
+                name + unfit.where, found=unfit.found, expected=unfit.expected, paste=unfit.line
             )
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no path"

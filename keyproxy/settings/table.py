@@ -16,7 +16,7 @@ from typing import Literal
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar import features, jwt, network, origins, plain, secrets
+from keyproxy.settings.grammar import features, jwt, network, or_off, origins, plain, secrets
 from keyproxy.settings.grammar.network import Address, StorageServer
 from keyproxy.settings.grammar.plain import Budget, Rate
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, ClientToken
@@ -80,7 +80,7 @@ class Table:
         meaning="an HTTP proxy for every outgoing call, by CONNECT:"
         " `http://[user:password@]host:port`, or `env` to take HTTPS_PROXY and NO_PROXY")
     upstream_ca_file: Path | None = setting(
-        network.file_path, "FILE", None, example="/etc/ssl/corporate-ca.pem", needs_restart=True,
+        plain.file_path, "FILE", None, example="/etc/ssl/corporate-ca.pem", needs_restart=True,
         is_upstream=True, content=network.certificates,
         meaning="an extra CA (PEM) for every outgoing call, beside the system's")
     referer: str | None = setting(
@@ -161,7 +161,7 @@ class Table:
         plain.rates, "RATES", "60/minute;1000/day", example="60/minute", separator=";",
         meaning="new sessions per network address; `off`")
     captcha: Vendor | None = setting(
-        plain.word_or_off("turnstile", "hcaptcha"), "VALUE", None, example="off",
+        or_off(plain.word("turnstile", "hcaptcha", "off"), None), "VALUE", None, example="off",
         meaning="a captcha that a page must have solved to open a session: `turnstile`,"
         " `hcaptcha`; `off`")
     captcha_secret: Secret | None = setting(
@@ -251,7 +251,7 @@ class Table:
         meaning="how long calls stay in the ledger, in days: 31 at least where there is a budget"
         " for a month, which is read back from it")
     max_tokens: int | None = setting(
-        plain.cap, "VALUE", None, example="4096", is_app=True,
+        or_off(plain.count(1, 10_000_000), None), "VALUE", None, example="4096", is_app=True,
         meaning="cap on every output-length field: filled in when absent, lowered when larger;"
         " `off`; 4096 where a budget is said and this is not")
     # A chat with several photos in base64.
@@ -306,7 +306,7 @@ class Table:
 
 
 CONFIG = Setting(
-    network.file_path,
+    plain.file_path,
     "FILE",
     "keyproxy.toml",
     "keyproxy.toml",

@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 from keyproxy.key_forms import SHAPE
+
+Value = TypeVar("Value")
+Nothing = TypeVar("Nothing")
 
 # Wider, for what is shown: nothing that could be a secret is repeated, wherever it was put.
 # The last but one: any long run that is not the name of a variable; the last: user:password@.
@@ -19,7 +24,6 @@ _MASKED = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SHOWN_CHARACTERS = 80
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TYPE_ANEW = "that line typed anew, in a file saved as UTF-8"
 _POWERSHELL = "(Windows PowerShell's > and >> write UTF-16: use Add-Content -Encoding ascii)"
 
@@ -28,6 +32,7 @@ class Unfit(ValueError):
     """A text that is no value.
 
     To paste: ``value`` is a text that would be one, ``line`` a whole line that cures it.
+    ``where`` it stands in a file: ``, line 3`` behind its name, or nothing.
     """
 
     def __init__(
@@ -37,12 +42,14 @@ class Unfit(ValueError):
         found: str | None = None,
         value: str | None = None,
         line: str | None = None,
+        where: str = "",
     ) -> None:
         super().__init__(expected)
         self.expected = expected
         self.found = found
         self.value = value
         self.line = line
+        self.where = where
 
 
 class NotInstalled(Unfit):
@@ -68,47 +75,83 @@ def items(text: str, separator: str = ",") -> list[str]:
     return [item.strip() for item in text.split(separator) if item.strip()]
 
 
-class NoText(Unfit):
-    """``reason`` is half a sentence; ``line_number``: the first line that cannot be read, None
-    where none of them can."""
+def matching(pattern: str, expected: str) -> Callable[[str], str]:
+    """A parser of texts that fit an expression as a whole, and are their own values."""
+    fits = re.compile(pattern, re.ASCII).fullmatch
 
-    def __init__(self, reason: str, expected: str, line_number: int | None = None) -> None:
-        super().__init__(expected, found=f"no UTF-8 text: {reason}")
-        self.line_number = line_number
+    def parse(text: str) -> str:
+        if not fits(text):
+            raise Unfit(expected)
+        return text
 
-    @property
-    def where(self) -> str:
-        """``, line 3`` behind the name of the file, or nothing."""
-        return "" if self.line_number is None else f", line {self.line_number}"
+    return parse
+
+
+def or_off(
+    parse: Callable[[str], Value], nothing: Nothing, word: str = "off"
+) -> Callable[[str], Value | Nothing]:
+    """A parser that takes a word for ``nothing`` beside what ``parse`` takes."""
+    return lambda text: nothing if text == word else parse(text)
+
+
+def each(
+    parse: Callable[[str], Value], separator: str = ",", none: str | None = None
+) -> Callable[[str], tuple[Value, ...]]:
+    """A parser of lists of what ``parse`` takes, each once, in their order.
+
+    ``none``: the word for no entry, where that is an answer. The fault is that of the first entry
+    that is wrong; to paste is the whole list, in which each wrong one is what its own fault would
+    paste, "" being without it.
+    """
+
+    def parse_all(text: str) -> tuple[Value, ...]:
+        if text == none:
+            return ()
+        values: list[Value] = []
+        cured: list[str | None] = []
+        trouble: Unfit | None = None
+        for entry in items(text, separator) or [""]:
+            try:
+                values.append(parse(entry))
+                cured.append(entry)
+            except Unfit as unfit:
+                unfit.found = unfit.found or shown(entry)
+                trouble = trouble or unfit
+                cured.append(unfit.value)
+        if trouble is None:
+            return tuple(dict.fromkeys(values))
+        whole = [entry for entry in cured if entry is not None]
+        cure = separator.join(filter(None, whole)) or none
+        trouble.value = cure if len(whole) == len(cured) else None
+        raise trouble
+
+    return parse_all
 
 
 def text_in(content: bytes) -> str:
-    """The bytes of a file as text, each line end of any system as ``\\n``. Raises ``NoText``.
+    """The bytes of a file as text, each line end of any system as ``\n``.
 
     Windows PowerShell 5 writes UTF-16 behind whatever a file holds (``>>``), and editors add byte
-    order marks: one of UTF-8 in front says nothing and is dropped. Nothing that stands there is
-    repeated: it may be a secret.
+    order marks: one of UTF-8 in front says nothing and is dropped. Raises ``Unfit`` for the first
+    line that cannot be read, which is not repeated: it may be a secret.
     """
-    if content.startswith(_UTF16):
-        raise NoText("it is UTF-16", f"the file saved as UTF-8 {_POWERSHELL}")
-    number = None
-    try:
-        text = re.sub(r"\r\n?", "\n", content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        number = _number(content, error.start)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Unfit(f"the file saved as UTF-8 {_POWERSHELL}", found="no UTF-8 text: it is UTF-16")
+    lines = re.split(rb"\r\n?|\n", content.removeprefix(codecs.BOM_UTF8))
+    return "\n".join(_line(line, f", line {number}") for number, line in enumerate(lines, 1))
+
+
+def _line(line: bytes, where: str) -> str:
     # UTF-16 of plain letters is valid UTF-8, with a zero byte beside each.
-    zero = content.find(b"\0")
-    if zero > -1 and (number is None or _number(content, zero) <= number):
-        reason = "it holds zero bytes, as UTF-16 does"
-        raise NoText(reason, f"{_TYPE_ANEW} {_POWERSHELL}", _number(content, zero))
-    if number is not None:
-        raise NoText("it holds letters in another encoding", _TYPE_ANEW, number)
-    if (mark := text.find("\ufeff")) > -1:
-        reason = "it holds an invisible byte order mark"
-        raise NoText(reason, _TYPE_ANEW, text.count("\n", 0, mark) + 1)
+    if b"\0" in line:
+        found = "no UTF-8 text: it holds zero bytes, as UTF-16 does"
+        raise Unfit(f"{_TYPE_ANEW} {_POWERSHELL}", found=found, where=where)
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        found = "no UTF-8 text: it holds letters in another encoding"
+        raise Unfit(_TYPE_ANEW, found=found, where=where) from None
+    if "\ufeff" in text:
+        found = "no UTF-8 text: it holds an invisible byte order mark"
+        raise Unfit(_TYPE_ANEW, found=found, where=where)
     return text
-
-
-def _number(content: bytes, at: int) -> int:
-    """The number of the line that the byte ``at`` stands in, from 1."""
-    return len(re.findall(rb"\r\n?|\n", content[:at])) + 1

@@ -6,12 +6,12 @@ What a word opens is decided in ``policy``; docs/features.md says what each can 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.dialects import DIALECTS
-from keyproxy.settings.grammar import Unfit, items, shown
+from keyproxy.settings.grammar import Unfit, each
 
 
 def names(text: str) -> frozenset[str]:
@@ -53,54 +53,46 @@ _CLOSED_TOOLS = re.compile(
 # Anthropic's, which the caller runs; OpenRouter's of the same name run on its servers.
 _RUN_BY_CALLER = re.compile(r"(?:bash|memory)_\d{8}", re.ASCII)
 
-_STORED = "it reads or changes what the provider account stores"
-_ANOTHER = "it acts for a workspace or a user of the provider account"
-_DEARER = "it can make images or transcriptions dearer"
-_WHOLE = "it continues an answer that the provider account stores; send all of it in input"
-_ELSEWHERE = "it sends the call, or something with it, to another address or under another key"
+
+def _because(reason: str, fields: str) -> dict[str, str]:
+    return dict.fromkeys(fields.split(), reason)
+
+
 CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "preset": "a stored preset chooses models, prompts and tools",
         "prompt": "a stored prompt is a part of the provider account",
         "route": "it is outdated, and chooses models",
-        "previous_response_id": _WHOLE,
-        "conversation": _WHOLE,
-        "container": _STORED,
-        "safeguards": _STORED,
-        "diagnostics": _STORED,
         "thread": "it keeps the conversation in the provider account",
         "background_options": "it is about work that goes on after the answer, and is stored",
-        "workspace_id": _ANOTHER,
-        "user_profile_id": _ANOTHER,
-        "billing_policy": _ANOTHER,
         "access_programs": "it uses what the provider account was permitted",
         "fallback_credit_token": "it is the credit of an earlier call, perhaps of another caller",
         "deferred_tools": "it lets the upstream add tools of its own",
-        "moderation": "it names a model that is asked as well",
-        "svg": "it names a model that is asked as well",
         "betas": "names of betas stand in the header anthropic-beta",
         "debug": "it shows what the upstream made of the call, stored prompts included",
-        "mcp_servers": _ELSEWHERE,
-        "callback_url": _ELSEWHERE,
-        "api_key": _ELSEWHERE,
-        "api_base": _ELSEWHERE,
-        "base_url": _ELSEWHERE,
         "extra_body": "SDKs in Python have it as an option; its fields stand at the top of a call",
         "extra_headers": "SDKs in Python have it as an option; headers stand in no body",
-        # Of neighbouring APIs; a provider may know them.
-        "assistant_id": _STORED,
-        "cached_content": _STORED,
-        "container_id": _STORED,
-        "conversation_id": _STORED,
-        "file_id": _STORED,
-        "file_ids": _STORED,
-        "previous_message_id": _STORED,
-        "thread_id": _STORED,
-        "tool_resources": _STORED,
-        "vector_store_ids": _STORED,
-        "server_url": _ELSEWHERE,
-        "webhook_url": _ELSEWHERE,
     }
+    | _because(
+        "it continues an answer that the provider account stores; send all of it in input",
+        "previous_response_id conversation",
+    )
+    | _because(
+        "it acts for a workspace or a user of the provider account",
+        "workspace_id user_profile_id billing_policy",
+    )
+    | _because("it names a model that is asked as well", "moderation svg")
+    # Those from assistant_id and server_url on are of neighbouring APIs; a provider may know them.
+    | _because(
+        "it reads or changes what the provider account stores",
+        "container safeguards diagnostics"
+        " assistant_id cached_content container_id conversation_id file_id file_ids"
+        " previous_message_id thread_id tool_resources vector_store_ids",
+    )
+    | _because(
+        "it sends the call, or something with it, to another address or under another key",
+        "mcp_servers callback_url api_key api_base base_url server_url webhook_url",
+    )
 )
 """Top-level fields that nothing opens, and why. ``prompt`` is plain text in other styles.
 
@@ -108,15 +100,11 @@ They choose unseen, or reach what is stored, another tenant, further tools or an
 """
 
 NAMED_FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "trace": "it goes wherever the provider account sends its traces",
-        "complexity": _DEARER,
-        "frame_count": _DEARER,
-        "frame_duration_ms": _DEARER,
-        "partial_images": _DEARER,
-        "diarize": _DEARER,
-        "keyterms": _DEARER,
-    }
+    {"trace": "it goes wherever the provider account sends its traces"}
+    | _because(
+        "it can make images or transcriptions dearer",
+        "complexity frame_count frame_duration_ms partial_images diarize keyterms",
+    )
 )
 """Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens, and why."""
 
@@ -147,74 +135,45 @@ def is_closed_tool(kind: str) -> bool:
     return bool(_CLOSED_TOOLS.search(kind)) and not _RUN_BY_CALLER.fullmatch(kind)
 
 
-def features(text: str) -> tuple[str, ...]:
-    """Feature words, each once; ``off`` is none."""
-    words = tuple(dict.fromkeys(items(text))) if text != "off" else ()
-    _check_each(words, _check_word)
-    if not words and text != "off":
-        raise Unfit(f"words of {', '.join(WORDS)}, or off")
-    return words
-
-
-def _check_each(entries: Iterable[str], check: Callable[[str], None]) -> None:
-    """Raises for the first entry that is none; to paste are those that are."""
-    fit: list[str] = []
-    trouble: Unfit | None = None
-    for entry in entries:
-        try:
-            check(entry)
-            fit.append(entry)
-        except Unfit as unfit:
-            trouble = trouble or unfit
-    if trouble:
-        trouble.value = ",".join(fit) or "off"
-        raise trouble
-
-
-def _check_word(word: str) -> None:
+def _word(word: str) -> str:
     if word in WORDS:
-        return
+        return word
     kind = word.removeprefix(TOOL)
     if not word.startswith(TOOL) or not _TOOL_TYPE.fullmatch(kind):
         raise Unfit(
             f"words of {', '.join(WORDS)}, or {TOOL} with one type of tool"
             " such as tools:openrouter:datetime",
-            found=shown(word),
+            value="",
         )
     if kind in _OWN_TOOLS:
-        raise Unfit(
-            f"no word for {kind}: tools that the caller runs itself are open", found=shown(word)
-        )
+        raise Unfit(f"no word for {kind}: tools that the caller runs itself are open", value="")
     if is_closed_tool(kind):
         raise Unfit(
             f"no {kind}: it reads or changes what the account stores, runs commands, or calls any"
             " address, and is never open",
-            found=shown(word),
+            value="",
         )
+    return word
 
 
-def extra_fields(text: str) -> tuple[str, ...]:
-    """Names of top-level body fields, each once; ``off`` is none."""
-    names = tuple(dict.fromkeys(items(text))) if text != "off" else ()
-    _check_each(names, _check_field)
-    if not names and text != "off":
-        raise Unfit("names of body fields such as trace, or off")
-    return names
-
-
-def _check_field(name: str) -> None:
+def _field(name: str) -> str:
     if words := OPENED_BY.get(name):
-        raise Unfit(
-            f"no {name} here: the word of KEYPROXY_ALLOWED_FEATURES={words[0]} opens it",
-            found=shown(name),
-        )
-    if reason := CLOSED_FIELDS.get(name):
-        raise Unfit(f"no {name}: {reason}, so it is never open", found=shown(name))
-    if any(name in dialect.fields for dialect in DIALECTS):
-        raise Unfit(
-            f"no {name}: it has its rule in the table of docs/features.md", found=shown(name)
-        )
-    if not _FIELD.fullmatch(name):
-        raise Unfit("plain lower-case names of top-level fields such as trace", found=shown(name))
-    if "model" in name or "preset" in name:
-        raise Unfit("names that choose no model", found=shown(name))
+        expected = f"no {name} here: the word of KEYPROXY_ALLOWED_FEATURES={words[0]} opens it"
+    elif reason := CLOSED_FIELDS.get(name):
+        expected = f"no {name}: {reason}, so it is never open"
+    elif any(name in dialect.fields for dialect in DIALECTS):
+        expected = f"no {name}: it has its rule in the table of docs/features.md"
+    elif not _FIELD.fullmatch(name):
+        expected = "plain lower-case names of top-level fields such as trace, or off"
+    elif "model" in name or "preset" in name:
+        expected = "names that choose no model"
+    else:
+        return name
+    raise Unfit(expected, value="")
+
+
+features = each(_word, none="off")
+"""Feature words, each once; ``off`` is none."""
+
+extra_fields = each(_field, none="off")
+"""Names of top-level body fields, each once; ``off`` is none."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar import Unfit, items
-from keyproxy.settings.grammar.network import is_loopback, web_address
+from keyproxy.settings.grammar import Unfit, each, matching, or_off
+from keyproxy.settings.grammar.network import web_address
 from keyproxy.settings.grammar.plain import pause
 
 SHARED = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -20,11 +20,13 @@ OTHER_NAMES = {"Ed25519": "EdDSA"}
 9864 left it in October 2025): what we call the same. EdDSA stands for Ed25519 only here, and its
 Ed448 for nothing; the ESP256 of that RFC is COSE's."""
 MAX_LEEWAY_SECONDS = 300.0
+_BY_LOWER_CASE = {name.lower(): name for name in (*SHARED, *PUBLIC, *OTHER_NAMES)}
 _SHORTEST = min(SHARED.values())
 _DIFFERENT = 8  # 32 random hexadecimal digits with fewer come less than once in a million
 _FOR_SECRET = ("HS256",)
 _FOR_JWKS = ("RS256", "ES256")
-_TEXT = re.compile(r"[!-~]{1,512}")
+_LONGEST = 512
+_TEXT = rf"[!-~]{{1,{_LONGEST}}}"
 _PLACEHOLDER = re.compile(r"^<.*>$|…|\$[{(]|^your[-_ ]|change-?me", re.IGNORECASE)
 _OTHER_KEY = re.compile(r"-----BEGIN |^(?:ssh|ecdsa)-|^\s*[{\[]")
 # Claims that users write themselves: Supabase, Clerk.
@@ -56,50 +58,45 @@ def secret(text: str) -> Secret:
 def jwks_url(text: str) -> str:
     """The address of a key set; https, unless its host is this computer."""
     expected = "an https:// address such as https://auth.example/.well-known/jwks.json"
-    parts = web_address(text, expected)
-    if not _TEXT.fullmatch(text) or "#" in text:
-        raise Unfit(expected)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+    web_address(text, expected, "lets anybody on the way put in keys")
+    if len(text) > _LONGEST:
+        raise Unfit(f"{expected}, of at most {_LONGEST} characters")
+    return text
+
+
+issuer = matching(
+    rf"(?!.*,){_TEXT}",
+    "one issuer exactly as the claim iss has it, a slash at its end included",
+)
+"""One issuer, letter by letter as its JWTs name it."""
+
+audiences = each(matching(_TEXT, "comma-separated audiences exactly as the claim aud has them"))
+"""Audiences, one of which a JWT must name."""
+
+
+def _algorithm(text: str) -> str:
+    if text.lower() == "none":
+        raise Unfit("signature algorithms; none is no signature, anybody could write such a JWT")
+    if text not in _BY_LOWER_CASE.values():
         raise Unfit(
-            f"{expected}; over http:// anybody on the way could put in keys",
-            value="https" + text[len("http") :],
+            f"comma-separated names of {', '.join(_BY_LOWER_CASE.values())}",
+            value=_BY_LOWER_CASE.get(text.lower()),
         )
-    return text
+    return one_name(text)
 
 
-def issuer(text: str) -> str:
-    """One issuer, letter by letter as its JWTs name it."""
-    if not _TEXT.fullmatch(text) or "," in text:
-        raise Unfit("one issuer exactly as the claim iss has it, a slash at its end included")
-    return text
-
-
-def audiences(text: str) -> tuple[str, ...]:
-    """Audiences, one of which a JWT must name."""
-    entries = items(text)
-    if not entries or not all(_TEXT.fullmatch(item) for item in entries):
-        raise Unfit("comma-separated audiences exactly as the claim aud has them")
-    return tuple(dict.fromkeys(entries))
+_algorithms = each(_algorithm)
 
 
 def algorithms(text: str) -> tuple[str, ...]:
     """Signature algorithms: of a shared secret or of public keys, never both; each by one name."""
-    entries = items(text)
-    known = {name.lower(): name for name in (*SHARED, *PUBLIC, *OTHER_NAMES)}
-    if any(item.lower() == "none" for item in entries):
-        raise Unfit("signature algorithms; none is no signature, anybody could write such a JWT")
-    if not entries or any(item not in known.values() for item in entries):
-        cured = [known.get(item.lower(), "") for item in entries]
-        raise Unfit(
-            f"comma-separated names of {', '.join(known.values())}",
-            value=",".join(cured) if cured and all(cured) else None,
-        )
-    if len({item in SHARED for item in entries}) > 1:
+    names = _algorithms(text)
+    if len({name in SHARED for name in names}) > 1:
         raise Unfit(
             "HS algorithms for KEYPROXY_JWT_SECRET, or others for KEYPROXY_JWT_JWKS_URL; with"
             " both, a public key could be taken for the secret"
         )
-    return tuple(dict.fromkeys(map(one_name, entries)))
+    return names
 
 
 def one_name(algorithm: str) -> str:
@@ -115,11 +112,8 @@ def leeway(text: str) -> float:
     return seconds
 
 
-def claim(text: str) -> str | None:
-    """The name of a claim, or a dotted path to one; ``off`` is none."""
-    if text == "off":
-        return None
-    if not _TEXT.fullmatch(text) or len(text) > 256:
+def _claim(text: str) -> str:
+    if not re.fullmatch(_TEXT, text) or len(text) > 256:
         raise Unfit("a claim such as app_metadata.plan or https://myapp.example/plan")
     if text.split(".")[0] in _OWN_CLAIMS:
         raise Unfit(
@@ -127,6 +121,10 @@ def claim(text: str) -> str | None:
             f" {text.split('.')[0]} themselves"
         )
     return text
+
+
+claim = or_off(_claim, None)
+"""The name of a claim, or a dotted path to one; ``off`` is none."""
 
 
 def default_algorithms(jwks_url: str | None) -> tuple[str, ...]:

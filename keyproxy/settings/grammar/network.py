@@ -7,12 +7,12 @@ import ssl
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from pathlib import Path
+from itertools import chain
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar import NotInstalled, Unfit, items
+from keyproxy.settings.grammar import NotInstalled, Unfit, each
 
 Network = IPv4Network | IPv6Network
 
@@ -58,14 +58,6 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback
 
 
-def addresses(text: str) -> tuple[Address, ...]:
-    """``host:port``, several by comma."""
-    parsed = [_address(item) for item in items(text)]
-    if not parsed:
-        raise Unfit("host:port such as localhost:8484 or :8484")
-    return tuple(dict.fromkeys(parsed))
-
-
 def _address(text: str) -> Address:
     expected = "host:port such as localhost:8484, :8484 (every address) or [::1]:8484"
     match = _LISTEN.fullmatch(text)
@@ -84,16 +76,12 @@ def _address(text: str) -> Address:
     return Address(host, port)
 
 
-def networks(text: str) -> tuple[Network, ...]:
-    """CIDRs, single addresses and the words ``loopback`` and ``private``; or ``none``."""
-    if text == "none":
-        return ()
-    parsed: list[Network] = []
-    for item in items(text):
-        parsed.extend(_network(part) for part in _NETWORK_WORDS.get(item, (item,)))
-    if not parsed:
-        raise Unfit("CIDRs, loopback, private, or none")
-    return tuple(dict.fromkeys(parsed))
+addresses = each(_address)
+"""``host:port``, several by comma."""
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(_network(part) for part in _NETWORK_WORDS.get(text, (text,)))
 
 
 def _network(text: str) -> Network:
@@ -111,18 +99,21 @@ def _network(text: str) -> Network:
     return network
 
 
+_each_networks = each(_networks, none="none")
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """CIDRs, single addresses and the words ``loopback`` and ``private``; or ``none``."""
+    return tuple(dict.fromkeys(chain.from_iterable(_each_networks(text))))
+
+
 def upstream(text: str) -> str:
     """A base address without trailing slash; https, unless its host is this computer."""
     expected = "an https:// base address such as https://openrouter.ai/api/v1"
-    parts = web_address(text, expected)
-    if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise Unfit(f"{expected}, without ? or #")
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise Unfit(
-            f"{expected}; http:// would send the key in clear",
-            value="https" + text[len("http") :].rstrip("/"),
-        )
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+    parts = web_address(text.rstrip("/"), expected, "would send the key in clear")
+    if "?" in text:
+        raise Unfit(f"{expected}, without ?")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
 
 
 def is_openrouter(base: str) -> bool:
@@ -149,11 +140,6 @@ def upstream_proxy(text: str) -> Secret | None:
     return Secret(text.rstrip("/"))
 
 
-def file_path(text: str) -> Path | None:
-    """A path, relative ones being the reader's to place; ``off`` is none."""
-    return None if text == "off" else Path(text)
-
-
 def certificates(pem: bytes) -> None:
     """Raises unless ``pem`` holds at least one CA certificate."""
     expected = "a file of CA certificates in PEM form"
@@ -166,11 +152,16 @@ def certificates(pem: bytes) -> None:
         raise Unfit(expected, found="a file without a CA certificate")
 
 
-def web_address(text: str, expected: str) -> SplitResult:
-    """The parts of an http(s) address with a host, a valid port and no user."""
+def web_address(text: str, expected: str, danger: str) -> SplitResult:
+    """The parts of an address with a host, a valid port, no user and no fragment; https, unless
+    its host is this computer: ``danger`` is what http would mean elsewhere."""
     parts = _split(text, expected)
     if parts.username is not None or parts.password is not None:
         raise Unfit(f"{expected}, without user or password", found="an address with a user")
+    if "#" in text:
+        raise Unfit(f"{expected}, without #")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unfit(f"{expected}; http:// {danger}", value="https" + text[len("http") :])
     return parts
 
 
@@ -214,19 +205,20 @@ def storage(text: str) -> StorageServer | None:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise _no_storage("no address") from error
+        raise Unfit(_STORAGE, found="no address") from error
+    found = None
     if parts.scheme not in _STORAGE_SCHEMES:
-        raise _no_storage("no address of a storage")
-    if not re.fullmatch(r"[!-~]+", text) or not parts.hostname or port == 0:
-        raise _no_storage("an address without a usable host and port")
-    if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise _no_storage("an address with ? or # in it (in a password: %3F, %23)")
-    if not re.fullmatch(r"(?:/[0-9]{0,4})?", parts.path):
-        raise _no_storage("an address whose database is no number")
-    if parts.username and not parts.password:
-        raise _no_storage(
-            "an address with a user and without a password (redis://user:password@host)"
-        )
+        found = "no address of a storage"
+    elif not re.fullmatch(r"[!-~]+", text) or not parts.hostname or port == 0:
+        found = "an address without a usable host and port"
+    elif "?" in text or "#" in text:
+        found = "an address with ? or # in it (in a password: %3F, %23)"
+    elif not re.fullmatch(r"(?:/[0-9]{0,4})?", parts.path):
+        found = "an address whose database is no number"
+    elif parts.username and not parts.password:
+        found = "an address with a user and without a password (redis://user:password@host)"
+    if found is not None or parts.hostname is None:
+        raise Unfit(_STORAGE, found=found)
     if find_spec("redis") is None:
         raise NotInstalled(
             f"keyproxy with its extra for shared storages, or {_STORAGE.partition(',')[0]}",
@@ -242,7 +234,3 @@ def storage(text: str) -> StorageServer | None:
         password=Secret(unquote(parts.password)) if parts.password else None,
         has_tls=_STORAGE_SCHEMES[parts.scheme],
     )
-
-
-def _no_storage(found: str) -> Unfit:
-    return Unfit(_STORAGE, found=found)

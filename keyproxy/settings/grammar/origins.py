@@ -13,7 +13,7 @@ from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from keyproxy.settings.grammar import Unfit, items, shown
+from keyproxy.settings.grammar import Unfit, each
 from keyproxy.settings.grammar.network import is_loopback
 
 if TYPE_CHECKING:
@@ -37,32 +37,41 @@ _OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://([A-Za-z0-9._-]{1,253})(?
 
 def hosts(text: str) -> tuple[str, ...]:
     """Host names in lower case, each with its port where one was given."""
-    entries = items(text.lower())
-    fixed = [_host(host) for host in entries]
-    wrong = [host for host, right in zip(entries, fixed, strict=True) if right is None]
-    if wrong or not entries:
-        expected = (
+    return _hosts(text.lower())
+
+
+def _host(text: str) -> str:
+    host = _host_in(text)
+    if host is None:
+        bare = re.sub(r"^[a-z]+://|/.*$", "", text)
+        raise Unfit(
             "host names such as api.example.com, *.mine.example, localhost, or any-ip (any IP"
-            " literal); no scheme, no path; with :port only to allow that port alone"
+            " literal); no scheme, no path; with :port only to allow that port alone",
+            value=bare if _host_in(bare) else None,
         )
-        bare = [re.sub(r"^[a-z]+://|/.*$", "", host) for host in entries]
-        is_cure = bool(entries) and all(_host(host) for host in bare)
-        raise Unfit(expected, found=_list(wrong), value=",".join(bare) if is_cure else None)
-    return tuple(dict.fromkeys(host for host in fixed if host is not None))
+    return host
 
 
-def _host(text: str) -> str | None:
+_hosts = each(_host)
+
+
+def _host_in(text: str) -> str | None:
     if text == ANY_IP:
         return text
     match = _HOST.fullmatch(text)
     name = _name(match[1]) if match else None
-    if match is None or name is None or (match[2] and not 0 < int(match[2]) < 65536):
+    if match is None or name is None or not _is_port(match[2]):
         return None
     if name.startswith("*."):
-        _check_wildcard(text, name)
+        _check_wildcard(name)
     elif "*" in name:
         return None
     return name if match[2] is None else f"{name}:{int(match[2])}"
+
+
+def _is_port(digits: str | None) -> bool:
+    """Whether an address may end with this port, or with none."""
+    return digits is None or 0 < int(digits) < 65536
 
 
 def _name(text: str) -> str | None:
@@ -77,29 +86,6 @@ def _name(text: str) -> str | None:
     return f"[{address.compressed}]" if address.version == 6 else address.compressed
 
 
-def origins(text: str) -> tuple[str, ...]:
-    """Origins as browsers send them, patterns, and the words; ``none`` is no origin at all."""
-    if text == "none":
-        return ()
-    entries = items(text)
-    if not entries:
-        raise Unfit("origins such as https://app.example.com, localhost, null, *, or none")
-    fixed: list[str] = []
-    trouble: Unfit | None = None
-    for item in entries:
-        try:
-            fixed.append(_origin(item))
-        except Unfit as unfit:
-            trouble = trouble or Unfit(unfit.expected, found=unfit.found or shown(item))
-            if unfit.value is not None:
-                fixed.append(unfit.value)
-    if trouble:
-        # Only a whole list is worth pasting.
-        trouble.value = ",".join(fixed) if len(fixed) == len(entries) else None
-        raise trouble
-    return tuple(dict.fromkeys(fixed))
-
-
 def _origin(item: str) -> str:
     text = item.lower()
     if text in _ORIGIN_WORDS:
@@ -107,15 +93,18 @@ def _origin(item: str) -> str:
     if not text.startswith(("http:", "https:")):
         return _other_origin(item)
     match = _ORIGIN.fullmatch(text)
-    if match is None:
+    host = _name(match[2]) if match else None
+    if match is None or host is None or not _is_port(match[3]):
         raise _no_origin(text)
-    scheme, host, port = match[1], _name(match[2]), match[3]
-    if host is None or (port and not 0 < int(port) < 65536):
-        raise _no_origin(text)
+    scheme, port = match[1], match[3]
     if "*" in host:
-        _check_wildcard(text, host)
+        _check_wildcard(host)
     keeps_port = port and str(int(port)) != _DEFAULT_PORTS.get(scheme)
     return f"{scheme}://{host}:{int(port)}" if keeps_port else f"{scheme}://{host}"
+
+
+origins = each(_origin, none="none")
+"""Origins as browsers send them, patterns, and the words; ``none`` is no origin at all."""
 
 
 def _other_origin(item: str) -> str:
@@ -126,7 +115,7 @@ def _other_origin(item: str) -> str:
     if scheme == "file":
         raise Unfit(f"{FILE} and nothing behind it; most browsers send null for a file", value=FILE)
     match = _OTHER.fullmatch(item)
-    if match and (match[3] is None or 0 < int(match[3]) < 65536):
+    if match and _is_port(match[3]):
         return item
     if "*" in item and "://" in item:
         raise Unfit(
@@ -155,25 +144,25 @@ def _no_origin(text: str) -> Unfit:
     )
 
 
-def _check_wildcard(text: str, host: str) -> None:
+def _check_wildcard(host: str) -> None:
     """Raises unless the ``*`` of ``host`` stands in front of a name that has one owner."""
     labels = host.split(".")
     if host.count("*") != 1:
-        raise Unfit("one * at most", found=shown(text))
+        raise Unfit("one * at most")
     position = next(n for n, label in enumerate(labels) if "*" in label)
     label, rest = labels[position], ".".join(labels[position + 1 :])
     if is_loopback(rest):
         return
-    if not rest or _is_registry(rest):
+    if not rest or _suffixes(only_icann=True).is_public(rest):
         raise Unfit(
-            "a * in front of a domain of your own; anybody can register a name that fits this",
-            found=shown(text),
+            "a * in front of a domain of your own; anybody can register a name that fits this"
         )
-    if _is_shared(rest) and (label.startswith("*") or label.endswith("*")):
+    if _suffixes(only_icann=False).is_public(rest) and (
+        label.startswith("*") or label.endswith("*")
+    ):
         raise Unfit(
             f"fixed text on both sides of the *, such as myapp-*-team.{rest}: {rest} is shared,"
-            " anybody can get a name under it",
-            found=shown(text),
+            " anybody can get a name under it"
         )
 
 
@@ -182,18 +171,6 @@ def _suffixes(only_icann: bool) -> PublicSuffixList:
     from publicsuffixlist import PublicSuffixList  # a list of 10,000 names; wildcards only
 
     return PublicSuffixList(only_icann=only_icann)
-
-
-def _is_registry(name: str) -> bool:
-    return bool(_suffixes(True).is_public(name))
-
-
-def _is_shared(name: str) -> bool:
-    return bool(_suffixes(False).is_public(name))
-
-
-def _list(texts: list[str]) -> str | None:
-    return ", ".join(shown(text) for text in texts) or None
 
 
 def origins_of_hosts(allowed_hosts: tuple[str, ...]) -> tuple[str, ...]:

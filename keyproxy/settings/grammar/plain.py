@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from keyproxy.settings.grammar import Unfit, items, shown
+from keyproxy.settings.grammar import Unfit, each, matching, or_off, shown
 
 # Bodies are held in memory; all of them together may take twice as much.
 LARGEST_BODY = 128 << 20
@@ -66,19 +66,20 @@ def expression(glob: str) -> str:
     return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
 
 
-def pause(text: str) -> float:
-    """Seconds, zero allowed; ``off`` is zero."""
-    if text == "off":
-        return 0.0
+def _seconds(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if not match:
         raise Unfit("a duration such as 30, 30s, 5m or 500ms")
     return float(match[1]) * _SECONDS[match[2]]
 
 
+pause = or_off(_seconds, 0.0)
+"""Seconds, zero allowed; ``off`` is zero."""
+
+
 def timeout(text: str) -> float:
     """Seconds, more than zero."""
-    seconds = 0.0 if text == "off" else pause(text)
+    seconds = pause(text)
     if seconds <= 0:
         raise Unfit("a duration above zero such as 30, 30s, 5m or 500ms")
     return seconds
@@ -139,17 +140,11 @@ def word(*known: str) -> Callable[[str], str]:
     return parse
 
 
-def word_or_off(*known: str) -> Callable[[str], str | None]:
-    """A parser of one of the known words; ``off`` is none."""
-    parse = word(*known, "off")
-    return lambda text: None if (choice := parse(text)) == "off" else choice
+file_path = or_off(Path, None)
+"""A path, relative ones being the reader's to place; ``off`` is none."""
 
-
-def header_text(text: str) -> str:
-    """A text fit for a header: printable ASCII, at most 256 characters."""
-    if not re.fullmatch(r"[ -~]{1,256}", text):
-        raise Unfit("at most 256 printable ASCII characters on one line")
-    return text
+header_text = matching(r"[ -~]{1,256}", "at most 256 printable ASCII characters on one line")
+"""A text fit for a header."""
 
 
 def header_name(text: str) -> str:
@@ -161,68 +156,70 @@ def header_name(text: str) -> str:
     return text
 
 
+_categories = each(
+    matching(r"[a-z0-9-]{1,30}", "at most two lower-case names such as creative-writing,roleplay")
+)
+
+
 def categories(text: str) -> str:
     """At most two lower-case names, as the ranking header wants them (app attribution)."""
-    names = items(text)
-    if not 1 <= len(names) <= 2 or not all(re.fullmatch(r"[a-z0-9-]{1,30}", n) for n in names):
+    names = _categories(text)
+    if len(names) > 2:
         raise Unfit("at most two lower-case names such as creative-writing,roleplay")
     return ",".join(names)
 
 
+_models = each(
+    matching(
+        r"!?[A-Za-z0-9._~/:*@-]{1,200}",
+        "comma-separated ids or globs such as openai/gpt-4o-mini,anthropic/*,!*:online",
+    )
+)
+
+
 def models(text: str) -> tuple[str, ...]:
     """Globs over model ids; ``!`` in front excludes."""
-    patterns = items(text)
-    for pattern in patterns:
-        if not re.fullmatch(r"!?[A-Za-z0-9._~/:*@-]{1,200}", pattern):
-            raise Unfit(
-                "comma-separated ids or globs such as openai/gpt-4o-mini,anthropic/*,!*:online"
-            )
-    if not patterns:
-        raise Unfit("at least one id or glob")
+    patterns = _models(text)
     if all(pattern.startswith("!") for pattern in patterns):
         raise Unfit(
             "something that is allowed; excluding alone allows nothing",
             value=",".join(["*", *patterns]),
         )
-    return tuple(patterns)
+    return patterns
+
+
+def _alias(text: str) -> tuple[str, str]:
+    name, mark, model = (part.strip() for part in text.partition("="))
+    if not (mark and _MODEL.fullmatch(name) and _MODEL.fullmatch(model)):
+        raise Unfit("comma-separated name=id such as fast=openai/gpt-4o-mini")
+    return name, model
+
+
+_aliases = each(_alias, none="off")
 
 
 def aliases(text: str) -> tuple[tuple[str, str], ...]:
     """Pairs of a name of one's own and the model id that it stands for."""
-    pairs = []
-    for item in items(text) if text != "off" else ():
-        name, mark, model = (part.strip() for part in item.partition("="))
-        if not (mark and _MODEL.fullmatch(name) and _MODEL.fullmatch(model)):
-            raise Unfit("comma-separated name=id such as fast=openai/gpt-4o-mini")
-        pairs.append((name, model))
+    pairs = _aliases(text)
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise Unfit("each name once")
     if chained := [model for _, model in pairs if model in names]:
         raise Unfit(f"ids of models; {shown(chained[0])} is a name of this list itself")
-    return tuple(pairs)
-
-
-def cap(text: str) -> int | None:
-    """A number of tokens; ``off`` is none."""
-    return None if text == "off" else count(1, 10_000_000)(text)
+    return pairs
 
 
 def endpoints(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     """A parser of lists of ``METHOD /path``, each one of ``known``."""
     names = tuple(known)
 
-    def parse(text: str) -> tuple[str, ...]:
-        entries = [" ".join(item.split()) for item in items(text)]
-        unknown = [item for item in entries if item not in names]
-        if unknown or not entries:
-            raise Unfit(
-                "comma-separated entries of: " + ", ".join(names),
-                found=shown(", ".join(unknown)),
-            )
-        return tuple(dict.fromkeys(entries))
+    def parse(text: str) -> str:
+        endpoint = " ".join(text.split())
+        if endpoint not in names:
+            raise Unfit("comma-separated entries of: " + ", ".join(names))
+        return endpoint
 
-    return parse
+    return each(parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,34 +233,27 @@ class Budget:
         return f"{self.usd} USD a{'n' if self.unit == 'hour' else ''} {self.unit}"
 
 
-def budgets(text: str) -> tuple[Budget, ...]:
-    """Budgets in USD, ``;`` joins several; ``off`` is none."""
-    if text == "off":
-        return ()
-    parsed = [_budget(item) for item in items(text, ";")]
-    if not parsed:
-        raise _no_budget()
-    if len({budget.unit for budget in parsed}) < len(parsed):
-        raise Unfit("one budget for each of hour, day and month")
-    return tuple(parsed)
-
-
 def _budget(text: str) -> Budget:
     match = _BUDGET.fullmatch(text)
     if match is None or not 0 < Decimal(match[1]) <= MOST_USD:
-        raise _no_budget()
+        raise Unfit("USD in a time such as 0.50/day or 0.10/hour;5/month, or off")
     return Budget(Decimal(match[1]), next(unit for unit in UNITS if unit == match[2]))
 
 
-def _no_budget() -> Unfit:
-    return Unfit("USD in a time such as 0.50/day or 0.10/hour;5/month, or off")
+_budgets = each(_budget, ";", none="off")
+
+
+def budgets(text: str) -> tuple[Budget, ...]:
+    """Budgets in USD, ``;`` joins several; ``off`` is none."""
+    parsed = _budgets(text)
+    if len({budget.unit for budget in parsed}) < len(parsed):
+        raise Unfit("one budget for each of hour, day and month")
+    return parsed
 
 
 def ledger(text: str) -> Path | None:
     """A path; ``off`` is none, ``default`` the file in the user's state folder."""
-    if text == "off":
-        return None
-    return DEFAULT_LEDGER if text == "default" else Path(text)
+    return DEFAULT_LEDGER if text == "default" else file_path(text)
 
 
 def unpriced(text: str) -> bool:

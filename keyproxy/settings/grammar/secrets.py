@@ -26,16 +26,7 @@ KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
 # Beginnings of names that build tools copy into the page: Vite, Next, Create React App, Expo,
 # Astro and SvelteKit, Nuxt, Gatsby, Vue CLI.
-_BUNDLED = (
-    "VITE_",
-    "NEXT_PUBLIC_",
-    "REACT_APP_",
-    "EXPO_PUBLIC_",
-    "PUBLIC_",
-    "NUXT_PUBLIC_",
-    "GATSBY_",
-    "VUE_APP_",
-)
+_BUNDLED = re.compile(r"(?:VITE|(?:NEXT_|EXPO_|NUXT_)?PUBLIC|REACT_APP|GATSBY|VUE_APP)_")
 # Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
 _MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
 _WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
@@ -80,7 +71,7 @@ def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list
     return [
         name
         for name, value in environ.items()
-        if name.startswith(_BUNDLED)
+        if _BUNDLED.match(name)
         and (_holds_key(name, value) or any(key.is_in(value) for key in known))
     ]
 
@@ -104,7 +95,7 @@ def misnamed(environ: Mapping[str, str]) -> str | None:
             continue
         is_near = _MISNAMED.fullmatch(re.sub(r"[_-]", "", name).upper())
         is_ours = is_near or owner(text) == OPENROUTER
-        if is_ours and not name.startswith(_BUNDLED):  # those are a fault of their own
+        if is_ours and not _BUNDLED.match(name):  # those are a fault of their own
             return name
     return None
 
