@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -13,7 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from keyproxy import session_endpoint
 from keyproxy.call import BASE
 from keyproxy.commands import line
-from keyproxy.dry_run import Asked, Passed, Sent, steps
+from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
 from keyproxy.ledger.memory import MemoryBook
@@ -25,53 +25,7 @@ from keyproxy.transport.client import open_session
 
 T = TypeVar("T")
 _MAX_SHOWN = 4_000
-
-
-def _say(settings: Settings, text: str) -> None:
-    """Print what may hold somebody else's text: no key of ours in it, nothing a terminal obeys."""
-    for key in settings.all_keys:
-        text = text.replace(key.reveal(), key.label)
-    print("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
-
-
-def print_steps(
-    settings: Settings,
-    fields: Mapping[str, str],
-    method: str | None,
-    path: str | None,
-    body: bytes | None,
-    app: str | None = None,
-) -> int:
-    """One call, step by step; 0 when it would be sent. ``app``: as a client of this app."""
-    asked = Asked(
-        method=(method or ("GET" if body is None and _is_read(path) else "POST")).upper(),
-        target=path or _CHAT,
-        body=body,
-        fields=fields,
-        app=app,
-    )
-    for verdict in asyncio.run(with_kit(settings, lambda kit: steps(kit, asked))):
-        if isinstance(verdict, Passed):
-            _say(settings, f"  {verdict.step:<10}  ok       {verdict.found}")
-        elif isinstance(verdict, Refusal):
-            if verdict.step is Step.BODY and not body and asked.method == "POST":
-                print(f"  {Step.BODY:<10}  missing  there is no body: name its file with --body,")
-                print(f"{'':23}or send it in by a pipe; an empty one is refused")
-                return 1
-            why = f"{verdict.status} {verdict.code}: {verdict.message}"
-            _say(settings, f"  {verdict.step:<10}  refused  {why}")
-            if verdict.hint:
-                _say(settings, f"{'':23}{verdict.hint}")
-            return 1
-        else:
-            _print_sent(settings, verdict)
-    return 0
-
-
-def _is_read(path: str | None) -> bool:
-    """Whether a call of this path has no body: it is none of those that are made by POST."""
-    plain = (path or _CHAT).partition("?")[0]
-    return plain != session_endpoint.PATH and f"POST {plain}" not in KNOWN_ENDPOINTS
+_INDENT = " " * 23  # below what is said of a step
 
 
 async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T:
@@ -85,14 +39,70 @@ async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T
             await assembly.close()
 
 
-def _print_sent(settings: Settings, sent: Sent) -> None:
+def print_steps(
+    settings: Settings,
+    fields: Mapping[str, str],
+    method: str | None,
+    path: str | None,
+    body: bytes | None,
+    app: str | None = None,
+) -> int:
+    """One call, step by step; 0 when it would be sent. ``app``: as a client of this app."""
+    target = path or _CHAT
+    asked = Asked((method or _usual_method(target, body)).upper(), target, body, fields, app)
+    verdicts = asyncio.run(with_kit(settings, lambda kit: steps(kit, asked)))
+    text = "\n".join(line for verdict in verdicts for line in _lines(verdict, asked))
+    for key in settings.all_keys:  # which the call itself may show
+        text = text.replace(key.reveal(), key.label)
+    # It may be somebody else's: nothing a terminal obeys.
+    print("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
+    return 1 if isinstance(verdicts[-1], Refusal) else 0
+
+
+def _usual_method(target: str, body: bytes | None) -> str:
+    path = target.partition("?")[0]
+    is_posted = path == session_endpoint.PATH or f"POST {path}" in KNOWN_ENDPOINTS
+    return "GET" if body is None and not is_posted else "POST"
+
+
+def _lines(verdict: Verdict, asked: Asked) -> Iterator[str]:
+    if isinstance(verdict, Passed):
+        yield _of_step(verdict.step, "ok", verdict.found)
+    elif isinstance(verdict, Sent):
+        yield from _of_sent(verdict)
+    elif verdict.step is Step.BODY and not asked.body and asked.method == "POST":
+        yield _of_step(
+            verdict.step,
+            "missing",
+            "there is no body: name its file with --body, or send it in by a pipe;"
+            " an empty one is refused",
+        )
+    else:
+        why = f"{verdict.status} {verdict.code}: {verdict.message}"
+        yield _of_step(verdict.step, "refused", why)
+        if verdict.hint:  # a line to paste is never broken
+            yield f"{_INDENT}{verdict.hint}"
+
+
+def _of_step(step: Step, outcome: str, text: str) -> str:
+    return textwrap.fill(
+        text,
+        line.MOST_COLUMNS,
+        initial_indent=f"  {step:<10}  {outcome:<7}  ",
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _of_sent(sent: Sent) -> Iterator[str]:
     how = "written anew where a cap or an alias changed it" if sent.is_changed else "byte for byte"
     body = f", the body {how}" if sent.body else ""
-    print(f"\nwould be sent{body}:\n\n{sent.method} {sent.url}")
+    yield f"\nwould be sent{body}:\n\n{sent.method} {sent.url}"
     for name, value in sent.head.items():
-        _say(settings, f"{name}: {value}")
+        yield f"{name}: {value}"
     text = sent.body.decode(errors="replace")
-    _say(settings, f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}")
+    yield f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}"
 
 
 def print_table(settings: Settings, fields: Mapping[str, str], app: str | None = None) -> int:
@@ -104,27 +114,25 @@ def print_table(settings: Settings, fields: Mapping[str, str], app: str | None =
 
 
 async def _print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> int:
-    settings = kit.settings
     whose = app or kit.identity.door(CIMultiDictProxy(CIMultiDict(fields))).app
-    of_app = kit.apps[whose].settings
+    settings = kit.apps[whose].settings
 
     async def outcome(method: str, path: str, body: bytes | None, **more: str) -> str:
         asked = Asked(method, path, body, {**fields, **more}, whose)
         *_, last = await steps(kit, asked)
         return _outcome(last, asked)
 
-    if settings.apps:
-        print(f"clients of the app {whose}: {clients(of_app)}\n")
+    if kit.settings.apps:
+        print(f"clients of the app {whose}: {clients(settings)}\n")
     table = [["", *(style for style, _, _ in _STYLES)]]
-    for name, write in _written(_allowed_model(of_app)):
-        table.append(
-            [name, *[await outcome("POST", path, write(body)) for _, path, body in _STYLES]]
-        )
+    for name, bodies in _examples(_allowed_model(settings)):
+        calls = zip(_STYLES, bodies, strict=True)
+        table.append([name, *[await outcome("POST", path, body) for (_, path, _), body in calls]])
     line.print_columns(table)
     print()
     table = []
-    for alias, _ in of_app.model_aliases:
-        chat = json.dumps(_chat(alias)).encode()
+    for alias, _ in settings.model_aliases:
+        chat = json.dumps({"model": alias, **_CONVERSATION}).encode()
         table.append([f"the alias {alias}", await outcome("POST", _CHAT, chat)])
     for method, path in _PATHS:
         table.append([f"{method} {path}", await outcome(method, path, None)])
@@ -133,7 +141,7 @@ async def _print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> 
     return 0
 
 
-def _outcome(last: Passed | Refusal | Sent, asked: Asked) -> str:
+def _outcome(last: Verdict, asked: Asked) -> str:
     if isinstance(last, Refusal):
         return f"{last.status} {last.code}"
     if isinstance(last, Sent) and last.is_changed:
@@ -143,18 +151,12 @@ def _outcome(last: Passed | Refusal | Sent, asked: Asked) -> str:
     return "answered here" if isinstance(last, Passed) else "sent"
 
 
-Body = Callable[[str], dict[str, Any]]
 _CHAT = f"{BASE}/chat/completions"
-
-
-def _chat(model: str) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "Hello"}]}
-
-
-_STYLES: tuple[tuple[str, str, Body], ...] = (
-    ("chat", _CHAT, _chat),
-    ("responses", f"{BASE}/responses", lambda model: {"model": model, "input": "Hello"}),
-    ("messages", f"{BASE}/messages", lambda model: _chat(model) | {"max_tokens": 1024}),
+_CONVERSATION = {"messages": [{"role": "user", "content": "Hello"}]}
+_STYLES: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("chat", _CHAT, _CONVERSATION),
+    ("responses", f"{BASE}/responses", {"input": "Hello"}),
+    ("messages", f"{BASE}/messages", {**_CONVERSATION, "max_tokens": 1024}),
 )
 _PATHS = (
     ("GET", f"{BASE}/models"),
@@ -163,40 +165,34 @@ _PATHS = (
     ("POST", f"{BASE}/presets/mine/chat/completions"),
     ("POST", f"{BASE}/embeddings"),
 )
-_ADVISOR = {"type": "openrouter:advisor", "parameters": {"model": "other/model"}}
-_CHANGES: tuple[tuple[str, Body], ...] = (
-    ("an allowed model", lambda model: {}),
-    ("streamed", lambda model: {"stream": True}),
-    ("another model", lambda model: {"model": "other/model"}),
-    ("no model", lambda model: {"model": None}),
-    (":online", lambda model: {"model": f"{model}:online"}),
-    (":free", lambda model: {"model": f"{model}:free"}),
-    ("openrouter/auto", lambda model: {"model": "openrouter/auto"}),
-    ("@preset/mine", lambda model: {"model": f"{model}@preset/mine"}),
-    ("a fallback model", lambda model: {"models": [model, "other/model"]}),
-    ("plugins: web", lambda model: {"plugins": [{"id": "web"}]}),
-    ("a web search tool", lambda model: {"tools": [{"type": "openrouter:web_search"}]}),
-    ("an advisor model", lambda model: {"tools": [_ADVISOR]}),
-    ("service_tier: priority", lambda model: {"service_tier": "priority"}),
-    ("a provider of choice", lambda model: {"provider": {"only": ["azure"]}}),
-    ("n: 8", lambda model: {"n": 8}),
-    ("an unknown field", lambda model: {"brand_new": 1}),
-)
 
 
-def _changed(model: str, changes: dict[str, Any], body: Body) -> bytes:
-    return json.dumps(body(model) | changes).encode()
-
-
-def _written(model: str) -> Iterator[tuple[str, Callable[[Body], bytes]]]:
-    """Each example's name, and how a style's plain body becomes it."""
-    for name, changes in _CHANGES:
-        yield name, partial(_changed, model, changes(model))
-
-    def twice(body: Body) -> bytes:
-        return json.dumps(body(model)).encode()[:-1] + b', "model": "other/model"}'
-
-    yield "a second model key", twice
+def _examples(model: str) -> Iterator[tuple[str, list[bytes]]]:
+    """Each example's name, and its body in each style."""
+    advisor = {"type": "openrouter:advisor", "parameters": {"model": "other/model"}}
+    plain = [{"model": model, **body} for _, _, body in _STYLES]
+    changes: Mapping[str, Mapping[str, Any]] = {
+        "an allowed model": {},
+        "streamed": {"stream": True},
+        "another model": {"model": "other/model"},
+        "no model": {"model": None},
+        ":online": {"model": f"{model}:online"},
+        ":free": {"model": f"{model}:free"},
+        "openrouter/auto": {"model": "openrouter/auto"},
+        "@preset/mine": {"model": f"{model}@preset/mine"},
+        "a fallback model": {"models": [model, "other/model"]},
+        "plugins: web": {"plugins": [{"id": "web"}]},
+        "a web search tool": {"tools": [{"type": "openrouter:web_search"}]},
+        "an advisor model": {"tools": [advisor]},
+        "service_tier: priority": {"service_tier": "priority"},
+        "a provider of choice": {"provider": {"only": ["azure"]}},
+        "n: 8": {"n": 8},
+        "an unknown field": {"brand_new": 1},
+    }
+    for name, changed in changes.items():
+        yield name, [json.dumps({**body, **changed}).encode() for body in plain]
+    twice = b', "model": "other/model"}'
+    yield "a second model key", [json.dumps(body).encode()[:-1] + twice for body in plain]
 
 
 def _allowed_model(settings: Settings) -> str:
