@@ -23,7 +23,7 @@ from keyproxy.ledger.memory import Book, MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money.booking import Booking, Bookings
-from keyproxy.money.budget import Budgets, _windows
+from keyproxy.money.budget import Budgets
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.settling import Settler
 from keyproxy.price import nano
@@ -80,8 +80,8 @@ class Desk:
 
     async def counted(self) -> list[int]:
         """Nano-dollars that the client's budget counts: spent or set aside, and set aside."""
-        pots = self.bookings.budgets.pots(CLIENT.id)
-        windows = [window for pot in pots for window in _windows(pot, time.time(), 0)]
+        [pot] = self.bookings.budgets.pots
+        windows = pot.windows(CLIENT.id, time.time(), 0)
         standings = await self.counters.look(windows)
         return [each.window.amount - each.remaining for each in standings]
 

@@ -179,7 +179,7 @@ async def test_a_start_reads_back_nothing_from_before_the_border(
             ledger.complete(entry.id, over(200, "complete", Decimal(usd), "exact"), 1)
         budgets = of_one_usd(counters, unit)
         missing = dict.fromkeys(budgets.kinds, 0.0)
-        await restore({"default": budgets}, ledger.spent, clock.now, missing)
+        await restore(counters, {"default": budgets}, ledger.spent, clock.now, missing)
         call = await budgets.reserve(CLIENT, 1, clock.now)
         assert await spent(counters, call.windows) == [21 * USD // 1000 + 1, 1]
         assert call.windows[1].amount == MOST_NANO

@@ -217,7 +217,9 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
             budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
             ledger = await stack.enter_async_context(opened(path))
             least = partial(ledger.spent, is_least=True)
-            await restore({"default": budgets}, least, now, dict.fromkeys(budgets.kinds, 0.0))
+            await restore(
+                counters, {"default": budgets}, least, now, dict.fromkeys(budgets.kinds, 0.0)
+            )
             processes.append((ledger, budgets))
         (ledger, budgets), (_, of_other) = processes
         settler = Settler(ledger, answered(FOUND), {"default": budgets})

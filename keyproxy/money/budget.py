@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
@@ -58,17 +58,28 @@ Kind = tuple[str, str, Unit]
 
 
 class Pot(NamedTuple):
-    """One budget of somebody: ``whose`` is client, app or total; ``key`` says which one;
-    ``most`` is the budget in nano-dollars."""
+    """One budget: ``whose`` is client (each of the app has it), app or total; ``name`` that of the
+    app, or "all"."""
 
     whose: str
-    key: str
+    name: str
     budget: Budget
-    most: int
 
-    @classmethod
-    def of(cls, whose: str, key: str, budget: Budget) -> Self:
-        return cls(whose, key, budget, nano(budget.usd))
+    @property
+    def kind(self) -> Kind:
+        """Of its windows."""
+        return self.whose, self.name, self.budget.unit
+
+    def windows(self, client_id: str, at: float, amount: int) -> tuple[Window, Window]:
+        """In which a call of ``at`` counts: what is spent or set aside, and what is only set
+        aside."""
+        unit, is_kept = self.budget.unit, self.whose != "client"
+        when, length, most = span(unit, at), _LONGEST[unit], nano(self.budget.usd)
+        name, key = f"{self.whose}-usd-{unit}", self.name if is_kept else f"{self.name}:{client_id}"
+        return (
+            Window(name, key, most, length, amount, span=when, is_kept=is_kept),
+            Window(f"{name}-open", key, MOST_NANO, length, amount, span=when, is_kept=is_kept),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +107,13 @@ class Budgets:
         unread: Mapping[Kind, float] = MappingProxyType({}),
     ) -> None:
         """``unread``: windows that do not hold yet what calls before a time have cost."""
-        self._counters = counters
-        self._app = app
-        self._unread = unread
-        self._of_client = tuple(Pot.of("client", "", budget) for budget in of_client)
-        self._shared = (
-            *(Pot.of("app", app, budget) for budget in of_app),
-            *(Pot.of("total", "all", budget) for budget in of_all),
+        self.pots = (
+            *(Pot("client", app, budget) for budget in of_client),
+            *(Pot("app", app, budget) for budget in of_app),
+            *(Pot("total", "all", budget) for budget in of_all),
         )
+        self._counters = counters
+        self._unread = unread
 
     @property
     def may_wait(self) -> bool:
@@ -113,12 +123,12 @@ class Budgets:
     @property
     def is_empty(self) -> bool:
         """Whether money is no reason to refuse anything."""
-        return not (self._of_client or self._shared)
+        return not self.pots
 
-    def pots(self, client_id: str) -> tuple[Pot, ...]:
-        """Every budget that a call of this client counts in."""
-        key = f"{self._app}:{client_id}"
-        return (*(pot._replace(key=key) for pot in self._of_client), *self._shared)
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Of all windows that its calls count in."""
+        return frozenset(pot.kind for pot in self.pots)
 
     async def reserve(
         self, client: Client, amount: int, at: float, fit: Fit | None = None
@@ -130,28 +140,25 @@ class Budgets:
         """
         if self.is_empty or not amount:  # what costs nothing fits into any budget
             return NOTHING
-        pots = self.pots(client.id)
-        windows = [window for pot in pots for window in _windows(pot, at, amount)]
+        windows = [window for pot in self.pots for window in pot.windows(client.id, at, amount)]
         verdict = await self._counters.take(windows)
-        standings = verdict.standings
         if verdict.is_admitted:
-            return Reservation(tuple(standing.window for standing in standings), amount)
+            return Reservation(tuple(each.window for each in verdict.standings), amount)
+        spent, opened = verdict.standings[::2], verdict.standings[1::2]
         lefts = [
-            spent.remaining + MOST_NANO - opened.remaining
-            for spent, opened in zip(standings[::2], standings[1::2], strict=True)
+            each.remaining + MOST_NANO - reserved.remaining
+            for each, reserved in zip(spent, opened, strict=True)
         ]
         least = min(lefts) * _NANO  # what was advised must fit into each of them
         room = fit(least) if fit is not None and least > 0 else None
-        said = [
-            (pot, spent.excess + pot.most - spent.remaining + amount)
-            if spent.is_in_the_way
-            else (pot, 0)
-            for pot, spent in zip(pots, standings[::2], strict=True)
+        needs = [
+            each.excess + each.window.amount - each.remaining + amount if each.is_in_the_way else 0
+            for each in spent
         ]
         refusals = [
-            _refusal(pot, spent, left, amount, at, room, _line(pot.whose, said))
-            for pot, spent, left in zip(pots, standings[::2], lefts, strict=True)
-            if spent.is_in_the_way
+            _refusal(pot, each, left, amount, at, room, _line(pot.whose, self.pots, needs))
+            for pot, each, left in zip(self.pots, spent, lefts, strict=True)
+            if each.is_in_the_way
         ]
         raise max(refusals, key=_gravity)
 
@@ -167,9 +174,8 @@ class Budgets:
     async def correct(self, client_id: str, at: float, delta: Decimal) -> None:
         """Add ``delta`` USD to what a call of ``at`` was booked with, where that is held."""
         if units := nano(delta):
-            pots = self.pots(client_id)
-            held = [pot for pot in pots if at >= self._unread.get(self._kind(pot), at)]
-            await self._counters.adjust([_windows(pot, at, units)[0] for pot in held])
+            held = [pot for pot in self.pots if at >= self._unread.get(pot.kind, at)]
+            await self._counters.adjust([pot.windows(client_id, at, units)[0] for pot in held])
 
     async def release(self, client_id: str, at: float, reserved: Decimal | None) -> None:
         """End the reservation of a call of ``at`` whose process is gone; it counts as spent.
@@ -178,37 +184,12 @@ class Budgets:
         """
         units = LEAST_NANO if reserved is None else nano(reserved)
         if self._counters.is_shared and units:
-            opened = [_windows(pot, at, -units)[1] for pot in self.pots(client_id)]
+            opened = [pot.windows(client_id, at, -units)[1] for pot in self.pots]
             await self._counters.adjust(opened)
-
-    @property
-    def kinds(self) -> frozenset[Kind]:
-        """Of all windows that its calls count in."""
-        return frozenset(self._kind(pot) for pot in self.pots(""))
-
-    def _kind(self, pot: Pot) -> Kind:
-        return pot.whose, self._app if pot.whose == "client" else pot.key, pot.budget.unit
-
-    def windows(
-        self, client_id: str | None, kinds: Collection[Kind], spent: Decimal, at: float
-    ) -> list[Window]:
-        """Those of ``kinds`` that run at the time ``at``, with ``spent`` as their cost.
-
-        ``client_id`` None: of an app that there is no more, so that only the total counts it.
-        """
-        if client_id is None:
-            pots = tuple(pot for pot in self._shared if pot.whose == "total")
-        else:
-            pots = self.pots(client_id)
-        amount = nano(spent)
-        return [_windows(pot, at, amount)[0] for pot in pots if self._kind(pot) in kinds]
-
-    async def load(self, windows: Sequence[Window]) -> None:
-        """Count what the windows, of this app or another, cost before this process began."""
-        await self._counters.recall(windows)
 
 
 async def restore(
+    counters: Counters,
     budgets: Mapping[str, Budgets],
     spent: Callable[[float, float], Awaitable[Mapping[tuple[str, str], Decimal]]],
     at: float,
@@ -223,15 +204,16 @@ async def restore(
     begins: dict[float, set[Kind]] = {}
     for kind, since in missing.items():
         begins.setdefault(max(span(kind[2], at).begins, since), set()).add(kind)
-    anyone = next(iter(budgets.values()))
+    pots = {app: known.pots for app, known in budgets.items()}
+    totals = tuple(pot for pot in next(iter(pots.values())) if pot.whose == "total")
     windows: list[Window] = []
     for begin, kinds in begins.items():
         for (app, client), usd in (await spent(begin, until)).items():
-            if (known := budgets.get(app)) is not None:
-                windows += known.windows(client, kinds, usd, at)
-            else:
-                windows += anyone.windows(None, kinds, usd, at)
-    await anyone.load(windows)  # after the last question: what fails before it can be done again
+            # Of an app that there is no more, only the total counts it.
+            counting = [pot for pot in pots.get(app, totals) if pot.kind in kinds]
+            windows += [pot.windows(client, at, nano(usd))[0] for pot in counting]
+    # After the last question: what fails before it can be done again.
+    await counters.recall(windows)
 
 
 def span(unit: Unit, at: float) -> Span:
@@ -247,22 +229,10 @@ def span(unit: Unit, at: float) -> Span:
     return Span(int(first.timestamp()), int(following.timestamp()))
 
 
-def _windows(pot: Pot, at: float, amount: int) -> tuple[Window, Window]:
-    """What is spent or set aside, and what is only set aside."""
-    unit = pot.budget.unit
-    when, length = span(unit, at), _LONGEST[unit]
-    name = f"{pot.whose}-usd-{unit}"
-    is_kept = pot.whose != "client"
-    return (
-        Window(name, pot.key, pot.most, length, amount, span=when, is_kept=is_kept),
-        Window(f"{name}-open", pot.key, MOST_NANO, length, amount, span=when, is_kept=is_kept),
-    )
-
-
-def _line(whose: str, said: Sequence[tuple[Pot, int]]) -> str:
-    """The setting to paste: its budgets, doubled until each holds the nano-dollars asked of it."""
+def _line(whose: str, pots: Sequence[Pot], needs: Sequence[int]) -> str:
+    """The setting to paste: its budgets, doubled until each holds the nano-dollars it needs."""
     budgets = []
-    for pot, least in said:
+    for pot, least in zip(pots, needs, strict=True):
         usd, unit = pot.budget.usd, pot.budget.unit
         while nano(usd) < least and usd <= MOST_USD:
             usd *= 2

@@ -142,7 +142,7 @@ class Accounting:
             at, spent = time.time(), partial(self._book.spent, is_least=is_shared)
             if not is_shared:
                 self._restored_at = at
-            await restore(self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
+            await restore(self._counters, self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
         self._running.append(asyncio.create_task(self._settler.run()))
 
     def ask_ahead(self) -> None:
@@ -174,7 +174,9 @@ class Accounting:
             async with self._settling:
                 try:
                     if await ledger.flush():
-                        await restore(budgets, ledger.spent, time.time(), missing, at)
+                        await restore(
+                            self._counters, budgets, ledger.spent, time.time(), missing, at
+                        )
                         for kind in missing:
                             if self._unread.get(kind) == at:  # else of a later reload
                                 del self._unread[kind]
