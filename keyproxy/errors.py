@@ -13,7 +13,7 @@ turns these into answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -119,23 +119,20 @@ class KeyproxyError(Exception):
     """Base of everything keyproxy raises on purpose."""
 
 
+@dataclass(eq=False, repr=False)
 class SettingsFault(KeyproxyError):
     """One setting is wrong. ``found`` never holds a secret's value."""
 
-    def __init__(
-        self, variable: str, *, expected: str, found: str | None = None, paste: str | None = None
-    ) -> None:
-        self.variable = variable
-        self.found = found
-        self.expected = expected
-        self.paste = paste
-        super().__init__(str(self))
+    variable: str
+    _: KW_ONLY
+    expected: str
+    found: str | None = None
+    paste: str | None = None
 
     def __str__(self) -> str:
         found = "is not set" if self.found is None else f"is {self.found}"
-        lines = f"{self.variable} {found}; expected: {self.expected}"
         pasted = [] if self.paste is None else self.paste.splitlines()
-        return "\n    ".join([lines, *pasted])
+        return "\n    ".join([f"{self.variable} {found}; expected: {self.expected}", *pasted])
 
 
 class SettingsFaults(KeyproxyError):
@@ -143,43 +140,34 @@ class SettingsFaults(KeyproxyError):
 
     def __init__(self, faults: Sequence[SettingsFault]) -> None:
         self.faults = tuple(faults)
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        super().__init__("\n".join(map(str, faults)))
 
 
+@dataclass(eq=False, repr=False)
 class Refusal(KeyproxyError):
     """Our "no" to one call.
 
     ``message`` is fit for strangers. ``hint`` is shown in ``dev`` and in the log only: the line to
-    paste, ``NAME=value`` with the whole new value, which ``hints`` writes as its layer wants it,
+    paste, ``NAME=value`` with the whole new value, which ``advice`` writes as its layer wants it,
     or words, or ``words: NAME=value``. ``retry_after_seconds`` is the true wait.
     ``must_close``: the connection ends after the answer, because a body is left unread or in doubt.
     ``is_free``: whatever was asked of the upstream, it did nothing that could cost.
     ``details``: what an SDK of Anthropic's reads off ``error.details``.
     """
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        param: str | None = None,
-        hint: str | None = None,
-        retry_after_seconds: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        must_close: bool = False,
-        is_free: bool = False,
-        details: Mapping[str, object] | None = None,
-    ) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.param = param
-        self.hint = hint
-        self.retry_after_seconds = retry_after_seconds
-        self.headers = dict(headers or {})
-        self.must_close = must_close
-        self.is_free = is_free
-        self.details = details
+    code: str
+    message: str
+    _: KW_ONLY
+    param: str | None = None
+    hint: str | None = None
+    retry_after_seconds: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    must_close: bool = False
+    is_free: bool = False
+    details: Mapping[str, object] | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
 
     @property
     def status(self) -> int:

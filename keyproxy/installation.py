@@ -51,14 +51,15 @@ class Installation:
         is_this = held is not None and (held / _NAME).resolve() == Path(__file__).resolve().parent
         return whole if is_this else None  # else a stranger's, beside code that just lies here
 
-    def line(self, extra: str) -> str | None:
-        """The line to paste into a shell; None where nobody can know it."""
-        checkout = self._checkout
-        if checkout is not None and self.prefix == checkout / ".venv":
-            return f"make -C {_quoted(str(checkout))} clean run"  # all extras are in its lock
-        if self._folder is not None and self._folder.parent == _IN_IMAGE:
+    def line(self, extra: str) -> str:
+        """The line to paste into a shell."""
+        folder, wanted = self._folder, self._requirement(extra)
+        above = self.prefix.parent
+        is_made = self.prefix.name == ".venv" and (above / "Makefile").exists()
+        if is_made and self._is_editable and folder == above:
+            return f"make -C {_quoted(str(above))} clean run"  # all extras are in its lock
+        if folder and folder.parent == _IN_IMAGE:
             return f"docker build --no-cache -t {_NAME} ."  # has them all, too
-        wanted = self._requirement(extra)
         if (self.prefix / "uv-receipt.toml").exists():
             return f"uv tool install --force {wanted}"
         if {"archive-v0", "environments-v2"} & set(self.prefix.parts):  # of uv's cache
@@ -71,14 +72,6 @@ class Installation:
         if self.installer == "uv":
             return f"uv pip install --python {python} {wanted}"
         return f"{python} -m pip install {wanted}"
-
-    @property
-    def _checkout(self) -> Path | None:
-        """The folder with our Makefile that is installed as it stands."""
-        folder = self._folder
-        if folder is None or not self._is_editable or not (folder / "Makefile").exists():
-            return None
-        return folder
 
     @property
     def _is_editable(self) -> bool:
