@@ -19,10 +19,10 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import bounds, fields
 from keyproxy.policy.bounds import INPUT_TOKENS, TEMPLATE_TOKENS
+from keyproxy.policy.check import Check
 from keyproxy.policy.features import Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
-from keyproxy.policy.rules import Check
 from keyproxy.price import Price, Rates, nano, worst_case
 from keyproxy.settings.grammar.features import WORDS, names
 from tests.test_features import FUSION, MAIN, OPENED, tool
@@ -44,13 +44,15 @@ def ask_of(style: Dialect, body: dict[str, Any], raw_bytes: int) -> Ask:
     listed = [body.get("model"), *(models if isinstance(models, list) else [])]
     check = Check(style, EVERYTHING, Models(["*"], EVERYTHING))
     fields.check(check, body)
-    names = [name for name in (*listed, *check.named) if isinstance(name, str)]
-    return bounds.ask_of(check.seen, style, body, raw_bytes, names)
+    for name in listed:
+        if isinstance(name, str):
+            check.model("model", [name], 0)
+    return bounds.ask_of(check, body, raw_bytes)
 
 
 def reckoned(style: Dialect, body: dict[str, Any]) -> Ask:
     """The same of a body whose fields alone decide, whether or not they are open."""
-    return bounds.ask_of(bounds.Seen(), style, body, len(json.dumps(body)), ())
+    return bounds.ask_of(Check(style), body, len(json.dumps(body)))
 
 
 def asked(style: Dialect, body: dict[str, Any]) -> Ask:
@@ -389,7 +391,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     st.dictionaries(st.sampled_from(sorted(NAMES)), json_values),
 )
 def test_no_json_breaks_the_reading_of_a_body(style: Dialect, body: dict[str, Any]) -> None:
-    ask = bounds.ask_of(bounds.Seen(), style, body, 100, ())
+    ask = bounds.ask_of(Check(style), body, 100)
     with contextlib.suppress(Refusal):
         ask = ask_of(style, body, 100) if style in FIELDS else ask
     assert ask.text_tokens >= 0
@@ -492,7 +494,7 @@ def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
     features = Features.of(words.split())
     check = Check(style, features, Models(["*"], features))
     fields.check(check, body)
-    ask = bounds.ask_of(check.seen, style, body, 100, check.named)
+    ask = bounds.ask_of(check, body, 100)
     for word in words.split():
         assert NOTED.get(word, is_dearer)(ask), (word, body)
 
@@ -504,5 +506,5 @@ def test_each_word_is_a_rule_whose_fields_are_reserved_for(word: str) -> None:
         rule.inspect(Check(C), "new_field", {})
     check = Check(C, Features.of([word]))
     rule.inspect(check, "new_field", {})
-    ask = bounds.ask_of(check.seen, C, {}, 100, ())
+    ask = bounds.ask_of(check, {}, 100)
     assert NOTED.get(word, is_dearer)(ask)

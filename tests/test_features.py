@@ -13,9 +13,9 @@ from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal, SettingsFaults
 from keyproxy.policy import fields
+from keyproxy.policy.check import Check
 from keyproxy.policy.features import COSTLY_BETAS, Features
 from keyproxy.policy.models import Models
-from keyproxy.policy.rules import Check
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.grammar.features import (
     CLOSED_FIELDS,

@@ -13,10 +13,10 @@ from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields, spelling
+from keyproxy.policy.check import Check
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
-from keyproxy.policy.rules import Check
 from keyproxy.settings.grammar.features import CLOSED_FIELDS
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 

@@ -9,7 +9,7 @@ import pytest
 from keyproxy import dialects
 from keyproxy.errors import Refusal
 from keyproxy.policy import conversation, fields
-from keyproxy.policy.rules import Check
+from keyproxy.policy.check import Check
 from tests.conftest import Proxy, refused
 
 Item = dict[str, Any]

@@ -1,7 +1,6 @@
 """What a call asks for, as far as it decides the price: sizes and counts, upper bounds. Pure.
 
-The walk of the policy notes in a ``Seen`` what it passes and what it opens; nothing looks a second
-time. A token is at least one byte of the body: byte-level BPE and byte fallback never make more
+A token is at least one byte of the body: byte-level BPE and byte fallback never make more
 tokens than there are bytes, and JSON never spells a text in fewer. Images are counted, not
 measured. What is not known here is taken for the dearest that it could be. Shapes: OpenRouter's
 OpenAPI document and SDKs, state November 2026.
@@ -9,13 +8,12 @@ OpenAPI document and SDKs, state November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from keyproxy.call import Ask
 from keyproxy.dialects import Dialect
-from keyproxy.settings.grammar.features import names
+from keyproxy.policy.check import Check, Seen
 from keyproxy.strict_json.body import whole_number
 
 TEMPLATE_TOKENS = 1024
@@ -27,119 +25,17 @@ MOST = 10**9
 """Tokens of an answer: more is as good as no bound, and too much to reckon with."""
 MAX_ROUNDS = 30  # of tools that run upstream, in one call: OpenRouter's default and maximum
 
-TEXT_TYPES = names(
-    "text input_text output_text refusal summary_text reasoning_text reasoning reasoning.text"
-    " reasoning.summary reasoning.encrypted thinking redacted_thinking tool_use tool_result"
-    " function function_call function_call_output custom custom_tool_call custom_tool_call_output"
-    " message content base64 url ephemeral url_citation char_location"
-)
-"""Types within a conversation whose tokens are bytes of the body."""
-_WITH_TOOLS = frozenset({"additional_tools", "tool_addition"})
-_IMAGES = frozenset({"image_url", "input_image", "image", "computer_screenshot"})
-_FILES = frozenset({"file", "input_file", "document"})
-_SMALL_TOOLS = frozenset(
-    {"openrouter:datetime", "openrouter:tool_search", "openrouter:experimental__search_models"}
-)
-_COUNTED = frozenset({"fallbacks", "many", "provider", "workspace-files"})
-"""Words that open what the models, the answers, the price list or the parts tell of."""
 
+def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
+    """What ``body``, as it goes up and ``raw_bytes`` long, asks for; never raises.
 
-@dataclass(init=False)
-class Seen:
-    """What the walk through one body has come by; most come by nothing, so that making one is
-    free: what is not noted stands in the class."""
-
-    images: int = 0
-    image_bytes: int = 0
-    answers: int = 1
-    results: int = 5
-    runs_tools: bool = False
-    searches: bool = False
-    predicts: bool = False
-    compacts: bool = False
-    has_media: bool = False
-    has_files: bool = False
-    has_long_cache: bool = False
-    is_unbounded: bool = False
-    what: str = ""
-    _sources: set[int] | None = None  # of images, which are measured
-
-    def unbound(self, what: str) -> None:
-        """No price bounds ``what``, a part as it is called in words; the first is told."""
-        if not self.is_unbounded:
-            self.is_unbounded, self.what = True, what
-
-    def opened(self, word: str, what: str) -> None:
-        """``what`` stands in the body, and is there because the feature ``word`` is on."""
-        if word == "web":
-            self.searches = True  # each is paid for, and read as input in the round that follows
-        elif word == "cache-1h":
-            self.has_long_cache = True
-        elif word not in _COUNTED:
-            self.unbound(what)
-
-    def tool(self, kind: str, word: str) -> None:
-        """A tool of this type, which ``word`` opens, runs upstream."""
-        self.runs_tools = True
-        if kind not in _SMALL_TOOLS:
-            is_shown = len(kind) <= 64 and kind.isascii() and kind.isprintable()
-            self.opened(word, f"the tool {kind if is_shown else 'that it names'}")
-
-    def model(self, name: str) -> None:
-        """This model may answer."""
-        if ":online" in name.lower():
-            self.searches = True
-
-    def part(self, kind: Any, node: Mapping[str, Any], name: str = "type") -> None:
-        """``node`` of a conversation is of a type that is none of ``TEXT_TYPES``; ``name``: how
-        the field is spelled that says so."""
-        if self._sources and id(node) in self._sources:
-            return
-        if type(kind) is str and kind in _IMAGES and name == "type":
-            self.images += 1
-            self.image_bytes += _spelled(node)
-            self._sources = self._sources or set()
-            self._sources.add(id(node.get("source")))
-        elif type(kind) is not str:
-            self.media("")
-        elif kind not in _WITH_TOOLS:
-            self.media(kind)
-
-    def media(self, kind: str) -> None:
-        """There is a part of this type, whose tokens are more than its bytes."""
-        self.has_media = True
-        self.has_files |= kind in _FILES
-        if kind in _FILES or not self.what:
-            words = {"audio": "the audio", "video": "the video"} | dict.fromkeys(_FILES, "the file")
-            known = (words[word] for word in words if word in kind)
-            self.what = next(known, "a part that is neither text nor image")
-
-
-def _spelled(part: Mapping[str, Any]) -> int:
-    """How many bytes of the body are the image itself."""
-    source = part.get("source")
-    if isinstance(source, dict) and str(source.get("media_type")).startswith("image/"):
-        data = source.get("data")
-        return len(data) if isinstance(data, str) else 0
-    url = part.get("image_url")
-    if isinstance(url, dict):
-        url = url.get("url")
-    return len(url) if isinstance(url, str) and url.startswith("data:image/") else 0
-
-
-def ask_of(
-    seen: Seen, dialect: Dialect, body: Mapping[str, Any], raw_bytes: int, models: Iterable[str]
-) -> Ask:
-    """What ``body``, as it goes up and ``raw_bytes`` long, asks ``models`` for; never raises.
-
-    ``seen``: of the walk through it.
+    ``check``: of the walk through it.
     """
+    dialect, seen = check.dialect, check.seen
     if not dialect.priced_by:
         return Ask(raw_bytes, is_unbounded=True, part="a call of this endpoint")
     if dialect.priced_by == "pairs":
         return _pairs(seen, body, raw_bytes)
-    for model in models:
-        seen.model(model)
     contexts = _count(body.get(dialect.texts)) if dialect.texts else 1
     times = 2 if seen.compacts else 1  # read for a summary, written as output; then for the answer
     writes = dialect.priced_by == "answer"

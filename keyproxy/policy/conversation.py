@@ -15,9 +15,9 @@ from typing import Any
 
 from keyproxy.errors import Refusal
 from keyproxy.policy import spelling
-from keyproxy.policy.bounds import TEXT_TYPES
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
-from keyproxy.policy.rules import LIFETIMES, STORED, Check, Rule, items, lifetime, stored_file
+from keyproxy.policy.check import TEXT_TYPES, Check, Rule, items
+from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, stored_file
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.policy.tools import tools
 from keyproxy.settings.grammar.features import LONGEST_TYPE, names

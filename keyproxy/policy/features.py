@@ -65,7 +65,6 @@ class Features:
 
 
 NONE = Features()
-
 _BETA_HEADER = "anthropic-beta"
 COSTLY_BETAS: Mapping[str, str] = MappingProxyType(
     {"context-1m": "long-context", "fast-mode": "priority"}

@@ -16,15 +16,15 @@ from typing import Any
 
 from keyproxy.dialects import DIALECTS, Dialect
 from keyproxy.errors import Refusal
-from keyproxy.policy import rules, shapes, spelling, tools
+from keyproxy.policy import rules, spelling, tools
+from keyproxy.policy.check import Check, Rule
 from keyproxy.policy.conversation import CONVERSATION
 from keyproxy.policy.features import Features
-from keyproxy.policy.rules import Check, Rule
 from keyproxy.policy.spelling import shortened
 from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {**rules.RULES, **shapes.RULES, **tools.RULES, "conversation": CONVERSATION}
+    {**rules.RULES, **tools.RULES, "conversation": CONVERSATION}
 )
 """What the words mean that stand beside the fields of a dialect."""
 

@@ -7,120 +7,17 @@ within a field. Shapes: OpenRouter's OpenAPI document and SDKs, state November 2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.call import DEARER_TIERS, MAX_RESULTS
-from keyproxy.dialects import Dialect
-from keyproxy.errors import Refusal
+from keyproxy.call import DEARER_TIERS
 from keyproxy.policy import caps, spelling
-from keyproxy.policy.bounds import Seen
-from keyproxy.policy.features import NONE, Features
-from keyproxy.policy.models import Models
-from keyproxy.policy.spelling import not_allowed, shortened, show
+from keyproxy.policy.check import Check, Inspect, Rule, items
+from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.settings.grammar.features import WORDS, names
 from keyproxy.strict_json.body import whole_number
 
-MAX_ANSWERS = 10
 MAX_FALLBACKS = 3  # OpenRouter takes no more
-ANY_MODEL = Models(["*"])
-
-
-@dataclass(slots=True)
-class Check:
-    """One call under inspection, and what it allows.
-
-    ``asked``: the models that may answer. ``named`` gathers those that its fields name, as the
-    caller wrote them. ``changed`` gathers the top-level fields that hold something else now than
-    what was asked. ``seen``: what else decides the price.
-    """
-
-    dialect: Dialect
-    features: Features = NONE
-    models: Models = ANY_MODEL
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    max_tokens: int | None = None
-    asked: tuple[str, ...] = ()
-    place: str = ""
-    named: list[str] = field(default_factory=list)
-    changed: set[str] = field(default_factory=set)
-    seen: Seen = field(default_factory=Seen)
-
-    def require(
-        self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
-    ) -> None:
-        """As ``Features.require``, and the call's bounds know of what is open so.
-
-        ``what``: how it is called in words, if not by its field.
-        """
-        self.features.require(word, param, found, instead)
-        self.seen.opened(word, what or f"its {param}")
-
-    def model(self, param: str, holder: Any, key: Any) -> None:
-        """The model at ``holder[key]`` is allowed; an alias there gives way to its model.
-
-        Raises ``model_not_allowed``.
-        """
-        value = holder[key]
-        if not isinstance(value, str):
-            raise not_allowed(param, f"is {show(value)}", "the id of a model")
-        model = self.aliases.get(value, value)
-        self.models.check(model, param)
-        self.named.append(value)
-        self.put(holder, key, model)
-
-    def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
-        """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""
-        if meant == "max_results" and holder[key] is not None:
-            self.seen.results = MAX_RESULTS
-        self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
-
-    def cap_reasoning(self, param: str, holder: dict[str, Any], key: str) -> None:
-        """The tokens to reason with, at ``holder[key]``, are fewer than an answer may have.
-
-        Raises ``field_not_allowed`` where too few are left.
-        """
-        if self.max_tokens is not None:
-            models = [self.aliases.get(name, name) for name in (*self.asked, *self.named)]
-            least = caps.least_reasoning(spelling.plain(key), models)
-            budget = caps.budgeted(param, holder, key, self.max_tokens, least)
-            # 0 may be read as no bound at all.
-            self.put(holder, key, self.max_tokens - 1 if budget == 0 else budget)
-
-    def many(self, param: str, count: int | None, found: str, one: str) -> None:
-        """As many answers as ``count`` are open. Raises ``field_not_allowed``."""
-        can_open = count is not None and 0 < count <= MAX_ANSWERS
-        if not can_open:
-            some = f"1 to {MAX_ANSWERS}" if "many" in self.features.words else one
-            raise not_allowed(param, found, some)
-        self.require("many", param, found, one)
-
-    def put(self, holder: Any, key: Any, value: Any) -> None:
-        """``holder[key]`` is ``value``, and goes up so."""
-        if holder.get(key) != value if isinstance(holder, dict) else holder[key] != value:
-            holder[key] = value
-            self.changed.add(self.place)
-
-
-Inspect = Callable[[Check, str, Any], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """``name`` is what docs/features.md calls it."""
-
-    name: str
-    inspect: Inspect
-
-
-def items(param: str, value: Any) -> list[Any]:
-    """The elements of a list; null is an empty one. Raises ``invalid_json``."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise Refusal("invalid_json", f"The field {param} must be a list.", param=param)
-    return value
 
 
 def _anything(check: Check, param: str, value: Any) -> None:
@@ -131,10 +28,94 @@ FREE = Rule("free", _anything)
 """Any value: it neither selects a model nor adds a cost of its own."""
 
 
-def _text(check: Check, param: str, value: Any) -> None:
-    """No list of parts, which would need the walk through a conversation."""
-    if not isinstance(value, str):
-        raise not_allowed(param, f"is {show(value)}", "a text")
+def needs(word: str, inspect: Inspect = _anything) -> Rule:
+    """A field that is closed unless ``word`` is on, and then checked."""
+    what = _MORE_THAN_TEXT if word in _MODALITIES.values() else ""
+
+    def gated(check: Check, param: str, value: Any) -> None:
+        check.require(word, param, "can cost extra", what=what)
+        inspect(check, param, value)
+
+    return Rule(f"`{word}`", gated)
+
+
+def _only(fits: Callable[[Any], bool], instead: str) -> Inspect:
+    """Values that fit; ``instead`` tells of them."""
+
+    def inspect(check: Check, param: str, value: Any) -> None:
+        if not fits(value):
+            raise not_allowed(param, f"is {show(value)}", instead)
+
+    return inspect
+
+
+def _usual(values: tuple[str | None, ...], word: str, instead: str) -> Inspect:
+    """Words at the usual price or below; ``word`` opens any others, which are dearer."""
+
+    def inspect(check: Check, param: str, value: Any) -> None:
+        if value in values:
+            return
+        if not isinstance(value, str):
+            raise not_allowed(param, f"is {show(value)}", instead)
+        check.require(word, param, f"is {show(value)}", instead)
+
+    return inspect
+
+
+def _object(
+    known: str,
+    *,
+    kind: str = "",
+    is_in_list: bool = False,
+    holds_scalars: bool = True,
+    compacts: bool = False,
+) -> Inspect:
+    """An object, or a list of such, with none but ``known`` names and, if it has one, that type.
+
+    Fields of this kind are open in one shape only, which holds no model, tool or price.
+    ``compacts``: it has the conversation read once more, for a summary.
+    """
+
+    def inspect(check: Check, param: str, value: Any) -> None:
+        places = [(param, value)]
+        if is_in_list:
+            if not isinstance(value, list):
+                raise not_allowed(param, f"is {show(value)}", "a list")
+            places = [(f"{param}[{index}]", entry) for index, entry in enumerate(value)]
+        for place, entry in places:
+            only(place, entry, names(known), holds_scalars=holds_scalars)
+            if kind and "type" not in entry:
+                raise not_allowed(place, "has no type", kind)
+            if kind and entry["type"] != kind:
+                raise not_allowed(f"{place}.type", f"is {show(entry['type'])}", kind)
+            check.seen.compacts |= compacts
+
+    return inspect
+
+
+def only(param: str, value: Any, known: frozenset[str], *, holds_scalars: bool = True) -> None:
+    """``value`` is an object with none but ``known`` names and, unless it may hold more, nothing
+    within them."""
+    if not isinstance(value, dict):
+        raise not_allowed(param, f"is {show(value)}", "an object")
+    for name, inner in value.items():
+        if name not in known:
+            raise not_allowed(param, f"holds {shortened(name, 40)}", ", ".join(sorted(known)))
+        if holds_scalars and isinstance(inner, (dict, list)):
+            raise not_allowed(f"{param}.{name}", f"is {show(inner)}", "a word, text or number")
+
+
+def _texts(check: Check, param: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise not_allowed(param, f"is {show(value)}", "an object of texts")
+    for name, inner in value.items():
+        if not isinstance(inner, str):
+            raise not_allowed(f"{param}.{shortened(name, 40)}", f"is {show(inner)}", "a text")
+
+
+def _function_call(check: Check, param: str, value: Any) -> None:
+    if value not in ("none", "auto"):
+        only(param, value, names("name"))
 
 
 def _prompts(check: Check, param: str, value: Any) -> None:
@@ -148,12 +129,6 @@ def _prompts(check: Check, param: str, value: Any) -> None:
 def _prediction(check: Check, param: str, value: Any) -> None:
     """Any value; what does not come true is paid for."""
     check.seen.predicts = True
-
-
-def _off(check: Check, param: str, value: Any) -> None:
-    """Only the value that asks for nothing, which SDKs fill in unasked."""
-    if value is not None and value is not False:
-        raise not_allowed(param, f"is {show(value)}", "false")
 
 
 def _one(check: Check, param: str, value: Any) -> None:
@@ -179,31 +154,25 @@ def _modalities(check: Check, param: str, value: Any) -> None:
         check.require(word, param, f"asks for {item}", '["text"]', what=_MORE_THAN_TEXT)
 
 
-def _tier(check: Check, param: str, value: Any) -> None:
-    """Only tiers at the usual price or below; dearer ones also select another model."""
-    # OpenRouter's own SDK fills in `auto` with every call to /responses.
-    if value in (None, "auto", "default", "standard_only", "standard", "flex"):
-        return
-    if not isinstance(value, str):
-        raise not_allowed(param, f"is {show(value)}", "auto")
-    check.require("priority", param, f"is {show(value)}", "auto")
-
-
 LIFETIMES = names("cache_control caching prompt_cache_breakpoint")
 """Names of settings that hold a lifetime, wherever they stand."""
+_usual_lifetime = _usual((None, "5m", "30m"), "cache-1h", "5m, or none")  # Anthropic's, OpenAI's
 
 
 def lifetime(check: Check, param: str, value: Any) -> None:
     """Prompt caching as it is without a lifetime: longer ones make the written tokens dearer."""
-    ttl = value
     if isinstance(value, dict):
         spelling.check(param, value)
-        ttl, param = value.get("ttl"), f"{param}.ttl"
-    if ttl in (None, "5m", "30m"):  # Anthropic's default, OpenAI's
-        return
-    if not isinstance(ttl, str):
-        raise not_allowed(param, f"is {show(ttl)}", "5m, or none")
-    check.require("cache-1h", param, f"is {show(ttl)}", "5m, or none")
+        _usual_lifetime(check, f"{param}.ttl", value.get("ttl"))
+    else:
+        _usual_lifetime(check, param, value)
+
+
+def _cache_options(check: Check, param: str, value: Any) -> None:
+    lifetime(check, param, value)
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if plain(name) == "comparison_response_id" and inner is not None:
+            raise not_allowed(f"{param}.{shortened(name, 40)}", "refers to a stored answer")
 
 
 STORED = names("file_id file_ids container_id")
@@ -239,12 +208,7 @@ _VARIETIES = names("int4 int8 fp4 fp6 fp8 fp16 bf16 fp32 mxfp4 nvfp4 flex")
 def _provider(check: Check, param: str, value: Any) -> None:
     if value is None:
         return
-    if not isinstance(value, dict):
-        raise not_allowed(param, f"is {show(value)}", "an object")
-    for name in value:
-        if name not in _SUB_FIELDS:
-            allowed = ", ".join(sorted(_SUB_FIELDS))
-            raise not_allowed(param, f"holds {shortened(name, 40)}", allowed)
+    only(param, value, _SUB_FIELDS, holds_scalars=False)
     # The account's own choice of privacy may be made stricter, not looser.
     if value.get("data_collection") not in (None, "deny"):
         raise not_allowed(f"{param}.data_collection", "is not deny", "deny")
@@ -267,17 +231,6 @@ def _slug(check: Check, param: str, slug: Any) -> None:
         check.seen.unbound("a dearer tier of its provider")
 
 
-def needs(word: str, inspect: Inspect = _anything) -> Rule:
-    """A field that is closed unless ``word`` is on, and then checked."""
-    what = _MORE_THAN_TEXT if word in _MODALITIES.values() else ""
-
-    def gated(check: Check, param: str, value: Any) -> None:
-        check.require(word, param, "can cost extra", what=what)
-        inspect(check, param, value)
-
-    return Rule(f"`{word}`", gated)
-
-
 def _stop_conditions(check: Check, param: str, value: Any) -> None:
     """About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so
     it says a number of steps, whatever else it says: the first condition that is met ends them."""
@@ -298,23 +251,57 @@ def _stop_conditions(check: Check, param: str, value: Any) -> None:
         check.changed.add(check.place)
 
 
+# OpenRouter's own SDK fills in `auto` with every call to /responses; dearer tiers also select
+# another model.
+_TIERS = (None, "auto", "default", "standard_only", "standard", "flex")
+_RETENTIONS = ("in_memory", "in-memory", "5m", "30m")
+
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **{word.replace("-", "_"): needs(word) for word in WORDS},
+        "cache_options": Rule("lifetime", _cache_options),
+        "compaction": Rule(
+            "shape",
+            _object("type compact_threshold", kind="compaction", is_in_list=True, compacts=True),
+        ),
         "fallbacks": needs("fallbacks", _fallbacks),
+        "flag": Rule(
+            "true or false", _only(lambda value: isinstance(value, bool), "true or false")
+        ),
         "free": FREE,
+        "function_call": Rule("shape", _function_call),
+        "functions": Rule(
+            "shape",
+            _object("name description parameters strict", is_in_list=True, holds_scalars=False),
+        ),
+        "image": Rule("shape", _object("context_compression")),
         "lifetime": Rule("lifetime", lifetime),
         "modalities": Rule("modalities", _modalities),
         "model": Rule("model", _anything),  # read by `calls`, before any field
-        "off": Rule("off", _off),
+        # What asks for nothing, which SDKs fill in unasked.
+        "off": Rule("off", _only(lambda value: value is None or value is False, "false")),
         "one": Rule("one", _one),
         "prediction": Rule("free", _prediction),
         "prompts": Rule("one text", _prompts),
         "provider": needs("provider", _provider),
+        # Another place is dearer; "global" would undo what the account chose for its privacy.
+        "region": needs(
+            "priority",
+            _only(lambda value: isinstance(value, str) and value.lower() != "global", "one region"),
+        ),
+        "retention": Rule("lifetime", _usual(_RETENTIONS, "cache-1h", "in_memory")),
+        "speed": Rule("`priority`", _usual(("standard",), "priority", "standard")),
         "stop_conditions": Rule("with tools", _stop_conditions),
         "stream": Rule("true or false", _anything),  # read by `calls`, too
-        "text": Rule("text", _text),
-        "tier": Rule("tier", _tier),
+        "summary": Rule("shape", _object("type instructions", kind="summarize", compacts=True)),
+        # No list of parts, which would need the walk through a conversation.
+        "text": Rule("text", _only(lambda value: isinstance(value, str), "a text")),
+        "texts": Rule("shape", _texts),
+        "tier": Rule("tier", _usual(_TIERS, "priority", "auto")),
+        "transforms": Rule(
+            "shape",
+            _only(lambda value: value == ["middle-out"], '["middle-out"], or an empty list'),
+        ),
     }
 )
 """By the word that stands beside a field in a dialect."""

@@ -10,19 +10,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.policy import caps, shapes, spelling
+from keyproxy.policy import caps, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
+from keyproxy.policy.check import Check, Rule, items
 from keyproxy.policy.features import word_for_tool
-from keyproxy.policy.rules import (
-    LIFETIMES,
-    STORED,
-    Check,
-    Rule,
-    items,
-    lifetime,
-    needs,
-    stored_file,
-)
+from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, needs, only, stored_file
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.settings.grammar.features import (
     LONGEST_TYPE,
@@ -88,7 +80,7 @@ def tools(check: Check, param: str, value: Any) -> None:
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
         if check.dialect.may_search_tools and is_search_of_caller(tool):
-            shapes.only(f"{param}[{kind}]", tool, _SEARCH, scalars=False)
+            only(f"{param}[{kind}]", tool, _SEARCH, holds_scalars=False)
         elif kind not in own:
             _server_tool(check, param, tool, kind)
         elif "tools" in tool:

@@ -1,0 +1,217 @@
+"""One call under inspection: what it may do, and what the walk through its body comes by. Pure.
+
+What decides the price is noted on the way in a ``Seen``, upper bounds all; nothing looks a second
+time. What is not known here is taken for the dearest that it could be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keyproxy.call import MAX_RESULTS
+from keyproxy.dialects import Dialect
+from keyproxy.errors import Refusal
+from keyproxy.policy import caps
+from keyproxy.policy.features import NONE, Features
+from keyproxy.policy.models import Models
+from keyproxy.policy.spelling import not_allowed, plain, show
+from keyproxy.settings.grammar.features import names
+
+MAX_ANSWERS = 10
+ANY_MODEL = Models(["*"])
+
+TEXT_TYPES = names(
+    "text input_text output_text refusal summary_text reasoning_text reasoning reasoning.text"
+    " reasoning.summary reasoning.encrypted thinking redacted_thinking tool_use tool_result"
+    " function function_call function_call_output custom custom_tool_call custom_tool_call_output"
+    " message content base64 url ephemeral url_citation char_location"
+)
+"""Types within a conversation whose tokens are bytes of the body."""
+_WITH_TOOLS = frozenset({"additional_tools", "tool_addition"})
+_IMAGES = frozenset({"image_url", "input_image", "image", "computer_screenshot"})
+_FILES = frozenset({"file", "input_file", "document"})
+_SMALL_TOOLS = frozenset(
+    {"openrouter:datetime", "openrouter:tool_search", "openrouter:experimental__search_models"}
+)
+_COUNTED = frozenset({"fallbacks", "many", "provider", "workspace-files"})
+"""Words that open what the models, the answers, the price list or the parts tell of."""
+
+
+@dataclass(init=False)
+class Seen:
+    """What the walk through one body has come by; most come by nothing, so that making one is
+    free: what is not noted stands in the class."""
+
+    images: int = 0
+    image_bytes: int = 0
+    answers: int = 1
+    results: int = 5
+    runs_tools: bool = False
+    searches: bool = False
+    predicts: bool = False
+    compacts: bool = False
+    has_media: bool = False
+    has_files: bool = False
+    has_long_cache: bool = False
+    is_unbounded: bool = False
+    what: str = ""
+    _sources: set[int] | None = None  # of images, which are measured
+
+    def unbound(self, what: str) -> None:
+        """No price bounds ``what``, a part as it is called in words; the first is told."""
+        if not self.is_unbounded:
+            self.is_unbounded, self.what = True, what
+
+    def opened(self, word: str, what: str) -> None:
+        """``what`` stands in the body, and is there because the feature ``word`` is on."""
+        if word == "web":
+            self.searches = True  # each is paid for, and read as input in the round that follows
+        elif word == "cache-1h":
+            self.has_long_cache = True
+        elif word not in _COUNTED:
+            self.unbound(what)
+
+    def tool(self, kind: str, word: str) -> None:
+        """A tool of this type, which ``word`` opens, runs upstream."""
+        self.runs_tools = True
+        if kind not in _SMALL_TOOLS:
+            is_shown = len(kind) <= 64 and kind.isascii() and kind.isprintable()
+            self.opened(word, f"the tool {kind if is_shown else 'that it names'}")
+
+    def part(self, kind: Any, node: Mapping[str, Any], name: str = "type") -> None:
+        """``node`` of a conversation is of a type that is none of ``TEXT_TYPES``; ``name``: how
+        the field is spelled that says so."""
+        if self._sources and id(node) in self._sources:
+            return
+        if type(kind) is str and kind in _IMAGES and name == "type":
+            self.images += 1
+            self.image_bytes += _spelled(node)
+            self._sources = self._sources or set()
+            self._sources.add(id(node.get("source")))
+        elif type(kind) is not str:
+            self.media("")
+        elif kind not in _WITH_TOOLS:
+            self.media(kind)
+
+    def media(self, kind: str) -> None:
+        """There is a part of this type, whose tokens are more than its bytes."""
+        self.has_media = True
+        self.has_files |= kind in _FILES
+        if kind in _FILES or not self.what:
+            words = {"audio": "the audio", "video": "the video"} | dict.fromkeys(_FILES, "the file")
+            known = (words[word] for word in words if word in kind)
+            self.what = next(known, "a part that is neither text nor image")
+
+
+def _spelled(part: Mapping[str, Any]) -> int:
+    """How many bytes of the body are the image itself."""
+    source = part.get("source")
+    if isinstance(source, dict) and str(source.get("media_type")).startswith("image/"):
+        data = source.get("data")
+        return len(data) if isinstance(data, str) else 0
+    url = part.get("image_url")
+    if isinstance(url, dict):
+        url = url.get("url")
+    return len(url) if isinstance(url, str) and url.startswith("data:image/") else 0
+
+
+@dataclass(slots=True)
+class Check:
+    """One call under inspection, and what it allows.
+
+    ``named`` gathers the models that may answer or work for it, as the caller wrote them.
+    ``place`` is the top-level field that is looked at; ``changed`` gathers those that hold
+    something else now than what was asked. ``seen``: what else decides the price.
+    """
+
+    dialect: Dialect
+    features: Features = NONE
+    models: Models = ANY_MODEL
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    place: str = ""
+    named: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    seen: Seen = field(default_factory=Seen)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The models of ``named``, each once, by the ids that they stand for."""
+        return tuple(dict.fromkeys(self.aliases.get(name, name) for name in self.named))
+
+    def require(
+        self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
+    ) -> None:
+        """As ``Features.require``, and the call's bounds know of what is open so.
+
+        ``what``: how it is called in words, if not by its field.
+        """
+        self.features.require(word, param, found, instead)
+        self.seen.opened(word, what or f"its {param}")
+
+    def model(self, param: str, holder: Any, key: Any) -> None:
+        """The model at ``holder[key]`` is allowed; an alias there gives way to its model.
+
+        Raises ``model_not_allowed``.
+        """
+        value = holder[key]
+        if not isinstance(value, str):
+            raise not_allowed(param, f"is {show(value)}", "the id of a model")
+        model = self.aliases.get(value, value)
+        self.models.check(model, param)
+        self.named.append(value)
+        self.seen.searches |= ":online" in model.lower()
+        self.put(holder, key, model)
+
+    def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
+        """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""
+        if meant == "max_results" and holder[key] is not None:
+            self.seen.results = MAX_RESULTS
+        self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
+
+    def cap_reasoning(self, param: str, holder: dict[str, Any], key: str) -> None:
+        """The tokens to reason with, at ``holder[key]``, are fewer than an answer may have.
+
+        Raises ``field_not_allowed`` where too few are left.
+        """
+        if self.max_tokens is not None:
+            least = caps.least_reasoning(plain(key), self.ids)
+            budget = caps.budgeted(param, holder, key, self.max_tokens, least)
+            # 0 may be read as no bound at all.
+            self.put(holder, key, self.max_tokens - 1 if budget == 0 else budget)
+
+    def many(self, param: str, count: int | None, found: str, one: str) -> None:
+        """As many answers as ``count`` are open. Raises ``field_not_allowed``."""
+        can_open = count is not None and 0 < count <= MAX_ANSWERS
+        if not can_open:
+            some = f"1 to {MAX_ANSWERS}" if "many" in self.features.words else one
+            raise not_allowed(param, found, some)
+        self.require("many", param, found, one)
+
+    def put(self, holder: Any, key: Any, value: Any) -> None:
+        """``holder[key]`` is ``value``, and goes up so."""
+        if holder.get(key) != value if isinstance(holder, dict) else holder[key] != value:
+            holder[key] = value
+            self.changed.add(self.place)
+
+
+Inspect = Callable[[Check, str, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``name`` is what docs/features.md calls it."""
+
+    name: str
+    inspect: Inspect
+
+
+def items(param: str, value: Any) -> list[Any]:
+    """The elements of a list; null is an empty one. Raises ``invalid_json``."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise Refusal("invalid_json", f"The field {param} must be a list.", param=param)
+    return value
