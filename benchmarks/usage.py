@@ -24,6 +24,7 @@ from aiohttp import ClientResponse, ClientSession, web
 from multidict import CIMultiDict
 
 from keyproxy import dialects
+from keyproxy.call import Head
 from keyproxy.dialects import Dialect
 from keyproxy.money.usage import UsageReader
 from keyproxy.record import Record
@@ -103,7 +104,7 @@ async def relayed(events: list[bytes], watches: list[Callable[[bytes], None]]) -
         head = CIMultiDict({"Content-Type": "text/event-stream"})
         async with session.get(url) as reply:
             before = time.thread_time()
-            answer = Answer("key", 200, head, None, chunks(reply))
+            answer = Answer(Head(200, "", None, "key"), head, None, chunks(reply))
             record = Record("GET", "/", watchers=[watches[len(costs)]])
             response = await relay(request, answer, record, idle_seconds=60)
             costs.append((time.thread_time() - before) / len(events) * 1e6)

@@ -62,7 +62,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
             async with booking as money, sending as answer:  # 402, 429; 502, 504
                 hold.release()
                 money.answered(answer.head)
-                if answer.status in _MAY_BE_UNLISTED:
+                if answer.head.status in _MAY_BE_UNLISTED:
                     record.hint = next(filter(None, map(models.unlisted, ids)), None)
                 idle_seconds = app.settings.idle_timeout_seconds
                 return await relay(request, answer, record, idle_seconds=idle_seconds)

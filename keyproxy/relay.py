@@ -41,9 +41,9 @@ async def relay(
     watches both sides; when nothing has moved for ``idle_seconds`` the connection is cut.
     """
     kind = web.StreamResponse if answer.length is None else _HeadWithBody
-    response = kind(status=answer.status, headers=answer.headers)
+    response = kind(status=answer.head.status, headers=answer.headers)
     response.content_length = answer.length
-    record.http_status = answer.status
+    record.http_status = answer.head.status
     clock = asyncio.get_running_loop().time
     # The timer is set anew once a second at most, not for each event; it may run late by as much.
     slack_seconds = min(1.0, idle_seconds / 8)

@@ -29,9 +29,10 @@ from keyproxy.money.settling import Settler
 from keyproxy.price import nano
 from keyproxy.record import Record
 from keyproxy.settings.grammar.plain import Budget
-from keyproxy.transport.fetch import Fetched
+from keyproxy.upstream import answers
+from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.openrouter import OPENROUTER, read_call
-from keyproxy.upstream.provider import Told
+from keyproxy.upstream.provider import Fetched, Told
 from tests.records import over
 
 ID = "gen-1790981416-AbCdEfGh"
@@ -48,7 +49,8 @@ async def priced() -> PriceBook:
     rows = [{"id": id, "context_length": 1000, "pricing": pricing} for id in models]
 
     async def fetch(path: str) -> Fetched:
-        return Fetched(200, json.dumps({"data": rows}).encode())
+        raw = json.dumps({"data": rows}).encode()
+        return answers.read(OPENROUTER, path, Fetched(200, raw), KeySearch([]))
 
     book = PriceBook(fetch, listing=OPENROUTER.listing)
     assert await book.refresh()

@@ -14,7 +14,7 @@ from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
 from keyproxy.server.service import running
 from keyproxy.settings.sources import Sources
-from keyproxy.transport.fetch import Fetched
+from keyproxy.upstream import answers
 from keyproxy.upstream.catalogue import (
     FRESH_SECONDS,
     REFUSED_SECONDS,
@@ -24,6 +24,9 @@ from keyproxy.upstream.catalogue import (
     Page,
     resolved,
 )
+from keyproxy.upstream.headers import KeySearch
+from keyproxy.upstream.openrouter import OPENROUTER
+from keyproxy.upstream.provider import Fetched
 from tests.conftest import KEY, Proxy, Start, refused, settings
 from tests.fake_upstream import MODELS, FakeUpstream, completion
 
@@ -106,6 +109,7 @@ async def test_many_who_ask_at_once_cause_one_fetch(proxy: Proxy) -> None:
         (200, b'{"data": 1}', "application/json"),
         (200, b"[]", "application/json"),
         (302, b"", "text/html"),
+        (200, b'{"data": []}' + b" " * (8 << 20), "application/json"),
     ],
 )
 async def test_a_list_that_cannot_be_read_is_our_502(
@@ -347,7 +351,7 @@ async def test_prices_and_names_of_a_list_that_wants_a_key_are_known_and_not_kep
         async with Proxy(service, session, upstream).post(call) as answer:
             assert answer.status == 200
         async with asyncio.timeout(5):
-            while not service._names._known:
+            while not service.assembly.names.known().listed:
                 await asyncio.sleep(0.01)
     assert ledger.exists()
     assert not ledger.with_name("prices.json").exists()
@@ -376,7 +380,8 @@ class Source:
         self.count += 1
         if self.is_down:
             raise Refusal("upstream_unreachable", "away")
-        return Fetched(self.status, b'{"data":[{"id":"a/b"}]}')
+        fetched = Fetched(self.status, b'{"data":[{"id":"a/b"}]}')
+        return answers.read(OPENROUTER, path, fetched, KeySearch([]))
 
 
 async def test_an_old_list_serves_while_the_upstream_is_away() -> None:
@@ -457,7 +462,7 @@ async def test_an_excluded_model_is_excluded_under_its_other_name(
     proxy = await start(ALLOWED_MODELS="*,!anthropic/claude-opus-4.7")
     await upstream.arrived.wait()  # asked for at the start
     async with asyncio.timeout(5):
-        while not proxy.service._names._known:
+        while not proxy.service.assembly.names.known().listed:
             await asyncio.sleep(0.01)
     for model in ("anthropic/claude-4.7-opus-20260416", "odd/brand-new"):
         async with proxy.post({"model": model, "messages": []}) as answer:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keyproxy.upstream import lingering
-from keyproxy.upstream.lingering import Lingering
+from keyproxy.upstream import requests as lingering
+from keyproxy.upstream.requests import Lingering
 from tests.conftest import BODY, Proxy, Start
 from tests.fake_upstream import WIRE_HEADERS, FakeUpstream, event_stream
 from tests.test_relay import in_flight, soon

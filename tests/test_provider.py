@@ -59,7 +59,7 @@ async def test_the_key_enters_as_its_provider_wants_it(
     upstream.answer = stream
     answer, body = await sent(anthropic, call())
     assert body == b"event: message_stop\ndata: {}\n\n"
-    assert (answer.key, answer.generation_id) == (KEYS[0].label, None)
+    assert (answer.head.key, answer.head.generation_id) == (KEYS[0].label, None)
     passed = {"request-id", "anthropic-ratelimit-requests-limit"}
     assert passed <= set(answer.headers)
     assert "X-Generation-Id" not in answer.headers
@@ -88,7 +88,7 @@ async def test_a_key_that_is_refused_in_its_providers_words_is_not_the_last(
 
     upstream.answer = forbidden
     answer, _ = await sent(anthropic, call())
-    assert (answer.status, answer.key) == (200, KEYS[1].label)
+    assert (answer.head.status, answer.head.key) == (200, KEYS[1].label)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import ssl
 import aiohttp
 
 from keyproxy.errors import Refusal
-from keyproxy.server.names import read_names
+from keyproxy.policy.models import Known
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.transport.client import open_session
@@ -86,7 +86,8 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
         return ["warning: the upstream's list of models cannot be read; no name was compared"]
     if fetched.status != 200:
         return [f"warning: the upstream's list of models has status {fetched.status}"]
-    return [f"warning: {line}" for line in unlisted(settings, read_names(fetched.raw).listed)]
+    listed = Known.of(row.kept for row in fetched.rows).listed
+    return [f"warning: {line}" for line in unlisted(settings, listed)]
 
 
 def _facts(report: KeyReport, key: Secret) -> list[str]:

@@ -15,7 +15,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -24,8 +24,7 @@ from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import EMPTY, Providers
 from keyproxy.price import Price
-from keyproxy.transport.fetch import Fetch, Fetched
-from keyproxy.upstream.provider import Listing
+from keyproxy.upstream.provider import Fetch, Fetched, Listing
 
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
@@ -204,10 +203,8 @@ class PriceBook:
         if fetched is None or fetched.status != 200:
             return self._failed("the upstream's prices could not be fetched")
         now = self._clock() - fetched.age_seconds
-        listed = await asyncio.to_thread(
-            pricelist.read, self._listing, fetched.raw, now, self.listed
-        )
-        if listed is None or not listed.priced:
+        listed = await asyncio.to_thread(pricelist.read, self._listing, fetched, now)
+        if not listed.priced:
             return self._failed("the upstream's price list cannot be read or has no prices")
         if listed.priced * 2 < self.listed.priced:
             return self._failed(
@@ -215,7 +212,7 @@ class PriceBook:
                 now_priced=listed.priced,
                 before=self.listed.priced,
             )
-        self.listed = replace(listed, is_public=fetched.is_public)
+        self.listed = listed
         self._looked_up.clear()
         for known in (self._providers, self._failed_at):
             for model in [model for model in known if model not in listed.prices]:
@@ -289,7 +286,7 @@ class PriceBook:
                 _log.exception("the upstream's prices could not be read")
             self._is_loaded.set()
             pause = REFRESH_SECONDS if is_fresh else wait
-            most = REFRESH_SECONDS if self.listed.digest else RETRY_WITHOUT_SECONDS
+            most = REFRESH_SECONDS if self.listed.is_fetched else RETRY_WITHOUT_SECONDS
             wait = RETRY_SECONDS if is_fresh else min(wait * 2, most)
             # Many replicas that start together must not ask together for ever.
             pause *= random.uniform(0.9, 1.1)  # noqa: S311

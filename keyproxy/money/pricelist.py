@@ -6,7 +6,6 @@ it is given.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keyproxy.price import Price
-from keyproxy.upstream.provider import Listing
+from keyproxy.upstream.provider import Fetched, Listing
 
 MAX_BYTES = 10 << 20
 OLD_UPSTREAM = "https://openrouter.ai/api/v1"
@@ -44,14 +43,14 @@ class Providers(NamedTuple):
 @dataclass(frozen=True)
 class PriceList:
     """``prices``: every listed id, with None where it has no known price. ``names``: other
-    names, and the ids they stand for. ``rows``: what they were read from. ``digest``: of the
-    upstream's answer; empty for a list from a file. ``is_public``: shown without a key."""
+    names, and the ids they stand for. ``rows``: what they were read from. ``is_fetched``:
+    not from a file. ``is_public``: shown without a key."""
 
     prices: Mapping[str, Price | None] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[dict[str, Any], ...] = ()
     fetched_at: float = 0.0
-    digest: bytes = b""
+    is_fetched: bool = False
     is_public: bool = True
 
     @cached_property
@@ -98,15 +97,10 @@ class PriceList:
 EMPTY = PriceList()
 
 
-def read(listing: Listing, raw: bytes, now: float, known: PriceList = EMPTY) -> PriceList | None:
-    """The list in an answer to ``listing.path``, or None. The very bytes of ``known`` are not
-    read again."""
-    digest = hashlib.sha256(raw).digest()
-    if digest == known.digest:
-        return replace(known, fetched_at=now)
-    parsed = _parsed(raw)
-    rows = parsed.get("data") if isinstance(parsed, dict) else None
-    return _of_rows(listing, rows, now, digest) if isinstance(rows, list) else None
+def read(listing: Listing, fetched: Fetched, now: float) -> PriceList:
+    """The prices in an answer to ``listing.path``."""
+    listed = _of_rows(listing, [row.kept for row in fetched.rows], now)
+    return replace(listed, is_fetched=True, is_public=fetched.is_public)
 
 
 def read_providers(listing: Listing, raw: bytes, now: float) -> Providers | None:
@@ -136,7 +130,7 @@ def load(
             continue
         if (known := _of_endpoints(listing, entry.get("endpoints"), asked_at)) is not None:
             providers[model] = known
-    return _of_rows(listing, rows, fetched_at, b""), providers
+    return _of_rows(listing, rows, fetched_at), providers
 
 
 def _kept(path: Path) -> dict[str, Any]:
@@ -206,7 +200,7 @@ def _document(upstreams: Mapping[str, object]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _of_rows(listing: Listing, rows: list[Any], fetched_at: float, digest: bytes) -> PriceList:
+def _of_rows(listing: Listing, rows: list[Any], fetched_at: float) -> PriceList:
     prices: dict[str, Price | None] = {}
     kept: list[dict[str, Any]] = []
     for row in rows:
@@ -217,7 +211,7 @@ def _of_rows(listing: Listing, rows: list[Any], fetched_at: float, digest: bytes
             prices[model] = price if prices.get(model, price) == price else None
             kept.append({name: row[name] for name in listing.kept if name in row})
     names = listing.names_of(kept, prices)
-    return PriceList(prices, names, tuple(kept), fetched_at, digest)
+    return PriceList(prices, names, tuple(kept), fetched_at)
 
 
 def _of_endpoints(listing: Listing, listed: Any, asked_at: float) -> Providers | None:

@@ -8,7 +8,7 @@ that a ``~author/x-latest`` stands for now, the price ``"-1"`` that of a router.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
@@ -96,7 +96,15 @@ class Models:
     """The operator's list. ``*`` crosses ``/``; ``!pattern`` excludes. Case counts for what is
     allowed, not for what is excluded: an upstream may know one model by both spellings."""
 
-    def __init__(self, patterns: Iterable[str], features: Features = NONE) -> None:
+    def __init__(
+        self,
+        patterns: Iterable[str],
+        features: Features = NONE,
+        known: Callable[[], Known] = Known,
+    ) -> None:
+        """``known``: what a catalogue tells now. It closes what spelling alone leaves open: other
+        names of excluded models, and routers that look like models. It opens nothing, so all holds
+        without it too."""
         patterns = self._list = tuple(patterns)
         shown = [pattern for pattern in patterns if not pattern.startswith("!")]
         excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
@@ -107,16 +115,8 @@ class Models:
         self._telling = _any_of(pattern for pattern in shown if not pattern.startswith("*"))
         self._excluded = _any_of(excluded, re.I) if excluded else None
         self._excluded_names = frozenset(pattern.lower() for pattern in excluded)
-        self._known = Known()
-        self._summary = ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
-
-    def learn(self, known: Known) -> None:
-        """Takes what a catalogue tells now, in place of what was known before.
-
-        It closes what spelling alone leaves open: other names of excluded models, and routers
-        that look like models. It opens nothing, so all holds without it too.
-        """
         self._known = known
+        self._summary = ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
     def allows(self, model: str) -> bool:
         """Suffixes such as ``:free`` are part of the id; nothing is stripped or lower-cased."""
@@ -143,7 +143,7 @@ class Models:
 
         None where it lists it, and where its list is not known.
         """
-        listed, name = self._known.listed, base(model)
+        listed, name = self._known().listed, base(model)
         if not listed or any(base(one) == name for one in listed):
             return None
         own = sorted(one for one in listed if one.lower().endswith(f"/{name}"))
@@ -186,9 +186,8 @@ class Models:
         return None if model in self._patterns else (reason, self._line(model))
 
     def _is_router(self, name: str) -> bool:
-        return is_router(name) or bool(
-            self._known.routers and self._known.routers & self._known.names(name)
-        )
+        known = self._known()
+        return is_router(name) or bool(known.routers and known.routers & known.names(name))
 
     def _is_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
         """Whether the model is excluded under this id, or could be under another.
@@ -207,13 +206,14 @@ class Models:
         name, mark, variants = plain.partition(":")
         if any(map(excluded.fullmatch, {model, plain, name})):
             return True
-        if self._known.ids:
-            ids = self._known.names(base(model))
+        known = self._known()
+        if known.ids:
+            ids = known.names(base(model))
             if any(map(excluded.fullmatch, [*ids, *(f"{one}{mark}{variants}" for one in ids)])):
                 return True
             # Excluded under a second name, letter by letter; a glob may mean just those names.
-            told = self._excluded_names & self._known.ids.keys()
-            if any(ids & self._known.names(second) for second in told):
+            told = self._excluded_names & known.ids.keys()
+            if any(ids & known.names(second) for second in told):
                 return True
         return False
 

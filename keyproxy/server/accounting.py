@@ -30,8 +30,7 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.settling import Settler
 from keyproxy.settings import Mode, Settings
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
-from keyproxy.transport.fetch import Fetch
-from keyproxy.upstream.provider import Listing, Told
+from keyproxy.upstream.provider import Fetch, Listing, Told
 from keyproxy.upstream.send import Upstream
 
 PRICES_NAME = "prices.json"

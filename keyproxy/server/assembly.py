@@ -7,7 +7,7 @@ assembly; each kit is made of that and of new settings.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from secrets import token_urlsafe
 
 import aiohttp
@@ -30,7 +30,7 @@ from keyproxy.money.booking import Bookings
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
-from keyproxy.policy.models import Models
+from keyproxy.policy.models import Known, Models
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
 from keyproxy.server.names import Names
@@ -41,9 +41,9 @@ from keyproxy.transport.intake import Room
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
-from keyproxy.upstream.lingering import Lingering
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
-from keyproxy.upstream.provider import KeyReport
+from keyproxy.upstream.provider import Fetched, KeyReport
+from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
 
 _INSPECTION_SECONDS = 10.0
@@ -66,16 +66,14 @@ class Assembly:
         self.lingering = Lingering()
         self.verifiers = Verifiers(session)
         listing = PROVIDER.listing
-        self.names = Names(listing.path, self._upstream, self._models, self._settings)
-        self.accounting = Accounting(
-            counters, book, self._upstreams, self.names.fetch_shown, listing
-        )
+        self._catalogue = Catalogue(self._fetch, self._fetch_shown, listing)
+        self.names = Names(self._catalogue, self._settings)
+        self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, listing)
         self._base_url = settings.upstream
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Failures(Counters())
         self._room = Room(memory.for_bodies(memory.limit()))
         self._large_bodies = Turns()
-        self._catalogue = Catalogue(self.names.fetch, self.names.whole_path, listing.is_usual)
         self.put_in_force(settings)
 
     def put_in_force(self, settings: Settings) -> None:
@@ -118,7 +116,7 @@ class Assembly:
             settings=settings,
             browser=browser_of(settings, settings.allowed_origins),
             endpoints=Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
-            policy=policy_of(settings),
+            policy=policy_of(settings, self.names.known),
             admission=Admission(
                 self.counters,
                 settings.rate_limit,
@@ -139,16 +137,21 @@ class Assembly:
         """End what goes on beside calls, behind the last of them."""
         await self.keys.close()  # after the calls, which ask about keys
         await self.verifiers.close()
-        await self.names.close()
+        await self._catalogue.close()
 
-    def _upstream(self) -> Upstream:
-        return self.kit.default.upstream
+    async def _fetch(self, path: str) -> Fetched:
+        return await self.kit.default.upstream.fetch(path)
+
+    async def _fetch_shown(self, path: str) -> Fetched:
+        return await self.kit.default.upstream.fetch_shown(path)
+
+    async def _fetch_unshown(self, path: str) -> Fetched:
+        """What no page shows: the list of all models is fetched once for it and for pages."""
+        is_list = path == PROVIDER.listing.path
+        return await (self.names.whole() if is_list else self._fetch_shown(path))
 
     def _settings(self) -> Settings:
         return self.kit.settings
-
-    def _models(self) -> list[Models]:
-        return [app.policy.models for app in self.kit.apps.values()]
 
     def _upstreams(self) -> Mapping[str, Upstream]:
         return {name: app.upstream for name, app in self.kit.apps.items()}
@@ -202,10 +205,10 @@ def _door(app: Settings, default: Settings, verifier: Verifier | None) -> Door:
     return Door(app.name, app.client_auth, OriginRules(own).allows, verifier)
 
 
-def policy_of(settings: Settings) -> Policy:
-    """What calls of the app whose settings these are may ask for."""
+def policy_of(settings: Settings, known: Callable[[], Known] = Known) -> Policy:
+    """What calls of the app whose settings these are may ask for. ``known``: of models' names."""
     features = Features.of(settings.allowed_features, settings.extra_fields)
-    models = Models(settings.allowed_models, features)
+    models = Models(settings.allowed_models, features, known)
     for name, model in settings.model_aliases:
         if not models.allows(model):
             _log.warning("an alias stands for a model that is not allowed", alias=name, model=model)

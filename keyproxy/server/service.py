@@ -116,7 +116,6 @@ class Service:
         self.assembly.put_in_force(settings)
         self.accounting.ask_ahead()
         self._keys.keep(settings.all_keys)
-        self._names.teach()
         self._keep_names()
         _log.info("settings reloaded", changed=changed)
         if stuck:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 from typing import Generic, NamedTuple, TypeVar
 
 import aiohttp
@@ -26,23 +25,6 @@ class Whole(NamedTuple):
     status: int
     headers: CIMultiDictProxy[str]
     raw: bytes | None
-
-
-class Fetched(NamedTuple):
-    """A resource of the upstream: ``head`` holds what of its head goes down to a client.
-
-    ``is_public``: it was shown without the key. ``age_seconds``: how long ago it was fetched.
-    """
-
-    status: int
-    raw: bytes
-    head: Mapping[str, str] = MappingProxyType({})
-    is_public: bool = True
-    age_seconds: float = 0.0
-
-
-Fetch = Callable[[str], Awaitable[Fetched]]
-"""Gives what is below the upstream's base address; raises our refusals."""
 
 
 async def fetch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from keyproxy.call import BASE
@@ -26,30 +27,29 @@ def body(refusal: Refusal, path: str, request_id: str, hint: str | None = None) 
     message = refusal.message
     if hint:
         message += f" [{refusal.step}: {hint}]"
-    shape: dict[str, Any]
+    fields: dict[str, Any]
     if speaks_messages(path):
-        shape = {
-            "type": "error",
-            "error": {
-                "type": messages_type(refusal.status),
-                "message": message,
-                "error_type": refusal.code,
-            },
-            "request_id": request_id,
-        }
+        fields = {"error_type": refusal.code}
         if refusal.details is not None:
-            shape["error"]["details"] = dict(refusal.details)
-    else:
-        shape = {
-            "error": {
-                "code": refusal.status,
-                "message": message,
-                "type": refusal.code,
-                "param": refusal.param,
-                "metadata": {"source": "keyproxy", "request_id": request_id},
-            }
-        }
-    return json.dumps(shape).encode()
+            fields["details"] = dict(refusal.details)
+        return anthropic_body(refusal.status, message, fields, request_id)
+    origin = {"source": "keyproxy", "request_id": request_id}
+    fields = {"type": refusal.code, "param": refusal.param, "metadata": origin}
+    return openai_body(refusal.status, message, fields)
+
+
+def anthropic_body(
+    status: int, message: str, fields: Mapping[str, Any], request_id: str | None = None
+) -> bytes:
+    """An error as SDKs of Anthropic's parse it; ``fields`` stand beside or over its own."""
+    error = {"type": messages_type(status), "message": message, **fields}
+    ids = {} if request_id is None else {"request_id": request_id}
+    return json.dumps({"type": "error", "error": error, **ids}).encode()
+
+
+def openai_body(status: int, message: str, fields: Mapping[str, Any]) -> bytes:
+    """An error as SDKs of OpenAI's parse it; ``fields`` stand beside its own."""
+    return json.dumps({"error": {"code": status, "message": message, **fields}}).encode()
 
 
 def headers(refusal: Refusal) -> dict[str, str]:

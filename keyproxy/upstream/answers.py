@@ -1,4 +1,4 @@
-"""What an error answer of the upstream becomes before it goes down. Pure.
+"""What an answer of the upstream becomes before it goes down. Pure.
 
 Errors pass with their status. Their bodies are small JSON; the account's user id and balance
 are taken out, and what is not readable becomes JSON of the same status, in the shape that the
@@ -10,12 +10,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from keyproxy.dialects import Dialect
-from keyproxy.errors import messages_type
-from keyproxy.upstream import headers
-from keyproxy.upstream.provider import Provider
+import structlog
+from aiohttp import ClientResponse
+
+from keyproxy.dialects import CATALOGUE, Dialect
+from keyproxy.errors import Refusal
+from keyproxy.transport import refusals
+from keyproxy.upstream.headers import KeySearch
+from keyproxy.upstream.provider import Fetched, Provider
 
 MAX_ERROR_BYTES = 256 * 1024
+_MOST_DIGITS = 4000  # Python reads no integer of more than 4300
+_log = structlog.get_logger("keyproxy.upstream")
 UNAUTHORIZED = (
     "The upstream did not accept this call (401). That is between this server and the upstream:"
     " nothing that is asked of people here can change it."
@@ -25,19 +31,78 @@ UNAFFORDABLE = (
 )
 
 
-def cleaned(provider: Provider, raw: bytes, status: int) -> bytes | None:
-    """The error body without what belongs to the account; None when that cannot be told."""
-    body = headers.loads(raw) if len(raw) <= MAX_ERROR_BYTES else None
-    if not isinstance(body, dict):
+def invalid(why: str) -> Refusal:
+    """An answer that must not be handed on."""
+    return Refusal("upstream_invalid", "The upstream's answer cannot be passed on.", hint=why)
+
+
+def check_head(reply: ClientResponse) -> None:
+    """Raises ``upstream_invalid`` for an answer that must not be handed on."""
+    status = reply.status
+    if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
+        raise invalid(f"status {status} is not one that may pass")
+    if any(c.strip().lower() != "identity" for c in reply.headers.getall("Content-Encoding", [])):
+        raise invalid("it is compressed, which was not asked for")
+    codings = [c.strip().lower() for c in reply.headers.getall("Transfer-Encoding", [])]
+    lengths = reply.headers.getall("Content-Length", [])
+    if len(lengths) > 1 or (codings and (lengths or codings != ["chunked"])):
+        raise invalid("its framing is ambiguous")
+
+
+def loads(raw: bytes) -> Any:
+    """Somebody else's JSON, or None; never raises."""
+    try:
+        return json.loads(raw, parse_int=lambda digits: int(digits[:_MOST_DIGITS]))
+    except (ValueError, RecursionError):
         return None
-    error, private = body.get("error"), provider.private_names
+
+
+def read(provider: Provider, path: str, fetched: Fetched, search: KeySearch) -> Fetched:
+    """What came from ``path``, read, and as it may be shown; for a thread, since the list is about
+    a megabyte. Raises ``upstream_invalid``."""
+    status, raw = fetched.status, fetched.raw
+    body = loads(raw)
+    if holds_key(raw, body, search):
+        _log.error("the upstream's answer held a key", path=path)
+        raise invalid("it holds a key")
+    if 400 <= status < 600:
+        shown = cleaned(provider, raw, body, status) or unreadable(status, CATALOGUE)
+        return fetched._replace(raw=shown)
+    if not fetched.is_public:
+        raw = cleaned(provider, raw, body, status) or b""
+    if status != 200 or not isinstance(body, dict) or not raw:
+        raise invalid("it cannot be read")
+    if not provider.listing.holds(path):
+        return fetched._replace(raw=raw)
+    try:
+        rows, rest = provider.listing.read(body)
+    except (TypeError, RecursionError) as error:
+        raise invalid("it is no list of models") from error
+    return fetched._replace(raw=rest, rows=rows)
+
+
+def holds_key(raw: bytes, body: Any, search: KeySearch) -> bool:
+    """Whether a key stands in ``raw``, or would if ``body``, its JSON, were written anew; True
+    where that cannot be told."""
+    try:
+        anew = json.dumps(body) if b"\\" in raw else ""
+    except RecursionError:
+        return True
+    return search.is_in(raw) or search.is_in(anew.encode())
+
+
+def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:
+    """``raw``, or ``body``, its JSON, without what belongs to the account; None when that cannot
+    be told."""
     is_of_account = status in provider.cannot_pay
-    if is_of_account and not isinstance(error, dict):
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or (is_of_account and not isinstance(error, dict)):
+        return None
+    if status >= 400 and len(raw) > MAX_ERROR_BYTES:
         return None
     try:
-        if not _is_private(body, private) and not is_of_account:
+        if not _strip(body, provider.private_names) and not is_of_account:
             return raw
-        _strip(body, private)
         if isinstance(error, dict) and is_of_account:
             error["message"] = UNAFFORDABLE
         return json.dumps(body, separators=(",", ":")).encode()
@@ -45,36 +110,21 @@ def cleaned(provider: Provider, raw: bytes, status: int) -> bytes | None:
         return None
 
 
-def holds_key(raw: bytes, search: headers.KeySearch) -> bool:
-    """Whether a key stands in ``raw``, or would if its JSON were written anew; True where that
-    cannot be told."""
-    try:
-        anew = json.dumps(headers.loads(raw)) if b"\\" in raw else ""
-    except RecursionError:
-        return True
-    return search.is_in(raw) or search.is_in(anew.encode())
-
-
-def of_account(provider: Provider, raw: bytes, search: headers.KeySearch) -> bytes | None:
-    """What was asked for with the key, written anew without what belongs to the account.
-
-    None for what is no JSON object, and for one that holds a key, behind escapes too.
-    """
-    body = headers.loads(raw)
-    if not isinstance(body, dict):
-        return None
-    try:
-        _strip(body, provider.private_names)
-        shown = json.dumps(body, separators=(",", ":")).encode()
-    except RecursionError:
-        return None
-    return None if search.is_in(raw) or search.is_in(shown) else shown
+def _strip(value: Any, names: frozenset[str]) -> int:
+    """Take ``names`` out of ``value``, at any depth; how many there were."""
+    if isinstance(value, list):
+        return sum(_strip(item, names) for item in value)
+    if not isinstance(value, dict):
+        return 0
+    private = names & value.keys()
+    for name in private:
+        del value[name]
+    return len(private) + sum(_strip(item, names) for item in value.values())
 
 
 def unreadable(status: int, dialect: Dialect) -> bytes:
     """JSON in place of an error page that nobody's SDK could parse."""
-    message = f"The upstream answered {status} without a readable body."
-    return _shaped(status, dialect, messages_type(status), message)
+    return _shaped(status, dialect, f"The upstream answered {status} without a readable body.", {})
 
 
 def unauthorized(dialect: Dialect) -> bytes:
@@ -82,39 +132,11 @@ def unauthorized(dialect: Dialect) -> bytes:
 
     Its own words ("User not found") would send a page's user to log in, and may quote the key.
     """
-    return _shaped(401, dialect, "api_error", UNAUTHORIZED)
+    return _shaped(401, dialect, UNAUTHORIZED, {"type": "api_error"})
 
 
-def _shaped(status: int, dialect: Dialect, kind: str, message: str) -> bytes:
-    """``kind``: what it is called in the shape of Anthropic."""
+def _shaped(status: int, dialect: Dialect, message: str, anthropic: dict[str, str]) -> bytes:
     if dialect.errors == "anthropic":
-        body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": message}}
-    else:
-        body = {
-            "error": {
-                "code": status,
-                "message": message,
-                "type": "upstream_error",
-                "metadata": {"source": "upstream"},
-            }
-        }
-    return json.dumps(body).encode()
-
-
-def _is_private(value: Any, names: frozenset[str]) -> bool:
-    if isinstance(value, dict):
-        return not names.isdisjoint(value) or any(
-            _is_private(each, names) for each in value.values()
-        )
-    return isinstance(value, list) and any(_is_private(each, names) for each in value)
-
-
-def _strip(value: Any, names: frozenset[str]) -> None:
-    if isinstance(value, dict):
-        for name in names & value.keys():
-            del value[name]
-        for item in value.values():
-            _strip(item, names)
-    elif isinstance(value, list):
-        for item in value:
-            _strip(item, names)
+        return refusals.anthropic_body(status, message, anthropic)
+    fields = {"type": "upstream_error", "metadata": {"source": "upstream"}}
+    return refusals.openai_body(status, message, fields)

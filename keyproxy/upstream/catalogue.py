@@ -1,28 +1,27 @@
 """The upstream's public model list, cached, and cut down to what may be used here.
 
-Asked for without the key, so it carries nothing of the account; where the upstream wants one
+Fetched and read once for all who want it: pages, prices, the names in apps' lists. What pages show
+is asked for without the key, so it carries nothing of the account; where the upstream wants one
 (``KeyWanted``), each app has a catalogue of its own, asked for with its key. The envelope is kept
 (``data``, ``total_count``, ``links``), because typed SDKs require it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE
 from keyproxy.errors import Refusal
-from keyproxy.transport.fetch import Fetch, Fetched, Refreshed
-from keyproxy.upstream import headers
+from keyproxy.transport.fetch import Refreshed
+from keyproxy.upstream.provider import Fetch, Fetched, Listing, Row
 
 FRESH_SECONDS = 300.0
 REFUSED_SECONDS = 60.0  # until the list is asked for again without the key
@@ -30,7 +29,9 @@ STALE_SECONDS = 86_400.0
 """An old list is better than none while the upstream is away."""
 MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
 MAX_DETAILS = 256
+_USUAL = "/models"
 _DETAIL = re.compile(rf"({BASE}/models/)(.+)(/endpoints)|({BASE}/model/)(.+)()")
+_Cache = OrderedDict[str, Refreshed[Fetched]]
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -61,35 +62,6 @@ class Allowed(Protocol):
     def check(self, model: str) -> None: ...
 
 
-class _Row(NamedTuple):
-    """A model's; ``is_usual``: it is in the list that nothing was asked of."""
-
-    model: str
-    raw: bytes
-    is_usual: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """``body``: the whole answer, or what follows the rows of a list in its envelope.
-
-    ``age_seconds``: how old it was already when it came.
-    """
-
-    status: int
-    body: bytes
-    rows: tuple[_Row, ...] = ()
-    head: Mapping[str, str] = field(default_factory=dict)
-    age_seconds: float = 0.0
-
-    @property
-    def answer(self) -> Page:
-        return Page(self.status, self.body, self.head)
-
-
-_Cache = OrderedDict[str, Refreshed[_Entry]]
-
-
 def resolved(path: str, models: Allowed, aliases: Mapping[str, str]) -> str:
     """A detail path with the model that an alias in it stands for; other paths as they are.
 
@@ -105,24 +77,40 @@ def resolved(path: str, models: Allowed, aliases: Mapping[str, str]) -> str:
 
 
 class Catalogue:
-    """Answers the catalogue endpoints."""
+    """Answers the catalogue endpoints, and has the whole list for who needs it. ``close`` it."""
 
     def __init__(
         self,
         fetch: Fetch,
-        whole_path: Callable[[], str | None] = lambda: None,
-        is_usual: Callable[[Mapping[str, Any]], bool] = lambda row: True,
+        fetch_whole: Fetch | None = None,
+        listing: Listing | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``whole_path``: where the list of all models is had, where it is fetched for others,
-        too; then the usual list is cut from it, by ``is_usual``."""
+        """``fetch_whole`` gives the list of all models, which no page is shown unless it is
+        public; the usual list is cut from it then. Without it there is the usual list alone."""
         self._fetch = fetch
-        self._is_usual = is_usual
-        self._whole_path = whole_path
+        self._fetch_whole = fetch_whole
+        self._listing = listing or Listing(_USUAL)
         self._clock = clock
+        self._whole = self._refreshed(self._listing.path)
         self._lists: _Cache = OrderedDict()
         self._details: _Cache = OrderedDict()
+        self._usual_rows: tuple[Row, ...] = ()
+        self.whole_rows: tuple[Row, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Of the longest list that was ever had."""
+        return self.whole_rows or self._usual_rows
+
+    async def whole(self) -> Fetched:
+        """The list of all models, or the error in its place. Raises what the fetch raises."""
+        fetched = await _fresh(self._whole)
+        return fetched._replace(age_seconds=self._whole.age_seconds)
+
+    async def close(self) -> None:
+        await self._whole.close()
 
     async def answer(
         self, path: str, query: str, models: Allowed, aliases: Mapping[str, str] = NO_ALIASES
@@ -136,21 +124,24 @@ class Catalogue:
         rest = resolved(path, models, aliases).removeprefix(BASE)
         if rest in ("/models", "/models/count"):
             return await self._list(rest, dict(parse_qsl(query)), models, aliases)
-        entry = await self._entry(self._details, MAX_DETAILS, rest)
-        return entry.answer
+        fetched = await self._public(self._kept(self._details, MAX_DETAILS, rest))
+        return Page(fetched.status, fetched.raw, fetched.head)
 
     async def _list(
         self, rest: str, asked: dict[str, str], models: Allowed, aliases: Mapping[str, str]
     ) -> Page:
         offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
         filters = urlencode(sorted(asked.items()))
-        whole = None if filters else self._whole_path()
-        path = whole or "/models" + (f"?{filters}" if filters else "")
-        entry = await self._entry(self._lists, MAX_LISTS, path)
-        if entry.status != 200:
-            return entry.answer
-        listed = (row for row in entry.rows if row.is_usual or whole is None)
-        allowed = {row.model: row.raw for row in listed if models.allows(row.model)}
+        is_cut = not filters and self._is_whole_public()
+        path = self._listing.path if is_cut else _USUAL + (f"?{filters}" if filters else "")
+        fetched = await self._public(self._kept(self._lists, MAX_LISTS, path))
+        if fetched.status != 200:
+            return Page(fetched.status, fetched.raw, fetched.head)
+        allowed = {
+            row.model: row.page
+            for row in fetched.rows
+            if models.allows(row.model) and (not is_cut or self._listing.is_usual(row.kept))
+        }
         rows = [_renamed(allowed[m], name) for name, m in aliases.items() if m in allowed]
         rows += allowed.values()
         if rest == "/models/count":
@@ -161,88 +152,69 @@ class Catalogue:
             following = urlencode({**asked, "limit": limit, "offset": str(end)})
             following = f"{BASE}/models?{following}"
         counted = {"total_count": len(rows), "links": {"next": following}}
-        tail = json.dumps(counted).encode()[1:-1] + entry.body
+        tail = json.dumps(counted).encode()[1:-1] + fetched.raw
         return Page(200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}")
 
-    async def _entry(self, cache: _Cache, size: int, path: str) -> _Entry:
-        entry = await self._cached(cache, size, path)
-        if entry.status == 401:
-            raise KeyWanted
-        return entry
+    def _is_whole_public(self) -> bool:
+        """Whether pages may be cut from the whole list: it is at hand, or about to be."""
+        whole = self._whole.value
+        return self._whole.is_loading if whole is None else whole.is_public
 
-    async def _cached(self, cache: _Cache, size: int, path: str) -> _Entry:
-        if path not in cache:
-            self._make_room(cache, size)
-            load = partial(self._load, path)
-            cache[path] = Refreshed(load, STALE_SECONDS, keeps=_is_kept, clock=self._clock)
-        kept = cache[path]
-        cache.move_to_end(path)
-        known = kept.value
-        fresh_seconds = FRESH_SECONDS if known and known.status == 200 else REFUSED_SECONDS
-        if known is not None and known.age_seconds + kept.age_seconds < fresh_seconds:
-            return known
+    async def _public(self, kept: Refreshed[Fetched]) -> Fetched:
+        """What a page may show, an old one while there is no better one."""
         try:
-            entry = await kept.renewed()
+            fetched = await _fresh(kept)
         except Refusal:
-            if known is None:
+            if kept.value is None:
                 raise
-            return known
-        is_old_better = entry.status >= 500 or entry.status == 401  # what was public still is
-        return known if known and known.status == 200 and is_old_better else entry
+            fetched = kept.value
+        old = kept.value
+        if old and old.status == 200 and (fetched.status >= 500 or fetched.status == 401):
+            fetched = old  # what was public still is
+        is_shown = fetched.is_public or self._fetch_whole is None
+        if fetched.status == 401 or not is_shown:
+            raise KeyWanted
+        return fetched
 
-    def _make_room(self, cache: _Cache, size: int) -> None:
-        """For one more: what has nothing to show goes first, then what was not asked for longest.
-
-        Odd filters must not push out the list that everybody asks for.
-        """
-        if len(cache) >= size:
-            usual = {"/models", self._whole_path()}
+    def _kept(self, cache: _Cache, size: int, path: str) -> Refreshed[Fetched]:
+        """Room for one more is made by what has nothing to show, then by what was not asked for
+        longest. Odd filters must not push out the list that everybody asks for."""
+        if path == self._listing.path:
+            return self._whole
+        if path not in cache and len(cache) >= size:
             empty = (path for path, kept in cache.items() if not kept.value and not kept.is_loading)
-            others = (path for path in cache if path not in usual)
-            del cache[next(empty, None) or next(others)]
+            del cache[next(empty, None) or next(path for path in cache if path != _USUAL)]
+        kept = cache[path] = cache.get(path) or self._refreshed(path)
+        cache.move_to_end(path)
+        return kept
 
-    async def _load(self, path: str) -> _Entry:
-        fetched = await self._fetch(path)
-        entry = await asyncio.to_thread(self._read, path, fetched)
-        return replace(entry, age_seconds=fetched.age_seconds)
+    def _refreshed(self, path: str) -> Refreshed[Fetched]:
+        load = partial(self._load, path)
+        return Refreshed(load, STALE_SECONDS, keeps=_is_kept, clock=self._clock)
 
-    def _read(self, path: str, fetched: Fetched) -> _Entry:
-        """Runs in a thread: the list is about a megabyte. Raises ``upstream_invalid``."""
-        status, raw, head, *_ = fetched
-        if 400 <= status < 600:
-            return _Entry(status, raw, head=head)
-        parsed = headers.loads(raw)
-        if status != 200 or not isinstance(parsed, dict):
-            raise _invalid()
-        if not (path == "/models" or path.startswith("/models?")):
-            return _Entry(status, raw)
-        data = parsed.pop("data", None)
-        if not isinstance(data, list):
-            raise _invalid()
-        for name in ("total_count", "links"):
-            parsed.pop(name, None)
-        try:
-            rows = tuple(
-                _Row(
-                    row["id"], json.dumps(row, separators=(",", ":")).encode(), self._is_usual(row)
-                )
-                for row in data
-                if isinstance(row, dict) and isinstance(row.get("id"), str)
-            )
-            rest = b"," + json.dumps(parsed).encode()[1:-1] if parsed else b""
-        except RecursionError as error:
-            raise _invalid() from error
-        return _Entry(status, rest, rows)
+    async def _load(self, path: str) -> Fetched:
+        is_whole = path == self._listing.path
+        fetch = self._fetch_whole if is_whole and self._fetch_whole else self._fetch
+        fetched = await fetch(path)
+        if is_whole and fetched.rows:
+            self.whole_rows = fetched.rows
+        elif path == _USUAL and fetched.rows:
+            self._usual_rows = fetched.rows
+        return fetched
 
 
-def _is_kept(entry: _Entry, known: _Entry | None) -> bool:
+async def _fresh(kept: Refreshed[Fetched]) -> Fetched:
+    value = kept.value
+    fresh_seconds = FRESH_SECONDS if value and value.status == 200 else REFUSED_SECONDS
+    if value is not None and kept.age_seconds < fresh_seconds:
+        return value
+    return await kept.renewed()
+
+
+def _is_kept(fetched: Fetched, known: Fetched | None) -> bool:
     is_public = known is not None and known.status == 200
-    return entry.status == 200 or (entry.status == 401 and not is_public)
+    return fetched.status == 200 or (fetched.status == 401 and not is_public)
 
 
 def _renamed(row: bytes, name: str) -> bytes:
     return json.dumps({**json.loads(row), "id": name}, separators=(",", ":")).encode()
-
-
-def _invalid() -> Refusal:
-    return Refusal("upstream_invalid", "The upstream's model list cannot be read.")

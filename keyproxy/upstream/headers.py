@@ -6,10 +6,8 @@ whatever a client adds. No I/O.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -136,11 +134,3 @@ def _tail(data: bytes, needle: bytes, beginning: bytes) -> int:
             return len(data) - start
         start = data.find(beginning, start + 1)
     return 0
-
-
-def loads(raw: bytes) -> Any:
-    """Somebody else's JSON, or None; never raises."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return None

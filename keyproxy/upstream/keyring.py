@@ -30,7 +30,7 @@ import structlog
 
 from keyproxy.settings import Secret
 from keyproxy.transport.fetch import fetch
-from keyproxy.upstream import headers
+from keyproxy.upstream import answers, headers
 from keyproxy.upstream.provider import KeyReport, Provider
 
 PATIENCE_SECONDS = 2.0
@@ -252,4 +252,4 @@ async def inspect(
     """
     url, head = base_url + provider.key_path, headers.common() | headers.credential(provider, key)
     answer = await fetch(session, url, max_bytes=_MAX_REPORT_BYTES, head=head)
-    return provider.read_key(answer.status, headers.loads(answer.raw or b""))
+    return provider.read_key(answer.status, answers.loads(answer.raw or b""))

@@ -6,10 +6,12 @@ the account, or how it is asked about a key, a call, its models.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from keyproxy.call import BASE, Usage
@@ -36,6 +38,34 @@ class Told(NamedTuple):
     model: str | None
 
 
+class Row(NamedTuple):
+    """A model in a list: ``page`` is its whole JSON, ``kept`` what ``Listing.kept`` names."""
+
+    model: str
+    page: bytes
+    kept: dict[str, Any]
+
+
+class Fetched(NamedTuple):
+    """A resource of the upstream, read once: a JSON object, or an error as it may be shown.
+
+    ``head``: what of its head goes down to a client. ``rows``: of a list of models; ``raw`` is then
+    what stands behind them in its envelope. ``is_public``: it was shown without the key.
+    ``age_seconds``: how long ago it was fetched.
+    """
+
+    status: int
+    raw: bytes
+    head: Mapping[str, str] = MappingProxyType({})
+    rows: tuple[Row, ...] = ()
+    is_public: bool = True
+    age_seconds: float = 0.0
+
+
+Fetch = Callable[[str], Awaitable[Fetched]]
+"""Gives what is below the upstream's base address; raises our refusals."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """Where a provider lists its models and who serves them, and what the rows say.
@@ -55,6 +85,30 @@ class Listing:
     providers_path: Callable[[str], str | None] = lambda model: None
     kept_of_provider: tuple[str, ...] = ()
     price_of_providers: Callable[[Iterable[Any], bool], Price | None] = lambda rows, tiers: None
+
+    def holds(self, path: str) -> bool:
+        """Whether a list of models is at ``path``: the whole one, or what a filter leaves."""
+        return path.partition("?")[0] == self.path.partition("?")[0]
+
+    def read(self, body: dict[str, Any]) -> tuple[tuple[Row, ...], bytes]:
+        """The rows in the JSON of a list, and what stands behind them in its envelope.
+
+        Raises TypeError for what is no list, and RecursionError.
+        """
+        if not isinstance(body.get("data"), list):
+            raise TypeError("data is no list")
+        rows = tuple(
+            Row(
+                row["id"],
+                json.dumps(row, separators=(",", ":")).encode(),
+                {name: row[name] for name in self.kept if name in row},
+            )
+            for row in body["data"]
+            if isinstance(row, dict) and isinstance(row.get("id"), str)
+        )
+        own = ("data", "total_count", "links")
+        rest = {name: value for name, value in body.items() if name not in own}
+        return rows, b"," + json.dumps(rest).encode()[1:-1] if rest else b""
 
 
 @dataclass(frozen=True, slots=True)

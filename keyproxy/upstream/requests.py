@@ -1,33 +1,51 @@
-"""One request to the upstream, as far as the head of its answer, and how it can fail.
+"""What ``send`` asks of the HTTP client, and how that can fail.
 
-The foreign exceptions of the HTTP client become our refusals here. It knows neither calls nor keys.
+One request as far as the head of its answer, or to the end of a small body; how long a head is
+waited for when its client has left. The client's exceptions become our refusals here. Knows
+neither calls nor keys.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import aiohttp
 from yarl import URL
 
 from keyproxy.errors import Refusal
 from keyproxy.transport.client import on_connection
+from keyproxy.transport.fetch import read_bounded
+from keyproxy.upstream.answers import invalid
 from keyproxy.upstream.provider import Provider
 
+LINGER_SECONDS = 1.0
+MOST = 64
+"""Callers that linger at once."""
 _PIECEWISE_BYTES = 256 * 1024
+
+T = TypeVar("T")
 
 
 class Requests:
-    """Requests below one base address. ``first_byte_seconds``: from the connection to the head."""
+    """Requests below one base address. ``first_byte_seconds``: from the connection to the head;
+    ``idle_seconds``: from there to the end of a body that is read as a whole."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, base_url: str, first_byte_seconds: float
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        *,
+        first_byte_seconds: float,
+        idle_seconds: float,
     ) -> None:
         self._session = session
         self.base_url = base_url
         self._first_byte_seconds = first_byte_seconds
+        self._idle_seconds = idle_seconds
 
     async def answer(
         self,
@@ -71,28 +89,71 @@ class Requests:
         finally:
             on_connection.reset(telling)
 
+    async def whole(self, reply: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
+        """The body of an answer, or None when it is larger. Raises ``upstream_unreachable``."""
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await read_bounded(reply, max_bytes)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise unreachable() from error
 
-def check_head(reply: aiohttp.ClientResponse) -> None:
-    """Raises ``upstream_invalid`` for an answer that must not be handed on."""
-    status = reply.status
-    if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
-        raise invalid(f"status {status} is not one that may pass")
-    if any(c.strip().lower() != "identity" for c in reply.headers.getall("Content-Encoding", [])):
-        raise invalid("it is compressed, which was not asked for")
-    codings = [c.strip().lower() for c in reply.headers.getall("Transfer-Encoding", [])]
-    lengths = reply.headers.getall("Content-Length", [])
-    if len(lengths) > 1 or (codings and (lengths or codings != ["chunked"])):
-        raise invalid("its framing is ambiguous")
+
+class Lingering:
+    """Waits a moment longer for an answer's head when its client has left: it comes soon, and says
+    by which id the call can be asked about, which is booked at what it cost, then, and not at the
+    worst case for good.
+
+    Who lingers is the call's own task, which keeps its place in flight; nothing of the body is
+    read. One for the process: ``end`` it before calls are cut.
+    """
+
+    def __init__(self) -> None:
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._is_over = False
+
+    async def outlast(
+        self, work: Coroutine[Any, Any, T], is_worth_it: Callable[[], bool]
+    ) -> tuple[T, bool]:
+        """What ``work`` returns, and whether the caller was cancelled meanwhile.
+
+        When it is cancelled, ``work`` goes on for ``LINGER_SECONDS`` at most, for ``MOST`` callers
+        at once if it ``is_worth_it`` by then, and for none after ``end``; without a result
+        CancelledError is raised.
+        """
+        task = asyncio.create_task(work)
+        try:
+            return await asyncio.shield(task), False
+        except asyncio.CancelledError:
+            if is_worth_it():
+                await self._linger(task)
+            if not task.done() or task.cancelled() or task.exception() is not None:
+                raise
+            return task.result(), True
+        finally:
+            task.cancel()
+
+    async def end(self) -> None:
+        """Let nobody linger any more. Returns when those who did have ended."""
+        self._is_over = True
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _linger(self, task: asyncio.Task[Any]) -> None:
+        call = asyncio.current_task()
+        if call is None or self._is_over or len(self._calls) >= MOST:
+            return
+        self._calls.add(call)
+        with contextlib.suppress(asyncio.CancelledError):  # by ``end``: the first one goes on
+            await asyncio.wait({task}, timeout=LINGER_SECONDS)
+        self._calls.discard(call)
 
 
 def unreachable(*, is_free: bool = False) -> Refusal:
     """``is_free``: there was not even a connection."""
     text = "The upstream cannot be reached at the moment."
     return Refusal("upstream_unreachable", text, is_free=is_free)
-
-
-def invalid(why: str) -> Refusal:
-    return Refusal("upstream_invalid", "The upstream's answer cannot be passed on.", hint=why)
 
 
 def key_rejected(provider: Provider) -> Refusal:
