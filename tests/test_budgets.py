@@ -92,8 +92,8 @@ async def status(proxy: Proxy, **more: Any) -> int:
 async def settled(proxy: Proxy) -> None:
     """Wait for what follows the answers."""
     accounting = proxy.service.accounting
-    while tasks := accounting._tasks | accounting._recalls:
-        await asyncio.gather(*tasks)
+    while accounting._tasks or accounting._unread:
+        await asyncio.gather(*accounting._tasks, asyncio.sleep(0.001))
 
 
 async def statuses_through(start: Start, path: Path, *said: dict[str, str]) -> list[list[int]]:

@@ -62,11 +62,9 @@ class Accounting:
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
         self._unread: dict[Kind, float] = {}  # by windows that lack what was spent before a time
-        self._recalls: set[asyncio.Task[None]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._running: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()  # of calls that have ended
+        self._lasting: set[asyncio.Task[None]] = set()  # until we close
         self._prices: PriceBook | None = None
-        self._models: dict[str, None] = {}  # that the settings name and a budget counts
         self._restored_at = float("inf")  # of shared counters, which hold every process' calls
         self._own: set[str] = set()  # calls of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
@@ -97,8 +95,8 @@ class Accounting:
             self._prices = PriceBook(
                 self._fetch, path, listing=self._listing, upstream=settings.upstream
             )
-            if self._running:
-                self._running.append(asyncio.create_task(self._prices.run()))
+            if self._lasting:
+                self._go_on(self._prices.run())
         budgets = {
             app.name: Budgets(
                 self._counters,
@@ -111,9 +109,10 @@ class Accounting:
             for app in apps
         }
         self._budgets |= budgets
-        named = (_named(app) for app in apps if not budgets[app.name].is_empty)
-        self._models = dict.fromkeys(itertools.chain.from_iterable(named))
-        if self._running:
+        if self._prices is not None:  # first calls would wait for what providers take
+            named = (_named(app) for app in apps if not budgets[app.name].is_empty)
+            self._prices.ask_ahead(dict.fromkeys(itertools.chain.from_iterable(named)))
+        if self._lasting:
             self._recall_missing(budgets)
         return {
             app.name: Bookings(
@@ -136,19 +135,13 @@ class Accounting:
         self._kinds = _kinds(self._budgets)
         if self._prices is not None:
             await self._prices.open()
-            self._running.append(asyncio.create_task(self._prices.run()))
+            self._go_on(self._prices.run())
         if isinstance(self._book, Ledger):
             at, spent = time.time(), partial(self._book.spent, is_least=is_shared)
             if not is_shared:
                 self._restored_at = at
             await restore(self._counters, self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
-        self._running.append(asyncio.create_task(self._settler.run()))
-
-    def ask_ahead(self) -> None:
-        """Have known what providers take for the models that the settings name and a budget
-        counts: first calls would wait for it."""
-        if self._prices is not None:
-            self._prices.ask_ahead(self._models)
+        self._go_on(self._settler.run())
 
     def _recall_missing(self, budgets: Mapping[str, Budgets]) -> None:
         at = time.time()
@@ -157,9 +150,7 @@ class Accounting:
         self._left_at |= dict.fromkeys(before - self._kinds, at)
         if missing and isinstance(self._book, Ledger) and not self._counters.is_shared:
             self._unread |= dict.fromkeys(missing, at)
-            recall = asyncio.create_task(self._recall(self._book, budgets, missing, at))
-            self._recalls.add(recall)
-            recall.add_done_callback(self._recalls.discard)
+            self._go_on(self._recall(self._book, budgets, missing, at))
 
     async def _recall(
         self,
@@ -195,7 +186,7 @@ class Accounting:
     async def close(self) -> None:
         """Let what was ended be booked; what the upstream was not asked for yet waits in the
         ledger."""
-        lasting = [*self._running, *self._recalls]
+        lasting = [*self._lasting]
         for task in lasting:
             task.cancel()
         if self._tasks:
@@ -207,7 +198,14 @@ class Accounting:
         self._own.discard(row.id)
         return is_own or row.at < self._restored_at
 
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """Until it is done, or we close."""
+        task = asyncio.create_task(work)
+        self._lasting.add(task)
+        task.add_done_callback(self._lasting.discard)
+
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """What is left of a call; ``close`` waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -250,10 +248,8 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
     An unwritable default is off with a warning. Raises ``SettingsFault`` for an unwritable path
     that somebody named, or that ``serve`` needs: a restart would begin its budgets anew.
     """
-    path = settings.ledger
-    is_default = path == DEFAULT_LEDGER
-    if is_default:
-        path = _default_path(settings.mode)
+    is_default = settings.ledger == DEFAULT_LEDGER
+    path = _default_path(settings.mode) if is_default else settings.ledger
     if path is None:
         yield MemoryBook()
         return

@@ -76,7 +76,6 @@ class Service:
         for sock in listening:
             await runner.listen(sock)
         self._life.is_ready = True
-        self.accounting.ask_ahead()
         self._keys.inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._keys.run())
         self._keep_names()
@@ -114,7 +113,6 @@ class Service:
         ]
         known = old.all_keys
         self.assembly.put_in_force(settings)
-        self.accounting.ask_ahead()
         self._keys.keep(settings.all_keys)
         self._keep_names()
         _log.info("settings reloaded", changed=changed)
