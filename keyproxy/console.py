@@ -8,6 +8,7 @@ stands in the JSON log and at the level ``debug``.
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Mapping, MutableMapping
 from datetime import datetime
@@ -45,8 +46,8 @@ class ShortLines:
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
         known = {name: printable(value) for name, value in event.items() if name != "exception"}
-        lines = self._of_call(known) if "http_status" in known or "ended" in known else []
-        lines = lines or self._of_event(known)
+        is_call = "http_status" in known or "ended" in known
+        lines = self._of_call(known) if is_call else self._of_event(known)
         if exception := event.get("exception"):
             lines.append(str(exception))
         return "\n".join(lines)
@@ -54,8 +55,8 @@ class ShortLines:
     def _of_call(self, call: Mapping[str, str]) -> list[str]:
         hint = _PASTED.fullmatch(call.get("hint", ""))
         status, note = call.get("http_status", "---"), _note(call)
-        name = self._model(call) or call.get("endpoint", "")
-        name, note = (_ODD.sub("?", text) for text in (name, note))
+        name = _ODD.sub("?", self._model(call) or call.get("endpoint", ""))
+        note = _ODD.sub("?", note)
         rest = [_tokens(call), _seconds(call.get("total_ms")), _usd(call)]
         taken = sum(len(part) + len(_GAP) for part in (_time(call), status, *rest) if part)
         room = USUAL_COLUMNS - taken - (len(note) + len(_GAP) if note else 0)
@@ -80,34 +81,26 @@ class ShortLines:
         told = [f"{name}={value}" for name, value in event.items() if name not in _SHOWN_ELSEWHERE]
         marked = [] if level == "info" else [level]
         text = _GAP.join([_time(event), *marked, " ".join([event.get("event", ""), *told])])
-        lines = [text]
-        if self._columns is not None:
-            lines = textwrap.wrap(
-                text,
-                self._columns,
-                subsequent_indent=_INDENT,
-                break_long_words=False,
-                break_on_hyphens=False,
-                drop_whitespace=True,
-            )
+        lines = textwrap.wrap(
+            text,
+            self._columns or sys.maxsize,
+            subsequent_indent=_INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
         colour = _LEVEL_COLOURS.get(level)
         return [self._painted(colour, line) if colour else line for line in lines]
 
     def _model(self, call: Mapping[str, str]) -> str:
-        """The one asked for, or the first of several."""
-        asked = [each for each in call.get("model", "").split(",") if each]
-        if not asked:
-            return ""
-        more = f" +{len(asked) - 1}" if len(asked) > 1 else ""
-        return f"{self._short(asked[0])}{more}"
-
-    def _short(self, model: str) -> str:
-        """Without its author, unless another author's model of that name was shown before."""
+        """The one asked for, or the first of several; without its author, unless another author's
+        model of that name was shown before."""
+        model, *others = list(filter(None, call.get("model", "").split(","))) or [""]
         author, _, slug = model.rpartition("/")
-        if slug not in self._authors and len(self._authors) >= _MAX_SLUGS:
-            return model
         is_name = any(each.isalpha() for each in slug)
-        return slug if is_name and self._authors.setdefault(slug, author) == author else model
+        is_known = slug in self._authors or len(self._authors) < _MAX_SLUGS
+        if is_name and is_known and self._authors.setdefault(slug, author) == author:
+            model = slug
+        return f"{model} +{len(others)}" if others else model
 
     def _painted(self, colour: int, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._has_colour and text else text

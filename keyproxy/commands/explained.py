@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from keyproxy import session_endpoint
 from keyproxy.call import BASE
 from keyproxy.commands import line
+from keyproxy.console import MOST_COLUMNS, printable
 from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
@@ -51,11 +52,10 @@ def print_steps(
     target = path or _CHAT
     asked = Asked((method or _usual_method(target, body)).upper(), target, body, fields, app)
     verdicts = asyncio.run(with_kit(settings, lambda kit: steps(kit, asked)))
-    text = "\n".join(line for verdict in verdicts for line in _lines(verdict, asked))
-    for key in settings.all_keys:  # which the call itself may show
-        text = text.replace(key.reveal(), key.label)
-    # It may be somebody else's: nothing a terminal obeys.
-    print("".join(char if char.isprintable() or char == "\n" else "?" for char in text))
+    for text in (text for verdict in verdicts for text in _lines(verdict, asked)):
+        for key in settings.all_keys:  # which the call itself may show
+            text = text.replace(key.reveal(), key.label)
+        print(printable(text))
     return 1 if isinstance(verdicts[-1], Refusal) else 0
 
 
@@ -67,27 +67,23 @@ def _usual_method(target: str, body: bytes | None) -> str:
 
 def _lines(verdict: Verdict, asked: Asked) -> Iterator[str]:
     if isinstance(verdict, Passed):
-        yield _of_step(verdict.step, "ok", verdict.found)
+        yield from _of_step(verdict.step, "ok", verdict.found)
     elif isinstance(verdict, Sent):
         yield from _of_sent(verdict)
     elif verdict.step is Step.BODY and not asked.body and asked.method == "POST":
-        yield _of_step(
-            verdict.step,
-            "missing",
-            "there is no body: name its file with --body, or send it in by a pipe;"
-            " an empty one is refused",
-        )
+        cure = "name its file with --body, or send it in by a pipe; an empty one is refused"
+        yield from _of_step(verdict.step, "missing", f"there is no body: {cure}")
     else:
         why = f"{verdict.status} {verdict.code}: {verdict.message}"
-        yield _of_step(verdict.step, "refused", why)
+        yield from _of_step(verdict.step, "refused", why)
         if verdict.hint:  # a line to paste is never broken
-            yield f"{_INDENT}{verdict.hint}"
+            yield _INDENT + verdict.hint
 
 
-def _of_step(step: Step, outcome: str, text: str) -> str:
-    return textwrap.fill(
+def _of_step(step: Step, outcome: str, text: str) -> list[str]:
+    return textwrap.wrap(
         text,
-        line.MOST_COLUMNS,
+        MOST_COLUMNS,
         initial_indent=f"  {step:<10}  {outcome:<7}  ",
         subsequent_indent=_INDENT,
         break_long_words=False,
@@ -98,11 +94,12 @@ def _of_step(step: Step, outcome: str, text: str) -> str:
 def _of_sent(sent: Sent) -> Iterator[str]:
     how = "written anew where a cap or an alias changed it" if sent.is_changed else "byte for byte"
     body = f", the body {how}" if sent.body else ""
-    yield f"\nwould be sent{body}:\n\n{sent.method} {sent.url}"
-    for name, value in sent.head.items():
-        yield f"{name}: {value}"
+    yield from ("", f"would be sent{body}:", "", f"{sent.method} {sent.url}")
+    yield from (f"{name}: {value}" for name, value in sent.head.items())
     text = sent.body.decode(errors="replace")
-    yield f"\n{text[:_MAX_SHOWN]}{'…' if len(text) > _MAX_SHOWN else ''}"
+    yield from ("", *text[:_MAX_SHOWN].split("\n"))
+    if len(text) > _MAX_SHOWN:
+        yield "…"
 
 
 def print_table(settings: Settings, fields: Mapping[str, str], app: str | None = None) -> int:

@@ -15,20 +15,15 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from keyproxy.commands import COMMANDS
+from keyproxy.console import MOST_COLUMNS
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, rows
 from keyproxy.settings.grammar import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
 from keyproxy.settings.sources import Sources
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-MOST_COLUMNS = 100
-"""Of what goes to no terminal."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -159,25 +154,17 @@ def report(command: str, faults: SettingsFaults) -> int:
     return 2
 
 
-def console(columns: int = MOST_COLUMNS) -> Console:
-    """Standard output as wide as its terminal, else of ``columns``. A text is printed as it is,
-    whoever wrote it: nothing in it is markup."""
-    from rich.console import Console  # 60 ms that --help need not wait for
-
-    width = None if sys.stdout.isatty() else columns
-    return Console(width=width, highlight=False, markup=False, emoji=False)
-
-
 def print_columns(rows: Iterable[Sequence[str]], indent: int = 0) -> None:
     """Rows of texts in columns; where they are too wide, texts are broken between words."""
-    from rich.table import Table  # as above
-    from rich.text import Text
+    from rich.console import Console  # 60 ms that --help need not wait for
+    from rich.table import Table
 
     table = Table.grid(padding=(0, 2, 0, 0))
     for row in rows:
-        table.add_row(*map(Text, row))
-    out = console()
-    with out.capture() as captured:
-        out.print(table, width=out.width - indent)
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else MOST_COLUMNS
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table, width=console.width - indent)
     for text in captured.get().splitlines():
-        print(f"{'':{indent}}{text}".rstrip())
+        print(" " * indent + text.rstrip())

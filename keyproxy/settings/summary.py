@@ -40,15 +40,10 @@ def short(settings: Settings) -> str:
     pages = _listed(settings.allowed_origins, most=1)
     parts = [
         f"{who}, pages of {'any origin' if pages == '*' else pages}",
-        ", ".join(f"{rate.amount}/{_per(rate.seconds)}" for rate in settings.rate_limit),
+        ", ".join(map(str, settings.rate_limit)),
         ", ".join(f"${budget.usd:f}/{budget.unit}" for budget in settings.total_budget),
     ]
     return elided("; ".join(filter(None, parts)), 67)
-
-
-def _per(seconds: int) -> str:
-    units = {1: "second", 60: "minute", 3600: "hour", 86_400: "day"}
-    return units.get(seconds, f"{seconds} s")
 
 
 def size(count: int) -> str:
