@@ -110,7 +110,7 @@ async def show_catalogue(
         page = await kit.catalogue.answer(*asked)
     except KeyWanted:
         page = await app.catalogue.answer(*asked)
-    return conditional(request, page.status, page.body, page.head)
+    return conditional(request, page.status, page.raw, page.head)
 
 
 async def read_call(

@@ -21,7 +21,6 @@ from keyproxy.upstream.catalogue import (
     STALE_SECONDS,
     Catalogue,
     KeyWanted,
-    Page,
     resolved,
 )
 from keyproxy.upstream.headers import KeySearch
@@ -389,10 +388,10 @@ async def test_an_old_list_serves_while_the_upstream_is_away() -> None:
     catalogue = Catalogue(source.fetch, clock=lambda: source.now)
     everything: Any = Models(["*"])
 
-    async def ask() -> Page:
+    async def ask() -> Fetched:
         return await catalogue.answer("/api/v1/models/count", "", everything)
 
-    assert await ask() == Page(200, b'{"data": {"count": 1}}')
+    assert await ask() == Fetched(200, b'{"data": {"count": 1}}')
     source.is_down, source.now = True, FRESH_SECONDS + 1
     assert (await ask()).status == 200
     assert source.count == 2

@@ -22,6 +22,7 @@ from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.jwt import Verifier
 from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.verifiers import Verifiers
+from keyproxy.errors import Refusal
 from keyproxy.kit import AppKit, Kit, Life
 from keyproxy.ledger.memory import Book
 from keyproxy.limits.admit import Admission, Failures
@@ -33,19 +34,21 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
-from keyproxy.server.names import Names
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
+from keyproxy.settings.advice import unlisted
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
-from keyproxy.upstream.provider import Fetched, KeyReport
+from keyproxy.upstream.provider import Fetched, KeyReport, Row
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
 
+REFRESH_SECONDS = 3600.0  # of names, as of prices
+RETRY_SECONDS = 60.0
 _INSPECTION_SECONDS = 10.0
 _log = structlog.get_logger("keyproxy")
 
@@ -164,6 +167,62 @@ class Assembly:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
             return None
+
+
+class Names:
+    """What the upstream's list of models tells of names: to the models in force, and to the
+    operator. Outlives a configuration; ``settings`` gives those in force."""
+
+    def __init__(self, catalogue: Catalogue, settings: Callable[[], Settings]) -> None:
+        self._catalogue = catalogue
+        self._settings = settings
+        self._rows: tuple[Row, ...] = ()
+        self._known = Known()
+        self._may_tell = False
+        self._told: set[str] = set()
+
+    def known(self) -> Known:
+        """What the longest list tells that was had last."""
+        if (rows := self._catalogue.rows) is not self._rows:
+            self._rows, self._known = rows, Known.of(row.kept for row in rows)
+        return self._known
+
+    async def whole(self) -> Fetched:
+        """The list of all models, looked at here first. Raises as ``Catalogue.whole`` does."""
+        fetched = await self._catalogue.whole()
+        if self._may_tell:
+            await self.tell()
+        return fetched
+
+    async def tell(self) -> None:
+        """Say, once each, which patterns and aliases name no model of the whole list.
+
+        Called when it listens, and from then on with each list: nobody waits for one.
+        """
+        self._may_tell = True
+        if not self._catalogue.whole_rows:
+            return
+        for line in await asyncio.to_thread(unlisted, self._settings(), self.known().listed):
+            if line not in self._told:
+                self._told.add(line)
+                _log.warning(line)
+
+    async def look(self) -> bool:
+        """Fetch the whole list; whether there was one to be had."""
+        try:
+            return (await self.whole()).status == 200
+        except Refusal:
+            return False
+
+    async def run(self) -> None:
+        """Keep the names fresh where there is no price book that does it, until cancelled."""
+        while True:
+            is_fresh = False
+            try:
+                is_fresh = await self.look()
+            except Exception:  # no memory or thread just now
+                _log.exception("the names of models could not be read")
+            await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
 
 
 def browser_of(settings: Settings, origins: Iterable[str]) -> Browser:

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE
@@ -33,14 +33,6 @@ _USUAL = "/models"
 _DETAIL = re.compile(rf"({BASE}/models/)(.+)(/endpoints)|({BASE}/model/)(.+)()")
 _Cache = OrderedDict[str, Refreshed[Fetched]]
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
-
-
-class Page(NamedTuple):
-    """An answer of ours: a JSON ``body`` and the fields that go with it."""
-
-    status: int
-    body: bytes
-    head: Mapping[str, str] = MappingProxyType({})
 
 
 class KeyWanted(Refusal):
@@ -114,8 +106,8 @@ class Catalogue:
 
     async def answer(
         self, path: str, query: str, models: Allowed, aliases: Mapping[str, str] = NO_ALIASES
-    ) -> Page:
-        """The answer to a served path below ``/api/v1`` and its checked query.
+    ) -> Fetched:
+        """The answer to a served path below ``/api/v1`` and its checked query; its ``raw`` is JSON.
 
         An alias is listed as a row of the model it stands for, under the alias' name.
 
@@ -124,19 +116,18 @@ class Catalogue:
         rest = resolved(path, models, aliases).removeprefix(BASE)
         if rest in ("/models", "/models/count"):
             return await self._list(rest, dict(parse_qsl(query)), models, aliases)
-        fetched = await self._public(self._kept(self._details, MAX_DETAILS, rest))
-        return Page(fetched.status, fetched.raw, fetched.head)
+        return await self._public(self._kept(self._details, MAX_DETAILS, rest))
 
     async def _list(
         self, rest: str, asked: dict[str, str], models: Allowed, aliases: Mapping[str, str]
-    ) -> Page:
+    ) -> Fetched:
         offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
         filters = urlencode(sorted(asked.items()))
         is_cut = not filters and self._is_whole_public()
         path = self._listing.path if is_cut else _USUAL + (f"?{filters}" if filters else "")
         fetched = await self._public(self._kept(self._lists, MAX_LISTS, path))
         if fetched.status != 200:
-            return Page(fetched.status, fetched.raw, fetched.head)
+            return fetched
         allowed = {
             row.model: row.page
             for row in fetched.rows
@@ -145,7 +136,7 @@ class Catalogue:
         rows = [_renamed(allowed[m], name) for name, m in aliases.items() if m in allowed]
         rows += allowed.values()
         if rest == "/models/count":
-            return Page(200, json.dumps({"data": {"count": len(rows)}}).encode())
+            return Fetched(200, json.dumps({"data": {"count": len(rows)}}).encode())
         end = len(rows) if limit is None else offset + int(limit)
         following = None
         if end < len(rows) and limit is not None and int(limit) > 0:
@@ -153,7 +144,7 @@ class Catalogue:
             following = f"{BASE}/models?{following}"
         counted = {"total_count": len(rows), "links": {"next": following}}
         tail = json.dumps(counted).encode()[1:-1] + fetched.raw
-        return Page(200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}")
+        return Fetched(200, b'{"data":[' + b",".join(rows[offset:end]) + b"]," + tail + b"}")
 
     def _is_whole_public(self) -> bool:
         """Whether pages may be cut from the whole list: it is at hand, or about to be."""
