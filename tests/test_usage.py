@@ -24,73 +24,68 @@ WIRE = Path(__file__).parent / "wire"
 ID = "gen-1790981416-AbCdEfGhIjKlMnOpQrSt"
 COST = Decimal("0.000088")
 DONE = b"data: [DONE]\n\n"
-Seen = tuple[Usage | None, str | None, bool, bool, bool]
+Seen = tuple[Usage | None, str | None, bool, bool]
 
 
 FULL = Usage(14, 6, 0, 0, 0, COST, upstream_cost=COST)
-# name: usage, id, is_finished, error_seen, has_output
+# name: usage, id, is_finished, whether it told of an error
 SAMPLES: dict[str, Seen] = {
-    "chat-200-choice-error.json": (None, ID, True, True, True),
-    "chat-200-error.json": (None, None, True, True, False),
+    "chat-200-choice-error.json": (None, ID, True, True),
+    "chat-200-error.json": (None, None, True, True),
     "chat-nonstream-byok.json": (
         Usage(14, 6, 0, 0, 0, Decimal("0.0000044"), True, COST),
         ID,
         True,
         False,
-        True,
     ),
-    "chat-nonstream.json": (FULL, ID, True, False, True),
-    "chat-stream-cut.sse": (None, ID, False, False, True),
-    "chat-stream-first-event-error.sse": (None, ID, True, True, False),
-    "chat-stream-midstream-error-stringcode.sse": (None, ID, True, True, True),
-    "chat-stream-midstream-error.sse": (None, ID, False, True, True),
+    "chat-nonstream.json": (FULL, ID, True, False),
+    "chat-stream-cut.sse": (None, ID, False, False),
+    "chat-stream-first-event-error.sse": (None, ID, True, True),
+    "chat-stream-midstream-error-stringcode.sse": (None, ID, True, True),
+    "chat-stream-midstream-error.sse": (None, ID, False, True),
     "chat-stream-reasoning.sse": (
         Usage(14, 9, 0, 0, 3, Decimal("0.000118"), upstream_cost=Decimal("0.000118")),
         ID,
         True,
         False,
-        True,
     ),
     "chat-stream-tools.sse": (
         Usage(82, 31, 0, 0, 0, Decimal("0.000474"), upstream_cost=Decimal("0.000474")),
         ID,
         True,
         False,
-        True,
     ),
-    "chat-stream-usage-emptychoices.sse": (FULL, ID, True, False, True),
-    "chat-stream-usage-in-finish.sse": (FULL, ID, True, False, True),
-    "chat-stream-usage-legacy.sse": (FULL, ID, True, False, True),
-    "chat-stream.sse": (FULL, ID, True, False, True),
+    "chat-stream-usage-emptychoices.sse": (FULL, ID, True, False),
+    "chat-stream-usage-in-finish.sse": (FULL, ID, True, False),
+    "chat-stream-usage-legacy.sse": (FULL, ID, True, False),
+    "chat-stream.sse": (FULL, ID, True, False),
     "embeddings.json": (
         Usage(4, cost=Decimal("8e-08")),
         "gen-emb-1790981416-AbCdEfGhIjKlMnOpQrSt",
         True,
         False,
-        True,
     ),
-    "messages-midstream-error.sse": (Usage(14, 1, 0, 0), ID, False, True, True),
+    "messages-midstream-error.sse": (Usage(14, 1, 0, 0), ID, False, True),
     "messages-nonstream.json": (
         Usage(14, 6, 0, 0, cost=COST, upstream_cost=COST),
         ID,
         True,
         False,
-        True,
     ),
-    "messages-stream-with-cost.sse": (Usage(14, 6, 0, 0, cost=COST), ID, True, False, True),
-    "messages-stream.sse": (Usage(14, 6, 0, 0), ID, True, False, True),
-    "provider-anthropic-stream.sse": (Usage(114, 6, 100, 4), None, True, False, True),
-    "provider-cerebras-stream.sse": (Usage(14, 6, 0), None, True, False, True),
-    "provider-deepinfra-stream.sse": (Usage(14, 6), None, True, False, True),
-    "provider-gemini-stream.sse": (Usage(14, 26), None, True, False, True),
-    "provider-groq-stream.sse": (Usage(14, 6), None, True, False, True),
-    "provider-mistral-stream.sse": (Usage(14, 6, 0), None, True, False, True),
-    "provider-openai-stream.sse": (Usage(14, 6, 0, None, 0), None, True, False, True),
-    "provider-xai-stream.sse": (Usage(14, 106, 4, None, 100), None, True, False, True),
-    "responses-nonstream.json": (FULL, ID, True, False, True),
-    "responses-stream-error-event.sse": (None, None, False, True, False),
-    "responses-stream-failed.sse": (None, ID, True, True, True),
-    "responses-stream.sse": (FULL, ID, True, False, True),
+    "messages-stream-with-cost.sse": (Usage(14, 6, 0, 0, cost=COST), ID, True, False),
+    "messages-stream.sse": (Usage(14, 6, 0, 0), ID, True, False),
+    "provider-anthropic-stream.sse": (Usage(114, 6, 100, 4), None, True, False),
+    "provider-cerebras-stream.sse": (Usage(14, 6, 0), None, True, False),
+    "provider-deepinfra-stream.sse": (Usage(14, 6), None, True, False),
+    "provider-gemini-stream.sse": (Usage(14, 26), None, True, False),
+    "provider-groq-stream.sse": (Usage(14, 6), None, True, False),
+    "provider-mistral-stream.sse": (Usage(14, 6, 0), None, True, False),
+    "provider-openai-stream.sse": (Usage(14, 6, 0, None, 0), None, True, False),
+    "provider-xai-stream.sse": (Usage(14, 106, 4, None, 100), None, True, False),
+    "responses-nonstream.json": (FULL, ID, True, False),
+    "responses-stream-error-event.sse": (None, None, False, True),
+    "responses-stream-failed.sse": (None, ID, True, True),
+    "responses-stream.sse": (FULL, ID, True, False),
 }
 
 
@@ -116,8 +111,7 @@ def seen(reader: UsageReader) -> Seen:
         reader.usage,
         reader.generation_id,
         reader.is_finished,
-        reader.error_seen,
-        reader.has_output,
+        reader.error is not None,
     )
 
 
@@ -266,7 +260,7 @@ def test_a_document_cut_short_says_nothing() -> None:
     """A second ``usage`` might have followed."""
     body = f'{{"id":"{ID}","usage":{{"cost":1}},"model":"x"}}'.encode()
     reader = read([body[:-1]], is_event_stream=False)
-    assert (reader.usage, reader.is_finished, reader.has_output) == (None, False, True)
+    assert (reader.usage, reader.is_finished) == (None, False)
     assert read([b"data: " + body[:-1] + b"\n\n", DONE]).usage is None
 
 
@@ -316,7 +310,7 @@ def test_what_a_model_writes_never_poses_as_usage_error_or_end(
 ) -> None:
     for lie in lies:
         alone = read([event(lie), event(lie)], style)
-        assert (alone.usage, alone.is_finished, alone.error_seen) == (None, False, False), lie
+        assert (alone.usage, alone.is_finished, alone.error) == (None, False, None), lie
         for chunks in ([event(truth), event(lie)], [event(lie), event(truth), event(lie)]):
             assert read(chunks, style).usage == Usage(5, cost=Decimal(3)), lie
 
@@ -331,14 +325,14 @@ def test_the_text_of_a_whole_answer_never_poses_as_usage(text: str) -> None:
                 raw = json.dumps(order, ensure_ascii=ascii_only).encode()
                 reader = read([raw[:99], raw[99:]], style, is_event_stream=False)
                 assert reader.usage == Usage(5, cost=Decimal(3))
-                assert not reader.error_seen
+                assert reader.error is None
 
 
 def test_an_escaped_quote_split_from_its_backslash_ends_no_string() -> None:
     body = json.dumps({"text": '\\" ' + LIE, "error": None, "usage": SAYS}).encode()
     for at in range(len(body)):
         reader = read([body[:at], body[at:]], is_event_stream=False)
-        assert (reader.usage, reader.error_seen) == (Usage(5, cost=Decimal(3)), False), body[:at]
+        assert (reader.usage, reader.error) == (Usage(5, cost=Decimal(3)), None), body[:at]
 
 
 def test_message_delta_replaces_message_start_field_by_field() -> None:
@@ -469,34 +463,9 @@ def test_an_id_of_another_shape_is_not_one(text: str) -> None:
     assert read([event({"id": text, "choices": []})]).generation_id is None
 
 
-@pytest.mark.parametrize(
-    "delta", [{}, {"role": "assistant"}, {"role": "assistant", "content": ""}, {"content": None}]
-)
-def test_an_empty_delta_is_no_output(delta: dict[str, Any]) -> None:
-    reader = read([b": OPENROUTER PROCESSING\n\n", event({"choices": [{"delta": delta}]})])
-    assert not reader.has_output
-
-
-@pytest.mark.parametrize(
-    ("style", "value"),
-    [
-        (dialects.CHAT, {"choices": [{"delta": {"reasoning": "x"}}]}),
-        (dialects.CHAT, {"choices": [{"delta": {"content": "", "tool_calls": [{"index": 0}]}}]}),
-        (dialects.CHAT, {"choices": [{"delta": {"content": "x" * MAX_VALUE_BYTES}}]}),
-        (dialects.COMPLETIONS, {"choices": [{"text": "x"}]}),
-        (dialects.MESSAGES, {"type": "content_block_delta", "delta": {"thinking": "x"}}),
-        (dialects.RESPONSES, {"type": "response.reasoning_text.delta", "delta": "x"}),
-        (dialects.IMAGES, {"type": "image_generation.partial_image", "b64_json": "x"}),
-        (dialects.IMAGES, {"b64_json": "x"}),
-    ],
-)
-def test_any_kind_of_output_is_output(style: Dialect, value: object) -> None:
-    assert read([event(value)], style).has_output
-
-
-def test_raw_audio_is_output_of_which_nothing_else_is_known() -> None:
+def test_of_raw_audio_nothing_is_known() -> None:
     reader = read([b'ID3\x04\x00{"usage":{}}', b"\xff\xfb"], dialects.SPEECH, is_event_stream=False)
-    assert seen(reader) == (None, None, False, False, True)
+    assert seen(reader) == (None, None, False, False)
 
 
 # What it costs.
@@ -540,7 +509,7 @@ def test_usage_in_the_last_event_counts_however_long_it_is(size: int) -> None:
     data = event({"type": "response.completed", "response": response}) + DONE
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
     reader = read([b": \n\n", *chunks], dialects.RESPONSES)
-    assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False, True)
+    assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False)
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -552,7 +521,7 @@ def test_usage_in_a_body_of_10_mb_counts_and_little_is_kept(is_first: bool, memo
     for part in [*parts, *([b",", usage, *data] if is_first else [*data, b",", usage]), b"}"]:
         reader.watch(part)
         assert memory.grown_bytes() < MAX_EVENT_BYTES
-    assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False, True)
+    assert seen(reader) == (Usage(5, cost=Decimal("0.5")), ID, True, False)
 
 
 def test_usage_behind_a_great_many_small_values_counts() -> None:

@@ -43,5 +43,4 @@ CHAT = Dialect(
     efforts=(("reasoning_effort",), ("reasoning", "effort"), ("verbosity",)),
     own_tools=("function", "custom"),
     may_name_sound=True,
-    has_choices=True,
 )

@@ -46,7 +46,7 @@ class Dialect:
     - ``usage_in_events``: where usage stands in a stream; ``needles``: what is in an event that
       is an error or an end.
     - ``counts_cache_apart``: cached tokens are none of the input's, and each event only adds to
-      what was said before. ``has_choices``: an answer is a list of choices.
+      what was said before.
     - ``errors``: whose error shape; ``details``: what a refusal of a field says beside its
       message. ``forwarded``: what passes from a client's head. ``answers_with_media``: its
       answers may be sound or images.
@@ -71,7 +71,6 @@ class Dialect:
     usage_in_events: tuple[tuple[str, ...], ...] = (("usage",), ("x_groq", "usage"))
     needles: tuple[bytes, ...] = (b'"error"', b"[DONE]")
     counts_cache_apart: bool = False
-    has_choices: bool = False
     errors: Literal["openai", "anthropic"] = "openai"
     details: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     forwarded: tuple[str, ...] = ()

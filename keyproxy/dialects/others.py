@@ -19,7 +19,6 @@ COMPLETIONS = Dialect(
     priced_by="answer",
     texts="prompt",
     lengths=("max_tokens",),
-    has_choices=True,
 )
 EMBEDDINGS = Dialect(
     name="embeddings",

@@ -98,7 +98,7 @@ class Booking:
             record.cost = cost_of_error(head.status, self.ask, is_own=head.is_own)
             return
         # A client may leave once it has read the end: the cost is no less true for it.
-        is_whole = reader is not None and reader.is_finished and not reader.error_seen
+        is_whole = reader is not None and reader.is_finished and reader.error is None
         record.cost = cost_of_answer(record.usage, is_whole, self.price, self.ask)
 
 

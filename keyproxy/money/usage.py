@@ -1,9 +1,10 @@
 """What an answer says it used, read off its bytes as they pass. Pure: no I/O, no clock, no prices.
 
-An ordinary event costs a few byte searches and is not kept; only events that may hold usage, an
-error or an end are read. Usage counts at the places where an upstream puts it and nowhere else.
-What is hostile or ambiguous (negative, NaN, a text, a name said twice) is None: then the
-reservation stands. Shapes: OpenRouter, and the providers behind it, as of October 2026.
+An ordinary event costs a few byte searches and is not kept; read are only the first ones, until
+one has an id, and those that may hold usage, an error or an end. Usage counts at the places where
+an upstream puts it and nowhere else. What is hostile or ambiguous (negative, NaN, a text, a name
+said twice) is None: then the reservation stands. Shapes: OpenRouter, and the providers behind it,
+as of October 2026.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from keyproxy.call import Usage
 from keyproxy.dialects import Dialect
 from keyproxy.price import MAX_COST
-from keyproxy.strict_json.scanner import REFUSED, Place, Skimmer, Wanted
+from keyproxy.strict_json.scanner import Place, Skimmer, Wanted
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of
@@ -31,15 +32,9 @@ _IDS: tuple[Place, ...] = (("id",), ("response", "id"), ("message", "id"), ("req
 _TYPE: Place = ("type",)
 _CODE: Place = ("code",)  # beside the type, in an error event of ``/responses``
 _FINISH: Place = ("choices", None, "finish_reason")
-_DELTA: Place = ("choices", None, "delta")
-_TEXT: Place = ("choices", None, "text")
 _IN_BODY: tuple[Place, ...] = (("usage",), ("x_groq", "usage"))
 _LAST_TYPES = frozenset(
     {"message_stop", "response.completed", "response.incomplete", "response.failed"}
-)
-_TYPES_BEFORE_OUTPUT = frozenset(
-    {"message_start", "ping", "message_delta", "message_stop", "response.created"}
-    | {"response.queued", "response.in_progress", *_ERROR_TYPES}
 )
 _SAYS_USAGE = re.compile(rb'"usage"\s*+:\s*+(?!null)')
 _BOUNDARY = re.compile(rb"\n\r?\n")
@@ -55,20 +50,18 @@ class UsageReader:
     - ``generation_id``: the answer's ``gen-…``, or None.
     - ``is_finished``: the answer said that it is complete.
     - ``error``: the code or type of the error that it told of, whatever its status; "error" where
-      none is readable, None (and ``error_seen`` false) where it told of none.
-    - ``has_output``: something was generated, or that cannot be ruled out.
+      none is readable, None where it told of none.
     """
 
     def __init__(self, dialect: Dialect, is_event_stream: bool) -> None:
         self.generation_id: str | None = None
         self.is_finished = False
         self.error: str | None = None
-        self.has_output = False
         self._dialect = dialect
-        self._needles = dialect.needles
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
-        self._wanted, self._wanted_at_first = _wanted(self._places)
+        self._wanted = _wanted(self._places)
         self._said: dict[str, Any] | None = None
+        self._has_id = False  # of whatever form
         self._rest = bytearray()  # of an event whose end has not come
         self._body = None if is_event_stream else Skimmer(self._wanted)
         self._long_line: Skimmer | None = None
@@ -78,32 +71,20 @@ class UsageReader:
         """None when the answer did not say, or nothing that can be true."""
         return None if self._said is None else _usage(self._said, self._dialect)
 
-    @property
-    def error_seen(self) -> bool:
-        return self.error is not None
-
     def watch(self, chunk: bytes) -> None:
         """Look at the next bytes of the answer. Never raises."""
         if self._body is not None:
-            self._watch_body(self._body, chunk)
+            if not self.is_finished:
+                self._body.feed(chunk)
+                self.is_finished = self._body.is_whole
+                self._take(self._body)
         elif (
             self._rest
-            or not self.has_output
             or self._long_line is not None
             or not chunk.endswith(_EVENT_ENDS)
             or self._may_matter(chunk)
         ):
             self._watch_events(chunk)
-
-    def _watch_body(self, body: Skimmer, chunk: bytes) -> None:
-        if self.is_finished or not chunk:
-            return
-        self.has_output = True  # in doubt; raw audio for one never becomes whole
-        body.feed(chunk)
-        if body.is_whole:
-            self.is_finished = True
-            self._take(body.found)
-            self.has_output = ("error",) not in body.found
 
     def _watch_events(self, chunk: bytes) -> None:
         if self._long_line is not None:
@@ -114,11 +95,11 @@ class UsageReader:
         if end := max(_end_of_last(mark, rest, seen) for mark in _EVENT_ENDS):
             events = bytes(rest[:end])
             del rest[:end]
-            if not self.has_output or self._may_matter(events):
+            if self._may_matter(events):
                 for event in _BOUNDARY.split(events):
                     self._read_event(event)
         if len(rest) > MAX_EVENT_BYTES:
-            self._long_line = self._next_document()
+            self._long_line = Skimmer(self._wanted)
             line = bytes(rest[rest.rfind(b"\n") + 1 :])
             self._long_line.feed(line.removeprefix(b"data:"))
             rest.clear()
@@ -131,48 +112,42 @@ class UsageReader:
         line.feed(data)
         if feed:
             self._long_line = None
-            if line.is_whole:
-                self._take_event(line)
+            self._take(line)
         return feed + rest
 
     def _may_matter(self, data: bytes) -> bool:
-        """Whether usage, an error or an end may be in it. It need not."""
-        for needle in self._needles:
+        """Whether usage, an error or an end may be in it, or the first id. It need not."""
+        if not self._has_id:
+            return True
+        for needle in self._dialect.needles:
             if needle in data:
                 return True
         return b'"usage"' in data and _SAYS_USAGE.search(data) is not None
 
     def _read_event(self, event: bytes) -> None:
-        if self.has_output and not self._may_matter(event):
+        if not self._may_matter(event):
             return
         lines = event.splitlines()
         data = b"\n".join(line[5:] for line in lines if line.startswith(b"data:"))
         if data.strip() == b"[DONE]":
             self.is_finished = True
         elif data:
-            document = self._next_document()
+            document = Skimmer(self._wanted)
             document.feed(data)
-            if document.is_whole:
-                self._take_event(document)
+            self._take(document)
 
-    def _next_document(self) -> Skimmer:
-        return Skimmer(self._wanted if self.has_output else self._wanted_at_first)
-
-    def _take_event(self, document: Skimmer) -> None:
-        self._take(document.found)
-        kind = document.found.get(_TYPE)
+    def _take(self, document: Skimmer) -> None:
+        """What a document says, once it is whole."""
+        if not document.is_whole:
+            return
+        found = document.found
+        if self.generation_id is None:
+            ids = [id for id in map(found.get, _IDS) if isinstance(id, str)]
+            self._has_id = self._has_id or bool(ids)
+            self.generation_id = next(filter(_GENERATION_ID.fullmatch, ids), None)
+        kind = found.get(_TYPE)
         if isinstance(kind, str) and kind in _LAST_TYPES:
             self.is_finished = True
-        self.has_output = self.has_output or _is_output(document.found, self._dialect)
-
-    def _take(self, found: Mapping[Place, Any]) -> None:
-        if self.generation_id is None:
-            ids = (found.get(place) for place in _IDS)
-            valid = (
-                each for each in ids if isinstance(each, str) and _GENERATION_ID.fullmatch(each)
-            )
-            self.generation_id = next(valid, None)
-        kind = found.get(_TYPE)
         is_error = isinstance(kind, str) and kind in _ERROR_TYPES
         told = next((found[place] for place in _ERRORS if place in found), None)
         if told is not None or is_error or found.get(_FINISH) == "error":
@@ -190,10 +165,9 @@ class UsageReader:
 
 
 @cache
-def _wanted(places: tuple[Place, ...]) -> tuple[Wanted, Wanted]:
-    """What every document may say, and what matters besides until there was output."""
-    always = (*places, *_ERRORS, *_IDS, _TYPE, _CODE, _FINISH)
-    return Wanted(always), Wanted((*always, _DELTA, _TEXT))
+def _wanted(places: tuple[Place, ...]) -> Wanted:
+    """What a document may say that matters."""
+    return Wanted((*places, *_ERRORS, *_IDS, _TYPE, _CODE, _FINISH))
 
 
 def _end_of_last(mark: bytes, data: bytearray, start: int) -> int:
@@ -210,28 +184,15 @@ def _error_code(told: Any, code: Any) -> str | None:
     return None
 
 
-def _is_output(found: Mapping[Place, Any], dialect: Dialect) -> bool:
-    """Whether an event may be more than a beginning, an end, an error or a sign of life."""
-    kind = found.get(_TYPE)
-    if kind is not None:
-        return kind is REFUSED or kind not in _TYPES_BEFORE_OUTPUT
-    if not dialect.has_choices:
-        return ("error",) not in found
-    delta = found.get(_DELTA)
-    if isinstance(delta, dict):
-        return any(value for name, value in delta.items() if name != "role")
-    return delta is not None or bool(found.get(_TEXT))
-
-
 def _usage(said: Mapping[str, Any], dialect: Dialect) -> Usage | None:
     read = _of_messages if dialect.counts_cache_apart else _of_openai
     costs = _part(said, "cost_details")
     tools = _part(said, "server_tool_use_details", "server_tool_use")
     usage = Usage(
         **read(said),
-        cost=_money(said.get("cost")),
+        cost=_amount(said.get("cost")),
         is_byok=said.get("is_byok") not in (None, False),
-        upstream_cost=_money(costs.get("upstream_inference_cost")),
+        upstream_cost=_amount(costs.get("upstream_inference_cost")),
         web_searches=_count(tools.get("web_search_requests")),
         tool_calls=_count(tools.get("tool_calls_executed")),
     )
@@ -286,17 +247,13 @@ def _part(said: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
-    if not isinstance(value, Decimal) or not _is_amount(value) or value > MAX_TOKENS:
+    number = _amount(value, MAX_TOKENS)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _amount(value: Any, most: Decimal | int = MAX_COST) -> Decimal | None:
+    """A number that is neither NaN nor infinite, below zero, above ``most``, or with an exponent
+    that sums would choke on."""
+    if not isinstance(value, Decimal) or value.as_tuple().exponent not in EXPONENTS:
         return None
-    return int(value) if value == int(value) else None
-
-
-def _money(value: Any) -> Decimal | None:
-    if not isinstance(value, Decimal) or not _is_amount(value) or value > MAX_COST:
-        return None
-    return value
-
-
-def _is_amount(value: Decimal) -> bool:
-    """Neither NaN nor infinite, below zero, or with an exponent that sums would choke on."""
-    return not value.is_signed() and value.as_tuple().exponent in EXPONENTS
+    return None if value.is_signed() or value > most else value
