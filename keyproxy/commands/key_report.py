@@ -38,39 +38,36 @@ def report_keys(settings: Settings) -> int:
 
 
 async def _report_keys(settings: Settings) -> int:
-    troubles = []
+    has_trouble = False
     async with open_session(settings) as session:
         for key in settings.all_keys:
             print(f"key {key.label}")
-            lines, is_trouble = await _lines(session, settings.upstream, key)
-            troubles.append(is_trouble)
-            for line in lines:
+            for line in await _lines(session, settings.upstream, key):
+                has_trouble = has_trouble or line.startswith("error: ")
                 print(f"  {line}")
         for line in await _models(session, settings):
             print(line)
-    return 1 if any(troubles) else 0
+    return 1 if has_trouble else 0
 
 
-async def _lines(
-    session: aiohttp.ClientSession, base_url: str, key: Secret
-) -> tuple[list[str], bool]:
-    """What to print of one key, and whether it is trouble."""
+async def _lines(session: aiohttp.ClientSession, base_url: str, key: Secret) -> list[str]:
+    """What to print of one key."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             report = await inspect(session, PROVIDER, base_url, key)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return [f"error: {_unreached(error)}"], True
+        return [f"error: {_unreached(error)}"]
     if report.status != 200:
         fallback = f"the upstream answered with status {report.status}"
-        return [f"error: {_STATUSES.get(report.status, fallback)}"], True
-    trouble = _trouble(report)
-    lines = [*_facts(report, key), f"error: {trouble}" if trouble else "works"]
-    if report.limit is None and trouble is None:
-        lines.append(
-            "warning: this key has no credit limit; set one, it is the only stop outside"
-            f" keyproxy: {PROVIDER.keys_page}"
-        )
-    return lines, trouble is not None
+        return [f"error: {_STATUSES.get(report.status, fallback)}"]
+    facts = _facts(report, key)
+    if trouble := _trouble(report):
+        return [*facts, f"error: {trouble}"]
+    unlimited = (
+        "warning: this key has no credit limit; set one, it is the only stop outside"
+        f" keyproxy: {PROVIDER.keys_page}"
+    )
+    return [*facts, "works", *([unlimited] if report.limit is None else [])]
 
 
 async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[str]:
@@ -91,17 +88,15 @@ async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[st
 
 
 def _facts(report: KeyReport, key: Secret) -> list[str]:
-    label = report.label or "none"
-    if key.is_in(label, run=_TELLING_CHARACTERS):
-        label = "***"
+    label, expires = (
+        "***" if text and key.is_in(text, run=_TELLING_CHARACTERS) else text
+        for text in (report.label, report.expires_at)
+    )
     limit = "none"
     if report.limit is not None:
         left = "unknown" if report.limit_remaining is None else f"{report.limit_remaining:f}"
         limit = f"{report.limit:f} USD, left: {left}"
-    expiry = report.expires_at or "never"
-    if key.is_in(expiry, run=_TELLING_CHARACTERS):
-        expiry = "***"
-    return [f"label:   {label}", f"limit:   {limit}", f"expires: {expiry}"]
+    return [f"label:   {label or 'none'}", f"limit:   {limit}", f"expires: {expires or 'never'}"]
 
 
 def _trouble(report: KeyReport) -> str | None:

@@ -5,6 +5,7 @@ Reads the settings where the others do; what else is wrong with them, those say.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import sys
 from collections.abc import Sequence
@@ -50,26 +51,19 @@ def main(arguments: Sequence[str]) -> int:
 def _ask(address: Address, path: str) -> int:
     trouble = "no answer"
     for host in _EVERYWHERE.get(address.host, (address.host,)):
+        asking = http.client.HTTPConnection(host, address.port, timeout=TIMEOUT_SECONDS)
         try:
-            status = _status(host, address.port, path)
+            with contextlib.closing(asking):
+                asking.request("GET", path)
+                status = asking.getresponse().status
         except ConnectionRefusedError:
             trouble = "nothing listens there"
-            continue
         except (OSError, http.client.HTTPException) as error:
             trouble = f"no answer ({type(error).__name__})"
-            continue
-        if status == 200:
-            print(f"{path} on port {address.port}: ok")
-            return 0
-        trouble = f"status {status}"
+        else:
+            if status == 200:
+                print(f"{path} on port {address.port}: ok")
+                return 0
+            trouble = f"status {status}"
     print(f"{path} on port {address.port}: {trouble}", file=sys.stderr)
     return 1
-
-
-def _status(host: str, port: int, path: str) -> int:
-    connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()

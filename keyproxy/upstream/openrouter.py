@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -14,8 +13,9 @@ from keyproxy.call import DEARER_TIERS, Usage
 from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.upstream.provider import KeyReport, Listing, Provider, Told
 
-_MOST_DIGITS = 40
-_MANY_IMAGE_TOKENS: Mapping[str, int] = MappingProxyType({"openai/gpt-4o-mini": 48_169})
+# What is written out in digits: an exponent of a few characters may stand for gigabytes.
+_MONEY = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE]-?[0-9])?")
+_MANY_IMAGE_TOKENS = ("openai/gpt-4o-mini", 48_169)  # models that begin so, and what one takes
 _PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
 _TIMES = ("utc_start", "utc_end", "utc_days")
 _MAX_OVERRIDES = 64
@@ -37,11 +37,9 @@ def attribution(
 
 def read_key(status: int, body: Any) -> KeyReport:
     """What ``GET /key`` says ("Get current API key")."""
-    data = body.get("data") if isinstance(body, dict) else None
-    if status != 200 or not isinstance(data, dict):
-        return KeyReport(status)
+    data = _object(body, "data") if status == 200 else {}
     return KeyReport(
-        status=status,
+        status,
         label=_text(data.get("label")),
         limit=_money(data.get("limit")),
         limit_remaining=_money(data.get("limit_remaining")),
@@ -58,8 +56,8 @@ def read_call(raw: bytes) -> Told | None:
         body = json.loads(raw, parse_float=Decimal, parse_int=Decimal, parse_constant=str)
     except (ValueError, RecursionError, InvalidOperation):
         return None
-    data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, dict) or (cost := _cost(data.get("total_cost"))) is None:
+    data = _object(body, "data")
+    if (cost := _cost(data.get("total_cost"))) is None:
         return None
     model = data.get("model")
     usage = Usage(
@@ -76,9 +74,14 @@ def read_call(raw: bytes) -> Told | None:
 
 def is_usual(row: Mapping[str, Any]) -> bool:
     """Without ``output_modalities``, models are listed that write text."""
-    architecture = row.get("architecture")
-    outputs = architecture.get("output_modalities") if isinstance(architecture, dict) else None
+    outputs = _object(row, "architecture").get("output_modalities")
     return not isinstance(outputs, list) or "text" in outputs
+
+
+def _object(value: Any, name: str) -> dict[str, Any]:
+    """What stands under a name, where that is an object; else an empty one."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _text(value: Any) -> str | None:
@@ -86,16 +89,8 @@ def _text(value: Any) -> str | None:
 
 
 def _money(value: Any) -> Decimal | None:
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    # What is written out in digits: an exponent of a few characters may stand for gigabytes.
-    digits, exponent = amount.as_tuple()[1:]
-    is_short = isinstance(exponent, int) and len(digits) + abs(exponent) <= _MOST_DIGITS
-    return amount if is_short else None
+    text = str(value)
+    return Decimal(text) if _MONEY.fullmatch(text) else None
 
 
 def _cost(value: Any) -> Decimal | None:
@@ -116,9 +111,8 @@ def names_of(rows: Iterable[Mapping[str, Any]], listed: Collection[str]) -> dict
     """Every other name of a model, dated or "latest", and the id it stands for."""
     names: dict[str, str] = {}
     for row in rows:
-        model, alias = row["id"], row.get("alias_target")
-        target = alias.get("slug") if isinstance(alias, dict) else None
-        slug = row.get("canonical_slug")
+        model, slug = row["id"], row.get("canonical_slug")
+        target = _object(row, "alias_target").get("slug")
         if isinstance(target, str):
             names[model] = target
         elif isinstance(slug, str):
@@ -163,28 +157,21 @@ def price_of_providers(endpoints: Iterable[Any], with_tiers: bool = False) -> Pr
     return dearest
 
 
-class _Odd(ValueError):
-    """Something in a row that is no price."""
-
-
 def _priced(row: Any) -> Price | None:
     """The price in a row of either list; zeros are taken as they are."""
-    pricing = row.get("pricing") if isinstance(row, dict) else None
-    if not isinstance(pricing, dict) or pricing.get("prompt") is None:
-        return None
-    if pricing.get("completion") is None:
+    pricing = _object(row, "pricing")
+    if pricing.get("prompt") is None or pricing.get("completion") is None:
         return None
     try:
         rates = Rates(**dict(_rates(pricing)))
         overrides = tuple(_overrides(pricing.get("overrides")))
         _check_discount(pricing.get("discount"))
-    except _Odd:
+    except ValueError:  # something in the row that is no price
         return None
-    top, built = row.get("top_provider"), row.get("architecture")
-    top = top if isinstance(top, dict) else {}
-    modalities = built.get("input_modalities") if isinstance(built, dict) else None
+    top = _object(row, "top_provider")
+    modalities = _object(row, "architecture").get("input_modalities")
     contexts = [_length(place.get("context_length")) for place in (row, top)]
-    name = row.get("id")
+    beginning, most = _MANY_IMAGE_TOKENS
     return Price(
         rates=rates,
         overrides=overrides,
@@ -192,7 +179,7 @@ def _priced(row: Any) -> Price | None:
         max_completion_tokens=_length(
             row.get("max_completion_tokens") or top.get("max_completion_tokens")
         ),
-        image_tokens=_image_tokens(name) if isinstance(name, str) else IMAGE_TOKENS,
+        image_tokens=most if str(row.get("id")).startswith(beginning) else IMAGE_TOKENS,
         reads_files=isinstance(modalities, list) and "file" in modalities,
     )
 
@@ -204,7 +191,7 @@ def _rates(pricing: dict[str, Any]) -> Iterator[tuple[str, Decimal]]:
         if value is None:
             continue
         if not isinstance(value, str) or not _PRICE.fullmatch(value):
-            raise _Odd(name)
+            raise ValueError(name)
         yield name, Decimal(value)
 
 
@@ -212,17 +199,15 @@ def _overrides(listed: Any) -> Iterator[Override]:
     if listed is None:
         return
     if not isinstance(listed, list) or len(listed) > _MAX_OVERRIDES:
-        raise _Odd("overrides")
+        raise ValueError("overrides")
     for entry in listed:
         if not isinstance(entry, dict):
-            raise _Odd("overrides")
+            raise ValueError("overrides")
         above = entry.get("min_prompt_tokens")
-        if above is None:
-            above = -1
-        elif type(above) is not int:
-            raise _Odd("min_prompt_tokens")
+        if above is not None and type(above) is not int:
+            raise ValueError("overrides")
         is_at_times = any(entry.get(name) is not None for name in _TIMES)
-        yield Override(above, is_at_times, tuple(_rates(entry)))
+        yield Override(-1 if above is None else above, is_at_times, tuple(_rates(entry)))
 
 
 def _check_discount(value: Any) -> None:
@@ -230,17 +215,11 @@ def _check_discount(value: Any) -> None:
     if value is None or (type(value) in (int, float, Decimal) and 0 <= value <= 1):
         return
     if not isinstance(value, str) or not _PRICE.fullmatch(value) or Decimal(value) > 1:
-        raise _Odd("discount")
+        raise ValueError("discount")
 
 
 def _length(value: Any) -> int | None:
     return value if type(value) is int and 0 < value <= _MAX_TOKENS else None
-
-
-def _image_tokens(model: str) -> int:
-    return next(
-        (most for name, most in _MANY_IMAGE_TOKENS.items() if model.startswith(name)), IMAGE_TOKENS
-    )
 
 
 OPENROUTER = Provider(
