@@ -1,12 +1,12 @@
 """Whether values that are right one by one go together, and what one of them says of another.
 
-Asked once all values are known, because an answer may stand in another app. Values are by field
-name; those of faulty settings are missing. No I/O.
+Asked once all values are known, because an answer may stand in another app. No I/O.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,50 +19,53 @@ from keyproxy.settings.grammar.origins import ANY_EXTENSION
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, MAKING, bundled_keys, foreign_issuer
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
-from keyproxy.settings.table import rows
+from keyproxy.settings.table import DEFAULT_APP, rows
 
-Values = Mapping[str, Any]
-Texts = Mapping[str, str]
 TEST_SECRETS = frozenset(
     {*(f"{n}x0000000000000000000000000000000AA" for n in "123"), "0x" + "0" * 40}
 )
 """What Turnstile's and hCaptcha's documents give out for tests."""
 
 
-def faults(
-    mode: Mode,
-    environ: Texts,
-    default: Values,
-    said: Mapping[str, Texts],
-    apps: Mapping[str, Values],
-) -> Iterator[SettingsFault]:
-    """Everything without which no caller could get in, or that lets in more than was meant.
+@dataclass(frozen=True, slots=True)
+class AppValues:
+    """What an app says itself, by variable, and its values by field name; those of faulty settings
+    are missing, and those that the whole process has are with the default app."""
 
-    ``environ`` and ``default`` are the default app's texts and values, ``said`` and ``apps`` what
-    each other app says itself and its values.
-    """
+    name: str
+    said: Mapping[str, str]
+    values: dict[str, Any]
+
+    def get(self, field: str, default: Any = None) -> Any:
+        return self.values.get(field, default)
+
+    def told(self, faults: Iterable[SettingsFault]) -> Iterator[SettingsFault]:
+        """``faults`` as those of this app's part of the settings."""
+        for fault in faults:
+            yield fault if self.name == DEFAULT_APP else of_app(fault, self.name)
+
+
+def faults(mode: Mode, default: AppValues, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+    """Everything without which no caller could get in, or that lets in more than was meant."""
+    everyone = (default, *apps)
     if mode == "dev":
-        yield from _beyond_one_person(environ, default)
+        yield from _beyond_one_person(default)
     if mode != "demo":
-        yield from _keys_in_pages(environ, default)
-        yield from _foreign_keys(environ, default)
-        for name, values in apps.items():
-            for fault in _foreign_keys(said[name], {**default, **values}):
-                if fault.variable in said[name]:
-                    yield of_app(fault, name)
+        yield from _keys_in_pages(default)
+        if is_openrouter(default.get("upstream", "")):
+            for app in everyone:
+                yield from app.told(_foreign_keys(app))
     if mode == "serve":
-        yield from _open_to_all(environ, default, apps)
+        yield from _open_to_all(default, everyone)
         yield from _open_to_extensions(default, apps)
     yield from _tokens(default, apps)
-    yield from _jwts(default)
-    for name, values in apps.items():
-        for fault in _jwts(values):
-            yield of_app(fault, name)
-    yield from _sessions(mode, default, apps)
-    yield from _budgets(mode, default, apps.values())
+    for app in everyone:
+        yield from app.told(_jwts(app))
+    yield from _sessions(mode, default, everyone)
+    yield from _budgets(mode, default, everyone)
 
 
-def bound_answers(values: dict[str, Any], said: Texts) -> None:
+def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
     """Cap the length of answers where a budget was said and no cap: else an answer might cost
     more than what is set aside for it could be bounded by."""
     budgets = ("KEYPROXY_BUDGET", "KEYPROXY_APP_BUDGET", "KEYPROXY_TOTAL_BUDGET")
@@ -71,8 +74,8 @@ def bound_answers(values: dict[str, Any], said: Texts) -> None:
         values["max_tokens"] = plain.USUAL_MAX_TOKENS
 
 
-def _beyond_one_person(environ: Texts, values: Values) -> Iterator[SettingsFault]:
-    beyond = [str(each) for each in values.get("listen", ()) if not each.is_loopback]
+def _beyond_one_person(default: AppValues) -> Iterator[SettingsFault]:
+    beyond = [str(each) for each in default.get("listen", ()) if not each.is_loopback]
     if beyond:
         yield SettingsFault(
             "KEYPROXY_LISTEN",
@@ -81,7 +84,7 @@ def _beyond_one_person(environ: Texts, values: Values) -> Iterator[SettingsFault
             " (for others: keyproxy serve)",
             paste=f"KEYPROXY_LISTEN={rows()['listen'].dev}",
         )
-    if environ.get("KUBERNETES_SERVICE_HOST"):
+    if default.said.get("KUBERNETES_SERVICE_HOST"):
         yield SettingsFault(
             "KUBERNETES_SERVICE_HOST",
             found="set, so this is Kubernetes",
@@ -90,8 +93,8 @@ def _beyond_one_person(environ: Texts, values: Values) -> Iterator[SettingsFault
         )
 
 
-def _keys_in_pages(environ: Texts, values: Values) -> Iterator[SettingsFault]:
-    for name in bundled_keys(environ, values.get("keys", ())):
+def _keys_in_pages(default: AppValues) -> Iterator[SettingsFault]:
+    for name in bundled_keys(default.said, default.get("keys", ())):
         yield SettingsFault(
             name,
             found="a provider key, and build tools copy this variable into the page",
@@ -101,37 +104,34 @@ def _keys_in_pages(environ: Texts, values: Values) -> Iterator[SettingsFault]:
         )
 
 
-def _foreign_keys(said: Texts, values: Values) -> Iterator[SettingsFault]:
-    """``said``: the variables that gave the app its key."""
-    owners = [foreign_issuer(key) for key in values.get("keys", ())]
+def _foreign_keys(app: AppValues) -> Iterator[SettingsFault]:
+    owners = [foreign_issuer(key) for key in app.get("keys", ())]
     owner = next(filter(None, owners), None)
-    if owner is None or not is_openrouter(values.get("upstream", "")):
+    variable = KEY if app.said.get(KEY, "").strip() else KEY_FILE
+    if owner is None or variable not in app.said:
         return
-    is_file = not said.get(KEY, "").strip()
     number = f"a list whose number {owners.index(owner) + 1} is " if len(owners) > 1 else ""
     yield SettingsFault(
-        KEY_FILE if is_file else KEY,
+        variable,
         found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
         expected="a key of OpenRouter's, from https://openrouter.ai/settings/keys",
         paste=f"{KEY}=sk-or-v1-…",
     )
 
 
-def _open_to_all(
-    environ: Texts, default: Values, apps: Mapping[str, Values]
-) -> Iterator[SettingsFault]:
-    tables = {"": default, **{f" in apps.{name}": values for name, values in apps.items()}}
-    open_to_all = [where for where, each in tables.items() if each.get("client_auth") == "none"]
-    if open_to_all and not environ.get("KEYPROXY_TOTAL_BUDGET", "").strip():
+def _open_to_all(default: AppValues, everyone: Sequence[AppValues]) -> Iterator[SettingsFault]:
+    open_to_all = [app for app in everyone if app.get("client_auth") == "none"]
+    if open_to_all and not default.said.get("KEYPROXY_TOTAL_BUDGET", "").strip():
+        where = "" if open_to_all[0] is default else f" in apps.{open_to_all[0].name}"
         yield SettingsFault(
             "KEYPROXY_TOTAL_BUDGET",
             expected="what all callers together may cost, in USD, since anybody may call"
-            f" (KEYPROXY_CLIENT_AUTH is none{open_to_all[0]}); off is an answer",
+            f" (KEYPROXY_CLIENT_AUTH is none{where}); off is an answer",
             paste="KEYPROXY_TOTAL_BUDGET=5/day",
         )
 
 
-def _open_to_extensions(default: Values, apps: Mapping[str, Values]) -> Iterator[SettingsFault]:
+def _open_to_extensions(default: AppValues, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     """Anybody's extension of the same browser fits ``SCHEME://*``, too, at anybody's cost."""
     fault = SettingsFault(
         "KEYPROXY_ALLOWED_ORIGINS",
@@ -139,38 +139,34 @@ def _open_to_extensions(default: Values, apps: Mapping[str, Values]) -> Iterator
         expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
         " such a browser may ask, and has to show a credential",
     )
-    open_apps = [name for name, values in apps.items() if _is_open_to_extensions(values)]
-    if _is_open_to_extensions(default):
-        yield fault  # an app may have either setting from the default app
-    else:
-        yield from (of_app(fault, name) for name in open_apps)
+    # An app may have either setting from the default app.
+    for app in (default,) if _is_open_to_extensions(default) else apps:
+        if _is_open_to_extensions(app):
+            yield from app.told([fault])
 
 
-def _is_open_to_extensions(values: Values) -> bool:
-    origins = values.get("allowed_origins") or ()
-    return values.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins)
+def _is_open_to_extensions(app: AppValues) -> bool:
+    origins = app.get("allowed_origins") or ()
+    return app.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins)
 
 
-def _tokens(default: Values, apps: Mapping[str, Values]) -> Iterator[SettingsFault]:
+def _tokens(default: AppValues, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     fault = SettingsFault(
         "KEYPROXY_CLIENT_TOKENS",
         expected="at least one client token, since KEYPROXY_CLIENT_AUTH is token;"
         " `keyproxy token NAME` makes one and prints the line",
         paste="keyproxy token phone",
     )
-    if _lacks_tokens(default) and not any(app.get("client_tokens") for app in apps.values()):
-        yield fault
-    yield from (of_app(fault, name) for name, app in apps.items() if _lacks_tokens(app))
+    has_tokens = any(app.get("client_tokens") for app in apps)
+    for app in apps if has_tokens else (default, *apps):
+        if app.get("client_auth") == "token" and app.get("client_tokens") == ():
+            yield from app.told([fault])
 
 
-def _lacks_tokens(values: Values) -> bool:
-    return values.get("client_auth") == "token" and values.get("client_tokens") == ()
-
-
-def _jwts(values: Values) -> Iterator[SettingsFault]:
+def _jwts(app: AppValues) -> Iterator[SettingsFault]:
     names = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
-    if values.get("client_auth") == "jwt" and all(name in values for name in names):
-        yield from jwt_faults(*(values[name] for name in names))
+    if app.get("client_auth") == "jwt" and all(name in app.values for name in names):
+        yield from jwt_faults(*(app.values[name] for name in names))
 
 
 def jwt_faults(
@@ -225,8 +221,10 @@ def jwt_faults(
         )
 
 
-def _sessions(mode: Mode, default: Values, apps: Mapping[str, Values]) -> Iterator[SettingsFault]:
-    is_asked = any(each.get("client_auth") == "session" for each in (default, *apps.values()))
+def _sessions(
+    mode: Mode, default: AppValues, everyone: Sequence[AppValues]
+) -> Iterator[SettingsFault]:
+    is_asked = any(app.get("client_auth") == "session" for app in everyone)
     # One person's sessions may end with the process; those of many replicas must agree.
     if is_asked and mode == "serve" and default.get("session_secrets", "") is None:
         yield SettingsFault(
@@ -250,13 +248,15 @@ def _sessions(mode: Mode, default: Values, apps: Mapping[str, Values]) -> Iterat
         )
 
 
-def _budgets(mode: Mode, default: Values, apps: Iterable[Values]) -> Iterator[SettingsFault]:
+def _budgets(
+    mode: Mode, default: AppValues, everyone: Sequence[AppValues]
+) -> Iterator[SettingsFault]:
     """What would let a budget be spent twice."""
     budgets = [
         budget
-        for values in (default, *apps)
+        for app in everyone
         for name in ("budget", "app_budget", "total_budget")
-        for budget in values.get(name) or ()
+        for budget in app.get(name) or ()
     ]
     if budgets and default.get("storage_failure") == "open" and default.get("storage"):
         yield SettingsFault(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, replace
 from enum import Enum
+from types import EllipsisType
 from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
@@ -122,15 +123,11 @@ def spoken(default: Default) -> str:
     return "not set" if default is None else default
 
 
-class _Same(Enum):
-    SAME = "same"
-
-
 def setting(
     parse: Callable[[str], Any],
     metavar: str,
     dev: Default,
-    serve: Default | Literal[_Same.SAME] = _Same.SAME,
+    serve: Default | EllipsisType = ...,
     *,
     meaning: str,
     section: str = "",
@@ -141,10 +138,10 @@ def setting(
 
     ``section``: what this row and those that follow are about. ``more``: as in ``Setting``.
     """
-    other = dev if serve is _Same.SAME else serve
+    in_serve = dev if serve is ... else serve
     if example is None:
-        example = next(each for each in (dev, other) if isinstance(each, str))
-    row = Setting(parse, metavar, dev, other, meaning, example, group=section, **more)
+        example = next(text for text in (dev, in_serve) if isinstance(text, str))
+    row = Setting(parse, metavar, dev, in_serve, meaning, example, group=section, **more)
     return field(metadata={"row": row})
 
 
@@ -171,24 +168,14 @@ def text_of(setting: Setting, environ: Mapping[str, str]) -> str:
     return text if setting.is_secret and text.strip() else text.strip()
 
 
-def parsed(setting: Setting, text: str) -> Any:
-    """The value of ``text``. Raises ``SettingsFault``."""
-    try:
-        return setting.parse(text)
-    except Unfit as unfit:
-        raise fault_of(setting, unfit, text) from None
-
-
 def fault_of(setting: Setting, unfit: Unfit, text: str) -> SettingsFault:
     """The fault that tells the operator what is wrong with ``text`` and what to write instead."""
-    found = unfit.found
-    if found is None:
-        found = "set (not shown)" if setting.is_secret else shown(text)
+    shown_text = "set (not shown)" if setting.is_secret else shown(text)
     paste = setting.paste if unfit.value is None else f"{setting.variable}={unfit.value}"
     paste = unfit.line or paste
     return SettingsFault(
         setting.variable,
-        found=found,
+        found=shown_text if unfit.found is None else unfit.found,
         expected=mask(unfit.expected),
         # A corrected line repeats what was found, which may be a key in the wrong place.
         paste=paste if isinstance(unfit, NotInstalled) or mask(paste or "") == paste else None,

@@ -5,7 +5,7 @@ Built from any mapping of variables; the environment and the files are read in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.key_forms import Secret
-from keyproxy.settings.consistency import bound_answers, faults
+from keyproxy.settings.consistency import AppValues, bound_answers, faults
 from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
 from keyproxy.settings.lines import of_app
@@ -23,7 +23,6 @@ from keyproxy.settings.setting import (
     Mode,
     Setting,
     fault_of,
-    parsed,
     text_of,
     unsaid,
 )
@@ -31,6 +30,7 @@ from keyproxy.settings.table import DEFAULT_APP, Table, row_of, rows
 
 NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 NOWHERE: Mapping[str, str] = MappingProxyType({})
+_FIELDS = {each.name: rows()[each.name] for each in fields(Table)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,22 +65,33 @@ class Settings(Table):
         Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
         raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
         """
-        table = {each.name: rows()[each.name] for each in fields(Table)}
-        reading = Reading(table, mode, environ, directory, read_file)
-        values = reading.values()
-        said = {name: reading.app_values(name, text, values) for name, text in apps.items()}
-        bound_answers(values, environ)
-        for name, theirs in said.items():
-            bound_answers(theirs, {**environ, **apps[name]})
-        reading.faults += faults(mode, environ, values, apps, said)
+        if mode == "demo":
+            # The demo has its own upstream: nothing said about the true one concerns it.
+            environ = _without_upstream(environ)
+            apps = {name: _without_upstream(said) for name, said in apps.items()}
+        reading = Reading(mode, environ, directory, read_file)
+        default = AppValues(DEFAULT_APP, environ, reading.values())
+        others = [
+            AppValues(name, said, reading.app_values(name, said, default.values))
+            for name, said in apps.items()
+        ]
+        bound_answers(default.values, environ)
+        for other in others:
+            bound_answers(other.values, {**environ, **other.said})
+        reading.faults += faults(mode, default, others)
         if reading.faults:
             raise SettingsFaults(reading.faults)
-        default = cls(mode=mode, places=dict(places), **values)
+        settings = cls(mode=mode, places=dict(places), **default.values)
         named = [
-            replace(default, name=name, places=_in_table(name, apps[name], places), **theirs)
-            for name, theirs in said.items()
+            replace(
+                settings,
+                name=other.name,
+                places=_in_table(other.name, other.said, places),
+                **other.values,
+            )
+            for other in others
         ]
-        return replace(default, apps=tuple(named))
+        return replace(settings, apps=tuple(named))
 
     @property
     def all_apps(self) -> tuple[Settings, ...]:
@@ -106,12 +117,16 @@ class Settings(Table):
         """These settings as a process takes them that is ``running`` with others, and the names
         of those that it would have to be restarted for."""
         stuck = {
-            each.name: value
-            for each in fields(Table)
-            if rows()[each.name].needs_restart
-            and (value := getattr(running, each.name)) != getattr(self, each.name)
+            name: value
+            for name, row in _FIELDS.items()
+            if row.needs_restart and (value := getattr(running, name)) != getattr(self, name)
         }
         return self.kept(**stuck), list(stuck)
+
+
+def _without_upstream(texts: Mapping[str, str]) -> dict[str, str]:
+    theirs = {name for row in rows().values() if row.is_upstream for name in row.variables}
+    return {name: text for name, text in texts.items() if name not in theirs}
 
 
 def _in_table(name: str, said: Mapping[str, str], places: Mapping[str, str]) -> Mapping[str, str]:
@@ -124,11 +139,10 @@ def _in_table(name: str, said: Mapping[str, str], places: Mapping[str, str]) -> 
 class Reading:
     """One pass over the table: variables in, values and all faults at once out.
 
-    ``table``: rows by field name. ``read_file`` gives a file's content or raises ``Unfit`` or
-    ``OSError``.
+    ``read_file`` gives a file's content or raises ``Unfit`` or ``OSError``. Values are by field
+    name; those of faulty settings are missing.
     """
 
-    table: Mapping[str, Setting]
     mode: Mode
     environ: Mapping[str, str]
     directory: Path
@@ -136,49 +150,40 @@ class Reading:
     faults: list[SettingsFault] = field(default_factory=list)
 
     def values(self) -> dict[str, Any]:
-        """Values by field name; those of faulty settings are missing."""
-        if self.mode == "demo":
-            # The demo has its own upstream: nothing said about the true one concerns it.
-            ours = {
-                name for row in self.table.values() if row.is_upstream for name in row.variables
-            }
-            self.environ = {k: v for k, v in self.environ.items() if k not in ours}
-        values = self._read({})
+        """What the default app has."""
+        values = self._read(_FIELDS, {})
         self.faults += name_faults(self.environ, [row.variable for row in rows().values()])
         return values
 
     def app_values(
         self, name: str, said: Mapping[str, str], given: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Values of the app ``name`` by field name: what it says, over what the default app has.
+        """What the app ``name`` says, over what the default app has, where an app may differ.
 
         ``said``: variable -> text; ``given``: the default app's values. Of the faults those are
         kept that the app itself can mend.
         """
-        own = {field: row for field, row in self.table.items() if row.is_app}
-        if self.mode == "demo":
-            own = {field: row for field, row in own.items() if not row.is_upstream}
+        own = {field: row for field, row in _FIELDS.items() if row.is_app}
         environ = {**self._inherited(own.values(), said), **said}
-        app = Reading(own, self.mode, environ, self.directory, self.read_file)
-        values = app._read(given)
-        for fault in app.faults:
-            if fault.variable in said:
-                self.faults.append(of_app(fault, name))
+        app = Reading(self.mode, environ, self.directory, self.read_file)
+        values = app._read(own, given)
+        self.faults += [of_app(fault, name) for fault in app.faults if fault.variable in said]
         return {field: values[field] for field in own if field in values}
 
-    def _inherited(self, rows: Iterable[Setting], said: Mapping[str, str]) -> dict[str, str]:
+    def _inherited(self, rows: Collection[Setting], said: Mapping[str, str]) -> dict[str, str]:
         """What was said of the default app and holds for one that says ``said``."""
-        rows = tuple(rows)
         answered = [row for row in rows if any(name in said for name in row.variables)]
         # Another issuer's tokens have another audience.
         families = {row.family for row in answered if row.family and row.instead}
-        forgotten = [row for row in rows if row.is_own or row in answered or row.family in families]
-        names = {name for row in rows if row not in forgotten for name in row.variables}
+        kept = [
+            row for row in rows if not (row.is_own or row in answered or row.family in families)
+        ]
+        names = {name for row in kept for name in row.variables}
         return {name: text for name, text in self.environ.items() if name in names}
 
-    def _read(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _read(self, table: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
         values = dict(given)
-        for name, setting in self.table.items():
+        for name, setting in table.items():
             values.pop(name, None)
             try:
                 values[name] = self._value(setting, values)
@@ -189,12 +194,20 @@ class Reading:
         return values
 
     def _value(self, setting: Setting, values: Mapping[str, Any]) -> Any:
-        if setting.file is not None and text_of(setting.file, self.environ):
-            return self._in_file(setting, setting.file)
         text = text_of(setting, self.environ)
-        if text:
-            value = parsed(setting, text)
-            return value if setting.content is None else self._checked(setting, value)
+        file = setting.file
+        path = text_of(file, self.environ) if file else ""
+        if file and path and text:
+            raise SettingsFault(
+                file.variable, found=f"set beside {setting.variable}", expected="one of the two"
+            )
+        try:
+            if path:
+                return self._in_file(setting, path)
+            if text:
+                return self._said(setting, text)
+        except Unfit as unfit:
+            raise fault_of(file if file and path else setting, unfit, path or text) from None
         default = setting.default(self.mode)
         if default is SAY_IT:
             return self._unsaid(setting)
@@ -209,47 +222,34 @@ class Reading:
             return ()
         raise (setting.unsaid or unsaid)(setting, self.environ)
 
-    def _in_file(self, setting: Setting, file: Setting) -> Any:
-        """The value that the file named by ``file`` holds."""
-        if text_of(setting, self.environ):
-            raise SettingsFault(
-                file.variable,
-                found=f"set beside {setting.variable}",
-                expected="one of the two",
-            )
-        path = text_of(file, self.environ)
-        content = self._content(file, path)
+    def _said(self, setting: Setting, text: str) -> Any:
+        value = setting.parse(text)
+        if setting.content is None or value is None:
+            return value
+        setting.content(self._content(text))
+        return self.directory / value
+
+    def _in_file(self, setting: Setting, path: str) -> Any:
+        """The value that a file holds."""
+        content = self._content(path)
         try:
             text = text_in(content)
         except Unfit as unfit:
             unfit.found = f"{shown(path)}{unfit.where}, which is {unfit.found}"
-            raise fault_of(file, unfit, path) from None
+            raise
         if setting.is_secret and not text.strip():
-            trouble = Unfit(f"a file that holds {setting.meaning}", found="an empty file")
-            raise fault_of(file, trouble, path)
+            raise Unfit(f"a file that holds {setting.meaning}", found="an empty file")
         try:
             return setting.parse(text)
         except Unfit as unfit:
             unfit.found = f"a file with {unfit.found or 'something else'}"
-            raise fault_of(file, unfit, path) from None
+            raise
 
-    def _checked(self, setting: Setting, path: Path | None) -> Path | None:
-        """Where the file is that ``path`` names, which holds what it should."""
-        if path is None or setting.content is None:
-            return None
-        content = self._content(setting, str(path))
-        try:
-            setting.content(content)
-        except Unfit as unfit:
-            raise fault_of(setting, unfit, str(path)) from None
-        return self.directory / path
-
-    def _content(self, row: Setting, path: str) -> bytes:
+    def _content(self, path: str) -> bytes:
         try:
             return self.read_file(self.directory / path)
-        except Unfit as unfit:
-            raise fault_of(row, unfit, path) from None
+        except Unfit:
+            raise
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no path"
-            trouble = Unfit("a readable file", found=f"{shown(path)}: {reason}")
-            raise fault_of(row, trouble, path) from None
+            raise Unfit("a readable file", found=f"{shown(path)}: {reason}") from None
