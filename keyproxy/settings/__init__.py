@@ -12,7 +12,6 @@ from keyproxy.settings.table import (
     DEFAULT_ENDPOINTS,
     KNOWN_ENDPOINTS,
     ClientAuth,
-    pairs,
     rows,
 )
 
@@ -32,6 +31,5 @@ __all__ = [
     "Secret",
     "Setting",
     "Settings",
-    "pairs",
     "rows",
 ]

@@ -18,7 +18,7 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import mask
 from keyproxy.settings.grammar.secrets import KEY
 from keyproxy.settings.setting import toml_key
-from keyproxy.settings.table import CONFIG, DEFAULT_APP, pairs, row_of, rows
+from keyproxy.settings.table import CONFIG, DEFAULT_APP, row_of, rows
 
 PREFIX = "KEYPROXY_"
 
@@ -33,13 +33,19 @@ NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
 # What Kubernetes and Docker links set in each container for a service called keyproxy,
 # keyproxy-web … (Kubernetes: Service, "environment variables").
 _INJECTED = re.compile(
-    r"KEYPROXY_(?:\w+_)?"
-    r"(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)",
-    re.ASCII,
+    r"KEYPROXY_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?==.*://)"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)=.*",
+    re.ASCII | re.DOTALL,
 )
 # Meant for us, and read by nobody: KEY_PROXY_LISTEN, keyproxy_listen, KEYPROX_LISTEN.
 _MISSPELT = re.compile(r"key_?prox[yi]?_", re.IGNORECASE)
-_INJECTED_ADDRESS = re.compile(r"KEYPROXY_(?:\w+_)?PORT", re.ASCII)
+
+_VARIABLES = sorted(row.variable for row in rows().values())
+_PAIRS = [(row.variable, row.file.variable) for row in rows().values() if row.file]
+"""Each variable that may stand in a file, with the one that names the file."""
+_OF_APPS = {name for row in rows().values() if row.is_app for name in row.variables}
+# A file cannot name another file instead of itself.
+_IN_TOML = {*_VARIABLES, *NOT_IN_THIS_VERSION} - {CONFIG.variable}
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -100,18 +106,23 @@ def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
         fault = SettingsFault(name, found=f"not TOML: {where}", expected="a TOML file")
         return Layer(place, {}), [fault]
     tables = document.pop("apps", {})
-    # A file cannot name another file instead of itself.
-    every = {row.variable for row in rows().values() if row is not CONFIG}
-    variables, faults = _table(document, every | set(NOT_IN_THIS_VERSION), "", place)
+    variables, faults = _table(document, _IN_TOML, "", place)
     apps = {}
     if not isinstance(tables, dict):
         faults.append(SettingsFault("apps", found="no table", expected="tables [apps.NAME]"))
         tables = {}
     for app, table in tables.items():
-        if not _APP.fullmatch(app) or app == DEFAULT_APP or not isinstance(table, dict):
-            faults.append(_no_app(app, table))
+        found, expected = None, "tables [apps.NAME]"
+        if app == DEFAULT_APP:
+            found, expected = "a table", "another name: what stands at the top is the default app"
+        elif not isinstance(table, dict):
+            found = "no table"
+        elif not _APP.fullmatch(app):
+            found, expected = "no name of an app", "letters, digits, - and _, such as [apps.mobile]"
+        if found is not None:
+            faults.append(SettingsFault(f"apps.{mask(app)}", found=found, expected=expected))
             continue
-        apps[app], more = _table(table, _of_apps(), f"apps.{app}.", place)
+        apps[app], more = _table(table, _OF_APPS, f"apps.{app}.", place)
         faults += more
     return Layer(place, variables, apps), faults
 
@@ -124,56 +135,38 @@ def _table(
     said: dict[str, str] = {}
     faults = []
     for key, value in table.items():
-        shown_key = f"{prefix}{mask(key)} ({place})"
-        if key not in known:
-            faults.append(SettingsFault(shown_key, **_unknown(key, value, known, bool(prefix))))
-            continue
-        row = row_of(known[key])
+        row = row_of(known.get(key, ""))
         separator = row.separator if row else ","
-        if (text := _text(value, separator)) is None:
-            more = ", a number or a list of texts" if separator else " or a number"
+        text = _text(value, separator)
+        if key not in known:
+            found, expected = _unknown(key, value, known, is_app=bool(prefix))
+        elif text is None:
             found = f"of the type {type(value).__name__}"
-            faults.append(SettingsFault(shown_key, found=found, expected=f"a text{more}"))
-        elif text.strip():
+            expected = "a text" + (", a number or a list of texts" if separator else " or a number")
+        else:
             said[known[key]] = text
-    return said, faults
+            continue
+        faults.append(
+            SettingsFault(f"{prefix}{mask(key)} ({place})", found=found, expected=expected)
+        )
+    return {variable: text for variable, text in said.items() if text.strip()}, faults
 
 
-def _of_apps() -> set[str]:
-    return {name for row in rows().values() if row.is_app for name in row.variables}
-
-
-def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> dict[str, str]:
-    every = {toml_key(row.variable) for row in rows().values()}
-    if is_app and key in every:
-        return {
-            "found": "a setting of the whole process",
-            "expected": "it at the top of the file, for all apps",
-        }
-    is_table = isinstance(value, dict) or (
-        isinstance(value, list) and any(isinstance(entry, dict) for entry in value)
-    )
-    if is_table:
-        return {"found": "a table", "expected": "top-level keys, and tables [apps.NAME]"}
-    name = key.lower().removeprefix(PREFIX.lower())
-    return {"found": "not a setting", "expected": nearest(name, known)}
-
-
-def _no_app(name: str, table: object) -> SettingsFault:
-    if name == DEFAULT_APP:
-        found, expected = "a table", "another name: what stands at the top is the default app"
-    elif isinstance(table, dict):
-        found, expected = "no name of an app", "letters, digits, - and _, such as [apps.mobile]"
-    else:
-        found, expected = "no table", "tables [apps.NAME]"
-    return SettingsFault(f"apps.{mask(name)}", found=found, expected=expected)
+def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> tuple[str, str]:
+    """What is found in the place of a setting, and what is expected."""
+    if is_app and key in map(toml_key, _VARIABLES):
+        return "a setting of the whole process", "it at the top of the file, for all apps"
+    entries = value if isinstance(value, list) else [value]
+    if any(isinstance(entry, dict) for entry in entries):
+        return "a table", "top-level keys, and tables [apps.NAME]"
+    return "not a setting", _nearest(key.lower().removeprefix(PREFIX.lower()), known)
 
 
 def _text(value: object, separator: str) -> str | None:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list) and separator:
-        texts = [_text(entry, separator) for entry in value if not isinstance(entry, list)]
+        texts = [_text(entry, "") for entry in value]
         whole = [text for text in texts if text is not None]
         return separator.join(whole) if len(whole) == len(value) else None
     return str(value) if isinstance(value, str | int | float) else None
@@ -187,17 +180,16 @@ def merged(layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, str]]:
     """
     variables: dict[str, str] = {}
     places: dict[str, str] = {}
-    both = pairs()
     for layer in reversed(layers):
         said = [name for name in layer.variables if layer.says(name)]
-        for pair in both:
+        for pair in _PAIRS:
             if any(name in said for name in pair):
                 for name in pair:
                     variables.pop(name, None)
         for name in said:
             variables[name] = layer.variables[name]
             places[name] = layer.place
-    for value, file in both:
+    for value, file in _PAIRS:
         if value in variables:
             variables.pop(file, None)  # both in one layer: reported by doubled()
     return variables, places
@@ -210,50 +202,36 @@ def doubled(layers: Sequence[Layer]) -> list[SettingsFault]:
             file, found=f"set beside {value} {layer.place}".rstrip(), expected="one of the two"
         )
         for layer in layers
-        for value, file in pairs()
+        for value, file in _PAIRS
         if layer.says(value) and layer.says(file)
     ]
 
 
-def is_injected(name: str, value: str) -> bool:
-    """Whether a container platform set this, not a person."""
-    if _INJECTED.fullmatch(name):
-        return True
-    return bool(_INJECTED_ADDRESS.fullmatch(name)) and "://" in value
+def name_faults(environ: Mapping[str, str]) -> list[SettingsFault]:
+    """A fault for each KEYPROXY_ variable that this version cannot obey, and for near misses.
+
+    What a container platform set, and no person, is none.
+    """
+    faults = []
+    for name, text in sorted(environ.items()):
+        value, nothing = text.strip(), NOT_IN_THIS_VERSION.get(name, ())
+        is_meant = _MISSPELT.match(name) and name not in _VARIABLES and value not in ("", *nothing)
+        if not is_meant or _INJECTED.fullmatch(f"{name}={value}"):
+            continue
+        found, expected = "not a setting", _nearest(name, _VARIABLES)
+        if nothing:
+            found = "set, and this version does not have it"
+            expected = f"unset or {' or '.join(nothing)}"
+        elif not name.startswith(PREFIX):
+            close = difflib.get_close_matches(name.upper(), _VARIABLES, n=1, cutoff=0.85)
+            if not close:
+                continue
+            expected = f"{close[0]} perhaps?"
+        faults.append(SettingsFault(name, found=found, expected=expected))
+    return faults
 
 
-def name_faults(environ: Mapping[str, str], known: Iterable[str]) -> list[SettingsFault]:
-    """A fault for each KEYPROXY_ variable that this version cannot obey, and for near misses."""
-    names = set(known)
-    return [
-        fault
-        for name, value in sorted(environ.items())
-        if _MISSPELT.match(name) and name not in names and value.strip()
-        if (fault := _name_fault(name, value.strip(), names)) is not None
-    ]
-
-
-def _name_fault(name: str, value: str, known: set[str]) -> SettingsFault | None:
-    nothing = NOT_IN_THIS_VERSION.get(name)
-    if nothing is not None:
-        if value in nothing:
-            return None
-        return SettingsFault(
-            name,
-            found="set, and this version does not have it",
-            expected=f"unset or {' or '.join(nothing)}",
-        )
-    if is_injected(name, value):
-        return None
-    if not name.startswith(PREFIX):
-        close = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.85)
-        if not close:
-            return None
-        return SettingsFault(name, found="not a setting", expected=f"{close[0]} perhaps?")
-    return SettingsFault(name, found="not a setting", expected=nearest(name, known))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     """What to expect in place of an unknown name."""
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f"{close[0]} perhaps?" if close else "one of the names in docs/settings.md"

@@ -152,7 +152,7 @@ class Reading:
     def values(self) -> dict[str, Any]:
         """What the default app has."""
         values = self._read(_FIELDS, {})
-        self.faults += name_faults(self.environ, [row.variable for row in rows().values()])
+        self.faults += name_faults(self.environ)
         return values
 
     def app_values(

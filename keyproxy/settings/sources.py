@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -32,6 +32,26 @@ ENV_FILES = (".env.local", ".env")
 _LARGEST_FILE = 1 << 20
 # Directories that development servers and bundlers hand out to browsers as they are.
 _SERVED = frozenset({"public", "static", "dist", "www"})
+# The variables of secrets, each with the one that names a file with it.
+_SECRETS = [
+    (row.variable, row.file.variable) for row in rows().values() if row.is_secret and row.file
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stood in all places at one time: ``layers``, highest first, the TOML file's the last.
+
+    ``faults`` are of what stands in the files, ``unread`` of files that were to be read and cannot
+    be. ``variables`` and their ``places`` are those of the layers together.
+    """
+
+    layers: Sequence[Layer]
+    toml: str
+    faults: Sequence[SettingsFault]
+    unread: Sequence[SettingsFault]
+    variables: Mapping[str, str]
+    places: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -47,7 +67,6 @@ class Sources:
     directory: Path
     env_file: Path | None = None
     _opened: set[Path] = field(default_factory=set, init=False, repr=False)
-    _has_unread: bool = field(default=False, init=False, repr=False)
 
     @classmethod
     def of_process(
@@ -58,24 +77,24 @@ class Sources:
 
     def read(self) -> Settings:
         """The settings as they are now. Raises ``SettingsFaults`` with every fault at once."""
-        self._opened, self._has_unread = set(), False
-        layers, faults = self._layers()
+        self._opened = set()
+        found = self._look()
+        faults = [*found.faults, *found.unread]
         if self.mode != "demo":
-            faults += doubled(layers)
-        variables, places = merged(layers)
+            faults += doubled(found.layers)
         try:
             settings = Settings.from_environ(
                 self.mode,
-                variables,
-                layers[-1].apps,
-                places=places,
+                found.variables,
+                found.layers[-1].apps,
+                places=found.places,
                 directory=self.directory,
                 read_file=self._content,
             )
         except SettingsFaults as raised:
             # What is not set may be said in a file that could not be read.
-            kept = [f for f in raised.faults if f.found is not None or not self._has_unread]
-            faults += [lines.placed(fault, places) for fault in kept]
+            kept = [f for f in raised.faults if f.found is not None or not found.unread]
+            faults += [lines.placed(fault, found.places) for fault in kept]
             raise SettingsFaults(faults) from None
         if faults:
             raise SettingsFaults(faults)
@@ -84,7 +103,7 @@ class Sources:
     def fingerprint(self) -> bytes:
         """A digest that changes when a file changes that ``read`` opened or looked for."""
         if not self._opened:
-            self._layers()
+            self._look()
         digest = hashlib.blake2b(digest_size=16)
         for path in sorted(self._opened):
             try:
@@ -97,110 +116,73 @@ class Sources:
 
     def said(self, variable: str) -> tuple[str, str]:
         """What is said of one variable, and where: "in .env"; "" is nothing."""
-        layers, _ = self._layers()
-        variables, places = merged(layers)
-        return variables.get(variable, "").strip(), places.get(variable, "")
+        found = self._look()
+        return found.variables.get(variable, "").strip(), found.places.get(variable, "")
 
-    def unread(self) -> list[SettingsFault]:
+    def unread(self) -> Sequence[SettingsFault]:
         """A fault for each file that was to be read and cannot be."""
-        self._has_unread = False
-        _, faults = self._layers()
-        return faults if self._has_unread else []
+        return self._look().unread
 
     def has_key(self) -> bool:
         """Whether any layer names a key, or a file that should hold one."""
-        layers, _ = self._layers()
-        return any(layer.says(KEY) or layer.says(KEY_FILE) for layer in layers)
+        return not {KEY, KEY_FILE}.isdisjoint(self._look().variables)
 
     def why_no_key(self) -> str:
         """Where a key was looked for in vain, and where one stands that is not read; a line."""
-        layers, _ = self._layers()
-        variables, places = merged(layers)
-        files = [*self._env_names(), self._config(layers)[1] or ""]
-        looked = f"{KEY} is not set ({', '.join(filter(None, ['environment', *files]))})"
-        if (name := misnamed(variables)) is None:
+        found = self._look()
+        places = ["environment", *self._env_names(), *filter(None, [found.toml])]
+        looked = f"{KEY} is not set ({', '.join(places)})"
+        if (name := misnamed(found.variables)) is None:
             return looked
-        place = f" ({places[name]})" if places[name] else ""
+        place = f" ({found.places[name]})" if found.places[name] else ""
         return f"{looked}; {name}{place} is not read: write {KEY}=… in its place"
 
     def secret_files(self) -> list[Path]:
         """The files that hold a secret or may: ``.env`` files, its own one, TOML with a secret."""
-        toml, in_toml, files = self._secrets()
-        names = [*self._env_names(), *files, *([toml] if in_toml else [])]
-        paths = [self.directory / name for name in names]
-        return [path for path in dict.fromkeys(paths) if path.is_file()]
+        found = self._look()
+        in_toml = [found.toml] if _secrets_in_toml(found) else []
+        names = [*self._env_names(), *_secret_files(found), *in_toml]
+        paths = dict.fromkeys(self.directory / name for name in names)
+        return [path for path in paths if path.is_file()]
 
     def warnings(self) -> list[str]:
         """What should still be known of where secrets stand, a line each."""
-        toml, in_toml, files = self._secrets()
+        found = self._look()
         return [
             *(
-                f"{'the key' if name == KEY else name} itself stands in {toml}, a file that gets"
-                f" copied and committed; name a file that holds it: {toml_key(name)}_file"
-                for name in in_toml
+                f"{'the key' if name == KEY else name} itself stands in {found.toml}, a file that"
+                f" gets copied and committed; name a file that holds it: {toml_key(name)}_file"
+                for name in _secrets_in_toml(found)
             ),
             *(
                 f"{name} lies where web servers hand files out; move it"
-                for path, name in files.items()
+                for path, name in _secret_files(found).items()
                 if not Path(path).is_absolute() and _SERVED & set(Path(path).parts[:-1])
             ),
         ]
 
-    def _secrets(self) -> tuple[str, list[str], dict[str, str]]:
-        """The TOML file, the secrets that stand in it, and the variables of those in other files,
-        by path."""
-        layers, _ = self._layers()
-        variables, _ = merged(layers)
-        toml = layers[-1] if lines.is_toml(layers[-1].place) else Layer("", {})
-        in_toml: list[str] = []
-        files: dict[str, str] = {}
-        for row in rows().values():
-            if not row.is_secret or row.file is None:
-                continue
-            texts = [table.get(row.variable, "") for table in (toml.variables, *toml.apps.values())]
-            # An address holds one where it names a user.
-            if any(text and ("://" not in text or "@" in text) for text in texts):
-                in_toml.append(row.variable)
-            for table in (variables, *toml.apps.values()):
-                if path := table.get(row.file.variable, "").strip():
-                    files[path] = row.file.variable
-        name = toml.place.removeprefix("in ").removesuffix(" (TOML)")
-        return name, in_toml, files
-
-    def _layers(self) -> tuple[list[Layer], list[SettingsFault]]:
-        """All layers, highest first, and the faults of reading them."""
-        layers, faults = self._upper_layers()
-        is_named, name = self._config(layers)
-        if name is not None:
-            text = self._text(name, CONFIG.variable if is_named else None, faults)
-            layer, more = of_toml(name, text)
-            layers.append(layer)
-            faults += more
-        return layers, faults
-
-    def _upper_layers(self) -> tuple[list[Layer], list[SettingsFault]]:
-        """The layers that may name the TOML file."""
+    def _look(self) -> Found:
+        """What all places say now."""
+        unread: list[SettingsFault] = []
         faults: list[SettingsFault] = []
         layers = [Layer(lines.COMMAND_LINE, self.options), Layer("", self.environ)]
         for name in self._env_names():
-            text = self._text(name, "--env-file" if self.env_file else None, faults)
+            text = self._text(name, "--env-file" if self.env_file else None, unread)
             layer, more = of_env_file(name, text)
             layers.append(layer)
             faults += more
-        return layers, faults
+        # The layers so far may name the TOML file, or switch it off.
+        named = merged(layers)[0].get(CONFIG.variable, "").strip()
+        toml = "" if named == "off" else named or str(CONFIG.dev)
+        text = self._text(toml, CONFIG.variable if named else None, unread) if toml else ""
+        layer, more = of_toml(toml, text)
+        layers.append(layer)
+        return Found(layers, toml, [*faults, *more], unread, *merged(layers))
 
     def _env_names(self) -> tuple[str, ...]:
         return ENV_FILES if self.env_file is None else (str(self.env_file),)
 
-    @staticmethod
-    def _config(layers: list[Layer]) -> tuple[bool, str | None]:
-        """Whether the TOML file is named, and its name; None where it is switched off."""
-        name = merged(layers)[0].get(CONFIG.variable, "").strip()
-        if name == "off":
-            return True, None
-        return bool(name), name or str(CONFIG.dev)
-
-    def _text(self, name: str, named_by: str | None, faults: list[SettingsFault]) -> str:
+    def _text(self, name: str, named_by: str | None, unread: list[SettingsFault]) -> str:
         """The text of a settings file; "" where it is faulty, or missing and not ``named_by``."""
         try:
             return text_in(self._content(self.directory / name))
@@ -215,13 +197,38 @@ class Sources:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no path"
             fault = SettingsFault(name, found=reason, expected="a readable file")
-        faults.append(fault)
-        self._has_unread = True
+        unread.append(fault)
         return ""
 
     def _content(self, path: Path) -> bytes:
         self._opened.add(path)
         return read_file(path)
+
+
+def _secrets_in_toml(found: Found) -> list[str]:
+    """The variables of secrets that stand in the TOML file."""
+    toml = found.layers[-1]
+    tables = (toml.variables, *toml.apps.values())
+    # An address holds one where it names a user.
+    return [
+        value
+        for value, _ in _SECRETS
+        if any(
+            (text := table.get(value, "")) and ("://" not in text or "@" in text)
+            for table in tables
+        )
+    ]
+
+
+def _secret_files(found: Found) -> dict[str, str]:
+    """The files that hold a secret, each with the variable that names it."""
+    tables = (found.variables, *found.layers[-1].apps.values())
+    return {
+        path: file
+        for _, file in _SECRETS
+        for table in tables
+        if (path := table.get(file, "").strip())
+    }
 
 
 def read_file(path: Path) -> bytes:

@@ -330,8 +330,3 @@ def rows() -> Mapping[str, Setting]:
 def row_of(variable: str) -> Setting | None:
     """The row of a variable."""
     return _BY_VARIABLE.get(variable)
-
-
-def pairs() -> tuple[tuple[str, str], ...]:
-    """Each variable that may stand in a file, with the one that names the file."""
-    return tuple((row.variable, row.file.variable) for row in _ROWS.values() if row.file)
