@@ -433,6 +433,8 @@ def test_listen_addresses(text: str, addresses: list[Address]) -> None:
         ("localhost:70000", ":8484"),
         ("http://localhost:1", ":8484"),
         ("[::x]:1", ":8484"),
+        (":1,8484,[::1]:2", ":1,localhost:8484,[::1]:2"),
+        (":1,localhost:70000", ":8484"),
     ],
 )
 def test_malformed_listen_address_is_a_fault(text: str, paste: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,51 +36,41 @@ _LONGEST, _MOST = 200, 5_000
 
 def odd(settings: Settings) -> list[str]:
     """What is odd in the settings themselves, a line each; nothing of a key is repeated."""
-    lines = _idle(settings)
+    odds = list(_idle(settings))
     if settings.mode == "demo":
-        return lines
+        return odds
     if (base := _better(settings.upstream)) != settings.upstream:
-        lines.append(
+        odds.append(
             f"KEYPROXY_UPSTREAM={settings.upstream} looks like no whole base address: calls go to"
             f" {settings.upstream}/chat/completions; write KEYPROXY_UPSTREAM={base}"
         )
     if is_openrouter(settings.upstream) and not all(map(is_of_openrouter, settings.all_keys)):
-        lines.append("a key does not begin with sk-or-, as OpenRouter's keys do")
-    return lines
+        odds.append("a key does not begin with sk-or-, as OpenRouter's keys do")
+    return odds
 
 
-def _idle(settings: Settings) -> list[str]:
+def _idle(settings: Settings) -> Iterator[str]:
     """What is set and has no effect, a line each."""
     asked = {app.client_auth for app in settings.all_apps}
-    lines: list[str] = []
-    for name, auth, is_set in (
-        ("KEYPROXY_CAPTCHA", "session", settings.captcha is not None),
-        ("KEYPROXY_SESSION_SECRET", "session", settings.session_secrets is not None),
-        ("KEYPROXY_JWT_SECRET", "jwt", settings.jwt_secret is not None),
-        ("KEYPROXY_JWT_JWKS_URL", "jwt", settings.jwt_jwks_url is not None),
+    for name, auth, value in (
+        ("KEYPROXY_CAPTCHA", "session", settings.captcha),
+        ("KEYPROXY_SESSION_SECRET", "session", settings.session_secrets),
+        ("KEYPROXY_JWT_SECRET", "jwt", settings.jwt_secret),
+        ("KEYPROXY_JWT_JWKS_URL", "jwt", settings.jwt_jwks_url),
     ):
-        if is_set and auth not in asked:
-            lines.append(f"{name} has no effect: no app has the client auth {auth}")
+        if value is not None and auth not in asked:
+            yield f"{name} has no effect: no app has the client auth {auth}"
     for app in settings.all_apps:
         if app.client_tokens and app.client_auth != "token":
-            lines.append(
-                f"the client tokens of the app {app.name} open nothing: its client auth is"
-                f" {app.client_auth}"
-            )
-    is_behind = settings.trusted_hops or settings.trusted_proxies
-    if settings.client_address_header and not is_behind:
-        lines.append(
-            "KEYPROXY_CLIENT_ADDRESS_HEADER is never believed, since"
-            " KEYPROXY_TRUSTED_PROXIES names nobody"
-        )
-    unread = {
-        "KEYPROXY_TRUSTED_PROXIES": settings.trusted_proxies,
-        "KEYPROXY_CLIENT_ADDRESS_HEADER": settings.client_address_header,
-    }
-    if settings.trusted_hops and any(unread.values()):
-        names = ", ".join(name for name, value in unread.items() if value)
-        lines.append(f"KEYPROXY_TRUSTED_HOPS counts alone; {names} is not read")
-    return lines
+            whose = f"the client tokens of the app {app.name}"
+            yield f"{whose} open nothing: its client auth is {app.client_auth}"
+    hops, proxies = settings.trusted_hops, settings.trusted_proxies
+    header = settings.client_address_header and "KEYPROXY_CLIENT_ADDRESS_HEADER"
+    if header and not hops and not proxies:
+        yield f"{header} is never believed, since KEYPROXY_TRUSTED_PROXIES names nobody"
+    unread = [name for name in (proxies and "KEYPROXY_TRUSTED_PROXIES", header) if name]
+    if hops and unread:
+        yield f"KEYPROXY_TRUSTED_HOPS counts alone; {', '.join(unread)} is not read"
 
 
 def _better(base: str) -> str:
@@ -108,30 +98,29 @@ def is_worth_a_look(settings: Settings) -> bool:
 
 def unlisted(settings: Settings, listed: Collection[str]) -> list[str]:
     """What in the lists of models and aliases is none of ``listed``, the upstream's own names."""
-    lines: dict[str, None] = {}
+    if not listed:
+        return []
     # Somebody else's names: bounded, since globs are tried on them, and fit for a terminal.
-    fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())
-    text = "\n".join(fit[:_MOST])
+    fit = sorted(name for name in listed if len(name) <= _LONGEST and name.isprintable())[:_MOST]
+    text = "\n".join(fit)
     # What is written down for pasting must be one name, and neither a list nor a pattern.
-    single = "\n".join(name for name in fit[:_MOST] if is_safe(name) and "*" not in name)
-    for app in settings.all_apps if listed else ():
+    single = "\n".join(name for name in fit if is_safe(name) and "*" not in name)
+    advice: list[str] = []
+    for app in settings.all_apps:
         where = "" if app is settings else f" of [apps.{app.name}]"
         for pattern in app.allowed_models:
-            mark, name = ("!", pattern[1:]) if pattern.startswith("!") else ("", pattern)
+            name = pattern.removeprefix("!")
+            mark = pattern.removesuffix(name)
             if not _matches(name, text, is_exclusion=bool(mark)):
                 write = " or ".join(f"{mark}{each}" for each in _instead(name, single))
-                lines[
-                    f"KEYPROXY_ALLOWED_MODELS{where}: {mask(pattern)} matches no model of the"
-                    f" upstream's list; {_advice(write)}"
-                ] = None
+                trouble = f"{mask(pattern)} matches no model of the upstream's list"
+                advice.append(f"KEYPROXY_ALLOWED_MODELS{where}: {trouble}; {_advice(write)}")
         for alias, model in app.model_aliases:
             if not _matches(model, text):
                 write = "".join(f"{alias}={each}" for each in _instead(model, single)[:1])
-                lines[
-                    f"KEYPROXY_MODEL_ALIASES{where}: {alias}={mask(model)} stands for no model of"
-                    f" the upstream's list; {_advice(write)}"
-                ] = None
-    return list(lines)
+                trouble = f"{alias}={mask(model)} stands for no model of the upstream's list"
+                advice.append(f"KEYPROXY_MODEL_ALIASES{where}: {trouble}; {_advice(write)}")
+    return list(dict.fromkeys(advice))
 
 
 def _advice(write: str) -> str:
@@ -168,17 +157,12 @@ def written_hint(hint: str | None, app: Settings) -> str | None:
     if not parts:
         return hint
     words, variable, value = parts
+    # Sessions that could not be signed are no single line's to cure.
+    lacks_secret = value == "session" and app.mode == "serve" and not app.session_secrets
     line = None
-    if _is_value(variable, value) and not _lacks_secret(app, value):
+    if _is_value(variable, value) and not lacks_secret:
         line = lines.line(variable, value, app.places.get(variable, ""))
-    if line is None:
-        return words.removesuffix(": ") or None
-    return words + line
-
-
-def _lacks_secret(app: Settings, value: str) -> bool:
-    """Whether sessions could not be signed, which a single line cannot cure."""
-    return value == "session" and app.mode == "serve" and not app.session_secrets
+    return words.removesuffix(": ") or None if line is None else words + line
 
 
 def _is_value(variable: str, value: str) -> bool:

@@ -21,6 +21,7 @@ from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import DEFAULT_APP, rows
 
+_FOR_JWTS = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
 TEST_SECRETS = frozenset(
     {*(f"{n}x0000000000000000000000000000000AA" for n in "123"), "0x" + "0" * 40}
 )
@@ -45,24 +46,25 @@ class AppValues:
             yield fault if self.name == DEFAULT_APP else of_app(fault, self.name)
 
 
-def faults(mode: Mode, default: AppValues, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
-    """Everything without which no caller could get in, or that lets in more than was meant."""
-    everyone = (default, *apps)
+def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+    """Everything without which no caller could get in, or that lets in more than was meant.
+
+    The first of ``apps`` is the default one.
+    """
+    default = apps[0]
     if mode == "dev":
         yield from _beyond_one_person(default)
     if mode != "demo":
         yield from _keys_in_pages(default)
         if is_openrouter(default.get("upstream", "")):
-            for app in everyone:
-                yield from app.told(_foreign_keys(app))
+            yield from (fault for app in apps for fault in app.told(_foreign_keys(app)))
     if mode == "serve":
-        yield from _open_to_all(default, everyone)
-        yield from _open_to_extensions(default, apps)
-    yield from _tokens(default, apps)
-    for app in everyone:
-        yield from app.told(_jwts(app))
-    yield from _sessions(mode, default, everyone)
-    yield from _budgets(mode, default, everyone)
+        yield from _open_to_all(apps)
+        yield from _open_to_extensions(apps)
+    yield from _tokens(apps)
+    yield from (fault for app in apps for fault in app.told(_jwts(app)))
+    yield from _sessions(mode, apps)
+    yield from _budgets(mode, apps)
 
 
 def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
@@ -119,10 +121,10 @@ def _foreign_keys(app: AppValues) -> Iterator[SettingsFault]:
     )
 
 
-def _open_to_all(default: AppValues, everyone: Sequence[AppValues]) -> Iterator[SettingsFault]:
-    open_to_all = [app for app in everyone if app.get("client_auth") == "none"]
-    if open_to_all and not default.said.get("KEYPROXY_TOTAL_BUDGET", "").strip():
-        where = "" if open_to_all[0] is default else f" in apps.{open_to_all[0].name}"
+def _open_to_all(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+    app = next((app for app in apps if app.get("client_auth") == "none"), None)
+    if app and not apps[0].said.get("KEYPROXY_TOTAL_BUDGET", "").strip():
+        where = "" if app is apps[0] else f" in apps.{app.name}"
         yield SettingsFault(
             "KEYPROXY_TOTAL_BUDGET",
             expected="what all callers together may cost, in USD, since anybody may call"
@@ -131,7 +133,7 @@ def _open_to_all(default: AppValues, everyone: Sequence[AppValues]) -> Iterator[
         )
 
 
-def _open_to_extensions(default: AppValues, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+def _open_to_extensions(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     """Anybody's extension of the same browser fits ``SCHEME://*``, too, at anybody's cost."""
     fault = SettingsFault(
         "KEYPROXY_ALLOWED_ORIGINS",
@@ -139,34 +141,30 @@ def _open_to_extensions(default: AppValues, apps: Sequence[AppValues]) -> Iterat
         expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
         " such a browser may ask, and has to show a credential",
     )
-    # An app may have either setting from the default app.
-    for app in (default,) if _is_open_to_extensions(default) else apps:
-        if _is_open_to_extensions(app):
+    for app in apps:
+        origins = app.get("allowed_origins") or ()
+        if app.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins):
             yield from app.told([fault])
+            if app is apps[0]:
+                return  # another may have either setting from this one
 
 
-def _is_open_to_extensions(app: AppValues) -> bool:
-    origins = app.get("allowed_origins") or ()
-    return app.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins)
-
-
-def _tokens(default: AppValues, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+def _tokens(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     fault = SettingsFault(
         "KEYPROXY_CLIENT_TOKENS",
         expected="at least one client token, since KEYPROXY_CLIENT_AUTH is token;"
         " `keyproxy token NAME` makes one and prints the line",
         paste="keyproxy token phone",
     )
-    has_tokens = any(app.get("client_tokens") for app in apps)
-    for app in apps if has_tokens else (default, *apps):
+    has_tokens = any(app.get("client_tokens") for app in apps[1:])
+    for app in apps[1:] if has_tokens else apps:
         if app.get("client_auth") == "token" and app.get("client_tokens") == ():
             yield from app.told([fault])
 
 
 def _jwts(app: AppValues) -> Iterator[SettingsFault]:
-    names = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
-    if app.get("client_auth") == "jwt" and all(name in app.values for name in names):
-        yield from jwt_faults(*(app.values[name] for name in names))
+    if app.get("client_auth") == "jwt" and all(name in app.values for name in _FOR_JWTS):
+        yield from jwt_faults(*(app.values[name] for name in _FOR_JWTS))
 
 
 def jwt_faults(
@@ -221,10 +219,9 @@ def jwt_faults(
         )
 
 
-def _sessions(
-    mode: Mode, default: AppValues, everyone: Sequence[AppValues]
-) -> Iterator[SettingsFault]:
-    is_asked = any(app.get("client_auth") == "session" for app in everyone)
+def _sessions(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+    default = apps[0]
+    is_asked = any(app.get("client_auth") == "session" for app in apps)
     # One person's sessions may end with the process; those of many replicas must agree.
     if is_asked and mode == "serve" and default.get("session_secrets", "") is None:
         yield SettingsFault(
@@ -248,13 +245,12 @@ def _sessions(
         )
 
 
-def _budgets(
-    mode: Mode, default: AppValues, everyone: Sequence[AppValues]
-) -> Iterator[SettingsFault]:
+def _budgets(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     """What would let a budget be spent twice."""
+    default = apps[0]
     budgets = [
         budget
-        for app in everyone
+        for app in apps
         for name in ("budget", "app_budget", "total_budget")
         for budget in app.get(name) or ()
     ]

@@ -61,9 +61,6 @@ class Layer:
     variables: Mapping[str, str]
     apps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def says(self, variable: str) -> bool:
-        return bool(self.variables.get(variable, "").strip())
-
 
 def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
     """The variables of a ``.env`` file, ``${}`` left as it is.
@@ -181,30 +178,14 @@ def merged(layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, str]]:
     variables: dict[str, str] = {}
     places: dict[str, str] = {}
     for layer in reversed(layers):
-        said = [name for name in layer.variables if layer.says(name)]
+        said = {name: text for name, text in layer.variables.items() if text.strip()}
         for pair in _PAIRS:
-            if any(name in said for name in pair):
+            if not said.keys().isdisjoint(pair):
                 for name in pair:
                     variables.pop(name, None)
-        for name in said:
-            variables[name] = layer.variables[name]
-            places[name] = layer.place
-    for value, file in _PAIRS:
-        if value in variables:
-            variables.pop(file, None)  # both in one layer: reported by doubled()
+        variables |= said
+        places |= dict.fromkeys(said, layer.place)
     return variables, places
-
-
-def doubled(layers: Sequence[Layer]) -> list[SettingsFault]:
-    """A fault for each layer that says a value and names a file for it."""
-    return [
-        SettingsFault(
-            file, found=f"set beside {value} {layer.place}".rstrip(), expected="one of the two"
-        )
-        for layer in layers
-        for value, file in _PAIRS
-        if layer.says(value) and layer.says(file)
-    ]
 
 
 def name_faults(environ: Mapping[str, str]) -> list[SettingsFault]:

@@ -88,9 +88,9 @@ def of_app(fault: SettingsFault, name: str) -> SettingsFault:
 def _told(
     fault: SettingsFault, variable: str, found: str | None, places: Mapping[str, str]
 ) -> SettingsFault:
-    lines = [_written(paste, places) for paste in (fault.paste or "").splitlines()]
+    pasted = [_written(paste, places) for paste in (fault.paste or "").splitlines()]
     return SettingsFault(
-        variable, found=found, expected=fault.expected, paste="\n".join(lines) or None
+        variable, found=found, expected=fault.expected, paste="\n".join(pasted) or None
     )
 
 

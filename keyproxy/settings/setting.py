@@ -79,14 +79,10 @@ class Setting:
         """The row of the variable that names a file with the value."""
         if self.in_file is None:
             return None
-        return Setting(
-            file_path,
-            "FILE",
-            None,
-            None,
-            self.in_file,
-            f"/run/secrets/{self.variable.lower()}",
-            group=self.group,
+        example = f"/run/secrets/{self.variable.lower()}"
+        row = Setting(file_path, "FILE", None, None, self.in_file, example, self.group)
+        return replace(
+            row,
             variable=f"{self.variable}_FILE",
             needs_restart=self.needs_restart,
             is_upstream=self.is_upstream,

@@ -75,21 +75,20 @@ class Settings(Table):
             AppValues(name, said, reading.app_values(name, said, default.values))
             for name, said in apps.items()
         ]
-        bound_answers(default.values, environ)
-        for other in others:
-            bound_answers(other.values, {**environ, **other.said})
-        reading.faults += faults(mode, default, others)
+        for app in (default, *others):
+            bound_answers(app.values, {**environ, **app.said})
+        reading.faults += faults(mode, [default, *others])
         if reading.faults:
             raise SettingsFaults(reading.faults)
         settings = cls(mode=mode, places=dict(places), **default.values)
         named = [
             replace(
                 settings,
-                name=other.name,
-                places=_in_table(other.name, other.said, places),
-                **other.values,
+                name=app.name,
+                places=_in_table(app.name, app.said, places),
+                **app.values,
             )
-            for other in others
+            for app in others
         ]
         return replace(settings, apps=tuple(named))
 

@@ -18,13 +18,7 @@ from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.settings import CONFIG, Mode, Settings, lines, rows
 from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, misnamed
-from keyproxy.settings.layers import (
-    Layer,
-    doubled,
-    merged,
-    of_env_file,
-    of_toml,
-)
+from keyproxy.settings.layers import Layer, merged, of_env_file, of_toml
 from keyproxy.settings.setting import toml_key
 
 ENV_FILES = (".env.local", ".env")
@@ -32,10 +26,6 @@ ENV_FILES = (".env.local", ".env")
 _LARGEST_FILE = 1 << 20
 # Directories that development servers and bundlers hand out to browsers as they are.
 _SERVED = frozenset({"public", "static", "dist", "www"})
-# The variables of secrets, each with the one that names a file with it.
-_SECRETS = [
-    (row.variable, row.file.variable) for row in rows().values() if row.is_secret and row.file
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +70,6 @@ class Sources:
         self._opened = set()
         found = self._look()
         faults = [*found.faults, *found.unread]
-        if self.mode != "demo":
-            faults += doubled(found.layers)
         try:
             settings = Settings.from_environ(
                 self.mode,
@@ -139,27 +127,44 @@ class Sources:
 
     def secret_files(self) -> list[Path]:
         """The files that hold a secret or may: ``.env`` files, its own one, TOML with a secret."""
-        found = self._look()
-        in_toml = [found.toml] if _secrets_in_toml(found) else []
-        names = [*self._env_names(), *_secret_files(found), *in_toml]
+        toml, in_toml, files = self._secrets()
+        names = [*self._env_names(), *files, *([toml] if in_toml else [])]
         paths = dict.fromkeys(self.directory / name for name in names)
         return [path for path in paths if path.is_file()]
 
     def warnings(self) -> list[str]:
         """What should still be known of where secrets stand, a line each."""
-        found = self._look()
-        return [
-            *(
-                f"{'the key' if name == KEY else name} itself stands in {found.toml}, a file that"
-                f" gets copied and committed; name a file that holds it: {toml_key(name)}_file"
-                for name in _secrets_in_toml(found)
-            ),
-            *(
-                f"{name} lies where web servers hand files out; move it"
-                for path, name in _secret_files(found).items()
-                if not Path(path).is_absolute() and _SERVED & set(Path(path).parts[:-1])
-            ),
+        toml, in_toml, files = self._secrets()
+        copied = [
+            f"{'the key' if name == KEY else name} itself stands in {toml}, a file that gets"
+            f" copied and committed; name a file that holds it: {toml_key(name)}_file"
+            for name in in_toml
         ]
+        served = [
+            f"{name} lies where web servers hand files out; move it"
+            for path, name in files.items()
+            if not Path(path).is_absolute() and _SERVED & set(Path(path).parts[:-1])
+        ]
+        return copied + served
+
+    def _secrets(self) -> tuple[str, list[str], dict[str, str]]:
+        """The TOML file, the secrets that stand in it, and the variables of those in other files,
+        by path."""
+        found = self._look()
+        toml = found.layers[-1]
+        in_toml: list[str] = []
+        files: dict[str, str] = {}
+        for row in rows().values():
+            if not row.is_secret or row.file is None:
+                continue
+            texts = [table.get(row.variable, "") for table in (toml.variables, *toml.apps.values())]
+            # An address holds one where it names a user.
+            if any(text and ("://" not in text or "@" in text) for text in texts):
+                in_toml.append(row.variable)
+            for table in (found.variables, *toml.apps.values()):
+                if path := table.get(row.file.variable, "").strip():
+                    files[path] = row.file.variable
+        return found.toml, in_toml, files
 
     def _look(self) -> Found:
         """What all places say now."""
@@ -205,52 +210,23 @@ class Sources:
         return read_file(path)
 
 
-def _secrets_in_toml(found: Found) -> list[str]:
-    """The variables of secrets that stand in the TOML file."""
-    toml = found.layers[-1]
-    tables = (toml.variables, *toml.apps.values())
-    # An address holds one where it names a user.
-    return [
-        value
-        for value, _ in _SECRETS
-        if any(
-            (text := table.get(value, "")) and ("://" not in text or "@" in text)
-            for table in tables
-        )
-    ]
-
-
-def _secret_files(found: Found) -> dict[str, str]:
-    """The files that hold a secret, each with the variable that names it."""
-    tables = (found.variables, *found.layers[-1].apps.values())
-    return {
-        path: file
-        for _, file in _SECRETS
-        for table in tables
-        if (path := table.get(file, "").strip())
-    }
-
-
 def read_file(path: Path) -> bytes:
     """The content of a regular file. Raises ``Unfit`` with the cure, or ``OSError``."""
+    name = shown(str(path))
     try:
-        information = path.stat()
-        if stat.S_ISDIR(information.st_mode):
-            raise Unfit(
-                "a file (Docker makes an empty directory where a mounted file is missing)",
-                found=f"{shown(str(path))}, a directory",
-            )
-        if not stat.S_ISREG(information.st_mode):
-            raise Unfit(
-                "a regular file: it is read again whenever it changes",
-                found=f"{shown(str(path))}, a pipe or a device",
-            )
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            expected = "a file (Docker makes an empty directory where a mounted file is missing)"
+            raise Unfit(expected, found=f"{name}, a directory")
+        if not stat.S_ISREG(mode):
+            expected = "a regular file: it is read again whenever it changes"
+            raise Unfit(expected, found=f"{name}, a pipe or a device")
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
     except PermissionError as error:
         raise _forbidden(path) from error
     if len(content) > _LARGEST_FILE:
-        raise Unfit("a file of at most 1 MiB", found=f"{shown(str(path))}, a larger one")
+        raise Unfit("a file of at most 1 MiB", found=f"{name}, a larger one")
     return content
 
 
@@ -258,17 +234,16 @@ def _forbidden(path: Path) -> Unfit:
     """What the operator needs to know of a file that we may not read."""
     us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
     try:
-        information = path.stat()
+        about = path.stat()
     except OSError:
         return Unfit(
             f"a file that uid {us} can reach: chmod +x on the directories above it",
             found=f"{shown(str(path))} in a directory that uid {us} may not enter",
         )
-    mode = stat.S_IMODE(information.st_mode)
     return Unfit(
-        f"a file that uid {us} may read; in a container also: run it as uid {information.st_uid},"
+        f"a file that uid {us} may read; in a container also: run it as uid {about.st_uid},"
         " or give the secret that uid or a mode",
-        found=f"{shown(str(path))} with mode {mode:04o}, owner uid {information.st_uid},"
-        f" and we are uid {us}",
+        found=f"{shown(str(path))} with mode {stat.S_IMODE(about.st_mode):04o}, owner uid"
+        f" {about.st_uid}, and we are uid {us}",
         line=f"chown {us} {path} && chmod 400 {path}",
     )
