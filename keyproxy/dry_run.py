@@ -22,7 +22,7 @@ from keyproxy.clients.identity import Identity
 from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
-from keyproxy.ledger.memory import MemoryBook
+from keyproxy.ledger.ledger import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets

@@ -18,8 +18,7 @@ from keyproxy import dialects
 from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Usage
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, Unsettled
-from keyproxy.ledger.ledger import opened
-from keyproxy.ledger.memory import Book, MemoryBook
+from keyproxy.ledger.ledger import Book, MemoryBook, opened
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money.booking import Booking, Bookings

@@ -22,9 +22,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyproxy.call import Cost, Usage
-from keyproxy.ledger import schema
+from keyproxy.ledger import tables
 from keyproxy.ledger.entry import Entry, from_pico, to_pico
 from keyproxy.ledger.file import (
+    APPLICATION_ID,
     LedgerDamaged,
     LedgerFault,
     LedgerLocked,
@@ -32,13 +33,16 @@ from keyproxy.ledger.file import (
     LedgerNewer,
     LedgerOlder,
     LedgerUnwritable,
+    ask,
+    default_path,
+    dev_path,
     open_reader,
     open_writer,
 )
 from keyproxy.ledger.ledger import Ledger, opened
-from keyproxy.ledger.place import default_path, dev_path
-from keyproxy.ledger.queries import By
-from keyproxy.ledger.writer import ROWS_AT_ONCE, Writer
+from keyproxy.ledger.queries import By, Summary, summary
+from keyproxy.ledger.tables import ROWS_AT_ONCE
+from keyproxy.ledger.writer import Order, Writer
 from keyproxy.record import Record
 from tests.records import over
 
@@ -92,6 +96,12 @@ async def ledger(path: Path) -> AsyncIterator[Ledger]:
 def failing(ledger: Ledger) -> bool:
     """As a function, since mypy takes a property to be as it was."""
     return ledger.is_failing
+
+
+async def summed(ledger: Ledger, by: By, **more: Any) -> Summary:
+    """As ``keyproxy usage`` asks it."""
+    await ledger.flush()
+    return ask(ledger.path, lambda connection: summary(connection, by, **more))
 
 
 async def written(ledger: Ledger) -> None:
@@ -156,7 +166,7 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
     assert {row["cost"] for row in rows(ledger.path).values()} == {None}
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): 0}
     await book(ledger, "known", "0.5", "exact")
-    total = (await ledger.summary("app")).total
+    total = (await summed(ledger, "app")).total
     assert (total.spend, total.calls, total.unknown) == (Decimal("0.5"), 4, 3)
 
 
@@ -212,9 +222,8 @@ async def test_what_a_turn_of_the_loop_orders_is_written_by_as_few_statements_as
     statements: list[int] = []
     writer = Writer(path, lambda rows, _: statements.append(len(rows)), nothing, nothing)
     await writer.start()
-    answers = [asyncio.get_running_loop().create_future() for _ in range(ROWS_AT_ONCE + 8)]
-    for number, answer in enumerate(answers):
-        assert writer.book((f"req_{number}",), answer)
+    orders = [Order((f"req_{number}",)) for number in range(ROWS_AT_ONCE + 8)]
+    answers = [writer.ask(order) for order in orders]
     assert all(await asyncio.gather(*answers))
     assert statements == [ROWS_AT_ONCE, 8]
     await writer.close()
@@ -225,11 +234,9 @@ async def test_what_nobody_waits_for_goes_with_the_next_that_somebody_does(path:
     write = lambda rows, _: statements.append(len(rows))  # noqa: E731
     writer = Writer(path, write, nothing, nothing, moment_seconds=3600.0)
     await writer.start()
-    writer.book(("req_1",))
+    writer.put(Order(("req_1",)))
     await asyncio.sleep(0)
-    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-    writer.book(("req_2",), answer)
-    assert await answer
+    assert await writer.ask(Order(("req_2",)))
     assert statements == [2]
     await writer.close()
 
@@ -238,7 +245,7 @@ async def test_what_nobody_waits_for_is_written_within_a_moment(path: Path) -> N
     is_written = threading.Event()
     writer = Writer(path, lambda rows, _: is_written.set(), nothing, nothing)
     await writer.start()
-    writer.book(("req_1",))
+    writer.put(Order(("req_1",)))
     assert await asyncio.to_thread(is_written.wait, 10.0)
     await writer.close()
 
@@ -281,7 +288,7 @@ async def test_sums_are_exact_and_do_not_overflow(ledger: Ledger) -> None:
     for number, cost in enumerate(costs):
         await ledger.begin(entry(f"req_{number}"))
         ledger.complete(f"req_{number}", outcome(cost), 1.5)
-    found = await ledger.summary("app")
+    found = await summed(ledger, "app")
     assert found.total.exact == sum(costs)
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): sum(costs)}
 
@@ -692,8 +699,7 @@ async def test_file_moved_away_alone_leaves_its_log_to_nobody(ledger: Ledger) ->
 
 def copied(path: Path) -> bytes:
     """A ledger of another day, as a copy of it would hold it."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        schema.make(connection)
+    with contextlib.closing(open_writer(path, 1.0)) as connection:
         connection.execute("INSERT INTO writers VALUES ('writer_of_then', 1)")
         connection.commit()
     return path.read_bytes()
@@ -865,7 +871,7 @@ async def test_ledger_of_a_newer_keyproxy_is_refused(path: Path) -> None:
     async with opened(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+        connection.execute(f"PRAGMA user_version = {tables.VERSION + 1}")
     fault = await refused(path, LedgerNewer)
     assert "newer keyproxy" in fault.found
 
@@ -873,7 +879,7 @@ async def test_ledger_of_a_newer_keyproxy_is_refused(path: Path) -> None:
 async def test_ledger_in_the_tables_of_an_older_keyproxy_is_refused_and_left(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE calls (id TEXT NOT NULL UNIQUE, cost INTEGER NOT NULL)")
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
     fault = await refused(path, LedgerOlder)
     assert "older keyproxy" in fault.found
@@ -1119,7 +1125,7 @@ async def booked(ledger: Ledger) -> Ledger:
     ],
 )
 async def test_summary_by(booked: Ledger, by: By, expected: list[tuple[str, str, int]]) -> None:
-    found = await booked.summary(by)
+    found = await summed(booked, by)
     shown = [(row.name, row.spend, row.calls) for row in found.rows]
     assert shown == [(name, Decimal(usd), calls) for name, usd, calls in expected]
     total = found.total
@@ -1132,7 +1138,7 @@ async def test_summary_by(booked: Ledger, by: By, expected: list[tuple[str, str,
 
 
 async def test_summary_of_a_span_and_of_the_largest(booked: Ledger) -> None:
-    found = await booked.summary("client", since=NOW, until=NOW + 1, top=1)
+    found = await summed(booked, "client", since=NOW, until=NOW + 1, top=1)
     assert [row.name for row in found.rows] == ["ann"]
     assert (found.left_out, found.total.calls) == (2, 3)
 

@@ -17,8 +17,7 @@ from structlog.testing import capture_logs
 
 from keyproxy.call import Client, Usage
 from keyproxy.ledger.entry import Entry, Unsettled
-from keyproxy.ledger.ledger import Ledger, opened
-from keyproxy.ledger.memory import MemoryBook
+from keyproxy.ledger.ledger import Ledger, MemoryBook, opened
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
 from keyproxy.money.budget import MOST_NANO, Budgets, restore

@@ -17,7 +17,7 @@ from keyproxy.console import MOST_COLUMNS, printable
 from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
-from keyproxy.ledger.memory import MemoryBook
+from keyproxy.ledger.ledger import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings

@@ -19,8 +19,7 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.console import printable
-from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask
-from keyproxy.ledger.place import default_path, dev_path
+from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask, default_path, dev_path
 from keyproxy.ledger.queries import BY, summary
 
 LEDGER = "KEYPROXY_LEDGER"
@@ -48,10 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     if path is None:
         return _fail(how)
     try:
-        found = ask(
-            path,
-            lambda ledger: summary(ledger, flags.by, _seconds(since), _seconds(until), flags.top),
-        )
+        begin, end = (None if each is None else each.timestamp() for each in (since, until))
+        found = ask(path, partial(summary, by=flags.by, since=begin, until=end, top=flags.top))
     except LedgerMissing:
         return _fail(f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}")
     except LedgerFault as fault:
@@ -133,15 +130,13 @@ def _within(text: str | None, now: datetime, *, is_end: bool = False) -> datetim
 def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
     """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    day: datetime | None = None
+    day = {"today": today, "yesterday": today - timedelta(days=1)}.get(text or "")
     if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text or "", re.ASCII):
         span = int(match[1]) * _SPANS[match[2]]
         if match[2] == "h":
             return now - span
         return today - span + timedelta(days=1)
-    if text in ("today", "yesterday"):
-        day = today - timedelta(days=text == "yesterday")
-    elif text is not None and text != "all":
+    if day is None and text is not None and text != "all":
         with contextlib.suppress(ValueError):
             day = datetime.combine(date.fromisoformat(text), time(), UTC)
         with contextlib.suppress(ValueError):
@@ -151,10 +146,6 @@ def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetim
     if day is None:
         return None
     return day + timedelta(days=1) if is_end else day
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
 
 
 def _written(write: Callable[[], None]) -> int:

@@ -1,4 +1,4 @@
-"""The ledger's file: opened for writing or for reading, or refused with what to do.
+"""The ledger's file: where it lies, opened for writing or for reading, or refused with what to do.
 
 Knows no queue and no queries. WAL with ``synchronous=NORMAL`` (sqlite.org/wal.html): a commit
 survives the end of the process at once, and a loss of power up to the last checkpoint.
@@ -9,34 +9,42 @@ survives the end of the process at once, and a loss of power up to the last chec
     ├── LedgerLocked       another process held the file for too long
     ├── LedgerOlder        an older keyproxy wrote it, in other tables
     ├── LedgerNewer        a newer keyproxy wrote it
-    └── LedgerDamaged      no database, or one that is not whole
+    └── LedgerDamaged      no database, one that is not whole, or another program's
+
+Places: XDG Base Directory Specification 0.8 (``XDG_STATE_HOME``); Apple's and Microsoft's
+folders for what a program keeps on one machine; systemd.exec(5), ``STATE_DIRECTORY``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import sqlite3
 import stat
+import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from keyproxy.errors import KeyproxyError
-from keyproxy.ledger import schema
-from keyproxy.ledger.place import state_folder
+from keyproxy.ledger import tables
 from keyproxy.settings.grammar import shown
 
+APPLICATION_ID = 0x6B70_7278  # "kprx": tells our files from other programs' (application_id)
+_FILE_NAME = "ledger.sqlite3"
+_LONGEST_NAME = 40
 # Read in a tenth of a second; a larger file is looked at as it is used.
 _CHECKED_BYTES = 64 << 20
 _WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
 _LOOK_AGAIN_SECONDS = 0.02
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _OF_FILES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
-_FAULTS = (
-    *(OSError, sqlite3.Error),
-    *(schema.OlderSchema, schema.NewerSchema, schema.ForeignSchema),
-)
+_OF_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+_OF_CONTENT = (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_LOCAL = "a file in a folder of a local disk that we may write"
 _T = TypeVar("_T")
 
 
@@ -74,6 +82,48 @@ class LedgerDamaged(LedgerFault):
     """The file is no ledger, or not a whole one."""
 
 
+def default_path(
+    environ: Mapping[str, str] = os.environ, platform: str = sys.platform
+) -> Path | None:
+    """The file of ``serve``, whatever folder it runs in: a new release must not begin a budget
+    anew. None for a user without a home, as in many containers."""
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    folder = Path(given) if Path(given).is_absolute() else _state_folder(environ, platform)
+    return None if folder is None else folder / _FILE_NAME
+
+
+def dev_path(
+    directory: Path, environ: Mapping[str, str] = os.environ, platform: str = sys.platform
+) -> Path | None:
+    """The file of ``dev`` in ``directory``: projects have keys and budgets of their own."""
+    folder, real = _state_folder(environ, platform), directory.resolve()
+    if folder is None:
+        return None
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", real.name)[:_LONGEST_NAME] or "root"
+    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
+    return folder / f"{name}-{digest}.sqlite3"
+
+
+def _state_folder(
+    environ: Mapping[str, str] = os.environ, platform: str = sys.platform
+) -> Path | None:
+    """The folder of ours in the user's state folder; None for a user without a home."""
+    if platform == "win32" and (local := environ.get("LOCALAPPDATA", "")):
+        return Path(local) / "keyproxy"
+    state = environ.get("XDG_STATE_HOME", "")
+    if platform not in ("win32", "darwin") and Path(state).is_absolute():
+        return Path(state) / "keyproxy"
+    try:
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    except RuntimeError:
+        return None
+    if platform == "darwin":
+        return home / "Library" / "Application Support" / "keyproxy"
+    if platform == "win32":
+        return home / "AppData" / "Local" / "keyproxy"
+    return home / ".local" / "state" / "keyproxy"
+
+
 def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
     """A connection that may write; the file, mode 0600, and the default folder are made.
 
@@ -90,14 +140,16 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
         _use_wal(path, connection, busy_seconds)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        schema.make(connection)
-        _try_writing(connection)
+        _make_tables(path, connection)
+        with _busy_is_no_fault():  # a read-only file is found now, by writing nothing
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
         _forget_the_gone(connection)
         _use_wal(path, connection, busy_seconds)
         connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
     except BaseException as error:
         connection.close()
-        if isinstance(error, _FAULTS):
+        if isinstance(error, OSError | sqlite3.Error):
             raise fault_of(path, error) from error
         raise
     return connection
@@ -112,7 +164,7 @@ def ask(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
         with closing(open_reader(path)) as connection:
             return question(connection)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in _OF_FILES:
+        if code_of(error) not in _OF_FILES:
             raise
     with closing(open_reader(path, temporary="MEMORY")) as connection:
         return question(connection)
@@ -134,7 +186,7 @@ def open_reader(path: Path, *, temporary: str = "DEFAULT") -> sqlite3.Connection
             if _is_about_rights(error) and not Path(f"{path}-wal").exists():
                 return _opened(path, "mode=ro&immutable=1", temporary)
             raise
-    except _FAULTS as error:
+    except (OSError, sqlite3.Error) as error:
         raise fault_of(path, error) from error
 
 
@@ -144,7 +196,7 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA temp_store = {temporary}")
-        if not schema.is_made(connection):
+        if not _has_tables(path, connection):
             raise sqlite3.DatabaseError("file is empty")
     except BaseException:
         connection.close()
@@ -152,8 +204,38 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     return connection
 
 
+def _has_tables(path: Path, connection: sqlite3.Connection) -> bool:
+    """Whether they are there. Files with other tables, and those of other programs, are left as
+    they are. Raises ``LedgerFault``."""
+    name = shown(str(path))
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    [count] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (application or version or count):
+        raise LedgerDamaged(f"{name}, a database of another program", "a file of keyproxy's own")
+    if version > tables.VERSION:
+        raise LedgerNewer(f"{name}, written by a newer keyproxy", "that version, or another file")
+    if 0 < version < tables.VERSION:
+        raise LedgerOlder(
+            f"{name}, written by an older keyproxy in other tables",
+            "another file; move this one away (with its -wal and -shm) to begin a new one",
+        )
+    return bool(version)
+
+
+def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
+    if _has_tables(path, connection):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        if not _has_tables(path, connection):  # another process may have made them meanwhile
+            tables.create(connection)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {tables.VERSION}")
+
+
 def _make(path: Path) -> None:
-    if path.parent == state_folder():
+    if path.parent == _state_folder():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         # Not opened when it is there: closing it would drop the locks that SQLite holds on it
@@ -178,8 +260,7 @@ def _use_wal(path: Path, connection: sqlite3.Connection, busy_seconds: float) ->
         try:
             [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            if not is_busy or time.monotonic() > deadline:
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_LOOK_AGAIN_SECONDS)
         else:
@@ -188,29 +269,30 @@ def _use_wal(path: Path, connection: sqlite3.Connection, busy_seconds: float) ->
             return
 
 
-def _try_writing(connection: sqlite3.Connection) -> None:
-    """Write nothing, so that a read-only file is found now; a locked one is no fault."""
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-            raise
-
-
 def _forget_the_gone(connection: sqlite3.Connection) -> None:
     """Where nobody else has the file open, no writer lives: their calls can be taken over now.
 
     SQLite leaves WAL only for the one connection that has the file open, and tells by that.
     """
     connection.execute("PRAGMA busy_timeout = 0")
-    try:
+    with _busy_is_no_fault():
         [mode] = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
         if mode == "delete":
             connection.execute("DELETE FROM writers")
+
+
+@contextmanager
+def _busy_is_no_fault() -> Iterator[None]:
+    try:
+        yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+        if code_of(error) != sqlite3.SQLITE_BUSY:
             raise
+
+
+def code_of(error: BaseException) -> int:
+    """SQLite's result code without its extension (sqlite.org/rescode.html); 0 without one."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def fault_of(path: Path, error: Exception) -> LedgerFault:
@@ -218,31 +300,15 @@ def fault_of(path: Path, error: Exception) -> LedgerFault:
     name = shown(str(path))
     if isinstance(error, LedgerFault):
         return error
-    if isinstance(error, schema.OlderSchema):
-        return LedgerOlder(
-            f"{name}, written by an older keyproxy in other tables",
-            "another file; move this one away (with its -wal and -shm) to begin a new one",
-        )
-    if isinstance(error, schema.NewerSchema):
-        return LedgerNewer(f"{name}, written by a newer keyproxy", "that version, or another file")
-    if isinstance(error, schema.ForeignSchema):
-        return LedgerDamaged(f"{name}, a database of another program", "a file of keyproxy's own")
-    code = getattr(error, "sqlite_errorcode", None)
-    if isinstance(error, sqlite3.Error) and code is not None:
-        if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return LedgerLocked(f"{name}, locked by another process", "a file that becomes free")
-        if code & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return _unwritable(path, error)
-    if isinstance(error, sqlite3.Error):
+    if code_of(error) in _BUSY:
+        return LedgerLocked(f"{name}, locked by another process", "a file that becomes free")
+    if isinstance(error, sqlite3.Error) and code_of(error) in _OF_CONTENT:
         return LedgerDamaged(
             f"{name}, damaged or no ledger ({error})",
             "a whole ledger; move the file away (with its -wal and -shm) to begin a new one, and"
             " read the old one with: sqlite3 FILE .recover",
         )
     return _unwritable(path, error)
-
-
-_LOCAL = "a file in a folder of a local disk that we may write"
 
 
 def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
@@ -268,9 +334,4 @@ def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
 
 
 def _is_about_rights(error: Exception) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, PermissionError) or code in (
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-    )
+    return isinstance(error, PermissionError) or code_of(error) in _OF_RIGHTS

@@ -20,11 +20,12 @@ from typing import NamedTuple
 
 import structlog
 
-from keyproxy.ledger.file import LedgerDamaged, open_writer
+from keyproxy.ledger.file import LedgerDamaged, code_of, open_writer
 
 _LOOKS = 3  # at a file that another process may be writing to, by a checkpoint of some ms
 _LOOK_AGAIN_SECONDS = 0.05
-_NO_LEDGER = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+# The last is also said where there is no such table.
+_NO_LEDGER = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
 _BESIDE = ("-wal", "-shm")
 _log = structlog.get_logger("keyproxy.ledger")
 
@@ -113,8 +114,7 @@ class HeldFile:
             try:
                 later = _read(self._path, lambda file: _later(file, marks))
             except sqlite3.Error as error:
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code not in (*_NO_LEDGER, sqlite3.SQLITE_ERROR):  # else: no such table
+                if code_of(error) not in _NO_LEDGER:
                     return False  # it cannot be looked at just now; at the next time
                 later = None
             if later is not None:

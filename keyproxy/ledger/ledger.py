@@ -9,35 +9,33 @@ those of processes that have gone.
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
 import os
 import sqlite3
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
 from keyproxy.call import Cost, Usage
-from keyproxy.ledger import queries, writes
-from keyproxy.ledger.entry import (
-    Entry,
-    Unsettled,
-    row_of,
-    settled_columns,
-)
+from keyproxy.ledger import queries, tables
+from keyproxy.ledger.entry import Entry, Unsettled, is_final, standing
 from keyproxy.ledger.file import ask
-from keyproxy.ledger.writer import MOST_ORDERS, Writer
+from keyproxy.ledger.writer import MOST_ORDERS, Order, Writer
 from keyproxy.record import Record
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
 # How long a call waits for its row. A slow disk takes a tenth of it; then the call goes on.
 PATIENCE_SECONDS = 1.0
+MOST_UNSETTLED = 10_000
+"""In memory; beyond it the oldest stay estimated for good."""
 _SEEN_EVERY_SECONDS = 20.0
 _SWEEP_EVERY_SECONDS = 3600.0
 _SWEPT_AT_ONCE = 200
@@ -46,29 +44,27 @@ _log = structlog.get_logger("keyproxy.ledger")
 _T = TypeVar("_T")
 
 
+@dataclass(slots=True)
 class Ledger:
-    """Books calls. Made by ``opened``; every method belongs to the loop it was made on."""
+    """Books calls. Every method belongs to the loop it was made on."""
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        retention_seconds: float = RETENTION_SECONDS,
-        patience_seconds: float = PATIENCE_SECONDS,
-        busy_seconds: float = PATIENCE_SECONDS,
-        most_waiting: int = MOST_ORDERS,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self.path = path
-        self._id = f"writer_{os.urandom(9).hex()}"
-        self._retention_seconds = retention_seconds
-        self._patience_seconds = patience_seconds
-        self._clock = clock
-        self._open: dict[str, Entry] = {}
-        self._sweep_at = 0.0
-        self._is_late = False
+    path: Path
+    retention_seconds: float = RETENTION_SECONDS
+    patience_seconds: float = PATIENCE_SECONDS
+    busy_seconds: float = PATIENCE_SECONDS
+    most_waiting: int = MOST_ORDERS
+    clock: Callable[[], float] = time.time
+    _id: str = field(init=False, default_factory=lambda: f"writer_{os.urandom(9).hex()}")
+    _open: dict[str, Entry] = field(init=False, default_factory=dict)
+    _sweep_at: float = field(init=False, default=0.0)
+    _is_late: bool = field(init=False, default=False)
+    _writer: Writer = field(init=False)
+
+    def __post_init__(self) -> None:
         self._writer = Writer(
-            path, writes.book, self._keep_house, self._leave, busy_seconds, most_waiting
+            *(self.path, tables.book, self._keep_house, self._leave),
+            busy_seconds=self.busy_seconds,
+            most_orders=self.most_waiting,
         )
 
     @property
@@ -87,19 +83,18 @@ class Ledger:
         Cancelled, the call is withdrawn: it did not go out.
         """
         self._open[entry.id] = entry
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        is_in_line = self._writer.book(row_of(entry, self._id), answer)
-        if self.is_failing or not is_in_line:
+        booked = self._writer.ask(Order(tables.row_of(entry, self._id)))
+        if self.is_failing:
             return False
         try:
-            await asyncio.wait([answer], timeout=self._patience_seconds)
+            await asyncio.wait([booked], timeout=self.patience_seconds)
         except asyncio.CancelledError:
             self.withdraw(entry.id)
             raise
-        if not answer.done():
-            self._be_late(answer)
+        if not booked.done():
+            self._be_late(booked)
             return False
-        return answer.result()
+        return booked.result() is True
 
     def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
         """What the answer's head told: by what to ask for the cost, and under which key."""
@@ -107,13 +102,13 @@ class Ledger:
             return
         entry = replace(entry, generation_id=generation_id, key=key or entry.key)
         self._open[id] = entry
-        self._writer.book(row_of(entry, self._id))
+        self._writer.put(Order(tables.row_of(entry, self._id)))
 
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
         if self._open.pop(id, None) is not None:
             self._writer.forget(id)
-            self._writer.do(functools.partial(writes.delete, id))
+            self._writer.put(Order(work=partial(tables.delete, id)))
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
         """Book how a call ended; at once, nobody waits. An id that is not open is left alone.
@@ -121,16 +116,16 @@ class Ledger:
         The row is settled if the cost is exact or there is no generation id to ask by.
         """
         if (entry := self._open.get(id)) is not None:
-            row = row_of(entry, self._id, record, seconds)
+            row = tables.row_of(entry, self._id, record, seconds)
             del self._open[id]
-            self._writer.book(row, is_last=True)
+            self._writer.put(Order(row, is_last=True))
 
     async def is_ours(self, id: str) -> bool:
         """Whether no other process has settled a call that was completed here; True where the
         ledger cannot be asked just now."""
         if self.is_failing:
             return True
-        return await self._asked(functools.partial(writes.is_of, id, self._id)) is not False
+        return await self._asked(partial(tables.is_of, id, self._id)) is not False
 
     async def unsettled(self, limit: int) -> list[Unsettled]:
         """Ended calls without a final cost that may be tried now, the oldest tries first.
@@ -138,9 +133,7 @@ class Ledger:
         Calls of processes that have gone are taken over here: no other process gets them.
         Empty where the ledger cannot be asked just now.
         """
-        now = self._clock()
-        rows = await self._asked(functools.partial(writes.unsettled, self._id, now, limit))
-        return [] if rows is None else rows
+        return await self._asked(partial(tables.unsettled, self._id, self.clock(), limit)) or []
 
     async def settle(
         self,
@@ -155,15 +148,13 @@ class Ledger:
         True once it is durable, however long that takes: of several, and of several processes,
         one gets it.
         """
-        changes = settled_columns(cost, usage, served)
-        answer: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        work = functools.partial(writes.update, id, self._id, changes)
-        is_in_line = self._writer.ask(work, answer)
-        return is_in_line and await answer is True
+        changes = tables.settled(cost, usage, served)
+        work = partial(tables.update, id, self._id, changes)
+        return await self._writer.ask(Order(work=work)) is True
 
     def postpone(self, id: str, until: float) -> None:
         """Let ``unsettled`` not tell of a call before ``until`` (unix time); counts a try."""
-        self._writer.do(functools.partial(writes.postpone, id, until))
+        self._writer.put(Order(work=partial(tables.postpone, id, until)))
 
     async def spent(
         self, since: float, until: float = math.inf, *, is_least: bool = False
@@ -172,20 +163,10 @@ class Ledger:
 
         ``is_least``: without what other processes may still give back. Raises ``LedgerFault``.
         """
-        gone = self._clock() - writes.GONE_AFTER_SECONDS if is_least else math.inf
-        return await self._read(lambda connection: queries.spent(connection, since, until, gone))
-
-    async def summary(
-        self,
-        by: queries.By,
-        since: float | None = None,
-        until: float | None = None,
-        top: int | None = None,
-    ) -> queries.Summary:
-        """Calls grouped, as ``queries.summary``. Raises ``LedgerFault``."""
-        return await self._read(
-            lambda connection: queries.summary(connection, by, since, until, top)
-        )
+        gone = self.clock() - tables.GONE_AFTER_SECONDS if is_least else math.inf
+        await self.flush()
+        question = partial(queries.spent, since=since, until=until, gone=gone)
+        return await asyncio.to_thread(ask, self.path, question)
 
     async def flush(self) -> bool:
         """Wait until all that was ordered is durable; False where that takes too long."""
@@ -201,39 +182,33 @@ class Ledger:
 
     async def _asked(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """What ``work`` returns behind all that was ordered before; None after some patience."""
-        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        if not self._writer.ask(work, answer):
-            return None
         try:
             # Not wait_for: before Python 3.12 it forgets a cancellation that meets the answer.
-            async with asyncio.timeout(self._patience_seconds):
-                return await answer
+            async with asyncio.timeout(self.patience_seconds):
+                answer: _T | None = await self._writer.ask(Order(work=work))
+                return answer
         except TimeoutError:
             return None
 
-    async def _read(self, question: Callable[[sqlite3.Connection], _T]) -> _T:
-        await self.flush()
-        return await asyncio.to_thread(ask, self.path, question)
-
-    def _be_late(self, answer: asyncio.Future[bool]) -> None:
-        """Nobody waits for the ledger again until it has done what ``answer`` stands for."""
+    def _be_late(self, booked: asyncio.Future[bool | None]) -> None:
+        """Nobody waits for the ledger again until it has done what ``booked`` stands for."""
         if not self._is_late:
             self._is_late = True
             _log.error("the ledger is slow; calls go on without waiting for it")
-            answer.add_done_callback(self._be_in_time)
+            booked.add_done_callback(self._be_in_time)
 
-    def _be_in_time(self, answer: asyncio.Future[bool]) -> None:
+    def _be_in_time(self, booked: asyncio.Future[bool | None]) -> None:
         self._is_late = False
-        if answer.result():
+        if booked.result():
             _log.info("the ledger is in time again")
 
     def _keep_house(self, connection: sqlite3.Connection) -> float:
         """The thread's chore: say that we live; let old rows go, a few at a time."""
-        now = self._clock()
+        now = self.clock()
         connection.execute("INSERT OR REPLACE INTO writers VALUES (?, ?)", (self._id, now))
         if now < self._sweep_at:
             return _SEEN_EVERY_SECONDS
-        gone = writes.sweep(now - self._retention_seconds, _SWEPT_AT_ONCE, connection)
+        gone = tables.sweep(now - self.retention_seconds, _SWEPT_AT_ONCE, connection)
         if gone == _SWEPT_AT_ONCE:
             return _SWEEP_PAUSE_SECONDS
         self._sweep_at = now + _SWEEP_EVERY_SECONDS
@@ -252,3 +227,69 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+@dataclass(slots=True)
+class MemoryBook:
+    """Does as the ledger where ``KEYPROXY_LEDGER=off``: remembers in this process, as long as it
+    lives, what must be settled, and nothing else."""
+
+    clock: Callable[[], float] = time.time
+    _open: dict[str, Entry] = field(init=False, default_factory=dict)
+    _unsettled: OrderedDict[str, tuple[float, Unsettled]] = field(
+        init=False, default_factory=OrderedDict
+    )
+
+    async def begin(self, entry: Entry) -> bool:
+        self._open[entry.id] = entry
+        return True
+
+    def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
+        if (entry := self._open.get(id)) is not None:
+            self._open[id] = replace(entry, generation_id=generation_id, key=key or entry.key)
+
+    def withdraw(self, id: str) -> None:
+        self._open.pop(id, None)
+
+    def complete(self, id: str, record: Record, seconds: float) -> None:
+        entry = self._open.pop(id, None)
+        if entry is None or is_final(record.cost, entry.generation_id):
+            return
+        cost, counted, source = standing(entry, record.cost)
+        row = Unsettled(
+            **asdict(entry),
+            served=record.served,
+            cost=cost,
+            counted=counted,
+            cost_source=source,
+            http_status=record.upstream_status,
+            ended=record.ended,
+        )
+        self._unsettled[id] = (0.0, row)
+        while len(self._unsettled) > MOST_UNSETTLED:
+            self._unsettled.popitem(last=False)
+
+    async def is_ours(self, id: str) -> bool:
+        return True
+
+    async def unsettled(self, limit: int) -> list[Unsettled]:
+        now = self.clock()
+        due = [row for until, row in self._unsettled.values() if until <= now]
+        return due[:limit]
+
+    async def settle(
+        self,
+        id: str,
+        cost: Cost | None = None,
+        usage: Usage | None = None,
+        served: str | None = None,
+    ) -> bool:
+        return self._unsettled.pop(id, None) is not None
+
+    def postpone(self, id: str, until: float) -> None:
+        if (known := self._unsettled.get(id)) is not None:
+            self._unsettled[id] = (until, replace(known[1], tries=known[1].tries + 1))
+
+
+Book = Ledger | MemoryBook
+"""Where calls are booked."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, get_args
 
+from keyproxy.call import CostSource
 from keyproxy.ledger.entry import from_pico
 
 By = Literal["day", "app", "client", "model", "status"]
@@ -26,6 +27,7 @@ _NAMES: Mapping[By, str] = {
 }
 BY: tuple[By, ...] = tuple(_NAMES)
 _HALF = 1_000_000
+_LOWEST, _HIGHEST = -1e18, 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +70,39 @@ def summary(
     top: int | None = None,
 ) -> Summary:
     """Calls that began at ``since`` or later and before ``until``, grouped."""
-    groups: dict[str, dict[str, int]] = {}
-    asked = connection.execute(
-        f"""SELECT {_NAMES[by]}, cost_source, count(*), count(*) - count(cost),
-              ifnull(sum(cost / {_HALF}), 0), ifnull(sum(cost % {_HALF}), 0),
-              sum(counted / {_HALF}), sum(counted % {_HALF}),
-              total(input_tokens), total(output_tokens)
-            FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY 1, 2""",  # noqa: S608  # our own words
+    found = connection.execute(
+        f"""SELECT {_NAMES[by]}, count(*), count(*) - count(cost),
+              {", ".join(map(_halves, _MONEY))}, total(input_tokens), total(output_tokens)
+            FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY 1""",  # noqa: S608  # our own words
         (_LOWEST if since is None else since, _HIGHEST if until is None else until),
     )
-    for name, source, calls, unknown, *money, inputs, outputs in asked:
-        group = groups.setdefault(str(name), dict.fromkeys(_FIELDS, 0))
-        group[source] += money[0] * _HALF + money[1]
-        group["counted"] += money[2] * _HALF + money[3]
-        group["calls"] += calls
-        group["unknown"] += unknown
-        group["input_tokens"] += int(inputs)
-        group["output_tokens"] += int(outputs)
-    totals = [_total(name, group) for name, group in groups.items()]
-    ranked = sorted(totals, key=lambda each: (-each.spend, -each.calls, each.name))
+    sums = {}
+    for name, calls, unknown, *halves, inputs, outputs in found:
+        money = [high * _HALF + low for high, low in zip(halves[::2], halves[1::2], strict=True)]
+        sums[str(name)] = [calls, unknown, *money, int(inputs), int(outputs)]
+    ranked = [_total(name, figures) for name, figures in sums.items()]
+    ranked.sort(key=lambda total: (-total.spend, -total.calls, total.name))
     rows = ranked[:top]
     if by == "day":
-        rows.sort(key=lambda each: each.name)
-    sums = {name: sum(group[name] for group in groups.values()) for name in _FIELDS}
-    return Summary(tuple(rows), _total("total", sums), len(ranked) - len(rows))
+        rows.sort(key=lambda total: total.name)
+    total = _total("total", map(sum, zip(*sums.values(), strict=True))) if sums else Total("total")
+    return Summary(tuple(rows), total, len(ranked) - len(rows))
+
+
+_MONEY = (
+    *(f"CASE cost_source WHEN '{source}' THEN cost END" for source in get_args(CostSource)),
+    "counted",
+)
+
+
+def _halves(amount: str) -> str:
+    return f"ifnull(sum(({amount}) / {_HALF}), 0), ifnull(sum(({amount}) % {_HALF}), 0)"
+
+
+def _total(name: str, sums: Iterable[int]) -> Total:
+    calls, unknown, *money, inputs, outputs = sums
+    exact, computed, estimated, counted = map(from_pico, money)
+    return Total(name, calls, unknown, exact, computed, estimated, counted, inputs, outputs)
 
 
 def spent(
@@ -102,30 +113,11 @@ def spent(
 
     Left out are reservations of processes that were seen after ``gone``: they will end them.
     """
-    asked = connection.execute(
-        f"""SELECT app, client, sum(counted / {_HALF}), sum(counted % {_HALF}) FROM calls
+    found = connection.execute(
+        f"""SELECT app, client, {_halves("counted")} FROM calls
             WHERE begun_at >= ? AND begun_at < ? AND NOT (is_settled = 0
                 AND writer IN (SELECT id FROM writers WHERE seen_at > ?))
             GROUP BY app, client""",  # noqa: S608  # a number
         (since, until, gone),
     )
-    return {(app, client): from_pico(high * _HALF + low) for app, client, high, low in asked}
-
-
-_MONEY = ("exact", "computed", "estimated", "counted")
-_FIELDS = ("calls", "unknown", *_MONEY, "input_tokens", "output_tokens")
-_LOWEST, _HIGHEST = -1e18, 1e18
-
-
-def _total(name: str, sums: Mapping[str, int]) -> Total:
-    return Total(
-        name,
-        sums["calls"],
-        sums["unknown"],
-        from_pico(sums["exact"]),
-        from_pico(sums["computed"]),
-        from_pico(sums["estimated"]),
-        from_pico(sums["counted"]),
-        sums["input_tokens"],
-        sums["output_tokens"],
-    )
+    return {(app, client): from_pico(high * _HALF + low) for app, client, high, low in found}

@@ -7,9 +7,9 @@ never waits for the disk: it is told when an order is done.
 
 #   An order:  IN LINE --- taken into a batch ---> WRITTEN, its answer is True
 #    |           ^                |    |
-#    |           |                |    +--- a fault of its own ---> LOST, its answer is False
-#    |           +--- a fault of the file: it stays, its answer is False at once
-#    +--- line full or closed ---> LOST
+#    |           |                |    +--- a fault of its own ---> LOST, its answer is None
+#    |           +--- a fault of the file: it stays; a row is answered None at once
+#    +--- line full or closed ---> LOST, its answer is None
 #
 #   The thread:  OPENING ---> WRITING <--- each second ---> FAILING
 #                   |            |                             |
@@ -23,8 +23,8 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,12 @@ import structlog
 
 from keyproxy.ledger.file import fault_of
 from keyproxy.ledger.held_file import HeldFile
-from keyproxy.ledger.losses import Losses
+from keyproxy.ledger.tables import ROWS_AT_ONCE, Row
 
 Work = Callable[[sqlite3.Connection], Any]
-Row = tuple[object, ...]
-"""A whole row, its id first: of several with one id in a transaction the last is written."""
 
 MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
 _BATCH = 500  # a transaction of some 10 ms
-ROWS_AT_ONCE = 32
-"""In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
 _MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
@@ -52,17 +48,39 @@ _log = structlog.get_logger("keyproxy.ledger")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A row to write, or something else to do with the file.
+    """A row to write, or ``work`` to do with the file: a change or a question.
 
-    ``answer`` is told once that is durable: what ``work`` returned, or True for a row; False as
-    soon as a row has to wait for better times. ``is_last``: no other row of its id will come.
+    ``answer`` is told once that is durable: True for a row, or what ``work`` returned; None where
+    it cannot be done, and as soon as a row has to wait for better times. ``is_last``: no other row
+    of its id will come.
     """
 
-    answer: asyncio.Future[Any] | None
     row: Row | None = None
     work: Work | None = None
-    is_question: bool = False
     is_last: bool = False
+    answer: asyncio.Future[Any] | None = None
+
+
+@dataclass(slots=True)
+class _Losses:
+    """How many calls the file does not hold as they ended: each counts once, however many of its
+    rows were lost, and not at all if a later one is written. For whoever has the lock."""
+
+    count: int = 0  # may fall again, by calls that are under way
+    _curable: set[object] = field(default_factory=set)
+
+    def add(self, order: Order) -> None:
+        """This row will not be written."""
+        if order.row is not None:
+            id = order.row[0]
+            self.count += id not in self._curable
+            (self._curable.discard if order.is_last else self._curable.add)(id)
+
+    def take_back(self, id: object) -> None:
+        """A later row of this id will be written, or none is needed any more."""
+        if id in self._curable:
+            self._curable.remove(id)
+            self.count -= 1
 
 
 @dataclass(slots=True)
@@ -91,7 +109,7 @@ class Writer:
     _is_closing: bool = False
     _close_by: float = 0.0
     _is_losing: bool = False
-    _lost: Losses = field(default_factory=Losses)
+    _lost: _Losses = field(default_factory=_Losses)
     _connection: sqlite3.Connection | None = None
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
@@ -117,26 +135,8 @@ class Writer:
         if (error := await opened) is not None:
             raise fault_of(self.path, error)
 
-    def book(
-        self, row: Row, answer: asyncio.Future[Any] | None = None, *, is_last: bool = False
-    ) -> bool:
-        """Put a row in line; False, and a loss, where the line is full or closed."""
-        return self._order(Order(answer, row=row, is_last=is_last))
-
-    def do(self, work: Work) -> bool:
-        """Put a change in line; False where the line is full or closed."""
-        return self._order(Order(None, work=work))
-
-    def forget(self, id: object) -> None:
-        """A row of this id needs not be written any more."""
-        with self._news:
-            self._lost.take_back(id)
-
-    def ask(self, work: Work, answer: asyncio.Future[Any]) -> bool:
-        """Put a question in line, behind all that was ordered before it; False: no answer."""
-        return self._order(Order(answer, work=work, is_question=True))
-
-    def _order(self, order: Order) -> bool:
+    def put(self, order: Order) -> bool:
+        """Put it in line; False where that is full or closed: a row is a loss then."""
         with self._news:
             if not self._is_closing and len(self._orders) < self.most_orders:
                 self._orders.append(order)
@@ -144,9 +144,24 @@ class Writer:
                 if order.row is not None:
                     self._lost.take_back(order.row[0])
                 return True
-            if not order.is_question:
-                self._refuse(order)
+            self._lost.add(order)
+            if order.row is not None and not self._is_losing:
+                self._is_losing = True
+                why = "it is closed" if self._is_closing else "too many wait for it"
+                _log.error("calls are not booked in the ledger any more", why=why)
         return False
+
+    def ask(self, order: Order) -> asyncio.Future[Any]:
+        """Put it in line and be told its answer."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if not self.put(replace(order, answer=answer)):
+            answer.set_result(None)
+        return answer
+
+    def forget(self, id: object) -> None:
+        """A row of this id needs not be written any more."""
+        with self._news:
+            self._lost.take_back(id)
 
     def _call_for(self, order: Order) -> None:
         """Call the thread at the end of the loop's turn, with all that is ordered until then;
@@ -168,14 +183,6 @@ class Writer:
             self._is_called = True
             self._news.notify()
 
-    def _refuse(self, order: Order) -> None:
-        if order.row is not None:
-            self._lost.add(order.row[0], is_last=order.is_last)
-        if not self._is_losing:
-            self._is_losing = True
-            why = "it is closed" if self._is_closing else "too many wait for it"
-            _log.error("calls are not booked in the ledger any more", why=why)
-
     async def close(self, open_ids: Collection[object] = ()) -> None:
         """Write what is in line, within a few seconds; what cannot be written is lost.
 
@@ -190,8 +197,8 @@ class Writer:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
         for order in list(self._orders):
-            if order.row is not None and (order.is_last or order.row[0] in open_ids):
-                self._lost.add(order.row[0], is_last=order.is_last)
+            if order.is_last or (order.row is not None and order.row[0] in open_ids):
+                self._lost.add(order)
         if self.losses:
             _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
 
@@ -257,13 +264,11 @@ class Writer:
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
-        rows = {order.row[0]: order.row for order in batch if order.row is not None}
-        if len(rows) <= ROWS_AT_ONCE and all(order.work is None for order in batch):
-            self.write(list(rows.values()), connection)  # one statement is a transaction, too
-            return [True] * len(batch)
-        answers = []
-        rows = {}
-        connection.execute("BEGIN IMMEDIATE")
+        is_one_statement = len(batch) <= ROWS_AT_ONCE and all(o.work is None for o in batch)
+        if not is_one_statement:  # which is a transaction by itself
+            connection.execute("BEGIN IMMEDIATE")
+        answers: list[Any] = []
+        rows: dict[object, Row] = {}  # of several with one id the last is written
         with connection:
             for order in batch:
                 if order.row is not None:
@@ -271,15 +276,15 @@ class Writer:
                     answers.append(True)
                 elif order.work is not None:
                     self._write_rows(rows, connection)
-                    rows = {}
                     answers.append(order.work(connection))
             self._write_rows(rows, connection)
         return answers
 
-    def _write_rows(self, rows: Mapping[object, Row], connection: sqlite3.Connection) -> None:
+    def _write_rows(self, rows: dict[object, Row], connection: sqlite3.Connection) -> None:
         every = list(rows.values())
-        for at in range(0, len(every), ROWS_AT_ONCE):
-            self.write(every[at : at + ROWS_AT_ONCE], connection)
+        for start in range(0, len(every), ROWS_AT_ONCE):
+            self.write(every[start : start + ROWS_AT_ONCE], connection)
+        rows.clear()
 
     def _alone(self, connection: sqlite3.Connection, order: Order) -> Any:
         """Write one order of a batch that could not be written whole; a faulty one is lost."""
@@ -289,11 +294,10 @@ class Writer:
                 self.forget(order.row[0])
             return answer
         except _FAULTS_OF_ONE:
-            if order.row is not None:
-                with self._news:
-                    self._lost.add(order.row[0], is_last=order.is_last)
+            with self._news:
+                self._lost.add(order)
             _log.exception("a row of the ledger could not be written")
-            return None if order.is_question else False
+            return None
 
     def _fail(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
         """The line stays; whoever waits for a row is told that it is not written yet."""
@@ -304,7 +308,7 @@ class Writer:
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
         with self._news:
             self.is_failing = True  # rows that come from now on see it themselves
-            told = [(o.answer, False) for o in self._orders if o.answer and not o.is_question]
+            told = [(o.answer, None) for o in self._orders if o.answer and o.row is not None]
         _tell(loop, told)
 
     def _succeed(self) -> None:

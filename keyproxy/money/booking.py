@@ -21,8 +21,8 @@ import structlog
 from keyproxy.call import Ask, Call, Client, End, Head
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry
-from keyproxy.ledger.memory import Book
+from keyproxy.ledger.entry import Entry, is_final, standing
+from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.usage import UsageReader
@@ -237,14 +237,12 @@ class Bookings:
             if reservation.windows:
                 self.run(self.budgets.settle(reservation, ZERO))
             return
-        cost = record.cost
-        is_final = booking.generation_id is None or (cost is not None and cost.source == "exact")
-        if self.unsettled is not None and not is_final:
+        if self.unsettled is not None and not is_final(record.cost, booking.generation_id):
             self.unsettled.add(entry.id)
         self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
-        counted = entry.reserved if cost is None else cost.counted
         if reservation.windows:
-            self.run(self._settle(entry.id, reservation, counted or ZERO))
+            counted = standing(entry, record.cost).counted
+            self.run(self._settle(entry.id, reservation, counted))
 
     async def _settle(self, id: str, reservation: Reservation, counted: Decimal) -> None:
         # While this process stood still, one that shares the counters may have settled the call

@@ -16,7 +16,7 @@ import structlog
 
 from keyproxy.call import Cost, End
 from keyproxy.ledger.entry import Unsettled
-from keyproxy.ledger.memory import Book
+from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import Budgets
 from keyproxy.price import told_cost
 from keyproxy.upstream.provider import Told

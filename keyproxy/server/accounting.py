@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,8 @@ import structlog
 
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.ledger.entry import Unsettled
-from keyproxy.ledger.file import LedgerFault
-from keyproxy.ledger.ledger import Ledger
-from keyproxy.ledger.memory import Book, MemoryBook
-from keyproxy.ledger.place import default_path, dev_path
+from keyproxy.ledger.file import LedgerFault, default_path, dev_path
+from keyproxy.ledger.ledger import Book, Ledger, MemoryBook, opened
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets, Kind, restore
@@ -250,24 +248,23 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
     """
     is_default = settings.ledger == DEFAULT_LEDGER
     path = _default_path(settings.mode) if is_default else settings.ledger
-    if path is None:
-        yield MemoryBook()
-        return
-    ledger = Ledger(Path(path), retention_seconds=settings.ledger_retention_days * 86_400.0)
-    try:
-        await ledger.start()
-    except LedgerFault as fault:
-        if not is_default or (settings.mode == "serve" and _counts_alone(settings)):
-            raise SettingsFault(
-                "KEYPROXY_LEDGER", found=fault.found, expected=fault.expected, paste=fault.paste
-            ) from fault
-        _log.warning("calls are not booked in a ledger", why=str(fault))
-        yield MemoryBook()
-        return
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
+    book: Book = MemoryBook()
+    async with AsyncExitStack() as stack:
+        if path is not None:
+            retention_seconds = settings.ledger_retention_days * 86_400.0
+            ledger = opened(Path(path), retention_seconds=retention_seconds)
+            try:
+                book = await stack.enter_async_context(ledger)
+            except LedgerFault as fault:
+                if not is_default or (settings.mode == "serve" and _counts_alone(settings)):
+                    raise SettingsFault(
+                        "KEYPROXY_LEDGER",
+                        found=fault.found,
+                        expected=fault.expected,
+                        paste=fault.paste,
+                    ) from fault
+                _log.warning("calls are not booked in a ledger", why=str(fault))
+        yield book
 
 
 def _counts_alone(settings: Settings) -> bool:

@@ -24,7 +24,7 @@ from keyproxy.clients.sessions import Sessions
 from keyproxy.clients.verifiers import Verifiers
 from keyproxy.errors import Refusal
 from keyproxy.kit import AppKit, Kit, Life
-from keyproxy.ledger.memory import Book
+from keyproxy.ledger.ledger import Book
 from keyproxy.limits.admit import Admission, Failures
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings

@@ -1,0 +1,216 @@
+"""The tables of the ledger, and every change of their rows. ``queries`` has what is only read.
+
+Each function takes the connection last, and belongs to the ledger's thread; times are unix times.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from decimal import Decimal
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from keyproxy.call import Cost, End, Usage
+from keyproxy.ledger.entry import Entry, Unsettled, from_pico, is_final, standing, to_pico
+
+if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
+    from keyproxy.record import Record
+
+VERSION = 2  # of the tables; 1 had no column for what budgets count, and was never released
+GONE_AFTER_SECONDS = 60.0
+"""A writer that has not said for so long that it lives has gone."""
+ROWS_AT_ONCE = 32
+"""In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
+_MOST_COUNT = 1 << 53
+
+Row = tuple[object, ...]
+"""A whole row of ``calls``, in the order of ``_COLUMNS``, its id first."""
+
+_TABLES = (
+    """CREATE TABLE calls (
+            id TEXT NOT NULL UNIQUE,    -- the request id
+            writer TEXT NOT NULL,       -- the process that books and settles it
+            begun_at REAL NOT NULL,     -- unix seconds
+            app TEXT NOT NULL,
+            client TEXT NOT NULL,
+            endpoint TEXT NOT NULL,
+            models TEXT NOT NULL,       -- asked for, comma-separated
+            served TEXT,
+            key TEXT NOT NULL,          -- its public label
+            generation_id TEXT,
+            reserved INTEGER,           -- pico-USD (1e-12); NULL: nobody knows what it may cost
+            cost INTEGER,               -- pico-USD; the reservation until more is known
+            counted INTEGER NOT NULL,   -- pico-USD; what budgets count
+            cost_source TEXT NOT NULL CHECK (cost_source IN ('exact', 'computed', 'estimated')),
+            is_settled INTEGER NOT NULL,
+            is_byok INTEGER,
+            http_status INTEGER,
+            ended TEXT,                 -- how; NULL while under way
+            duration_seconds REAL,
+            input_tokens INTEGER,
+            output_tokens INTEGER,
+            cached_tokens INTEGER,
+            reasoning_tokens INTEGER,
+            tries INTEGER NOT NULL DEFAULT 0,     -- of settling
+            next_try_at REAL NOT NULL DEFAULT 0
+        )""",
+    "CREATE INDEX calls_begun_at ON calls (begun_at)",
+    "CREATE INDEX calls_unsettled ON calls (next_try_at) WHERE is_settled = 0",
+    "CREATE TABLE writers (id TEXT NOT NULL UNIQUE, seen_at REAL NOT NULL)",
+)
+_TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+_COLUMNS = (
+    *("id", "writer", "begun_at", "app", "client", "endpoint", "models", "key"),
+    *("generation_id", "reserved", "cost", "counted", "cost_source", "is_settled"),
+    *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
+)
+_PLACES = f"({', '.join('?' for _ in _COLUMNS)})"
+# A row that went missing, or into a file that is gone, is made whole by its completion.
+_BOOK = f"""
+    INSERT INTO calls ({", ".join(_COLUMNS)}) VALUES %s
+    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in _COLUMNS[1:])}
+    WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
+_SWEEP = """
+    DELETE FROM calls WHERE rowid IN (
+        SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
+_ADOPT = f"""
+    UPDATE calls SET writer = :me, ended = coalesce(ended, '{End.KILLED}')
+    WHERE is_settled = 0 AND writer != :me
+      AND writer NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""  # noqa: S608  # our own word
+_FIELDS = tuple(field.name for field in fields(Unsettled))
+_UNSETTLED = f"""
+    SELECT {", ".join({"at": "begun_at"}.get(name, name) for name in _FIELDS)}
+    FROM calls
+    WHERE is_settled = 0 AND next_try_at <= :now AND writer = :me AND ended IS NOT NULL
+    ORDER BY next_try_at, begun_at LIMIT :limit"""  # noqa: S608  # our own names
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables."""
+    for statement in _TABLES:
+        connection.execute(statement)
+
+
+def row_of(entry: Entry, writer: str, record: Record | None = None, seconds: float = 0.0) -> Row:
+    """The row of a call; without a record, of one under way."""
+    cost, counted, source = standing(entry, None if record is None else record.cost)
+    columns: dict[str, object] = {
+        "id": entry.id,
+        "writer": writer,
+        "begun_at": entry.at,
+        "app": entry.app,
+        "client": entry.client,
+        "endpoint": entry.endpoint,
+        "models": ",".join(entry.models),
+        "key": entry.key,
+        "generation_id": entry.generation_id,
+        "reserved": _pico_or_none(entry.reserved),
+        "cost": _pico_or_none(cost),
+        "counted": to_pico(counted),
+        "cost_source": source,
+        "is_settled": record is not None and is_final(record.cost, entry.generation_id),
+    }
+    if record is not None:
+        columns |= {
+            "http_status": record.upstream_status,
+            "ended": record.ended,
+            "duration_seconds": seconds,
+            "served": record.served,
+            "is_byok": record.usage and record.usage.is_byok,
+            **_tokens(record.usage),
+        }
+    return tuple(_storable(columns.get(name)) for name in _COLUMNS)
+
+
+def settled(cost: Cost | None, usage: Usage | None, served: str | None) -> Mapping[str, object]:
+    """What changes in the row of a call that is settled; None of each: what is there stays."""
+    changes: dict[str, object] = {"is_settled": True, **_tokens(usage)}
+    if cost is not None:
+        changes |= {"cost": to_pico(cost.usd), "counted": to_pico(cost.counted)}
+        changes["cost_source"] = cost.source
+    if served is not None:
+        changes["served"] = _storable(served)
+    return changes
+
+
+def _pico_or_none(amount: Decimal | None) -> int | None:
+    return None if amount is None else to_pico(amount)
+
+
+def _tokens(usage: Usage | None) -> dict[str, int]:
+    """Those counts that are known, within what SQLite can hold."""
+    counts = {} if usage is None else {name: getattr(usage, name) for name in _TOKENS}
+    return {name: min(max(n, 0), _MOST_COUNT) for name, n in counts.items() if n is not None}
+
+
+def _storable(value: object) -> object:
+    """A text as SQLite can hold it: a lone surrogate or NUL of somebody's becomes ``?``."""
+    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
+        return value
+    return value.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
+    """Write these whole rows, begun or complete, by one statement; ``ROWS_AT_ONCE`` at most."""
+    connection.execute(_booking(len(rows)), list(chain.from_iterable(rows)))
+
+
+@functools.cache
+def _booking(rows: int) -> str:
+    return _BOOK % ", ".join([_PLACES] * rows)
+
+
+def sweep(before: float, most: int, connection: sqlite3.Connection) -> int:
+    """Let settled rows that began before then go, ``most`` at once; how many went."""
+    return connection.execute(_SWEEP, (before, most)).rowcount
+
+
+def update(
+    id: str, writer: str, changes: Mapping[str, object], connection: sqlite3.Connection
+) -> bool:
+    """Change a row of the writer's that is not settled; whether there was one."""
+    changed = connection.execute(
+        f"UPDATE calls SET {', '.join(f'{name} = ?' for name in changes)}"  # noqa: S608  # our own names
+        " WHERE id = ? AND writer = ? AND is_settled = 0",
+        (*changes.values(), id, writer),
+    )
+    return changed.rowcount == 1
+
+
+def is_of(id: str, writer: str, connection: sqlite3.Connection) -> bool:
+    """Whether no other writer has the row."""
+    row = connection.execute("SELECT writer FROM calls WHERE id = ?", (id,)).fetchone()
+    return row is None or row[0] == writer
+
+
+def delete(id: str, connection: sqlite3.Connection) -> None:
+    """Take a row out again, whose call never went out."""
+    connection.execute("DELETE FROM calls WHERE id = ?", (id,))
+
+
+def postpone(id: str, until: float, connection: sqlite3.Connection) -> None:
+    """Count a try, and let the next one wait until then (unix time)."""
+    connection.execute(
+        "UPDATE calls SET tries = tries + 1, next_try_at = ? WHERE id = ?", (until, id)
+    )
+
+
+def unsettled(
+    writer: str, now: float, limit: int, connection: sqlite3.Connection
+) -> list[Unsettled]:
+    """The writer's rows that are due, with those of writers that are gone, which are its now."""
+    asked = {"me": writer, "now": now, "gone": now - GONE_AFTER_SECONDS, "limit": limit}
+    connection.execute("DELETE FROM writers WHERE seen_at <= :gone", asked)
+    connection.execute(_ADOPT, asked)
+    return [_unsettled(row) for row in connection.execute(_UNSETTLED, asked)]
+
+
+def _unsettled(row: Sequence[Any]) -> Unsettled:
+    known = dict(zip(_FIELDS, row, strict=True))
+    known["models"] = tuple(filter(None, known["models"].split(",")))
+    for name in ("reserved", "cost", "counted"):
+        known[name] = None if known[name] is None else from_pico(known[name])
+    return Unsettled(**known)
