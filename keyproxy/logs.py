@@ -67,7 +67,7 @@ def configure(style: str, level: str, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        structlog.processors.EventRenamer("message") if style == "json" else _untouched,
+        *([structlog.processors.EventRenamer("message")] if style == "json" else []),
         masking,
     ]
     renderer: Any = structlog.processors.JSONRenderer()
@@ -103,7 +103,3 @@ def configure(style: str, level: str, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-
-
-def _untouched(logger: Any, method: str, event: Any) -> Any:
-    return event

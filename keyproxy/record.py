@@ -1,4 +1,4 @@
-"""What became of one call: the one record that its log line, the ledger and whoever counts read.
+"""What became of one call: the one record that its log line, the ledger and the totals read.
 
 Prompts and completions are never logged at any level; neither is a query string.
 """
@@ -9,7 +9,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -145,6 +146,34 @@ class Record:
 
     def _milliseconds(self, at: float | None) -> float | None:
         return None if at is None else round((at - self.started_at) * 1000, 1)
+
+
+OF_RECORDS: Mapping[str, Callable[[Record], object]] = {
+    # A model answered that is neither allowed nor a form of one that was asked for.
+    "other_model_served": lambda record: record.is_other_model,
+}
+"""The facts of calls that are counted. Names are fixed words of ours, never a caller's, so that
+there are only a few."""
+
+
+class Totals:
+    """How often something noteworthy happened in this process: what metrics will read."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def ended(self, record: Record) -> None:
+        """A call is over."""
+        self._counts.update(name for name, is_so in OF_RECORDS.items() if is_so(record))
+
+    def storage_changed(self, is_down: bool) -> None:
+        """The shared storage stopped to answer, or answers again."""
+        if is_down:
+            self._counts["storage_down"] += 1
+
+    def counts(self) -> Mapping[str, int]:
+        """Whatever has happened, by its name."""
+        return dict(sorted(self._counts.items()))
 
 
 def trace_id(traceparent: str | None) -> str | None:

@@ -26,8 +26,8 @@ def limit(root: Path = Path("/")) -> int | None:
 
     None where there is none, or no cgroups. ``root`` is where ``/proc`` and the mounts are found.
     """
-    found = [each for file in _files(root) if (each := _number(file)) is not None]
-    return min(found, default=None)
+    limits = (_number(file) for file in _files(root))
+    return min((number for number in limits if number is not None), default=None)
 
 
 def for_bodies(limit_bytes: int | None) -> int:
@@ -57,14 +57,12 @@ def _files(root: Path) -> Iterator[Path]:
         if (group := groups.get(is_v2)) is None:
             continue
         name = "memory.max" if is_v2 else "memory.limit_in_bytes"
-        at = PurePosixPath(mount)
+        own = mount
         if group.is_relative_to(top) and ".." not in group.parts:
-            at = at / group.relative_to(top)
-        while True:
-            yield root / at.relative_to("/") / name
-            if at == PurePosixPath(mount):
-                break
-            at = at.parent
+            own = mount / group.relative_to(top)
+        for folder in (own, *own.parents):
+            if folder.is_relative_to(mount):
+                yield root / folder.relative_to("/") / name
 
 
 def _groups(text: str) -> Iterator[tuple[bool, PurePosixPath]]:
@@ -78,7 +76,7 @@ def _groups(text: str) -> Iterator[tuple[bool, PurePosixPath]]:
             yield False, PurePosixPath(path)
 
 
-def _mounts(text: str) -> Iterator[tuple[bool, PurePosixPath, str]]:
+def _mounts(text: str) -> Iterator[tuple[bool, PurePosixPath, PurePosixPath]]:
     """Version, which cgroup is mounted, and where."""
     for line in text.splitlines():
         mounted, _, about = line.partition(" - ")
@@ -87,13 +85,10 @@ def _mounts(text: str) -> Iterator[tuple[bool, PurePosixPath, str]]:
             continue
         is_v2 = kind[0] == "cgroup2"
         if is_v2 or (kind[0] == "cgroup" and "memory" in kind[2].split(",")):
-            top, mount = (_ESCAPE.sub(_octal, each) for each in fields[3:5])
-            if mount.startswith("/"):
-                yield is_v2, PurePosixPath(top), mount
-
-
-def _octal(match: re.Match[str]) -> str:
-    return chr(int(match[1], 8))
+            names = (_ESCAPE.sub(lambda match: chr(int(match[1], 8)), each) for each in fields[3:5])
+            top, mount = map(PurePosixPath, names)
+            if mount.is_absolute():
+                yield is_v2, top, mount
 
 
 def _number(file: Path) -> int | None:

@@ -17,10 +17,10 @@ from keyproxy.demo.page import PageFile
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
+from keyproxy.record import Totals
 from keyproxy.server.accounting import open_book
 from keyproxy.server.app import Runner, create_app
 from keyproxy.server.assembly import Assembly
-from keyproxy.server.totals import Totals
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.transport import sockets
