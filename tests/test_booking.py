@@ -32,6 +32,7 @@ from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.openrouter import OPENROUTER, read_call
 from keyproxy.upstream.provider import Fetched, Told
+from tests.counting import standings
 from tests.records import over
 
 ID = "gen-1790981416-AbCdEfGh"
@@ -83,8 +84,8 @@ class Desk:
         """Nano-dollars that the client's budget counts: spent or set aside, and set aside."""
         [pot] = self.bookings.budgets.pots
         windows = pot.windows(CLIENT.id, time.time(), 0)
-        standings = await self.counters.look(windows)
-        return [each.window.amount - each.remaining for each in standings]
+        found = await standings(self.counters, windows)
+        return [each.window.amount - each.remaining for each in found]
 
     def book_call(self) -> AbstractAsyncContextManager[Booking]:
         return self.bookings.reserve(Record("POST", "/x"), CLIENT, CALL)
@@ -289,8 +290,9 @@ async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_
 
         async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
             verdict = await super().take(windows, place)
-            self.arrived.set()
-            await self.may_answer.wait()
+            if verdict.is_admitted:
+                self.arrived.set()
+                await self.may_answer.wait()
             return verdict
 
     counters = Slow()

@@ -25,6 +25,7 @@ from keyproxy.money.budget import MOST_NANO, Budgets, Reservation, restore, span
 from keyproxy.settings.grammar.network import storage
 from keyproxy.settings.grammar.plain import Budget, Unit
 from tests import servers
+from tests.counting import standings
 from tests.records import over
 
 CLIENT = Client("203.0.113.9", "203.0.113.9")
@@ -86,7 +87,7 @@ def of_one_usd(counters: Counters, unit: Unit) -> Budgets:
 
 async def spent(counters: Counters, windows: Sequence[Window]) -> list[int]:
     """What the windows count: spent or set aside, and set aside."""
-    return [each.window.amount - each.remaining for each in await counters.look(windows)]
+    return [each.window.amount - each.remaining for each in await standings(counters, windows)]
 
 
 @pytest.mark.parametrize("unit", ["day", "month"])

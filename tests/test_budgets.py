@@ -23,6 +23,7 @@ from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import Budgets, Kind, shown
 from keyproxy.settings.grammar.plain import Budget
 from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings
+from tests.counting import standings
 from tests.fake_upstream import FakeUpstream, event_stream
 
 MODEL = "openai/gpt-4o-mini"
@@ -175,7 +176,7 @@ async def test_a_window_that_does_not_hold_a_call_yet_is_not_corrected_for_it() 
     reservation = await budgets.reserve(client, 5 * usd, noon + 1)
 
     async def spent() -> int:
-        standing = (await counters.look(reservation.windows))[0]
+        standing = (await standings(counters, reservation.windows))[0]
         return standing.window.amount - standing.remaining
 
     await budgets.correct(client.id, noon - 1, Decimal(-3))

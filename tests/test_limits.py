@@ -18,6 +18,7 @@ from keyproxy.limits.windows import Place, Span, Window
 from keyproxy.settings.grammar.plain import Rate
 from keyproxy.transport import refusals
 from tests.conftest import Proxy, Start, refused
+from tests.counting import standings
 from tests.fake_upstream import event_stream
 
 
@@ -97,22 +98,22 @@ async def test_a_late_settlement_finds_the_window_it_was_taken_from(clock: Clock
     clock.now += 2_600
     await counters.take([window])
     await counters.adjust([before._replace(cost=-80)])
-    assert (await counters.look([before]))[0].remaining == 100
-    assert (await counters.look([window]))[0].remaining == 20
+    assert (await standings(counters, [before]))[0].remaining == 100
+    assert (await standings(counters, [window]))[0].remaining == 20
 
 
 async def test_an_adjustment_stays_above_zero_and_revives_nothing(clock: Clock) -> None:
     counters = Counters(Table(clock))
     window = Window("budget", "a", 10, 60, cost=4)
     await counters.adjust([window._replace(cost=5)])
-    assert (await counters.look([window]))[0].remaining == 10
+    assert (await standings(counters, [window]))[0].remaining == 10
     await counters.take([window])
     await counters.adjust([window._replace(cost=-9)])
-    assert (await counters.look([window]))[0].remaining == 10
+    assert (await standings(counters, [window]))[0].remaining == 10
     await counters.adjust(
         [window._replace(cost=12)]
     )  # the true cost may be more than was asked for
-    assert (await counters.look([window]))[0].remaining == 0
+    assert (await standings(counters, [window]))[0].remaining == 0
 
 
 async def test_a_month_is_a_window_with_a_span_of_its_own(clock: Clock) -> None:
@@ -151,9 +152,10 @@ async def test_a_million_addresses_fit_into_a_bounded_table(clock: Clock) -> Non
     """The largest table there is; who was counted last is still known."""
     table = Table(clock)
     for number in range(1_000_000):
-        table.put("address", f"2001:db8::{number:x}/64", 60, Entry(number, clock.now + 60))
+        window = Window("address", f"2001:db8::{number:x}/64", 5, 60)
+        table.put(window, Entry(number, clock.now + 60))
     assert len(table) == MAX_ROWS
-    last = table.get("address", f"2001:db8::{999_999:x}/64", 60)
+    last = table.get(window)
     assert last is not None
     assert last.units == 999_999
 
@@ -165,7 +167,7 @@ async def test_a_full_table_forgets_what_ends_soonest(clock: Clock) -> None:
     await counters.take([day])
     for number in range(100):
         await counters.take([Window("address", str(number), 5, 60)])
-    assert (len(table), (await counters.look([day]))[0].remaining) == (8, 4)
+    assert (len(table), (await standings(counters, [day]))[0].remaining) == (8, 4)
 
 
 async def test_a_window_length_that_a_reload_brings_starts_empty(clock: Clock) -> None:

@@ -27,6 +27,7 @@ from keyproxy.settings.grammar.network import storage
 from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream.provider import Told
 from tests import servers
+from tests.counting import standings
 from tests.records import over
 
 CUT = over(200, "upstream_cut")
@@ -162,8 +163,8 @@ async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:
     client = Client("203.0.113.9", "203.0.113.9")
     reservation = await budgets.reserve(client, 10_000_000, time.time())
     await budgets.release(client.id, time.time(), Decimal("0.01"))
-    standings = await counters.look(reservation.windows)
-    assert MOST_NANO - standings[1].remaining == 10_000_000
+    found = await standings(counters, reservation.windows)
+    assert MOST_NANO - found[1].remaining == 10_000_000
 
 
 async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_them(
@@ -187,7 +188,7 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
             return FOUND
 
         assert await Settler(still, ask, {"default": budgets}).settle_due() == 1
-    spent = (await counters.look(reservation.windows))[0]
+    spent = (await standings(counters, reservation.windows))[0]
     assert spent.window.amount - spent.remaining == 2_000_000
 
 
@@ -224,7 +225,7 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
         settler = Settler(ledger, answered(FOUND), {"default": budgets})
         assert await settler.settle_due() == AT_ONCE
         reservation = await of_other.reserve(client, 5_000_000, now)
-        [spent, _] = await counters.look(reservation.windows)
+        [spent, _] = await standings(counters, reservation.windows)
         assert spent.window.amount - spent.remaining == AT_ONCE * 2_000_000 + 5_000_000
 
 

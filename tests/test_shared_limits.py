@@ -29,6 +29,7 @@ from keyproxy.settings.grammar.network import storage
 from keyproxy.settings.grammar.plain import Budget, Rate
 from keyproxy.transport.client import trust
 from tests import servers
+from tests.counting import standings
 from tests.servers import Server
 
 # The tests share a machine with others: where it is not the point, an answer may take long.
@@ -128,7 +129,7 @@ async def test_a_budget_is_reserved_and_settled_by_one_command_each(
     assert await monitored(server, reserve) == ["evalsha"]
     settle = partial(budgets.settle, reserved, Decimal("0.000002"))
     assert await monitored(server, settle) == ["evalsha"]
-    left = [found.remaining for found in await budgets._counters.look(reserved.windows)]
+    left = [found.remaining for found in await standings(budgets._counters, reserved.windows)]
     assert left == [10**9 - 2_000, MOST_NANO, 9 * 10**9 - 2_000, MOST_NANO]
 
 
@@ -189,9 +190,9 @@ async def test_money_is_exact_and_settled_in_the_window_it_was_taken_from(
     assert taken.window.span.begins % 86_400 == 0
     assert not (await other.take([Window("budget", "a", most, 86_400, 2, True)])).is_admitted
     await other.adjust([taken.window._replace(cost=-5)])
-    assert (await one.look([budget]))[0].remaining == 6
+    assert (await standings(one, [budget]))[0].remaining == 6
     await other.adjust([taken.window._replace(cost=-(2**53))])
-    assert (await one.look([budget]))[0].remaining == most
+    assert (await standings(one, [budget]))[0].remaining == most
 
 
 async def test_an_adjustment_revives_no_shared_window(server: Server, replica: Replica) -> None:
@@ -229,7 +230,7 @@ async def test_calls_in_flight_are_shared(replica: Replica) -> None:
     assert (crowded.is_admitted, crowded.is_crowded) == (False, True)
     assert crowded.standings[0].remaining == 99
     one.leave(first)
-    await one.look([])  # what it told before has arrived
+    await standings(one, [])  # what it told before has arrived
     assert (await other.take([MINUTE], second)).is_admitted
 
 
@@ -295,7 +296,7 @@ async def test_a_place_taken_alone_is_known_to_all_when_the_server_is_back(
     assert (await one.take([], Place("a", 1))).is_admitted
     await server.start()
     await asyncio.gather(changes.wait(False), others.wait(False))
-    await one.look([])  # the leases were renewed before
+    await standings(one, [])  # the leases were renewed before
     assert (await other.take([], Place("a", 1))).is_crowded
 
 
@@ -338,7 +339,7 @@ async def test_a_restart_hands_nobody_a_new_bucket(server: Server, replica: Repl
         await asyncio.gather(changes.wait(False), others.wait(False))
         passed += await takes(200, one, other)
     assert passed <= 200
-    assert (await one.look([MINUTE]))[0].resets_in_seconds <= 60
+    assert (await standings(one, [MINUTE]))[0].resets_in_seconds <= 60
 
 
 async def test_what_was_counted_alone_is_told_once(server: Server, replica: Replica) -> None:
@@ -351,7 +352,7 @@ async def test_what_was_counted_alone_is_told_once(server: Server, replica: Repl
     await server.start()
     await changes.wait(False)
     assert await takes(5, counters) == 5
-    assert (await (await replica()).look([MINUTE]))[0].remaining == 65
+    assert (await standings(await replica(), [MINUTE]))[0].remaining == 65
 
 
 async def test_money_settled_while_the_server_was_frozen_is_told_later(
@@ -362,12 +363,12 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
     taken = (await counters.take([budget])).standings[0].window
     server.freeze()
-    await counters.look([budget])
+    await standings(counters, [budget])
     await changes.wait(True)
     await counters.adjust([taken._replace(cost=-50)])
     server.thaw()
     await changes.wait(False)
-    assert (await counters.look([budget]))[0].remaining == 90
+    assert (await standings(counters, [budget]))[0].remaining == 90
 
 
 async def test_what_was_given_back_is_not_held_against_a_client_later(
@@ -380,7 +381,7 @@ async def test_what_was_given_back_is_not_held_against_a_client_later(
     await counters.adjust([taken._replace(cost=-60)])
     server.kill()
     await changes.wait(True)
-    assert (await counters.look([budget]))[0].remaining == 100
+    assert (await standings(counters, [budget]))[0].remaining == 100
 
 
 async def test_what_calls_give_back_at_once_after_a_restart_is_given_back_once(
@@ -395,8 +396,8 @@ async def test_what_calls_give_back_at_once_after_a_restart_is_given_back_once(
     await server.start()
     await changes.wait(False)
     await asyncio.gather(*(counters.adjust([MINUTE._replace(cost=-4)]) for _ in range(16)))
-    assert (await counters.look([MINUTE]))[0].remaining == 84
-    assert (await (await replica()).look([MINUTE]))[0].remaining == 84
+    assert (await standings(counters, [MINUTE]))[0].remaining == 84
+    assert (await standings(await replica(), [MINUTE]))[0].remaining == 84
 
 
 async def test_what_a_server_refused_to_hear_is_told_again(
@@ -414,7 +415,7 @@ async def test_what_a_server_refused_to_hear_is_told_again(
     await changes.wait(True)
     await server.command("CONFIG", "SET", "maxmemory", "0")
     await changes.wait(False)
-    assert (await counters.look([MINUTE]))[0].remaining == 10
+    assert (await standings(counters, [MINUTE]))[0].remaining == 10
 
 
 async def test_a_lost_month_is_told_until_it_ends(server: Server, replica: Replica) -> None:
@@ -429,7 +430,7 @@ async def test_a_lost_month_is_told_until_it_ends(server: Server, replica: Repli
     await server.start()
     await changes.wait(False)
     assert await takes(1, counters, window=budget) == 0
-    assert (await (await replica()).look([budget]))[0].remaining == 20
+    assert (await standings(await replica(), [budget]))[0].remaining == 20
 
 
 async def test_what_a_process_recalls_is_the_least_that_the_storage_holds(
@@ -440,7 +441,7 @@ async def test_what_a_process_recalls_is_the_least_that_the_storage_holds(
     assert await takes(10, one, window=few) + await takes(50, one, window=many) == 60
     recalled = [window._replace(cost=15) for window in (few, many, few)]
     assert await monitored(server, lambda: other.recall(recalled)) == ["evalsha"]
-    assert [found.remaining for found in await one.look([few, many])] == [70, 50]
+    assert [found.remaining for found in await standings(one, [few, many])] == [70, 50]
 
 
 async def test_much_is_recalled_in_commands_that_hold_nobody_up(
@@ -449,7 +450,7 @@ async def test_much_is_recalled_in_commands_that_hold_nobody_up(
     windows = [MINUTE._replace(key=f"client {number}") for number in range(450)]
     counters = await replica(answer_seconds=ANSWER_SECONDS)
     assert await monitored(server, lambda: counters.recall(windows)) == ["evalsha"] * 3
-    assert {found.remaining for found in await (await replica()).look(windows)} == {99}
+    assert {found.remaining for found in await standings(await replica(), windows)} == {99}
 
 
 async def test_what_was_recalled_while_the_storage_was_down_is_told_with_the_next_call(
@@ -462,13 +463,14 @@ async def test_what_was_recalled_while_the_storage_was_down_is_told_with_the_nex
     server.thaw()
     await changes.wait(False)
     assert await takes(30, counters) == 20
-    assert (await (await replica()).look([MINUTE]))[0].remaining == 0
+    assert (await standings(await replica(), [MINUTE]))[0].remaining == 0
 
 
 async def test_looking_at_a_window_does_not_begin_it(replica: Replica) -> None:
     counters = await replica()
-    assert (await counters.look([MINUTE]))[0].remaining == 100
-    assert counters._look([MINUTE])[0].resets_in_seconds == 60  # what it would say alone
+    assert (await standings(counters, [MINUTE]))[0].remaining == 100
+    alone = counters._take([MINUTE], None).standings[0]
+    assert round(alone.resets_in_seconds, 3) == 60  # what it would say alone
 
 
 @pytest.mark.parametrize(("delta", "remaining"), [(10, 30), (-10, 40)])
@@ -486,7 +488,7 @@ async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too
     server.kill()
     await server.start()
     await changes.wait(False)
-    assert (await counters.look([budget]))[0].remaining == remaining
+    assert (await standings(counters, [budget]))[0].remaining == remaining
 
 
 async def test_closed_refuses_without_waiting_and_open_counts_nothing(
@@ -495,7 +497,7 @@ async def test_closed_refuses_without_waiting_and_open_counts_nothing(
     closed, opened = await replica("closed"), await replica("open")
     await takes(10, closed, opened)
     for each in (closed, opened):
-        await each.look([MINUTE])
+        await standings(each, [MINUTE])
     changes = [Changes(), Changes()]
     closed.on_change, opened.on_change = changes
     server.kill()
@@ -527,7 +529,7 @@ async def test_a_frozen_server_holds_nobody_up_and_comes_back_by_itself(
     server.thaw()
     await changes.wait(False)
     assert changes.heard == [True, False]
-    assert (await counters.look([MINUTE]))[0].window == MINUTE
+    assert (await standings(counters, [MINUTE]))[0].window == MINUTE
 
 
 async def test_a_busy_process_does_not_take_the_storage_for_down(replica: Replica) -> None:
@@ -612,11 +614,11 @@ async def test_what_was_told_while_a_connection_was_given_up_is_told_to_the_next
 
     counters.on_change = left
     server.freeze()
-    await counters.look([MINUTE])
+    await standings(counters, [MINUTE])
     assert counters.is_down
     server.thaw()
     await changes.wait(False)
-    assert (await counters.look([MINUTE]))[0].window == MINUTE
+    assert (await standings(counters, [MINUTE]))[0].window == MINUTE
     assert (await counters.take([], Place("a", 2))).is_admitted
     assert (await counters.take([], Place("a", 2))).is_crowded
 

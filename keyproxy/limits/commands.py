@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from keyproxy.limits.connection import Arguments
-from keyproxy.limits.windows import Place, Span, Standing, Window
+from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
 
 Act = Literal["take", "look", "adjust"]
 
@@ -151,30 +151,6 @@ class News(NamedTuple):
     span: Span | None = None
 
 
-class Told(NamedTuple):
-    """What the storage says of a window, with the span it was counted in; milliseconds."""
-
-    window: Window
-    units: int
-    left: int
-
-    @property
-    def standing(self) -> Standing:
-        left = max(0, self.window.amount - self.units)
-        excess = max(0, self.units - self.window.amount)
-        return Standing(self.window, left, self.left / 1000, excess)
-
-
-class Reply(NamedTuple):
-    is_admitted: bool
-    is_crowded: bool
-    windows: tuple[Told, ...]
-
-    @property
-    def standings(self) -> tuple[Standing, ...]:
-        return tuple([told.standing for told in self.windows])
-
-
 def count(
     act: Act,
     windows: Sequence[Window],
@@ -196,13 +172,15 @@ def count(
     return arguments
 
 
-def reply(windows: Sequence[Window], numbers: Sequence[int]) -> Reply:
-    """What the storage answered to ``count``."""
-    told = [
-        Told(_resolved(window, numbers[at + 2]), numbers[at], numbers[at + 1])
-        for window, at in zip(windows, range(2, len(numbers), 3), strict=True)
+def verdict(windows: Sequence[Window], numbers: Sequence[int]) -> Verdict:
+    """What the storage answered to ``count``; each window with the span it was counted in."""
+    is_admitted, is_crowded, *rest = numbers
+    each = zip(windows, rest[::3], rest[1::3], rest[2::3], strict=True)
+    standings = [
+        Standing(_resolved(window, begins), units, milliseconds / 1000)
+        for window, units, milliseconds, begins in each
     ]
-    return Reply(bool(numbers[0]), bool(numbers[1]), tuple(told))
+    return Verdict(bool(is_admitted), tuple(standings), bool(is_crowded))
 
 
 def release(place: Place, name: str) -> Arguments:

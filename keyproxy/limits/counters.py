@@ -53,7 +53,7 @@ class Entry(NamedTuple):
 
 
 class Table:
-    """Running windows by name, key and length. ``clock`` never goes back, in seconds."""
+    """Running windows, bounded. ``clock`` never goes back, in seconds."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, max_rows: int = MAX_ROWS
@@ -70,29 +70,27 @@ class Table:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def get(self, name: str, key: str, seconds: int) -> Entry | None:
+    def get(self, window: Window) -> Entry | None:
         """The running window, or nothing."""
-        row = self._rows.get(hash((name, key)) & _HASH_BITS)
-        column = self._columns.get(seconds)
+        row = self._rows.get(hash(window.row) & _HASH_BITS)
+        column = self._columns.get(window.seconds)
         if row is None or column is None or (ends := column.ends[row]) <= self.clock():
             return None
         return Entry(column.counts[row], ends, column.stamps[row])
 
-    def put(
-        self, name: str, key: str, seconds: int, entry: Entry, *, is_kept: bool = False
-    ) -> None:
+    def put(self, window: Window, entry: Entry) -> None:
         """Set a window. Full, the table forgets one that would have ended soon and that is not
         to be kept, of which there must be only a few."""
-        column = self._columns.get(seconds)
+        column = self._columns.get(window.seconds)
         if column is None:
-            column = self._columns[seconds] = Column()
+            column = self._columns[window.seconds] = Column()
             column.grow(len(self._keys))
-        identity = hash((name, key)) & _HASH_BITS
+        identity = hash(window.row) & _HASH_BITS
         row = self._rows.get(identity)
         if row is None:
             row = self._rows[identity] = self._new_row()
             self._keys[row] = identity
-            if is_kept:
+            if window.is_kept:
                 self._kept.add(row)
         column.counts[row] = entry.units
         column.ends[row] = entry.ends
@@ -192,10 +190,6 @@ class Counters:
         """
         return self._take(windows, place)
 
-    async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
-        """Where the windows stand; nothing is counted. Raises ``overloaded``."""
-        return self._look(windows)
-
     async def adjust(self, windows: Sequence[Window]) -> None:
         """Add its cost, which may be negative, to each window that still runs, to no less than 0.
 
@@ -206,8 +200,7 @@ class Counters:
     async def recall(self, windows: Sequence[Window]) -> None:
         """Add to these windows what was counted in them before this process began."""
         for window in map(self._placed, windows):
-            entry = self._entry(window)
-            self._counted(self._standing(window, entry), entry)
+            self._counted(window, self._running(window))
 
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
@@ -216,24 +209,21 @@ class Counters:
     def _take(self, windows: Sequence[Window], place: Place | None) -> Verdict:
         self._table.forget()
         placed = [self._placed(window) for window in windows]
-        entries = [self._entry(window) for window in placed]
+        entries = [self._running(window) for window in placed]
         standings = tuple(map(self._standing, placed, entries))
         is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
         if is_crowded or blocking(standings):
             return Verdict(False, standings, is_crowded)
         if place is not None:
             self.in_flight.enter(place.key)
-        return Verdict(True, tuple(map(self._counted, standings, entries)))
+        return Verdict(True, tuple(map(self._counted, placed, entries)))
 
-    def _counted(self, standing: Standing, entry: Entry | None) -> Standing:
-        window, wait = standing.window, standing.resets_in_seconds
-        entry = entry or Entry(0, self._table.clock() + wait)
-        self._put(window, Entry(entry.units + window.cost, entry.ends, entry.stamp))
-        return Standing(window, standing.remaining - window.cost, wait)
-
-    def _look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
-        placed = [self._placed(window) for window in windows]
-        return tuple([self._standing(window, self._entry(window)) for window in placed])
+    def _adjust(self, windows: Sequence[Window]) -> None:
+        for window in map(self._placed, windows):
+            entry = self._table.get(window)
+            if entry is not None:
+                units = max(0, entry.units + window.cost)
+                self._table.put(window, entry._replace(units=units))
 
     def _placed(self, window: Window) -> Window:
         """An aligned window with the span that runs now."""
@@ -242,34 +232,20 @@ class Counters:
         begins = int(self._wall()) // window.seconds * window.seconds
         return window._replace(span=Span(begins, begins + window.seconds))
 
-    def _standing(self, window: Window, entry: Entry | None) -> Standing:
-        if entry is None:
-            return Standing(window, window.amount, self._length(window))
-        left = max(0, window.amount - entry.units)
-        excess = max(0, entry.units - window.amount)
-        return Standing(window, left, entry.ends - self._table.clock(), excess)
+    def _running(self, window: Window) -> Entry:
+        """What is counted in a window; nothing in one that begins with this call."""
+        entry = self._table.get(window)
+        if entry is not None:
+            return entry
+        span = window.span
+        seconds = window.seconds if span is None else max(0.0, span.ends - self._wall())
+        return Entry(0, self._table.clock() + seconds)
 
-    def _length(self, window: Window) -> float:
-        """How long a window lasts that begins to be counted now."""
-        if window.span is None:
-            return window.seconds
-        return max(0.0, window.span.ends - self._wall())
+    def _standing(self, window: Window, entry: Entry) -> Standing:
+        return Standing(window, entry.units, entry.ends - self._table.clock())
 
-    def _adjust(self, windows: Sequence[Window]) -> None:
-        for window in map(self._placed, windows):
-            entry = self._entry(window)
-            if entry is not None:
-                units = max(0, entry.units + window.cost)
-                self._put(window, Entry(units, entry.ends, entry.stamp))
-
-    def _entry(self, window: Window) -> Entry | None:
-        return self._table.get(window.name, counted_by(window), window.seconds)
-
-    def _put(self, window: Window, entry: Entry) -> None:
-        key = counted_by(window)
-        self._table.put(window.name, key, window.seconds, entry, is_kept=window.is_kept)
-
-
-def counted_by(window: Window) -> str:
-    """The window's key, and which one of the calendar it is."""
-    return window.key if window.span is None else f"{window.key}@{window.span.begins}"
+    def _counted(self, window: Window, entry: Entry) -> Standing:
+        """Where a window stands when its cost is counted in it."""
+        entry = Entry(entry.units + window.cost, entry.ends, entry.stamp)
+        self._table.put(window, entry)
+        return self._standing(window, entry)

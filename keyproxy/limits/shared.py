@@ -33,10 +33,10 @@ import structlog
 
 from keyproxy.errors import Refusal
 from keyproxy.limits import commands
-from keyproxy.limits.commands import Act, News, Reply
+from keyproxy.limits.commands import Act, News
 from keyproxy.limits.connection import ANSWER_SECONDS, Arguments, Lane, StorageDown
-from keyproxy.limits.counters import Counters, Entry, Table, counted_by
-from keyproxy.limits.windows import Place, Standing, Verdict, Window
+from keyproxy.limits.counters import Counters, Entry, Table
+from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.settings.grammar.network import StorageServer
 
 Failure = Literal["local", "closed", "open"]
@@ -108,25 +108,17 @@ class SharedCounters(Counters):
         self._table.forget()
         name = next(self._names)
         try:
-            reply = await self._asked("take", windows, place=place, name=name)
+            verdict = await self._asked("take", windows, place=place, name=name)
         except BaseException as error:  # the server may have given a place all the same
             if place is not None:
                 self._release(place, name)
             if isinstance(error, StorageDown):
                 return self._take_alone(windows, place)
             raise
-        if reply.is_admitted and place is not None:
+        if verdict.is_admitted and place is not None:
             self.in_flight.enter(place.key)
             self._held[place] = name
-        return Verdict(reply.is_admitted, reply.standings, reply.is_crowded)
-
-    async def look(self, windows: Sequence[Window]) -> tuple[Standing, ...]:
-        if not self._lane.is_down:
-            with suppress(StorageDown):
-                return (await self._asked("look", windows)).standings
-        if self._failure == "closed":
-            raise _overloaded()
-        return () if self._failure == "open" else self._look(windows)
+        return verdict
 
     async def adjust(self, windows: Sequence[Window]) -> None:
         if self._lane.is_down:
@@ -149,9 +141,9 @@ class SharedCounters(Counters):
         for at in range(0, len(waiting), _WINDOWS_A_COMMAND):
             told = waiting[at : at + _WINDOWS_A_COMMAND]
             for window in told:
-                entry = self._entry(window) or Entry(0, self._table.clock() + self._length(window))
-                self._put(window, entry._replace(units=max(entry.units, least[window])))
-                self._doubt(window)
+                entry = self._running(window)
+                entry = entry._replace(units=max(entry.units, least[window]))
+                self._table.put(window, self._doubted(entry))
             if not self._lane.is_down:
                 with suppress(StorageDown):
                     await self._asked("look", told)
@@ -189,12 +181,11 @@ class SharedCounters(Counters):
             self._owe(window, window.cost)
 
     def _owe(self, window: Window, units: int) -> None:
-        if units and (entry := self._entry(window)) is not None:
-            key = window.name, counted_by(window), window.seconds
-            before = self._owed.get(*key)
+        if units and (entry := self._table.get(window)) is not None:
+            before = self._owed.get(window)
             count = units + (before.units if before is not None else 0)
             self._owed.forget()
-            self._owed.put(*key, Entry(count, entry.ends))
+            self._owed.put(window, Entry(count, entry.ends))
 
     # What is said to the storage, and what it says
 
@@ -205,41 +196,35 @@ class SharedCounters(Counters):
         *,
         place: Place | None = None,
         name: str = "",
-    ) -> Reply:
-        """The storage's reply. The shadow follows it even when its caller stops waiting."""
+    ) -> Verdict:
+        """What the storage says. The shadow follows it even when its caller stops waiting."""
         news = [self._news(window) for window in windows]
         command = commands.count(
-            act,
-            windows,
-            news,
-            place=place,
-            name=name,
-            lease_seconds=self._leases.seconds,
+            act, windows, news, place=place, name=name, lease_seconds=self._leases.seconds
         )
         asked_at = self._table.clock()
         answer = self._lane.ask(command)
         answer.add_done_callback(partial(self._heard, act, windows, news, asked_at))
         await asyncio.wait([answer])  # which does not call the question back when it is cancelled
-        return commands.reply(windows, answer.result())
+        return commands.verdict(windows, answer.result())
 
     def _news(self, window: Window) -> News:
         """What is to be told of a window. Only one call may tell it: what others give back
         meanwhile would be undone by a floor that is told again."""
         window = self._placed(window)
-        entry = self._entry(window)
+        entry = self._table.get(window)
         if entry is None:
             return News()
-        key = window.name, counted_by(window), window.seconds
-        owing = self._owed.get(*key)
+        owing = self._owed.get(window)
         owed = 0 if owing is None else owing.units
         if owing is not None:
-            self._owed.put(*key, owing._replace(units=0))
+            self._owed.put(window, owing._replace(units=0))
         left = entry.ends - self._table.clock()
         is_over = window.span is None and left < window.seconds * _DRIFT
         is_known = is_over or entry.stamp == self._generation
         floor = 0 if is_known else max(0, entry.units - owed)
         if floor:
-            self._put(window, entry._replace(stamp=self._generation))
+            self._table.put(window, entry._replace(stamp=self._generation))
         return News(floor, owed, round(left * 1000), window.span) if floor or owed else News()
 
     def _heard(
@@ -254,23 +239,23 @@ class SharedCounters(Counters):
             # What the server may have heard is said again only where twice is too much, not
             # too little.
             for window, (floor, owed, _, span) in zip(windows, news, strict=True):
-                if floor:
-                    self._doubt(window._replace(span=span))
+                told = window._replace(span=span)
+                if floor and (entry := self._table.get(told)) is not None:
+                    self._table.put(told, self._doubted(entry))
                 if owed > 0 or not down.may_be_heard:
                     self._owe(self._placed(window), owed)
                 if act == "adjust" and (window.cost > 0 or not down.may_be_heard):
                     self._adjust_alone([window])
             return
-        for window, units, left in commands.reply(windows, answer.result()).windows:
+        for window, units, left_seconds in commands.verdict(windows, answer.result()).standings:
             # From when it was asked: so a shadow never outlives its window. One that has not
             # begun has none.
-            if left and (units or self._entry(window) is not None):
-                self._put(window, Entry(units, asked_at + left / 1000, self._generation))
+            if left_seconds and (units or self._table.get(window) is not None):
+                self._table.put(window, Entry(units, asked_at + left_seconds, self._generation))
 
-    def _doubt(self, window: Window) -> None:
-        """Have what is known of the window told again: the server may not hold it."""
-        if (entry := self._entry(window)) is not None:
-            self._put(window, entry._replace(stamp=(self._generation - 1) % _GENERATIONS))
+    def _doubted(self, entry: Entry) -> Entry:
+        """What is known of a window, to be told again: the server may not hold it."""
+        return entry._replace(stamp=(self._generation - 1) % _GENERATIONS)
 
     def _came_up(self, run_id: str) -> None:
         if not run_id or run_id != self._run_id:

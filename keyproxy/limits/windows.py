@@ -38,6 +38,13 @@ class Window(NamedTuple):
     span: Span | None = None
     is_kept: bool = False
 
+    @property
+    def row(self) -> tuple[str, str]:
+        """What it is counted under: its name and key, and which one of the calendar it is."""
+        if self.span is None:
+            return self.name, self.key
+        return self.name, f"{self.key}@{self.span.begins}"
+
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Place:
@@ -53,14 +60,18 @@ class Place:
 class Standing(NamedTuple):
     """Where a client stands in a window; ``resets_in_seconds`` is rounded by the reader.
 
-    ``excess`` is what was used beyond the window's amount: more than was set aside, or before the
-    amount was lowered.
+    ``units`` are counted in it: beyond its amount, where more was used than was set aside, or
+    before the amount was lowered.
     """
 
     window: Window
-    remaining: int
+    units: int
     resets_in_seconds: float
-    excess: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """How many units it has room for."""
+        return max(0, self.window.amount - self.units)
 
     @property
     def is_in_the_way(self) -> bool:

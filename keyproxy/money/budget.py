@@ -146,15 +146,11 @@ class Budgets:
             return Reservation(tuple(each.window for each in verdict.standings), amount)
         spent, opened = verdict.standings[::2], verdict.standings[1::2]
         lefts = [
-            each.remaining + MOST_NANO - reserved.remaining
-            for each, reserved in zip(spent, opened, strict=True)
+            each.remaining + reserved.units for each, reserved in zip(spent, opened, strict=True)
         ]
         least = min(lefts) * _NANO  # what was advised must fit into each of them
         room = fit(least) if fit is not None and least > 0 else None
-        needs = [
-            each.excess + each.window.amount - each.remaining + amount if each.is_in_the_way else 0
-            for each in spent
-        ]
+        needs = [each.units + amount if each.is_in_the_way else 0 for each in spent]
         refusals = [
             _refusal(pot, each, left, amount, at, room, _line(pot.whose, self.pots, needs))
             for pot, each, left in zip(self.pots, spent, lefts, strict=True)
