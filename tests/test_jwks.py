@@ -12,11 +12,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy.clients import jwks as module
-from keyproxy.clients.jwks import Fetched, Jwks, read_keys
+from keyproxy.clients.jwks import Jwks, read_keys
 from keyproxy.clients.jwt import JwtRules, Verifier
 from keyproxy.errors import Refusal
+from keyproxy.transport.fetch import Whole
 from tests import jwt_issuer
 from tests.jwt_issuer import NOW, Clock, Issuer, claims, jwk, key_set, private_key, signed
 
@@ -29,6 +31,11 @@ NEW_JWT = signed(claims(), NEW, "ES256", kid="new")
 RULES = JwtRules(("ES256", "RS256"))
 
 
+def whole(raw: bytes, max_age: float | None = None) -> Whole:
+    fields = {} if max_age is None else {"Cache-Control": f"max-age={max_age:.0f}"}
+    return Whole(200, CIMultiDictProxy(CIMultiDict(fields)), raw)
+
+
 class Source:
     """A fetch under control: ``next`` is what it answers, raises or waits for."""
 
@@ -37,13 +44,13 @@ class Source:
         self.max_age = max_age
         self.asked = 0
 
-    async def __call__(self) -> Fetched:
+    async def __call__(self) -> Whole:
         self.asked += 1
         if isinstance(self.next, Exception):
             raise self.next
         if isinstance(self.next, asyncio.Future):
-            return Fetched(await self.next)
-        return Fetched(self.next, self.max_age)
+            return whole(await self.next)
+        return whole(self.next, self.max_age)
 
 
 class Rig:
@@ -136,7 +143,7 @@ async def test_a_redirect_of_the_issuer_is_not_followed(
             raise web.HTTPFound(other.url)
 
         issuer.answer = redirect
-        assert await Jwks.at(issuer.url, session).find("old", "ES256") == []
+        assert await Jwks.at(issuer.url, session).find("old", "ES256") is None
         assert (issuer.asked, other.asked) == (1, 0)
 
 
@@ -150,7 +157,7 @@ async def test_an_endless_answer_is_cut(issuer: Issuer, session: aiohttp.ClientS
 
     issuer.answer = endless
     before = time.monotonic()
-    assert await Jwks.at(issuer.url, session).find("old", "ES256") == []
+    assert await Jwks.at(issuer.url, session).find("old", "ES256") is None
     assert time.monotonic() - before < module.FETCH_SECONDS
 
 
@@ -162,11 +169,11 @@ async def test_an_issuer_that_hangs_holds_up_nobody_for_long(
         raise AssertionError
 
     issuer.answer = hang
-    jwks = Jwks(module.fetching(issuer.url, session), issuer.url, fetch_seconds=0.2)
+    jwks = Jwks.at(issuer.url, session, fetch_seconds=0.2)
     before = time.monotonic()
     found = await asyncio.gather(*(jwks.find("old", "ES256") for _ in range(20)))
-    assert found == [[]] * 20
-    assert await jwks.find("old", "ES256") == []
+    assert found == [None] * 20
+    assert await jwks.find("old", "ES256") is None
     assert time.monotonic() - before < 2
     assert issuer.asked == 1
 
@@ -185,9 +192,9 @@ async def test_a_set_is_loaded_before_the_first_caller_comes() -> None:
     rig = Rig()
     rig.jwks.start()
     rig.jwks.start()
-    was_empty = rig.jwks.is_empty
+    was_empty = rig.jwks._set.value is None
     await rig.settled()
-    assert (was_empty, rig.jwks.is_empty) == (True, False)
+    assert (was_empty, rig.jwks._set.value is None) == (True, False)
     assert await rig.accepts(OLD_JWT)
     assert rig.source.asked == 1
 
@@ -278,16 +285,18 @@ async def test_a_set_is_kept_as_long_as_its_issuer_says_within_bounds(
 
 
 async def test_cache_control_is_read(issuer: Issuer, session: aiohttp.ClientSession) -> None:
-    fetch = module.fetching(issuer.url, session)
     for text, seconds in (
         ("public, max-age=19008, must-revalidate, no-transform", 19008),
-        ("max-age=0", 0),
-        ("s-maxage=60", None),
-        ("no-store", None),
-        ("max-age=never", None),
+        ("max-age=0", module.SHORTEST_FRESH_SECONDS),
+        ("s-maxage=60", module.USUAL_FRESH_SECONDS),
+        ("no-store", module.USUAL_FRESH_SECONDS),
+        ("max-age=never", module.USUAL_FRESH_SECONDS),
     ):
         issuer.headers = {"Cache-Control": text}
-        assert (await fetch()).max_age_seconds == seconds
+        jwks = Jwks.at(issuer.url, session)
+        assert await jwks.find("old", "ES256")
+        assert jwks._set.value is not None
+        assert jwks._set.value.fresh_seconds == seconds
 
 
 async def test_a_set_is_renewed_while_nobody_waits() -> None:
@@ -446,7 +455,8 @@ async def test_no_more_than_a_few_keys_are_tried_and_read() -> None:
     keys, passed_over = read_keys(key_set(*members))
     assert len(keys) == module.MAX_KEYS
     assert passed_over == {"beyond the first 64": 36}
-    assert len(await Rig(key_set(*members)).jwks.find(None, "ES256")) == module.MAX_TRIED
+    found = await Rig(key_set(*members)).jwks.find(None, "ES256")
+    assert len(found or ()) == module.MAX_TRIED
 
 
 def test_the_largest_set_is_read_in_no_time() -> None:

@@ -21,11 +21,10 @@ from keyproxy.clients.jwt import (
     MAX_CHARACTERS,
     Claims,
     JwtRules,
-    SharedSecret,
     Verifier,
     looks_like_jwt,
 )
-from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
+from keyproxy.clients.signatures import SharedSecret, SignatureKey, public_key, require_extra
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
@@ -43,15 +42,11 @@ class Keys:
         self.keys = keys
         self.asked: list[bool] = []
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.keys
-
     async def find(
         self, key_id: str | None, algorithm: str, *, may_refresh: bool
-    ) -> Sequence[SignatureKey]:
+    ) -> Sequence[SignatureKey] | None:
         self.asked.append(may_refresh)
-        return [key for key in self.keys if algorithm in key.algorithms]
+        return [key for key in self.keys if algorithm in key.algorithms] if self.keys else None
 
 
 def with_secret(rules: JwtRules = RULES) -> Verifier:

@@ -11,7 +11,8 @@ import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
 import aiohttp
@@ -19,7 +20,7 @@ import structlog
 
 from keyproxy.clients.signatures import SignatureKey, public_key, require_extra
 from keyproxy.strict_json.body import load
-from keyproxy.transport.fetch import Refreshed, fetch
+from keyproxy.transport.fetch import Refreshed, Whole, fetch
 
 FETCH_SECONDS = 5.0
 """How long a call waits where there is no set at all."""
@@ -42,20 +43,10 @@ _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=([0-9]{1,9})", re.IGNORECASE)
 _log = structlog.get_logger("keyproxy.clients")
 
 
-class Fetched(NamedTuple):
-    """A key set as it came, and how long its issuer lets it be kept."""
-
-    raw: bytes
-    max_age_seconds: float | None = None
-
-
 class _KeySet(NamedTuple):
     raw: bytes
     keys: tuple[SignatureKey, ...]
     fresh_seconds: float
-
-
-Fetch = Callable[[], Awaitable[Fetched]]
 
 
 class Jwks:
@@ -63,7 +54,7 @@ class Jwks:
 
     def __init__(
         self,
-        fetch: Fetch,
+        fetch: Callable[[], Awaitable[Whole]],
         name: str,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -79,33 +70,33 @@ class Jwks:
         self._set = Refreshed(self._load, STALE_SECONDS, clock=clock)
 
     @classmethod
-    def at(cls, url: str, session: aiohttp.ClientSession) -> Self:
+    def at(
+        cls, url: str, session: aiohttp.ClientSession, *, fetch_seconds: float = FETCH_SECONDS
+    ) -> Self:
         """The key set behind ``url``, fetched over ``session``."""
-        return cls(fetching(url, session), url.partition("?")[0])
+        get = partial(fetch, session, url, max_bytes=MAX_BYTES)
+        return cls(get, url.partition("?")[0], fetch_seconds=fetch_seconds)
 
     async def find(
         self, key_id: str | None, algorithm: str, *, may_refresh: bool = True
-    ) -> Sequence[SignatureKey]:
-        """Keys that may have made a signature; none when there is no such, or no set.
+    ) -> Sequence[SignatureKey] | None:
+        """Keys that may have made a signature; none when there is no such, and None without a set.
 
         ``may_refresh``: whether a kid that is not in the set is a reason to ask for a newer one.
         """
         await self._renew()
-        keys = self._usable()
-        if keys and may_refresh and not _is_known(keys, key_id):
+        known = self._set.value
+        if known is not None and may_refresh and not _is_known(known.keys, key_id):
             self._set.begin(RETRY_SECONDS)
             await self._set.wait(self._wait_seconds)
-            keys = self._usable()
-        fitting = [key for key in keys if algorithm in key.algorithms]
+            known = self._set.value
+        if known is None:
+            return None
+        fitting = [key for key in known.keys if algorithm in key.algorithms]
         if key_id is not None:
             named = [key for key in fitting if key.id == key_id]
             fitting = named or [key for key in fitting if key.id is None]
         return fitting[:MAX_TRIED]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no set was ever loaded, or the last one is too old to be believed."""
-        return not self._usable()
 
     def start(self) -> None:
         """Begin to load the set, so that the first caller need not wait for it."""
@@ -114,9 +105,6 @@ class Jwks:
     async def close(self) -> None:
         """End what is under way."""
         await self._set.close()
-
-    def _usable(self) -> tuple[SignatureKey, ...]:
-        return self._set.value.keys if self._set.value else ()
 
     async def _renew(self) -> None:
         """Ask for a newer set when it is time; wait where this one is past its time or none."""
@@ -134,23 +122,23 @@ class Jwks:
         known = self._set.value
         try:
             async with asyncio.timeout(self._fetch_seconds):
-                raw, max_age_seconds = await self._fetch()
-            if known is not None and raw == known.raw:
+                answer = await self._fetch()
+            if answer.status != 200:
+                raise ValueError(f"the answer's status is {answer.status}")
+            if answer.raw is None:
+                raise ValueError("the answer is too large")
+            if known is not None and answer.raw == known.raw:
                 keys = known.keys
             else:
                 # In a thread: a large set takes some milliseconds.
-                keys, passed_over = await asyncio.to_thread(read_keys, raw)
+                keys, passed_over = await asyncio.to_thread(read_keys, answer.raw)
                 _log.info("key set loaded", url=self._name, keys=len(keys), passed_over=passed_over)
         except Exception as error:  # whatever goes wrong there, what we have stays
             reason = str(error) if isinstance(error, ValueError) else type(error).__name__
-            _log.warning(
-                "the key set could not be loaded"
-                + ("; the last one stays in use" if self._usable() else ": no JWT can be checked"),
-                url=self._name,
-                reason=reason,
-            )
+            left = ": no JWT can be checked" if known is None else "; the last one stays in use"
+            _log.warning(f"the key set could not be loaded{left}", url=self._name, reason=reason)
             raise
-        return _KeySet(raw, keys, _fresh_seconds(keys, max_age_seconds))
+        return _KeySet(answer.raw, keys, _fresh_seconds(keys, answer.headers))
 
 
 def read_keys(raw: bytes) -> tuple[tuple[SignatureKey, ...], dict[str, int]]:
@@ -177,31 +165,14 @@ def read_keys(raw: bytes) -> tuple[tuple[SignatureKey, ...], dict[str, int]]:
     return tuple(keys), dict(passed_over)
 
 
-def fetching(url: str, session: aiohttp.ClientSession) -> Fetch:
-    """A fetch of ``url`` without redirects, of ``MAX_BYTES`` at most; who calls it sets the time.
-
-    Raises ``ValueError`` and what the client raises.
-    """
-
-    async def key_set() -> Fetched:
-        answer = await fetch(session, url, max_bytes=MAX_BYTES)
-        if answer.status != 200:
-            raise ValueError(f"the answer's status is {answer.status}")
-        if answer.raw is None:
-            raise ValueError("the answer is too large")
-        max_age = _MAX_AGE.search(answer.headers.get("Cache-Control", ""))
-        return Fetched(answer.raw, float(max_age[1]) if max_age else None)
-
-    return key_set
-
-
 def _is_known(keys: Sequence[SignatureKey], key_id: str | None) -> bool:
     """A newer set would help only a JWT that names a key when all keys here have names."""
     return key_id is None or any(key.id is None or key.id == key_id for key in keys)
 
 
-def _fresh_seconds(keys: Sequence[SignatureKey], max_age_seconds: float | None) -> float:
+def _fresh_seconds(keys: Sequence[SignatureKey], headers: Mapping[str, str]) -> float:
     if any(key.id is None for key in keys):
         return SHORTEST_FRESH_SECONDS  # without a kid nothing tells that a key was replaced
-    said = USUAL_FRESH_SECONDS if max_age_seconds is None else max_age_seconds
-    return min(max(said, SHORTEST_FRESH_SECONDS), LONGEST_FRESH_SECONDS)
+    max_age = _MAX_AGE.search(headers.get("Cache-Control", ""))
+    seconds = float(max_age[1]) if max_age else USUAL_FRESH_SECONDS
+    return min(max(seconds, SHORTEST_FRESH_SECONDS), LONGEST_FRESH_SECONDS)

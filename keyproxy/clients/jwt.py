@@ -1,6 +1,6 @@
 """From an end user's JWT to who that is: form, claims, key, signature, in this order.
 
-Knows no HTTP, no settings and no apps. RFC 7519 and RFC 7515, used as RFC 8725 advises. The
+Knows no HTTP. RFC 7519 and RFC 7515, used as RFC 8725 advises. The
 claims are looked at before a key is, so that a JWT which would be refused anyway costs neither
 a signature check nor a look at the issuer's key set; nothing is believed before the signature.
 Checked ones are not remembered: a check takes 35 to 180 µs, a call as a whole about 1,000.
@@ -8,6 +8,7 @@ Checked ones are not remembered: a check takes 35 to 180 µs, a call as a whole 
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -15,9 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from keyproxy.clients.signatures import SignatureKey, shared_key
-from keyproxy.errors import Refusal, SettingsFault
+import aiohttp
+
+from keyproxy.clients.jwks import Jwks
+from keyproxy.clients.signatures import SharedSecret, SignatureKey
+from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
+from keyproxy.settings import Settings
 from keyproxy.settings.grammar import shown
 from keyproxy.settings.grammar.jwt import one_name
 from keyproxy.strict_json.body import load
@@ -55,38 +60,11 @@ class Claims:
 class KeySource(Protocol):
     """Where the keys of an issuer come from."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there are no keys at all, so that no JWT can be checked."""
-
     async def find(
         self, key_id: str | None, algorithm: str, *, may_refresh: bool
-    ) -> Sequence[SignatureKey]:
-        """Keys that may have signed; none if there is no such. Never raises."""
-
-
-class SharedSecret:
-    """The key of an issuer that signs with a secret it shares with us."""
-
-    def __init__(self, secret: Secret) -> None:
-        """Raises ``SettingsFault`` for a secret that cannot be one, and without the extra."""
-        try:
-            self._keys = (shared_key(secret),)
-        except ValueError as error:
-            raise SettingsFault(
-                "KEYPROXY_JWT_SECRET",
-                found=f"set (not shown), and {error}",
-                expected="the secret that the issuer signs with, at least 32 bytes",
-            ) from error
-
-    @property
-    def is_empty(self) -> bool:
-        return False
-
-    async def find(
-        self, key_id: str | None, algorithm: str, *, may_refresh: bool
-    ) -> Sequence[SignatureKey]:
-        return self._keys
+    ) -> Sequence[SignatureKey] | None:
+        """Keys that may have signed, none if there is no such; None where there are no keys at
+        all, so that no JWT can be checked. Never raises."""
 
 
 class Verifier:
@@ -107,7 +85,7 @@ class Verifier:
         found = self._claims(claims)
         is_expired = self._is_expired(claims)
         keys = await self._keys.find(key_id, algorithm, may_refresh=not is_expired)
-        if not keys and self._keys.is_empty:
+        if keys is None:
             _refuse("not checked, because the issuer's key set could not be loaded")
         if not keys:
             _refuse(f"no key with this kid and algorithm: {_short(key_id)}, {algorithm}")
@@ -174,6 +152,56 @@ class Verifier:
         if not isinstance(found, str) or not 0 < len(found) <= _MAX_APP or not found.isprintable():
             _refuse(f"its claim {name} (KEYPROXY_JWT_APP_CLAIM) is no short text")
         return found
+
+
+class Verifiers:
+    """The verifiers of all apps, one for each different question: apps that ask for the same JWTs
+    have the same one, so that a claim can tell one of them from another (a paying tier from the
+    usual one). Key sets are shared by address, and outlive a reload."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self._sets: dict[str, Jwks] = {}
+
+    def of(self, settings: Settings) -> dict[str, Verifier]:
+        """The verifier of each app that asks for JWTs, by the app's name.
+
+        Key sets begin to load, and those that no app asks for any more are forgotten. Raises
+        ``SettingsFault`` where the extra is missing.
+        """
+        made: dict[tuple[JwtRules, Secret | str | None], Verifier] = {}
+        found = {}
+        for app in settings.all_apps:
+            if app.client_auth == "jwt":
+                rules, source = _rules(app), app.jwt_secret or app.jwt_jwks_url
+                if (rules, source) not in made:
+                    made[rules, source] = Verifier(rules, self._keys(app))
+                found[app.name] = made[rules, source]
+        named = {source for _, source in made}
+        self._sets = {url: keys for url, keys in self._sets.items() if url in named}
+        return found
+
+    async def close(self) -> None:
+        await asyncio.gather(*(keys.close() for keys in self._sets.values()))
+
+    def _keys(self, app: Settings) -> KeySource:
+        if app.jwt_secret is not None:
+            return SharedSecret(app.jwt_secret)
+        url = app.jwt_jwks_url or ""
+        if url not in self._sets:
+            self._sets[url] = Jwks.at(url, self._session)
+            self._sets[url].start()
+        return self._sets[url]
+
+
+def _rules(app: Settings) -> JwtRules:
+    return JwtRules(
+        algorithms=app.jwt_algorithms,
+        issuer=app.jwt_issuer,
+        audiences=app.jwt_audiences or (),
+        leeway_seconds=app.jwt_leeway_seconds,
+        app_claim=app.jwt_app_claim,
+    )
 
 
 def looks_like_jwt(text: str) -> bool:

@@ -7,7 +7,7 @@ that a public key is never taken for a shared secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,23 +66,35 @@ def require_extra() -> None:
         )
 
 
-def shared_key(secret: Secret) -> SignatureKey:
-    """The key of an issuer that signs with a secret it shares with us.
+class SharedSecret:
+    """The key of an issuer that signs with a secret it shares with us, for the algorithms that
+    it is long enough for."""
 
-    It fits the algorithms it is long enough for. Raises ``ValueError`` if that is none, or if
-    it is a public key, a certificate or a JWK.
-    """
-    require_extra()
-    from jwt.exceptions import InvalidKeyError
+    def __init__(self, secret: Secret) -> None:
+        """Raises ``SettingsFault`` for a secret that cannot be one, as a public key, a certificate
+        or a JWK cannot, and without the extra."""
+        require_extra()
+        from jwt.exceptions import InvalidKeyError
 
-    raw = secret.reveal().encode()
-    algorithms = [name for name, least in SHARED.items() if len(raw) >= least]
-    if not algorithms:
-        raise ValueError("it is too short")
-    try:
-        return SignatureKey(_engine(algorithms[0]).prepare_key(raw), algorithms)
-    except InvalidKeyError as error:
-        raise ValueError("it is a key of another kind") from error
+        raw = secret.reveal().encode()
+        algorithms = [name for name, least in SHARED.items() if len(raw) >= least]
+        try:
+            if not algorithms:
+                raise InvalidKeyError
+            self._keys = (SignatureKey(_engine(algorithms[0]).prepare_key(raw), algorithms),)
+        except InvalidKeyError as error:
+            trouble = "is a key of another kind" if algorithms else "is too short"
+            raise SettingsFault(
+                "KEYPROXY_JWT_SECRET",
+                found=f"set (not shown), and it {trouble}",
+                expected="the secret that the issuer signs with, at least 32 bytes",
+            ) from error
+
+    async def find(
+        self, key_id: str | None, algorithm: str, *, may_refresh: bool
+    ) -> Sequence[SignatureKey]:
+        """The one key, whatever names it."""
+        return self._keys
 
 
 def public_key(jwk: Mapping[str, Any]) -> SignatureKey:

@@ -19,9 +19,8 @@ from keyproxy.clients.addresses import Addresses
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.identity import Door, Identity
-from keyproxy.clients.jwt import Verifier
+from keyproxy.clients.jwt import Verifier, Verifiers
 from keyproxy.clients.sessions import Sessions
-from keyproxy.clients.verifiers import Verifiers
 from keyproxy.errors import Refusal
 from keyproxy.kit import AppKit, Kit, Life
 from keyproxy.ledger.ledger import Book
