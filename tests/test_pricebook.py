@@ -32,7 +32,6 @@ from keyproxy.money.pricebook import (
     PriceBook,
 )
 from keyproxy.money.pricelist import PriceList
-from keyproxy.settings import rows
 from keyproxy.transport.client import open_session
 from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
@@ -522,10 +521,10 @@ async def test_only_what_is_shown_without_a_key_is_kept(source: Source, tmp_path
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"[]", b'{"version":2}', b'{"version":1,"models":[]}', b"\xff\xfe",
+        b"", b"{", b"[]", b'{"version":2}', b'{"version":3,"models":[]}', b"\xff\xfe",
         b"[" * 99_999,
-        b'{"version":1,"models":[],"fetched_at":NaN}',
-        b'{"version":1,"models":{},"fetched_at":1}',
+        b'{"version":3,"models":[],"fetched_at":NaN}',
+        b'{"version":3,"models":{},"fetched_at":1}',
         b" " * (11 << 20),
     ],
 )  # fmt: skip
@@ -564,41 +563,20 @@ async def test_a_failed_write_leaves_the_old_file_and_no_other(
 
 
 async def test_prices_are_kept_by_upstream(source: Source, tmp_path: Path) -> None:
-    path = tmp_path / "prices.json"
-    here, there = "https://openrouter.ai/api/v1", "http://127.0.0.1:9/api/v1"
-    await source.book(path, upstream=here).refresh()
-    other = source.book(path, upstream=there)
+    here, there = (
+        tmp_path / pricelist.file_name(upstream)
+        for upstream in ("https://openrouter.ai/api/v1", "http://127.0.0.1:9/api/v1")
+    )
+    await source.book(here).refresh()
+    other = source.book(there)
     await other.open()
     assert other.listed.priced == 0
     source.lists(row(SOL, "0.000005"))
     await other.refresh()
-    for upstream, price in ((here, "0.000002"), (there, "0.000005")):
-        book = source.book(path, upstream=upstream)
+    for path, price in ((here, "0.000002"), (there, "0.000005")):
+        book = source.book(path)
         await book.open()
         assert prompt_price(book, SOL) == price
-
-
-def test_a_file_that_does_not_say_whose_prices_it_holds_counts_for_the_default_upstream(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "prices.json"
-    old = {"version": 1, "fetched_at": START, "models": [row("a/b", "0.1")], "providers": {}}
-    path.write_text(json.dumps(old))
-    assert pricelist.load(LISTING, path, "https://llm.example/v1") is None
-    kept = pricelist.load(LISTING, path, str(rows()["upstream"].dev))
-    assert kept is not None
-    assert list(kept[0].prices) == ["a/b"]
-    pricelist.save(path, kept[0], {}, "https://llm.example/v1")
-    assert pricelist.load(LISTING, path, str(rows()["upstream"].dev)) is not None
-
-
-def test_other_upstreams_make_room(tmp_path: Path) -> None:
-    path = tmp_path / "prices.json"
-    for number in range(12):
-        known = prices(row("a/b", "0.1"), now=START + number)
-        pricelist.save(path, known, {}, f"https://{number}.example/v1")
-    kept = [n for n in range(12) if pricelist.load(LISTING, path, f"https://{n}.example/v1")]
-    assert kept == list(range(4, 12))
 
 
 def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
     ``fetch`` gives resources of the upstream; ``listing`` says which, and reads them. ``listed``
-    is what was listed last. ``path``: the file it is kept in, by ``upstream``, or None; what the
-    upstream shows to nobody without a key is not kept. ``clock`` tells seconds since 1970.
+    is what was listed last. ``path``: the file it is kept in, or None; what the upstream shows to
+    nobody without a key is not kept. ``clock`` tells seconds since 1970.
     """
 
     def __init__(
@@ -71,14 +71,12 @@ class PriceBook:
         path: Path | None = None,
         *,
         listing: Listing,
-        upstream: str = pricelist.OLD_UPSTREAM,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._fetch = fetch
         self._path = path
         self._listing = listing
-        self._upstream = upstream
         self._clock = clock
         self._sleep = sleep
         self.listed = EMPTY
@@ -178,7 +176,7 @@ class PriceBook:
         """Take over what is kept on disk; no network. A file that cannot be read is none."""
         if self._path is None:
             return
-        kept = await asyncio.to_thread(pricelist.load, self._listing, self._path, self._upstream)
+        kept = await asyncio.to_thread(pricelist.load, self._listing, self._path)
         if kept is None:
             return
         self.listed, providers = kept
@@ -309,9 +307,7 @@ class PriceBook:
         if self._path is None or not self.listed.prices or not self.listed.is_public:
             return
         try:
-            await asyncio.to_thread(
-                pricelist.save, self._path, self.listed, dict(self._providers), self._upstream
-            )
+            await asyncio.to_thread(pricelist.save, self._path, self.listed, dict(self._providers))
         except (OSError, RuntimeError, MemoryError) as error:  # RuntimeError: no thread
             _log.warning("the prices could not be kept", path=str(self._path), error=str(error))
 

@@ -6,6 +6,7 @@ it is given.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -20,10 +21,7 @@ from keyproxy.price import Price
 from keyproxy.upstream.provider import Fetched, Listing
 
 MAX_BYTES = 10 << 20
-OLD_UPSTREAM = "https://openrouter.ai/api/v1"
-"""Whose prices a file of version 1 holds, which does not say so; what is asked for by default."""
-_VERSION = 2  # "upstreams": base address -> what version 1 held
-_MOST_OTHERS = 7  # upstreams beside ours that are kept
+_VERSION = 3  # 1 and 2 were of one file for all upstreams
 _MAX_ID = 200
 _AT_BASE = frozenset({"floor", "online"})
 _AT_PROVIDERS = frozenset({"nitro", "exacto"})
@@ -112,12 +110,20 @@ def read_providers(listing: Listing, raw: bytes, now: float) -> Providers | None
     return _of_endpoints(listing, listed, now)
 
 
-def load(
-    listing: Listing, path: Path, upstream: str = OLD_UPSTREAM
-) -> tuple[PriceList, dict[str, Providers]] | None:
-    """What ``save`` wrote for ``upstream``, or None when there is nothing, or it is not whole."""
-    kept = _kept(path).get(upstream)
-    if not isinstance(kept, dict):
+def file_name(upstream: str) -> str:
+    """Of the file that holds the prices of one base address."""
+    return f"prices-{hashlib.sha256(upstream.encode()).hexdigest()[:8]}.json"
+
+
+def load(listing: Listing, path: Path) -> tuple[PriceList, dict[str, Providers]] | None:
+    """What ``save`` wrote, or None when there is nothing, or it is not whole."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError:
+        return None
+    kept = _parsed(raw) if len(raw) <= MAX_BYTES else None
+    if not isinstance(kept, dict) or kept.get("version") != _VERSION:
         return None
     rows, fetched_at = kept.get("models"), _time(kept.get("fetched_at"))
     if not isinstance(rows, list) or fetched_at is None:
@@ -133,33 +139,10 @@ def load(
     return _of_rows(listing, rows, fetched_at), providers
 
 
-def _kept(path: Path) -> dict[str, Any]:
-    """What the file holds of each upstream, by its base address; unchecked."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError:
-        return {}
-    kept = _parsed(raw) if len(raw) <= MAX_BYTES else None
-    if not isinstance(kept, dict):
-        return {}
-    if kept.get("version") == 1:
-        return {OLD_UPSTREAM: kept}
-    upstreams = kept.get("upstreams") if kept.get("version") == _VERSION else None
-    return upstreams if isinstance(upstreams, dict) else {}
-
-
-def save(
-    path: Path,
-    listed: PriceList,
-    providers: Mapping[str, Providers],
-    upstream: str = OLD_UPSTREAM,
-) -> None:
-    """Replace the file at once, readable by its owner only. Raises OSError.
-
-    What it holds of other upstreams stays, as far as there is room.
-    """
-    ours = {
+def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> None:
+    """Replace the file at once, readable by its owner only. Raises OSError."""
+    document = {
+        "version": _VERSION,
         "fetched_at": listed.fetched_at,
         "models": listed.rows,
         "providers": {
@@ -168,16 +151,8 @@ def save(
             if entry.endpoints and entry.is_public
         },
     }
-    others = [
-        (base, kept)
-        for base, kept in _kept(path).items()
-        if base != upstream and isinstance(kept, dict) and _time(kept.get("fetched_at"))
-    ]
-    others.sort(key=lambda other: other[1]["fetched_at"], reverse=True)
     try:
-        raw = _document({**dict(others[:_MOST_OTHERS]), upstream: ours})
-        if len(raw) > MAX_BYTES:
-            raw = _document({upstream: ours})
+        raw = json.dumps(document, separators=(",", ":")).encode()
     except RecursionError as error:
         raise OSError("the prices are nested too deeply to be written") from error
     if len(raw) > MAX_BYTES:
@@ -193,11 +168,6 @@ def save(
         with suppress(OSError):
             Path(name).unlink()
         raise
-
-
-def _document(upstreams: Mapping[str, object]) -> bytes:
-    document = {"version": _VERSION, "upstreams": upstreams}
-    return json.dumps(document, separators=(",", ":")).encode()
 
 
 def _of_rows(listing: Listing, rows: list[Any], fetched_at: float) -> PriceList:

@@ -22,6 +22,7 @@ from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.file import LedgerFault, default_path, dev_path
 from keyproxy.ledger.ledger import Book, Ledger, MemoryBook, opened
 from keyproxy.limits.counters import Counters
+from keyproxy.money import pricelist
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets, Kind, restore
 from keyproxy.money.pricebook import PriceBook
@@ -31,7 +32,6 @@ from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
 from keyproxy.upstream.provider import Fetch, Listing, Told
 from keyproxy.upstream.send import Upstream
 
-PRICES_NAME = "prices.json"
 _SETTLED_SECONDS = 5.0
 _RECALL_PAUSES_SECONDS = (1.0, 5.0, 15.0, 60.0)  # the last again and again
 _log = structlog.get_logger("keyproxy.money")
@@ -89,10 +89,9 @@ class Accounting:
         apps = settings.all_apps
         ledger = self._book if isinstance(self._book, Ledger) else None
         if self._prices is None and any(app.counts_money for app in apps):
-            path = None if ledger is None else ledger.path.with_name(PRICES_NAME)
-            self._prices = PriceBook(
-                self._fetch, path, listing=self._listing, upstream=settings.upstream
-            )
+            name = pricelist.file_name(settings.upstream)
+            path = None if ledger is None else ledger.path.with_name(name)
+            self._prices = PriceBook(self._fetch, path, listing=self._listing)
             if self._lasting:
                 self._go_on(self._prices.run())
         budgets = {
