@@ -17,7 +17,6 @@ from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
 from keyproxy.settings import Secret
 from keyproxy.transport.client import open_session
-from keyproxy.upstream import keyring
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Answer, Upstream
@@ -115,14 +114,13 @@ async def test_a_call_that_nobody_can_be_asked_about_is_not_asked_about(
 
 @pytest.mark.parametrize("status", [200, 401])
 async def test_a_key_is_asked_about_where_its_provider_tells_of_it(
-    upstream: FakeUpstream, status: int
+    anthropic: Upstream, upstream: FakeUpstream, status: int
 ) -> None:
     async def models(request: web.Request) -> web.StreamResponse:
         return web.json_response({"data": []}, status=status)
 
     upstream.answer = models
-    async with open_session(settings(UPSTREAM=upstream.base_url)) as session:
-        report = await keyring.inspect(session, ANTHROPIC, upstream.base_url, KEYS[0])
+    report = await anthropic.inspect(KEYS[0])
     assert report.status == status
     [seen] = upstream.catalogue
     assert (seen.target, seen.headers["x-api-key"]) == (

@@ -12,7 +12,7 @@ from keyproxy.policy.models import Known
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.transport.client import open_session
-from keyproxy.upstream.keyring import KeyRing, inspect
+from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
 from keyproxy.upstream.provider import KeyReport
 from keyproxy.upstream.send import Upstream
@@ -40,23 +40,25 @@ def report_keys(settings: Settings) -> int:
 async def _report_keys(settings: Settings) -> int:
     has_trouble = False
     async with open_session(settings) as session:
+        ring = KeyRing(settings.keys)
+        upstream = Upstream(settings, session, ring, hidden=settings.all_keys, provider=PROVIDER)
         for key in settings.all_keys:
             print(f"key {key.label}")
-            for line in await _lines(session, settings.upstream, key):
+            for line in await _lines(upstream, key):
                 has_trouble = has_trouble or line.startswith("error: ")
                 print(f"  {line}")
-        for line in await _models(session, settings):
+        for line in await _models(upstream, settings):
             print(line)
     return 1 if has_trouble else 0
 
 
-async def _lines(session: aiohttp.ClientSession, base_url: str, key: Secret) -> list[str]:
+async def _lines(upstream: Upstream, key: Secret) -> list[str]:
     """What to print of one key."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            report = await inspect(session, PROVIDER, base_url, key)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return [f"error: {_unreached(error)}"]
+            report = await upstream.inspect(key)
+    except (Refusal, TimeoutError) as error:
+        return [f"error: {_unreached(error.__cause__ or error)}"]
     if report.status != 200:
         fallback = f"the upstream answered with status {report.status}"
         return [f"error: {_STATUSES.get(report.status, fallback)}"]
@@ -70,12 +72,10 @@ async def _lines(session: aiohttp.ClientSession, base_url: str, key: Secret) -> 
     return [*facts, "works", *([unlimited] if report.limit is None else [])]
 
 
-async def _models(session: aiohttp.ClientSession, settings: Settings) -> list[str]:
+async def _models(upstream: Upstream, settings: Settings) -> list[str]:
     """What to print of the patterns and aliases, compared with the upstream's public list."""
     if not names_models(settings):
         return []
-    ring = KeyRing(settings.keys)
-    upstream = Upstream(settings, session, ring, hidden=settings.all_keys, provider=PROVIDER)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             fetched = await upstream.fetch_shown(PROVIDER.listing.path)
@@ -112,7 +112,7 @@ def _trouble(report: KeyReport) -> str | None:
     return None
 
 
-def _unreached(error: Exception) -> str:
+def _unreached(error: BaseException) -> str:
     """Why there was no answer. The errors' own texts may hold addresses and passwords."""
     if isinstance(error, TimeoutError):
         return f"the upstream did not answer within {TIMEOUT_SECONDS:.0f} seconds"

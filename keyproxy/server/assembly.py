@@ -38,7 +38,6 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import unlisted
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
-from keyproxy.upstream import keyring
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
@@ -71,7 +70,6 @@ class Assembly:
         self._catalogue = Catalogue(self._fetch, self._fetch_shown, listing)
         self.names = Names(self._catalogue, self._settings)
         self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, listing)
-        self._base_url = settings.upstream
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Failures(Counters())
         self._room = Room(memory.for_bodies(memory.limit()))
@@ -162,9 +160,10 @@ class Assembly:
         """What the upstream says of ``key``; None without an answer."""
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
-                return await keyring.inspect(self.session, PROVIDER, self._base_url, key)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            _log.warning("the upstream could not be asked about a key", error=type(error).__name__)
+                return await self.kit.default.upstream.inspect(key)
+        except (Refusal, TimeoutError) as error:
+            why = type(error.__cause__ or error).__name__
+            _log.warning("the upstream could not be asked about a key", error=why)
             return None
 
 

@@ -25,13 +25,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import structlog
 
 from keyproxy.settings import Secret
-from keyproxy.transport.fetch import fetch
-from keyproxy.upstream import answers, headers
-from keyproxy.upstream.provider import KeyReport, Provider
+from keyproxy.upstream.provider import KeyReport
 
 PATIENCE_SECONDS = 2.0
 """So long a call waits for what is said of its key."""
@@ -44,7 +41,6 @@ ENOUGH_REFUSALS = 5
 ASIDE_SECONDS = 60.0
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
-_MAX_REPORT_BYTES = 256 * 1024
 _log = structlog.get_logger("keyproxy")
 
 
@@ -241,15 +237,3 @@ class KeyRing:
         """Whether all of ``keys`` are set aside; waits for the answers to questions about them
         for ``PATIENCE_SECONDS`` at most."""
         return all(await asyncio.gather(*map(self._known.is_rejected, keys)))
-
-
-async def inspect(
-    session: aiohttp.ClientSession, provider: Provider, base_url: str, key: Secret
-) -> KeyReport:
-    """Ask the upstream about ``key``; costs nothing.
-
-    Raises ``aiohttp.ClientError`` and ``TimeoutError`` when there is no answer.
-    """
-    url, head = base_url + provider.key_path, headers.common() | headers.credential(provider, key)
-    answer = await fetch(session, url, max_bytes=_MAX_REPORT_BYTES, head=head)
-    return provider.read_key(answer.status, answers.loads(answer.raw or b""))

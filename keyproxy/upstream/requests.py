@@ -17,6 +17,7 @@ import aiohttp
 from yarl import URL
 
 from keyproxy.errors import Refusal
+from keyproxy.settings import Settings
 from keyproxy.transport.client import on_connection
 from keyproxy.transport.fetch import read_bounded
 from keyproxy.upstream.answers import invalid
@@ -31,21 +32,13 @@ T = TypeVar("T")
 
 
 class Requests:
-    """Requests below one base address. ``first_byte_seconds``: from the connection to the head;
-    ``idle_seconds``: from there to the end of a body that is read as a whole."""
+    """Requests below one base address."""
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        base_url: str,
-        *,
-        first_byte_seconds: float,
-        idle_seconds: float,
-    ) -> None:
+    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
         self._session = session
-        self.base_url = base_url
-        self._first_byte_seconds = first_byte_seconds
-        self._idle_seconds = idle_seconds
+        self.base_url = settings.upstream
+        self._first_byte_seconds = settings.first_byte_timeout_seconds
+        self._idle_seconds = settings.idle_timeout_seconds
 
     async def answer(
         self,

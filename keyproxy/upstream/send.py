@@ -30,10 +30,10 @@ from keyproxy.upstream import answers, headers
 from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyRing
-from keyproxy.upstream.provider import Fetched, Provider, Told
+from keyproxy.upstream.provider import Fetched, KeyReport, Provider, Told
 from keyproxy.upstream.requests import Lingering, Requests, key_rejected
 
-MAX_CALL_BYTES = 256 * 1024
+MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 _JSON = "application/json"
 _log = structlog.get_logger("keyproxy.upstream")
@@ -68,12 +68,7 @@ class Upstream:
         self._hidden = tuple(dict.fromkeys((*ring.keys, *hidden)))
         self._lingering = lingering or Lingering()
         self._ranking = provider.attribution(settings.referer, settings.title, settings.categories)
-        self.requests = Requests(
-            session,
-            settings.upstream,
-            first_byte_seconds=settings.first_byte_timeout_seconds,
-            idle_seconds=settings.idle_timeout_seconds,
-        )
+        self.requests = Requests(session, settings)
 
     @asynccontextmanager
     async def send(self, call: Call) -> AsyncIterator[Answer]:
@@ -104,10 +99,7 @@ class Upstream:
     async def fetch_with_key(self, path: str) -> Fetched:
         """The same with the key, for an upstream that shows it to nobody else; it must not be
         shown to whoever has another key."""
-        key = next(self.ring.usable(), None)
-        if key is None:
-            raise key_rejected(self.provider)
-        return await self._fetch(path, key)
+        return await self._fetch(path, self._usable()[0])
 
     async def fetch_shown(self, path: str) -> Fetched:
         """The same; where the upstream shows it to nobody without a key, with the key."""
@@ -122,12 +114,21 @@ class Upstream:
         """
         if self.provider.call_path is None:
             return None
-        keys = list(self.ring.usable())
-        if not keys:
-            raise key_rejected(self.provider)
+        keys = self._usable()
         key = next((key for key in keys if key.label == key_label), keys[0])
-        fetched = await self._whole(self.provider.call_path(id), key, MAX_CALL_BYTES)
+        fetched = await self._whole(self.provider.call_path(id), key, MAX_REPORT_BYTES)
         return self.provider.read_call(fetched.raw) if fetched.status == 200 else None
+
+    async def inspect(self, key: Secret) -> KeyReport:
+        """What the upstream says of ``key``; costs nothing. Raises as ``send`` does, from what the
+        HTTP client raises."""
+        fetched = await self._whole(self.provider.key_path, key, MAX_REPORT_BYTES)
+        return self.provider.read_key(fetched.status, answers.loads(fetched.raw))
+
+    def _usable(self) -> list[Secret]:
+        if not (keys := list(self.ring.usable())):
+            raise key_rejected(self.provider)
+        return keys
 
     async def _fetch(self, path: str, key: Secret | None) -> Fetched:
         fetched = await self._whole(path, key, MAX_FETCH_BYTES)
@@ -157,7 +158,7 @@ class Upstream:
         """
         failed: dict[Secret, aiohttp.ClientResponse] = {}
         try:
-            for key in self.ring.usable():
+            for key in self._usable():
                 reply = await self._ask(call, key)
                 if reply.status in self.provider.refuses_key:
                     self.ring.refused(key)
@@ -168,8 +169,6 @@ class Upstream:
                         self.ring.accepted(key)
                     return key, reply
                 failed[key] = reply
-            if not failed:
-                raise key_rejected(self.provider)
             cannot_pay = [k for k in failed if failed[k].status in self.provider.cannot_pay]
             key = (cannot_pay or list(failed))[-1]
             try:
