@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from keyproxy import dialects
 from keyproxy.call import Endpoint
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
-from keyproxy.policy import calls, caps
+from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Check
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.settings.grammar.features import WORDS
@@ -40,6 +42,15 @@ def sent(style: Dialect, asked: dict[str, Any], policy: Policy = POLICY) -> dict
     call = calls.read(Endpoint("POST", "/api/v1/x", style), raw, policy, (), "")
     read: dict[str, Any] = json.loads(call.body)
     return {name: read[name] for name in asked}
+
+
+def imposed_on(
+    style: Dialect, body: dict[str, Any], most: int | None, words: str = "", models: str = ""
+) -> dict[str, Any]:
+    """The top-level fields that change, with their new values."""
+    check = Check(style, Features.of(words.split()), max_tokens=most, named=models.split())
+    check.impose(body := deepcopy(body))
+    return {name: body[name] for name in check.changed}
 
 
 def tool(kind: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -119,8 +130,8 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
 def test_lengths_are_filled_in_and_lowered(
     style: Dialect, asked: dict[str, Any], imposed: dict[str, Any]
 ) -> None:
-    assert caps.imposed(style, asked, 100) == imposed
-    assert caps.imposed(style, asked, None) == {}
+    assert imposed_on(style, asked, 100) == imposed
+    assert imposed_on(style, asked, None) == {}
 
 
 @pytest.mark.parametrize(
@@ -135,8 +146,8 @@ def test_lengths_are_filled_in_and_lowered(
     ],
 )
 def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[str, Any]) -> None:
-    assert caps.imposed(dialects.RESPONSES, asked, None, has_server_tools=True) == imposed
-    assert caps.imposed(dialects.RESPONSES, asked, None, has_server_tools=False) == {}
+    assert imposed_on(dialects.RESPONSES, asked, None, "web") == imposed
+    assert imposed_on(dialects.RESPONSES, asked, None) == {}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +179,7 @@ def test_calls_of_server_tools_are_bounded(asked: dict[str, Any], imposed: dict[
 def test_reasoning_gets_fewer_tokens_than_the_answer(
     style: Dialect, asked: dict[str, Any], imposed: dict[str, Any]
 ) -> None:
-    assert caps.imposed(style, asked, 4096) == imposed
+    assert imposed_on(style, asked, 4096) == imposed
 
 
 THINKING = {"thinking": {"type": "enabled", "budget_tokens": 2048}}
@@ -212,10 +223,10 @@ async def test_reasoning_that_a_cap_leaves_too_little_for_is_refused_not_removed
 @pytest.mark.parametrize("least", [1, 2, 1023, 1024])
 def test_models_of_others_reason_with_what_a_cap_leaves(least: int) -> None:
     asked = {"model": "a/b", "max_tokens": 9999, "reasoning": {"max_tokens": 2048}}
-    capped = caps.imposed(C, asked, least + 1, models=["a/b"])
+    capped = imposed_on(C, asked, least + 1, models="a/b")
     assert capped == {"max_tokens": least + 1, "reasoning": {"max_tokens": least}}
     with pytest.raises(Refusal, match="needs 1 tokens"):
-        caps.imposed(C, asked, 1, models=["a/b"])
+        imposed_on(C, asked, 1, models="a/b")
 
 
 @pytest.mark.parametrize(

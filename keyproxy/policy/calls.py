@@ -8,7 +8,7 @@ from typing import Any
 
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
-from keyproxy.policy import caps, fields
+from keyproxy.policy import fields
 from keyproxy.policy.bounds import ask_of
 from keyproxy.policy.check import Check
 from keyproxy.policy.features import NONE, Features, open_betas
@@ -49,18 +49,12 @@ def read(
             endpoint.dialect, policy.features, policy.models, policy.aliases, policy.max_tokens
         )
         _check_models(check, said)
-        answering = check.ids
+        check.impose(said)
         fields.check(check, said)
         stream = said.get("stream")
         if stream is not None and not isinstance(stream, bool):
             raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
-        changes = {name: said[name] for name in check.changed} | caps.imposed(
-            endpoint.dialect,
-            said,
-            policy.max_tokens,
-            policy.features.has_server_tools,
-            answering,
-        )
+        changes = {name: said[name] for name in check.changed}
         sent = body.rewritten(reader, changes) if changes else raw
         return Call(
             endpoint=endpoint,
@@ -70,7 +64,7 @@ def read(
             models=tuple(dict.fromkeys(check.named)),
             ids=check.ids,
             is_streaming=stream is True,
-            ask=ask_of(check, said | changes, len(sent)) if policy.counts_money else None,
+            ask=ask_of(check, said, len(sent)) if policy.counts_money else None,
             headers=open_betas(headers, policy.features),
         )
     finally:
@@ -102,5 +96,6 @@ def _check_models(check: Check, said: dict[str, Any]) -> None:
     for param, holder, key in places:
         if not isinstance(holder[key], str) or not holder[key]:
             raise Refusal("model_missing", f"The field {param} must hold model ids.", param=param)
-    for check.place, holder, key in places:
-        check.model(check.place, holder, key)
+    for param, holder, key in places:
+        check.place = param
+        check.model(param, holder, key)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.dialects import DIALECTS, Dialect
+from keyproxy.dialects import DIALECTS
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import is_router
 from keyproxy.policy.spelling import show
@@ -46,30 +46,6 @@ SETTING_COUNTS: Mapping[str, int] = MappingProxyType(
 )
 """Names of settings of tools, plugins and messages, wherever they stand in them."""
 BOUNDED = SETTING_LENGTHS | SETTING_EFFORTS | SETTING_COUNTS.keys()
-
-
-def imposed(
-    dialect: Dialect,
-    body: Mapping[str, Any],
-    max_tokens: int | None,
-    has_server_tools: bool = False,
-    models: Iterable[str] = (),
-) -> dict[str, Any]:
-    """The top-level fields that must change, with their new values.
-
-    ``has_server_tools``: the operator opened tools that run upstream. ``models``: ids of those
-    that may answer. Raises ``invalid_json``, ``field_not_allowed``.
-    """
-    changes: dict[str, Any] = {}
-    if max_tokens is not None:
-        _cap_lengths(changes, dialect, body, max_tokens)
-        _cap_reasoning(changes, dialect, body, max_tokens, models)
-        _cap_efforts(changes, dialect, body)
-    if has_server_tools and (name := dialect.tool_calls):
-        asked = _count(name, body.get(name))
-        if asked is None or not 0 <= asked <= MAX_TOOL_CALLS:
-            changes[name] = MAX_TOOL_CALLS
-    return changes
 
 
 def bounded(param: str, name: str, value: Any, max_tokens: int | None) -> Any:
@@ -137,55 +113,6 @@ def too_short(param: str, asked: Any, max_tokens: int, least: int) -> Refusal:
         param=param,
         hint=f"KEYPROXY_MAX_TOKENS={USUAL_MAX_TOKENS}",
     )
-
-
-def _cap_lengths(
-    changes: dict[str, Any], dialect: Dialect, body: Mapping[str, Any], max_tokens: int
-) -> None:
-    lengths = dialect.lengths
-    asked = {name: _count(name, body.get(name)) for name in lengths}
-    present = {name: length for name, length in asked.items() if length is not None}
-    # 0 may be read as no cap at all.
-    changes |= {
-        name: max_tokens for name, length in present.items() if not 0 < length <= max_tokens
-    }
-    if lengths and not present:
-        changes[lengths[0]] = max_tokens
-
-
-def _cap_reasoning(
-    changes: dict[str, Any],
-    dialect: Dialect,
-    body: Mapping[str, Any],
-    max_tokens: int,
-    models: Iterable[str],
-) -> None:
-    for outer, inner in dialect.budgets:
-        asked = body.get(outer)
-        if isinstance(asked, dict) and asked.get(inner) is not None:
-            names = dialect.lengths
-            lengths = [whole_number(changes.get(name, body.get(name))) for name in names]
-            budget = budgeted(
-                f"{outer}.{inner}",
-                asked,
-                inner,
-                max_tokens,
-                least_reasoning(inner, models),
-                min(length for length in lengths if length is not None),
-                is_cut=not changes.keys().isdisjoint(names),
-            )
-            if budget != asked[inner]:
-                changes[outer] = {**asked, inner: budget}
-
-
-def _cap_efforts(changes: dict[str, Any], dialect: Dialect, body: Mapping[str, Any]) -> None:
-    for outer, *rest in dialect.efforts:
-        asked = changes.get(outer, body.get(outer))
-        if not rest:
-            if isinstance(asked, str) and asked in HIGHEST_EFFORTS:
-                changes[outer] = "high"
-        elif isinstance(asked, dict) and str(asked.get(rest[0])) in HIGHEST_EFFORTS:
-            changes[outer] = {**asked, rest[0]: "high"}
 
 
 def _count(param: str, value: Any) -> int | None:

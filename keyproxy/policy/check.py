@@ -18,6 +18,7 @@ from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
 from keyproxy.policy.spelling import not_allowed, plain, show
 from keyproxy.settings.grammar.features import names
+from keyproxy.strict_json.body import whole_number
 
 MAX_ANSWERS = 10
 ANY_MODEL = Models(["*"])
@@ -171,16 +172,68 @@ class Check:
             self.seen.results = MAX_RESULTS
         self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
 
-    def cap_reasoning(self, param: str, holder: dict[str, Any], key: str) -> None:
+    def cap_reasoning(
+        self,
+        param: str,
+        holder: dict[str, Any],
+        key: str,
+        length: int | None = None,
+        *,
+        is_cut: bool = True,
+    ) -> None:
         """The tokens to reason with, at ``holder[key]``, are fewer than an answer may have.
 
-        Raises ``field_not_allowed`` where too few are left.
+        ``length`` and ``is_cut``: as ``caps.budgeted`` takes them. Raises ``field_not_allowed``
+        where too few are left.
         """
         if self.max_tokens is not None:
             least = caps.least_reasoning(plain(key), self.ids)
-            budget = caps.budgeted(param, holder, key, self.max_tokens, least)
+            budget = caps.budgeted(
+                param, holder, key, self.max_tokens, least, length, is_cut=is_cut
+            )
             # 0 may be read as no bound at all.
-            self.put(holder, key, self.max_tokens - 1 if budget == 0 else budget)
+            is_open = budget == 0 and length is None
+            self.put(holder, key, self.max_tokens - 1 if is_open else budget)
+
+    def impose(self, body: dict[str, Any]) -> None:
+        """The caps hold at the top of ``body``, and are filled in where nothing is said.
+
+        Comes before any other field: what is lowered agrees with the models that may answer, and
+        ``named`` holds no others yet. Raises ``invalid_json``, ``field_not_allowed``.
+        """
+        if self.max_tokens is not None:
+            self._impose_lengths(body, self.max_tokens)
+        if self.features.has_server_tools and (name := self.dialect.tool_calls):
+            self.place = name
+            if body.get(name) is None:
+                self.put(body, name, caps.MAX_TOOL_CALLS)
+            self.cap(name, body, name, name)
+
+    def _impose_lengths(self, body: dict[str, Any], max_tokens: int) -> None:
+        names = self.dialect.lengths
+        said = [name for name in names if body.get(name) is not None]
+        for name in said:
+            self.place = name
+            self.cap(name, body, name, name)
+        if names and not said:
+            self.place = names[0]
+            self.put(body, names[0], max_tokens)
+        for outer, name in self.dialect.budgets:
+            self.place, holder = outer, body.get(outer)
+            if isinstance(holder, dict) and holder.get(name) is not None:
+                lengths = [whole_number(body[each]) for each in said or names[:1]]
+                self.cap_reasoning(
+                    f"{outer}.{name}",
+                    holder,
+                    name,
+                    min(length for length in lengths if length is not None),
+                    is_cut=not self.changed.isdisjoint(names),
+                )
+        for outer, *inner in self.dialect.efforts:
+            self.place, holder = outer, body.get(outer) if inner else body
+            name = inner[0] if inner else outer
+            if isinstance(holder, dict) and name in holder:
+                self.cap(name, holder, name, name)
 
     def many(self, param: str, count: int | None, found: str, one: str) -> None:
         """As many answers as ``count`` are open. Raises ``field_not_allowed``."""

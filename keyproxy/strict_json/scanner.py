@@ -43,18 +43,12 @@ _QUOTE, _OPEN = b'"', b"{["
 _SPACE = b" \t\r\n"
 
 
-class _Refused:
-    """The type of ``REFUSED``."""
-
-
-REFUSED: Final = _Refused()
+REFUSED: Final = object()
 """A value that is there and cannot be trusted: not JSON, too long, or said twice."""
 
 
 class Wanted:
     """The places that skimmers look for; made once."""
-
-    __slots__ = ("places", "ways")
 
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = frozenset(places)
@@ -63,22 +57,6 @@ class Wanted:
 
 class Skimmer:
     """One for each document. ``found`` may be relied on once ``is_whole``; nulls are not in it."""
-
-    __slots__ = (
-        "_before",
-        "_depth",
-        "_is_broken",
-        "_is_escaped",
-        "_is_in_name",
-        "_is_in_string",
-        "_kept",
-        "_limit",
-        "_names",
-        "_steps",
-        "_wanted",
-        "found",
-        "is_whole",
-    )
 
     def __init__(self, wanted: Wanted) -> None:
         self.found: dict[Place, Any] = {}

@@ -76,8 +76,10 @@ class Turns:
 
     def _take(self) -> asyncio.Future[None]:
         """Who is next; the others of its address, and of its client, are last now."""
-        address, clients = _first(self._waiting)
-        client, line = _first(clients)
+        address = next(iter(self._waiting))
+        clients = self._waiting.pop(address)
+        client = next(iter(clients))
+        line = clients.pop(client)
         turn = line.popleft()
         if line:
             clients[client] = line
@@ -98,8 +100,3 @@ def _share() -> None:
 def _share_as_usual() -> None:
     gc.enable()
     sys.setswitchinterval(_USUAL_SECONDS)
-
-
-def _first(places: dict[str, T]) -> tuple[str, T]:
-    name = next(iter(places))
-    return name, places.pop(name)
