@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from tests.loopback import listening
+
 PROMPT_PRICE = Decimal("0.00000015")
 COMPLETION_PRICE = Decimal("0.0000125")
 MODELS = ("openai/gpt-4o-mini", "anthropic/claude-sonnet-4")
@@ -365,13 +367,6 @@ def dear_call(number: int) -> tuple[str, dict[str, Any]]:
 async def keeping(script_of: Callable[[int], Script] = Script.of) -> AsyncIterator[Books]:
     """Books on loopback."""
     books = Books(script_of)
-    handle: Any = books.handle
-    server = web.Server(handle, handler_cancellation=True, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1000).start()
-    books.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
-    try:
+    async with listening(books.handle, backlog=1000) as port:
+        books.base_url = f"http://127.0.0.1:{port}/api/v1"
         yield books
-    finally:
-        await runner.cleanup()

@@ -74,7 +74,7 @@ Start = Callable[..., Awaitable[Proxy]]
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
-    async with fake_upstream.serving() as fake:
+    async with fake_upstream.serving(FakeUpstream()) as fake:
         yield fake
 
 

@@ -12,9 +12,11 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
+
+from tests.loopback import listening
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WIRE_HEADERS = {
@@ -110,22 +112,16 @@ async def event_stream(request: web.Request, **headers: str) -> web.StreamRespon
     return response
 
 
+Fake = TypeVar("Fake", bound=FakeUpstream)
+
+
 @asynccontextmanager
-async def serving(trust: ssl.SSLContext | None = None) -> AsyncIterator[FakeUpstream]:
-    """A fake upstream on loopback, over TLS when given what to serve it with."""
-    fake = FakeUpstream()
-    handle: Any = fake.handle
-    server = web.Server(handle, handler_cancellation=True, access_log=None)
-    runner = web.ServerRunner(server, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=trust)
-    await site.start()
-    scheme = "http" if trust is None else "https"
-    fake.base_url = f"{scheme}://127.0.0.1:{runner.addresses[0][1]}/api/v1"
-    try:
+async def serving(fake: Fake, trust: ssl.SSLContext | None = None) -> AsyncIterator[Fake]:
+    """``fake`` on loopback, over TLS when given what to serve it with."""
+    async with listening(fake.handle, ssl_context=trust) as port:
+        scheme = "http" if trust is None else "https"
+        fake.base_url = f"{scheme}://127.0.0.1:{port}/api/v1"
         yield fake
-    finally:
-        await runner.cleanup()
 
 
 RawScript = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

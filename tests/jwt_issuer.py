@@ -15,6 +15,8 @@ import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from tests.loopback import listening
+
 NOW = 1_800_000_000
 """What the clocks of these tests say."""
 SECRET = "fake-shared-secret-of-an-issuer-0123456789-abcdefghijklmnopqrstuvwx"
@@ -103,12 +105,6 @@ async def serving(raw: bytes = b"") -> AsyncIterator[Issuer]:
     issuer = Issuer(raw=raw)
     app = web.Application()
     app.router.add_get("/jwks.json", issuer.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    issuer.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
-    try:
+    async with listening(app) as port:
+        issuer.url = f"http://127.0.0.1:{port}/jwks.json"
         yield issuer
-    finally:
-        await runner.cleanup()

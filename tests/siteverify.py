@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from keyproxy.key_forms import Secret
+from tests.loopback import listening
 
 SECRET = Secret("0xMADE-UP-CAPTCHA-SECRET-OF-A-TEST")
 
@@ -74,12 +75,7 @@ async def serving() -> AsyncIterator[Siteverify]:
     app = web.Application()
     app.router.add_post("/siteverify", fake.handle)
     app.router.add_route("*", "/elsewhere", fake.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}/siteverify"
-    try:
+    async with listening(app) as port:
+        fake.url = f"http://127.0.0.1:{port}/siteverify"
         yield fake
-    finally:
         fake.released.set()
-        await runner.cleanup()

@@ -24,7 +24,7 @@ from keyproxy.money.budget import Budgets, Kind, shown
 from keyproxy.settings.grammar.plain import Budget
 from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings
 from tests.counting import standings
-from tests.fake_upstream import FakeUpstream, event_stream
+from tests.fake_upstream import FakeUpstream, event_stream, serving
 
 MODEL = "openai/gpt-4o-mini"
 # 100,000 tokens of context at 0.0000001 USD, and 0.00001 USD for each token of an answer.
@@ -68,20 +68,13 @@ class Books(FakeUpstream):
 async def upstream() -> AsyncIterator[Books]:
     fake = Books()
     fake.generations = {}
-    handle: Any = fake.handle
-    runner = web.ServerRunner(web.Server(handle, handler_cancellation=True), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
 
     async def charge(request: web.Request) -> web.StreamResponse:
         return billed(fake.cost)
 
     fake.answer = charge
-    try:
+    async with serving(fake):
         yield fake
-    finally:
-        await runner.cleanup()
 
 
 async def status(proxy: Proxy, **more: Any) -> int:

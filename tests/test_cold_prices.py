@@ -14,7 +14,7 @@ from aiohttp import web
 
 from keyproxy.money.pricebook import AT_ONCE
 from tests.conftest import SERVE, Proxy, Start, refused, settings
-from tests.fake_upstream import FakeUpstream
+from tests.fake_upstream import FakeUpstream, serving
 
 MODELS = [f"openai/model-{number}" for number in range(60)]
 LISTED, TAKEN = Decimal("0.00001"), Decimal("0.00002")
@@ -72,16 +72,9 @@ async def upstream() -> AsyncIterator[Dear]:
         return web.json_response({"id": "gen-1790981416-AbCd", "usage": usage})
 
     fake.answer = charge
-    handle: Any = fake.handle
-    runner = web.ServerRunner(web.Server(handle, handler_cancellation=True), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
-    try:
+    async with serving(fake):
         yield fake
-    finally:
         fake.tells.set()
-        await runner.cleanup()
 
 
 def body(model: str) -> dict[str, Any]:

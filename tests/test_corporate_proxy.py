@@ -96,7 +96,7 @@ async def far(ca: trustme.CA, corporate: ConnectProxy) -> AsyncIterator[FakeUpst
     """A TLS upstream, known as HOST behind the proxy and as localhost beside it."""
     trust = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     ca.issue_cert(HOST, "localhost").configure_cert(trust)
-    async with serving(trust) as fake:
+    async with serving(FakeUpstream(), trust) as fake:
         corporate.target_port = int(fake.base_url.rpartition(":")[2].removesuffix("/api/v1"))
         fake.base_url = f"https://localhost:{corporate.target_port}/api/v1"
         yield fake

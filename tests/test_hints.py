@@ -27,7 +27,7 @@ from keyproxy.settings.advice import written_hint
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.sources import Sources
 from tests.conftest import BODY, CHAT, KEY, SERVE, Proxy, settings
-from tests.fake_upstream import FakeUpstream, completion
+from tests.fake_upstream import FakeUpstream, completion, serving
 
 PAGE = "https://web.example"
 ROW = {
@@ -52,16 +52,8 @@ class Priced(FakeUpstream):
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Priced]:
-    fake = Priced()
-    handle: Any = fake.handle
-    runner = web.ServerRunner(web.Server(handle, handler_cancellation=True), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
-    try:
+    async with serving(Priced()) as fake:
         yield fake
-    finally:
-        await runner.cleanup()
 
 
 @dataclass

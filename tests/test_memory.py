@@ -238,7 +238,7 @@ async def test_bodies_beyond_the_memory_get_503_and_never_500(tmp_path: Path) ->
 
     variables = {"KEYPROXY_MAX_IN_FLIGHT": "50", "KEYPROXY_RATE_LIMIT": "off"}
     async with (
-        fake_upstream.serving() as upstream,
+        fake_upstream.serving(fake_upstream.FakeUpstream()) as upstream,
         program.started(
             "dev", tmp_path, KEYPROXY_UPSTREAM=upstream.base_url, **variables
         ) as running,

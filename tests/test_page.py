@@ -21,6 +21,7 @@ from tests.browser import chromium
 from tests.conftest import settings
 from tests.jwt_issuer import SECRET as JWT_SECRET
 from tests.jwt_issuer import signed
+from tests.loopback import listening
 from tests.siteverify import SECRET as CAPTCHA_SECRET
 from tests.siteverify import serving
 
@@ -74,13 +75,8 @@ async def page_port() -> AsyncIterator[int]:
         headers = {**page.HEADERS, "Content-Type": file.content_type}
         return web.Response(body=file.body, headers=headers)
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", serve)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield runner.addresses[0][1]
-    await runner.cleanup()
+    async with listening(serve) as port:
+        yield port
 
 
 @pytest.fixture

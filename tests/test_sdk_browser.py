@@ -11,6 +11,7 @@ from aiohttp import web
 
 from tests.browser import chromium
 from tests.jwt_issuer import SECRET
+from tests.loopback import listening
 from tests.sdk.node import bundle, install
 from tests.sdk.outside import missing
 from tests.sdk.served import TEXT, Served, serving
@@ -38,11 +39,8 @@ async def origin(script: Path) -> AsyncIterator[str]:
             return web.Response(body=script.read_bytes(), content_type="text/javascript")
         return web.Response(text=HTML, content_type="text/html")
 
-    runner = web.ServerRunner(web.Server(serve, access_log=None))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://app.test:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with listening(serve) as port:
+        yield f"http://app.test:{port}"
 
 
 Tell = Callable[[Served, str, str], Awaitable[Any]]
