@@ -90,7 +90,7 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     request[EXCHANGE] = Exchange(_without_traffic(kit, asked.app), record)
     last: Verdict | None = None
     try:
-        await handle(cast(web.Request, request))
+        await handle(cast(web.BaseRequest, request))
     except _WouldSend as error:
         last = _sent(kit.apps[record.app or DEFAULT_APP], error.call, asked)
     except Refusal as refusal:

@@ -1,6 +1,6 @@
 """Every refusal and failure: code, status, side; the one table of codes.
 
-Knows no HTTP library and no settings. ``server/middleware.py`` is the only place that
+Knows no HTTP library and no settings. ``server/app.py`` is the only place that
 turns these into answers.
 
     KeyproxyError

@@ -28,7 +28,7 @@ from keyproxy.upstream.catalogue import KeyWanted
 _MAY_BE_UNLISTED = (400, 404)  # what an upstream says of a model that it does not know
 
 
-async def handle(request: web.Request) -> web.StreamResponse:
+async def handle(request: web.BaseRequest) -> web.StreamResponse:
     """Answer one call; nothing reaches the upstream before every check has passed."""
     exchange = request[EXCHANGE]
     kit, record = exchange.kit, exchange.record
@@ -78,7 +78,7 @@ def refuse_when_stopping(kit: Kit) -> None:
         )
 
 
-async def open_session(request: web.Request, exchange: Exchange) -> web.StreamResponse:
+async def open_session(request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
     kit, record = exchange.kit, exchange.record
     record.endpoint = f"POST {session_endpoint.PATH}"
     record.app = kit.identity.door(request.headers).app
@@ -88,7 +88,7 @@ async def open_session(request: web.Request, exchange: Exchange) -> web.StreamRe
     return session_endpoint.answer(session)
 
 
-async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
+async def identify(request: web.BaseRequest, kit: Kit, record: Record) -> Client:
     identity = kit.identity
     try:
         client = await identity.identify(request.remote, request.headers)
@@ -102,7 +102,7 @@ async def identify(request: web.Request, kit: Kit, record: Record) -> Client:
 
 
 async def show_catalogue(
-    request: web.Request, kit: Kit, app: AppKit, path: str, query: str
+    request: web.BaseRequest, kit: Kit, app: AppKit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
     asked = path, query, app.policy.models, app.policy.aliases
@@ -114,7 +114,7 @@ async def show_catalogue(
 
 
 async def read_call(
-    request: web.Request,
+    request: web.BaseRequest,
     kit: Kit,
     app: AppKit,
     client: Client,

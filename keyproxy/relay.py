@@ -29,7 +29,7 @@ class _HeadWithBody(web.StreamResponse):
 
 
 async def relay(
-    request: web.Request,
+    request: web.BaseRequest,
     answer: Answer,
     record: Record,
     *,
@@ -69,7 +69,7 @@ async def relay(
     return response
 
 
-def _abort(request: web.Request) -> None:
+def _abort(request: web.BaseRequest) -> None:
     """End the connection without the last chunk or the missing bytes.
 
     Closing lets what was written drain first; an HTTP/1.0 answer that ends with its connection
@@ -86,7 +86,7 @@ def _abort(request: web.Request) -> None:
 
 
 def conditional(
-    request: web.Request, status: int, body: bytes, fields: Mapping[str, str]
+    request: web.BaseRequest, status: int, body: bytes, fields: Mapping[str, str]
 ) -> web.Response:
     """The JSON in ``body``, an answer of ours, under a tag of its own; 304 for a client that
     names the tag, since it has the answer already (RFC 9110, 13.1.2)."""

@@ -44,7 +44,7 @@ class Opening:
     rates: tuple[Rate, ...]
 
     async def open(
-        self, request: web.Request, hold: intake.Hold, headers: dict[str, str]
+        self, request: web.BaseRequest, hold: intake.Hold, headers: dict[str, str]
     ) -> Session:
         """The session that was asked for at ``PATH``; ``headers`` receives the RateLimit fields.
 
@@ -73,7 +73,7 @@ class Opening:
             session = self.sessions.open(door.app, origin)
         return session
 
-    def _renewed(self, request: web.Request, door: Door, origin: str | None) -> Session | None:
+    def _renewed(self, request: web.BaseRequest, door: Door, origin: str | None) -> Session | None:
         shown = credentials.shown(request.headers)
         if len(shown) != 1 or not looks_like_session(shown[0]):
             return None
@@ -95,7 +95,7 @@ class Opening:
                 must_close=True,
             )
 
-    async def _count(self, request: web.Request, headers: dict[str, str]) -> None:
+    async def _count(self, request: web.BaseRequest, headers: dict[str, str]) -> None:
         network = self.identity.network(request.remote, request.headers)
         windows = [Window("session", network, rate.amount, rate.seconds) for rate in self.rates]
         verdict = await self.counters.take(windows)
@@ -132,7 +132,7 @@ def check_head(method: str, target: str, door: Door) -> None:
         raise Refusal("query_not_allowed", "This call takes no query string.", must_close=True)
 
 
-async def _captcha_response(request: web.Request, hold: intake.Hold) -> str:
+async def _captcha_response(request: web.BaseRequest, hold: intake.Hold) -> str:
     """What the page says that its captcha answered; "" where it sends nothing."""
     if not request.body_exists:
         return ""

@@ -17,7 +17,7 @@ from keyproxy.call import Client
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.settings import Rate
-from keyproxy.transport.sockets import connection_limit
+from keyproxy.transport.server import connection_limit
 from tests.conftest import CHAT, SERVE
 from tests.fake_upstream import raw, read_call
 from tests.program import Program, started

@@ -247,11 +247,10 @@ async def test_a_client_that_never_takes_a_whole_answer_is_cut(
 
 async def no_connection_left(proxy: Proxy) -> None:
     """Waits until the server has let every client connection go."""
-    runner = proxy.service._runner
-    assert runner is not None
-    assert runner.server is not None
+    server = proxy.service._server
+    assert server is not None
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while runner.server.connections:
+        while server.connections:
             await asyncio.sleep(0.01)
 
 

@@ -1,215 +1,187 @@
-"""The application: routes, the fields every answer carries, and the runner for it.
+"""Every request becomes an answer here, with the fields that each of ours carries.
 
-Tests start exactly this, through ``running``, as production does.
+Errors become answers here and nowhere else; every call leaves one log line. It stands on aiohttp's
+low-level server: a router would decode a path before ``policy.endpoints`` compares it, and send
+``100 Continue`` before the checks. Tests start this, through ``running``, as production does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-from yarl import URL
+from aiohttp_cors import CorsConfig, ResourceOptions
+from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRouterAdapter
 
+from keyproxy.browser import EXPOSED_HEADERS, is_preflight
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
-from keyproxy.errors import KeyproxyError
-from keyproxy.kit import EXCHANGE, Kit
+from keyproxy.errors import Refusal, overloaded
+from keyproxy.kit import EXCHANGE, Exchange, Kit
 from keyproxy.proxy import handle
-from keyproxy.record import Record
-from keyproxy.server import cors, middleware
-from keyproxy.server.middleware import Handler
-from keyproxy.settings import Settings
-from keyproxy.transport.intake import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES, check_head
-from keyproxy.transport.server import LINGERING_SECONDS, GuardedServer
-from keyproxy.transport.sockets import BACKLOG
+from keyproxy.record import Record, trace_id
+from keyproxy.settings import DEFAULT_APP, Settings
+from keyproxy.settings.advice import written_hint
+from keyproxy.transport import refusals
+from keyproxy.transport.intake import check_head
+from keyproxy.transport.server import GuardedServer
 
-SHUTDOWN_SECONDS = 0.5
-"""For calls that are left when the grace is over; aiohttp waits so long twice."""
-_TURNS_TO_ACCEPT = 4  # of the loop, from a connection's arrival until the server knows it
 HEALTH_PATHS = ("/healthz", "/readyz")
+_EVERY_ANSWER = {"X-Content-Type-Options": "nosniff", "Vary": "Origin"}
 
 
-class ParserMissing(KeyproxyError):
-    """aiohttp runs on its Python parser, which accepts heads that others read differently."""
+@dataclass(frozen=True, slots=True)
+class App:
+    """Answers every request. ``current`` gives the kit in force; ``ended`` reads the record of each
+    call that is over; ``pages``: the chat page's files by URL path."""
 
+    current: Callable[[], Kit]
+    is_ready: Callable[[], bool]
+    ended: Callable[[Record], None]
+    pages: Mapping[str, PageFile]
 
-def create_app(
-    current: Callable[[], Kit],
-    *,
-    is_ready: Callable[[], bool],
-    ended: Callable[[Record], None],
-    pages: Mapping[str, PageFile] | None = None,
-) -> web.Application:
-    """The proxy as an aiohttp application. ``ended`` reads the record of each call that is over;
-    ``pages``: the chat page's files by URL path."""
-    calls = middleware.answering(current, _entry(pages or {}), ended)
-    app = web.Application(middlewares=[_without_a_path(calls)])
-    app.router.register_resource(EveryPath(calls, _health(is_ready)))
-    app.on_response_prepare.append(_complete)
-    cors.install(app)
-    return app
+    def serve(self, settings: Settings, max_connections: int) -> GuardedServer:
+        """A server of this app; must be made within the loop. Raises ParserMissing."""
+        make_request = functools.partial(Request, loop=asyncio.get_running_loop())
+        return GuardedServer(self.answer, make_request, settings, max_connections)
 
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to ``request``; a stream has gone out by then."""
+        path = request.raw_path.partition("?")[0]
+        is_read = request.method in ("GET", "HEAD")
+        if is_read and request.raw_path in HEALTH_PATHS:
+            return self._health(path)
+        kit = self.current()
+        record = Record(request.method, path, is_cutting=kit.is_cutting)
+        writer = request.writer
+        record.has_begun = lambda: writer.output_size > 0
+        record.trace_id = trace_id(request.headers.get("traceparent"))
+        record.origin = kit.browser.allowed_origin(request.headers)
+        request[EXCHANGE] = Exchange(kit, record)
+        try:
+            if is_read and path in self.pages:
+                response: web.StreamResponse = _page(request, self.pages[path])
+            else:
+                response = await handle(request)
+            record.http_status = response.status
+            return response
+        except asyncio.CancelledError as error:
+            record.end_by(error)
+            raise
+        except Exception as error:
+            return _refused(request, error)
+        finally:
+            record.write()
+            self.ended(record)
 
-def _without_a_path(calls: Handler) -> Any:
-    """CONNECT and ``GET http://host``: aiohttp's router finds no resource, and would answer
-    itself, leaving open a connection on which the rest of the request reads as the next one."""
-
-    @web.middleware
-    async def route(request: web.Request, handler: Handler) -> web.StreamResponse:
-        is_found = request.match_info.http_exception is None
-        return await (handler if is_found else calls)(request)
-
-    return route
-
-
-def _health(is_ready: Callable[[], bool]) -> Handler:
-    """Fixed bodies for any Host, without CORS fields and log lines."""
-
-    async def health(request: web.Request) -> web.StreamResponse:
-        is_well = request.raw_path == "/healthz" or is_ready()
+    def _health(self, path: str) -> web.Response:
+        """Fixed bodies for any Host, without CORS fields and log lines."""
+        is_well = path == "/healthz" or self.is_ready()
         return web.Response(
             text="ok\n" if is_well else "not ready\n",
             status=200 if is_well else 503,
-            headers={"Cache-Control": "no-store"},
+            headers={"Cache-Control": "no-store", **_EVERY_ANSWER},
         )
 
-    return health
+
+def _page(request: web.BaseRequest, page: PageFile) -> web.Response:
+    exchange = request[EXCHANGE]
+    exchange.record.is_quiet = True
+    check_head(request)
+    exchange.kit.browser.check_host(request.headers)
+    return web.Response(body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type})
 
 
-def _entry(pages: Mapping[str, PageFile]) -> Handler:
-    async def entry(request: web.Request) -> web.StreamResponse:
-        page = pages.get(request.raw_path.partition("?")[0])
-        if page is not None and request.method in ("GET", "HEAD"):
-            request[EXCHANGE].record.is_quiet = True
-            check_head(request)
-            request[EXCHANGE].kit.browser.check_host(request.headers)
-            return web.Response(
-                body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type}
-            )
-        return await handle(request)
-
-    return entry
-
-
-async def _complete(request: web.Request, response: web.StreamResponse) -> None:
-    """The fields every answer carries; aiohttp's own ``Server`` field is none of them."""
-    response.headers.pop("Server", None)
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Vary", "Origin")
-    if "Upgrade" in request.headers:
-        # The parser stops at an offer; the next call on this connection would not be read.
+def _refused(request: web.BaseRequest, error: Exception) -> web.Response:
+    exchange = request[EXCHANGE]
+    record = exchange.record
+    record.end_by(error)
+    if isinstance(error, ConnectionError):
+        raise error
+    refusal = _as_refusal(error)
+    app = exchange.kit.apps[record.app or DEFAULT_APP]
+    hint = written_hint(refusal.hint, app.settings)
+    record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
+    record.hint, record.param = hint, refusal.param
+    if (cause := error if isinstance(error, MemoryError) else error.__cause__) is not None:
+        record.cause = type(cause).__name__  # its text may hold what was sent
+    if refusal.code == "internal_error":
+        record.error = error
+    if record.has_begun():
+        # A second head must never be written into the answer.
+        request.protocol.force_close()
+        raise ConnectionError("the answer had begun") from error
+    shown = None if exchange.kit.settings.mode == "serve" else hint
+    response = web.Response(
+        status=refusal.status,
+        body=refusals.body(refusal, request.raw_path, record.request_id, shown),
+        headers=refusals.headers(refusal),
+    )
+    if refusal.must_close or not request.content.is_eof():
         response.force_close()
-        response.headers["Connection"] = "close"
-    if (exchange := request.get(EXCHANGE)) is not None:
-        response.headers["X-Request-Id"] = exchange.record.request_id
-        response.headers.update(exchange.headers)
+    return response
 
 
-class EveryPath(web.AbstractResource):
-    """Takes every method and target, raw: paths are matched by ``policy.endpoints``.
+def _as_refusal(error: Exception) -> Refusal:
+    if _is_out_of_memory(error):
+        return overloaded()
+    return error if isinstance(error, Refusal) else refusals.internal()
 
-    aiohttp's own resources decode a path before they compare it.
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Also where a library or a step of ours has made something else of it."""
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__cause__
+    return error is not None
+
+
+class Request(web.BaseRequest):
+    """A request whose answer gets the fields that all carry, just before its head goes out.
+
+    Health and what is answered to a broken head have no exchange, and bring their own.
     """
 
-    def __init__(self, calls: Handler, health: Handler) -> None:
-        super().__init__(name=None)
-        self._calls = web.ResourceRoute("*", calls, self, expect_handler=_expect_later)
-        self._health = web.ResourceRoute("*", health, self, expect_handler=_expect_later)
-
-    @property
-    def canonical(self) -> str:
-        return "/"
-
-    async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo, set[str]]:
-        is_health = request.raw_path in HEALTH_PATHS and request.method in ("GET", "HEAD")
-        return web.UrlMappingMatchInfo({}, self._health if is_health else self._calls), set()
-
-    def url_for(self, **kwargs: str) -> URL:
-        return URL("/")
-
-    def add_prefix(self, prefix: str) -> None:
-        raise NotImplementedError
-
-    def get_info(self) -> Any:
-        return {}
-
-    def raw_match(self, path: str) -> bool:
-        return True
-
-    def __len__(self) -> int:
-        return 2
-
-    def __iter__(self) -> Iterator[web.AbstractRoute]:
-        yield from (self._calls, self._health)
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.pop("Server", None)  # aiohttp adds its name and version
+        if "Upgrade" in self.headers:
+            # The parser stops at an offer; the next call on this connection would not be read.
+            response.force_close()
+            response.headers["Connection"] = "close"
+        if (exchange := self.get(EXCHANGE)) is None:
+            return
+        for name, value in _EVERY_ANSWER.items():
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-Id"] = exchange.record.request_id
+        response.headers.update(exchange.headers)
+        await _CORS.on_response_prepare.send(self, response)  # type: ignore[arg-type]
 
 
-async def _expect_later(request: web.Request) -> None:
-    """``100 Continue`` is sent when a body is wanted, not before the checks."""
+class _AllowedOrigin(ResourcesUrlDispatcherRouterAdapter):
+    """aiohttp-cors' own adapter knows exact origins, by route; here our guard has decided already,
+    for every path alike, and has answered preflights itself."""
+
+    def is_preflight_request(self, request: web.BaseRequest) -> bool:
+        return is_preflight(request.method, request.headers)
+
+    def is_cors_enabled_on_request(self, request: web.BaseRequest) -> bool:
+        return request[EXCHANGE].record.origin is not None
+
+    def get_non_preflight_request_config(
+        self, request: web.BaseRequest
+    ) -> dict[str | None, ResourceOptions]:
+        return {request[EXCHANGE].record.origin: _CORS_OPTIONS}
 
 
-class Runner(web.AppRunner):
-    """``web.AppRunner`` over our protocol, with a client's departure ending its call."""
+def _with_cors() -> web.Application:
+    """aiohttp-cors writes its fields in a signal of an application, so it gets one."""
+    app = web.Application()
+    CorsConfig(app, router_adapter=_AllowedOrigin(app.router, {}))
+    app.on_response_prepare.freeze()
+    return app
 
-    def __init__(self, app: web.Application, settings: Settings, max_connections: int) -> None:
-        super().__init__(app, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
-        self._settings = settings
-        self._max_connections = max_connections
-        self._listening: list[socket.socket] = []
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Take connections from ``sock``, which is ours from now on."""
-        await web.SockSite(self, sock, backlog=BACKLOG).start()
-        self._listening.append(sock)
-
-    async def stop_listening(self) -> None:
-        """Take no more connections.
-
-        asyncio forgets one that it is accepting while the listener closes (python/cpython#109564),
-        and its caller would wait; so it is accepted before.
-        """
-        loop = asyncio.get_running_loop()
-        for sock in self._listening:
-            with contextlib.suppress(NotImplementedError):  # Windows
-                loop.remove_reader(sock)
-        for _ in range(_TURNS_TO_ACCEPT):
-            await asyncio.sleep(0)
-        self._listening.clear()
-        for site in list(self.sites):
-            await site.stop()
-
-    async def cleanup(self) -> None:
-        await self.stop_listening()
-        await super().cleanup()
-
-    async def _make_server(self) -> web.Server:
-        if HttpRequestParser is HttpRequestParserPy:
-            raise ParserMissing(
-                "aiohttp's C parser is missing (AIOHTTP_NO_EXTENSIONS, or a wheel without it); "
-                "install a binary wheel of aiohttp"
-            )
-        app, loop = self._app, asyncio.get_running_loop()
-        app._set_loop(loop)
-        app.on_startup.freeze()
-        await app.startup()
-        app.freeze()
-        return GuardedServer(
-            app._handle,
-            request_factory=app._make_request,
-            loop=loop,
-            max_connections=self._max_connections,
-            handler_cancellation=True,
-            header_timeout=self._settings.header_timeout_seconds,
-            keepalive_timeout=self._settings.keepalive_timeout_seconds,
-            unread_timeout=self._settings.idle_timeout_seconds,
-            lingering_time=LINGERING_SECONDS,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-            max_headers=MAX_FIELDS,
-            auto_decompress=False,
-            access_log=None,
-        )
+_CORS_OPTIONS = ResourceOptions(expose_headers=EXPOSED_HEADERS)  # type: ignore[no-untyped-call]
+_CORS = _with_cors()

@@ -24,7 +24,7 @@ from keyproxy.server.service import Service
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import odd
 from keyproxy.settings.sources import Sources
-from keyproxy.transport import sockets
+from keyproxy.transport.server import CannotListen
 
 RELOAD_LOOK_SECONDS = 1.0
 """How often files are looked at: secrets that are swapped, tokens that are revoked."""
@@ -64,7 +64,7 @@ def _run(settings: Settings, sources: Sources, serve: Callable[..., object], lis
         print(f"keyproxy {settings.mode}: {fault}", file=sys.stderr)
         return 2
     except KeyproxyError as error:
-        is_taken = isinstance(error, sockets.CannotListen) and error.is_taken
+        is_taken = isinstance(error, CannotListen) and error.is_taken
         cure = f"; choose another with {listen}" if is_taken else ""
         print(f"keyproxy {settings.mode}: {error}{cure}", file=sys.stderr)
         return 1

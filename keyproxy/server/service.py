@@ -19,14 +19,12 @@ from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
 from keyproxy.record import Totals
 from keyproxy.server.accounting import open_book
-from keyproxy.server.app import Runner, create_app
+from keyproxy.server.app import App
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
-from keyproxy.transport import sockets
 from keyproxy.transport.client import open_session, trust
-from keyproxy.transport.server import HeadGuard
-from keyproxy.transport.sockets import connection_limit
+from keyproxy.transport.server import GuardedServer, connection_limit, listening, shown
 
 _DRAIN_LOOK_SECONDS = 0.05
 _log = structlog.get_logger("keyproxy")
@@ -46,7 +44,7 @@ class Service:
         self._beside: set[asyncio.Task[object]] = set()
         self._reinspecting: asyncio.Task[None] | None = None
         self._naming: asyncio.Task[None] | None = None
-        self._runner: Runner | None = None
+        self._server: GuardedServer | None = None
 
     @property
     def kit(self) -> Kit:
@@ -65,16 +63,12 @@ class Service:
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""
         await self.accounting.start(is_shared=self.settings.storage is not None)
-        app = create_app(
-            lambda: self.kit, is_ready=self._may_be_asked, ended=self.totals.ended, pages=pages
-        )
-        runner = Runner(app, self.settings, connection_limit())
-        await runner.setup()
-        self._runner = runner
-        listening = sockets.listening(self.settings.listen)
-        self.addresses = tuple(map(sockets.shown, listening))
-        for sock in listening:
-            await runner.listen(sock)
+        app = App(lambda: self.kit, self._may_be_asked, self.totals.ended, pages or {})
+        self._server = app.serve(self.settings, connection_limit())
+        sockets = listening(self.settings.listen)
+        self.addresses = tuple(map(shown, sockets))
+        for sock in sockets:
+            await self._server.listen(sock)
         self._life.is_ready = True
         self._keys.inspect(self.settings.all_keys)
         self._reinspecting = asyncio.create_task(self._keys.run())
@@ -128,15 +122,15 @@ class Service:
         await asyncio.sleep(self.settings.shutdown_delay_seconds)
         self._life.is_stopping = True
         await self.assembly.lingering.end()
-        if self._runner is None:
+        if (server := self._server) is None:
             return
-        await self._runner.stop_listening()
-        _log.info("draining", calls=len(self._busy()))
+        await server.stop_listening()
+        _log.info("draining", calls=len(server.busy()))
         deadline = asyncio.get_running_loop().time() + self.settings.shutdown_grace_seconds
         # aiohttp has no event for the end of a call.
-        while self._busy() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while server.busy() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_SECONDS)
-        if cut := self._busy():
+        if cut := server.busy():
             _log.warning("calls cut by the stop", calls=len(cut))
         self._life.is_cutting = True
         for connection in cut:
@@ -150,16 +144,11 @@ class Service:
         for task in lasting:
             task.cancel()
         await self.assembly.lingering.end()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.close()
         await self.assembly.close()
         await self.accounting.close()
         await asyncio.gather(*lasting, return_exceptions=True)
-
-    def _busy(self) -> list[HeadGuard]:
-        server = self._runner.server if self._runner is not None else None
-        connections = server.connections if server is not None else []
-        return [c for c in connections if isinstance(c, HeadGuard) and c.is_busy]
 
     def _run(self, work: Coroutine[Any, Any, object]) -> None:
         """Beside the calls, until it is done or we close."""

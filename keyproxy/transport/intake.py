@@ -114,7 +114,7 @@ def _is_plain(message: RawRequestMessage) -> bool:
     return not codings or (is_chunked and message.version == (1, 1))
 
 
-def check_head(request: web.Request) -> None:
+def check_head(request: web.BaseRequest) -> None:
     """Refuse what a head may ask of a server and this one does not do.
 
     Raises ``expectation_failed``, ``bad_request``, ``method_not_allowed``.
@@ -134,14 +134,14 @@ def check_head(request: web.Request) -> None:
         raise Refusal("bad_request", "Other protocols are not spoken here.", must_close=True)
 
 
-def refuse_body(request: web.Request) -> None:
+def refuse_body(request: web.BaseRequest) -> None:
     """Raises ``bad_request`` when a call that has no use for a body brings one."""
     if request.body_exists:
         raise Refusal("bad_request", "This call takes no body.", must_close=True)
 
 
 async def read_body(
-    request: web.Request,
+    request: web.BaseRequest,
     hold: Hold,
     *,
     max_bytes: int,

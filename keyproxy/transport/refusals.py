@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from keyproxy.call import BASE
@@ -13,7 +14,24 @@ from keyproxy.errors import CODES, Refusal, messages_type
 
 PATIENCE_SECONDS = 5.0
 """A wait beyond this is for a person to decide; official SDKs would sit through it."""
+_HEAD_FAULTS = {
+    "bad_request": "The request's head is not valid HTTP/1.1.",
+    "head_timeout": "The request's head did not arrive in time.",
+    "uri_too_long": "The request target is too long.",
+    "head_too_large": "The request's head is too large.",
+    "overloaded": "Too many connections at the moment.",
+}
 _TYPED = tuple(f"{BASE}{dialect.path}" for dialect in DIALECTS if dialect.errors == "anthropic")
+
+
+def of_head(code: str) -> Refusal:
+    """What a connection says to a head that is no request, and when there are too many."""
+    return Refusal(code, _HEAD_FAULTS[code], must_close=True)
+
+
+def internal() -> Refusal:
+    """What strangers are told of a fault of ours."""
+    return Refusal("internal_error", "Something went wrong here.", must_close=True)
 
 
 def speaks_messages(path: str) -> bool:
@@ -69,3 +87,22 @@ def headers(refusal: Refusal) -> dict[str, str]:
     if not CODES[refusal.code].curable or (wait or 0) > PATIENCE_SECONDS:
         fields["x-should-retry"] = "false"
     return fields
+
+
+def headers_alone(refusal: Refusal, request_id: str) -> dict[str, str]:
+    """All fields that go with it where there is no call."""
+    return {
+        **headers(refusal),
+        "X-Content-Type-Options": "nosniff",
+        "X-Request-Id": request_id,
+    }
+
+
+def raw(refusal: Refusal, request_id: str) -> bytes:
+    """A whole answer, for a connection on which no request was parsed; it is closed behind it."""
+    content = body(refusal, "", request_id)
+    fields = headers_alone(refusal, request_id)
+    fields |= {"Content-Length": str(len(content)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + content

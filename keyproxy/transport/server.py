@@ -1,334 +1,197 @@
-"""The connection: a timer for heads, our own answers to broken ones, a cap on connections.
+"""The server: sockets for the addresses of the settings, and a connection for each client.
 
-aiohttp has a keep-alive timer only, and answers head faults itself with an echo of the input
-and its version. This class changes just that; parsing stays aiohttp's C parser.
+One connection too many gets a 503 and is closed.
 """
-
-#   connected ---> HEAD --- whole, and no fault in it ---> CALL --- answered ---> IDLE ---> closed
-#                  |  ^                                    |                       |  keep-alive is
-#                  |  +------------ first byte of the next head -------------------+  over
-#                  |                                       |
-#                  +--- late, too large, broken            +--- nothing taken of the answer for
-#                          |                                    ``unread_timeout``, or reading is
-#                          v                                    paused and one call goes on ---> cut
-#                       ANSWERED 4xx, read on for a while so that it arrives ---> closed
-#
-# One connection too many: 503, closed.
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.web_protocol import RequestHandler
 
-from keyproxy.errors import Refusal
-from keyproxy.record import new_request_id
-from keyproxy.transport import intake, refusals
-from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
+from keyproxy.errors import KeyproxyError
+from keyproxy.settings import Address, Settings
+from keyproxy.transport.connection import LINGERING_SECONDS, HeadGuard, raw
+from keyproxy.transport.intake import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
 
-LINGERING_SECONDS = 2.0
-"""How long an unread body is drained after a refusal, so that the client can read it."""
-
-_log = structlog.get_logger("keyproxy.server")
-_FAULTS = {
-    "bad_request": "The request's head is not valid HTTP/1.1.",
-    "head_timeout": "The request's head did not arrive in time.",
-    "uri_too_long": "The request target is too long.",
-    "head_too_large": "The request's head is too large.",
-    "overloaded": "Too many connections at the moment.",
-}
-_TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
+SHUTDOWN_SECONDS = 0.5
+"""For calls that are left when the grace is over; aiohttp waits so long twice."""
+_TURNS_TO_ACCEPT = 4  # of the loop, from a connection's arrival until the server knows it
+BACKLOG = 512  # asyncio accepts so many in one step, before the cap on connections can look
+_SPARE_FILES = 128
+MAX_CONNECTIONS = 20_000
+_WITHOUT_LIMITS = 1_000  # Windows: no such call
+_NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
 
 
-class _HeadFault(Exception):
-    """A head that aiohttp's parser let through and we do not."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+class ParserMissing(KeyproxyError):
+    """aiohttp runs on its Python parser, which accepts heads that others read differently."""
 
 
-class _FaultAnswer(web.Response):
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self.headers.pop("Server", None)  # aiohttp adds its name and version just before
+class CannotListen(KeyproxyError):
+    """An address is taken or not ours; the message says which. ``is_taken``: another may do."""
+
+    def __init__(self, message: str, *, is_taken: bool = False) -> None:
+        super().__init__(message)
+        self.is_taken = is_taken
 
 
-def _fault(code: str, exc: BaseException | None = None) -> Refusal:
-    is_twice = str(getattr(exc, "message", "")).startswith("Duplicate ")
-    return Refusal(code, _TWICE if is_twice else _FAULTS[code], must_close=True)
+def listening(addresses: Iterable[Address]) -> list[socket.socket]:
+    """Bound sockets. ``localhost`` is 127.0.0.1 and ::1, an empty host every address.
 
-
-def _fault_body(refusal: Refusal) -> tuple[bytes, dict[str, str]]:
-    """Body and fields of an answer to a broken head; it has no call line, so it is logged here."""
-    request_id = new_request_id()
-    _log.info("head refused", request_id=request_id, http_status=refusal.status, code=refusal.code)
-    fields = refusals.headers(refusal)
-    fields |= {"X-Content-Type-Options": "nosniff", "X-Request-Id": request_id}
-    return refusals.body(refusal, "", request_id), fields
-
-
-class HeadGuard(RequestHandler):
-    """One client connection.
-
-    A head must be whole within ``header_timeout`` of its first byte, on a new connection of
-    the connect itself. Between calls the keep-alive timer of aiohttp rules. A client that takes
-    nothing of its answer for ``unread_timeout`` is cut; aiohttp would wait for it for ever.
+    Port 0 picks a free port, the same for both halves of such a pair. Raises CannotListen.
     """
+    opened: list[socket.socket] = []
+    try:
+        for address in addresses:
+            port = address.port
+            for host, is_optional in _hosts(address.host):
+                bound = _bind(host, port, is_optional)
+                if bound is not None:
+                    opened.append(bound)
+                    port = port or bound.getsockname()[1]
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
 
-    __slots__ = (
-        "_first_line",
-        "_had_long_line",
-        "_head_bytes",
-        "_head_timer",
-        "_header_timeout",
-        "_last_payload",
-        "_seen_of_body",
-        "_stray_bytes",
-        "_unread_timeout",
-        "_unread_timer",
-    )
 
-    def __init__(
-        self, manager: Any, *, header_timeout: float, unread_timeout: float, **options: Any
-    ) -> None:
-        super().__init__(manager, **options)
-        self._unread_timeout = unread_timeout
-        self._unread_timer: asyncio.TimerHandle | None = None
-        self._header_timeout = header_timeout
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
-        self._first_line = 0
-        self._had_long_line = False
-        self._last_payload: Any = EMPTY_PAYLOAD
-        self._seen_of_body = 0
-        self._stray_bytes = 0
+def shown(sock: socket.socket) -> str:
+    """``127.0.0.1:8484`` or ``[::1]:8484``."""
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    @property
-    def is_busy(self) -> bool:
-        """A call is being answered."""
-        return self._request_in_progress
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._start_timer()
+def _hosts(host: str) -> Iterator[tuple[str, bool]]:
+    """Each address with whether a machine may lack it."""
+    if host == "localhost":
+        yield from (("127.0.0.1", False), ("::1", True))
+    elif host == "":
+        yield from (("0.0.0.0", False), ("::", True))  # noqa: S104  (the operator asked for it)
+    else:
+        yield host, False
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_timer()
-        self._stop_unread_timer()
-        super().connection_lost(exc)
 
-    async def start(self) -> None:
-        transport = self.transport
+def _bind(host: str, port: int, is_optional: bool) -> socket.socket | None:
+    try:
+        kind, _, _, _, where = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(kind, socket.SOCK_STREAM)
+    except OSError as error:
+        if is_optional:
+            return None
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    try:
+        if sys.platform != "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        if is_optional and error.errno in _NO_SUCH_FAMILY:
+            return None
+        why = error.strerror or "failed"
+        is_taken = error.errno == errno.EADDRINUSE
+        if is_taken:
+            why = "it is taken"
+        message = f"cannot listen on {Address(host, port)}: {why}"
+        raise CannotListen(message, is_taken=is_taken) from error
+    return sock
+
+
+def connection_limit() -> int:
+    """How many client connections fit, each with one to the upstream; raises the soft limit."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return _WITHOUT_LIMITS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS + _SPARE_FILES
+    highest = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < highest:
         try:
-            await super().start()
-        finally:
-            self._watch_unread(transport)  # closing waits until everything was taken
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_unread(self.transport)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self.transport is not None and not self.transport.is_closing():
-            self._stop_unread_timer()
-
-    def pause_reading(self) -> None:
-        super().pause_reading()
-        self._watch_paused()
-
-    def _pause_reading_for_buffer(self) -> None:
-        super()._pause_reading_for_buffer()
-        self._watch_paused()
-
-    def _watch_paused(self, seen: web.BaseRequest | None = None) -> None:
-        """Calls queue behind the one under way, and while reading pauses for them its client's
-        departure cannot be seen: when the same call holds them up for long, cut."""
-        self._loop.call_later(self._header_timeout, self._look_paused, seen)
-
-    def _look_paused(self, seen: web.BaseRequest | None) -> None:
-        current = self._current_request
-        is_paused = self._reading_paused or self._buffer_paused
-        if self.transport is None or not (is_paused and self._messages):
-            return
-        if current is not None and current is seen:
-            self.transport.abort()
-        else:
-            self._watch_paused(current)
-
-    def data_received(self, data: bytes) -> None:
-        if self._close:
-            return  # the rest of a refused head is read and dropped
-        is_head = self._last_payload.is_eof()
-        count = self._request_count
-        if data and is_head:
-            self._measure(data)
-        super().data_received(data)
-        if self._request_count != count:
-            self._had_long_line = self._first_line > MAX_LINE_BYTES
-            self._head_bytes = self._first_line = 0
-            self._stop_timer()
-            self._inspect()
-        elif data and is_head:
-            if self._head_timer is None:
-                self._start_timer()
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._end("head_too_large")
-        elif data:
-            self._watch_stray(len(data))
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer a head fault: fixed JSON, no echo, no ``Server``, and the connection ends."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun; there can be no second one")
-        if status == 400:
-            refusal = _fault(self._code(exc), exc)
-        elif isinstance(exc, MemoryError):
-            refusal = _fault("overloaded")
-        else:
-            refusal = _internal()
-            self.logger.error("Unhandled error in a handler", exc_info=exc)
-        raw, fields = _fault_body(refusal)
-        response = _FaultAnswer(status=refusal.status, body=raw, headers=fields)
-        response.force_close()
-        return response
-
-    def log_exception(self, *args: Any, **options: Any) -> None:
-        """A body that breaks off while it is drained is the client's fault, and no error here."""
-        if not isinstance(options.get("exc_info"), RequestPayloadError):
-            super().log_exception(*args, **options)
-
-    def _code(self, exc: BaseException | None) -> str:
-        if isinstance(exc, _HeadFault):
-            return exc.code
-        if isinstance(exc, LineTooLong):
-            return "uri_too_long" if self._had_long_line else "head_too_large"
-        if str(getattr(exc, "message", "")).startswith("Too many headers"):
-            return "head_too_large"
-        return "bad_request"
-
-    def _measure(self, data: bytes) -> None:
-        """Length of the first line so far, to tell a long target from a long field."""
-        if self._head_bytes == self._first_line:
-            end = data.find(b"\n")
-            self._first_line += len(data) if end < 0 else end
-        self._head_bytes += len(data)
-
-    def _watch_stray(self, count: int) -> None:
-        """End a body behind whose last byte more comes than a head may have: the parser keeps
-        trailers, each as large as a field."""
-        seen = self._last_payload.total_bytes
-        self._stray_bytes = self._stray_bytes + count if seen == self._seen_of_body else 0
-        self._seen_of_body = seen
-        if self._stray_bytes > MAX_HEAD_BYTES and not self._last_payload.is_eof():
-            self._last_payload.set_exception(RequestPayloadError("broken framing"))
-            self.close()
-
-    def _inspect(self) -> None:
-        """Refuse what the parser reads and others read differently.
-
-        A fault inside a body is told to whoever reads it, and would wait for its rest.
-        """
-        for index, (message, payload) in enumerate(self._messages):
-            if isinstance(message, _ErrInfo) and not self._last_payload.is_eof():
-                self._last_payload.set_exception(RequestPayloadError("broken framing"))
-            self._last_payload = payload
-            if not isinstance(message, _ErrInfo) and (code := intake.fault_in(message)):
-                fault = _ErrInfo(status=400, exc=_HeadFault(code), message="")
-                self._messages[index] = (fault, EMPTY_PAYLOAD)
-
-    def _start_timer(self) -> None:
-        if self._header_timeout > 0:
-            self._head_timer = self._loop.call_later(self._header_timeout, self._late)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _late(self) -> None:
-        self._head_timer = None
-        self._end("head_timeout")
-
-    def _watch_unread(self, transport: asyncio.Transport | None) -> None:
-        """Cut the connection once nothing was taken of what is written for the timeout."""
-        self._stop_unread_timer()
-        if transport is not None and (left := transport.get_write_buffer_size()) > 0:
-            self._unread_timer = self._loop.call_later(
-                self._unread_timeout, self._look_unread, transport, left
-            )
-
-    def _look_unread(self, transport: asyncio.Transport, before: int) -> None:
-        if transport.get_write_buffer_size() < before:
-            self._watch_unread(transport)
-        else:
-            transport.abort()
-
-    def _stop_unread_timer(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
-
-    def _end(self, code: str) -> None:
-        """Answer and close; behind an answer under way, only close."""
-        if self._request_in_progress or self._messages:
-            self.close()
-        elif self.transport is not None:
-            self._close_gently(self.transport, _raw(code))
-
-    def _close_gently(self, transport: asyncio.Transport, answer: bytes) -> None:
-        """Answer, then drain for a while: closing over unread bytes would take the answer back."""
-        self.close()
-        self._stop_timer()
-        transport.write(answer)
-        if transport.can_write_eof():
-            transport.write_eof()
-        self._head_timer = self._loop.call_later(LINGERING_SECONDS, self.force_close)
-
-
-def _internal() -> Refusal:
-    return Refusal("internal_error", "Something went wrong here.", must_close=True)
-
-
-_REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large"}
-
-
-def _raw(code: str) -> bytes:
-    """A whole answer as bytes, for a connection on which no request was parsed."""
-    refusal = _fault(code)
-    raw, fields = _fault_body(refusal)
-    fields |= {"Content-Length": str(len(raw)), "Connection": "close"}
-    reason = _REASONS.get(refusal.status, "Service Unavailable")
-    lines = [f"HTTP/1.1 {refusal.status} {reason}"]
-    lines += [f"{name}: {value}" for name, value in fields.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + raw
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+            soft = highest
+        except (OSError, ValueError):
+            pass
+    files = wanted if soft == resource.RLIM_INFINITY else soft
+    return max(16, min(MAX_CONNECTIONS, (files - _SPARE_FILES) // 2))
 
 
 class GuardedServer(web.Server):
-    """``web.Server`` over ``HeadGuard`` with at most ``max_connections`` at a time."""
+    """Listens; each connection is a ``HeadGuard``, ``max_connections`` at a time at most.
+
+    A client's departure ends its call.
+    """
 
     def __init__(
         self,
-        handler: Callable[..., Awaitable[web.StreamResponse]],
-        *,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        request_factory: Callable[..., web.BaseRequest],
+        settings: Settings,
         max_connections: int,
-        **options: Any,
     ) -> None:
-        super().__init__(handler, **options)
+        if HttpRequestParser is HttpRequestParserPy:
+            raise ParserMissing(
+                "aiohttp's C parser is missing (AIOHTTP_NO_EXTENSIONS, or a wheel without it); "
+                "install a binary wheel of aiohttp"
+            )
+        super().__init__(
+            handler,
+            request_factory=request_factory,
+            handler_cancellation=True,
+            header_timeout=settings.header_timeout_seconds,
+            keepalive_timeout=settings.keepalive_timeout_seconds,
+            unread_timeout=settings.idle_timeout_seconds,
+            lingering_time=LINGERING_SECONDS,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_FIELDS,
+            auto_decompress=False,
+            access_log=None,
+        )
         self._max_connections = max_connections
+        self._listening: dict[socket.socket, asyncio.Server] = {}
+
+    async def listen(self, sock: socket.socket) -> None:
+        """Take connections from ``sock``, which is ours from now on."""
+        self._listening[sock] = await self._loop.create_server(self, sock=sock, backlog=BACKLOG)
+
+    async def stop_listening(self) -> None:
+        """Take no more connections.
+
+        asyncio forgets one that it is accepting while the listener closes (python/cpython#109564),
+        and its caller would wait; so it is accepted before.
+        """
+        for sock in self._listening:
+            with contextlib.suppress(NotImplementedError):  # Windows
+                self._loop.remove_reader(sock)
+        for _ in range(_TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
+        while self._listening:
+            self._listening.popitem()[1].close()
+
+    async def close(self) -> None:
+        """Let idle connections go, and calls after a moment."""
+        await self.stop_listening()
+        self.pre_shutdown()
+        await self.shutdown(SHUTDOWN_SECONDS)
+
+    def busy(self) -> list[HeadGuard]:
+        """The connections whose calls are being answered."""
+        return [c for c in self.connections if isinstance(c, HeadGuard) and c.is_busy]
 
     def __call__(self) -> RequestHandler:
         return HeadGuard(self, loop=self._loop, **self._kwargs)
@@ -336,5 +199,5 @@ class GuardedServer(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._connections) > self._max_connections:
-            transport.write(_raw("overloaded"))
+            transport.write(raw("overloaded"))
             transport.close()
