@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from aiohttp import web
@@ -82,33 +81,16 @@ def _hosts(host: str) -> Iterator[tuple[str, bool]]:
 
 def _bind(host: str, port: int, is_optional: bool) -> socket.socket | None:
     try:
-        kind, _, _, _, where = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(kind, socket.SOCK_STREAM)
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server((host, port), family=resolved[0][0], backlog=BACKLOG)
     except OSError as error:
-        if is_optional:
+        if is_optional and (isinstance(error, socket.gaierror) or error.errno in _NO_SUCH_FAMILY):
             return None
-        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    try:
-        if sys.platform != "win32":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if kind == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(where)
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        if is_optional and error.errno in _NO_SUCH_FAMILY:
-            return None
-        why = error.strerror or "failed"
         is_taken = error.errno == errno.EADDRINUSE
-        if is_taken:
-            why = "it is taken"
+        # ``create_server`` says the address again, in its own words.
+        why = "it is taken" if is_taken else str(error.strerror).partition(" (while ")[0]
         message = f"cannot listen on {Address(host, port)}: {why}"
         raise CannotListen(message, is_taken=is_taken) from error
-    return sock
 
 
 def connection_limit() -> int:
@@ -117,17 +99,16 @@ def connection_limit() -> int:
         import resource  # not on Windows
     except ImportError:
         return _WITHOUT_LIMITS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * MAX_CONNECTIONS + _SPARE_FILES
-    highest = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-    if soft != resource.RLIM_INFINITY and soft < highest:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-            soft = highest
-        except (OSError, ValueError):
-            pass
-    files = wanted if soft == resource.RLIM_INFINITY else soft
-    return max(16, min(MAX_CONNECTIONS, (files - _SPARE_FILES) // 2))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files, most = (
+        wanted if limit == resource.RLIM_INFINITY else min(limit, wanted) for limit in limits
+    )
+    if files < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+            files = most
+    return max(16, (files - _SPARE_FILES) // 2)
 
 
 class GuardedServer(web.Server):
