@@ -202,7 +202,7 @@ async def test_a_room_for_less_than_one_body_is_told(
 ) -> None:
     monkeypatch.setattr(memory, "limit", lambda: 128 * MIB)
     proxy = await start()
-    assert proxy.service.room_for_bodies == 16 * MIB
+    assert proxy.service.kit.room.max_bytes == 16 * MIB
     [warning] = process.narrow(proxy.service)
     assert "16 MiB for request bodies" in warning
     assert warning.endswith("until the limit is 136 MiB")

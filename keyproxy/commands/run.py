@@ -46,6 +46,4 @@ def _run(sources: Sources, listen: str = "--listen", why: str | None = None) -> 
         return line.report(sources.mode, faults)
     from keyproxy.server import process  # the whole server; --help need not load it
 
-    if sources.mode == "demo":
-        return process.run_demo(settings, sources, listen, why)
-    return process.run(settings, sources, listen)
+    return process.run(settings, sources, listen, why)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import functools
 import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
@@ -28,7 +27,6 @@ from keyproxy.transport.server import CannotListen
 
 RELOAD_LOOK_SECONDS = 1.0
 """How often files are looked at: secrets that are swapped, tokens that are revoked."""
-LISTEN = "--listen"
 _PR_SET_DUMPABLE = 4  # prctl(2)
 HEAP_PAUSE_SECONDS = 60.0
 """Between two times that all objects are looked at because of reloads; each takes some 50 ms."""
@@ -39,27 +37,16 @@ let go by counting references. At worst half a million objects wait for one, som
 _log = structlog.get_logger("keyproxy")
 
 
-def run(settings: Settings, sources: Sources, listen: str = LISTEN) -> int:
-    """Serve until SIGTERM or Ctrl-C; the exit code. ``listen`` is how another port is chosen."""
-    return _run(settings, sources, _serve, listen)
+def run(settings: Settings, sources: Sources, listen: str, why: str | None = None) -> int:
+    """Serve until SIGTERM or Ctrl-C; the exit code. A demo has the built-in fake upstream.
 
-
-def run_demo(
-    settings: Settings, sources: Sources, listen: str = LISTEN, why: str | None = None
-) -> int:
-    """As ``run``, against the built-in fake upstream.
-
-    ``why`` it is the demo is said once it listens.
+    ``listen`` is how another port is chosen; ``why`` it is the demo is said once it listens.
     """
-    return _run(settings, sources, functools.partial(_serve_demo, why=why), listen)
-
-
-def _run(settings: Settings, sources: Sources, serve: Callable[..., object], listen: str) -> int:
     logs.configure(settings.log_format, settings.log_level)
     forbid_core_dumps()
     memory.give_back_large_blocks()
     try:
-        asyncio.run(serve(settings, sources))  # type: ignore[arg-type]
+        asyncio.run(_serve(settings, sources, why))
     except SettingsFault as fault:  # one that only starting could find
         print(f"keyproxy {settings.mode}: {fault}", file=sys.stderr)
         return 2
@@ -86,22 +73,19 @@ def forbid_core_dumps() -> None:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-async def _serve_demo(settings: Settings, sources: Sources, why: str | None) -> None:
-    async with demo_upstream.running() as base_url:
-        key = Secret(demo_upstream.DEMO_KEY)
-        settings = settings.kept(keys=(key,), upstream=base_url)
-        await _serve(settings, sources, [] if why is None else [why])
-
-
-async def _serve(settings: Settings, sources: Sources, more: Sequence[str] = ()) -> None:
+async def _serve(settings: Settings, sources: Sources, why: str | None) -> None:
     stop = asyncio.Event()
     reload = asyncio.Event()
-    pages = None if settings.mode == "serve" else page.files()
-    async with service.running(settings, pages) as running:
+    pages = {} if settings.mode == "serve" else page.files()
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.mode == "demo":
+            base_url = await stack.enter_async_context(demo_upstream.running())
+            settings = settings.kept(keys=(Secret(demo_upstream.DEMO_KEY),), upstream=base_url)
+        running = await stack.enter_async_context(service.running(settings, pages))
         _catch_signals(stop, reload)
         _say_hello(running)
-        warnings = *more, *sources.warnings(), *odd(settings)
-        for warning in (*warnings, *narrow(running)):
+        of_settings = *sources.warnings(), *odd(settings), *narrow(running)
+        for warning in (*filter(None, [why]), *of_settings):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload, Heap()))
         try:
@@ -204,7 +188,7 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> bool
 
 def narrow(running: Service) -> list[str]:
     """What does not fit into the memory there is, in a line."""
-    room, largest = running.room_for_bodies, running.settings.max_body_bytes
+    room, largest = running.kit.room.max_bytes, running.settings.max_body_bytes
     if room >= largest:
         return []
     wanted = memory.ITSELF_BYTES + 2 * largest
@@ -239,7 +223,7 @@ def _say_hello(running: Service) -> None:
         budgets=summary.budgets(settings),
         ledger=running.accounting.place,
         limits_counted=summary.storage(settings),
-        room_for_bodies=summary.size(running.room_for_bodies),
+        room_for_bodies=summary.size(running.kit.room.max_bytes),
         **(
             {"apps": {app.name: dict(summary.of_app(app)) for app in settings.apps}}
             if settings.apps

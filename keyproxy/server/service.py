@@ -34,16 +34,14 @@ class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
     def __init__(self, assembly: Assembly, totals: Totals) -> None:
+        self.assembly = assembly
+        self.accounting = assembly.accounting
         self.totals = totals
         self.addresses: tuple[str, ...] = ()
-        self.accounting = assembly.accounting
-        self.assembly = assembly
-        self._life = assembly.life
         self._keys = assembly.keys
         self._names = assembly.names
+        self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
-        self._reinspecting: asyncio.Task[None] | None = None
-        self._naming: asyncio.Task[None] | None = None
         self._server: GuardedServer | None = None
 
     @property
@@ -55,11 +53,6 @@ class Service:
     def settings(self) -> Settings:
         return self.kit.settings
 
-    @property
-    def room_for_bodies(self) -> int:
-        """How many bytes all bodies may have that are held at the same time."""
-        return self.kit.room.max_bytes
-
     async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
         """Listen. Raises CannotListen, ParserMissing."""
         await self.accounting.start(is_shared=self.settings.storage is not None)
@@ -69,24 +62,20 @@ class Service:
         self.addresses = tuple(map(shown, sockets))
         for sock in sockets:
             await self._server.listen(sock)
-        self._life.is_ready = True
+        self.assembly.life.is_ready = True
         self._keys.inspect(self.settings.all_keys)
-        self._reinspecting = asyncio.create_task(self._keys.run())
+        self._run(self._keys.run())
         self._keep_names()
 
     def _keep_names(self) -> None:
         """Know the names of models from the start on, where one of them is excluded; tell of
         patterns that match none. Where there are prices, their list tells the names."""
         self._run(self._names.tell())
+        patterns = [each for app in self.settings.all_apps for each in app.allowed_models]
         if self.accounting.has_prices:
             return
-        excludes = any(
-            pattern.startswith("!")
-            for app in self.settings.all_apps
-            for pattern in app.allowed_models
-        )
-        if excludes:
-            self._naming = self._naming or asyncio.create_task(self._names.run())
+        if any(pattern.startswith("!") for pattern in patterns):
+            self._naming = self._naming or self._run(self._names.run())
         elif is_worth_a_look(self.settings):
             self._run(self._names.look())
 
@@ -94,7 +83,7 @@ class Service:
         """Whether a load balancer should send calls here."""
         is_down = self.assembly.counters.is_down
         is_closed = is_down and self.settings.storage_failure == "closed"
-        return self._life.is_ready and not is_closed
+        return self.assembly.life.is_ready and not is_closed
 
     def apply(self, settings: Settings) -> None:
         """Put new settings in force for the calls that begin from now on."""
@@ -117,10 +106,11 @@ class Service:
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""
-        self._life.is_ready = False
+        life = self.assembly.life
+        life.is_ready = False
         _log.info("stopping", delay_seconds=self.settings.shutdown_delay_seconds)
         await asyncio.sleep(self.settings.shutdown_delay_seconds)
-        self._life.is_stopping = True
+        life.is_stopping = True
         await self.assembly.lingering.end()
         if (server := self._server) is None:
             return
@@ -132,29 +122,30 @@ class Service:
             await asyncio.sleep(_DRAIN_LOOK_SECONDS)
         if cut := server.busy():
             _log.warning("calls cut by the stop", calls=len(cut))
-        self._life.is_cutting = True
+        life.is_cutting = True
         for connection in cut:
             connection.force_close()
 
     async def close(self) -> None:
         """Release everything, at once."""
-        self._life.is_ready = False
-        self._life.is_stopping = self._life.is_cutting = True
-        lasting = [*self._beside, *filter(None, (self._reinspecting, self._naming))]
-        for task in lasting:
+        life = self.assembly.life
+        life.is_ready, life.is_stopping, life.is_cutting = False, True, True
+        beside = [*self._beside]
+        for task in beside:
             task.cancel()
         await self.assembly.lingering.end()
         if self._server is not None:
             await self._server.close()
         await self.assembly.close()
         await self.accounting.close()
-        await asyncio.gather(*lasting, return_exceptions=True)
+        await asyncio.gather(*beside, return_exceptions=True)
 
-    def _run(self, work: Coroutine[Any, Any, object]) -> None:
+    def _run(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         """Beside the calls, until it is done or we close."""
         task = asyncio.create_task(work)
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+        return task
 
 
 @asynccontextmanager
