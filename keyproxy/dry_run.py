@@ -29,7 +29,7 @@ from keyproxy.money.budget import Budgets
 from keyproxy.proxy import handle
 from keyproxy.record import Record
 from keyproxy.session_endpoint import PATH
-from keyproxy.settings import DEFAULT_APP, Secret, Settings, summary
+from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import written_hint
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
@@ -88,22 +88,15 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     record = Record(asked.method, asked.target.partition("?")[0])
     request = _Request(asked)
     request[EXCHANGE] = Exchange(_without_traffic(kit, asked.app), record)
-    last: Verdict | None = None
     try:
         await handle(cast(web.BaseRequest, request))
     except _WouldSend as error:
-        last = _sent(kit.apps[record.app or DEFAULT_APP], error.call, asked)
+        return [*_passed(kit, record, asked), _sent(kit.app_of(record), error.call, asked)]
     except Refusal as refusal:
-        app = kit.apps[record.app or DEFAULT_APP].settings
-        refusal.hint = written_hint(refusal.hint, app)
-        last = refusal
-    passed = list(_passed(kit, record, asked))
-    if last is None:
-        return [*passed]
-    if isinstance(last, Refusal):
-        end = _ORDER.index(last.step)
-        passed = [each for each in passed if _ORDER.index(each.step) < end]
-    return [*passed, last]
+        refusal.hint = written_hint(refusal.hint, kit.app_of(record).settings)
+        before = _ORDER[: _ORDER.index(refusal.step)]
+        return [*(each for each in _passed(kit, record, asked) if each.step in before), refusal]
+    return [*_passed(kit, record, asked)]
 
 
 def _passed(kit: Kit, record: Record, asked: Asked) -> Iterator[Passed]:
@@ -124,7 +117,10 @@ def _passed(kit: Kit, record: Record, asked: Asked) -> Iterator[Passed]:
     if record.endpoint is None:
         return
     yield Passed(Step.ENDPOINT, record.endpoint)
-    yield Passed(Step.LIMITS, f"{_spoken(app)} (what was used is not known here)")
+    limits = f"{summary.rates(app.rate_limit)} a client, {app.max_in_flight} at once"
+    if app.address_rate_limit:
+        limits += f", {summary.rates(app.address_rate_limit)} a network address"
+    yield Passed(Step.LIMITS, f"{limits} (what was used is not known here)")
     if asked.body:
         yield Passed(Step.BODY, f"{len(asked.body)} bytes of {app.max_body_bytes}")
         yield Passed(Step.POLICY, ", ".join(record.models))
@@ -138,13 +134,6 @@ def _client(record: Record, asked: Asked, app: Settings) -> str:
         return f"a good one of the app {asked.app} is assumed"
     how = "none is asked for" if app.client_auth == "none" else "accepted"
     return f"{how}; the client is {record.client} of the app {record.app}"
-
-
-def _spoken(app: Settings) -> str:
-    spoken = f"{summary.rates(app.rate_limit)} a client, {app.max_in_flight} at once"
-    if app.address_rate_limit:
-        spoken += f", {summary.rates(app.address_rate_limit)} a network address"
-    return spoken
 
 
 def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
@@ -184,14 +173,14 @@ class _Request(dict[Any, Any]):
         yield self._body
 
 
+@dataclass
 class _Sending:
     """An upstream's answer that nobody waits for."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    call: Call
 
     async def __aenter__(self) -> NoReturn:
-        raise _WouldSend(self._call)
+        raise _WouldSend(self.call)
 
     async def __aexit__(self, *error: object) -> None:
         """It was never entered."""

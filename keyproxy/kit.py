@@ -75,6 +75,10 @@ class Kit:
         """The app of everything that no other app claims."""
         return self.apps[DEFAULT_APP]
 
+    def app_of(self, record: Record) -> AppKit:
+        """Whose call it is, as far as that is known."""
+        return self.apps[record.app or DEFAULT_APP]
+
     def is_cutting(self) -> bool:
         """Whether calls are being cut by our own stop."""
         return self.life.is_cutting

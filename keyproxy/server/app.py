@@ -23,7 +23,7 @@ from keyproxy.errors import Refusal, overloaded
 from keyproxy.kit import EXCHANGE, Exchange, Kit
 from keyproxy.proxy import handle
 from keyproxy.record import Record, trace_id
-from keyproxy.settings import DEFAULT_APP, Settings
+from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.transport import refusals
 from keyproxy.transport.intake import check_head
@@ -102,8 +102,7 @@ def _refused(request: web.BaseRequest, error: Exception) -> web.Response:
     if isinstance(error, ConnectionError):
         raise error
     refusal = _as_refusal(error)
-    app = exchange.kit.apps[record.app or DEFAULT_APP]
-    hint = written_hint(refusal.hint, app.settings)
+    hint = written_hint(refusal.hint, exchange.kit.app_of(record).settings)
     record.http_status, record.code, record.side = refusal.status, refusal.code, refusal.side
     record.hint, record.param = hint, refusal.param
     if (cause := error if isinstance(error, MemoryError) else error.__cause__) is not None:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
+from typing import Self
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11, RawRequestMessage
@@ -35,13 +36,8 @@ class Room:
         self._free = max_bytes
         self._lock = Lock()  # large bodies are read in a thread
 
-    @contextmanager
-    def hold(self) -> Iterator[Hold]:
-        hold = Hold(self)
-        try:
-            yield hold
-        finally:
-            hold.release()
+    def hold(self) -> Hold:
+        return Hold(self)
 
     def take(self, count: int, held: int) -> None:
         """``count`` more for a call that holds ``held``. Raises ``overloaded``.
@@ -72,11 +68,17 @@ class Room:
 
 
 class Hold:
-    """What one call holds of the room."""
+    """What one call holds of the room, until the context ends or it is released."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def add(self, count: int) -> None:
         self._room.take(count, self._count)
