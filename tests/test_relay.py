@@ -248,7 +248,6 @@ async def test_a_client_that_never_takes_a_whole_answer_is_cut(
 async def no_connection_left(proxy: Proxy) -> None:
     """Waits until the server has let every client connection go."""
     server = proxy.service._server
-    assert server is not None
     async with asyncio.timeout(DEADLINE_SECONDS):
         while server.connections:
             await asyncio.sleep(0.01)

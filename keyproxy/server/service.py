@@ -24,7 +24,7 @@ from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.transport.client import open_session, trust
-from keyproxy.transport.server import GuardedServer, connection_limit, listening, shown
+from keyproxy.transport.server import connection_limit, listening, shown
 
 _DRAIN_LOOK_SECONDS = 0.05
 _log = structlog.get_logger("keyproxy")
@@ -33,7 +33,7 @@ _log = structlog.get_logger("keyproxy")
 class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
-    def __init__(self, assembly: Assembly, totals: Totals) -> None:
+    def __init__(self, assembly: Assembly, totals: Totals, pages: Mapping[str, PageFile]) -> None:
         self.assembly = assembly
         self.accounting = assembly.accounting
         self.totals = totals
@@ -42,7 +42,8 @@ class Service:
         self._names = assembly.names
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
-        self._server: GuardedServer | None = None
+        app = App(lambda: self.kit, self._may_be_asked, totals.ended, pages)
+        self._server = app.serve(self.settings, connection_limit())
 
     @property
     def kit(self) -> Kit:
@@ -53,11 +54,9 @@ class Service:
     def settings(self) -> Settings:
         return self.kit.settings
 
-    async def start(self, pages: Mapping[str, PageFile] | None = None) -> None:
-        """Listen. Raises CannotListen, ParserMissing."""
+    async def start(self) -> None:
+        """Listen. Raises CannotListen."""
         await self.accounting.start(is_shared=self.settings.storage is not None)
-        app = App(lambda: self.kit, self._may_be_asked, self.totals.ended, pages or {})
-        self._server = app.serve(self.settings, connection_limit())
         sockets = listening(self.settings.listen)
         self.addresses = tuple(map(shown, sockets))
         for sock in sockets:
@@ -71,9 +70,9 @@ class Service:
         """Know the names of models from the start on, where one of them is excluded; tell of
         patterns that match none. Where there are prices, their list tells the names."""
         self._run(self._names.tell())
-        patterns = [each for app in self.settings.all_apps for each in app.allowed_models]
         if self.accounting.has_prices:
             return
+        patterns = [each for app in self.settings.all_apps for each in app.allowed_models]
         if any(pattern.startswith("!") for pattern in patterns):
             self._naming = self._naming or self._run(self._names.run())
         elif is_worth_a_look(self.settings):
@@ -112,15 +111,14 @@ class Service:
         await asyncio.sleep(self.settings.shutdown_delay_seconds)
         life.is_stopping = True
         await self.assembly.lingering.end()
-        if (server := self._server) is None:
-            return
-        await server.stop_listening()
-        _log.info("draining", calls=len(server.busy()))
-        deadline = asyncio.get_running_loop().time() + self.settings.shutdown_grace_seconds
+        await self._server.stop_listening()
+        _log.info("draining", calls=len(self._server.busy()))
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self.settings.shutdown_grace_seconds
         # aiohttp has no event for the end of a call.
-        while server.busy() and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while self._server.busy() and clock() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_SECONDS)
-        if cut := server.busy():
+        if cut := self._server.busy():
             _log.warning("calls cut by the stop", calls=len(cut))
         life.is_cutting = True
         for connection in cut:
@@ -134,8 +132,7 @@ class Service:
         for task in beside:
             task.cancel()
         await self.assembly.lingering.end()
-        if self._server is not None:
-            await self._server.close()
+        await self._server.close()
         await self.assembly.close()
         await self.accounting.close()
         await asyncio.gather(*beside, return_exceptions=True)
@@ -170,7 +167,7 @@ async def running(
         totals = Totals()
         counters = await stack.enter_async_context(_counters(settings, totals))
         book = await stack.enter_async_context(open_book(settings))
-        service = Service(Assembly(settings, session, counters, book), totals)
+        service = Service(Assembly(settings, session, counters, book), totals, pages or {})
         stack.push_async_callback(service.close)
-        await service.start(pages)
+        await service.start()
         yield service
