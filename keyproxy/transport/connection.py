@@ -44,8 +44,6 @@ class HeadGuard(RequestHandler):
     """
 
     __slots__ = (
-        "_first_line",
-        "_had_long_line",
         "_head_bytes",
         "_head_timer",
         "_header_timeout",
@@ -65,8 +63,6 @@ class HeadGuard(RequestHandler):
         self._header_timeout = header_timeout
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
-        self._first_line = 0
-        self._had_long_line = False
         self._last_payload: Any = EMPTY_PAYLOAD
         self._seen_of_body = 0
         self._stray_bytes = 0
@@ -129,17 +125,15 @@ class HeadGuard(RequestHandler):
             return  # the rest of a refused head is read and dropped
         is_head = self._last_payload.is_eof()
         count = self._request_count
-        if data and is_head:
-            self._measure(data)
         super().data_received(data)
         if self._request_count != count:
-            self._had_long_line = self._first_line > MAX_LINE_BYTES
-            self._head_bytes = self._first_line = 0
+            self._head_bytes = 0
             self._stop_timer()
             self._inspect()
         elif data and is_head:
             if self._head_timer is None:
                 self._start_timer()
+            self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._end("head_too_large")
         elif data:
@@ -156,7 +150,7 @@ class HeadGuard(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun; there can be no second one")
         if status == 400:
-            refusal = self._refusal_of(exc)
+            refusal = _refusal_of(exc)
         elif isinstance(exc, MemoryError):
             refusal = refusals.of_head("overloaded")
         else:
@@ -175,25 +169,6 @@ class HeadGuard(RequestHandler):
         """A body that breaks off while it is drained is the client's fault, and no error here."""
         if not isinstance(options.get("exc_info"), RequestPayloadError):
             super().log_exception(*args, **options)
-
-    def _refusal_of(self, exc: BaseException | None) -> Refusal:
-        if isinstance(exc, Refusal):
-            return exc
-        said = str(getattr(exc, "message", ""))
-        if isinstance(exc, LineTooLong):
-            return refusals.of_head("uri_too_long" if self._had_long_line else "head_too_large")
-        if said.startswith("Too many headers"):
-            return refusals.of_head("head_too_large")
-        if said.startswith("Duplicate "):
-            return Refusal("bad_request", _TWICE, must_close=True)
-        return refusals.of_head("bad_request")
-
-    def _measure(self, data: bytes) -> None:
-        """Length of the first line so far, to tell a long target from a long field."""
-        if self._head_bytes == self._first_line:
-            end = data.find(b"\n")
-            self._first_line += len(data) if end < 0 else end
-        self._head_bytes += len(data)
 
     def _watch_stray(self, count: int) -> None:
         """End a body behind whose last byte more comes than a head may have: the parser keeps
@@ -261,6 +236,20 @@ class HeadGuard(RequestHandler):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._head_timer = self._loop.call_later(LINGERING_SECONDS, self.force_close)
+
+
+def _refusal_of(exc: BaseException | None) -> Refusal:
+    if isinstance(exc, Refusal):
+        return exc
+    said = str(getattr(exc, "message", ""))
+    if isinstance(exc, LineTooLong):
+        _, limit, _ = exc.args
+        return refusals.of_head("uri_too_long" if limit == MAX_LINE_BYTES else "head_too_large")
+    if said.startswith("Too many headers"):
+        return refusals.of_head("head_too_large")
+    if said.startswith("Duplicate "):
+        return Refusal("bad_request", _TWICE, must_close=True)
+    return refusals.of_head("bad_request")
 
 
 def _logged(refusal: Refusal) -> str:
