@@ -13,9 +13,9 @@ import contextlib
 import random
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -39,7 +39,6 @@ PROVIDERS_RETRY_SECONDS = 600.0
 COLD_RETRY_SECONDS = 1.0  # where nothing is known: calls are told to come again as soon
 PAUSE_SECONDS = 0.5  # of one in eight, after a question that was not answered
 MAX_LOOKED_UP = 4096  # names whose price is remembered
-MAX_PROVIDERS = 1024  # models that are remembered: about twice as many as there are
 # No segment begins with a dot: what the list says must not lead to another path.
 _PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
 _BUSY = frozenset({408, 425, 429})
@@ -80,11 +79,13 @@ class PriceBook:
         self._clock = clock
         self._sleep = sleep
         self.listed = EMPTY
-        self._looked_up: dict[str, Price | None] = {}  # by any name
+        self._look_up = lru_cache(MAX_LOOKED_UP)(
+            lambda model: self.listed.price_of(model, self._providers)
+        )
         self._is_loaded = asyncio.Event()
         self._asks_at = 0.0
         self._named: tuple[str, ...] = ()
-        self._providers: OrderedDict[str, Providers] = OrderedDict()  # by model
+        self._providers: dict[str, Providers] = {}  # by model, of those that are listed
         self._failed_at: dict[str, float] = {}  # by models whose providers were not told
         self._questions: dict[str, _Question] = {}  # by model, those that are open
         self._has_questions = asyncio.Event()
@@ -121,11 +122,7 @@ class PriceBook:
         dearer.
         """
         self.want(model)
-        if model not in self._looked_up:
-            if len(self._looked_up) >= MAX_LOOKED_UP:
-                self._looked_up.clear()
-            self._looked_up[model] = self.listed.price_of(model, self._providers)
-        return self._looked_up[model]
+        return self._look_up(model)
 
     def want(self, model: str, *, is_ahead: bool = False) -> None:
         """Have the providers of ``model`` asked about, unless that was done lately."""
@@ -211,7 +208,7 @@ class PriceBook:
                 before=self.listed.priced,
             )
         self.listed = listed
-        self._looked_up.clear()
+        self._look_up.cache_clear()
         for known in (self._providers, self._failed_at):
             for model in [model for model in known if model not in listed.prices]:
                 del known[model]
@@ -240,11 +237,8 @@ class PriceBook:
         else:
             found = found._replace(is_public=fetched.is_public)
         self._providers[model] = found
-        self._providers.move_to_end(model)
-        while len(self._providers) > MAX_PROVIDERS:
-            self._providers.popitem(last=False)
         self._is_unkept = True
-        self._looked_up.clear()
+        self._look_up.cache_clear()
         return found
 
     async def _ask_questions(self) -> None:

@@ -187,8 +187,6 @@ def _of_rows(listing: Listing, rows: list[Any], fetched_at: float) -> PriceList:
 def _of_endpoints(listing: Listing, listed: Any, asked_at: float) -> Providers | None:
     if not isinstance(listed, list):
         return None
-    if not listed:
-        return Providers(asked_at)
     kept = tuple(
         {name: each[name] for name in listing.kept_of_provider if name in each}
         for each in listed

@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,23 +40,21 @@ Upstreams = Callable[[], Mapping[str, Upstream]]
 """Those in force, by app; the default app's is the first."""
 
 
+@dataclass(eq=False)
 class Accounting:
-    """One for a process: ``start`` it when the settings are in force, ``close`` it."""
+    """One for a process: ``start`` it when the settings are in force, ``close`` it.
 
-    def __init__(
-        self,
-        counters: Counters,
-        book: Book,
-        upstreams: Upstreams,
-        fetch: Fetch,
-        listing: Listing,
-    ) -> None:
-        """``fetch`` gives a resource of the default app's upstream, which no client is shown;
-        ``listing`` is how that lists its models."""
-        self._counters = counters
-        self._book = book
-        self._upstreams = upstreams
-        self._fetch, self._listing = fetch, listing
+    ``fetch`` gives a resource of the default app's upstream, which no client is shown; ``listing``
+    is how that lists its models.
+    """
+
+    counters: Counters
+    book: Book
+    upstreams: Upstreams
+    fetch: Fetch
+    listing: Listing
+
+    def __post_init__(self) -> None:
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
@@ -67,13 +66,13 @@ class Accounting:
         self._own: set[str] = set()  # calls of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
         self._settler = Settler(
-            book, self._ask, self._budgets, self._is_counted, lock=self._settling
+            self.book, self._ask, self._budgets, self._is_counted, lock=self._settling
         )
 
     @property
     def place(self) -> str:
         """The ledger's file, or "off"."""
-        return str(self._book.path) if isinstance(self._book, Ledger) else "off"
+        return str(self.book.path) if isinstance(self.book, Ledger) else "off"
 
     @property
     def has_prices(self) -> bool:
@@ -87,16 +86,16 @@ class Accounting:
         under way counts there with what was set aside for it.
         """
         apps = settings.all_apps
-        ledger = self._book if isinstance(self._book, Ledger) else None
+        ledger = self.book if isinstance(self.book, Ledger) else None
         if self._prices is None and any(app.counts_money for app in apps):
             name = pricelist.file_name(settings.upstream)
             path = None if ledger is None else ledger.path.with_name(name)
-            self._prices = PriceBook(self._fetch, path, listing=self._listing)
+            self._prices = PriceBook(self.fetch, path, listing=self.listing)
             if self._lasting:
                 self._go_on(self._prices.run())
         budgets = {
             app.name: Budgets(
-                self._counters,
+                self.counters,
                 app=app.name,
                 of_client=app.budget,
                 of_app=app.app_budget,
@@ -114,7 +113,7 @@ class Accounting:
         return {
             app.name: Bookings(
                 budgets[app.name],
-                self._book,
+                self.book,
                 self._prices,
                 self._run,
                 key=app.keys[0].label if app.keys else "",
@@ -124,20 +123,19 @@ class Accounting:
             for app in apps
         }
 
-    async def start(self, *, is_shared: bool) -> None:
-        """Take up where the last process ended.
-
-        ``is_shared``: the counters outlived it, unless their storage was emptied.
-        """
+    async def start(self) -> None:
+        """Take up where the last process ended. Shared counters outlived it, unless their storage
+        was emptied."""
         self._kinds = _kinds(self._budgets)
         if self._prices is not None:
             await self._prices.open()
             self._go_on(self._prices.run())
-        if isinstance(self._book, Ledger):
-            at, spent = time.time(), partial(self._book.spent, is_least=is_shared)
+        if isinstance(self.book, Ledger):
+            at, is_shared = time.time(), self.counters.is_shared
             if not is_shared:
                 self._restored_at = at
-            await restore(self._counters, self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
+            spent = partial(self.book.spent, is_least=is_shared)
+            await restore(self.counters, self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
         self._go_on(self._settler.run())
 
     def _recall_missing(self, budgets: Mapping[str, Budgets]) -> None:
@@ -145,9 +143,9 @@ class Accounting:
         before, self._kinds = self._kinds, _kinds(budgets)
         missing = {kind: self._left_at.pop(kind, 0.0) for kind in self._kinds - before}
         self._left_at |= dict.fromkeys(before - self._kinds, at)
-        if missing and isinstance(self._book, Ledger) and not self._counters.is_shared:
+        if missing and isinstance(self.book, Ledger) and not self.counters.is_shared:
             self._unread |= dict.fromkeys(missing, at)
-            self._go_on(self._recall(self._book, budgets, missing, at))
+            self._go_on(self._recall(self.book, budgets, missing, at))
 
     async def _recall(
         self,
@@ -162,7 +160,7 @@ class Accounting:
                 try:
                     if await ledger.flush():
                         await restore(
-                            self._counters, budgets, ledger.spent, time.time(), missing, at
+                            self.counters, budgets, ledger.spent, time.time(), missing, at
                         )
                         for kind in missing:
                             if self._unread.get(kind) == at:  # else of a later reload
@@ -191,7 +189,7 @@ class Accounting:
         await asyncio.gather(*lasting, return_exceptions=True)
 
     def _is_counted(self, row: Unsettled) -> bool:
-        is_own = row.id in self._own or not isinstance(self._book, Ledger)
+        is_own = row.id in self._own or not isinstance(self.book, Ledger)
         self._own.discard(row.id)
         return is_own or row.at < self._restored_at
 
@@ -214,7 +212,7 @@ class Accounting:
 
     async def _ask(self, row: Unsettled) -> Told | None:
         """What the upstream says of a call; None where it says nothing yet."""
-        upstreams = self._upstreams()
+        upstreams = self.upstreams()
         upstream = upstreams.get(row.app) or next(iter(upstreams.values()))
         try:
             return await upstream.generation(row.generation_id or "", row.key)

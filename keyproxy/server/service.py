@@ -56,7 +56,7 @@ class Service:
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
-        await self.accounting.start(is_shared=self.settings.storage is not None)
+        await self.accounting.start()
         sockets = listening(self.settings.listen)
         self.addresses = tuple(map(shown, sockets))
         for sock in sockets:
