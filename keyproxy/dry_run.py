@@ -117,16 +117,15 @@ def _passed(kit: Kit, record: Record, asked: Asked) -> Iterator[Passed]:
     if record.endpoint is None:
         return
     yield Passed(Step.ENDPOINT, record.endpoint)
-    limits = f"{summary.rates(app.rate_limit)} a client, {app.max_in_flight} at once"
-    if app.address_rate_limit:
-        limits += f", {summary.rates(app.address_rate_limit)} a network address"
+    about = summary.of_app(app)
+    limits = f"per client {about['per client']}; per address {about['per address']}"
     yield Passed(Step.LIMITS, f"{limits} (what was used is not known here)")
     if asked.body:
         yield Passed(Step.BODY, f"{len(asked.body)} bytes of {app.max_body_bytes}")
         yield Passed(Step.POLICY, ", ".join(record.models))
         if app.counts_money:
             spent = "what was spent is not known here"
-            yield Passed(Step.MONEY, f"budgets: {summary.budgets(app)} ({spent})")
+            yield Passed(Step.MONEY, f"budgets: {about['budgets']} ({spent})")
 
 
 def _client(record: Record, asked: Asked, app: Settings) -> str:

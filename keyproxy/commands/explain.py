@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from keyproxy.commands import line
@@ -43,14 +44,19 @@ def main(arguments: Sequence[str]) -> int:
     if flags.credential:
         fields["Authorization"] = f"Bearer {flags.credential}"
     from keyproxy.commands import explained  # the rules; --help need not load them
+    from keyproxy.dry_run import Asked
 
     if flags.all:
-        return explained.print_table(settings, fields, flags.app)
+        work = partial(explained.print_table, fields=fields, app=flags.app)
+        return explained.run(settings, work)
     try:
         body = _read(flags.body)
     except OSError as error:
         parser.error(f"the body cannot be read ({error.strerror})")
-    return explained.print_steps(settings, fields, flags.method, flags.path, body, flags.app)
+    target = flags.path or explained.CHAT
+    method = flags.method or explained.usual_method(target, body)
+    asked = Asked(method.upper(), target, body, fields, flags.app)
+    return explained.run(settings, partial(explained.print_steps, asked=asked))
 
 
 def _read(name: str | None) -> bytes | None:

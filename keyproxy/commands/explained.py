@@ -40,26 +40,22 @@ async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T
             await assembly.close()
 
 
-def print_steps(
-    settings: Settings,
-    fields: Mapping[str, str],
-    method: str | None,
-    path: str | None,
-    body: bytes | None,
-    app: str | None = None,
-) -> int:
-    """One call, step by step; 0 when it would be sent. ``app``: as a client of this app."""
-    target = path or _CHAT
-    asked = Asked((method or _usual_method(target, body)).upper(), target, body, fields, app)
-    verdicts = asyncio.run(with_kit(settings, lambda kit: steps(kit, asked)))
+def run(settings: Settings, work: Callable[[Kit], Awaitable[int]]) -> int:
+    """The exit code that ``work`` makes of the kit."""
+    return asyncio.run(with_kit(settings, work))
+
+
+async def print_steps(kit: Kit, asked: Asked) -> int:
+    """One call, step by step; 0 when it would be sent."""
+    verdicts = await steps(kit, asked)
     for text in (text for verdict in verdicts for text in _lines(verdict, asked)):
-        for key in settings.all_keys:  # which the call itself may show
+        for key in kit.settings.all_keys:  # which the call itself may show
             text = text.replace(key.reveal(), key.label)
         print(printable(text))
     return 1 if isinstance(verdicts[-1], Refusal) else 0
 
 
-def _usual_method(target: str, body: bytes | None) -> str:
+def usual_method(target: str, body: bytes | None) -> str:
     path = target.partition("?")[0]
     is_posted = path == session_endpoint.PATH or f"POST {path}" in KNOWN_ENDPOINTS
     return "GET" if body is None and not is_posted else "POST"
@@ -102,15 +98,11 @@ def _of_sent(sent: Sent) -> Iterator[str]:
         yield "…"
 
 
-def print_table(settings: Settings, fields: Mapping[str, str], app: str | None = None) -> int:
+async def print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> int:
     """What becomes of example calls of an app's clients, a column a style.
 
     Always 0: refusals are its point. ``app`` None: that of the origin, else the default app.
     """
-    return asyncio.run(with_kit(settings, lambda kit: _print_table(kit, fields, app)))
-
-
-async def _print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> int:
     whose = app or kit.identity.door(CIMultiDictProxy(CIMultiDict(fields))).app
     settings = kit.apps[whose].settings
 
@@ -130,10 +122,10 @@ async def _print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> 
     table = []
     for alias, _ in settings.model_aliases:
         chat = json.dumps({"model": alias, **_CONVERSATION}).encode()
-        table.append([f"the alias {alias}", await outcome("POST", _CHAT, chat)])
+        table.append([f"the alias {alias}", await outcome("POST", CHAT, chat)])
     for method, path in _PATHS:
         table.append([f"{method} {path}", await outcome(method, path, None)])
-    elsewhere = await outcome("POST", _CHAT, b"", Origin="https://elsewhere.example")
+    elsewhere = await outcome("POST", CHAT, b"", Origin="https://elsewhere.example")
     line.print_columns([*table, ["a page of elsewhere", elsewhere]])
     return 0
 
@@ -148,10 +140,10 @@ def _outcome(last: Verdict, asked: Asked) -> str:
     return "answered here" if isinstance(last, Passed) else "sent"
 
 
-_CHAT = f"{BASE}/chat/completions"
+CHAT = f"{BASE}/chat/completions"
 _CONVERSATION = {"messages": [{"role": "user", "content": "Hello"}]}
 _STYLES: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
-    ("chat", _CHAT, _CONVERSATION),
+    ("chat", CHAT, _CONVERSATION),
     ("responses", f"{BASE}/responses", {"input": "Hello"}),
     ("messages", f"{BASE}/messages", {**_CONVERSATION, "max_tokens": 1024}),
 )
