@@ -5,7 +5,7 @@ Asked once all values are known, because an answer may stand in another app. No 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -40,10 +40,9 @@ class AppValues:
     def get(self, field: str, default: Any = None) -> Any:
         return self.values.get(field, default)
 
-    def told(self, faults: Iterable[SettingsFault]) -> Iterator[SettingsFault]:
-        """``faults`` as those of this app's part of the settings."""
-        for fault in faults:
-            yield fault if self.name == DEFAULT_APP else of_app(fault, self.name)
+    def told(self, fault: SettingsFault) -> SettingsFault:
+        """``fault`` as one of this app's part of the settings."""
+        return fault if self.name == DEFAULT_APP else of_app(fault, self.name)
 
 
 def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
@@ -57,12 +56,12 @@ def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     if mode != "demo":
         yield from _keys_in_pages(default)
         if is_openrouter(default.get("upstream", "")):
-            yield from (fault for app in apps for fault in app.told(_foreign_keys(app)))
+            yield from (app.told(fault) for app in apps for fault in _foreign_keys(app))
     if mode == "serve":
         yield from _open_to_all(apps)
         yield from _open_to_extensions(apps)
     yield from _tokens(apps)
-    yield from (fault for app in apps for fault in app.told(_jwts(app)))
+    yield from (app.told(fault) for app in apps for fault in _jwts(app))
     yield from _sessions(mode, apps)
     yield from _budgets(mode, apps)
 
@@ -144,7 +143,7 @@ def _open_to_extensions(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     for app in apps:
         origins = app.get("allowed_origins") or ()
         if app.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins):
-            yield from app.told([fault])
+            yield app.told(fault)
             if app is apps[0]:
                 return  # another may have either setting from this one
 
@@ -159,7 +158,7 @@ def _tokens(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     has_tokens = any(app.get("client_tokens") for app in apps[1:])
     for app in apps[1:] if has_tokens else apps:
         if app.get("client_auth") == "token" and app.get("client_tokens") == ():
-            yield from app.told([fault])
+            yield app.told(fault)
 
 
 def _jwts(app: AppValues) -> Iterator[SettingsFault]:

@@ -28,8 +28,7 @@ from keyproxy.settings.setting import (
 )
 from keyproxy.settings.table import DEFAULT_APP, Table, row_of, rows
 
-NO_APPS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-NOWHERE: Mapping[str, str] = MappingProxyType({})
+NONE: Mapping[str, Any] = MappingProxyType({})
 _FIELDS = {each.name: rows()[each.name] for each in fields(Table)}
 
 
@@ -52,9 +51,9 @@ class Settings(Table):
         cls,
         mode: Mode,
         environ: Mapping[str, str],
-        apps: Mapping[str, Mapping[str, str]] = NO_APPS,
+        apps: Mapping[str, Mapping[str, str]] = NONE,
         *,
-        places: Mapping[str, str] = NOWHERE,
+        places: Mapping[str, str] = NONE,
         directory: Path = Path(),
         read_file: Callable[[Path], bytes] = Path.read_bytes,
     ) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar import Unfit, each, matching, or_off
+from keyproxy.settings.grammar import Unfit, each, matching
 from keyproxy.settings.grammar.network import web_address
 from keyproxy.settings.grammar.plain import pause
 
@@ -85,12 +85,9 @@ def _algorithm(text: str) -> str:
     return one_name(text)
 
 
-_algorithms = each(_algorithm)
-
-
 def algorithms(text: str) -> tuple[str, ...]:
     """Signature algorithms: of a shared secret or of public keys, never both; each by one name."""
-    names = _algorithms(text)
+    names = each(_algorithm)(text)
     if len({name in SHARED for name in names}) > 1:
         raise Unfit(
             "HS algorithms for KEYPROXY_JWT_SECRET, or others for KEYPROXY_JWT_JWKS_URL; with"
@@ -112,7 +109,10 @@ def leeway(text: str) -> float:
     return seconds
 
 
-def _claim(text: str) -> str:
+def claim(text: str) -> str | None:
+    """The name of a claim, or a dotted path to one; ``off`` is none."""
+    if text == "off":
+        return None
     if not re.fullmatch(_TEXT, text) or len(text) > 256:
         raise Unfit("a claim such as app_metadata.plan or https://myapp.example/plan")
     if text.split(".")[0] in _OWN_CLAIMS:
@@ -121,10 +121,6 @@ def _claim(text: str) -> str:
             f" {text.split('.')[0]} themselves"
         )
     return text
-
-
-claim = or_off(_claim, None)
-"""The name of a claim, or a dotted path to one; ``off`` is none."""
 
 
 def default_algorithms(jwks_url: str | None) -> tuple[str, ...]:

@@ -99,12 +99,9 @@ def _network(text: str) -> Network:
     return network
 
 
-_each_networks = each(_networks, none="none")
-
-
 def networks(text: str) -> tuple[Network, ...]:
     """CIDRs, single addresses and the words ``loopback`` and ``private``; or ``none``."""
-    return tuple(dict.fromkeys(chain.from_iterable(_each_networks(text))))
+    return tuple(dict.fromkeys(chain.from_iterable(each(_networks, none="none")(text))))
 
 
 def upstream(text: str) -> str:

@@ -37,7 +37,7 @@ _OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40})://([A-Za-z0-9._-]{1,253})(?
 
 def hosts(text: str) -> tuple[str, ...]:
     """Host names in lower case, each with its port where one was given."""
-    return _hosts(text.lower())
+    return each(_host)(text.lower())
 
 
 def _host(text: str) -> str:
@@ -50,9 +50,6 @@ def _host(text: str) -> str:
             value=bare if _host_in(bare) else None,
         )
     return host
-
-
-_hosts = each(_host)
 
 
 def _host_in(text: str) -> str | None:

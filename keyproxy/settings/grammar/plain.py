@@ -66,15 +66,14 @@ def expression(glob: str) -> str:
     return first + "".join(f"(?>.*?{part})" for part in middle) + f".*{last}"
 
 
-def _seconds(text: str) -> float:
+def pause(text: str) -> float:
+    """Seconds, zero allowed; ``off`` is zero."""
+    if text == "off":
+        return 0.0
     match = _DURATION.fullmatch(text)
     if not match:
         raise Unfit("a duration such as 30, 30s, 5m or 500ms")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-pause = or_off(_seconds, 0.0)
-"""Seconds, zero allowed; ``off`` is zero."""
 
 
 def timeout(text: str) -> float:
@@ -156,30 +155,19 @@ def header_name(text: str) -> str:
     return text
 
 
-_categories = each(
-    matching(r"[a-z0-9-]{1,30}", "at most two lower-case names such as creative-writing,roleplay")
-)
-
-
 def categories(text: str) -> str:
     """At most two lower-case names, as the ranking header wants them (app attribution)."""
-    names = _categories(text)
+    expected = "at most two lower-case names such as creative-writing,roleplay"
+    names = each(matching(r"[a-z0-9-]{1,30}", expected))(text)
     if len(names) > 2:
-        raise Unfit("at most two lower-case names such as creative-writing,roleplay")
+        raise Unfit(expected)
     return ",".join(names)
-
-
-_models = each(
-    matching(
-        r"!?[A-Za-z0-9._~/:*@-]{1,200}",
-        "comma-separated ids or globs such as openai/gpt-4o-mini,anthropic/*,!*:online",
-    )
-)
 
 
 def models(text: str) -> tuple[str, ...]:
     """Globs over model ids; ``!`` in front excludes."""
-    patterns = _models(text)
+    expected = "comma-separated ids or globs such as openai/gpt-4o-mini,anthropic/*,!*:online"
+    patterns = each(matching(r"!?[A-Za-z0-9._~/:*@-]{1,200}", expected))(text)
     if all(pattern.startswith("!") for pattern in patterns):
         raise Unfit(
             "something that is allowed; excluding alone allows nothing",
@@ -195,12 +183,9 @@ def _alias(text: str) -> tuple[str, str]:
     return name, model
 
 
-_aliases = each(_alias, none="off")
-
-
 def aliases(text: str) -> tuple[tuple[str, str], ...]:
     """Pairs of a name of one's own and the model id that it stands for."""
-    pairs = _aliases(text)
+    pairs = each(_alias, none="off")(text)
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise Unfit("each name once")
@@ -240,12 +225,9 @@ def _budget(text: str) -> Budget:
     return Budget(Decimal(match[1]), next(unit for unit in UNITS if unit == match[2]))
 
 
-_budgets = each(_budget, ";", none="off")
-
-
 def budgets(text: str) -> tuple[Budget, ...]:
     """Budgets in USD, ``;`` joins several; ``off`` is none."""
-    parsed = _budgets(text)
+    parsed = each(_budget, ";", none="off")(text)
     if len({budget.unit for budget in parsed}) < len(parsed):
         raise Unfit("one budget for each of hour, day and month")
     return parsed
