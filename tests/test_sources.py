@@ -139,10 +139,10 @@ def test_demo_ignores_every_key_and_upstream(tmp_path: Path) -> None:
         ({"OPENROUTER_API_KEY_FILE": "missing"}, True),
     ],
 )
-def test_has_key_says_whether_one_was_named(
+def test_why_no_key_says_whether_one_was_named(
     tmp_path: Path, environ: dict[str, str], has_key: bool
 ) -> None:
-    assert sources(tmp_path, environ).has_key() is has_key
+    assert (sources(tmp_path, environ).why_no_key() is None) is has_key
 
 
 # --- .env ----------------------------------------------------------------------------------

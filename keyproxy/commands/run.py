@@ -22,9 +22,9 @@ def dev(arguments: Sequence[str]) -> int:
     sources = given.sources("dev")
     if not given.flags.or_demo:
         return _run(sources)
-    if sources.has_key():
+    if (reason := sources.why_no_key()) is None:
         return _run(sources, _BY_MAKE)
-    return _run(given.sources("demo"), _BY_MAKE, f"this is the demo: {sources.why_no_key()}")
+    return _run(given.sources("demo"), _BY_MAKE, f"this is the demo: {reason}")
 
 
 def serve(arguments: Sequence[str]) -> int:

@@ -17,15 +17,7 @@ from keyproxy.settings.consistency import AppValues, bound_answers, faults
 from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
 from keyproxy.settings.lines import of_app
-from keyproxy.settings.setting import (
-    SAY_IT,
-    Derived,
-    Mode,
-    Setting,
-    fault_of,
-    text_of,
-    unsaid,
-)
+from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, fault_of, text_of, unsaid
 from keyproxy.settings.table import DEFAULT_APP, Table, row_of, rows
 
 NONE: Mapping[str, Any] = MappingProxyType({})
@@ -82,10 +74,7 @@ class Settings(Table):
         settings = cls(mode=mode, places=dict(places), **default.values)
         named = [
             replace(
-                settings,
-                name=app.name,
-                places=_in_table(app.name, app.said, places),
-                **app.values,
+                settings, name=app.name, places=_in_table(app.name, app.said, places), **app.values
             )
             for app in others
         ]

@@ -111,13 +111,14 @@ class Sources:
         """A fault for each file that was to be read and cannot be."""
         return self._look().unread
 
-    def has_key(self) -> bool:
-        """Whether any layer names a key, or a file that should hold one."""
-        return not {KEY, KEY_FILE}.isdisjoint(self._look().variables)
+    def why_no_key(self) -> str | None:
+        """Where a key was looked for in vain, and where one stands that is not read; a line.
 
-    def why_no_key(self) -> str:
-        """Where a key was looked for in vain, and where one stands that is not read; a line."""
+        None where any layer names a key, or a file that should hold one.
+        """
         found = self._look()
+        if not {KEY, KEY_FILE}.isdisjoint(found.variables):
+            return None
         places = ["environment", *self._env_names(), *filter(None, [found.toml])]
         looked = f"{KEY} is not set ({', '.join(places)})"
         if (name := misnamed(found.variables)) is None:

@@ -142,16 +142,18 @@ def text_in(content: bytes) -> str:
 
 
 def _line(line: bytes, where: str) -> str:
-    # UTF-16 of plain letters is valid UTF-8, with a zero byte beside each.
-    if b"\0" in line:
-        found = "no UTF-8 text: it holds zero bytes, as UTF-16 does"
-        raise Unfit(f"{_TYPE_ANEW} {_POWERSHELL}", found=found, where=where)
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        found = "no UTF-8 text: it holds letters in another encoding"
-        raise Unfit(_TYPE_ANEW, found=found, where=where) from None
-    if "\ufeff" in text:
-        found = "no UTF-8 text: it holds an invisible byte order mark"
-        raise Unfit(_TYPE_ANEW, found=found, where=where)
-    return text
+        text = ""
+    expected = _TYPE_ANEW
+    # UTF-16 of plain letters is valid UTF-8, with a zero byte beside each.
+    if b"\0" in line:
+        reason, expected = "it holds zero bytes, as UTF-16 does", f"{_TYPE_ANEW} {_POWERSHELL}"
+    elif line and not text:
+        reason = "it holds letters in another encoding"
+    elif "\ufeff" in text:
+        reason = "it holds an invisible byte order mark"
+    else:
+        return text
+    raise Unfit(expected, found=f"no UTF-8 text: {reason}", where=where)

@@ -65,8 +65,7 @@ def jwks_url(text: str) -> str:
 
 
 issuer = matching(
-    rf"(?!.*,){_TEXT}",
-    "one issuer exactly as the claim iss has it, a slash at its end included",
+    rf"(?!.*,){_TEXT}", "one issuer exactly as the claim iss has it, a slash at its end included"
 )
 """One issuer, letter by letter as its JWTs name it."""
 
