@@ -139,7 +139,7 @@ def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
     settings, provider = app.settings, app.upstream.provider
     ranking = provider.attribution(settings.referer, settings.title, settings.categories)
     if call.endpoint.dialect is CATALOGUE:
-        head: Mapping[str, str] = headers.common()  # asked for without the key
+        head: Mapping[str, str] = headers.asking(provider, None)  # asked for without the key
     else:
         masked = Secret(settings.keys[0].label if settings.keys else "***")
         head = headers.outgoing(provider, masked, ranking, call.headers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from secrets import token_urlsafe
 
 import aiohttp
@@ -125,7 +126,7 @@ class Assembly:
             ),
             bookings=bookings,
             upstream=upstream,
-            catalogue=Catalogue(upstream.fetch_with_key),
+            catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
         )
 
     def _captcha(self, settings: Settings) -> Captcha | None:

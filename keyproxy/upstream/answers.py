@@ -66,7 +66,7 @@ def read(provider: Provider, path: str, fetched: Fetched, search: KeySearch) -> 
         _log.error("the upstream's answer held a key", path=path)
         raise invalid("it holds a key")
     if 400 <= status < 600:
-        shown = cleaned(provider, raw, body, status) or unreadable(status, CATALOGUE)
+        shown = cleaned(provider, raw, body, status) or in_place(status, CATALOGUE)
         return fetched._replace(raw=shown)
     if not fetched.is_public:
         raw = cleaned(provider, raw, body, status) or b""
@@ -94,16 +94,16 @@ def holds_key(raw: bytes, body: Any, search: KeySearch) -> bool:
 def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:
     """``raw``, or ``body``, its JSON, without what belongs to the account; None when that cannot
     be told."""
-    is_of_account = status in provider.cannot_pay
-    error = body.get("error") if isinstance(body, dict) else None
-    if not isinstance(body, dict) or (is_of_account and not isinstance(error, dict)):
+    if not isinstance(body, dict) or (status >= 400 and len(raw) > MAX_ERROR_BYTES):
         return None
-    if status >= 400 and len(raw) > MAX_ERROR_BYTES:
+    is_of_account = status in provider.cannot_pay
+    error: Any = body.get("error")
+    if is_of_account and not isinstance(error, dict):
         return None
     try:
         if not _strip(body, provider.private_names) and not is_of_account:
             return raw
-        if isinstance(error, dict) and is_of_account:
+        if is_of_account:
             error["message"] = UNAFFORDABLE
         return json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
@@ -122,21 +122,15 @@ def _strip(value: Any, names: frozenset[str]) -> int:
     return len(private) + sum(_strip(item, names) for item in value.values())
 
 
-def unreadable(status: int, dialect: Dialect) -> bytes:
-    """JSON in place of an error page that nobody's SDK could parse."""
-    return _shaped(status, dialect, f"The upstream answered {status} without a readable body.", {})
-
-
-def unauthorized(dialect: Dialect) -> bytes:
-    """The body of a 401 that is between the upstream and us.
-
-    Its own words ("User not found") would send a page's user to log in, and may quote the key.
-    """
-    return _shaped(401, dialect, UNAUTHORIZED, {"type": "api_error"})
-
-
-def _shaped(status: int, dialect: Dialect, message: str, anthropic: dict[str, str]) -> bytes:
+def in_place(status: int, dialect: Dialect) -> bytes:
+    """JSON in place of an error page that nobody's SDK could parse, and of a 401, which is between
+    the upstream and us: its own words ("User not found") would send a page's user to log in, and
+    may quote the key."""
+    is_ours = status == 401
+    message = (
+        UNAUTHORIZED if is_ours else f"The upstream answered {status} without a readable body."
+    )
     if dialect.errors == "anthropic":
-        return refusals.anthropic_body(status, message, anthropic)
+        return refusals.anthropic_body(status, message, {"type": "api_error"} if is_ours else {})
     fields = {"type": "upstream_error", "metadata": {"source": "upstream"}}
     return refusals.openai_body(status, message, fields)

@@ -24,11 +24,6 @@ _MEDIA = re.compile(r"(?:audio|image)/(?!svg)[a-z0-9.+-]{1,40}")
 _HELD_CHARACTERS = 32
 
 
-def credential(provider: Provider, key: Secret) -> dict[str, str]:
-    """The one credential the upstream sees."""
-    return {provider.key_header: provider.key_form.format(key.reveal())}
-
-
 def forwarded(dialect: Dialect, headers: CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
     """What of a client's head may go up; repeated and odd values are left out."""
     found = []
@@ -48,15 +43,20 @@ def outgoing(
     """The head of a call, with our key as the only credential."""
     head: CIMultiDict[str] = CIMultiDict(passed)
     head["Content-Type"] = "application/json"
-    head.update(common())
     head.update(ranking)
-    head.update(credential(provider, key))
+    head.update(asking(provider, key))
     return head
 
 
-def common() -> dict[str, str]:
-    """Compression is not asked for: bytes pass unchanged and are searched for the key."""
-    return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
+    """The head of a question of our own, with the key as the one credential, or without any.
+
+    Compression is not asked for: bytes pass unchanged and are searched for the key.
+    """
+    head = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+    if key is not None:
+        head[provider.key_header] = provider.key_form.format(key.reveal())
+    return head
 
 
 def incoming(

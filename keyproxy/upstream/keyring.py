@@ -44,14 +44,6 @@ UNAFFORDABLE_SECONDS = 60.0
 _log = structlog.get_logger("keyproxy")
 
 
-Ask = Callable[[Secret], Awaitable[KeyReport | None]]
-"""None: there was no answer."""
-
-
-async def _nobody(key: Secret) -> None:
-    return None
-
-
 @dataclass(slots=True)
 class KeyState:
     """``refusals``: calls answered 401 since the last 2xx. ``is_unclear``: it was asked about
@@ -84,11 +76,13 @@ class KeyStates:
 
     def __init__(
         self,
-        ask: Ask = _nobody,
+        ask: Callable[[Secret], Awaitable[KeyReport | None]] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        """``ask`` gives what the upstream says of a key, None without an answer; without it, there
+        is nobody to ask."""
         self.clock = clock
         self._ask = ask
         self._sleep = sleep
@@ -174,7 +168,7 @@ class KeyStates:
             state.is_rejected, state.refusals = False, ENOUGH_REFUSALS - 1
 
     async def _put(self, state: KeyState) -> bool:
-        report = await self._ask(state.key)
+        report = None if self._ask is None else await self._ask(state.key)
         if report is None or report.status not in (200, 401):
             self._nothing_said(state)
             return False

@@ -89,22 +89,22 @@ class Upstream:
         finally:
             reply.close()  # a no-op once the body was read to its end
 
-    async def fetch(self, path: str) -> Fetched:
-        """A public resource, asked for without the key; calls may have told the key all the same.
+    async def fetch(self, path: str, *, with_key: bool = False) -> Fetched:
+        """A resource, read: a public one, asked for without the key; calls may have told the key
+        all the same. ``with_key``: for an upstream that shows it to nobody else; what comes must
+        not be shown to whoever has another key.
 
         ``path`` begins after the base. Raises as ``send`` does.
         """
-        return await self._fetch(path, None)
-
-    async def fetch_with_key(self, path: str) -> Fetched:
-        """The same with the key, for an upstream that shows it to nobody else; it must not be
-        shown to whoever has another key."""
-        return await self._fetch(path, self._usable()[0])
+        key = self._usable()[0] if with_key else None
+        fetched = await self._whole(path, key, MAX_FETCH_BYTES)
+        search = KeySearch(self._hidden)
+        return await asyncio.to_thread(answers.read, self.provider, path, fetched, search)
 
     async def fetch_shown(self, path: str) -> Fetched:
-        """The same; where the upstream shows it to nobody without a key, with the key."""
+        """The same, with the key where the upstream shows it to nobody without one."""
         fetched = await self.fetch(path)
-        return fetched if fetched.status != 401 else await self.fetch_with_key(path)
+        return fetched if fetched.status != 401 else await self.fetch(path, with_key=True)
 
     async def generation(self, id: str, key_label: str) -> Told | None:
         """What the upstream says of the call that it gave this id, None where it says nothing yet;
@@ -130,17 +130,9 @@ class Upstream:
             raise key_rejected(self.provider)
         return keys
 
-    async def _fetch(self, path: str, key: Secret | None) -> Fetched:
-        fetched = await self._whole(path, key, MAX_FETCH_BYTES)
-        search = KeySearch(self._hidden)
-        return await asyncio.to_thread(answers.read, self.provider, path, fetched, search)
-
     async def _whole(self, path: str, key: Secret | None, max_bytes: int) -> Fetched:
         """As it came; its body is neither searched nor read."""
-        head = headers.common()
-        if key is not None:
-            head |= headers.credential(self.provider, key)
-        reply = await self.requests.answer("GET", path, head, b"")
+        reply = await self.requests.answer("GET", path, headers.asking(self.provider, key), b"")
         try:
             raw = await self.requests.whole(reply, max_bytes)
         finally:
@@ -221,10 +213,9 @@ class Upstream:
             body = await self._error_body(reply, kind or "", search)
             is_own = body is not None
             if status == 401:
-                body, kind = answers.unauthorized(dialect), _JSON
                 fields["x-should-retry"] = "false"
-            elif body is None:
-                body, kind = answers.unreadable(status, dialect), _JSON
+            if body is None or status == 401:
+                body, kind = answers.in_place(status, dialect), _JSON
             length, chunks = len(body), _piece(body)
         if kind is None:
             raise invalid("its type is none that may pass")
