@@ -12,7 +12,8 @@ from aiohttp import web
 
 from keyproxy.browser import Browser
 from keyproxy.clients.identity import Identity
-from keyproxy.limits.admit import Admission, Failures
+from keyproxy.limits.admit import Admission
+from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
@@ -64,7 +65,7 @@ class Kit:
     identity: Identity
     apps: Mapping[str, AppKit]
     opening: Opening
-    failures: Failures
+    failures: Counters
     catalogue: Catalogue
     room: Room
     large_bodies: Turns

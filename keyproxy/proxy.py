@@ -16,6 +16,7 @@ from keyproxy.clients import addresses
 from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
 from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
+from keyproxy.limits.admit import count_failure
 from keyproxy.policy import calls
 from keyproxy.policy.models import Served
 from keyproxy.record import Record
@@ -93,7 +94,8 @@ async def identify(request: web.BaseRequest, kit: Kit, record: Record) -> Client
     try:
         client = await identity.identify(request.remote, request.headers)
     except Refusal as refusal:
-        await kit.failures.count(refusal, identity.network(request.remote, request.headers))
+        network = identity.network(request.remote, request.headers)
+        await count_failure(kit.failures, refusal, network)
         raise
     record.app, record.client = client.app, client.id
     if client.is_address:

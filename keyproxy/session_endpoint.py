@@ -7,6 +7,7 @@ captcha is asked about: whoever floods this costs nobody a request.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -16,7 +17,7 @@ from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
 from keyproxy.errors import Refusal
-from keyproxy.limits.admit import raised, rate_headers
+from keyproxy.limits.admit import doubled, rate_headers, windows
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Window
 from keyproxy.settings import Rate
@@ -59,19 +60,20 @@ class Opening:
         origin = request.headers.get("Origin")
         session = self._renewed(request, door, origin)
         if session is not None:
-            await self._count_renewal(session, headers)
-        else:
-            await self._count(request, headers)
-            response = await _captcha_response(request, hold)
-            if self.captcha is not None:
-                if origin is None:  # it could have been solved anywhere
-                    raise Refusal(
-                        "captcha_failed", "A captcha is solved on a page, with an Origin."
-                    )
-                address = self.identity.address(request.remote, request.headers)
-                await self.captcha.verify(response, address, origin=origin)
-            session = self.sessions.open(door.app, origin)
-        return session
+            renewals = Window("renewal", session.client.id, MOST_RENEWALS, RENEWALS_SECONDS)
+            told = "The session was renewed too often; it is good for an hour."
+            await self._count([renewals], headers, told)
+            return session
+        network = self.identity.network(request.remote, request.headers)
+        told = "Too many sessions were opened from this network address."
+        await self._count(windows("session", network, self.rates), headers, told, self.rates)
+        response = await _captcha_response(request, hold)
+        if self.captcha is not None:
+            if origin is None:  # it could have been solved anywhere
+                raise Refusal("captcha_failed", "A captcha is solved on a page, with an Origin.")
+            address = self.identity.address(request.remote, request.headers)
+            await self.captcha.verify(response, address, origin=origin)
+        return self.sessions.open(door.app, origin)
 
     def _renewed(self, request: web.BaseRequest, door: Door, origin: str | None) -> Session | None:
         shown = credentials.shown(request.headers)
@@ -83,33 +85,25 @@ class Opening:
             return None  # a new one is opened, as if nothing had been shown
         return session if session.client.app == door.app else None
 
-    async def _count_renewal(self, session: Session, headers: dict[str, str]) -> None:
-        window = Window("renewal", session.client.id, MOST_RENEWALS, RENEWALS_SECONDS)
-        verdict = await self.counters.take([window])
+    async def _count(
+        self,
+        counted: Sequence[Window],
+        headers: dict[str, str],
+        message: str,
+        rates: Sequence[Rate] = (),
+    ) -> None:
+        """``rates``: what the operator may raise where a window is full."""
+        verdict = await self.counters.take(counted)
         headers.update(rate_headers(verdict.standings))
         if not verdict.is_admitted:
+            full = verdict.in_the_way
             raise Refusal(
                 "rate_limited",
-                "The session was renewed too often; it is good for an hour.",
-                retry_after_seconds=verdict.standings[0].resets_in_seconds,
+                message,
+                retry_after_seconds=max(standing.resets_in_seconds for standing in full),
+                hint=doubled("KEYPROXY_SESSION_RATE_LIMIT", rates, full) if rates else None,
                 must_close=True,
             )
-
-    async def _count(self, request: web.BaseRequest, headers: dict[str, str]) -> None:
-        network = self.identity.network(request.remote, request.headers)
-        windows = [Window("session", network, rate.amount, rate.seconds) for rate in self.rates]
-        verdict = await self.counters.take(windows)
-        headers.update(rate_headers(verdict.standings))
-        if verdict.is_admitted:
-            return
-        reached = {standing.window.seconds for standing in verdict.in_the_way}
-        raise Refusal(
-            "rate_limited",
-            "Too many sessions were opened from this network address.",
-            retry_after_seconds=max(standing.resets_in_seconds for standing in verdict.in_the_way),
-            hint=f"KEYPROXY_SESSION_RATE_LIMIT={raised(self.rates, reached)}",
-            must_close=True,
-        )
 
 
 def check_head(method: str, target: str, door: Door) -> None:

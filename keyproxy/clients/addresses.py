@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import structlog
 from multidict import CIMultiDictProxy
@@ -45,33 +45,26 @@ class Addresses:
         self._trusted = tuple(trusted)
         self._hops = hops
         self._address_header = address_header
-        self._has_warned = False
-        self._has_warned_of_values = False
+        self._warned: set[str] = set()
 
     def of(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Address | None:
         """The address of the caller: the peer's, or what a trusted peer says it is."""
-        if not self._has_warned and self._is_ignored(peer, headers):
-            self._has_warned = True
-            _log.warning(
-                "a peer that is not trusted sent X-Forwarded-For; if it is your web server, all"
-                " its users share one limit until KEYPROXY_TRUSTED_PROXIES names it",
-                peer=peer,
-            )
         nearest = parse_address(peer or "")
         if self._hops:
             return self._by_hops(nearest, headers)
-        if nearest is None or not self._trusts(nearest):
+        if nearest is None:
+            return None
+        if not self._trusts(nearest):
+            if "X-Forwarded-For" in headers:  # forged, or its sender was forgotten
+                self._warn_once(
+                    "a peer that is not trusted sent X-Forwarded-For; if it is your web server, all"
+                    " its users share one limit until KEYPROXY_TRUSTED_PROXIES names it",
+                    peer=peer,
+                )
             return nearest
         if self._address_header is not None:
             return self._by_name(self._address_header, nearest, headers)
         return self._by_networks(nearest, headers)
-
-    def _is_ignored(self, peer: str | None, headers: CIMultiDictProxy[str]) -> bool:
-        """A forwarding header came from a peer that is not trusted: forged, or forgotten."""
-        if self._hops or "X-Forwarded-For" not in headers:
-            return False
-        nearest = parse_address(peer or "")
-        return nearest is not None and not self._trusts(nearest)
 
     def _by_networks(self, nearest: Address, headers: CIMultiDictProxy[str]) -> Address:
         """The right-most hop that is not trusted; what stands left of it is the caller's own.
@@ -107,13 +100,16 @@ class Addresses:
         return named or nearest
 
     def _warn_of_value(self, name: str, counted: Address | None) -> None:
-        if not self._has_warned_of_values:
-            self._has_warned_of_values = True
-            _log.warning(
-                f"a trusted peer sent an empty or unreadable address in {name}; what stands left"
-                " of it is not believed, so that all whom it forwards like that share one limit",
-                counted_as=str(counted),
-            )
+        self._warn_once(
+            f"a trusted peer sent an empty or unreadable address in {name}; what stands left"
+            " of it is not believed, so that all whom it forwards like that share one limit",
+            counted_as=str(counted),
+        )
+
+    def _warn_once(self, event: str, **facts: str | None) -> None:
+        if event not in self._warned:
+            self._warned.add(event)
+            _log.warning(event, **facts)
 
     def _trusts(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
@@ -156,8 +152,7 @@ def shown(client: str, detail: str) -> str | None:
     if detail == "full" or address is None:
         return client
     length = 24 if isinstance(address, IPv4Address) else 48
-    kind = IPv4Network if isinstance(address, IPv4Address) else IPv6Network
-    return str(kind(f"{address}/{length}", strict=False))
+    return str(ip_network(f"{address}/{length}", strict=False))
 
 
 def _hops(headers: CIMultiDictProxy[str]) -> list[str]:

@@ -16,7 +16,7 @@ from keyproxy.clients import credentials
 from keyproxy.clients.addresses import SITE_PREFIX, Addresses, bucket, refuse_public
 from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.jwt import Verifier, looks_like_jwt
-from keyproxy.clients.sessions import SessionClient, Sessions, looks_like_session
+from keyproxy.clients.sessions import Sessions, looks_like_session
 from keyproxy.errors import Refusal
 
 ASKED_FOR = {
@@ -92,9 +92,9 @@ class Identity:
                 return client
         if door.auth == "none":
             return Client(bucket(address), network, door.app)
-        if not shown:
-            raise credentials.missing(ASKED_FOR[door.auth])
         wanted = ASKED_FOR[door.auth]
+        if not shown:
+            raise credentials.missing(wanted)
         if len(shown) > 1:
             raise credentials.ambiguous(wanted)
         raise credentials.invalid(f"not {wanted}", wanted=wanted)
@@ -119,34 +119,23 @@ class Identity:
         return None
 
     def _of_session(self, shown: str, network: str, headers: CIMultiDictProxy[str]) -> Client:
-        session = self._session(shown, headers)
+        """A same-origin GET carries no Origin (Fetch standard), but a Host that says the same."""
+        origins: tuple[str | None, ...] = (headers.get("Origin"),)
+        if origins == (None,):
+            origins += tuple(f"{scheme}://{headers.get('Host')}" for scheme in ("https", "http"))
+        session = self._sessions.read(shown, *origins)
         door = self._doors.get(session.app)
         if door is None or door.auth != "session":
             raise credentials.invalid("a session of an app that has none any more")
         return Client(session.id, network, session.app, is_address=False)
-
-    def _session(self, shown: str, headers: CIMultiDictProxy[str]) -> SessionClient:
-        """A same-origin GET carries no Origin (Fetch standard), but a Host that says the same."""
-        bound: list[str | None] = [headers.get("Origin")]
-        if bound == [None]:
-            bound += (f"{scheme}://{headers.get('Host')}" for scheme in ("https", "http"))
-        *others, last = bound
-        for other in others:
-            try:
-                return self._sessions.read(shown, other)
-            except Refusal as refusal:
-                if refusal.code != "credential_invalid":
-                    raise
-        return self._sessions.read(shown, last)
 
     async def _of_jwt(self, shown: str, network: str, door: Door) -> Client | None:
         """The user of a JWT, whose app is the page's, or the first that takes such JWTs.
 
         Where the page's app asks for nothing, a JWT that nobody here takes is passed over.
         """
-        doors = [door, *(each for each in self._doors.values() if each is not door)]
         first: dict[Verifier, Door] = {}
-        for each in doors:
+        for each in (door, *self._doors.values()):
             if each.verifier is not None:
                 first.setdefault(each.verifier, each)
         refusal: Refusal | None = None

@@ -90,9 +90,12 @@ class Sessions:
             _Claims(now, now + self._lifetime_seconds, token_bytes(16), app), origin
         )
 
-    def read(self, token: str, origin: str | None) -> SessionClient:
-        """Who shows ``token``. Raises ``credential_invalid``, ``credential_expired``."""
-        claims = self._verified(token, origin)
+    def read(self, token: str, *origins: str | None) -> SessionClient:
+        """Who shows ``token``, which was opened for one of ``origins``.
+
+        Raises ``credential_invalid``, ``credential_expired``.
+        """
+        claims = self._verified(token, *origins)
         if self._clock() >= claims.expires_at:
             raise _expired("The session has ended.")
         return claims.client
@@ -121,14 +124,15 @@ class Sessions:
         token = body + _signature(self._keys[0], body, origin)
         return Session(token.decode(), self._lifetime_seconds, claims.client)
 
-    def _verified(self, token: str, origin: str | None) -> _Claims:
+    def _verified(self, token: str, *origins: str | None) -> _Claims:
         """What a token says, whether or not it has ended. Raises ``credential_invalid``."""
         if len(token) > MAX_TOKEN_CHARACTERS or not looks_like_session(token):
             raise _invalid()
         text = _bytes(token)
         body, given = text[:-_SIGNATURE_CHARACTERS], text[-_SIGNATURE_CHARACTERS:]
         # As text: two spellings of one base64 value are two signatures, of which one is ours.
-        if not any(hmac.compare_digest(_signature(k, body, origin), given) for k in self._keys):
+        expected = (_signature(key, body, origin) for origin in origins for key in self._keys)
+        if not any(hmac.compare_digest(signature, given) for signature in expected):
             raise _invalid()
         packed = _read(body[len(SESSION) :])
         opened_at, expires_at, client = _CLAIMS.unpack_from(packed)

@@ -7,7 +7,7 @@ Field names: draft-ietf-httpapi-ratelimit-headers-10 (RateLimit-Policy, RateLimi
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -44,10 +44,10 @@ class Admission:
         Raises ``rate_limited``, ``too_many_in_flight``, ``overloaded``.
         """
         whose = f"{client.app}:{client.id}"
-        windows = _windows("client", whose, self.rates)
-        windows += _windows("address", client.address, self.address_rates)
+        counted = windows("client", whose, self.rates)
+        counted += windows("address", client.address, self.address_rates)
         place = Place(whose, self.max_in_flight)
-        verdict = await self.counters.take(windows, place)
+        verdict = await self.counters.take(counted, place)
         headers.update(rate_headers(verdict.standings))
         if not verdict.is_admitted:
             raise self._refusal(verdict)
@@ -66,58 +66,53 @@ class Admission:
                 hint=f"KEYPROXY_MAX_IN_FLIGHT={self.max_in_flight * 2}",
             )
         longest = max(verdict.in_the_way, key=lambda standing: standing.resets_in_seconds)
+        full = [each for each in verdict.in_the_way if each.window.name == longest.window.name]
+        if longest.window.name == "address":
+            hint = doubled("KEYPROXY_ADDRESS_RATE_LIMIT", self.address_rates, full)
+        else:
+            hint = doubled("KEYPROXY_RATE_LIMIT", self.rates, full)
         return Refusal(
             "rate_limited",
             f"The limit of {_counted(longest.window.amount, 'call')} in"
             f" {_duration(longest.window.seconds)} is reached; the next call may be made in"
             f" {_duration(math.ceil(longest.resets_in_seconds))}.",
             retry_after_seconds=longest.resets_in_seconds,
-            hint=self._line(longest.window.name, verdict.in_the_way),
+            hint=hint,
         )
 
-    def _line(self, name: str, in_the_way: Sequence[Standing]) -> str:
-        """The setting to paste, with twice as much wherever its windows are full."""
-        is_of_address = name == "address"
-        reached = {each.window.seconds for each in in_the_way if each.window.name == name}
-        rates = raised(self.address_rates if is_of_address else self.rates, reached)
-        return f"KEYPROXY_{'ADDRESS_' if is_of_address else ''}RATE_LIMIT={rates}"
 
+async def count_failure(counters: Counters, refusal: Refusal, network: str) -> None:
+    """Count a credential that was not accepted, or none, by the address that showed it.
 
-class Failures:
-    """How often one network address may show a credential that is not accepted, or none.
-
-    Counted in this process only: an attempt that fails must cost nobody a round trip. Credentials
-    that are accepted are not touched by it, whatever others do behind the same address.
+    In this process only: an attempt that fails must cost nobody a round trip. Credentials that
+    are accepted are not touched by it, whatever others do behind the same address. Other refusals
+    are passed over. Raises ``rate_limited`` beyond the limit.
     """
-
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
-
-    async def count(self, refusal: Refusal, network: str) -> None:
-        """Count ``refusal`` where it is one. Raises ``rate_limited`` beyond the limit."""
-        most = MOST_FAILURES.get(refusal.code)
-        if most is None:
-            return
-        window = Window(f"failed-{refusal.code}", network, most, FAILURES_SECONDS)
-        verdict = await self._counters.take([window])
-        if not verdict.is_admitted:
-            raise Refusal(
-                "rate_limited",
-                "Too many calls from this network address had no credential that was accepted.",
-                retry_after_seconds=verdict.standings[0].resets_in_seconds,
-                must_close=True,
-            ) from refusal
+    most = MOST_FAILURES.get(refusal.code)
+    if most is None:
+        return
+    window = Window(f"failed-{refusal.code}", network, most, FAILURES_SECONDS)
+    verdict = await counters.take([window])
+    if not verdict.is_admitted:
+        raise Refusal(
+            "rate_limited",
+            "Too many calls from this network address had no credential that was accepted.",
+            retry_after_seconds=verdict.standings[0].resets_in_seconds,
+            must_close=True,
+        ) from refusal
 
 
-def raised(rates: Sequence[Rate], reached: Collection[int]) -> str:
-    """``rates`` as the settings write them, doubled for the lengths of time in ``reached``."""
-    return ";".join(
-        str(replace(rate, amount=rate.amount * 2) if rate.seconds in reached else rate)
-        for rate in rates
-    )
+def doubled(setting: str, rates: Sequence[Rate], full: Sequence[Standing]) -> str:
+    """The line of settings to paste: ``rates``, with twice as much in the windows that are full."""
+    reached = {standing.window.seconds for standing in full}
+    new = [
+        replace(rate, amount=rate.amount * 2) if rate.seconds in reached else rate for rate in rates
+    ]
+    return f"{setting}={';'.join(map(str, new))}"
 
 
-def _windows(name: str, key: str, rates: Sequence[Rate]) -> list[Window]:
+def windows(name: str, key: str, rates: Sequence[Rate]) -> list[Window]:
+    """The windows that ``key`` is counted in, one for each rate."""
     return [Window(name, key, rate.amount, rate.seconds) for rate in rates]
 
 
@@ -130,9 +125,7 @@ def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
         window = standing.window
         name = f'"{window.name}-{window.seconds}"'
         policies.append(f"{name};q={window.amount};w={window.seconds}")
-        states.append(
-            f"{name};r={max(standing.remaining, 0)};t={math.ceil(standing.resets_in_seconds)}"
-        )
+        states.append(f"{name};r={standing.remaining};t={math.ceil(standing.resets_in_seconds)}")
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
 
 

@@ -25,7 +25,7 @@ from keyproxy.clients.sessions import Sessions
 from keyproxy.errors import Refusal
 from keyproxy.kit import AppKit, Kit, Life
 from keyproxy.ledger.ledger import Book
-from keyproxy.limits.admit import Admission, Failures
+from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.policy.calls import Policy
@@ -72,7 +72,7 @@ class Assembly:
         self.names = Names(self._catalogue, self._settings)
         self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, listing)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
-        self._failures = Failures(Counters())
+        self._failures = Counters()
         self._room = Room(memory.for_bodies(memory.limit()))
         self._large_bodies = Turns()
         self.put_in_force(settings)
