@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keyproxy.price import Price
+from keyproxy.upstream import answers
 from keyproxy.upstream.provider import Fetched, Listing
 
 MAX_BYTES = 10 << 20
@@ -104,7 +105,7 @@ def read(listing: Listing, fetched: Fetched, now: float) -> PriceList:
 def read_providers(listing: Listing, raw: bytes, now: float) -> Providers | None:
     """The providers in an answer to ``listing.providers_path``, which may be
     none; None for what is no such answer."""
-    parsed = _parsed(raw)
+    parsed = answers.loads(raw)
     data = parsed.get("data") if isinstance(parsed, dict) else None
     listed = data.get("endpoints") if isinstance(data, dict) else None
     return _of_endpoints(listing, listed, now)
@@ -122,7 +123,7 @@ def load(listing: Listing, path: Path) -> tuple[PriceList, dict[str, Providers]]
             raw = file.read(MAX_BYTES + 1)
     except OSError:
         return None
-    kept = _parsed(raw) if len(raw) <= MAX_BYTES else None
+    kept = answers.loads(raw) if len(raw) <= MAX_BYTES else None
     if not isinstance(kept, dict) or kept.get("version") != _VERSION:
         return None
     rows, fetched_at = kept.get("models"), _time(kept.get("fetched_at"))
@@ -196,18 +197,6 @@ def _of_endpoints(listing: Listing, listed: Any, asked_at: float) -> Providers |
         return None
     usual, with_tiers = (listing.price_of_providers(kept, tiers) for tiers in (False, True))
     return Providers(asked_at, kept, usual, with_tiers)
-
-
-def _parsed(raw: bytes) -> Any:
-    """Somebody else's JSON, or None."""
-    try:
-        return json.loads(raw, parse_int=_integer)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _integer(text: str) -> int:
-    return int(text[:20])  # no length and no time has as many digits
 
 
 def _time(value: Any) -> float | None:
