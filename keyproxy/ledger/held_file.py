@@ -13,10 +13,10 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import structlog
 
@@ -180,17 +180,29 @@ def _give_an_inode(path: Path) -> None:
 
     Closing the old file writes to its inode, and what is left of its WAL is not of this file.
     """
+    with replacing(path) as copy, path.open("rb") as there:
+        shutil.copyfileobj(there, copy)
+    for end in _BESIDE:
+        _beside(path, end).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file, readable by its owner only, that takes the place of ``path`` once it is whole.
+
+    Raises OSError, and leaves the old file then.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
-        with os.fdopen(handle, "wb") as copy, path.open("rb") as there:
-            shutil.copyfileobj(there, copy)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         Path(name).replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
         raise
-    for end in _BESIDE:
-        _beside(path, end).unlink(missing_ok=True)
 
 
 def _beside(path: Path, end: str) -> Path:

@@ -23,7 +23,7 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, is_final, standing
 from keyproxy.ledger.ledger import Book
-from keyproxy.money.budget import LEAST_NANO, NOTHING, Budgets, Fit, Reservation, Room
+from keyproxy.money.budget import LEAST_NANO, Budgets, Fit, Reservation, Room
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import (
@@ -160,8 +160,6 @@ class Bookings:
         self, client: Client, amount: int, at: float, fit: Fit | None
     ) -> Reservation:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
-        if self.budgets.is_empty:
-            return NOTHING
         if not self.budgets.may_wait:
             return await self.budgets.reserve(client, amount, at, fit)
         reserving = asyncio.create_task(self.budgets.reserve(client, amount, at, fit))

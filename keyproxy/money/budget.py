@@ -118,7 +118,7 @@ class Budgets:
     @property
     def may_wait(self) -> bool:
         """Whether to count takes a moment, in which a caller may leave."""
-        return self._counters.is_shared
+        return self._counters.is_shared and not self.is_empty
 
     @property
     def is_empty(self) -> bool:

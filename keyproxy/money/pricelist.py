@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keyproxy.ledger.held_file import replacing
 from keyproxy.price import Price
 from keyproxy.upstream import answers
 from keyproxy.upstream.provider import Fetched, Listing
@@ -158,17 +156,8 @@ def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> N
         raise OSError("the prices are nested too deeply to be written") from error
     if len(raw) > MAX_BYTES:
         raise OSError(f"{len(raw)} bytes of prices are more than {MAX_BYTES}")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+    with replacing(path) as file:
+        file.write(raw)
 
 
 def _of_rows(listing: Listing, rows: list[Any], fetched_at: float) -> PriceList:
