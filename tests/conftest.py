@@ -72,6 +72,21 @@ class Proxy:
 Start = Callable[..., Awaitable[Proxy]]
 
 
+@dataclass
+class Clock:
+    """Stands still until it is moved."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[FakeUpstream]:
     async with fake_upstream.serving(FakeUpstream()) as fake:

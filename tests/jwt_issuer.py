@@ -22,16 +22,6 @@ NOW = 1_800_000_000
 SECRET = "fake-shared-secret-of-an-issuer-0123456789-abcdefghijklmnopqrstuvwx"
 
 
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @cache
 def private_key(kind: str, name: str = "") -> Any:
     """One key for each ``kind`` (RSA bits, curve) and ``name``, made once a run."""

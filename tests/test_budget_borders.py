@@ -25,6 +25,7 @@ from keyproxy.money.budget import MOST_NANO, Budgets, Reservation, restore, span
 from keyproxy.settings.grammar.network import storage
 from keyproxy.settings.grammar.plain import Budget, Unit
 from tests import servers
+from tests.conftest import Clock
 from tests.counting import standings
 from tests.records import over
 
@@ -45,20 +46,6 @@ ENDS: tuple[tuple[Unit, str], ...] = (
 def border(day: str) -> float:
     """The midnight (UTC) that ``day`` ends with."""
     return datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp() + 86_400
-
-
-class Clock:
-    """Tells the time that a test gives it."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ import pytest
 
 from keyproxy.server.process import HEAP_PAUSE_SECONDS, Heap
 from tests import program
+from tests.conftest import Clock
 
 
 class Settings:
@@ -20,13 +21,6 @@ class Settings:
 
     def __init__(self) -> None:
         self.itself = self
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

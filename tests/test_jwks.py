@@ -20,7 +20,8 @@ from keyproxy.clients.jwt import JwtRules, Verifier
 from keyproxy.errors import Refusal
 from keyproxy.transport.fetch import Whole
 from tests import jwt_issuer
-from tests.jwt_issuer import NOW, Clock, Issuer, claims, jwk, key_set, private_key, signed
+from tests.conftest import Clock
+from tests.jwt_issuer import NOW, Issuer, claims, jwk, key_set, private_key, signed
 
 OLD, NEW = private_key("P-256"), private_key("P-256", "new")
 OLD_SET = key_set(jwk("ES256", OLD, "old"))

@@ -29,7 +29,8 @@ from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.jwt import PUBLIC, SHARED
-from tests.jwt_issuer import NOW, SECRET, Clock, assembled, b64, claims, jwk, private_key, signed
+from tests.conftest import Clock
+from tests.jwt_issuer import NOW, SECRET, assembled, b64, claims, jwk, private_key, signed
 
 ISSUER = "https://auth.example/"
 RULES = JwtRules(("HS256",))

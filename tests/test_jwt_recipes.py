@@ -22,7 +22,8 @@ from keyproxy.errors import Refusal
 from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import jwt as grammar
 from tests import jwt_issuer
-from tests.jwt_issuer import NOW, SECRET, Clock, jwk, key_set, private_key, signed
+from tests.conftest import Clock
+from tests.jwt_issuer import NOW, SECRET, jwk, key_set, private_key, signed
 
 DOCS = Path(__file__).parents[1] / "docs" / "jwt.md"
 RSA, EC = private_key("2048"), private_key("P-256")

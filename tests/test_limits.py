@@ -17,22 +17,9 @@ from keyproxy.limits.counters import MAX_ROWS, Counters, Entry, InFlight, Table
 from keyproxy.limits.windows import Place, Span, Window
 from keyproxy.settings.grammar.plain import Rate
 from keyproxy.transport import refusals
-from tests.conftest import Proxy, Start, refused
+from tests.conftest import Clock, Proxy, Start, refused
 from tests.counting import standings
 from tests.fake_upstream import event_stream
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 async def test_a_window_admits_its_amount_and_says_when_it_resets(clock: Clock) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -23,6 +22,7 @@ from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.grammar.secrets import session_secret
+from tests.conftest import Clock
 
 ORIGIN = "https://app.example"
 SECRET = Secret("made-up-session-secret-of-a-test-0001")
@@ -31,17 +31,9 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SIGNED = Sessions([SECRET]).open("default", ORIGIN).token
 
 
-@dataclass
-class Clock:
-    now: float = 1_790_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_790_000_000.0)
 
 
 @pytest.fixture
