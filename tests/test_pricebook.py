@@ -491,6 +491,16 @@ async def test_a_restart_without_network_still_has_prices(source: Source, tmp_pa
     assert after.listed.names == before.listed.names
 
 
+async def test_models_that_are_named_are_asked_about_by_what_was_kept(
+    source: Source, tmp_path: Path
+) -> None:
+    await source.book(tmp_path / "prices.json").refresh()
+    book = source.book(tmp_path / "prices.json")
+    book.ask_ahead([SOL])
+    await book.open()
+    assert book.wanted == (SOL,)
+
+
 async def test_old_kept_prices_are_used_with_a_warning(source: Source, tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     await source.book(path).refresh()
@@ -627,7 +637,7 @@ def test_no_json_breaks_the_reading_of_lists(whole: Any, rows: list[Any]) -> Non
         raw = json.dumps(value).encode()
         with suppress(Refusal):
             pricelist.read(LISTING, read(Reply(200, raw)), START)
-        pricelist.read_providers(LISTING, raw, START)
+        pricelist.read_providers(LISTING, Reply(200, raw), START)
 
 
 @settings(max_examples=100, deadline=None)
@@ -635,4 +645,4 @@ def test_no_json_breaks_the_reading_of_lists(whole: Any, rows: list[Any]) -> Non
 def test_no_bytes_break_the_reading_of_lists(raw: bytes) -> None:
     with pytest.raises(Refusal):
         read(Reply(200, raw))
-    assert pricelist.read_providers(LISTING, raw, START) is None
+    assert pricelist.read_providers(LISTING, Reply(200, raw), START) is None

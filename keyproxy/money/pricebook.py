@@ -178,9 +178,8 @@ class PriceBook:
             return
         self.listed, providers = kept
         oldest = self._clock() - OLD_SECONDS
-        self._providers.update(
-            (m, each) for m, each in providers.items() if each.asked_at >= oldest
-        )
+        self._providers |= {m: each for m, each in providers.items() if each.asked_at >= oldest}
+        self.ask_ahead(self._named)
         self._is_loaded.set()
         if self.listed.prices and self.listed.fetched_at < oldest:
             _log.warning("the kept prices are old", age_days=self._age_days())
@@ -223,19 +222,15 @@ class PriceBook:
         fetched = None if path is None else await self._ask(path)
         now, found = self._clock(), None
         if fetched is not None and fetched.status == 200:
-            found = await asyncio.to_thread(
-                pricelist.read_providers, self._listing, fetched.raw, now
-            )
+            found = await asyncio.to_thread(pricelist.read_providers, self._listing, fetched, now)
         elif fetched is not None and 400 <= fetched.status < 500 and fetched.status not in _BUSY:
             found = Providers(now)  # this upstream does not tell, and will not
-        if fetched is None or found is None:
+        if found is None:
             self._failed_at[model] = now
             return None
         self._failed_at.pop(model, None)
         if not found.endpoints and (old := self._providers.get(model)) is not None:
             found = old._replace(asked_at=now)
-        else:
-            found = found._replace(is_public=fetched.is_public)
         self._providers[model] = found
         self._is_unkept = True
         self._look_up.cache_clear()

@@ -100,13 +100,14 @@ def read(listing: Listing, fetched: Fetched, now: float) -> PriceList:
     return replace(listed, is_fetched=True, is_public=fetched.is_public)
 
 
-def read_providers(listing: Listing, raw: bytes, now: float) -> Providers | None:
-    """The providers in an answer to ``listing.providers_path``, which may be
-    none; None for what is no such answer."""
-    parsed = answers.loads(raw)
+def read_providers(listing: Listing, fetched: Fetched, now: float) -> Providers | None:
+    """The providers in an answer to ``listing.providers_path``, which may be none; None for what
+    is no such answer."""
+    parsed = answers.loads(fetched.raw)
     data = parsed.get("data") if isinstance(parsed, dict) else None
     listed = data.get("endpoints") if isinstance(data, dict) else None
-    return _of_endpoints(listing, listed, now)
+    found = _of_endpoints(listing, listed, now)
+    return None if found is None else found._replace(is_public=fetched.is_public)
 
 
 def file_name(upstream: str) -> str:
