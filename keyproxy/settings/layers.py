@@ -54,15 +54,17 @@ _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 class Layer:
     """``place`` is what faults say behind what was found: "in .env"; "" says nothing.
 
-    ``apps``: what the tables ``[apps.NAME]`` say, each by variable.
+    ``apps``: what the tables ``[apps.NAME]`` say, each by variable. ``faults`` are of what stands
+    in the file.
     """
 
     place: str
     variables: Mapping[str, str]
+    faults: Sequence[SettingsFault] = ()
     apps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
+def of_env_file(name: str, text: str) -> Layer:
     """The variables of a ``.env`` file, ``${}`` left as it is.
 
     A line that is no assignment is a fault only where it speaks of us: the file is shared
@@ -86,14 +88,14 @@ def of_env_file(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
             blank = original[: len(original) - len(original.lstrip())]
             at = binding.original.line + blank.count("\n")
             faults.append(SettingsFault(f"{name}, line {at}", found=found, expected=expected))
-    return Layer(f"in {name}", variables), faults
+    return Layer(f"in {name}", variables, faults)
 
 
 def _is_ours(text: str) -> bool:
     return PREFIX in text or KEY in text
 
 
-def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
+def of_toml(name: str, text: str) -> Layer:
     """The variables of a TOML file: ``max_body`` is ``KEYPROXY_MAX_BODY``, lists are joined."""
     place = f"in {name}" if name.endswith(".toml") else f"in {name} (TOML)"
     try:
@@ -101,7 +103,7 @@ def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         where = mask(str(error))
         fault = SettingsFault(name, found=f"not TOML: {where}", expected="a TOML file")
-        return Layer(place, {}), [fault]
+        return Layer(place, {}, [fault])
     tables = document.pop("apps", {})
     variables, faults = _table(document, _IN_TOML, "", place)
     apps = {}
@@ -121,7 +123,7 @@ def of_toml(name: str, text: str) -> tuple[Layer, list[SettingsFault]]:
             continue
         apps[app], more = _table(table, _OF_APPS, f"apps.{app}.", place)
         faults += more
-    return Layer(place, variables, apps), faults
+    return Layer(place, variables, faults, apps)
 
 
 def _table(

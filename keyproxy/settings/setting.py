@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, replace
-from enum import Enum
 from types import EllipsisType
 from typing import Any, Literal
 
@@ -24,11 +23,8 @@ _SAFEST = {
 }
 
 
-class _SayIt(Enum):
-    SAY_IT = "say it"
-
-
-SAY_IT = _SayIt.SAY_IT
+SAY_IT = "say it"
+"""In the place of a default: there is none, and the operator must say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ class Derived:
 
 
 Unsaid = Callable[["Setting", Mapping[str, str]], SettingsFault]
-Default = str | Literal[_SayIt.SAY_IT] | Derived | None
+Default = str | Derived | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +108,6 @@ def toml_key(variable: str) -> str:
 
 def spoken(default: Default) -> str:
     """A default as help and documentation say it."""
-    if default is SAY_IT:
-        return "say it"
     if isinstance(default, Derived):
         return default.words
     return "not set" if default is None else default
@@ -136,7 +130,7 @@ def setting(
     """
     in_serve = dev if serve is ... else serve
     if example is None:
-        example = next(text for text in (dev, in_serve) if isinstance(text, str))
+        example = next(each for each in (dev, in_serve) if isinstance(each, str) and each != SAY_IT)
     row = Setting(parse, metavar, dev, in_serve, meaning, example, group=section, **more)
     return field(metadata={"row": row})
 

@@ -196,7 +196,7 @@ class Reading:
         except Unfit as unfit:
             raise fault_of(file if file and path else setting, unfit, path or text) from None
         default = setting.default(self.mode)
-        if default is SAY_IT:
+        if default == SAY_IT:
             return self._unsaid(setting)
         if isinstance(default, Derived):
             return default.of(values[default.source])

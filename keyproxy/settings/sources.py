@@ -32,13 +32,12 @@ _SERVED = frozenset({"public", "static", "dist", "www"})
 class Found:
     """What stood in all places at one time: ``layers``, highest first, the TOML file's the last.
 
-    ``faults`` are of what stands in the files, ``unread`` of files that were to be read and cannot
-    be. ``variables`` and their ``places`` are those of the layers together.
+    ``toml`` is that file's name, "" where it is off; ``unread`` are faults of files that were to be
+    read and cannot be; ``variables`` and their ``places`` are those of the layers together.
     """
 
     layers: Sequence[Layer]
     toml: str
-    faults: Sequence[SettingsFault]
     unread: Sequence[SettingsFault]
     variables: Mapping[str, str]
     places: Mapping[str, str]
@@ -69,7 +68,7 @@ class Sources:
         """The settings as they are now. Raises ``SettingsFaults`` with every fault at once."""
         self._opened = set()
         found = self._look()
-        faults = [*found.faults, *found.unread]
+        faults = [fault for layer in found.layers for fault in layer.faults] + [*found.unread]
         try:
             settings = Settings.from_environ(
                 self.mode,
@@ -170,20 +169,16 @@ class Sources:
     def _look(self) -> Found:
         """What all places say now."""
         unread: list[SettingsFault] = []
-        faults: list[SettingsFault] = []
         layers = [Layer(lines.COMMAND_LINE, self.options), Layer("", self.environ)]
         for name in self._env_names():
             text = self._text(name, "--env-file" if self.env_file else None, unread)
-            layer, more = of_env_file(name, text)
-            layers.append(layer)
-            faults += more
+            layers.append(of_env_file(name, text))
         # The layers so far may name the TOML file, or switch it off.
         named = merged(layers)[0].get(CONFIG.variable, "").strip()
         toml = "" if named == "off" else named or str(CONFIG.dev)
         text = self._text(toml, CONFIG.variable if named else None, unread) if toml else ""
-        layer, more = of_toml(toml, text)
-        layers.append(layer)
-        return Found(layers, toml, [*faults, *more], unread, *merged(layers))
+        layers.append(of_toml(toml, text))
+        return Found(layers, toml, unread, *merged(layers))
 
     def _env_names(self) -> tuple[str, ...]:
         return ENV_FILES if self.env_file is None else (str(self.env_file),)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import TypeVar
 
 from keyproxy.key_forms import SHAPE
@@ -28,6 +29,7 @@ _TYPE_ANEW = "that line typed anew, in a file saved as UTF-8"
 _POWERSHELL = "(Windows PowerShell's > and >> write UTF-16: use Add-Content -Encoding ascii)"
 
 
+@dataclass(eq=False)
 class Unfit(ValueError):
     """A text that is no value.
 
@@ -35,21 +37,12 @@ class Unfit(ValueError):
     ``where`` it stands in a file: ``, line 3`` behind its name, or nothing.
     """
 
-    def __init__(
-        self,
-        expected: str,
-        *,
-        found: str | None = None,
-        value: str | None = None,
-        line: str | None = None,
-        where: str = "",
-    ) -> None:
-        super().__init__(expected)
-        self.expected = expected
-        self.found = found
-        self.value = value
-        self.line = line
-        self.where = where
+    expected: str
+    _: KW_ONLY
+    found: str | None = None
+    value: str | None = None
+    line: str | None = None
+    where: str = ""
 
 
 class NotInstalled(Unfit):
