@@ -127,44 +127,42 @@ class Sources:
 
     def secret_files(self) -> list[Path]:
         """The files that hold a secret or may: ``.env`` files, its own one, TOML with a secret."""
-        toml, in_toml, files = self._secrets()
-        names = [*self._env_names(), *files, *([toml] if in_toml else [])]
+        names = [*self._env_names(), *(name for name, _ in self._secrets())]
         paths = dict.fromkeys(self.directory / name for name in names)
         return [path for path in paths if path.is_file()]
 
     def warnings(self) -> list[str]:
         """What should still be known of where secrets stand, a line each."""
-        toml, in_toml, files = self._secrets()
-        copied = [
-            f"{'the key' if name == KEY else name} itself stands in {toml}, a file that gets"
-            f" copied and committed; name a file that holds it: {toml_key(name)}_file"
-            for name in in_toml
-        ]
-        served = [
-            f"{name} lies where web servers hand files out; move it"
-            for path, name in files.items()
-            if not Path(path).is_absolute() and _SERVED & set(Path(path).parts[:-1])
-        ]
-        return copied + served
+        warnings = []
+        for name, variable in self._secrets():
+            if not variable.endswith("_FILE"):
+                what = "the key" if variable == KEY else variable
+                warnings.append(
+                    f"{what} itself stands in {name}, a file that gets copied and committed; name"
+                    f" a file that holds it: {toml_key(variable)}_file"
+                )
+            elif not Path(name).is_absolute() and _SERVED & set(Path(name).parts[:-1]):
+                warnings.append(f"{variable} lies where web servers hand files out; move it")
+        return warnings
 
-    def _secrets(self) -> tuple[str, list[str], dict[str, str]]:
-        """The TOML file, the secrets that stand in it, and the variables of those in other files,
-        by path."""
+    def _secrets(self) -> list[tuple[str, str]]:
+        """The files that hold a secret, each once, with the variable that stands in it (the TOML
+        file) or names it."""
         found = self._look()
-        toml = found.layers[-1]
-        in_toml: list[str] = []
-        files: dict[str, str] = {}
+        apps = found.layers[-1].apps.values()
+        held: dict[tuple[str, str], None] = {}
         for row in rows().values():
             if not row.is_secret or row.file is None:
                 continue
-            texts = [table.get(row.variable, "") for table in (toml.variables, *toml.apps.values())]
-            # An address holds one where it names a user.
-            if any(text and ("://" not in text or "@" in text) for text in texts):
-                in_toml.append(row.variable)
-            for table in (found.variables, *toml.apps.values()):
+            for table in (found.layers[-1].variables, *apps):
+                text = table.get(row.variable, "")
+                # An address holds one where it names a user.
+                if text and ("://" not in text or "@" in text):
+                    held[found.toml, row.variable] = None
+            for table in (found.variables, *apps):
                 if path := table.get(row.file.variable, "").strip():
-                    files[path] = row.file.variable
-        return found.toml, in_toml, files
+                    held[path, row.file.variable] = None
+        return list(held)
 
     def _look(self) -> Found:
         """What all places say now."""

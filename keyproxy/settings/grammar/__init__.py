@@ -63,11 +63,6 @@ def shown(text: str) -> str:
     return repr(masked)
 
 
-def items(text: str, separator: str = ",") -> list[str]:
-    """The entries of a list, stripped, without the empty one a trailing comma leaves."""
-    return [item.strip() for item in text.split(separator) if item.strip()]
-
-
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
     """A parser of texts that fit an expression as a whole, and are their own values."""
     fits = re.compile(pattern, re.ASCII).fullmatch
@@ -103,7 +98,8 @@ def each(
         values: list[Value] = []
         cured: list[str | None] = []
         trouble: Unfit | None = None
-        for entry in items(text, separator) or [""]:
+        entries = [entry.strip() for entry in text.split(separator) if entry.strip()]
+        for entry in entries or [""]:
             try:
                 values.append(parse(entry))
                 cured.append(entry)

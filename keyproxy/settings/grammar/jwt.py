@@ -23,8 +23,6 @@ MAX_LEEWAY_SECONDS = 300.0
 _BY_LOWER_CASE = {name.lower(): name for name in (*SHARED, *PUBLIC, *OTHER_NAMES)}
 _SHORTEST = min(SHARED.values())
 _DIFFERENT = 8  # 32 random hexadecimal digits with fewer come less than once in a million
-_FOR_SECRET = ("HS256",)
-_FOR_JWKS = ("RS256", "ES256")
 _LONGEST = 512
 _TEXT = rf"[!-~]{{1,{_LONGEST}}}"
 _PLACEHOLDER = re.compile(r"^<.*>$|…|\$[{(]|^your[-_ ]|change-?me", re.IGNORECASE)
@@ -34,7 +32,7 @@ _OWN_CLAIMS = ("user_metadata", "unsafe_metadata")
 
 
 def secret(text: str) -> Secret:
-    """The secret an issuer signs with; one trailing newline is dropped."""
+    """The secret an issuer signs with; one line end behind it is dropped."""
     text = re.sub(r"\r?\n\Z", "", text)
     size = len(text.encode())
     if _OTHER_KEY.search(text):
@@ -124,4 +122,4 @@ def claim(text: str) -> str | None:
 
 def default_algorithms(jwks_url: str | None) -> tuple[str, ...]:
     """What is accepted when nothing is said."""
-    return _FOR_SECRET if jwks_url is None else _FOR_JWKS
+    return ("HS256",) if jwks_url is None else ("RS256", "ES256")

@@ -125,15 +125,15 @@ def upstream_proxy(text: str) -> Secret | None:
         return None
     if text == "env":
         return Secret(text)
-    expected = "env, or http://[user:password@]host:port"
+    expected = "env, or http://[user:password@]host:port and nothing behind the port"
     found = "set (not shown, it may hold a password)"
     try:
         parts = _split(text, expected)
-        is_whole = parts.port is not None and parts.path in {"", "/"}
     except Unfit as unfit:
         raise Unfit(expected, found=found) from unfit
-    if parts.scheme != "http" or not is_whole or parts.query or parts.fragment:
-        raise Unfit(f"{expected} and nothing behind the port", found=found)
+    behind = parts.path.removeprefix("/") + parts.query + parts.fragment
+    if parts.scheme != "http" or parts.port is None or behind:
+        raise Unfit(expected, found=found)
     return Secret(text.rstrip("/"))
 
 
