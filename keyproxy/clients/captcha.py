@@ -12,9 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -34,42 +33,33 @@ MAX_ANSWER_BYTES = 16 * 1024  # a verdict has a few hundred
 _log = structlog.get_logger("keyproxy.captcha")
 
 
-@dataclass(frozen=True, slots=True)
-class Vendor:
+class Vendor(NamedTuple):
     """What one vendor documents."""
 
     url: str
     max_response: int
-    may_withhold_hostname: bool
+    may_withhold_hostname: bool = False
 
 
-VENDORS: Mapping[str, Vendor] = MappingProxyType(
-    {
-        "turnstile": Vendor(
-            url="https://challenges.cloudflare.com/turnstile/v0/siteverify",
-            max_response=2048,
-            may_withhold_hostname=False,
-        ),
-        "hcaptcha": Vendor(
-            url="https://api.hcaptcha.com/siteverify",
-            max_response=8192,  # no documented bound; responses of some thousand are common
-            # "not-provided" while a site has unusually many challenges, so just under attack.
-            # There a response is bound to the account by its secret instead.
-            may_withhold_hostname=True,
-        ),
-    }
-)
+VENDORS: Mapping[str, Vendor] = {
+    "turnstile": Vendor("https://challenges.cloudflare.com/turnstile/v0/siteverify", 2048),
+    "hcaptcha": Vendor(
+        "https://api.hcaptcha.com/siteverify",
+        max_response=8192,  # no documented bound; responses of some thousand are common
+        # "not-provided" while a site has unusually many challenges, so just under attack.
+        # There a response is bound to the account by its secret instead.
+        may_withhold_hostname=True,
+    ),
+}
 _PRINTABLE = re.compile(r"[!-~]+")
 _CODE = re.compile(r"[a-z-]{1,64}")
-_SPENT = frozenset(
-    {
-        "timeout-or-duplicate",
-        "expired-input-response",
-        "already-seen-response",
-        "invalid-or-already-seen-response",
-    }
-)
-_WRONG_SECRET = frozenset({"missing-input-secret", "invalid-input-secret"})
+_SPENT = {
+    "timeout-or-duplicate",
+    "expired-input-response",
+    "already-seen-response",
+    "invalid-or-already-seen-response",
+}
+_WRONG_SECRET = {"missing-input-secret", "invalid-input-secret"}
 
 
 class _NoVerdictError(Exception):
@@ -120,15 +110,19 @@ class Captcha:
             verdict = await self._ask(response, remote_address)
         except _NoVerdictError as error:
             self._note(str(error))
-            raise Refusal(
-                "captcha_failed",
+            raise _refused(
                 "The captcha cannot be checked at the moment. Solve a new one in a few seconds.",
                 hint=f"{self._name}: {error}",
                 retry_after_seconds=RETRY_SECONDS,
             ) from error
         self._note(None)
         if verdict["success"] is not True:
-            raise self._denied(reasons(verdict))
+            codes = reasons(verdict)
+            hint = f"{self._name}: {', '.join(codes) or 'no reason given'}"
+            if _SPENT.isdisjoint(codes):
+                raise _refused("The captcha was not passed. Solve a new one.", hint=hint)
+            text = "The captcha's response was used before or is too old. Solve a new one."
+            raise _refused(text, hint=hint)
         if origin is not None and not self._is_of(verdict.get("hostname"), origin):
             raise _refused(
                 "The captcha was solved on another site. Solve one on this page.",
@@ -179,14 +173,6 @@ class Captcha:
             return False
         return isinstance(hostname, str) and host is not None and _plain(hostname) == _plain(host)
 
-    def _denied(self, codes: tuple[str, ...]) -> Refusal:
-        hint = f"{self._name}: {', '.join(codes) or 'no reason given'}"
-        if _SPENT.isdisjoint(codes):
-            return _refused("The captcha was not passed. Solve a new one.", hint=hint)
-        return _refused(
-            "The captcha's response was used before or is too old. Solve a new one.", hint=hint
-        )
-
     def _note(self, trouble: str | None) -> None:
         """One log line whenever the vendor stops to answer, answers again or fails otherwise."""
         if trouble == self._trouble:
@@ -195,11 +181,8 @@ class Captcha:
         if trouble is None:
             _log.info("captchas are checked again", vendor=self._name)
         else:
-            _log.error(
-                "captchas cannot be checked: no new session is opened",
-                vendor=self._name,
-                cause=trouble,
-            )
+            text = "captchas cannot be checked: no new session is opened"
+            _log.error(text, vendor=self._name, cause=trouble)
 
 
 def read_verdict(raw: bytes) -> dict[str, Any] | None:
@@ -225,5 +208,4 @@ def _plain(host: str) -> str:
     return host.lower().rstrip(".").strip("[]")
 
 
-def _refused(message: str, *, hint: str | None = None) -> Refusal:
-    return Refusal("captcha_failed", message, hint=hint)
+_refused = partial(Refusal, "captcha_failed")

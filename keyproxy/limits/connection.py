@@ -12,8 +12,8 @@ import math
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import KeyproxyError
@@ -54,34 +54,25 @@ class Command:
     sent_at: float = 0.0
 
 
+@dataclass(eq=False, slots=True)
 class Lane:
     """Starts up; ``run`` is its life. ``scripts``: texts by the names that EVALSHA has for
     them. ``on_up`` hears the server's run id after each connect, before any call is sent;
     ``on_change`` hears why it went down, and None when it came back."""
 
-    def __init__(
-        self,
-        server: StorageServer,
-        trust: ssl.SSLContext | None,
-        scripts: Mapping[str, str],
-        *,
-        on_up: Callable[[str], None],
-        on_change: Callable[[str | None], None],
-        answer_seconds: float = ANSWER_SECONDS,
-    ) -> None:
-        self._server = server
-        self._trust = trust
-        self._scripts = scripts
-        self._on_up = on_up
-        self._on_change = on_change
-        self._answer_seconds = answer_seconds
-        self._queue: deque[Command] = deque()
-        self._sent: deque[Command] = deque()
-        self._is_queued = asyncio.Event()
-        self._is_late = asyncio.Event()
-        self._watch: asyncio.Handle | None = None
-        self._run_id = ""
-        self.is_down = False
+    server: StorageServer
+    trust: ssl.SSLContext | None
+    scripts: Mapping[str, str]
+    on_up: Callable[[str], None]
+    on_change: Callable[[str | None], None]
+    answer_seconds: float = ANSWER_SECONDS
+    is_down: bool = field(default=False, init=False)
+    _queue: deque[Command] = field(default_factory=deque, init=False)
+    _sent: deque[Command] = field(default_factory=deque, init=False)
+    _is_queued: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _is_late: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _watch: asyncio.Handle | None = field(default=None, init=False)
+    _run_id: str = field(default="", init=False)
 
     def ask(self, arguments: Arguments) -> asyncio.Future[Any]:
         """The answer to a command, to come. It raises ``StorageDown``; when down, at once."""
@@ -89,12 +80,12 @@ class Lane:
         if self.is_down:
             answer.set_exception(StorageDown("still down"))
         else:
-            self._put(arguments, answer)
+            self._put(Command(arguments, answer))
         return answer
 
     def tell(self, arguments: Arguments) -> None:
         """Send a command and do not wait. It may be sent twice."""
-        self._put(arguments, None)
+        self._put(Command(arguments, None))
 
     async def run(self, is_tried: asyncio.Event) -> None:
         """Connect, serve, come back, until cancelled. Sets ``is_tried`` after the first try."""
@@ -122,11 +113,10 @@ class Lane:
         if self._watch is not None:
             self._watch.cancel()
         self.is_down = True
-        self._lose_sent("closed")
-        self._lose_queued("closed")
+        self._lose("closed")
 
-    def _put(self, arguments: Arguments, answer: asyncio.Future[Any] | None) -> None:
-        self._queue.append(Command(arguments, answer))
+    def _put(self, command: Command) -> None:
+        self._queue.append(command)
         self._is_queued.set()
 
     def _look_at_the_clock(self, late_since: float = math.inf, turns: int = 0) -> None:
@@ -136,9 +126,9 @@ class Lane:
         if not self._sent:
             return
         oldest, loop = self._sent[0].sent_at, asyncio.get_running_loop()
-        limit = loop.time() - self._answer_seconds
+        limit = loop.time() - self.answer_seconds
         if oldest > limit:
-            self._watch = loop.call_at(oldest + self._answer_seconds, self._look_at_the_clock)
+            self._watch = loop.call_at(oldest + self.answer_seconds, self._look_at_the_clock)
         elif turns == 0 or (turns >= _TURNS_TO_READ and oldest > late_since):
             self._watch = loop.call_soon(self._look_at_the_clock, limit, 1)
         elif turns < _TURNS_TO_READ:
@@ -158,7 +148,7 @@ class Lane:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.connect()  # type: ignore[no-untyped-call]
                 commands: list[Arguments] = [("INFO", "server")]
-                commands += [("SCRIPT", "LOAD", text) for text in self._scripts.values()]
+                commands += [("SCRIPT", "LOAD", text) for text in self.scripts.values()]
                 commands.append(("SET", "keyproxy:alive", 1, "PX", 1000))
                 await connection.send_packed_command(connection.pack_commands(commands))
                 self._run_id = await _run_id(connection)
@@ -174,7 +164,7 @@ class Lane:
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
 
-        server = self._server
+        server = self.server
         options: dict[str, Any] = {
             "host": server.host,
             "port": server.port,
@@ -187,21 +177,20 @@ class Lane:
             "protocol": 2,
             "driver_info": None,
         }
-        if self._trust is None:
+        if self.trust is None:
             return Connection(**options)
         connection = SSLConnection(**options)
-        connection.ssl_context.context = self._trust
+        connection.ssl_context.context = self.trust
         return connection
 
     async def _serve(self, connection: AbstractConnection) -> None:
         """Send and read until it breaks, or is late. Raises what redis-py raises."""
         self._is_late.clear()
-        works: list[Coroutine[Any, Any, Any]] = [
-            self._write(connection),
-            self._read(connection),
-            self._is_late.wait(),
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._write(connection)),
+            asyncio.create_task(self._read(connection)),
+            asyncio.create_task(self._is_late.wait()),
         ]
-        tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -236,57 +225,48 @@ class Lane:
             try:
                 answer = await connection.read_response()
             except NoScriptError:  # the server restarted, or its scripts were flushed
-                self._repeat(self._sent.popleft())
+                command = self._sent.popleft()
+                _, name, *arguments = command.arguments
+                # EVAL takes the script along, and the server knows it from then on.
+                command.arguments = ("EVAL", self.scripts[str(name)], *arguments)
+                self._put(command)
                 continue
             except ResponseError as error:  # of this one it is known, and it is not sent again
-                _fail([self._sent.popleft()], StorageDown(_reason(error)))
+                _fail([self._sent.popleft()], _reason(error))
                 raise
             waiting = self._sent.popleft().answer
             if waiting is not None and not waiting.done():
                 waiting.set_result(answer)
 
-    def _repeat(self, command: Command) -> None:
-        """EVAL takes the script along, and the server knows it from then on."""
-        _, name, *arguments = command.arguments
-        command.arguments = ("EVAL", self._scripts[str(name)], *arguments)
-        self._queue.append(command)
-        self._is_queued.set()
-
     def _set_up(self) -> None:
         was_down, self.is_down = self.is_down, False
         kept, self._queue = self._queue, deque()
-        self._on_up(self._run_id)
+        self.on_up(self._run_id)
         self._queue.extend(kept)
         if was_down:
-            self._on_change(None)
+            self.on_change(None)
 
     def give_up(self, reason: str) -> None:
         """From now on nobody waits, until ``run`` has found the storage again."""
         was_down, self.is_down = self.is_down, True
-        self._lose_queued(reason)
-        self._lose_sent(reason)
+        self._lose(reason)
         if not was_down:
-            self._on_change(reason)
+            self.on_change(reason)
 
-    def _lose_queued(self, reason: str) -> None:
-        kept = [command for command in self._queue if command.answer is None]
-        _fail(self._queue, StorageDown(reason))
+    def _lose(self, reason: str) -> None:
+        """Those who wait are told; what nobody waits for is kept, and was it sent, sent again."""
+        kept = [command for command in (*self._sent, *self._queue) if command.answer is None]
+        _fail(self._queue, reason)
+        _fail(self._sent, reason, may_be_heard=True)
+        self._sent.clear()
         self._queue = deque(kept, _MOST_KEPT)
 
-    def _lose_sent(self, reason: str) -> None:
-        """Those who wait are told; what nobody waits for is sent again, first."""
-        kept = [command for command in self._sent if command.answer is None]
-        _fail(self._sent, StorageDown(reason, may_be_heard=True))
-        self._sent.clear()
-        self._queue.extendleft(reversed(kept))
 
-
-def _fail(commands: Iterable[Command], down: StorageDown) -> None:
+def _fail(commands: Iterable[Command], reason: str, *, may_be_heard: bool = False) -> None:
     for command in commands:
         if command.answer is not None and not command.answer.done():
-            command.answer.set_exception(
-                StorageDown(str(down), may_be_heard=down.may_be_heard)  # one for each traceback
-            )
+            down = StorageDown(reason, may_be_heard=may_be_heard)  # one for each traceback
+            command.answer.set_exception(down)
 
 
 async def _run_id(connection: AbstractConnection) -> str:
