@@ -22,6 +22,7 @@ from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.connection import ANSWER_SECONDS
+from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import Leases, SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
@@ -469,7 +470,7 @@ async def test_what_was_recalled_while_the_storage_was_down_is_told_with_the_nex
 async def test_looking_at_a_window_does_not_begin_it(replica: Replica) -> None:
     counters = await replica()
     assert (await standings(counters, [MINUTE]))[0].remaining == 100
-    alone = counters._take([MINUTE], None).standings[0]
+    alone = (await Counters.take(counters, [MINUTE])).standings[0]
     assert round(alone.resets_in_seconds, 3) == 60  # what it would say alone
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -36,21 +37,20 @@ SITE_PREFIX = 56  # what one household or office gets, 256 times /64 (RIPE-690, 
 _MAX_ADDRESS = 80  # 45 characters, brackets, a port, a zone
 
 
+@dataclass(eq=False, slots=True)
 class Addresses:
-    """Whose address a connection speaks for."""
+    """Whose address a connection speaks for: its peer's, but for ``trusted`` ones, or so many
+    ``hops``; ``address_header`` is where a trusted peer says it."""
 
-    def __init__(
-        self, trusted: Sequence[Network], *, hops: int = 0, address_header: str | None = None
-    ) -> None:
-        self._trusted = tuple(trusted)
-        self._hops = hops
-        self._address_header = address_header
-        self._warned: set[str] = set()
+    trusted: Sequence[Network]
+    hops: int = 0
+    address_header: str | None = None
+    _warned: set[str] = field(default_factory=set, init=False)
 
     def of(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Address | None:
         """The address of the caller: the peer's, or what a trusted peer says it is."""
         nearest = parse_address(peer or "")
-        if self._hops:
+        if self.hops:
             return self._by_hops(nearest, headers)
         if nearest is None:
             return None
@@ -62,8 +62,8 @@ class Addresses:
                     peer=peer,
                 )
             return nearest
-        if self._address_header is not None:
-            return self._by_name(self._address_header, nearest, headers)
+        if self.address_header is not None:
+            return self._by_name(self.address_header, nearest, headers)
         return self._by_networks(nearest, headers)
 
     def _by_networks(self, nearest: Address, headers: CIMultiDictProxy[str]) -> Address:
@@ -85,10 +85,10 @@ class Addresses:
 
     def _by_hops(self, nearest: Address | None, headers: CIMultiDictProxy[str]) -> Address | None:
         """So many hops from the right; the nearest one where they cannot all be read."""
-        hops = [parse_address(text) for text in _hops(headers)[-self._hops :]]
+        hops = [parse_address(text) for text in _hops(headers)[-self.hops :]]
         if None in hops:
             self._warn_of_value("X-Forwarded-For", nearest)
-        elif len(hops) == self._hops:
+        elif len(hops) == self.hops:
             return hops[0]
         return nearest
 
@@ -112,7 +112,7 @@ class Addresses:
             _log.warning(event, **facts)
 
     def _trusts(self, address: Address) -> bool:
-        return any(address in network for network in self._trusted)
+        return any(address in network for network in self.trusted)
 
 
 def parse_address(text: str) -> Address | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -66,32 +67,28 @@ class _NoVerdictError(Exception):
     """The vendor said neither yes nor no; the text is for the operator."""
 
 
+@dataclass(eq=False)
 class Captcha:
-    """One vendor, asked over a shared HTTP session."""
+    """One vendor, asked over a shared HTTP session.
 
-    def __init__(
-        self,
-        vendor: VendorName,
-        secret: Secret,
-        session: aiohttp.ClientSession,
-        *,
-        url: str | None = None,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-    ) -> None:
-        """``url``: another address that speaks as the vendor's siteverify does."""
-        self._name = vendor
-        self._vendor = VENDORS[vendor]
-        self._url = url or self._vendor.url
-        self._secret = secret
-        self._session = session
-        self._timeout_seconds = timeout_seconds
-        self._trouble: str | None = None
-        self._is_test = secret.reveal() in TEST_SECRETS
+    ``url``: another address that speaks as the vendor's siteverify does.
+    """
+
+    vendor: VendorName
+    secret: Secret
+    session: aiohttp.ClientSession
+    url: str | None = None
+    timeout_seconds: float = TIMEOUT_SECONDS
+    _trouble: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self._documented = VENDORS[self.vendor]
+        self._is_test = self.secret.reveal() in TEST_SECRETS
         if self._is_test:
             _log.warning(
                 "the captcha's secret is one of its vendor's for tests: it does not tell people"
                 " from programs",
-                vendor=vendor,
+                vendor=self.vendor,
             )
 
     async def verify(
@@ -104,7 +101,7 @@ class Captcha:
         """
         if not response:
             raise _refused("A solved captcha is asked for, and none was sent.")
-        if len(response) > self._vendor.max_response or not _PRINTABLE.fullmatch(response):
+        if len(response) > self._documented.max_response or not _PRINTABLE.fullmatch(response):
             raise _refused("What was sent is no captcha's response.")
         try:
             verdict = await self._ask(response, remote_address)
@@ -112,13 +109,13 @@ class Captcha:
             self._note(str(error))
             raise _refused(
                 "The captcha cannot be checked at the moment. Solve a new one in a few seconds.",
-                hint=f"{self._name}: {error}",
+                hint=f"{self.vendor}: {error}",
                 retry_after_seconds=RETRY_SECONDS,
             ) from error
         self._note(None)
         if verdict["success"] is not True:
             codes = reasons(verdict)
-            hint = f"{self._name}: {', '.join(codes) or 'no reason given'}"
+            hint = f"{self.vendor}: {', '.join(codes) or 'no reason given'}"
             if _SPENT.isdisjoint(codes):
                 raise _refused("The captcha was not passed. Solve a new one.", hint=hint)
             text = "The captcha's response was used before or is too old. Solve a new one."
@@ -131,21 +128,21 @@ class Captcha:
 
     async def _ask(self, response: str, remote_address: str | None) -> dict[str, Any]:
         """The vendor's verdict, whose ``success`` is a boolean. Raises ``_NoVerdictError``."""
-        form = {"secret": self._secret.reveal(), "response": response}
+        form = {"secret": self.secret.reveal(), "response": response}
         address = parse_address(remote_address or "")
         if address is not None and address.is_global:  # a private one tells the vendor nothing
             form["remoteip"] = str(address)
         try:
             status, _, raw = await fetch(
-                self._session,
-                self._url,
+                self.session,
+                self.url or self._documented.url,
                 max_bytes=MAX_ANSWER_BYTES,
-                timeout_seconds=self._timeout_seconds,
+                timeout_seconds=self.timeout_seconds,
                 head={"User-Agent": f"keyproxy/{__version__}"},
                 form=form,
             )
         except TimeoutError as error:
-            raise _NoVerdictError(f"no answer within {self._timeout_seconds:g} s") from error
+            raise _NoVerdictError(f"no answer within {self.timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             raise _NoVerdictError(f"cannot be reached ({type(error).__name__})") from error
         verdict = read_verdict(raw or b"")
@@ -165,7 +162,7 @@ class Captcha:
         """Whether a captcha solved on ``hostname`` was solved on a page of ``origin``."""
         if self._is_test:  # those answer with a host of the vendor's
             return True
-        if self._vendor.may_withhold_hostname and hostname in (None, "not-provided"):
+        if self._documented.may_withhold_hostname and hostname in (None, "not-provided"):
             return True
         try:
             host = urlsplit(origin).hostname
@@ -179,10 +176,10 @@ class Captcha:
             return
         self._trouble = trouble
         if trouble is None:
-            _log.info("captchas are checked again", vendor=self._name)
+            _log.info("captchas are checked again", vendor=self.vendor)
         else:
             text = "captchas cannot be checked: no new session is opened"
-            _log.error(text, vendor=self._name, cause=trouble)
+            _log.error(text, vendor=self.vendor, cause=trouble)
 
 
 def read_verdict(raw: bytes) -> dict[str, Any] | None:

@@ -188,7 +188,16 @@ class Counters:
         An admitted call must ``leave`` its place. Raises ``overloaded``: storage down, and no
         call is to pass without it.
         """
-        return self._take(windows, place)
+        self._table.forget()
+        placed = [self._placed(window) for window in windows]
+        entries = [self._running(window) for window in placed]
+        standings = tuple(map(self._standing, placed, entries))
+        is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
+        if is_crowded or blocking(standings):
+            return Verdict(False, standings, is_crowded)
+        if place is not None:
+            self.in_flight.enter(place.key)
+        return Verdict(True, tuple(map(self._counted, placed, entries)))
 
     async def adjust(self, windows: Sequence[Window]) -> None:
         """Add its cost, which may be negative, to each window that still runs, to no less than 0.
@@ -205,18 +214,6 @@ class Counters:
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
         self.in_flight.leave(place.key)
-
-    def _take(self, windows: Sequence[Window], place: Place | None) -> Verdict:
-        self._table.forget()
-        placed = [self._placed(window) for window in windows]
-        entries = [self._running(window) for window in placed]
-        standings = tuple(map(self._standing, placed, entries))
-        is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
-        if is_crowded or blocking(standings):
-            return Verdict(False, standings, is_crowded)
-        if place is not None:
-            self.in_flight.enter(place.key)
-        return Verdict(True, tuple(map(self._counted, placed, entries)))
 
     def _adjust(self, windows: Sequence[Window]) -> None:
         for window in map(self._placed, windows):

@@ -104,7 +104,7 @@ class SharedCounters(Counters):
 
     async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
         if self._lane.is_down:
-            return self._take_alone(windows, place)
+            return await self._take_alone(windows, place)
         self._table.forget()
         name = next(self._names)
         try:
@@ -113,7 +113,7 @@ class SharedCounters(Counters):
             if place is not None:
                 self._release(place, name)
             if isinstance(error, StorageDown):
-                return self._take_alone(windows, place)
+                return await self._take_alone(windows, place)
             raise
         if verdict.is_admitted and place is not None:
             self.in_flight.enter(place.key)
@@ -158,7 +158,7 @@ class SharedCounters(Counters):
 
     # While the storage is down
 
-    def _take_alone(self, windows: Sequence[Window], place: Place | None) -> Verdict:
+    async def _take_alone(self, windows: Sequence[Window], place: Place | None) -> Verdict:
         if self._failure == "closed":
             raise _overloaded()
         if self._failure == "open":
@@ -166,7 +166,7 @@ class SharedCounters(Counters):
             if place is not None:
                 self.in_flight.enter(place.key)
         else:
-            verdict = self._take(windows, place)
+            verdict = await super().take(windows, place)
         if verdict.is_admitted:
             for standing in verdict.standings:
                 self._owe(standing.window, standing.window.cost)
