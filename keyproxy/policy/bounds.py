@@ -85,18 +85,12 @@ def _pairs(seen: Seen, body: Mapping[str, Any], raw_bytes: int) -> Ask:
 
 def _output_cap(dialect: Dialect, body: Mapping[str, Any]) -> int | None:
     """Tokens of one answer, thinking included; None where the call sets no bound."""
-    cap = 0
-    for name in dialect.lengths:
-        said = body.get(name)
-        if said is not None:
-            length = _positive(said)
-            if length is None:
-                return None  # 0 may be read as no cap at all, and -1 is none
-            cap = max(cap, length)
+    lengths = [_positive(body[name]) for name in dialect.lengths if body.get(name) is not None]
+    cap = max((length for length in lengths if length is not None), default=None)
+    if cap is None or None in lengths:
+        return None  # 0 may be read as no cap at all, and -1 is none
     thinking = _reasoning(dialect, body)
-    if cap and thinking >= cap:
-        cap += thinking
-    return cap or None
+    return cap + thinking if thinking >= cap else cap
 
 
 def _reasoning(dialect: Dialect, body: Mapping[str, Any]) -> int:

@@ -58,37 +58,10 @@ def bounded(param: str, name: str, value: Any, max_tokens: int | None) -> Any:
         return "high" if is_lowered else value
     is_length = name in SETTING_LENGTHS
     most = max_tokens if is_length else SETTING_COUNTS[name]
-    asked = _count(param, value)
+    asked = count(param, value)
     if most is None or asked is None or (0 < asked <= most) or (asked == 0 and not is_length):
         return value
     return most
-
-
-def budgeted(
-    param: str,
-    holder: Mapping[str, Any],
-    name: str,
-    max_tokens: int,
-    least: int,
-    length: int | None = None,
-    *,
-    is_cut: bool = True,
-) -> Any:
-    """What the cap leaves of ``holder[name]``, a number of tokens to reason with; 0 is none.
-
-    ``least``: as ``least_reasoning`` says. ``length``: the answer's, if it is known; ``is_cut``:
-    the cap may have made it so. Raises ``invalid_json`` for what is no number,
-    ``field_not_allowed`` where the cap leaves too few.
-    """
-    asked = _count(param, holder[name])
-    is_off = holder.get("enabled") is False or holder.get("type") == "disabled"
-    is_short = max_tokens <= least and not is_off and holder.get("effort") != "none"
-    if not asked or (0 < asked < max_tokens and not (is_cut and is_short)):
-        return holder[name]
-    if is_short:
-        raise too_short(param, holder[name], max_tokens, least)
-    # A call that gave its answer too few is no better, and no worse, than before.
-    return length - 1 if length is not None and length > least else max_tokens - 1
 
 
 def least_reasoning(field: str, models: Iterable[str]) -> int:
@@ -115,8 +88,8 @@ def too_short(param: str, asked: Any, max_tokens: int, least: int) -> Refusal:
     )
 
 
-def _count(param: str, value: Any) -> int | None:
-    """How many tokens, calls or results, or None where none is said."""
+def count(param: str, value: Any) -> int | None:
+    """How many tokens, calls or results, or None where none is said. Raises ``invalid_json``."""
     if value is None:
         return None
     count = whole_number(value)

@@ -145,11 +145,13 @@ class Check:
     def require(
         self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
     ) -> None:
-        """As ``Features.require``, and the call's bounds know of what is open so.
+        """The feature ``word`` is on, and the call's bounds know of what is open so.
 
-        ``what``: how it is called in words, if not by its field.
+        ``found`` continues "The field … "; ``instead`` is what may be sent. ``what``: how it is
+        called in words, if not by its field. Raises ``field_not_allowed``.
         """
-        self.features.require(word, param, found, instead)
+        if word not in self.features.words:
+            raise not_allowed(param, found, instead, hint=self.features.line(word))
         self.seen.opened(word, what or f"its {param}")
 
     def model(self, param: str, holder: Any, key: Any) -> None:
@@ -183,17 +185,23 @@ class Check:
     ) -> None:
         """The tokens to reason with, at ``holder[key]``, are fewer than an answer may have.
 
-        ``length`` and ``is_cut``: as ``caps.budgeted`` takes them. Raises ``field_not_allowed``
-        where too few are left.
+        ``length``: the answer's, if it is known; ``is_cut``: the cap may have made it so. Raises
+        ``invalid_json`` for what is no number, ``field_not_allowed`` where the cap leaves too few.
         """
-        if self.max_tokens is not None:
-            least = caps.least_reasoning(plain(key), self.ids)
-            budget = caps.budgeted(
-                param, holder, key, self.max_tokens, least, length, is_cut=is_cut
-            )
-            # 0 may be read as no bound at all.
-            is_open = budget == 0 and length is None
-            self.put(holder, key, self.max_tokens - 1 if is_open else budget)
+        if self.max_tokens is None:
+            return
+        asked, most = caps.count(param, holder[key]), self.max_tokens
+        least = caps.least_reasoning(plain(key), self.ids)
+        is_off = holder.get("enabled") is False or holder.get("type") == "disabled"
+        is_short = most <= least and not is_off and holder.get("effort") != "none"
+        if not asked or (0 < asked < most and not (is_cut and is_short)):
+            if asked == 0 and length is None:  # it may be read as no bound at all
+                self.put(holder, key, most - 1)
+            return
+        if is_short:
+            raise caps.too_short(param, holder[key], most, least)
+        # A call that gave its answer too few is no better, and no worse, than before.
+        self.put(holder, key, (length if length is not None and length > least else most) - 1)
 
     def impose(self, body: dict[str, Any]) -> None:
         """The caps hold at the top of ``body``, and are filled in where nothing is said.

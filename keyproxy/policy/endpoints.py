@@ -34,7 +34,8 @@ LIST_PARAMETERS = frozenset(
 )
 _AUTHOR = r"(?P<author>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~-]|%7[Ee]){1,100})"
 _SLUG = r"(?P<slug>(?=[^/]*[A-Za-z0-9])(?:[A-Za-z0-9._~:-]|%7[Ee]|%3[Aa]){1,200})"
-_QUERY_VALUE = re.compile(r"(?:[A-Za-z0-9_.,~-]|%2[Cc]){1,300}")
+_NUMBER = re.compile(r"=[0-9]{1,6}")
+_QUERY_VALUE = re.compile(r"=(?:[A-Za-z0-9_.,~-]|%2[Cc]){1,300}")
 
 ACCOUNT = "Routes of the provider account are never served."
 OPENAI = (
@@ -147,20 +148,15 @@ def _check_query(endpoint: Endpoint, query: str) -> None:
         else f"The query may hold {', '.join(sorted(LIST_PARAMETERS))}, each once.",
         must_close=True,
     )
-    if endpoint.path not in (f"{BASE}/models", f"{BASE}/models/count"):
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    is_fit = all(
+        name in LIST_PARAMETERS
+        and (_NUMBER if name in ("limit", "offset") else _QUERY_VALUE).fullmatch(mark + value)
+        for name, mark, value in pairs
+    )
+    is_once = len({name for name, _, _ in pairs}) == len(pairs)
+    if endpoint.path not in (f"{BASE}/models", f"{BASE}/models/count") or not (is_fit and is_once):
         raise refusal
-    seen = set()
-    for pair in query.split("&"):
-        name, mark, value = pair.partition("=")
-        if name in seen or name not in LIST_PARAMETERS or not mark:
-            raise refusal
-        if not _QUERY_VALUE.fullmatch(value):
-            raise refusal
-        if name in ("limit", "offset") and not (
-            value.isascii() and value.isdigit() and len(value) < 7
-        ):
-            raise refusal
-        seen.add(name)
 
 
 def _advice(path: str) -> tuple[str, str]:

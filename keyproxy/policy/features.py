@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
 
-from keyproxy.policy.spelling import not_allowed
 from keyproxy.settings.grammar.features import TOOL, is_closed_tool
 from keyproxy.settings.lines import is_safe
 
@@ -33,23 +32,11 @@ class Features:
 
     def line(self, word: str) -> str | None:
         """The setting with ``word`` added, to paste; None where a caller's text is not safe to."""
-        if not is_safe(word):
-            return None
-        return f"KEYPROXY_ALLOWED_FEATURES={','.join(sorted(self.words | {word}))}"
+        return _line("KEYPROXY_ALLOWED_FEATURES", self.words | {word}) if is_safe(word) else None
 
     def extra_line(self, name: str) -> str | None:
-        """The setting with the field ``name`` added, to paste; None where it is not safe to."""
-        if not is_safe(name):
-            return None
-        return f"KEYPROXY_EXTRA_FIELDS={','.join(sorted(self.extra_fields | {name}))}"
-
-    def require(self, word: str, param: str, found: str, instead: str | None = None) -> None:
-        """Raises ``field_not_allowed`` unless ``word`` is on.
-
-        ``found`` continues "The field … "; ``instead`` is what may be sent.
-        """
-        if word not in self.words:
-            raise not_allowed(param, found, instead, hint=self.line(word))
+        """The same with the field ``name``."""
+        return _line("KEYPROXY_EXTRA_FIELDS", self.extra_fields | {name}) if is_safe(name) else None
 
     def opens_tool(self, kind: str) -> bool:
         """Whether a server tool of this type may be used."""
@@ -72,6 +59,10 @@ COSTLY_BETAS: Mapping[str, str] = MappingProxyType(
 """How a name begins, before its date, and the word that lets it pass."""
 
 
+def _line(variable: str, values: frozenset[str]) -> str:
+    return f"{variable}={','.join(sorted(values))}"
+
+
 def word_for_tool(kind: str) -> str:
     """The word that opens server tools of this type."""
     name = kind.removeprefix("openrouter:")
@@ -87,14 +78,11 @@ def open_betas(
 
     They are left out, not refused: SDKs and tools send them unasked, and the call works without.
     """
-    kept = []
-    for name, value in headers:
-        if name == _BETA_HEADER:
-            value = _without_closed(value, features)
-            if not value:
-                continue
-        kept.append((name, value))
-    return tuple(kept)
+    told = (
+        (name, _without_closed(value, features) if name == _BETA_HEADER else value)
+        for name, value in headers
+    )
+    return tuple((name, value) for name, value in told if value or name != _BETA_HEADER)
 
 
 def _without_closed(value: str, features: Features) -> str:

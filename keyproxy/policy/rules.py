@@ -223,10 +223,9 @@ def _slug(check: Check, param: str, slug: Any) -> None:
     if not isinstance(slug, str):
         raise not_allowed(param, f"holds {show(slug)}", "names of providers")
     provider, mark, variety = slug.partition("/")
-    if mark and variety not in _VARIETIES:
-        check.features.require(
-            "priority", param, f"holds {show(slug)}, one tier or place of a provider", provider
-        )
+    if mark and variety not in _VARIETIES and "priority" not in check.features.words:
+        found = f"holds {show(slug)}, one tier or place of a provider"
+        raise not_allowed(param, found, provider, hint=check.features.line("priority"))
     if slug.lower().rpartition("/")[2] in DEARER_TIERS:  # a place's price is in the list
         check.seen.unbound("a dearer tier of its provider")
 

@@ -6,7 +6,7 @@ own. Shapes: OpenRouter's SDKs, state November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -54,14 +54,7 @@ _MUST_SAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "fusion": ("model", "analysis_models", "tools"),
     }
 )
-# How long each of its answers may be; without it the provider's longest would do.
-_LENGTH_OF: Mapping[str, str] = MappingProxyType(
-    {
-        "advisor": "max_completion_tokens",
-        "subagent": "max_completion_tokens",
-        "fusion": "max_completion_tokens",
-    }
-)
+_WRITING = frozenset({"advisor", "subagent", "fusion"})  # answers of their own, within a length
 _MAX_PANEL = 8  # models that all work on one call; OpenRouter takes no more
 
 
@@ -93,20 +86,14 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
     has_version = family.startswith("advisor_")
     has_parameters = not has_version and kind not in check.dialect.flat_tools
     place: Any = tool.get("parameters") if has_parameters else tool
-    for name in _MUST_SAY.get("advisor" if has_version else family, ()):
-        said = place.get(name) if isinstance(place, dict) else None
-        if not said and said != []:
-            found = f"holds {shortened(kind, 40)} without {name}"
-            raise not_allowed(param, found, f"one with {name}")
-        if said == [] and name != "tools":
-            raise not_allowed(f"{param}.{name}", "is empty", "ids of models")
+    _check_says(param, "advisor" if has_version else family, kind, place)
     here = f"{param}[{shortened(kind, 40)}]"
     asked_length = tool.get("max_tokens")
     nested(check, here, tool)
     wanted: dict[str, int] = {}
-    length = "max_tokens" if has_version else _LENGTH_OF.get(family)
-    if length is not None and check.max_tokens is not None:
-        wanted[length] = check.max_tokens
+    if check.max_tokens is not None and (has_version or family in _WRITING):
+        # Without it the provider's longest would do.
+        wanted["max_tokens" if has_version else "max_completion_tokens"] = check.max_tokens
     if family == "subagent" and isinstance(place, dict) and place.get("tools"):
         wanted["max_tool_calls"] = MAX_TOOL_CALLS
     if wanted and place is None:
@@ -116,10 +103,20 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
     for name, most in wanted.items():
         if place.get(name) is None:
             check.put(place, name, most)
-    most_tokens = check.max_tokens
-    is_changed = has_version and tool.get("max_tokens") != asked_length
-    if is_changed and most_tokens is not None and most_tokens < caps.MIN_REASONING:
-        raise caps.too_short(f"{here}.max_tokens", asked_length, most_tokens, caps.MIN_REASONING)
+    length: Any = tool.get("max_tokens")
+    if has_version and length != asked_length and length < caps.MIN_REASONING:
+        raise caps.too_short(f"{here}.max_tokens", asked_length, length, caps.MIN_REASONING)
+
+
+def _check_says(param: str, family: str, kind: str, settings: Any) -> None:
+    """``settings``, of a tool or plugin, say what the upstream would else choose itself."""
+    for name in _MUST_SAY.get(family, ()):
+        said = settings.get(name) if isinstance(settings, dict) else None
+        if not said and said != []:
+            found = f"holds {shortened(kind, 40)} without {name}"
+            raise not_allowed(param, found, f"one with {name}")
+        if said == [] and name != "tools":
+            raise not_allowed(f"{param}.{name}", "is empty", "ids of models")
 
 
 def _open(check: Check, param: str, kind: str) -> None:
@@ -175,20 +172,15 @@ def _models(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     value = node[name]
     if value is False:
         return
-    if not isinstance(value, list):
-        _model(check, param, node, name)
-        return
-    if len(value) > _MAX_PANEL and plain(name) != "allowed_models":  # which only narrows a choice
+    holder: Any = value if isinstance(value, list) else node
+    keys: Sequence[Any] = range(len(value)) if isinstance(value, list) else [name]
+    if len(keys) > _MAX_PANEL and plain(name) != "allowed_models":  # which only narrows a choice
         raise not_allowed(param, f"holds {len(value)} models", f"{_MAX_PANEL} at most")
-    for index in range(len(value)):
-        _model(check, param, value, index)
-
-
-def _model(check: Check, param: str, holder: Any, key: Any) -> None:
-    # A router's choice may be narrowed to what the operator wrote.
-    model = holder[key]
-    if not (isinstance(model, str) and "*" in model and check.models.has_pattern(model)):
-        check.model(param, holder, key)
+    for key in keys:
+        model = holder[key]
+        # A router's choice may be narrowed to what the operator wrote.
+        if not (isinstance(model, str) and "*" in model and check.models.has_pattern(model)):
+            check.model(param, holder, key)
 
 
 def _choice(check: Check, param: str, value: Any) -> None:
@@ -201,11 +193,8 @@ def _choice(check: Check, param: str, value: Any) -> None:
     if kind not in _CHOICE_TYPES:
         _open(check, param, kind)
     inner = value.get("allowed_tools")
-    listed = items(f"{param}.tools", value.get("tools"))
-    listed = listed + items(
-        f"{param}.tools", inner.get("tools") if isinstance(inner, dict) else None
-    )
-    for tool in listed:
+    holders = (value, inner) if isinstance(inner, dict) else (value,)
+    for tool in (tool for each in holders for tool in items(f"{param}.tools", each.get("tools"))):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if not isinstance(kind, str):
             raise not_allowed(f"{param}.tools", f"holds {show(tool)}", "tools with a type")
@@ -226,9 +215,7 @@ def _plugins(check: Check, param: str, value: Any) -> None:
         spelling.check(param, plugin)
         if word and not (name in _CAN_BE_OFF and plugin.get("enabled") is False):
             check.require(word, param, f"holds the plugin {name}", what=f"the plugin {name}")
-            for said in _MUST_SAY.get(str(name), ()):
-                if not plugin.get(said) and (said != "tools" or plugin.get(said) != []):
-                    raise not_allowed(param, f"holds {name} without {said}", f"one with {said}")
+            _check_says(param, str(name), str(name), plugin)
         nested(check, f"{param}[{name}]", plugin)
 
 

@@ -206,17 +206,13 @@ def _cuts(text: str, at: int, piece: int) -> list[int]:
         if escape < 0:
             cuts.append(quote)
             return cuts
-        at = _matched(_WORDS, text, escape)
+        words = _WORDS.match(text, escape)
+        if words is None or words.end() == escape:
+            raise ValueError("no escape")
+        at = words.end()
         for place in (escape, at):
             if place - cuts[-1] > piece:
                 cuts.append(place)
         if at > quote:
             quote = text.find('"', at)
     raise ValueError("no end")
-
-
-def _matched(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    if match is None or match.end() == at:
-        raise ValueError("no escape")
-    return match.end()
