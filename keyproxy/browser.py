@@ -12,7 +12,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 from multidict import CIMultiDictProxy
 
@@ -155,10 +154,8 @@ class Browser:
         itself says that the request crosses sites.
         """
         origins = headers.getall("Origin", [])
-        if origins:
-            if self.allowed_origin(headers) is None:
-                raise self._refused(origins)
-        elif "cross-site" in (site.strip() for site in headers.getall("Sec-Fetch-Site", [])):
+        sites = (site.strip() for site in headers.getall("Sec-Fetch-Site", []))
+        if self.allowed_origin(headers) is None and (origins or "cross-site" in sites):
             raise self._refused(origins)
 
     def allowed_origin(self, headers: CIMultiDictProxy[str]) -> str | None:
@@ -198,16 +195,14 @@ class Browser:
             raise Refusal("bad_request", "The preflight asks for header names that are not plain.")
         if names:
             answer["Access-Control-Allow-Headers"] = ", ".join(names)
-        return MappingProxyType(answer)
+        return answer
 
     def _refused(self, origins: list[str]) -> Refusal:
-        hint: str | None = "a page of another site called without an Origin"
-        if origins:
-            hint = self._origin_line(origins)
+        unsaid = "a page of another site called without an Origin"
         return Refusal(
             "origin_not_allowed",
             "Pages of this origin may not use this address.",
-            hint=hint,
+            hint=self._origin_line(origins) if origins else unsaid,
         )
 
     def _host_line(self, hosts: list[str]) -> str | None:

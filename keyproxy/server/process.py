@@ -170,20 +170,17 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> bool
     says why."""
     try:
         settings = await asyncio.to_thread(sources.read)
+        if settings.mode == "demo":
+            current = running.settings
+            settings = settings.kept(keys=current.keys, upstream=current.upstream)
+        if is_asked or settings != running.settings:
+            running.apply(settings)
+            return True
     except SettingsFaults as faults:
         _log.error("settings not reloaded", faults=[str(fault) for fault in faults.faults])
-        return False
-    if settings.mode == "demo":
-        current = running.settings
-        settings = settings.kept(keys=current.keys, upstream=current.upstream)
-    if not is_asked and settings == running.settings:
-        return False
-    try:
-        running.apply(settings)
     except SettingsFault as fault:  # one that only applying could find
         _log.error("settings not reloaded", faults=[str(fault)])
-        return False
-    return True
+    return False
 
 
 def narrow(running: Service) -> list[str]:
@@ -205,6 +202,7 @@ def _say_hello(running: Service) -> None:
     has_banner = settings.mode != "serve"
     if has_banner:
         print(_banner(running), flush=True)
+    apps = {app.name: dict(summary.of_app(app)) for app in settings.apps}
     write = _log.debug if has_banner and settings.log_format == "console" else _log.info
     write(
         "listening",
@@ -224,11 +222,7 @@ def _say_hello(running: Service) -> None:
         ledger=running.accounting.place,
         limits_counted=summary.storage(settings),
         room_for_bodies=summary.size(running.kit.room.max_bytes),
-        **(
-            {"apps": {app.name: dict(summary.of_app(app)) for app in settings.apps}}
-            if settings.apps
-            else {}
-        ),
+        **({"apps": apps} if apps else {}),
     )
 
 
@@ -237,19 +231,19 @@ def _banner(running: Service) -> str:
     settings = running.settings
     site = _site(running.addresses[0])
     is_demo = settings.mode == "demo"
-    lines = [
-        "",
-        f"Base URL   {site}/api/v1",
-        f"Chat page  {site}/",
-        f"Open to    {summary.short(settings)}",
-        "",
-        *_snippet(site, _model(settings)),
-        "",
-        "Ctrl-C stops it."
-        + (" A fake upstream answers: no key, no internet, no cost." if is_demo else ""),
-        "",
-    ]
-    return "\n".join(f"  {line}".rstrip() for line in lines)
+    fake = " A fake upstream answers: no key, no internet, no cost." if is_demo else ""
+    return f"""
+  Base URL   {site}/api/v1
+  Chat page  {site}/
+  Open to    {summary.short(settings)}
+
+  import OpenAI from "openai";
+  const ai = new OpenAI({{ baseURL: "{site}/api/v1",
+    apiKey: "none", dangerouslyAllowBrowser: true }});
+  await ai.responses.create({{ model: "{_model(settings)}", input: "Hello" }});
+
+  Ctrl-C stops it.{fake}
+"""
 
 
 def _site(address: str) -> str:
@@ -265,12 +259,3 @@ def _model(settings: Settings) -> str:
     allowed = Models(settings.allowed_models)
     named = (name for name in settings.allowed_models if "*" not in name)
     return next(filter(allowed.allows, [usual, *named]), usual)
-
-
-def _snippet(site: str, model: str) -> list[str]:
-    return [
-        'import OpenAI from "openai";',
-        f'const ai = new OpenAI({{ baseURL: "{site}/api/v1",',
-        '  apiKey: "none", dangerouslyAllowBrowser: true });',
-        f'await ai.responses.create({{ model: "{model}", input: "Hello" }});',
-    ]
