@@ -49,11 +49,11 @@ async def handle(request: web.BaseRequest) -> web.StreamResponse:
     find = app.endpoints.find
     endpoint, path, query = find(request.method, request.raw_path, request.host)  # 400, 404, 405
     record.endpoint = endpoint.name
-    with kit.room.hold() as hold:
+    with intake.Hold(kit.room) as hold:
         async with app.admission.admit(client, exchange.headers):  # 429
             if endpoint.dialect is CATALOGUE:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
-            call = await read_call(request, kit, app, client, hold, endpoint, query)  # 400, 403, …
+            call = await read_call(request, hold, app, client, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
@@ -83,7 +83,7 @@ async def open_session(request: web.BaseRequest, exchange: Exchange) -> web.Stre
     kit, record = exchange.kit, exchange.record
     record.endpoint = f"POST {session_endpoint.PATH}"
     record.app = kit.identity.door(request.headers).app
-    with kit.room.hold() as hold:
+    with intake.Hold(kit.room) as hold:
         session = await kit.opening.open(request, hold, exchange.headers)
     record.client = session.client.id
     return session_endpoint.answer(session)
@@ -117,13 +117,13 @@ async def show_catalogue(
 
 async def read_call(
     request: web.BaseRequest,
-    kit: Kit,
+    hold: intake.Hold,
     app: AppKit,
     client: Client,
-    hold: intake.Hold,
     endpoint: Endpoint,
     query: str,
 ) -> Call:
+    kit = request[EXCHANGE].kit
     body.check_media_type(request.headers)
     raw = await intake.read_body(
         request,

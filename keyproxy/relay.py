@@ -29,11 +29,7 @@ class _HeadWithBody(web.StreamResponse):
 
 
 async def relay(
-    request: web.BaseRequest,
-    answer: Answer,
-    record: Record,
-    *,
-    idle_seconds: float,
+    request: web.BaseRequest, answer: Answer, record: Record, *, idle_seconds: float
 ) -> web.StreamResponse:
     """Pass ``answer`` down, each chunk shown to ``record``, which is told how it ended, too.
 

@@ -22,7 +22,7 @@ from keyproxy.server import memory, process
 from keyproxy.server.assembly import policy_of
 from keyproxy.settings import DEFAULT_ENDPOINTS
 from keyproxy.strict_json import body
-from keyproxy.transport.intake import Room
+from keyproxy.transport.intake import Hold, Room
 from tests import conftest, fake_upstream, program
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.fake_upstream import FakeUpstream
@@ -119,7 +119,7 @@ def test_bodies_get_half_of_what_is_left(limit_mib: int | None, room_mib: int) -
 
 def test_reading_takes_from_the_room_what_exceeds_its_half() -> None:
     room = Room(100)
-    with room.hold() as hold:
+    with Hold(room) as hold:
         hold.add(40)
         with room.reading(100):
             assert room._free == 60

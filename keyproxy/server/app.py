@@ -125,16 +125,12 @@ def _refused(request: web.BaseRequest, error: Exception) -> web.Response:
 
 
 def _as_refusal(error: Exception) -> Refusal:
-    if _is_out_of_memory(error):
-        return overloaded()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):  # a library or a step of ours made something else of it
+            return overloaded()
+        cause = cause.__cause__
     return error if isinstance(error, Refusal) else refusals.internal()
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Also where a library or a step of ours has made something else of it."""
-    while error is not None and not isinstance(error, MemoryError):
-        error = error.__cause__
-    return error is not None
 
 
 class Request(web.BaseRequest):

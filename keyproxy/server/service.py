@@ -146,18 +146,6 @@ class Service:
 
 
 @asynccontextmanager
-async def _counters(settings: Settings, totals: Totals) -> AsyncIterator[Counters]:
-    """Where calls are counted: here, or in a storage that replicas share."""
-    if settings.storage is None:
-        yield Counters()
-        return
-    ca = trust(settings.upstream_ca_file) if settings.storage.has_tls else None
-    failure, on_change = settings.storage_failure, totals.storage_changed
-    async with open_shared(settings.storage, failure, trust=ca, on_change=on_change) as counters:
-        yield counters
-
-
-@asynccontextmanager
 async def running(
     settings: Settings, pages: Mapping[str, PageFile] | None = None
 ) -> AsyncIterator[Service]:
@@ -165,7 +153,12 @@ async def running(
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(settings))
         totals = Totals()
-        counters = await stack.enter_async_context(_counters(settings, totals))
+        counters = Counters()
+        if (storage := settings.storage) is not None:  # that replicas share
+            ca = trust(settings.upstream_ca_file) if storage.has_tls else None
+            failure, on_change = settings.storage_failure, totals.storage_changed
+            shared = open_shared(storage, failure, trust=ca, on_change=on_change)
+            counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
         service = Service(Assembly(settings, session, counters, book), totals, pages or {})
         stack.push_async_callback(service.close)

@@ -36,9 +36,6 @@ class Room:
         self._free = max_bytes
         self._lock = Lock()  # large bodies are read in a thread
 
-    def hold(self) -> Hold:
-        return Hold(self)
-
     def take(self, count: int, held: int) -> None:
         """``count`` more for a call that holds ``held``. Raises ``overloaded``.
 
