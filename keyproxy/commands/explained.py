@@ -6,6 +6,7 @@ import asyncio
 import json
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -48,7 +49,7 @@ def run(settings: Settings, work: Callable[[Kit], Awaitable[int]]) -> int:
 async def print_steps(kit: Kit, asked: Asked) -> int:
     """One call, step by step; 0 when it would be sent."""
     verdicts = await steps(kit, asked)
-    for text in (text for verdict in verdicts for text in _lines(verdict, asked)):
+    for text in chain.from_iterable(_lines(verdict, asked) for verdict in verdicts):
         for key in kit.settings.all_keys:  # which the call itself may show
             text = text.replace(key.reveal(), key.label)
         print(printable(text))

@@ -60,7 +60,7 @@ def parser(command: str, more: str = "") -> Parser:
     )
 
 
-def add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
+def _add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     """Options that mirror the settings, with the defaults of ``modes``."""
     parser.usage = f"{parser.prog} [OPTIONS]"  # forty of them would fill the screen
     groups: dict[str, argparse._ArgumentGroup] = {}
@@ -113,7 +113,7 @@ def parse(parser: Parser, arguments: Sequence[str], modes: Sequence[Mode] = ()) 
     """What was given, settings of ``modes`` included. An unknown option or a stray word ends the
     process with exit code 2."""
     if modes:
-        add_settings(parser, modes)
+        _add_settings(parser, modes)
     namespace, extra = parser.parse_known_args(arguments)
     if extra:
         parser.error(_unknown(parser, extra[0].partition("=")[0]))
