@@ -21,24 +21,14 @@ from keyproxy.settings.grammar.origins import origins as parsed
 from keyproxy.settings.lines import is_safe
 
 EXPOSED_HEADERS = (
-    "X-Generation-Id",
-    "X-Provider-Name",
     "X-Request-Id",
     "X-Keyproxy-Code",
     "Retry-After",
     "RateLimit",
     "RateLimit-Policy",
-    "X-RateLimit-Limit",
-    "X-RateLimit-Remaining",
-    "X-RateLimit-Reset",
-    "X-OpenRouter-Cache-Status",
-    "X-OpenRouter-Cache-Age",
-    "X-OpenRouter-Cache-TTL",
-    "request-id",
-    "cf-ray",
     "x-should-retry",
 )
-"""What a page may read of an answer besides the CORS-safelisted fields."""
+"""What a page may read of our own fields besides the CORS-safelisted ones; and all that pass."""
 
 PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 MAX_AGE_SECONDS = 7200  # Chromium's own upper bound; Firefox allows 86400

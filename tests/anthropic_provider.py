@@ -5,7 +5,6 @@ docs.anthropic.com, "API overview", "Errors", "List Models" (November 2026).
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from keyproxy.upstream.provider import KeyReport, Listing, Provider
@@ -22,7 +21,15 @@ ANTHROPIC = Provider(
     keys_page="https://console.anthropic.com/settings/keys",
     key_header="x-api-key",
     key_form="{}",
-    passed=re.compile(r"request-id|retry-after|anthropic-ratelimit-[a-z-]{1,60}", re.I),
+    passed=(
+        "request-id",
+        "retry-after",
+        *(
+            f"anthropic-ratelimit-{unit}-{told}"
+            for unit in ("requests", "tokens", "input-tokens", "output-tokens")
+            for told in ("limit", "remaining", "reset")
+        ),
+    ),
     private_names=frozenset({"organization_id"}),
     key_path="/models?limit=1",
     read_key=read_key,

@@ -22,6 +22,7 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.server.assembly import browser_of
 from keyproxy.settings.advice import written_hint
+from keyproxy.upstream.openrouter import OPENROUTER
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.conftest import settings as made
 from tests.fake_upstream import event_stream
@@ -261,7 +262,7 @@ def assert_readable(answer: aiohttp.ClientResponse, origin: str = PAGE) -> None:
     """The page of ``origin``, and no other, may read this answer."""
     assert answer.headers.getall("Access-Control-Allow-Origin") == [origin]
     exposed = answer.headers["Access-Control-Expose-Headers"].lower().split(",")
-    assert set(exposed) == {name.lower() for name in EXPOSED_HEADERS}
+    assert set(exposed) == {name.lower() for name in (*EXPOSED_HEADERS, *OPENROUTER.passed)}
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "origin" in vary(answer)
 

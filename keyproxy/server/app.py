@@ -23,6 +23,7 @@ from keyproxy.errors import Refusal, overloaded
 from keyproxy.kit import EXCHANGE, Exchange, Kit
 from keyproxy.proxy import handle
 from keyproxy.record import Record, trace_id
+from keyproxy.server.assembly import PROVIDER
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.transport import refusals
@@ -178,5 +179,6 @@ def _with_cors() -> web.Application:
     return app
 
 
-_CORS_OPTIONS = ResourceOptions(expose_headers=EXPOSED_HEADERS)  # type: ignore[no-untyped-call]
+_EXPOSED = tuple(dict.fromkeys((*EXPOSED_HEADERS, *PROVIDER.passed)))
+_CORS_OPTIONS = ResourceOptions(expose_headers=_EXPOSED)  # type: ignore[no-untyped-call]
 _CORS = _with_cors()

@@ -41,11 +41,12 @@ from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
-from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
+from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Fetched, KeyReport, Row
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
 
+PROVIDER = OPENROUTER
 REFRESH_SECONDS = 3600.0  # of names, as of prices
 RETRY_SECONDS = 60.0
 _INSPECTION_SECONDS = 10.0

@@ -64,10 +64,10 @@ def incoming(
 ) -> CIMultiDict[str]:
     """What of an answer's head goes down to the client, but for its type."""
     head: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        may_pass = provider.passed.fullmatch(name) and _PLAIN.fullmatch(value)
-        if may_pass and not search.is_in(value.encode()):
-            head.add(name, value)
+    for name in provider.passed:
+        for value in headers.getall(name, []):
+            if _PLAIN.fullmatch(value) and not search.is_in(value.encode()):
+                head.add(name, value)
     return head
 
 

@@ -228,10 +228,18 @@ OPENROUTER = Provider(
     keys_page="https://openrouter.ai/settings/keys",
     key_header="Authorization",
     key_form="Bearer {}",
-    passed=re.compile(
-        r"x-generation-id|x-provider-name|retry-after|x-ratelimit-(?:limit|remaining|reset)"
-        r"|request-id|cf-ray|x-openrouter-cache-(?:status|age|ttl)",
-        re.I,
+    passed=(
+        "X-Generation-Id",
+        "X-Provider-Name",
+        "Retry-After",
+        "X-RateLimit-Limit",
+        "X-RateLimit-Remaining",
+        "X-RateLimit-Reset",
+        "X-OpenRouter-Cache-Status",
+        "X-OpenRouter-Cache-Age",
+        "X-OpenRouter-Cache-TTL",
+        "request-id",
+        "cf-ray",
     ),
     private_names=frozenset(
         {"user_id", "creator_user_id", "organization_id", "workspace_id", "is_byok"}

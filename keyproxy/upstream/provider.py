@@ -7,7 +7,6 @@ the account, or how it is asked about a key, a call, its models.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -121,8 +120,8 @@ class Provider:
     key_header: str
     key_form: str
     """How the key stands in ``key_header``: ``Bearer {}``."""
-    passed: re.Pattern[str]
-    """Names of what passes from an answer's head, but for its type."""
+    passed: tuple[str, ...]
+    """Names of what passes from an answer's head, but for its type; pages may read it, too."""
     private_names: frozenset[str]
     """What of the account stands in errors and lists."""
     key_path: str
