@@ -93,15 +93,13 @@ class Service:
             for field in fields(settings)
             if field.compare and getattr(old, field.name) != getattr(settings, field.name)
         ]
-        known = old.all_keys
         self.assembly.put_in_force(settings)
         self._keys.keep(settings.all_keys)
         self._keep_names()
         _log.info("settings reloaded", changed=changed)
         if stuck:
             _log.warning("these settings need a restart", settings=stuck)
-        rejected = self._keys.rejected()
-        self._keys.inspect([k for k in settings.all_keys if k not in known or k in rejected])
+        self._keys.inspect(settings.all_keys)
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""

@@ -96,13 +96,11 @@ class KeyStates:
         for key in self._states.keys() - set(keys):
             self._states.pop(key).cancel()
 
-    def rejected(self) -> list[Secret]:
-        return [state.key for state in self._states.values() if state.is_rejected]
-
     def inspect(self, keys: Iterable[Secret]) -> None:
-        """Ask about ``keys`` in the background, each once."""
-        for key in keys:
-            self._question(self.of(key))
+        """Ask in the background about those of ``keys`` that are new, or set aside."""
+        for state in map(self.of, keys):
+            if state.question is None or state.is_rejected:
+                self._question(state)
 
     def refused(self, key: Secret) -> None:
         """A call with ``key`` was answered 401: ask about it, if that was not just done."""

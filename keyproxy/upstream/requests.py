@@ -117,8 +117,13 @@ class Lingering:
         try:
             return await asyncio.shield(task), False
         except asyncio.CancelledError:
-            if is_worth_it():
-                await self._linger(task)
+            call = asyncio.current_task()
+            is_full = self._is_over or len(self._calls) >= MOST
+            if call is not None and not is_full and is_worth_it():
+                self._calls.add(call)
+                with contextlib.suppress(asyncio.CancelledError):  # by ``end``: the first goes on
+                    await asyncio.wait({task}, timeout=LINGER_SECONDS)
+                self._calls.discard(call)
             if not task.done() or task.cancelled() or task.exception() is not None:
                 raise
             return task.result(), True
@@ -132,15 +137,6 @@ class Lingering:
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-
-    async def _linger(self, task: asyncio.Task[Any]) -> None:
-        call = asyncio.current_task()
-        if call is None or self._is_over or len(self._calls) >= MOST:
-            return
-        self._calls.add(call)
-        with contextlib.suppress(asyncio.CancelledError):  # by ``end``: the first one goes on
-            await asyncio.wait({task}, timeout=LINGER_SECONDS)
-        self._calls.discard(call)
 
 
 def unreachable(*, is_free: bool = False) -> Refusal:
