@@ -6,14 +6,14 @@ of the ledger. Days are UTC, as the windows of budgets are.
 
 from __future__ import annotations
 
-import contextlib
 import io
+import math
 import os
 import re
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -47,18 +47,20 @@ def main(arguments: Sequence[str]) -> int:
     if path is None:
         return _fail(how)
     try:
-        begin, end = (None if each is None else each.timestamp() for each in (since, until))
+        begin = -math.inf if since is None else since.timestamp()
+        end = math.inf if until is None else until.timestamp()
         found = ask(path, partial(summary, by=flags.by, since=begin, until=end, top=flags.top))
     except LedgerMissing:
         return _fail(f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}")
     except LedgerFault as fault:
-        return _fail(f"{fault.found}; expected: {fault.expected}")
+        return _fail(str(fault))
     except sqlite3.Error as error:
         return _fail(f"{printable(path)} cannot be read: {error}")
     from keyproxy.commands import usage_text  # rich, which --help need not load
 
-    styles = {"json": usage_text.print_json, "csv": usage_text.print_csv}
-    write = styles.get(flags.format, usage_text.print_table)
+    write = usage_text.print_csv if flags.csv else usage_text.print_table
+    if flags.json:
+        write = usage_text.print_json
     return _written(partial(write, found, usage_text.Asked(path, flags.by, since, until)))
 
 
@@ -76,13 +78,9 @@ def _parser() -> line.Parser:
         "--top", metavar="N", type=int, default=1_000_000, help="only the N rows that cost most"
     )
     formats = parser.add_mutually_exclusive_group()
-    for name, meaning in (
-        ("json", "an object with rows and totals, money as exact decimal texts"),
-        ("csv", "rows for a spreadsheet, money exact"),
-    ):
-        formats.add_argument(
-            f"--{name}", dest="format", action="store_const", const=name, help=meaning
-        )
+    meaning = "an object with rows and totals, money as exact decimal texts"
+    formats.add_argument("--json", action="store_true", help=meaning)
+    formats.add_argument("--csv", action="store_true", help="rows for a spreadsheet, money exact")
     parser.add_argument(
         "--ledger",
         dest=LEDGER,
@@ -129,22 +127,20 @@ def _within(text: str | None, now: datetime, *, is_end: bool = False) -> datetim
 
 def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
     """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``."""
+    text = text or ""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    day = {"today": today, "yesterday": today - timedelta(days=1)}.get(text or "")
-    if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text or "", re.ASCII):
+    if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text, re.ASCII):
         span = int(match[1]) * _SPANS[match[2]]
-        if match[2] == "h":
-            return now - span
-        return today - span + timedelta(days=1)
-    if day is None and text is not None and text != "all":
-        with contextlib.suppress(ValueError):
-            day = datetime.combine(date.fromisoformat(text), time(), UTC)
-        with contextlib.suppress(ValueError):
-            moment = datetime.fromisoformat(text)
-            if day is None:
-                return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return now - span if match[2] == "h" else today - span + timedelta(days=1)
+    day = {"today": today, "yesterday": today - timedelta(days=1)}.get(text)
     if day is None:
-        return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        day = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if len(text) > len("2026-11-01"):  # with a time of the day
+            return day
     return day + timedelta(days=1) if is_end else day
 
 
@@ -155,6 +151,8 @@ def _written(write: Callable[[], None]) -> int:
     try:
         write()
         sys.stdout.flush()
+    except SystemExit:
+        pass  # `keyproxy usage | head`, as rich says it
     except OSError as error:  # the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # `keyproxy usage | head`

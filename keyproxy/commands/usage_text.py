@@ -71,17 +71,12 @@ def print_csv(found: Summary, asked: Asked) -> None:
 
 def print_table(found: Summary, asked: Asked) -> None:
     """Aligned columns, and what else should be known; colours and bars on a terminal only."""
-    console = _Console(
-        width=None if sys.stdout.isatty() else _WIDTH,
-        force_terminal=sys.stdout.isatty(),
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
+    width = None if sys.stdout.isatty() else _WIDTH
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
     path, span = printable(str(asked.path)), _span(asked)
     what = "Spend" if found.rows else "No calls"
-    if cell_len(line := f"{what} in {path} {span}") <= console.width:
-        console.print(line)
+    if cell_len(heading := f"{what} in {path} {span}") <= console.width:
+        console.print(heading)
     else:
         console.print(f"{what} {span}, in")
         console.print(path, soft_wrap=True)  # to be copied whole
@@ -91,12 +86,6 @@ def print_table(found: Summary, asked: Asked) -> None:
         for note in _notes(found):
             console.print()
             console.print(note)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave it to the caller."""
-        raise  # called where the error is handled
 
 
 def _print_rows(console: Console, found: Summary, title: str) -> None:
@@ -197,8 +186,7 @@ def cell(text: str) -> str:
 
 def exact(amount: Decimal) -> str:
     """All digits and no exponent: ``0.000088``, ``0``, ``12.5``."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{amount.normalize():f}"
 
 
 def _figures(total: Total) -> dict[str, str | int]:
@@ -227,4 +215,4 @@ def _span(asked: Asked) -> str:
 
 
 def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d}" if moment.hour == moment.minute == 0 else f"{moment:%Y-%m-%d %H:%M}"
+    return f"{moment:%Y-%m-%d %H:%M}".removesuffix(" 00:00")

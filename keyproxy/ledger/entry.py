@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import NamedTuple
 
 from keyproxy.call import Cost, CostSource
 
@@ -48,19 +47,12 @@ class Unsettled(Entry):
     tries: int = 0
 
 
-class Standing(NamedTuple):
-    """What a call counts with, for good or until more is known; as in ``Unsettled``."""
-
-    cost: Decimal | None
-    counted: Decimal
-    source: CostSource
-
-
-def standing(entry: Entry, cost: Cost | None) -> Standing:
-    """Without a cost the reservation stands."""
+def standing(entry: Entry, cost: Cost | None) -> tuple[Decimal | None, Decimal, CostSource]:
+    """``cost``, ``counted`` and ``cost_source`` of a call, as in ``Unsettled``: without a cost
+    its reservation stands."""
     if cost is None:
-        return Standing(entry.reserved, entry.reserved or Decimal(0), "estimated")
-    return Standing(cost.usd, cost.counted, cost.source)
+        return entry.reserved, entry.reserved or Decimal(0), "estimated"
+    return cost.usd, cost.counted, cost.source
 
 
 def is_final(cost: Cost | None, generation_id: str | None) -> bool:

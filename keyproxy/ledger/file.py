@@ -3,14 +3,6 @@
 Knows no queue and no queries. WAL with ``synchronous=NORMAL`` (sqlite.org/wal.html): a commit
 survives the end of the process at once, and a loss of power up to the last checkpoint.
 
-    LedgerFault
-    ├── LedgerMissing      there is no file to read
-    ├── LedgerUnwritable   we may not write there, or nobody can (a default path: off, a warning)
-    ├── LedgerLocked       another process held the file for too long
-    ├── LedgerOlder        an older keyproxy wrote it, in other tables
-    ├── LedgerNewer        a newer keyproxy wrote it
-    └── LedgerDamaged      no database, one that is not whole, or another program's
-
 Places: XDG Base Directory Specification 0.8 (``XDG_STATE_HOME``); Apple's and Microsoft's
 folders for what a program keeps on one machine; systemd.exec(5), ``STATE_DIRECTORY``.
 """
@@ -26,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,14 +41,16 @@ _LOCAL = "a file in a folder of a local disk that we may write"
 _T = TypeVar("_T")
 
 
+@dataclass(eq=False)
 class LedgerFault(KeyproxyError):
     """Why a ledger cannot be used, in the words of a ``SettingsFault``."""
 
-    def __init__(self, found: str, expected: str, paste: str | None = None) -> None:
-        super().__init__(f"{found}; expected: {expected}")
-        self.found = found
-        self.expected = expected
-        self.paste = paste
+    found: str
+    expected: str
+    paste: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.found}; expected: {self.expected}"
 
 
 class LedgerMissing(LedgerFault):
@@ -63,7 +58,10 @@ class LedgerMissing(LedgerFault):
 
 
 class LedgerUnwritable(LedgerFault):
-    """The file cannot be made or written: rights, a read-only or full disk, a missing folder."""
+    """The file cannot be made or written: rights, a read-only or full disk, a missing folder.
+
+    At a default path the ledger is off then, with a warning.
+    """
 
 
 class LedgerLocked(LedgerFault):
@@ -79,7 +77,7 @@ class LedgerNewer(LedgerFault):
 
 
 class LedgerDamaged(LedgerFault):
-    """The file is no ledger, or not a whole one."""
+    """The file is no database, one that is not whole, or another program's."""
 
 
 def default_path(
@@ -136,7 +134,9 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
         raise _unwritable(path, error) from error
     try:
         if path.stat().st_size <= _CHECKED_BYTES:
-            _check(connection)
+            [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
         _use_wal(path, connection, busy_seconds)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
@@ -245,12 +245,6 @@ def _make(path: Path) -> None:
     except FileExistsError:
         if path.is_dir():
             raise
-
-
-def _check(connection: sqlite3.Connection) -> None:
-    [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(verdict)
 
 
 def _use_wal(path: Path, connection: sqlite3.Connection, busy_seconds: float) -> None:

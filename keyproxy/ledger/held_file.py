@@ -2,7 +2,7 @@
 
 One that was removed or replaced has another inode. One that was overwritten in place has not: in
 WAL mode only a checkpoint changes the file, and what an earlier one had put there is still in it
-(sqlite.org/walformat.html). So two looks at the folder are enough while nothing has changed.
+(sqlite.org/walformat.html). So three looks at the folder are enough while nothing has changed.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ class HeldFile:
         self._path = path
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
-        self._is_begun = False
-        self._file: tuple[int, int] | None = None
+        self._file: tuple[int, int] | None = None  # its inode; None until it was opened once
         self._wal: tuple[int, int] | None = None
         self._stamp: tuple[int, int] | None = None
         self._marks: _Marks | None = None
@@ -57,19 +56,17 @@ class HeldFile:
         ``OSError``.
         """
         if self._connection is not None:
-            about = _look(self._path)
-            if not self._is_there(about):
+            if not self._is_there():
                 self.let_go()
                 self._leave_no_log()
                 self._tell("the ledger was removed or replaced")
-            elif about is not None and self._is_overwritten(about):
+            elif self._is_overwritten():
                 _give_an_inode(self._path)
                 self.let_go()
                 self._tell("the ledger was overwritten")
         if self._connection is None:
             self._connection = self._opened()
-            self._is_begun = True
-            self._file = _identity(_look(self._path))
+            self._file = _inode(self._path)
             self._wal = self._stamp = self._marks = None
         return self._connection
 
@@ -80,8 +77,8 @@ class HeldFile:
         with contextlib.suppress(sqlite3.Error, OSError):  # then at the next time
             _marks(self._connection)  # a read first: SQLite has no WAL to copy before it
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._wal = _identity(_look(_beside(self._path, "-wal")))
-            self._stamp = _stamp(self._path.stat())
+            self._wal = _inode(_beside(self._path, "-wal"))
+            self._stamp = _stamp(self._path)
             found = _read(self._path, _marks)
             self._marks = found if found and found.seen_at else None
 
@@ -92,20 +89,19 @@ class HeldFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _is_there(self, about: os.stat_result | None) -> bool:
-        if self._file != _identity(about):
+    def _is_there(self) -> bool:
+        if self._file != _inode(self._path):
             return False
-        return self._wal is None or self._wal == _identity(_look(_beside(self._path, "-wal")))
+        return self._wal is None or self._wal == _inode(_beside(self._path, "-wal"))
 
     def _leave_no_log(self) -> None:
         """SQLite would write what is left of it into a file that was put in the ledger's place."""
-        wal = _beside(self._path, "-wal")
-        if self._wal is not None and self._wal == _identity(_look(wal)):
+        if self._wal is not None and self._wal == _inode(_beside(self._path, "-wal")):
             for end in _BESIDE:
                 _beside(self._path, end).unlink(missing_ok=True)
 
-    def _is_overwritten(self, about: os.stat_result) -> bool:
-        marks, stamp = self._marks, _stamp(about)
+    def _is_overwritten(self) -> bool:
+        marks, stamp = self._marks, _stamp(self._path)
         if marks is None or stamp == self._stamp:
             return False
         for look in range(_LOOKS):
@@ -127,7 +123,7 @@ class HeldFile:
             return open_writer(self._path, self._busy_seconds)
         except LedgerDamaged as fault:
             cause = fault.__cause__
-            if not (self._is_begun and isinstance(cause, sqlite3.DatabaseError)):
+            if self._file is None or not isinstance(cause, sqlite3.DatabaseError):
                 raise
         aside = self._path.with_name(f"{self._path.name}.no-ledger-{time.time_ns()}")
         self._path.rename(aside)
@@ -209,16 +205,14 @@ def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
-def _look(path: Path) -> os.stat_result | None:
+def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        return path.stat()
+        about = path.stat()
     except FileNotFoundError:
         return None
+    return about.st_dev, about.st_ino
 
 
-def _identity(about: os.stat_result | None) -> tuple[int, int] | None:
-    return None if about is None else (about.st_dev, about.st_ino)
-
-
-def _stamp(about: os.stat_result) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, int]:
+    about = path.stat()
     return about.st_mtime_ns, about.st_size

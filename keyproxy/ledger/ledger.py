@@ -13,7 +13,6 @@ import math
 import os
 import sqlite3
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -236,9 +235,7 @@ class MemoryBook:
 
     clock: Callable[[], float] = time.time
     _open: dict[str, Entry] = field(init=False, default_factory=dict)
-    _unsettled: OrderedDict[str, tuple[float, Unsettled]] = field(
-        init=False, default_factory=OrderedDict
-    )
+    _unsettled: dict[str, tuple[float, Unsettled]] = field(init=False, default_factory=dict)
 
     async def begin(self, entry: Entry) -> bool:
         self._open[entry.id] = entry
@@ -266,8 +263,8 @@ class MemoryBook:
             ended=record.ended,
         )
         self._unsettled[id] = (0.0, row)
-        while len(self._unsettled) > MOST_UNSETTLED:
-            self._unsettled.popitem(last=False)
+        if len(self._unsettled) > MOST_UNSETTLED:
+            del self._unsettled[next(iter(self._unsettled))]
 
     async def is_ours(self, id: str) -> bool:
         return True

@@ -27,7 +27,6 @@ _NAMES: Mapping[By, str] = {
 }
 BY: tuple[By, ...] = tuple(_NAMES)
 _HALF = 1_000_000
-_LOWEST, _HIGHEST = -1e18, 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,8 @@ class Summary:
 def summary(
     connection: sqlite3.Connection,
     by: By,
-    since: float | None = None,
-    until: float | None = None,
+    since: float = -math.inf,
+    until: float = math.inf,
     top: int | None = None,
 ) -> Summary:
     """Calls that began at ``since`` or later and before ``until``, grouped."""
@@ -74,7 +73,7 @@ def summary(
         f"""SELECT {_NAMES[by]}, count(*), count(*) - count(cost),
               {", ".join(map(_halves, _MONEY))}, total(input_tokens), total(output_tokens)
             FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY 1""",  # noqa: S608  # our own words
-        (_LOWEST if since is None else since, _HIGHEST if until is None else until),
+        (since, until),
     )
     sums = {}
     for name, calls, unknown, *halves, inputs, outputs in found:

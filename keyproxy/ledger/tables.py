@@ -67,12 +67,6 @@ _COLUMNS = (
     *("generation_id", "reserved", "cost", "counted", "cost_source", "is_settled"),
     *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
 )
-_PLACES = f"({', '.join('?' for _ in _COLUMNS)})"
-# A row that went missing, or into a file that is gone, is made whole by its completion.
-_BOOK = f"""
-    INSERT INTO calls ({", ".join(_COLUMNS)}) VALUES %s
-    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in _COLUMNS[1:])}
-    WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
 _SWEEP = """
     DELETE FROM calls WHERE rowid IN (
         SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
@@ -160,7 +154,12 @@ def book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
 
 @functools.cache
 def _booking(rows: int) -> str:
-    return _BOOK % ", ".join([_PLACES] * rows)
+    """A row that went missing, or into a file that is gone, is made whole by its completion."""
+    places = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+    return f"""
+        INSERT INTO calls ({", ".join(_COLUMNS)}) VALUES {places}
+        ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in _COLUMNS[1:])}
+        WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
 
 
 def sweep(before: float, most: int, connection: sqlite3.Connection) -> int:

@@ -114,6 +114,7 @@ class Writer:
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
     _file: HeldFile = field(init=False)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
 
     def __post_init__(self) -> None:
         self._file = HeldFile(self.path, self.busy_seconds)
@@ -125,11 +126,11 @@ class Writer:
 
     async def start(self) -> None:
         """Open the file and begin. Raises ``LedgerFault``."""
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[Exception | None] = loop.create_future()
+        self._loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Exception | None] = self._loop.create_future()
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(
-            target=self._run, args=(loop, opened), name="ledger", daemon=True
+            target=self._run, args=(opened,), name="ledger", daemon=True
         )
         self._thread.start()
         if (error := await opened) is not None:
@@ -153,7 +154,7 @@ class Writer:
 
     def ask(self, order: Order) -> asyncio.Future[Any]:
         """Put it in line and be told its answer."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = self._loop.create_future()
         if not self.put(replace(order, answer=answer)):
             answer.set_result(None)
         return answer
@@ -171,11 +172,10 @@ class Writer:
             if not (is_awaited and isinstance(self._call, asyncio.TimerHandle)):
                 return
             self._call.cancel()
-        loop = asyncio.get_running_loop()
         if is_awaited:
-            self._call = loop.call_soon(self._call_thread)
+            self._call = self._loop.call_soon(self._call_thread)
         else:
-            self._call = loop.call_later(self.moment_seconds, self._call_thread)
+            self._call = self._loop.call_later(self.moment_seconds, self._call_thread)
 
     def _call_thread(self) -> None:
         self._call = None
@@ -202,20 +202,18 @@ class Writer:
         if self.losses:
             _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
 
-    def _run(
-        self, loop: asyncio.AbstractEventLoop, opened: asyncio.Future[Exception | None]
-    ) -> None:
+    def _run(self, opened: asyncio.Future[Exception | None]) -> None:
         try:
             self._connection = self._file.connection()
         except Exception as error:
-            _tell(loop, [(opened, error)])
+            self._tell([(opened, error)])
             return
-        _tell(loop, [(opened, None)])
+        self._tell([(opened, None)])
         while (batch := self._next()) is not None:
             try:
-                self._write(batch, loop)
+                self._write(batch)
             except Exception as error:
-                self._fail(error, loop)
+                self._fail(error)
                 if self._is_closing and time.monotonic() + self.busy_seconds > self._close_by:
                     break
             else:
@@ -243,7 +241,7 @@ class Writer:
             self._is_called = len(batch) < len(self._orders)
             return batch
 
-    def _write(self, batch: list[Order], loop: asyncio.AbstractEventLoop) -> None:
+    def _write(self, batch: list[Order]) -> None:
         connection = self._file.connection()
         if connection is not self._connection:
             self._connection, self._chore_at = connection, 0.0
@@ -255,12 +253,10 @@ class Writer:
                 answers = self._transact(connection, batch)
             except _FAULTS_OF_ONE:
                 answers = [self._alone(connection, order) for order in batch]
-            told = [(o.answer, a) for o, a in zip(batch, answers, strict=True) if o.answer]
             with self._news:
                 for _ in batch:
                     self._orders.popleft()
-            if told:
-                _tell(loop, told)
+            self._tell([(o.answer, a) for o, a in zip(batch, answers, strict=True) if o.answer])
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
@@ -299,7 +295,7 @@ class Writer:
             _log.exception("a row of the ledger could not be written")
             return None
 
-    def _fail(self, error: Exception, loop: asyncio.AbstractEventLoop) -> None:
+    def _fail(self, error: Exception) -> None:
         """The line stays; whoever waits for a row is told that it is not written yet."""
         self._file.let_go()
         self._connection = None
@@ -309,13 +305,25 @@ class Writer:
         with self._news:
             self.is_failing = True  # rows that come from now on see it themselves
             told = [(o.answer, None) for o in self._orders if o.answer and o.row is not None]
-        _tell(loop, told)
+        self._tell(told)
 
     def _succeed(self) -> None:
         self._is_losing = False
         if self.is_failing:
             self.is_failing = False
             _log.info("the ledger is written again", path=str(self.path), losses=self.losses)
+
+    def _tell(self, told: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+        """Give the waiting futures their answers, on their loop; it is not woken for none."""
+
+        def answer() -> None:
+            for future, result in told:
+                if not future.done():
+                    future.set_result(result)
+
+        if told:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(answer)
 
 
 # Not the file's fault: a constraint, a value or a text that SQLite does not take.
@@ -328,15 +336,3 @@ _FAULTS_OF_ONE = (
     TypeError,
     OverflowError,
 )
-
-
-def _tell(loop: asyncio.AbstractEventLoop, told: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    """Give the waiting futures their answers, on their loop."""
-
-    def answer() -> None:
-        for future, result in told:
-            if not future.done():
-                future.set_result(result)
-
-    with contextlib.suppress(RuntimeError):  # the loop has ended
-        loop.call_soon_threadsafe(answer)

@@ -239,7 +239,7 @@ class Bookings:
             self.unsettled.add(entry.id)
         self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
         if reservation.windows:
-            counted = standing(entry, record.cost).counted
+            _, counted, _ = standing(entry, record.cost)
             self.run(self._settle(entry.id, reservation, counted))
 
     async def _settle(self, id: str, reservation: Reservation, counted: Decimal) -> None:
