@@ -13,10 +13,9 @@ from typing import Any
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
-from keyproxy.settings.grammar import jwt, plain, shown
+from keyproxy.settings.grammar import jwt, plain, secrets, shown
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
-from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, MAKING, bundled_keys, foreign_issuer
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import DEFAULT_APP, rows
@@ -95,28 +94,28 @@ def _beyond_one_person(default: AppValues) -> Iterator[SettingsFault]:
 
 
 def _keys_in_pages(default: AppValues) -> Iterator[SettingsFault]:
-    for name in bundled_keys(default.said, default.get("keys", ())):
+    for name in secrets.bundled_keys(default.said, default.get("keys", ())):
         yield SettingsFault(
             name,
             found="a provider key, and build tools copy this variable into the page",
             expected="no such variable; remove it, make a new key, and give that one to"
             " keyproxy only",
-            paste=f"{KEY}=sk-or-v1-…",
+            paste=f"{secrets.KEY}=sk-or-v1-…",
         )
 
 
 def _foreign_keys(app: AppValues) -> Iterator[SettingsFault]:
-    owners = [foreign_issuer(key) for key in app.get("keys", ())]
+    owners = [secrets.foreign_issuer(key) for key in app.get("keys", ())]
     owner = next(filter(None, owners), None)
-    variable = KEY if app.said.get(KEY, "").strip() else KEY_FILE
+    variable = secrets.KEY if app.said.get(secrets.KEY, "").strip() else secrets.KEY_FILE
     if owner is None or variable not in app.said:
         return
     number = f"a list whose number {owners.index(owner) + 1} is " if len(owners) > 1 else ""
     yield SettingsFault(
         variable,
         found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
-        expected="a key of OpenRouter's, from https://openrouter.ai/settings/keys",
-        paste=f"{KEY}=sk-or-v1-…",
+        expected=f"a key of OpenRouter's, from {secrets.KEYS_PAGE}",
+        paste=f"{secrets.KEY}=sk-or-v1-…",
     )
 
 
@@ -227,7 +226,7 @@ def _sessions(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             "KEYPROXY_SESSION_SECRET",
             expected="a random text of 32 characters or more, the same in every replica, since"
             " KEYPROXY_CLIENT_AUTH is session (or KEYPROXY_SESSION_SECRET_FILE)",
-            paste=f"KEYPROXY_SESSION_SECRET=$({MAKING})",
+            paste=f"KEYPROXY_SESSION_SECRET=$({secrets.MAKING})",
         )
     vendor, secret = default.get("captcha"), default.get("captcha_secret", "")
     if vendor is not None and secret is None:

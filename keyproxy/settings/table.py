@@ -71,7 +71,7 @@ class Table:
     upstream: str = setting(network.upstream, "URL", "https://openrouter.ai/api/v1",
         section="The upstream", needs_restart=True, is_upstream=True,
         meaning="base address of the API behind us; https only, unless its host is loopback")
-    upstream_proxy: Secret | None = setting(network.upstream_proxy, "URL", None,
+    upstream_proxy: Secret | None = setting(or_off(network.upstream_proxy), "URL", None,
         example="http://proxy.example:3128", needs_restart=True, is_secret=True, is_upstream=True,
         meaning="an HTTP proxy for every outgoing call, by CONNECT:"
         " `http://[user:password@]host:port`, or `env` to take HTTPS_PROXY and NO_PROXY")
@@ -144,7 +144,7 @@ class Table:
         " being changed, the new one first", in_file="a file that holds the secret")
     session_rate_limit: tuple[Rate, ...] = setting(plain.rates, "RATES", "60/minute;1000/day",
         example="60/minute", separator=";", meaning="new sessions per network address; `off`")
-    captcha: Vendor | None = setting(or_off(plain.word("turnstile", "hcaptcha", "off"), None),
+    captcha: Vendor | None = setting(or_off(plain.word("turnstile", "hcaptcha", "off")),
         "VALUE", None, example="off",
         meaning="a captcha that a page must have solved to open a session: `turnstile`,"
         " `hcaptcha`; `off`")
@@ -225,7 +225,7 @@ class Table:
     ledger_retention_days: int = setting(plain.days, "DAYS", "400", needs_restart=True,
         meaning="how long calls stay in the ledger, in days: 31 at least where there is a budget"
         " for a month, which is read back from it")
-    max_tokens: int | None = setting(or_off(plain.count(1, 10_000_000), None), "VALUE", None,
+    max_tokens: int | None = setting(or_off(plain.count(1, 10_000_000)), "VALUE", None,
         example="4096", is_app=True,
         meaning="cap on every output-length field: filled in when absent, lowered when larger;"
         " `off`; 4096 where a budget is said and this is not")

@@ -160,7 +160,6 @@ def _proxy(settings: Settings) -> str | None:
     if not found:
         return None
     try:
-        named = network.upstream_proxy(found if "://" in found else f"http://{found}")
+        return network.upstream_proxy(found if "://" in found else f"http://{found}").reveal()
     except Unfit as unfit:
         raise SettingsFault("HTTPS_PROXY", found=unfit.found, expected=unfit.expected) from unfit
-    return None if named is None else named.reveal()

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from keyproxy.call import DEARER_TIERS, Usage
 from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
+from keyproxy.settings.grammar import secrets
 from keyproxy.upstream.provider import KeyReport, Listing, Provider, Told
 
 # What is written out in digits: an exponent of a few characters may stand for gigabytes.
@@ -223,9 +224,9 @@ def _length(value: Any) -> int | None:
 
 
 OPENROUTER = Provider(
-    name="OpenRouter",
-    key_variable="OPENROUTER_API_KEY",
-    keys_page="https://openrouter.ai/settings/keys",
+    name=secrets.OPENROUTER,
+    key_variable=secrets.KEY,
+    keys_page=secrets.KEYS_PAGE,
     key_header="Authorization",
     key_form="Bearer {}",
     passed=(

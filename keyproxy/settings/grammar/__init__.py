@@ -16,7 +16,6 @@ from typing import TypeVar
 from keyproxy.key_forms import SHAPE
 
 Value = TypeVar("Value")
-Nothing = TypeVar("Nothing")
 
 # Wider, for what is shown: nothing that could be a secret is repeated, wherever it was put.
 # The last but one: any long run that is not the name of a variable; the last: user:password@.
@@ -75,11 +74,9 @@ def matching(pattern: str, expected: str) -> Callable[[str], str]:
     return parse
 
 
-def or_off(
-    parse: Callable[[str], Value], nothing: Nothing, word: str = "off"
-) -> Callable[[str], Value | Nothing]:
-    """A parser that takes a word for ``nothing`` beside what ``parse`` takes."""
-    return lambda text: nothing if text == word else parse(text)
+def or_off(parse: Callable[[str], Value]) -> Callable[[str], Value | None]:
+    """A parser that takes ``off``, which is None, beside what ``parse`` takes."""
+    return lambda text: None if text == "off" else parse(text)
 
 
 def each(

@@ -119,10 +119,8 @@ def is_openrouter(base: str) -> bool:
     return host == "openrouter.ai" or host.endswith(".openrouter.ai")
 
 
-def upstream_proxy(text: str) -> Secret | None:
-    """``env``, an ``http://`` proxy with its port, or ``off``."""
-    if text == "off":
-        return None
+def upstream_proxy(text: str) -> Secret:
+    """``env``, or an ``http://`` proxy with its port."""
     if text == "env":
         return Secret(text)
     expected = "env, or http://[user:password@]host:port and nothing behind the port"

@@ -139,7 +139,7 @@ def word(*known: str) -> Callable[[str], str]:
     return parse
 
 
-file_path = or_off(Path, None)
+file_path = or_off(Path)
 """A path, relative ones being the reader's to place; ``off`` is none."""
 
 header_text = matching(r"[ -~]{1,256}", "at most 256 printable ASCII characters on one line")

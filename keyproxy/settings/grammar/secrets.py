@@ -4,7 +4,7 @@ captcha's secret key, client tokens; and where keys must not be. Nothing here re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from keyproxy.key_forms import LIKELY, Secret, owner
@@ -22,15 +22,16 @@ MAKING = "openssl rand -hex 32"
 """Prints a secret."""
 # A comma or a line end, so that a file may hold one a line.
 _BETWEEN = re.compile(r",[ \t]*|\r?\n")
+OPENROUTER = "OpenRouter"
 KEY = "OPENROUTER_API_KEY"
 KEY_FILE = f"{KEY}_FILE"
+KEYS_PAGE = "https://openrouter.ai/settings/keys"
 # Beginnings of names that build tools copy into the page: Vite, Next, Create React App, Expo,
 # Astro and SvelteKit, Nuxt, Gatsby, Vue CLI.
 _BUNDLED = re.compile(r"(?:VITE|(?:NEXT_|EXPO_|NUXT_)?PUBLIC|REACT_APP|GATSBY|VUE_APP)_")
 # Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
 _MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
 _WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
-OPENROUTER = "OpenRouter"
 # What people write for OPENROUTER_API_KEY, without underscores.
 _MISNAMED = re.compile(
     r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
@@ -62,17 +63,16 @@ def is_no_key(text: str) -> bool:
     return bool(_PLACEHOLDER.search(text) or re.search("x{6,}", text, re.IGNORECASE))
 
 
-def bundled_keys(environ: Mapping[str, str], own: Iterable[Secret] = ()) -> list[str]:
+def bundled_keys(environ: Mapping[str, str], own: Collection[Secret] = ()) -> list[str]:
     """Names of the variables that a build tool puts into the page and that hold a key.
 
     ``own`` are the configured keys, which are found whatever their shape.
     """
-    known = tuple(own)
     return [
         name
         for name, value in environ.items()
         if _BUNDLED.match(name)
-        and (_holds_key(name, value) or any(key.is_in(value) for key in known))
+        and (_holds_key(name, value) or any(key.is_in(value) for key in own))
     ]
 
 
