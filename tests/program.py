@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,6 +85,21 @@ def environment(**variables: str) -> dict[str, str]:
         "PYTHONWARNINGS": "error",
     }
     return {name: value for name, value in (kept | defaults | variables).items() if value}
+
+
+def ran(
+    command: str, directory: Path, *options: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """``keyproxy COMMAND`` in ``directory``, which ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "keyproxy", command, *options],
+        cwd=directory,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
 
 
 @asynccontextmanager

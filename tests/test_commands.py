@@ -27,16 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 WIRE = {"label": "sk-or-v1-ben...def", "limit": 100, "limit_remaining": 74.5, "expires_at": None}
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory and an environment without any of our variables."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("KEYPROXY_", "OPENROUTER_", "KUBERNETES_")):
-            monkeypatch.delenv(name)
-    return tmp_path
-
-
 def run(*arguments: str) -> int:
     """The exit code of ``keyproxy <arguments>``, in this process."""
     try:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ from aiohttp import web
 from keyproxy.server.service import running
 from tests.conftest import BODY, CHAT, KEY, SERVE, settings
 from tests.fake_upstream import FakeUpstream, event_stream
-from tests.program import Program, environment, started
+from tests.program import Program, ran, started
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 SAID = {f"KEYPROXY_{name}": value for name, value in SERVE.items()}
@@ -257,15 +256,8 @@ def test_a_taken_port_is_one_clear_line(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = subprocess.run(
-            [sys.executable, "-m", "keyproxy", "dev", *flags, "--listen", f"127.0.0.1:{port}"],
-            cwd=tmp_path,
-            env=environment(KEYPROXY_LISTEN="", OPENROUTER_API_KEY=key),
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        options = [*flags, "--listen", f"127.0.0.1:{port}"]
+        ended = ran("dev", tmp_path, *options, KEYPROXY_LISTEN="", OPENROUTER_API_KEY=key)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
         f"keyproxy {mode}: cannot listen on 127.0.0.1:{port}: it is taken; choose another with"
@@ -297,15 +289,7 @@ async def test_core_dumps_are_off(upstream: FakeUpstream, tmp_path: Path) -> Non
 
 
 def test_without_the_c_parser_it_refuses_to_start(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "keyproxy", "dev"],
-        cwd=tmp_path,
-        env=environment(AIOHTTP_NO_EXTENSIONS="1"),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    ended = ran("dev", tmp_path, AIOHTTP_NO_EXTENSIONS="1")
     assert ended.returncode == 1
     assert "C parser is missing" in ended.stderr
     assert "Traceback" not in ended.stderr

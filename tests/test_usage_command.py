@@ -47,13 +47,9 @@ async def book(ledger: Ledger, id: str, at: datetime, cost: str | None, client: 
 
 
 @pytest.fixture
-def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A ledger of four calls, named by nobody; no variable of ours is set."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("KEYPROXY_", "OPENROUTER_")):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def path(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ledger of four calls, named by nobody."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(here / "state"))
 
     async def fill(path: Path) -> None:
         async with opened(path) as ledger:
@@ -62,8 +58,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             await book(ledger, "3", TODAY - DAY, "1.5", FORMULA)
             await book(ledger, "4", TODAY - 100 * DAY, "20", "ann")
 
-    asyncio.run(fill(tmp_path / "ledger.sqlite3"))
-    return tmp_path / "ledger.sqlite3"
+    asyncio.run(fill(here / "ledger.sqlite3"))
+    return here / "ledger.sqlite3"
 
 
 Run = Callable[..., tuple[int, str, str]]
