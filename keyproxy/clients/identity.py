@@ -40,40 +40,36 @@ class Door:
     verifier: Verifier | None = None
 
 
+@dataclass(eq=False)
 class Identity:
-    """Who calls, by the doors of all apps; the default app's is the first."""
+    """Who calls, by the doors of all apps; the default app's is the first.
 
-    def __init__(
-        self,
-        doors: Sequence[Door],
-        addresses: Addresses,
-        tokens: Tokens,
-        sessions: Sessions,
-        *,
-        is_private: bool = False,
-    ) -> None:
-        """``is_private``: refuse calls that came through a web server from a public address."""
-        self._default, *self._named = doors
-        self._doors = {door.app: door for door in doors}
-        self._addresses = addresses
-        self._tokens = tokens
-        self._sessions = sessions
-        self._is_private = is_private
+    ``is_private``: refuse calls that came through a web server from a public address.
+    """
+
+    doors: Sequence[Door]
+    addresses: Addresses
+    tokens: Tokens
+    sessions: Sessions
+    is_private: bool = False
+
+    def __post_init__(self) -> None:
+        self._doors = {door.app: door for door in self.doors}
         self._unknown: set[str] = set()
 
     def check_head(self, headers: CIMultiDictProxy[str]) -> None:
         """Raises ``provider_key_sent``, ``origin_not_allowed``."""
         credentials.refuse_provider_keys(headers)
-        if self._is_private:
+        if self.is_private:
             refuse_public(headers)
 
     def address(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The caller's own network address, as text."""
-        return str(self._addresses.of(peer, headers) or "")
+        return str(self.addresses.of(peer, headers) or "")
 
     def network(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The network address that limits for addresses count by."""
-        return bucket(self._addresses.of(peer, headers), SITE_PREFIX)
+        return bucket(self.addresses.of(peer, headers), SITE_PREFIX)
 
     async def identify(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Client:
         """The client of one call.
@@ -82,7 +78,7 @@ class Identity:
         ``credential_invalid``, ``credential_expired``.
         """
         self.check_head(headers)
-        address = self._addresses.of(peer, headers)
+        address = self.addresses.of(peer, headers)
         network = bucket(address, SITE_PREFIX)
         shown = credentials.shown(headers)
         door = self.door(headers)
@@ -101,16 +97,17 @@ class Identity:
 
     def door(self, headers: CIMultiDictProxy[str]) -> Door:
         """The app of a page's origin, else the default app."""
+        default, *named = self.doors
         origin = headers.get("Origin")
         if origin is None:
-            return self._default
-        return next((door for door in self._named if door.claims(origin)), self._default)
+            return default
+        return next((door for door in named if door.claims(origin)), default)
 
     async def _known(
         self, shown: str, network: str, headers: CIMultiDictProxy[str], door: Door
     ) -> Client | None:
         """Whoever shows a credential that only one client can have; ``door`` is the page's."""
-        if (holder := self._tokens.holder(shown)) is not None:
+        if (holder := self.tokens.holder(shown)) is not None:
             return Client(holder.name, network, holder.app, is_address=False)
         if looks_like_session(shown):
             return self._of_session(shown, network, headers)
@@ -123,7 +120,7 @@ class Identity:
         origins: tuple[str | None, ...] = (headers.get("Origin"),)
         if origins == (None,):
             origins += tuple(f"{scheme}://{headers.get('Host')}" for scheme in ("https", "http"))
-        session = self._sessions.read(shown, *origins)
+        session = self.sessions.read(shown, *origins)
         door = self._doors.get(session.app)
         if door is None or door.auth != "session":
             raise credentials.invalid("a session of an app that has none any more")

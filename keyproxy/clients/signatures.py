@@ -7,7 +7,8 @@ that a public key is never taken for a shared secret.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +35,13 @@ _MAX_MEMBER = 2048  # characters; the modulus of 8,192 bits has 1,366
 _MAX_ID = 256
 
 
+@dataclass(eq=False, frozen=True, slots=True)
 class SignatureKey:
     """A key that checks signatures made with ``algorithms`` and no others."""
 
-    __slots__ = ("_value", "algorithms", "id")
-
-    def __init__(self, value: Any, algorithms: Iterable[str], key_id: str | None = None) -> None:
-        self._value = value
-        self.algorithms = frozenset(algorithms)
-        self.id = key_id
+    _value: Any = field(repr=False)
+    algorithms: frozenset[str]
+    id: str | None = None
 
     def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
         """Whether ``signature`` is this key's over ``signed``."""
@@ -81,7 +80,8 @@ class SharedSecret:
         try:
             if not algorithms:
                 raise InvalidKeyError
-            self._keys = (SignatureKey(_engine(algorithms[0]).prepare_key(raw), algorithms),)
+            value = _engine(algorithms[0]).prepare_key(raw)
+            self._keys = (SignatureKey(value, frozenset(algorithms)),)
         except InvalidKeyError as error:
             trouble = "is a key of another kind" if algorithms else "is too short"
             raise SettingsFault(
@@ -116,7 +116,7 @@ def public_key(jwk: Mapping[str, Any]) -> SignatureKey:
         raise ValueError("it cannot be read") from error
     if kind == "RSA" and not _RSA_BITS[0] <= value.key_size <= _RSA_BITS[1]:
         raise ValueError(f"it has {value.key_size} bits")
-    return SignatureKey(value, algorithms, key_id)
+    return SignatureKey(value, frozenset(algorithms), key_id)
 
 
 def _kind(jwk: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:

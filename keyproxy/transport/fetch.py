@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 import aiohttp
@@ -66,39 +67,33 @@ async def read_bounded(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes 
     return b"".join(parts)
 
 
+@dataclass(eq=False)
 class Refreshed(Generic[T]):
     """A value from elsewhere: asked for once for all who wait, kept while it is good, renewed.
 
     Who uses it says until when it is fresh, how long an old one serves, how often to ask for it.
-    ``close`` it, unless its loads end by themselves.
+    ``keeps``: whether what was loaded takes the place of the value that there is. ``close`` it,
+    unless its loads end by themselves.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], Awaitable[T]],
-        stale_seconds: float,
-        *,
-        keeps: Callable[[T, T | None], bool] = lambda loaded, value: True,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """``keeps``: whether what was loaded takes the place of the value that there is."""
-        self._load = load
-        self._stale_seconds = stale_seconds
-        self._keeps = keeps
-        self._clock = clock
-        self._loading: asyncio.Task[T] | None = None
-        self._began_at = self._loaded_at = float("-inf")
-        self._value: T | None = None
+    load: Callable[[], Awaitable[T]]
+    stale_seconds: float
+    keeps: Callable[[T, T | None], bool] = lambda loaded, value: True
+    clock: Callable[[], float] = time.monotonic
+    _loading: asyncio.Task[T] | None = field(default=None, init=False)
+    _began_at: float = field(default=float("-inf"), init=False)
+    _loaded_at: float = field(default=float("-inf"), init=False)
+    _value: T | None = field(default=None, init=False)
 
     @property
     def value(self) -> T | None:
         """The last one that was kept; None once it is ``stale_seconds`` old."""
-        return self._value if self.age_seconds < self._stale_seconds else None
+        return self._value if self.age_seconds < self.stale_seconds else None
 
     @property
     def age_seconds(self) -> float:
         """Of the last one that was kept; infinite without any."""
-        return self._clock() - self._loaded_at
+        return self.clock() - self._loaded_at
 
     @property
     def is_loading(self) -> bool:
@@ -106,7 +101,7 @@ class Refreshed(Generic[T]):
 
     def begin(self, pause_seconds: float = 0.0) -> None:
         """Begin to load, unless that is under way, or was begun within ``pause_seconds``."""
-        now = self._clock()
+        now = self.clock()
         if self._loading is None and now - self._began_at >= pause_seconds:
             self._began_at = now
             self._loading = asyncio.create_task(self._run())
@@ -115,7 +110,7 @@ class Refreshed(Generic[T]):
     async def wait(self, seconds: float) -> None:
         """Wait for the load under way, ``seconds`` after its beginning at most."""
         if self._loading is not None:
-            left = self._began_at + seconds - self._clock()
+            left = self._began_at + seconds - self.clock()
             await asyncio.wait({self._loading}, timeout=max(0.0, left))
 
     async def renewed(self) -> T:
@@ -132,9 +127,9 @@ class Refreshed(Generic[T]):
             await asyncio.wait({self._loading})
 
     async def _run(self) -> T:
-        loaded = await self._load()
-        if self._keeps(loaded, self.value):
-            self._value, self._loaded_at = loaded, self._clock()
+        loaded = await self.load()
+        if self.keeps(loaded, self.value):
+            self._value, self._loaded_at = loaded, self.clock()
         return loaded
 
     def _done(self, task: asyncio.Task[T]) -> None:
