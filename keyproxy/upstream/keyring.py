@@ -212,8 +212,8 @@ class KeyRing:
         self._known = KeyStates() if known is None else known
         self._states = {key: self._known.of(key) for key in keys}
         self.keys = tuple(self._states)
-        self.refused = self._known.refused
-        self.accepted = self._known.accepted
+        # What a call's answer says of its key holds for all rings.
+        self.refused, self.accepted = self._known.refused, self._known.accepted
 
     def usable(self) -> Iterator[Secret]:
         """The keys to try for one call, best first; none when all were rejected."""

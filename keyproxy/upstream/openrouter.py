@@ -15,7 +15,7 @@ from keyproxy.settings.grammar import secrets
 from keyproxy.upstream.provider import KeyReport, Listing, Provider, Told
 
 # What is written out in digits: an exponent of a few characters may stand for gigabytes.
-_MONEY = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE]-?[0-9])?")
+_MONEY = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
 _MANY_IMAGE_TOKENS = ("openai/gpt-4o-mini", 48_169)  # models that begin so, and what one takes
 _PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
 _TIMES = ("utc_start", "utc_end", "utc_days")
