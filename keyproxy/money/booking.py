@@ -23,7 +23,7 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, is_final, standing
 from keyproxy.ledger.ledger import Book
-from keyproxy.money.budget import LEAST_NANO, Budgets, Fit, Reservation, Room
+from keyproxy.money.budget import LEAST_NANO, Advice, Budgets, Fit, Reservation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import (
@@ -65,8 +65,7 @@ class Booking:
         self.record.answer, self.generation_id = head, head.generation_id
         self.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
-            is_stream = head.kind.startswith("text/event-stream")
-            self._reader = UsageReader(self.dialect, is_stream)
+            self._reader = UsageReader(self.dialect, head.kind.startswith("text/event-stream"))
             self.record.watchers.append(partial(self._watch, self._reader))
 
     def _watch(self, reader: UsageReader, chunk: bytes) -> None:
@@ -256,11 +255,13 @@ def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:
     if ask is None or not known:
         return None
 
-    def fit(usd: Decimal) -> Room | None:
+    def fit(usd: Decimal) -> Advice | None:
         each = [fitting_max_tokens(price, ask, usd) for price in known]
         tokens = min(filter(None, each), default=None)
         if tokens is None or None in each:
             return None
-        return Room(ask.length_fields, tokens, ask.reasoning_tokens >= tokens)
+        fields = ask.length_fields
+        reasoning = " and less reasoning" if ask.reasoning_tokens >= tokens else ""
+        return Advice(fields[0], f"ask for {' and '.join(fields)} ≤ {tokens}{reasoning}")
 
     return fit

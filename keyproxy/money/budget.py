@@ -40,19 +40,14 @@ _VARIABLES = {
 }
 
 
-class Room(NamedTuple):
-    """What a call may ask for instead: so many ``tokens`` of an answer, said in ``fields``."""
+class Advice(NamedTuple):
+    """What a call may ask for instead; ``param``: where it says so."""
 
-    fields: tuple[str, ...]
-    tokens: int
-    has_less_reasoning: bool = False
-
-    def __str__(self) -> str:
-        reasoning = " and less reasoning" if self.has_less_reasoning else ""
-        return f"ask for {' and '.join(self.fields)} ≤ {self.tokens}{reasoning}"
+    param: str
+    text: str
 
 
-Fit = Callable[[Decimal], Room | None]
+Fit = Callable[[Decimal], Advice | None]
 Kind = tuple[str, str, Unit]
 """A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
 
@@ -149,10 +144,10 @@ class Budgets:
             each.remaining + reserved.units for each, reserved in zip(spent, opened, strict=True)
         ]
         least = min(lefts) * _NANO  # what was advised must fit into each of them
-        room = fit(least) if fit is not None and least > 0 else None
+        advice = fit(least) if fit is not None and least > 0 else None
         needs = [each.units + amount if each.is_in_the_way else 0 for each in spent]
         refusals = [
-            _refusal(pot, each, left, amount, at, room, _line(pot.whose, self.pots, needs))
+            _refusal(pot, each, left, amount, at, advice, _line(pot.whose, self.pots, needs))
             for pot, each, left in zip(self.pots, spent, lefts, strict=True)
             if each.is_in_the_way
         ]
@@ -238,9 +233,9 @@ def _line(whose: str, pots: Sequence[Pot], needs: Sequence[int]) -> str:
 
 
 def _refusal(
-    pot: Pot, spent: Standing, left: int, amount: int, at: float, room: Room | None, line: str
+    pot: Pot, spent: Standing, left: int, amount: int, at: float, advice: Advice | None, line: str
 ) -> Refusal:
-    """``left``: open reservations are not spent. ``room``: what all budgets have.
+    """``left``: open reservations are not spent. ``advice``: what fits into all budgets.
 
     Strangers are told the figures of their own budget only; the operator, by the hint, of each.
     """
@@ -256,21 +251,17 @@ def _refusal(
             hint=line,
         )
     anew = datetime.fromtimestamp(span(budget.unit, at).ends, UTC).strftime("%d %b %H:%M UTC")
-    if room or amount > nano(budget.usd):
+    if advice or amount > nano(budget.usd):
         costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(left * _NANO)} USD"
-        advice = f"; {room}" if room else ""
-        message = f"This call {costs}, and {rest} of the {about} is left{advice}."
+        instead = f"; {advice.text}" if advice else ""
+        message = f"This call {costs}, and {rest} of the {about} is left{instead}."
         hint = f"lower KEYPROXY_MAX_TOKENS, or: {line}"
         if not is_own:
-            message = f"This call {costs}, more than is left of the {about}{advice}. The"
+            message = f"This call {costs}, more than is left of the {about}{instead}. The"
             message += f" budget begins anew at {anew}."
             hint = f"{rest} of it is left; {hint}"
-        return Refusal(
-            "call_too_costly",
-            message,
-            param=room.fields[0] if room else None,
-            hint=hint,
-        )
+        param = advice.param if advice else None
+        return Refusal("call_too_costly", message, param=param, hint=hint)
     return Refusal(
         "budget_exhausted",
         f"The {about} is spent; it begins anew at {anew}.",

@@ -42,6 +42,8 @@ _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _MAY_BE_LAST = (b"}", b"}\n", b"}\r\n", b"]", b"]\n", b"]\r\n")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
+_Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
+"""Of the input and the output; cached, written to a cache, reasoning: as ``Usage`` has them."""
 
 
 class UsageReader:
@@ -189,7 +191,7 @@ def _usage(said: Mapping[str, Any], dialect: Dialect) -> Usage | None:
     costs = _part(said, "cost_details")
     tools = _part(said, "server_tool_use_details", "server_tool_use")
     usage = Usage(
-        **read(said),
+        *read(said),
         cost=_amount(said.get("cost")),
         is_byok=said.get("is_byok") not in (None, False),
         upstream_cost=_amount(costs.get("upstream_inference_cost")),
@@ -199,22 +201,19 @@ def _usage(said: Mapping[str, Any], dialect: Dialect) -> Usage | None:
     return None if usage in (Usage(), Usage(is_byok=True)) else usage
 
 
-def _of_messages(said: Mapping[str, Any]) -> dict[str, int | None]:
+def _of_messages(said: Mapping[str, Any]) -> _Tokens:
     """Anthropic counts cached tokens beside the input, all others within it."""
     names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     plain, cached, written = (said.get(name) for name in names)
     parts = [_count(plain), *(_count(each) for each in (cached, written) if each is not None)]
     known = [part for part in parts if part is not None]
-    return {
-        "input_tokens": sum(known) if len(known) == len(parts) else None,
-        "output_tokens": _count(said.get("output_tokens")),
-        "cached_tokens": _count(cached),
-        "cache_write_tokens": _count(written),
-        "reasoning_tokens": _count(_part(said, "output_tokens_details").get("reasoning_tokens")),
-    }
+    tokens_in = sum(known) if len(known) == len(parts) else None
+    tokens_out = _count(said.get("output_tokens"))
+    reasoning = _count(_part(said, "output_tokens_details").get("reasoning_tokens"))
+    return tokens_in, tokens_out, _count(cached), _count(written), reasoning
 
 
-def _of_openai(said: Mapping[str, Any]) -> dict[str, int | None]:
+def _of_openai(said: Mapping[str, Any]) -> _Tokens:
     """Chat's names and those of ``/responses``."""
     within_input = _part(said, "prompt_tokens_details", "input_tokens_details")
     within_output = _part(said, "completion_tokens_details", "output_tokens_details")
@@ -232,13 +231,7 @@ def _of_openai(said: Mapping[str, Any]) -> dict[str, int | None]:
             tokens_out = max(tokens_out, total - tokens_in)
         if reasoning is not None and reasoning > tokens_out:
             tokens_out += reasoning
-    return {
-        "input_tokens": tokens_in,
-        "output_tokens": tokens_out,
-        "cached_tokens": cached,
-        "cache_write_tokens": written,
-        "reasoning_tokens": reasoning,
-    }
+    return tokens_in, tokens_out, cached, written, reasoning
 
 
 def _part(said: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
