@@ -78,8 +78,7 @@ class Seen:
         """A tool of this type, which ``word`` opens, runs upstream."""
         self.runs_tools = True
         if kind not in _SMALL_TOOLS:
-            is_shown = len(kind) <= 64 and kind.isascii() and kind.isprintable()
-            self.opened(word, f"the tool {kind if is_shown else 'that it names'}")
+            self.opened(word, f"the tool {kind}")  # a word opens plain names only
 
     def part(self, kind: Any, node: Mapping[str, Any], name: str = "type") -> None:
         """``node`` of a conversation is of a type that is none of ``TEXT_TYPES``; ``name``: how

@@ -113,7 +113,7 @@ class Models:
         self._allowed = _any_of(shown)
         # Those that say themselves whose models they mean, beyond "everything".
         self._telling = _any_of(pattern for pattern in shown if not pattern.startswith("*"))
-        self._excluded = _any_of(excluded, re.I) if excluded else None
+        self._excluded = _any_of(excluded, re.I)
         self._excluded_names = frozenset(pattern.lower() for pattern in excluded)
         self._known = known
         self._summary = ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
@@ -136,7 +136,7 @@ class Models:
 
     def has_pattern(self, pattern: str) -> bool:
         """Whether the operator's list holds this very pattern and excludes nothing."""
-        return pattern in self._patterns and self._excluded is None
+        return pattern in self._patterns and not self._excluded_names
 
     def unlisted(self, model: str) -> str | None:
         """That the upstream lists no such model, and which one may be meant.
@@ -155,7 +155,7 @@ class Models:
         is_id = len(model) <= _LONGEST_ID and _ID.fullmatch(model)
         if not is_id or not self._allowed.fullmatch(model):
             return f". Allowed: {self._summary}.", self._line(model) if is_id else None
-        if self._excluded is not None and self._is_excluded(model, self._excluded):
+        if self._excluded_names and self._is_excluded(model):
             return f". Allowed: {self._summary}, with exceptions.", self._line(model)
         name, mark, variants = model.lower().partition(":")
         for variant in variants.split(":") if mark else ():
@@ -169,58 +169,46 @@ class Models:
             if word is None and variant not in PLAIN_VARIANTS and model not in self._patterns:
                 shown = shortened(variant, 20)
                 return f": its variant :{shown} is not known here.", self._line(model)
-        if _FAST.match(name) and not (
-            "priority" in self._features.words or model in self._patterns
-        ):
+        is_open = "priority" in self._features.words or model in self._patterns
+        if _FAST.match(name) and not is_open:
             return (
                 ": it is the fast form of a model, at a price of its own. Allowed: the same model"
                 " without -fast.",
                 self._features.line("priority"),
             )
-        return self._router_obstacle(model) if self._is_router(name) else None
-
-    def _router_obstacle(self, model: str) -> tuple[str, str | None] | None:
+        known = self._known()
+        if not is_router(name) and known.routers.isdisjoint(known.names(name)):
+            return None
         reason = ": it is a router, which chooses other models. Allowed: the models themselves."
         if "routers" not in self._features.words:
             return reason, self._features.line("routers")
         return None if model in self._patterns else (reason, self._line(model))
 
-    def _is_router(self, name: str) -> bool:
-        known = self._known()
-        return is_router(name) or bool(known.routers and known.routers & known.names(name))
-
-    def _is_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
+    def _is_excluded(self, model: str) -> bool:
         """Whether the model is excluded under this id, or could be under another.
 
         ``~author/x-latest`` and ids without an author may stand for any model, so that they need
         a pattern of their own beside an exclusion.
         """
-        if self._is_named_excluded(model, excluded):
-            return True
         is_vague = model.startswith("~") or "/" not in model
-        return is_vague and not self._telling.fullmatch(model)
+        return self._is_named_excluded(model) or (is_vague and not self._telling.fullmatch(model))
 
-    def _is_named_excluded(self, model: str, excluded: re.Pattern[str]) -> bool:
+    def _is_named_excluded(self, model: str) -> bool:
         """Whether an exclusion names the model, under this id or another: it stays."""
         plain = model.removeprefix("~")
         name, mark, variants = plain.partition(":")
-        if any(map(excluded.fullmatch, {model, plain, name})):
-            return True
         known = self._known()
-        if known.ids:
-            ids = known.names(base(model))
-            if any(map(excluded.fullmatch, [*ids, *(f"{one}{mark}{variants}" for one in ids)])):
-                return True
-            # Excluded under a second name, letter by letter; a glob may mean just those names.
-            told = self._excluded_names & known.ids.keys()
-            if any(ids & known.names(second) for second in told):
-                return True
-        return False
+        ids = known.names(base(model)) if known.ids else frozenset()
+        spellings = {model, plain, name, *ids, *(f"{one}{mark}{variants}" for one in ids)}
+        if any(map(self._excluded.fullmatch, spellings)):
+            return True
+        # Excluded under a second name, letter by letter; a glob may mean just those names.
+        told = self._excluded_names & known.ids.keys()
+        return any(ids & known.names(second) for second in told)
 
     def _line(self, model: str) -> str | None:
         """The list with the model added, to paste; None where that would not allow it."""
-        is_excluded = self._excluded is not None and self._is_named_excluded(model, self._excluded)
-        if is_excluded or not is_safe(model):
+        if self._is_named_excluded(model) or not is_safe(model):
             return None
         return f"KEYPROXY_ALLOWED_MODELS={','.join((*self._list, model))}"
 
