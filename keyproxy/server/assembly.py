@@ -70,7 +70,7 @@ class Assembly:
         self.verifiers = Verifiers(session)
         listing = PROVIDER.listing
         self._catalogue = Catalogue(self._fetch, self._fetch_shown, listing)
-        self.names = Names(self._catalogue, self._settings)
+        self.names = Names(self._catalogue, lambda: self.kit.settings)
         self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, listing)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Counters()
@@ -85,6 +85,9 @@ class Assembly:
         verifiers = self.verifiers.of(settings)
         sessions = Sessions(settings.session_secrets or (self._own_secret,))
         identity = identity_of(settings, sessions, verifiers)
+        captcha = None
+        if settings.captcha is not None and settings.captcha_secret is not None:
+            captcha = Captcha(settings.captcha, settings.captcha_secret, self.session)
         origins = [origin for app in settings.all_apps for origin in app.allowed_origins]
         bookings = self.accounting.adopt(settings)
         self.kit = Kit(
@@ -96,11 +99,7 @@ class Assembly:
                 for app in settings.all_apps
             },
             opening=Opening(
-                identity,
-                sessions,
-                self._captcha(settings),
-                self.counters,
-                settings.session_rate_limit,
+                identity, sessions, captcha, self.counters, settings.session_rate_limit
             ),
             failures=self._failures,
             catalogue=self._catalogue,
@@ -111,6 +110,7 @@ class Assembly:
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
         ring = KeyRing(settings.keys, self.keys)
+        rates = settings.rate_limit, settings.address_rate_limit
         upstream = Upstream(
             settings, self.session, ring, self.lingering, hidden=hidden, provider=PROVIDER
         )
@@ -119,21 +119,11 @@ class Assembly:
             browser=browser_of(settings, settings.allowed_origins),
             endpoints=Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
             policy=policy_of(settings, self.names.known),
-            admission=Admission(
-                self.counters,
-                settings.rate_limit,
-                settings.address_rate_limit,
-                settings.max_in_flight,
-            ),
+            admission=Admission(self.counters, *rates, settings.max_in_flight),
             bookings=bookings,
             upstream=upstream,
             catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
         )
-
-    def _captcha(self, settings: Settings) -> Captcha | None:
-        if settings.captcha is None or settings.captcha_secret is None:
-            return None
-        return Captcha(settings.captcha, settings.captcha_secret, self.session)
 
     async def close(self) -> None:
         """End what goes on beside calls, behind the last of them."""
@@ -151,9 +141,6 @@ class Assembly:
         """What no page shows: the list of all models is fetched once for it and for pages."""
         is_list = path == PROVIDER.listing.path
         return await (self.names.whole() if is_list else self._fetch_shown(path))
-
-    def _settings(self) -> Settings:
-        return self.kit.settings
 
     def _upstreams(self) -> Mapping[str, Upstream]:
         return {name: app.upstream for name, app in self.kit.apps.items()}
