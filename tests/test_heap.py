@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from keyproxy.server.process import HEAP_PAUSE_SECONDS, Heap
 from tests import program
-from tests.conftest import Clock
+from tests.conftest import Clock, Proxy
 
 
 class Settings:
@@ -107,3 +108,24 @@ async def test_the_process_does_so_once_it_listens(tmp_path: Path) -> None:
         running.signal(signal.SIGTERM)
         assert await running.ended() == 0
     assert [line["message"] for line in running.lines].count(said) == 1
+
+
+async def test_a_call_leaves_nothing_for_a_collection(proxy: Proxy) -> None:
+    """They are rare: what a call leaves is let go by counting references."""
+    async with proxy.post() as answer:
+        await answer.read()
+    gc.collect()
+    gc.disable()
+    try:
+        async with proxy.post(headers={"Origin": "http://localhost:3000"}) as answer:
+            assert answer.status == 200
+            await answer.read()
+        await asyncio.sleep(0.1)  # for what ends behind the answer
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = [each for each in gc.garbage if type(each).__module__.startswith("keyproxy")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert left == []

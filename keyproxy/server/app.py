@@ -77,6 +77,7 @@ class App:
         finally:
             record.write()
             self.ended(record)
+            record.watchers.clear()  # they hold it: only a collection would free that circle
 
     def _health(self, path: str) -> web.Response:
         """Fixed bodies for any Host, without CORS fields and log lines."""
