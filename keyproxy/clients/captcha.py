@@ -9,7 +9,6 @@ docs.hcaptcha.com, "Verify the User Response Server Side" and "Integration Testi
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import TEST_SECRETS
+from keyproxy.strict_json.body import load
 from keyproxy.transport.fetch import fetch
 
 VendorName = Literal["turnstile", "hcaptcha"]
@@ -185,12 +185,10 @@ class Captcha:
 def read_verdict(raw: bytes) -> dict[str, Any] | None:
     """The vendor's JSON object, or None for a body that says neither yes nor no."""
     try:
-        verdict = json.loads(raw)
-    except (ValueError, RecursionError):
+        verdict, _ = load(raw)
+    except ValueError:
         return None
-    if not isinstance(verdict, dict) or not isinstance(verdict.get("success"), bool):
-        return None
-    return verdict
+    return verdict if isinstance(verdict.get("success"), bool) else None
 
 
 def reasons(verdict: Mapping[str, Any]) -> tuple[str, ...]:

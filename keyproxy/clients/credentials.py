@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from multidict import CIMultiDictProxy
@@ -25,6 +25,8 @@ from keyproxy.errors import Refusal
 from keyproxy.settings import ClientToken
 
 _RANDOM_BYTES = 32
+NOT_ACCEPTED = "The credential of this call is not accepted here"
+"""One text, whatever is wrong with a credential."""
 _BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
 
 
@@ -54,33 +56,26 @@ def refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
                 )
 
 
-def missing(what: str) -> Refusal:
-    """The refusal of a call that shows nothing; ``what`` is asked for."""
-    return Refusal(
-        "credential_missing",
-        f"This address wants {what}, as `Authorization: Bearer …` or `x-api-key`. An SDK sends it"
-        " when it is given as its API key.",
-    )
-
-
-def ambiguous(wanted: str) -> Refusal:
-    """The refusal of a call that shows two different credentials; ``wanted`` is one."""
-    return Refusal(
-        "credential_invalid",
-        f"This call shows two different credentials, and this address wants one: {wanted}. An SDK"
-        " sends what it was given as its API key beside what a page adds.",
-        hint="two different credentials",
-    )
-
-
-def invalid(hint: str | None = None, *, wanted: str | None = None) -> Refusal:
-    """The refusal of a credential that is nobody's; one text, whatever is wrong with it. What is
-    ``wanted`` is told to those who show nothing, too."""
-    text = "The credential of this call is not accepted here"
+def refusal(shown: Sequence[str], wanted: str) -> Refusal:
+    """The refusal of a call that shows nothing, or two different credentials, or one that is
+    nobody's, where ``wanted`` is asked for."""
+    if not shown:
+        return Refusal(
+            "credential_missing",
+            f"This address wants {wanted}, as `Authorization: Bearer …` or `x-api-key`. An SDK"
+            " sends it when it is given as its API key.",
+        )
+    if len(shown) > 1:
+        return Refusal(
+            "credential_invalid",
+            "This call shows two different credentials, and this address wants one:"
+            f" {wanted}. An SDK sends what it was given as its API key beside what a page adds.",
+            hint="two different credentials",
+        )
     return Refusal(
         "credential_invalid",
-        f"{text}: this address wants {wanted}." if wanted else f"{text}.",
-        hint=hint,
+        f"{NOT_ACCEPTED}: this address wants {wanted}.",
+        hint=f"not {wanted}",
     )
 
 

@@ -88,12 +88,7 @@ class Identity:
                 return client
         if door.auth == "none":
             return Client(bucket(address), network, door.app)
-        wanted = ASKED_FOR[door.auth]
-        if not shown:
-            raise credentials.missing(wanted)
-        if len(shown) > 1:
-            raise credentials.ambiguous(wanted)
-        raise credentials.invalid(f"not {wanted}", wanted=wanted)
+        raise credentials.refusal(shown, ASKED_FOR[door.auth])
 
     def door(self, headers: CIMultiDictProxy[str]) -> Door:
         """The app of a page's origin, else the default app."""
@@ -123,7 +118,11 @@ class Identity:
         session = self.sessions.read(shown, *origins)
         door = self._doors.get(session.app)
         if door is None or door.auth != "session":
-            raise credentials.invalid("a session of an app that has none any more")
+            raise Refusal(
+                "credential_invalid",
+                f"{credentials.NOT_ACCEPTED}.",
+                hint="a session of an app that has none any more",
+            )
         return Client(session.id, network, session.app, is_address=False)
 
     async def _of_jwt(self, shown: str, network: str, door: Door) -> Client | None:
