@@ -57,8 +57,7 @@ def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
         if is_openrouter(default.get("upstream", "")):
             yield from (app.told(fault) for app in apps for fault in _foreign_keys(app))
     if mode == "serve":
-        yield from _open_to_all(apps)
-        yield from _open_to_extensions(apps)
+        yield from _open(apps)
     yield from _tokens(apps)
     yield from (app.told(fault) for app in apps for fault in _jwts(app))
     yield from _sessions(mode, apps)
@@ -119,32 +118,30 @@ def _foreign_keys(app: AppValues) -> Iterator[SettingsFault]:
     )
 
 
-def _open_to_all(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
-    app = next((app for app in apps if app.get("client_auth") == "none"), None)
-    if app and not apps[0].said.get("KEYPROXY_TOTAL_BUDGET", "").strip():
-        where = "" if app is apps[0] else f" in apps.{app.name}"
+def _open(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+    """What anybody may call, at anybody's cost."""
+    open_apps = [app for app in apps if app.get("client_auth") == "none"]
+    if open_apps and not apps[0].said.get("KEYPROXY_TOTAL_BUDGET", "").strip():
+        where = "" if open_apps[0] is apps[0] else f" in apps.{open_apps[0].name}"
         yield SettingsFault(
             "KEYPROXY_TOTAL_BUDGET",
             expected="what all callers together may cost, in USD, since anybody may call"
             f" (KEYPROXY_CLIENT_AUTH is none{where}); off is an answer",
             paste="KEYPROXY_TOTAL_BUDGET=5/day",
         )
-
-
-def _open_to_extensions(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
-    """Anybody's extension of the same browser fits ``SCHEME://*``, too, at anybody's cost."""
-    fault = SettingsFault(
-        "KEYPROXY_ALLOWED_ORIGINS",
-        found=f"one of {', '.join(ANY_EXTENSION)}, and KEYPROXY_CLIENT_AUTH is none",
-        expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
-        " such a browser may ask, and has to show a credential",
-    )
-    for app in apps:
-        origins = app.get("allowed_origins") or ()
-        if app.get("client_auth") == "none" and not set(ANY_EXTENSION).isdisjoint(origins):
-            yield app.told(fault)
-            if app is apps[0]:
-                return  # another may have either setting from this one
+    for app in open_apps:
+        # Anybody's extension of the same browser fits SCHEME://*, too.
+        if set(ANY_EXTENSION).isdisjoint(app.get("allowed_origins") or ()):
+            continue
+        fault = SettingsFault(
+            "KEYPROXY_ALLOWED_ORIGINS",
+            found=f"one of {', '.join(ANY_EXTENSION)}, and KEYPROXY_CLIENT_AUTH is none",
+            expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
+            " such a browser may ask, and has to show a credential",
+        )
+        yield app.told(fault)
+        if app is apps[0]:
+            return  # another may have either setting from this one
 
 
 def _tokens(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:

@@ -46,20 +46,13 @@ def line(variable: str, value: str, place: str = "") -> str | None:
     """
     if not _QUOTABLE.fullmatch(value):
         return None
-    if is_toml(place):
-        table = f"{place}: " if is_table(place) else ""
+    is_table = place.startswith("in [apps.")
+    if is_table or place.endswith((".toml", "(TOML)")):
+        table = f"{place}: " if is_table else ""
         return f"{table}{toml_key(variable)} = {_in_toml(variable, value)}"
     if place == COMMAND_LINE:
         return f"--{toml_key(variable).replace('_', '-')} {shlex.quote(value)}"
     return f"{variable}={value}" if _BARE.fullmatch(value) else f"{variable}='{value}'"
-
-
-def is_toml(place: str) -> bool:
-    return place.endswith((".toml", "(TOML)")) or is_table(place)
-
-
-def is_table(place: str) -> bool:
-    return place.startswith("in [apps.")
 
 
 def _in_toml(variable: str, value: str) -> str:
@@ -67,9 +60,8 @@ def _in_toml(variable: str, value: str) -> str:
         return value
     row = row_of(variable)
     separator = row.separator if row else ""
-    if separator and separator in value and f"{separator} " not in value:
-        return json.dumps(value.split(separator))
-    return json.dumps(value)
+    is_list = separator and separator in value and f"{separator} " not in value
+    return json.dumps(value.split(separator) if is_list else value)
 
 
 def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:

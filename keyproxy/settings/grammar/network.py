@@ -201,10 +201,10 @@ def storage(text: str) -> StorageServer | None:
         port = parts.port
     except ValueError as error:
         raise Unfit(_STORAGE, found="no address") from error
-    found = None
+    host, found = parts.hostname or "", None
     if parts.scheme not in _STORAGE_SCHEMES:
         found = "no address of a storage"
-    elif not re.fullmatch(r"[!-~]+", text) or not parts.hostname or port == 0:
+    elif not re.fullmatch(r"[!-~]+", text) or not host or port == 0:
         found = "an address without a usable host and port"
     elif "?" in text or "#" in text:
         found = "an address with ? or # in it (in a password: %3F, %23)"
@@ -212,7 +212,7 @@ def storage(text: str) -> StorageServer | None:
         found = "an address whose database is no number"
     elif parts.username and not parts.password:
         found = "an address with a user and without a password (redis://user:password@host)"
-    if found is not None or parts.hostname is None:
+    if found:
         raise Unfit(_STORAGE, found=found)
     if find_spec("redis") is None:
         raise NotInstalled(
@@ -222,7 +222,7 @@ def storage(text: str) -> StorageServer | None:
             value="memory://",
         )
     return StorageServer(
-        host=parts.hostname,
+        host=host,
         port=_STORAGE_PORT if port is None else port,
         database=int(parts.path.strip("/") or 0),
         user=unquote(parts.username) if parts.username else None,
