@@ -139,21 +139,17 @@ def _word(word: str) -> str:
     if word in WORDS:
         return word
     kind = word.removeprefix(TOOL)
-    if not word.startswith(TOOL) or not _TOOL_TYPE.fullmatch(kind):
-        raise Unfit(
-            f"words of {', '.join(WORDS)}, or {TOOL} with one type of tool"
-            " such as tools:openrouter:datetime",
-            value="",
-        )
-    if kind in _OWN_TOOLS:
-        raise Unfit(f"no word for {kind}: tools that the caller runs itself are open", value="")
-    if is_closed_tool(kind):
-        raise Unfit(
-            f"no {kind}: it reads or changes what the account stores, runs commands, or calls any"
-            " address, and is never open",
-            value="",
-        )
-    return word
+    if kind == word or not _TOOL_TYPE.fullmatch(kind):
+        expected = f"words of {', '.join(WORDS)}, or {TOOL} with one type of tool such as"
+        expected += " tools:openrouter:datetime"
+    elif kind in _OWN_TOOLS:
+        expected = f"no word for {kind}: tools that the caller runs itself are open"
+    elif is_closed_tool(kind):
+        expected = f"no {kind}: it reads or changes what the account stores, runs commands, or"
+        expected += " calls any address, and is never open"
+    else:
+        return word
+    raise Unfit(expected, value="")
 
 
 def _field(name: str) -> str:
