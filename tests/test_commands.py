@@ -326,6 +326,22 @@ def test_check_prints_label_limit_and_expiry_of_a_good_key(
     assert (fake.asked, fake.credentials) == (["/api/v1/key"], [f"Bearer {KEY}"])
 
 
+def test_check_shows_every_name_whole_and_within_its_columns(
+    here: Path,
+    fake: FakeServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fake.body = report()
+    issuer = f"https://{'a' * 60}.example/{'b' * 60}"
+    auth = {"CLIENT_AUTH": "jwt", "JWT_ISSUER": issuer, "JWT_JWKS_URL": f"{issuer}/keys"}
+    said = {f"KEYPROXY_{name}": text for name, text in (auth | {"JWT_AUDIENCE": "x"}).items()}
+    assert check(fake, monkeypatch, **said) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert issuer in "".join("".join(lines).split())
+    assert all(len(line) <= 100 for line in lines)
+
+
 def test_check_warns_of_a_key_without_limit(
     here: Path,
     fake: FakeServer,

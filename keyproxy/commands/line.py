@@ -162,6 +162,8 @@ def print_columns(rows: Iterable[Sequence[str]], indent: int = 0) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     for row in rows:
         table.add_row(*row)
+    for column in table.columns:
+        column.overflow = "fold"  # a long name is shown whole, too
     width = None if sys.stdout.isatty() else MOST_COLUMNS
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     with console.capture() as captured:
