@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import chain
@@ -78,9 +79,10 @@ def _lines(verdict: Verdict, asked: Asked) -> Iterator[str]:
 
 
 def _of_step(step: Step, outcome: str, text: str) -> list[str]:
+    columns = shutil.get_terminal_size((MOST_COLUMNS, 24)).columns
     return textwrap.wrap(
         text,
-        MOST_COLUMNS,
+        min(columns, MOST_COLUMNS),
         initial_indent=f"  {step:<10}  {outcome:<7}  ",
         subsequent_indent=_INDENT,
         break_long_words=False,
