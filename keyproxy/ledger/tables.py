@@ -92,15 +92,15 @@ def row_of(entry: Entry, writer: str, record: Record | None = None, seconds: flo
     """The row of a call; without a record, of one under way."""
     cost, counted, source = standing(entry, None if record is None else record.cost)
     columns: dict[str, object] = {
-        "id": entry.id,
+        "id": _storable(entry.id),
         "writer": writer,
         "begun_at": entry.at,
-        "app": entry.app,
-        "client": entry.client,
-        "endpoint": entry.endpoint,
-        "models": ",".join(entry.models),
-        "key": entry.key,
-        "generation_id": entry.generation_id,
+        "app": _storable(entry.app),
+        "client": _storable(entry.client),
+        "endpoint": _storable(entry.endpoint),
+        "models": _storable(",".join(entry.models)),
+        "key": _storable(entry.key),
+        "generation_id": _storable(entry.generation_id),
         "reserved": _pico_or_none(entry.reserved),
         "cost": _pico_or_none(cost),
         "counted": to_pico(counted),
@@ -112,11 +112,11 @@ def row_of(entry: Entry, writer: str, record: Record | None = None, seconds: flo
             "http_status": record.upstream_status,
             "ended": record.ended,
             "duration_seconds": seconds,
-            "served": record.served,
+            "served": _storable(record.served),
             "is_byok": record.usage and record.usage.is_byok,
             **_tokens(record.usage),
         }
-    return tuple(_storable(columns.get(name)) for name in _COLUMNS)
+    return tuple(map(columns.get, _COLUMNS))
 
 
 def settled(cost: Cost | None, usage: Usage | None, served: str | None) -> Mapping[str, object]:
@@ -140,11 +140,11 @@ def _tokens(usage: Usage | None) -> dict[str, int]:
     return {name: min(max(n, 0), _MOST_COUNT) for name, n in counts.items() if n is not None}
 
 
-def _storable(value: object) -> object:
-    """A text as SQLite can hold it: a lone surrogate or NUL of somebody's becomes ``?``."""
-    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
-        return value
-    return value.encode("utf-8", "replace").decode().replace("\0", "?")
+def _storable(text: str | None) -> str | None:
+    """``text`` as SQLite can hold it: a lone surrogate or NUL of somebody's becomes ``?``."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 def book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
