@@ -441,6 +441,10 @@ def test_malformed_listen_address_is_a_fault(text: str, paste: str) -> None:
     assert fault("LISTEN", text).paste == f"KEYPROXY_LISTEN={paste}"
 
 
+def test_all_entries_of_a_list_that_are_wrong_alike_are_named() -> None:
+    assert fault("LISTEN", ":1,80,x y").found == "'80', 'x y'"
+
+
 @pytest.mark.parametrize("text", [":8484", "0.0.0.0:1", "[::]:1", "192.168.1.2:1", "web:1"])
 def test_dev_listens_on_loopback_only(text: str) -> None:
     assert fault("LISTEN", text).paste == "KEYPROXY_LISTEN=localhost:8484"

@@ -5,7 +5,7 @@ Built from any mapping of variables; the environment and the files are read in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from keyproxy.settings.table import DEFAULT_APP, Table, row_of, rows
 
 NONE: Mapping[str, Any] = MappingProxyType({})
 _FIELDS = {each.name: rows()[each.name] for each in fields(Table)}
+_OF_APPS = {field: row for field, row in _FIELDS.items() if row.is_app}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,15 +151,15 @@ class Reading:
         ``said``: variable -> text; ``given``: the default app's values. Of the faults those are
         kept that the app itself can mend.
         """
-        own = {field: row for field, row in _FIELDS.items() if row.is_app}
-        environ = {**self._inherited(own.values(), said), **said}
+        environ = {**self._inherited(said), **said}
         app = Reading(self.mode, environ, self.directory, self.read_file)
-        values = app._read(own, given)
+        values = app._read(_OF_APPS, given)
         self.faults += [of_app(fault, name) for fault in app.faults if fault.variable in said]
-        return {field: values[field] for field in own if field in values}
+        return {field: values[field] for field in _OF_APPS if field in values}
 
-    def _inherited(self, rows: Collection[Setting], said: Mapping[str, str]) -> dict[str, str]:
+    def _inherited(self, said: Mapping[str, str]) -> dict[str, str]:
         """What was said of the default app and holds for one that says ``said``."""
+        rows = _OF_APPS.values()
         answered = [row for row in rows if any(name in said for name in row.variables)]
         # Another issuer's tokens have another audience.
         families = {row.family for row in answered if row.family and row.instead}

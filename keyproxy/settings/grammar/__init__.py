@@ -85,8 +85,8 @@ def each(
     """A parser of lists of what ``parse`` takes, each once, in their order.
 
     ``none``: the word for no entry, where that is an answer. The fault is that of the first entry
-    that is wrong; to paste is the whole list, in which each wrong one is what its own fault would
-    paste, "" being without it.
+    that is wrong, with all that are wrong alike; to paste is the whole list, in which each wrong
+    one is what its own fault would paste, "" being without it.
     """
 
     def parse_all(text: str) -> tuple[Value, ...]:
@@ -94,7 +94,7 @@ def each(
             return ()
         values: list[Value] = []
         cured: list[str | None] = []
-        trouble: Unfit | None = None
+        troubles: list[Unfit] = []
         entries = [entry.strip() for entry in text.split(separator) if entry.strip()]
         for entry in entries or [""]:
             try:
@@ -102,14 +102,18 @@ def each(
                 cured.append(entry)
             except Unfit as unfit:
                 unfit.found = unfit.found or shown(entry)
-                trouble = trouble or unfit
+                troubles.append(unfit)
                 cured.append(unfit.value)
-        if trouble is None:
+        if not troubles:
             return tuple(dict.fromkeys(values))
+        first = troubles[0]
+        alike = [unfit.found or "" for unfit in troubles if unfit.expected == first.expected]
+        first.found = ", ".join(alike)
         whole = [entry for entry in cured if entry is not None]
-        cure = separator.join(filter(None, whole)) or none
-        trouble.value = cure if len(whole) == len(cured) else None
-        raise trouble
+        first.value = separator.join(filter(None, whole)) or none
+        if len(whole) < len(cured):
+            first.value = None
+        raise first
 
     return parse_all
 
