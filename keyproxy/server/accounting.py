@@ -55,6 +55,7 @@ class Accounting:
     listing: Listing
 
     def __post_init__(self) -> None:
+        self._ledger = self.book if isinstance(self.book, Ledger) else None
         self._budgets: dict[str, Budgets] = {}
         self._kinds: frozenset[Kind] = frozenset()
         self._left_at: dict[Kind, float] = {}  # by windows that calls have ceased to count in
@@ -72,7 +73,7 @@ class Accounting:
     @property
     def place(self) -> str:
         """The ledger's file, or "off"."""
-        return str(self.book.path) if isinstance(self.book, Ledger) else "off"
+        return "off" if self._ledger is None else str(self._ledger.path)
 
     @property
     def has_prices(self) -> bool:
@@ -86,10 +87,9 @@ class Accounting:
         under way counts there with what was set aside for it.
         """
         apps = settings.all_apps
-        ledger = self.book if isinstance(self.book, Ledger) else None
         if self._prices is None and any(app.counts_money for app in apps):
             name = pricelist.file_name(settings.upstream)
-            path = None if ledger is None else ledger.path.with_name(name)
+            path = None if self._ledger is None else self._ledger.path.with_name(name)
             self._prices = PriceBook(self.fetch, path, listing=self.listing)
             if self._lasting:
                 self._go_on(self._prices.run())
@@ -118,7 +118,7 @@ class Accounting:
                 self._run,
                 key=app.keys[0].label if app.keys else "",
                 refuses_unpriced=app.refuses_unpriced,
-                unsettled=None if ledger is None else self._own,
+                unsettled=None if self._ledger is None else self._own,
             )
             for app in apps
         }
@@ -130,11 +130,11 @@ class Accounting:
         if self._prices is not None:
             await self._prices.open()
             self._go_on(self._prices.run())
-        if isinstance(self.book, Ledger):
+        if self._ledger is not None:
             at, is_shared = time.time(), self.counters.is_shared
             if not is_shared:
                 self._restored_at = at
-            spent = partial(self.book.spent, is_least=is_shared)
+            spent = partial(self._ledger.spent, is_least=is_shared)
             await restore(self.counters, self._budgets, spent, at, dict.fromkeys(self._kinds, 0.0))
         self._go_on(self._settler.run())
 
@@ -143,9 +143,9 @@ class Accounting:
         before, self._kinds = self._kinds, _kinds(budgets)
         missing = {kind: self._left_at.pop(kind, 0.0) for kind in self._kinds - before}
         self._left_at |= dict.fromkeys(before - self._kinds, at)
-        if missing and isinstance(self.book, Ledger) and not self.counters.is_shared:
+        if missing and self._ledger is not None and not self.counters.is_shared:
             self._unread |= dict.fromkeys(missing, at)
-            self._go_on(self._recall(self.book, budgets, missing, at))
+            self._go_on(self._recall(self._ledger, budgets, missing, at))
 
     async def _recall(
         self,
@@ -189,7 +189,7 @@ class Accounting:
         await asyncio.gather(*lasting, return_exceptions=True)
 
     def _is_counted(self, row: Unsettled) -> bool:
-        is_own = row.id in self._own or not isinstance(self.book, Ledger)
+        is_own = row.id in self._own or self._ledger is None
         self._own.discard(row.id)
         return is_own or row.at < self._restored_at
 
