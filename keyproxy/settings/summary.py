@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from keyproxy.console import elided
 from keyproxy.settings import Rate, Settings
-from keyproxy.settings.grammar.network import is_loopback
 
 
 def clients(app: Settings) -> str:
@@ -33,7 +32,7 @@ def rates(limits: Sequence[Rate]) -> str:
 def short(settings: Settings) -> str:
     """Who may call, from which pages and how much, in at most 67 columns."""
     if settings.client_auth == "none":
-        is_here = all(is_loopback(address.host) for address in settings.listen)
+        is_here = all(address.is_loopback for address in settings.listen)
         who = "this computer" if is_here else "whoever reaches it"
     else:
         who = {"token": "client tokens", "jwt": "JWTs", "session": "sessions"}[settings.client_auth]
