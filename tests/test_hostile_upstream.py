@@ -421,6 +421,18 @@ async def test_a_key_that_cleaning_would_unfold_does_not_come_down(before: Befor
     assert KEY not in await everything(proxy)
 
 
+@pytest.mark.parametrize("status", [400, 401, 402, 500])
+async def test_a_key_behind_escapes_does_not_come_down_though_nothing_is_cleaned(
+    before: Before, status: int
+) -> None:
+    body = b'{"error":{"message":"%b"}}' % KEY.replace("-", "\\u002d").encode()
+    head = b"HTTP/1.1 %d No\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    proxy = await before(head % (status, len(body)) + body)
+    async with proxy.post() as answer:
+        assert answer.status == status
+        assert KEY[:40] not in json.dumps(await answer.json())
+
+
 @pytest.mark.parametrize("written", [KEY, KEY.replace("-", "\\u002d")], ids=["plain", "escaped"])
 @pytest.mark.parametrize(
     "path",
