@@ -137,12 +137,11 @@ def _client(record: Record, asked: Asked, app: Settings) -> str:
 
 def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
     settings, provider = app.settings, app.upstream.provider
-    ranking = provider.attribution(settings.referer, settings.title, settings.categories)
     if call.endpoint.dialect is CATALOGUE:
         head: Mapping[str, str] = headers.asking(provider, None)  # asked for without the key
     else:
         masked = Secret(settings.keys[0].label if settings.keys else "***")
-        head = headers.outgoing(provider, masked, ranking, call.headers)
+        head = headers.outgoing(provider, masked, app.upstream.ranking, call.headers)
     is_changed = call.body != (asked.body or b"")
     url = settings.upstream + provider.target(call.target)
     return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)

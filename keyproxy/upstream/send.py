@@ -67,7 +67,7 @@ class Upstream:
         self.ring = ring
         self._hidden = tuple(dict.fromkeys((*ring.keys, *hidden)))
         self._lingering = lingering or Lingering()
-        self._ranking = provider.attribution(settings.referer, settings.title, settings.categories)
+        self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self.requests = Requests(session, settings)
 
     @asynccontextmanager
@@ -175,7 +175,7 @@ class Upstream:
 
     async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
         target = self.provider.target(call.target)
-        head = headers.outgoing(self.provider, key, self._ranking, call.headers)
+        head = headers.outgoing(self.provider, key, self.ranking, call.headers)
         has_left, sent = False, asyncio.Event()
         asking = self.requests.answer(call.endpoint.method, target, head, call.body, sent)
         try:
