@@ -82,6 +82,9 @@ class Known:
         return found
 
 
+NOTHING_KNOWN = Known()
+
+
 def base(model: str) -> str:
     """An id as it stands in here: ``A/B:free`` is ``a/b``."""
     return model.lower().partition(":")[0]
@@ -100,7 +103,7 @@ class Models:
         self,
         patterns: Iterable[str],
         features: Features = NONE,
-        known: Callable[[], Known] = Known,
+        known: Callable[[], Known] = lambda: NOTHING_KNOWN,
     ) -> None:
         """``known``: what a catalogue tells now. It closes what spelling alone leaves open: other
         names of excluded models, and routers that look like models. It opens nothing, so all holds
@@ -177,7 +180,7 @@ class Models:
                 self._features.line("priority"),
             )
         known = self._known()
-        if not is_router(name) and known.routers.isdisjoint(known.names(name)):
+        if not is_router(name) and not (known.routers and known.routers & known.names(name)):
             return None
         reason = ": it is a router, which chooses other models. Allowed: the models themselves."
         if "routers" not in self._features.words:
@@ -197,10 +200,13 @@ class Models:
         """Whether an exclusion names the model, under this id or another: it stays."""
         plain = model.removeprefix("~")
         name, mark, variants = plain.partition(":")
+        if any(map(self._excluded.fullmatch, {model, plain, name})):
+            return True
         known = self._known()
-        ids = known.names(base(model)) if known.ids else frozenset()
-        spellings = {model, plain, name, *ids, *(f"{one}{mark}{variants}" for one in ids)}
-        if any(map(self._excluded.fullmatch, spellings)):
+        if not known.ids:
+            return False
+        ids = known.names(base(model))
+        if any(map(self._excluded.fullmatch, [*ids, *(f"{one}{mark}{variants}" for one in ids)])):
             return True
         # Excluded under a second name, letter by letter; a glob may mean just those names.
         told = self._excluded_names & known.ids.keys()
