@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window, blocking
+from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
 
 MAX_ROWS = 250_000  # 100,000 clients with an address each, and some
 _FORGOTTEN_PER_CALL = 2  # more than one, so that the table shrinks while it is used
@@ -193,7 +193,7 @@ class Counters:
         entries = [self._running(window) for window in placed]
         standings = tuple(map(self._standing, placed, entries))
         is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
-        if is_crowded or blocking(standings):
+        if is_crowded or any(standing.is_in_the_way for standing in standings):
             return Verdict(False, standings, is_crowded)
         if place is not None:
             self.in_flight.enter(place.key)

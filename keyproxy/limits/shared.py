@@ -34,7 +34,7 @@ import structlog
 from keyproxy.errors import Refusal
 from keyproxy.limits import commands
 from keyproxy.limits.commands import Act, News
-from keyproxy.limits.connection import ANSWER_SECONDS, Arguments, Lane, StorageDown
+from keyproxy.limits.connection import ANSWER_SECONDS, Lane, StorageDown
 from keyproxy.limits.counters import Counters, Entry, Table
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.settings.grammar.network import StorageServer
@@ -265,13 +265,9 @@ class SharedCounters(Counters):
 
     def _renew(self) -> None:
         """Renew the leases of all open calls; without one, see whether the storage is there."""
-        for command in commands.renewals(self._held, self._leases.seconds):
-            self._unheard(command)
-        if not self._held:
-            self._unheard(("PING",))
-
-    def _unheard(self, arguments: Arguments) -> None:
-        self._lane.ask(arguments).add_done_callback(lambda answer: answer.exception())
+        renewals = list(commands.renewals(self._held, self._leases.seconds))
+        for command in renewals or [("PING",)]:
+            self._lane.ask(command).add_done_callback(lambda answer: answer.exception())
 
     def _changed(self, reason: str | None) -> None:
         if reason is not None:

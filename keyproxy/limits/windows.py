@@ -7,7 +7,6 @@ A call makes a dozen of these: a frozen dataclass would take four times as long 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -89,8 +88,6 @@ class Verdict(NamedTuple):
     @property
     def in_the_way(self) -> tuple[Standing, ...]:
         """The windows that had no room; empty where the call was admitted."""
-        return () if self.is_admitted else blocking(self.standings)
-
-
-def blocking(standings: Sequence[Standing]) -> tuple[Standing, ...]:
-    return tuple(standing for standing in standings if standing.is_in_the_way)
+        if self.is_admitted:
+            return ()
+        return tuple(standing for standing in self.standings if standing.is_in_the_way)
