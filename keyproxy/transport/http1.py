@@ -1,0 +1,347 @@
+"""The client's side of one HTTP/1.1 connection: a request goes up, its answer comes down.
+
+llhttp parses, strictly, through httptools; what it lets through and others read differently ends
+here (RFC 9112). An upstream may send nothing that was not asked for: not behind an answer, not on
+an idle connection, no switch of protocol, no endless head. An answer is whole only where its
+framing says so: whoever reads one that breaks off learns of it.
+"""
+
+#   IDLE --- ask ---> HEAD --- final head ---> BODY --- last byte ---> OVER ---+
+#    ^                 |                        |                      |       |
+#    |                 |  late, malformed,      |  malformed,          |  more |  request not wholly
+#    |                 |  too large, lost       |  lost                |  came |  sent, must close
+#    |                 v                        v                      v       v
+#    |               the asker is told    the reader is told   connection is closed
+#    +-------------- released to whoever keeps it: request sent, nothing left over -------------+
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import httptools
+from multidict import CIMultiDict
+
+MAX_HEAD_BYTES = 128 * 1024
+"""Between two bytes of a body, too: heads, interim ones, chunk extensions and trailers."""
+MAX_FIELDS = 128
+MAX_FIELD_BYTES = 8190
+MAX_INTERIM = 16  # 100 and 103 come once or twice
+_UNREAD_BYTES = 64 * 1024
+"""With so much waiting for whoever reads, the upstream is made to wait (aiohttp's figure)."""
+_PIECE_BYTES = 256 * 1024
+"""A longer body goes up piece by piece: a transport copies what it cannot send at once."""
+
+
+class Malformed(Exception):
+    """The upstream sent what is no answer in HTTP/1.1. Says what was wrong."""
+
+
+class BrokenOff(Exception):
+    """The connection ended before the answer was whole."""
+
+
+_IDLE, _HEAD, _BODY, _OVER, _CLOSED = range(5)
+
+
+class Reply:
+    """An answer whose head has come. ``length`` is its Content-Length, if it has one.
+
+    Its body is read by one reader, which holds the upstream back when it is slow.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_error",
+        "_pieces",
+        "_size",
+        "_waiter",
+        "headers",
+        "length",
+        "status",
+    )
+
+    def __init__(
+        self, status: int, headers: CIMultiDict[str], length: int | None, connection: Connection
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self._connection: Connection | None = connection  # None once the body has ended
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: BrokenOff | None = None
+
+    async def read(self) -> bytes:
+        """All that has come since the last time, at least one byte; none when the body is over.
+
+        Raises ``BrokenOff`` behind the last byte that came.
+        """
+        while not self._pieces:
+            if self._connection is None:
+                if self._error is not None:
+                    raise self._error
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pieces, self._size = [], 0
+        if self._connection is not None:
+            self._connection.resume_reading()
+        return data
+
+    async def read_whole(self, max_bytes: int) -> bytes | None:
+        """The whole body; None, and the connection is cut, where it is larger than ``max_bytes``.
+
+        Raises ``BrokenOff``.
+        """
+        body = bytearray()
+        while data := await self.read():
+            body += data
+            if len(body) > max_bytes:
+                self.close()
+                return None
+        return bytes(body)
+
+    def close(self) -> None:
+        """Cut the connection unless the body is over: nobody will read on."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def feed(self, data: bytes) -> int:
+        """Bytes of the body, from the connection; gives how many wait to be read."""
+        self._pieces.append(data)
+        self._size += len(data)
+        self._wake()
+        return self._size
+
+    def end(self, error: BrokenOff | None = None) -> None:
+        """The body is over, or was cut. Said by the connection, once."""
+        self._connection, self._error = None, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Connection(asyncio.Protocol):
+    """One connection. ``released`` is told when the next request may go over it, ``lost`` when it
+    is gone."""
+
+    def __init__(
+        self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
+    ) -> None:
+        self._released, self._lost = released, lost
+        self._parser = httptools.HttpResponseParser(self)
+        self._state = _IDLE
+        self._transport: asyncio.Transport | None = None
+        self._is_paused = False  # reading
+        self._may_write = asyncio.Event()  # also set where there is nothing to wait for any more
+        self._may_write.set()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._answered: asyncio.Future[Reply] | None = None
+        self._reply: Reply | None = None
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._fault = ""
+        self._overhead = 0  # bytes that are none of a body
+        self._interim = 0
+        self._is_sent = self._ends_by_close = self._has_more = self._must_close = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Nothing is under way, and nothing was heard of an end."""
+        transport = self._transport
+        return self._state == _IDLE and transport is not None and not transport.is_closing()
+
+    async def ask(self, head: bytes, body: bytes, timeout_seconds: float) -> Reply:
+        """The answer to a request, as soon as its head has come.
+
+        What is left of a long body is not sent when the answer comes before. Raises
+        ``TimeoutError``, ``Malformed``, ``BrokenOff``; then, and when it is cancelled, the
+        connection is closed.
+        """
+        loop = asyncio.get_running_loop()
+        self._clear()
+        self._state = _HEAD
+        answered: asyncio.Future[Reply] = loop.create_future()
+        self._answered = answered
+        late = loop.call_later(timeout_seconds, self.abort, TimeoutError("no answer in time"))
+        try:
+            await self._send(head, body)
+            return await answered
+        except BaseException:
+            self.abort()
+            if answered.done() and not answered.cancelled():
+                answered.exception()  # asked for, lest the loop complains
+            raise
+        finally:
+            late.cancel()
+
+    async def _send(self, head: bytes, body: bytes) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise BrokenOff("the connection was lost")
+        if len(body) <= _PIECE_BYTES:
+            transport.write(head + body)
+            self._is_sent = True
+            return
+        transport.write(head)
+        pieces = memoryview(body)
+        for start in range(0, len(body), _PIECE_BYTES):
+            await self._may_write.wait()
+            if self._state != _HEAD:
+                return
+            transport.write(pieces[start : start + _PIECE_BYTES])
+        self._is_sent = True
+
+    def abort(self, error: Exception | None = None) -> None:
+        """End it at once; ``error`` is told to whoever waits for the answer."""
+        self._end_by(error or BrokenOff("the connection was given up"))
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End it when what was written has gone out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def resume_reading(self) -> None:
+        """There is room again for what the upstream sends."""
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._state not in (_HEAD, _BODY):
+            self.abort()  # nobody asked for it
+            return
+        self._overhead += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fault = "it speaks another protocol"
+        except httptools.HttpParserError as error:
+            self._fault = str(error) or "it is malformed"
+        if self._state == _OVER:
+            self._conclude()
+        elif self._overhead > MAX_HEAD_BYTES:
+            self._fault = "its head does not end"
+        if self._fault and self._state != _IDLE:
+            self.abort(Malformed(self._fault))
+
+    def eof_received(self) -> None:
+        if self._state == _BODY and self._ends_by_close:
+            self.on_message_complete()
+            self._conclude()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_by(BrokenOff("the connection was lost"))
+        self._state = _CLOSED
+        self._transport = None
+        self._lost(self)
+
+    def pause_writing(self) -> None:
+        self._may_write.clear()
+
+    def resume_writing(self) -> None:
+        self._may_write.set()
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self._has_more = self._state == _OVER
+        self._fields = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._state != _HEAD:
+            return  # a trailer
+        self._fields.append((name, value))
+        if len(self._fields) > MAX_FIELDS or len(value) > MAX_FIELD_BYTES:
+            self._fault = "its head is too large"
+
+    def on_headers_complete(self) -> None:
+        if self._state != _HEAD:
+            return
+        parser, status = self._parser, self._parser.get_status_code()
+        if 100 <= status < 200 and status != 101:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                self._fault = "its head does not end"
+            return
+        headers = CIMultiDict(
+            (name.decode(), value.decode("utf-8", "surrogateescape"))
+            for name, value in self._fields
+        )
+        codings = [coding.strip().lower() for coding in headers.getall("Transfer-Encoding", [])]
+        length = headers.get("Content-Length")
+        version = parser.get_http_version()
+        if version not in ("1.0", "1.1") or status == 101:
+            self._fault = "it speaks another protocol"
+        if codings and (codings != ["chunked"] or version == "1.0"):
+            self._fault = "its framing is ambiguous"
+        if self._fault:
+            return
+        self._must_close = not parser.should_keep_alive()
+        self._ends_by_close = not codings and length is None and status not in (204, 304)
+        self._state = _BODY
+        size = None if length is None else int(length)
+        self._reply = reply = Reply(status, headers, size, self)
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(reply)
+        self._may_write.set()
+
+    def on_body(self, data: bytes) -> None:
+        self._overhead = 0
+        if self._reply is None or self._state != _BODY:
+            return
+        is_much = self._reply.feed(data) > _UNREAD_BYTES
+        if is_much and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._reply is not None and self._state == _BODY:
+            self._state = _OVER
+            self._reply.end()
+
+    # How an exchange ends.
+
+    def _conclude(self) -> None:
+        """The answer is whole: keep the connection, or not."""
+        transport = self._transport
+        if transport is None:
+            return
+        is_odd = self._fault or self._has_more or not self._is_sent
+        if is_odd or self._must_close or transport.get_write_buffer_size():
+            transport.abort() if is_odd else transport.close()
+            self._fault = ""
+            return
+        self.resume_reading()
+        self._state = _IDLE
+        self._reply = self._answered = None
+        self._released(self)
+
+    def _end_by(self, error: Exception) -> None:
+        """Tell whoever waits for the head or reads the body; nobody does once it is over."""
+        if self._state == _HEAD and self._answered is not None and not self._answered.done():
+            self._answered.set_exception(error)
+        elif self._state == _BODY and self._reply is not None:
+            broken = error if isinstance(error, BrokenOff) else BrokenOff(str(error))
+            self._reply.end(broken)
+        if self._state in (_HEAD, _BODY):
+            self._state = _CLOSED
+        self._may_write.set()

@@ -1,0 +1,286 @@
+"""Connections to one origin, kept open from call to call; made directly or through a proxy.
+
+Newest first, so that the others may age: an idle one is closed before the edges in front of
+providers would do so. A request is never sent twice: it goes over a connection that nobody closed
+so far, and what happens from its first byte on is its caller's to know (RFC 9110, 9.2.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import re
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import aiohappyeyeballs
+
+from keyproxy.transport.http1 import Connection, Reply
+
+IDLE_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)
+MAX_IDLE = 256
+_ATTEMPT_SECONDS = 0.25  # for one address before the next is tried beside it (RFC 8305, 5)
+_CLOSING_SECONDS = 1.0
+_OPENED = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
+_MAX_TUNNEL_HEAD_BYTES = 16 * 1024
+_Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
+
+
+class ConnectFailed(Exception):
+    """There was no connection, so nothing was sent. The cause says why."""
+
+
+class ProxyFailed(ConnectFailed):
+    """The proxy is not there, or opens no tunnel."""
+
+
+class ConnectLate(ConnectFailed):
+    """The connection did not come about in time."""
+
+
+class Origin(NamedTuple):
+    """Whom connections lead to."""
+
+    is_tls: bool
+    host: str
+    port: int
+
+    @classmethod
+    def of(cls, url: str) -> Origin:
+        parts = urlsplit(url)
+        is_tls = parts.scheme == "https"
+        return cls(is_tls, parts.hostname or "", parts.port or (443 if is_tls else 80))
+
+    @property
+    def authority(self) -> str:
+        """As the Host field names it: without a port that goes without saying."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
+
+
+class Pool:
+    """The connections to the origin of ``base_url``. ``proxy``: ``http://[user:password@]host:port``
+    to ask for tunnels."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        trust: ssl.SSLContext,
+        connect_seconds: float,
+        proxy: str | None = None,
+    ) -> None:
+        self.origin = Origin.of(base_url)
+        self._base_path = urlsplit(base_url).path.rstrip("/")
+        self._host = self.origin.authority
+        self._trust = trust
+        self._connect_seconds = connect_seconds
+        self._proxy = proxy
+        self._idle: list[tuple[float, Connection]] = []  # the newest last
+        self._connections: set[Connection] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._empty = asyncio.Event()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        timeout_seconds: float,
+        connected: Callable[[], None] | None = None,
+    ) -> Reply:
+        """The answer to a request below the base, as soon as its head has come; read it to its end
+        or close it. ``connected`` is called once, before the first byte goes up, from where
+        ``timeout_seconds`` count.
+
+        Raises ``ConnectFailed``, ``TimeoutError``, ``Malformed``, ``BrokenOff``.
+        """
+        head = self._head(method, self._base_path + path, headers, len(body))
+        connection = self._kept() or await self._connect()
+        if connected is not None:
+            connected()
+        return await connection.ask(head, body, timeout_seconds)
+
+    @property
+    def kept(self) -> int:
+        """How many connections wait for a next request."""
+        return len(self._idle)
+
+    @property
+    def in_use(self) -> int:
+        """How many connections a request is under way on."""
+        return len(self._connections) - len(self._idle)
+
+    async def close(self) -> None:
+        """Cut every connection. Returns when the transports have let go of them."""
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in tuple(self._connections):
+            connection.abort()
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), _CLOSING_SECONDS)
+
+    def _head(self, method: str, target: str, headers: Mapping[str, str], length: int) -> bytes:
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if length or method != "GET":
+            lines.append(f"Content-Length: {length}")
+        text = "\r\n".join(lines)
+        ends = len(lines) - 1
+        if text.count("\r") != ends or text.count("\n") != ends or "\0" in text:
+            raise ValueError("a field holds a line break")
+        return f"{text}\r\n\r\n".encode()
+
+    def _kept(self) -> Connection | None:
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while self._idle:
+            since, connection = self._idle.pop()
+            if since > oldest and connection.is_usable:
+                return connection
+            connection.abort()
+        return None
+
+    def _keep(self, connection: Connection) -> None:
+        if self._is_closed or len(self._idle) >= MAX_IDLE:
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._idle.append((loop.time(), connection))
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for too long, and come again for the next one."""
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE_SECONDS
+        young = next((i for i, (since, _) in enumerate(self._idle) if since > oldest), None)
+        for _, connection in self._idle[:young]:
+            connection.close()
+        del self._idle[:young]
+        self._sweeper = None
+        if self._idle:
+            self._sweeper = loop.call_at(self._idle[0][0] + IDLE_SECONDS, self._sweep)
+
+    def _forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._idle = [kept for kept in self._idle if kept[1] is not connection]
+        if not self._connections:
+            self._empty.set()
+
+    async def _connect(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                connection = await (self._tunnel(self._proxy) if self._proxy else self._direct())
+        except TimeoutError as error:
+            raise ConnectLate("no connection in time") from error
+        except (OSError, UnicodeError) as error:  # a name that is none
+            raise ConnectFailed("no connection") from error
+        if not connection.is_usable:
+            raise ConnectFailed("the connection was closed at once")
+        self._connections.add(connection)
+        self._empty.clear()
+        return connection
+
+    async def _direct(self) -> Connection:
+        is_tls, host, port = self.origin
+        _, connection = await _open(
+            lambda: Connection(self._keep, self._forget),
+            host,
+            port,
+            tls=self._trust if is_tls else None,
+            server_hostname=host if is_tls else None,
+        )
+        return connection
+
+    async def _tunnel(self, url: str) -> Connection:
+        """TLS to the origin within a tunnel of the proxy's (RFC 9110, 9.3.6)."""
+        loop, proxy = asyncio.get_running_loop(), urlsplit(url)
+        try:
+            transport, tunnel = await _open(_Tunnel, proxy.hostname or "", proxy.port or 80)
+        except OSError:
+            raise ProxyFailed("the proxy cannot be reached") from None
+        try:
+            transport.write(_connect_head(self.origin, proxy.username, proxy.password))
+            await tunnel.opened
+            connection = Connection(self._keep, self._forget)
+            tls = await loop.start_tls(
+                transport, connection, self._trust, server_hostname=self.origin.host
+            )
+            if tls is None:
+                raise ProxyFailed("the proxy closed the tunnel")
+            connection.connection_made(tls)
+        except BaseException:
+            transport.abort()
+            raise
+        return connection
+
+
+async def _open(
+    factory: Callable[[], _Protocol],
+    host: str,
+    port: int,
+    *,
+    tls: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
+) -> tuple[asyncio.Transport, _Protocol]:
+    """``loop.create_connection``, which leaves a socket open when it is cancelled."""
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    sock: socket.socket | None = None
+    try:
+        sock = await aiohappyeyeballs.start_connection(
+            addresses, happy_eyeballs_delay=_ATTEMPT_SECONDS, interleave=1
+        )
+        opened = await loop.create_connection(
+            factory, sock=sock, ssl=tls, server_hostname=server_hostname
+        )
+        sock = None
+        return opened
+    finally:
+        if sock is not None:
+            sock.close()
+
+
+def _connect_head(origin: Origin, user: str | None, password: str | None) -> bytes:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    target = f"{host}:{origin.port}"
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+    if user is not None:
+        pair = f"{unquote(user)}:{unquote(password or '')}".encode()
+        lines.append(f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+class _Tunnel(asyncio.Protocol):
+    """What a proxy says to CONNECT. ``opened`` is done when the tunnel is there, or raises."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if b"\r\n\r\n" not in self._head and len(self._head) <= _MAX_TUNNEL_HEAD_BYTES:
+            return
+        # Behind its head an open tunnel is silent: the other end waits for our first TLS record.
+        if self._head.endswith(b"\r\n\r\n") and _OPENED.match(self._head):
+            if not self.opened.done():
+                self.opened.set_result(None)
+        else:
+            self._fail()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail()
+
+    def _fail(self) -> None:
+        if not self.opened.done():
+            self.opened.set_exception(ProxyFailed("the proxy opens no tunnel"))

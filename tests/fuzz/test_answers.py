@@ -1,0 +1,56 @@
+"""A short run of the answers fuzz target, the same each time, and a look at its reader."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tests.fuzz.answers import ANSWERS, CUTS, Outcome, examine, obvious
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@settings(
+    max_examples=400,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(ANSWERS, CUTS)
+def test_the_client_reads_answers_as_the_obvious_reader_does(
+    runner: asyncio.Runner, data: bytes, cuts: list[int]
+) -> None:
+    examine(data, cuts, runner)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (
+            OK + b"Content-Length: 2\r\n\r\nhi",
+            Outcome("whole", 200, (("content-length", "2"),), b"hi", is_kept=True),
+        ),
+        (
+            OK + b"Content-Length: 2\r\n\r\nhi!",
+            Outcome("whole", 200, (("content-length", "2"),), b"hi", is_kept=False),
+        ),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+            Outcome("broken", 200, (("transfer-encoding", "chunked"),), b"hi"),
+        ),
+        (OK + b"\r\nhi", Outcome("whole", 200, (), b"hi", is_kept=False)),
+        (OK + b"X : y\r\n\r\n", Outcome("refused")),
+    ],
+)
+def test_the_obvious_reader_reads(data: bytes, expected: Outcome) -> None:
+    assert obvious(data) == expected
