@@ -134,9 +134,9 @@ def test_the_field_that_a_refusal_is_about_stands_behind_its_code() -> None:
 
 
 def test_what_failed_beside_our_answer_is_named() -> None:
-    failed = {"http_status": 502, "code": "upstream_unreachable", "cause": "ClientConnectorError"}
+    failed = {"http_status": 502, "code": "upstream_unreachable", "cause": "ConnectionRefusedError"}
     line = shown(REFUSED | failed)
-    assert line == f"{TIME}  502  gpt-4o-mini  upstream_unreachable (ClientConnectorError)  0.1 s"
+    assert line == f"{TIME}  502  gpt-4o-mini  upstream_unreachable (ConnectionRefusedError)  0.1 s"
 
 
 def test_a_name_that_two_authors_use_is_shown_with_its_author() -> None:

@@ -32,7 +32,7 @@ from keyproxy.money.pricebook import (
     PriceBook,
 )
 from keyproxy.money.pricelist import PriceList
-from keyproxy.transport.client import open_session
+from keyproxy.transport.client import open_pool
 from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyRing
@@ -604,9 +604,9 @@ def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:
 async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
     async with demo.running(pace=0) as base:
         known = settings_of(UPSTREAM=base)
-        async with open_session(known) as session:
+        async with open_pool(known) as pool:
             book = PriceBook(
-                Upstream(known, session, KeyRing(known.keys), provider=OPENROUTER).fetch,
+                Upstream(known, pool, KeyRing(known.keys), provider=OPENROUTER).fetch,
                 listing=LISTING,
             )
             assert await book.refresh()

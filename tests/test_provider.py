@@ -16,7 +16,7 @@ from keyproxy import dialects
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
 from keyproxy.settings import Secret
-from keyproxy.transport.client import open_session
+from keyproxy.transport.client import open_pool
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Answer, Upstream
@@ -33,8 +33,8 @@ CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
 @pytest.fixture
 async def anthropic(upstream: FakeUpstream) -> AsyncIterator[Upstream]:
     given = settings(UPSTREAM=upstream.base_url, TITLE="Ours")
-    async with open_session(given) as session:
-        yield Upstream(given, session, KeyRing(KEYS), provider=ANTHROPIC)
+    async with open_pool(given) as pool:
+        yield Upstream(given, pool, KeyRing(KEYS), provider=ANTHROPIC)
 
 
 def call(endpoint: Endpoint = MESSAGES) -> Call:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
-
-import aiohttp
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import Known
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
-from keyproxy.transport.client import open_session
+from keyproxy.transport.client import open_pool
+from keyproxy.transport.pool import ProxyFailed
 from keyproxy.upstream.keyring import KeyRing
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
 from keyproxy.upstream.provider import KeyReport
@@ -39,9 +39,9 @@ def report_keys(settings: Settings) -> int:
 
 async def _report_keys(settings: Settings) -> int:
     has_trouble = False
-    async with open_session(settings) as session:
+    async with open_pool(settings) as pool:
         ring = KeyRing(settings.keys)
-        upstream = Upstream(settings, session, ring, hidden=settings.all_keys, provider=PROVIDER)
+        upstream = Upstream(settings, pool, ring, hidden=settings.all_keys, provider=PROVIDER)
         for key in settings.all_keys:
             print(f"key {key.label}")
             for line in await _lines(upstream, key):
@@ -116,11 +116,11 @@ def _unreached(error: BaseException) -> str:
     """Why there was no answer. The errors' own texts may hold addresses and passwords."""
     if isinstance(error, TimeoutError):
         return f"the upstream did not answer within {TIMEOUT_SECONDS:.0f} seconds"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, socket.gaierror):
         return "the upstream's name cannot be resolved; is there a network?"
-    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+    if isinstance(error, ProxyFailed):
         return "the proxy of KEYPROXY_UPSTREAM_PROXY cannot be used"
-    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+    if isinstance(error, ssl.SSLError):
         return (
             "the upstream's certificate is not trusted; behind a corporate proxy,"
             " KEYPROXY_UPSTREAM_CA_FILE names its CA"

@@ -39,6 +39,7 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import unlisted
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
+from keyproxy.transport.pool import Pool
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyRing, KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
@@ -54,15 +55,21 @@ _log = structlog.get_logger("keyproxy")
 
 
 class Assembly:
-    """Makes kits; ``kit`` is the one in force. ``session``, ``counters`` and ``book`` are closed by
-    who opened them."""
+    """Makes kits; ``kit`` is the one in force. ``session``, ``pool``, ``counters`` and ``book`` are
+    closed by who opened them."""
 
     kit: Kit
 
     def __init__(
-        self, settings: Settings, session: aiohttp.ClientSession, counters: Counters, book: Book
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        pool: Pool,
+        counters: Counters,
+        book: Book,
     ) -> None:
         self.session = session
+        self.pool = pool
         self.counters = counters
         self.life = Life()
         self.keys = KeyStates(self._ask_about)
@@ -112,7 +119,7 @@ class Assembly:
         ring = KeyRing(settings.keys, self.keys)
         rates = settings.rate_limit, settings.address_rate_limit
         upstream = Upstream(
-            settings, self.session, ring, self.lingering, hidden=hidden, provider=PROVIDER
+            settings, self.pool, ring, self.lingering, hidden=hidden, provider=PROVIDER
         )
         return AppKit(
             settings=settings,

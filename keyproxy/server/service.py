@@ -23,7 +23,7 @@ from keyproxy.server.app import App
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
-from keyproxy.transport.client import open_session, trust
+from keyproxy.transport.client import open_pool, open_session, trust
 from keyproxy.transport.server import connection_limit, listening, shown
 
 _DRAIN_LOOK_SECONDS = 0.05
@@ -150,6 +150,7 @@ async def running(
     """A service that listens, and is closed at the end."""
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_session(settings))
+        pool = await stack.enter_async_context(open_pool(settings))
         totals = Totals()
         counters = Counters()
         if (storage := settings.storage) is not None:  # that replicas share
@@ -158,7 +159,7 @@ async def running(
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
-        service = Service(Assembly(settings, session, counters, book), totals, pages or {})
+        service = Service(Assembly(settings, session, pool, counters, book), totals, pages or {})
         stack.push_async_callback(service.close)
         await service.start()
         yield service

@@ -11,11 +11,11 @@ import json
 from typing import Any
 
 import structlog
-from aiohttp import ClientResponse
 
 from keyproxy.dialects import CATALOGUE, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.transport import refusals
+from keyproxy.transport.http1 import Reply
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.provider import Fetched, Provider
 
@@ -36,17 +36,13 @@ def invalid(why: str) -> Refusal:
     return Refusal("upstream_invalid", "The upstream's answer cannot be passed on.", hint=why)
 
 
-def check_head(reply: ClientResponse) -> None:
+def check_head(reply: Reply) -> None:
     """Raises ``upstream_invalid`` for an answer that must not be handed on."""
     status = reply.status
     if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
         raise invalid(f"status {status} is not one that may pass")
     if any(c.strip().lower() != "identity" for c in reply.headers.getall("Content-Encoding", [])):
         raise invalid("it is compressed, which was not asked for")
-    codings = [c.strip().lower() for c in reply.headers.getall("Transfer-Encoding", [])]
-    lengths = reply.headers.getall("Content-Length", [])
-    if len(lengths) > 1 or (codings and (lengths or codings != ["chunked"])):
-        raise invalid("its framing is ambiguous")
 
 
 def loads(raw: bytes) -> Any:

@@ -59,9 +59,7 @@ def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
     return head
 
 
-def incoming(
-    provider: Provider, headers: CIMultiDictProxy[str], search: KeySearch
-) -> CIMultiDict[str]:
+def incoming(provider: Provider, headers: CIMultiDict[str], search: KeySearch) -> CIMultiDict[str]:
     """What of an answer's head goes down to the client, but for its type."""
     head: CIMultiDict[str] = CIMultiDict()
     for name in provider.passed:
@@ -71,7 +69,7 @@ def incoming(
     return head
 
 
-def media_type(headers: CIMultiDictProxy[str], dialect: Dialect) -> str | None:
+def media_type(headers: CIMultiDict[str], dialect: Dialect) -> str | None:
     """The answer's type, written anew; None when it is none that may pass."""
     values = headers.getall("Content-Type", [])
     if len(values) != 1:

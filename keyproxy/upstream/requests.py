@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
-import aiohttp
-from yarl import URL
-
 from keyproxy.errors import Refusal
 from keyproxy.settings import Settings
-from keyproxy.transport.client import on_connection
-from keyproxy.transport.fetch import read_bounded
+from keyproxy.transport.http1 import BrokenOff, Malformed, Reply
+from keyproxy.transport.pool import ConnectFailed, ConnectLate, Pool
 from keyproxy.upstream.answers import invalid
 from keyproxy.upstream.provider import Provider
 
 LINGER_SECONDS = 1.0
 MOST = 64
 """Callers that linger at once."""
-_PIECEWISE_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
@@ -34,8 +29,8 @@ T = TypeVar("T")
 class Requests:
     """Requests below one base address."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
-        self._session = session
+    def __init__(self, pool: Pool, settings: Settings) -> None:
+        self._pool = pool
         self.base_url = settings.upstream
         self._first_byte_seconds = settings.first_byte_timeout_seconds
         self._idle_seconds = settings.idle_timeout_seconds
@@ -47,47 +42,35 @@ class Requests:
         head: Mapping[str, str],
         body: bytes,
         sent: asyncio.Event | None = None,
-    ) -> aiohttp.ClientResponse:
+    ) -> Reply:
         """An answer whose head has come; ``sent`` is set once there is a connection.
 
         Raises ``upstream_unreachable``, ``upstream_timeout``, ``upstream_invalid``.
         """
-        url = URL(self.base_url + path, encoded=True)
-        # aiohttp writes bytes in one go, however many, and warns; a file goes piece by piece.
-        data = io.BytesIO(body) if len(body) > _PIECEWISE_BYTES else body or None
-        now = asyncio.get_running_loop().time
-        first_byte = asyncio.timeout(None)  # connecting has a limit of its own
-
-        def connected() -> None:
-            first_byte.reschedule(now() + self._first_byte_seconds)
-            if sent is not None:
-                sent.set()
-
-        telling = on_connection.set(connected)
         try:
-            async with first_byte:
-                return await self._session.request(
-                    method, url, headers=head, data=data, allow_redirects=False
-                )
-        except TimeoutError as error:
-            text = "The upstream did not answer in time."
-            is_free = isinstance(error, aiohttp.ConnectionTimeoutError)
+            return await self._pool.ask(
+                method,
+                path,
+                head,
+                body,
+                timeout_seconds=self._first_byte_seconds,
+                connected=None if sent is None else sent.set,
+            )
+        except (TimeoutError, ConnectLate) as error:
+            text, is_free = "The upstream did not answer in time.", isinstance(error, ConnectLate)
             raise Refusal("upstream_timeout", text, is_free=is_free) from error
-        except aiohttp.ClientHttpProxyError as error:
-            raise unreachable(is_free=True) from error
-        except aiohttp.ClientResponseError as error:
+        except Malformed as error:
             raise invalid("its head is malformed") from error
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # a name that is none
-            raise unreachable(is_free=isinstance(error, aiohttp.ClientConnectorError)) from error
-        finally:
-            on_connection.reset(telling)
+        except (ConnectFailed, BrokenOff) as error:
+            is_free = isinstance(error, ConnectFailed)
+            raise unreachable(is_free=is_free) from error.__cause__ or error
 
-    async def whole(self, reply: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
+    async def whole(self, reply: Reply, max_bytes: int) -> bytes | None:
         """The body of an answer, or None when it is larger. Raises ``upstream_unreachable``."""
         try:
             async with asyncio.timeout(self._idle_seconds):
-                return await read_bounded(reply, max_bytes)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                return await reply.read_whole(max_bytes)
+        except (BrokenOff, TimeoutError) as error:
             raise unreachable() from error
 
 

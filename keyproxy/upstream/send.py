@@ -3,11 +3,11 @@
 An Upstream is a value: base address, key ring, ranking headers, over a shared client. Once an
 answer has begun there is nothing left but to cut it.
 
-Of the HTTP client it asks what ``requests`` offers: a reply whose head has come (``status``,
-``headers``, ``content_length``), which is not redirected and whose pieces come as they arrive and
-unchanged (``content.iter_any()``); to be told once a request has a connection, since from there
-on the upstream may take it; ``close()``, which ends the connection unless the body is whole; and
-errors that tell whether there was a connection, and that a body broke off.
+Of the HTTP client it asks what ``requests`` offers: a reply whose head has come, which is not
+redirected and whose pieces come as they arrive and unchanged; to be told once a request has a
+connection, since from there on the upstream may take it; ``close()``, which ends the connection
+unless the body is whole; and errors that tell whether there was a connection, and that a body
+broke off.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import aiohttp
 import structlog
 from multidict import CIMultiDict
 
@@ -26,6 +25,8 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import AnswerCut, Refusal
 from keyproxy.record import ClientLeft
 from keyproxy.settings import Secret, Settings
+from keyproxy.transport.http1 import BrokenOff, Reply
+from keyproxy.transport.pool import Pool
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.headers import KeySearch
@@ -55,7 +56,7 @@ class Upstream:
     def __init__(
         self,
         settings: Settings,
-        session: aiohttp.ClientSession,
+        pool: Pool,
         ring: KeyRing,
         lingering: Lingering | None = None,
         hidden: Collection[Secret] = (),
@@ -68,7 +69,7 @@ class Upstream:
         self._hidden = tuple(dict.fromkeys((*ring.keys, *hidden)))
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
-        self.requests = Requests(session, settings)
+        self.requests = Requests(pool, settings)
 
     @asynccontextmanager
     async def send(self, call: Call) -> AsyncIterator[Answer]:
@@ -142,13 +143,13 @@ class Upstream:
         passed = headers.incoming(self.provider, reply.headers, KeySearch(self._hidden))
         return Fetched(reply.status, raw, passed, is_public=key is None)
 
-    async def _first_accepted(self, call: Call) -> tuple[Secret, aiohttp.ClientResponse]:
+    async def _first_accepted(self, call: Call) -> tuple[Secret, Reply]:
         """Try the keys in turn; nothing has been sent to the client yet.
 
         Where none is taken, the last 402 passes, else a 401 unless all keys turn out to be
         rejected.
         """
-        failed: dict[Secret, aiohttp.ClientResponse] = {}
+        failed: dict[Secret, Reply] = {}
         try:
             for key in self._usable():
                 reply = await self._ask(call, key)
@@ -173,7 +174,7 @@ class Upstream:
             for reply in failed.values():
                 reply.close()
 
-    async def _ask(self, call: Call, key: Secret) -> aiohttp.ClientResponse:
+    async def _ask(self, call: Call, key: Secret) -> Reply:
         target = self.provider.target(call.target)
         head = headers.outgoing(self.provider, key, self.ranking, call.headers)
         has_left, sent = False, asyncio.Event()
@@ -190,7 +191,7 @@ class Upstream:
             raise self._left(reply, key)
         return reply
 
-    def _left(self, reply: aiohttp.ClientResponse, key: Secret) -> ClientLeft:
+    def _left(self, reply: Reply, key: Secret) -> ClientLeft:
         """The upstream's connection is closed at once."""
         reply.close()
         passed = headers.incoming(self.provider, reply.headers, KeySearch(self._hidden))
@@ -203,9 +204,9 @@ class Upstream:
         id = None if name is None else fields.get(name)
         return Head(status, fields.get("Content-Type", ""), id, key.label, is_own)
 
-    async def _answer(self, reply: aiohttp.ClientResponse, dialect: Dialect, key: Secret) -> Answer:
+    async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         check_head(reply)
-        status, length, is_own = reply.status, reply.content_length, True
+        status, length, is_own = reply.status, reply.length, True
         search = KeySearch(self._hidden)
         fields = headers.incoming(self.provider, reply.headers, search)
         kind, chunks = headers.media_type(reply.headers, dialect), _searched(reply, search)
@@ -225,9 +226,7 @@ class Upstream:
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
         return Answer(self._head(status, fields, key, is_own=is_own), fields, length, chunks)
 
-    async def _error_body(
-        self, reply: aiohttp.ClientResponse, kind: str, search: KeySearch
-    ) -> bytes | None:
+    async def _error_body(self, reply: Reply, kind: str, search: KeySearch) -> bytes | None:
         """What of an error's body may go down; None where that cannot be told."""
         status = reply.status
         try:
@@ -247,17 +246,17 @@ class Upstream:
         return raw if kind.startswith("text/plain") and may_tell else None
 
 
-async def _searched(reply: aiohttp.ClientResponse, search: KeySearch) -> AsyncIterator[bytes]:
+async def _searched(reply: Reply, search: KeySearch) -> AsyncIterator[bytes]:
     """The body as it comes. Raises AnswerCut."""
     try:
-        async for chunk in reply.content.iter_any():
+        while chunk := await reply.read():
             out = search.feed(chunk)
             if out is None:
                 _log.error("the upstream's answer held a key and was cut")
                 raise AnswerCut(End.KEY_IN_ANSWER)
             if out:
                 yield out
-    except (aiohttp.ClientError, OSError) as error:
+    except BrokenOff as error:
         raise AnswerCut(End.UPSTREAM_CUT) from error
     if rest := search.rest():
         yield rest
