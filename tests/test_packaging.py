@@ -49,9 +49,9 @@ def test_wheel_carries_the_page_and_the_types(wheel: zipfile.ZipFile) -> None:
 
 
 def test_wheel_carries_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "keyproxy").rglob("*.py")}
+    code = [path for kind in ("py", "lua") for path in (ROOT / "keyproxy").rglob(f"*.{kind}")]
     names = set(wheel.namelist())
-    assert modules <= names
+    assert {path.relative_to(ROOT).as_posix() for path in code} <= names
     assert {name.split("/")[0] for name in names} == {
         "keyproxy",
         f"keyproxy-{keyproxy.__version__}.dist-info",
