@@ -15,6 +15,8 @@ import jwt
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from keyproxy.key_forms import Secret
+from keyproxy.settings.consistency import AppValues
 from tests.loopback import listening
 
 NOW = 1_800_000_000
@@ -98,3 +100,21 @@ async def serving(raw: bytes = b"") -> AsyncIterator[Issuer]:
     async with listening(app) as port:
         issuer.url = f"http://127.0.0.1:{port}/jwks.json"
         yield issuer
+
+
+def asking_for_jwts(
+    secret: Secret | None,
+    jwks_url: str | None,
+    issuer: str | None,
+    audiences: tuple[str, ...],
+    algorithms: tuple[str, ...],
+) -> AppValues:
+    """The values of an app whose client auth is ``jwt``."""
+    values = {
+        "jwt_secret": secret,
+        "jwt_jwks_url": jwks_url,
+        "jwt_issuer": issuer,
+        "jwt_audiences": audiences,
+        "jwt_algorithms": algorithms,
+    }
+    return AppValues("default", {}, {"client_auth": "jwt", **values})

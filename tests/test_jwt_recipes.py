@@ -23,7 +23,7 @@ from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import jwt as grammar
 from tests import jwt_issuer
 from tests.conftest import Clock
-from tests.jwt_issuer import NOW, SECRET, jwk, key_set, private_key, signed
+from tests.jwt_issuer import NOW, SECRET, asking_for_jwts, jwk, key_set, private_key, signed
 
 DOCS = Path(__file__).parents[1] / "docs" / "jwt.md"
 RSA, EC = private_key("2048"), private_key("P-256")
@@ -107,7 +107,9 @@ class Service:
             app_claim=grammar.claim(said.get("app_claim", "off")),
         )
         assert not list(
-            jwt_faults(None, "https://…", rules.issuer, rules.audiences, rules.algorithms)
+            jwt_faults(
+                asking_for_jwts(None, "https://…", rules.issuer, rules.audiences, rules.algorithms)
+            )
         )
         return await Verifier(rules, self._jwks, clock=Clock(NOW)).verify(token)
 
@@ -161,7 +163,8 @@ def test_every_recipe_in_the_documentation_is_one_that_starts() -> None:
         url = said.get("JWKS_URL")
         algorithms = said.get("ALGORITHMS", grammar.default_algorithms(url))
         issuer, audiences = said.get("ISSUER"), said.get("AUDIENCE", ())
-        assert list(jwt_faults(secret, url, issuer, audiences, algorithms)) == []
+        app = asking_for_jwts(secret, url, issuer, audiences, algorithms)
+        assert list(jwt_faults(app)) == []
 
 
 async def test_supabase_with_signing_keys(service: Service) -> None:

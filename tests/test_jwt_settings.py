@@ -9,7 +9,7 @@ import pytest
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import Unfit, jwt
-from tests.jwt_issuer import SECRET
+from tests.jwt_issuer import SECRET, asking_for_jwts
 
 JWKS_URL = "https://auth.example/.well-known/jwks.json"
 
@@ -186,11 +186,11 @@ def test_what_does_not_go_together(values: dict[str, Any], variable: str | None)
     said: dict[str, Any] = {"jwks_url": None, "issuer": None, "audiences": ()} | values
     said.setdefault("algorithms", jwt.default_algorithms(said["jwks_url"]))
     said["secret"] = Secret(values["secret"]) if "secret" in values else None
-    found = list(jwt_faults(**said))
+    found = list(jwt_faults(asking_for_jwts(**said)))
     assert [fault.variable for fault in found] == ([variable] if variable else [])
     assert all(SECRET[:40] not in str(fault) for fault in found)
 
 
 def test_the_fault_says_why_a_signature_alone_is_not_enough() -> None:
-    [fault] = jwt_faults(None, JWKS_URL, None, (), ("RS256",))
+    [fault] = jwt_faults(asking_for_jwts(None, JWKS_URL, None, (), ("RS256",)))
     assert "Firebase's and Google's are those of every project" in str(fault)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyproxy.clients.credentials import Holder
 from keyproxy.clients.sessions import (
     GRACE_SECONDS,
     LIFETIME_SECONDS,
     LONGEST_SECONDS,
     MAX_APP_BYTES,
     MAX_TOKEN_CHARACTERS,
-    SessionClient,
     Sessions,
     looks_like_session,
 )
@@ -204,7 +204,7 @@ def test_the_form_of_a_token_stays_so_that_an_upgrade_ends_no_session(
         "kps_AAAAAGqxO4AAAAAAarFJkAABAgMEBQYHCAkKCwwNDg93ZWI"
         "d5vupuiwS7fK9X5gHHbD-pFYXFbFNmGjsmbDM_WgcG8"
     )
-    client = SessionClient("web", "session-000102030405060708090a0b0c0d0e0f")
+    client = Holder("web", "session-000102030405060708090a0b0c0d0e0f")
     assert sessions.read(token, ORIGIN) == client
 
 
@@ -234,7 +234,7 @@ def test_whatever_is_shown_is_refused_and_nothing_else_happens(
 def test_whatever_is_opened_is_read_back(app: str, origin: str | None) -> None:
     sessions = Sessions([SECRET])
     session = sessions.open(app, origin)
-    assert sessions.read(session.token, origin) == SessionClient(app, session.client.id)
+    assert sessions.read(session.token, origin) == Holder(app, session.client.id)
 
 
 @pytest.mark.parametrize("text", ["", "kps", "KPS_x", "sk-or-v1-x", "Bearer kps_x"])

@@ -91,10 +91,10 @@ def digest(token: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who shows a token, and in which app."""
+    """Whose a credential is: the client's id, within its app."""
 
     app: str
-    name: str
+    id: str
 
 
 class Tokens:

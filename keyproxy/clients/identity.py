@@ -103,7 +103,7 @@ class Identity:
     ) -> Client | None:
         """Whoever shows a credential that only one client can have; ``door`` is the page's."""
         if (holder := self.tokens.holder(shown)) is not None:
-            return Client(holder.name, network, holder.app, is_address=False)
+            return Client(holder.id, network, holder.app, is_address=False)
         if looks_like_session(shown):
             return self._of_session(shown, network, headers)
         if looks_like_jwt(shown):

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from secrets import token_bytes
+from typing import NamedTuple
 
+from keyproxy.clients.credentials import Holder
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import SESSION, Secret
 
@@ -38,59 +40,44 @@ _CLAIMS = struct.Struct(">QQ16s")  # opened at, expires at, id; the app's name i
 
 
 @dataclass(frozen=True, slots=True)
-class SessionClient:
-    """Whose session it is: the app it was opened for and the client's id."""
-
-    app: str
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Session:
     """What a page is given; ``token`` is shown as its credential."""
 
     token: str = field(repr=False)
     expires_in_seconds: int
-    client: SessionClient
+    client: Holder
 
 
-@dataclass(frozen=True, slots=True)
-class _Claims:
+class _Claims(NamedTuple):
     opened_at: int
     expires_at: int
     id: bytes
     app: str
 
     @property
-    def client(self) -> SessionClient:
-        return SessionClient(self.app, f"session-{self.id.hex()}")
+    def client(self) -> Holder:
+        return Holder(self.app, f"session-{self.id.hex()}")
 
 
 class Sessions:
     """Opens, reads and renews sessions."""
 
     def __init__(
-        self,
-        secrets: Sequence[Secret],
-        *,
-        clock: Callable[[], float] = time.time,
-        lifetime_seconds: int = LIFETIME_SECONDS,
+        self, secrets: Sequence[Secret], *, clock: Callable[[], float] = time.time
     ) -> None:
         """The first of ``secrets`` signs, all are accepted."""
         self._keys = tuple(
             hmac.digest(secret.reveal().encode(), _PURPOSE, "sha256") for secret in secrets
         )
         self._clock = clock
-        self._lifetime_seconds = lifetime_seconds
 
     def open(self, app: str, origin: str | None) -> Session:
         """A session of a new client. ``origin`` is what the page's calls will carry, or None."""
         now = int(self._clock())
-        return self._signed(
-            _Claims(now, now + self._lifetime_seconds, token_bytes(16), app), origin
-        )
+        claims = _Claims(now, now + LIFETIME_SECONDS, token_bytes(16), app)
+        return self._signed(claims, origin)
 
-    def read(self, token: str, *origins: str | None) -> SessionClient:
+    def read(self, token: str, *origins: str | None) -> Holder:
         """Who shows ``token``, which was opened for one of ``origins``.
 
         Raises ``credential_invalid``, ``credential_expired``.
@@ -108,12 +95,12 @@ class Sessions:
         """
         claims = self._verified(token, origin)
         now = int(self._clock())
-        expires_at = now + self._lifetime_seconds
+        expires_at = now + LIFETIME_SECONDS
         if now >= claims.expires_at + GRACE_SECONDS:
             raise _expired("The session ended too long ago to be renewed.")
         if expires_at > claims.opened_at + LONGEST_SECONDS:
             raise _expired("The session was opened too long ago to be renewed.")
-        return self._signed(_Claims(claims.opened_at, expires_at, claims.id, claims.app), origin)
+        return self._signed(claims._replace(expires_at=expires_at), origin)
 
     def _signed(self, claims: _Claims, origin: str | None) -> Session:
         app = claims.app.encode()
@@ -122,7 +109,7 @@ class Sessions:
         packed = _CLAIMS.pack(claims.opened_at, claims.expires_at, claims.id) + app
         body = SESSION.encode() + _written(packed)
         token = body + _signature(self._keys[0], body, origin)
-        return Session(token.decode(), self._lifetime_seconds, claims.client)
+        return Session(token.decode(), LIFETIME_SECONDS, claims.client)
 
     def _verified(self, token: str, *origins: str | None) -> _Claims:
         """What a token says, whether or not it has ended. Raises ``credential_invalid``."""

@@ -13,8 +13,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.errors import SettingsFault
-from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
+from keyproxy.settings.consistency import without_jwt_extra
 from keyproxy.settings.grammar.jwt import SHARED, one_name
 
 if TYPE_CHECKING:
@@ -57,12 +57,7 @@ def require_extra() -> None:
     except ImportError:
         has_crypto = False
     if not has_crypto:
-        raise SettingsFault(
-            "KEYPROXY_CLIENT_AUTH",
-            found="jwt, but PyJWT with cryptography is not installed",
-            expected="keyproxy with the extra that checks JWTs",
-            paste=line_for("jwt"),
-        )
+        raise without_jwt_extra()
 
 
 class SharedSecret:

@@ -12,7 +12,6 @@ from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
-from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar import jwt, plain, secrets, shown
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
@@ -59,7 +58,7 @@ def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     if mode == "serve":
         yield from _open(apps)
     yield from _tokens(apps)
-    yield from (app.told(fault) for app in apps for fault in _jwts(app))
+    yield from (app.told(fault) for app in apps for fault in jwt_faults(app))
     yield from _sessions(mode, apps)
     yield from _budgets(mode, apps)
 
@@ -157,27 +156,24 @@ def _tokens(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             yield app.told(fault)
 
 
-def _jwts(app: AppValues) -> Iterator[SettingsFault]:
-    if app.get("client_auth") == "jwt" and all(name in app.values for name in _FOR_JWTS):
-        yield from jwt_faults(*(app.values[name] for name in _FOR_JWTS))
+def without_jwt_extra() -> SettingsFault:
+    """The fault of who asks for JWTs where what checks them is not installed."""
+    return SettingsFault(
+        "KEYPROXY_CLIENT_AUTH",
+        found="'jwt', and what checks JWTs is not installed",
+        expected="keyproxy with its extra for JWTs",
+        paste=line_for("jwt"),
+    )
 
 
-def jwt_faults(
-    secret: Secret | None,
-    jwks_url: str | None,
-    issuer: str | None,
-    audiences: Sequence[str] | None,
-    algorithms: Sequence[str],
-) -> Iterator[SettingsFault]:
-    """What is wrong with values that are right one by one, for client auth ``jwt``."""
-    if find_spec("jwt") is None or find_spec("cryptography") is None:
-        yield SettingsFault(
-            "KEYPROXY_CLIENT_AUTH",
-            found="'jwt', and what checks JWTs is not installed",
-            expected="keyproxy with its extra for JWTs",
-            paste=line_for("jwt"),
-        )
+def jwt_faults(app: AppValues) -> Iterator[SettingsFault]:
+    """What is wrong with values that are right one by one, where an app asks for JWTs."""
+    if app.get("client_auth") != "jwt" or not set(_FOR_JWTS) <= app.values.keys():
         return
+    if find_spec("jwt") is None or find_spec("cryptography") is None:
+        yield without_jwt_extra()
+        return
+    secret, jwks_url, issuer, audiences, algorithms = (app.values[name] for name in _FOR_JWTS)
     if (secret is None) == (jwks_url is None):
         yield SettingsFault(
             "KEYPROXY_JWT_JWKS_URL",
