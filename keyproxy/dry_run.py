@@ -147,12 +147,11 @@ def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
     return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)
 
 
+@dataclass
 class _WouldSend(Exception):
     """Every step has let ``call`` pass."""
 
-    def __init__(self, call: Call) -> None:
-        super().__init__("it would be sent")
-        self.call = call
+    call: Call
 
 
 class _Request(dict[Any, Any]):

@@ -19,7 +19,7 @@ import pytest
 
 from keyproxy import __main__, __version__
 from keyproxy.commands import COMMANDS
-from keyproxy.settings import rows
+from keyproxy.settings import ROWS
 from keyproxy.settings.sources import Sources
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
@@ -122,9 +122,9 @@ def test_help_has_an_option_for_every_setting_but_secrets(
     assert run(command, "--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert text.startswith(f"usage: keyproxy {command} [OPTIONS] ")
-    secrets = [row for row in rows().values() if row.is_secret and row.file]
+    secrets = [row for row in ROWS.values() if row.is_secret and row.file]
     assert "OPENROUTER_API_KEY" in [row.variable for row in secrets]
-    for row in rows().values():
+    for row in ROWS.values():
         is_option = row not in secrets
         assert (f"{row.option} " in text) == is_option
         assert (f"[{row.variable};" in text) == is_option

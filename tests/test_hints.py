@@ -22,7 +22,7 @@ import keyproxy
 from keyproxy.clients import credentials
 from keyproxy.errors import SettingsFaults
 from keyproxy.server.service import running
-from keyproxy.settings import Settings, rows
+from keyproxy.settings import ROWS, Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.sources import Sources
@@ -38,7 +38,7 @@ ROW = {
 }
 UNPRICED = {"id": "openai/unknown", "pricing": {"prompt": "0", "completion": "0"}}
 MESSAGES = "/api/v1/messages"
-NAMES = {row.variable.removeprefix("KEYPROXY_").lower(): row for row in rows().values()}
+NAMES = {row.variable.removeprefix("KEYPROXY_").lower(): row for row in ROWS.values()}
 
 
 class Priced(FakeUpstream):
@@ -427,7 +427,7 @@ _BEHIND = re.compile(r"KEYPROXY_\w+=\w+[ ,;]")
 
 def test_no_line_in_the_source_leaves_the_value_open() -> None:
     """Nothing to fill in, but where the value is a secret that only the reader has."""
-    secrets = {row.variable for row in rows().values() if row.is_secret}
+    secrets = {row.variable for row in ROWS.values() if row.is_secret}
     found = []
     for path in Path(keyproxy.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -438,6 +438,6 @@ def test_no_line_in_the_source_leaves_the_value_open() -> None:
                 texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant)]
                 found += [(path.name, text) for text in texts if "…" in str(text)]
                 found += [(path.name, text) for text in texts if _BEHIND.search(str(text))]
-    examples = [row.example for row in rows().values() if not row.is_secret]
+    examples = [row.example for row in ROWS.values() if not row.is_secret]
     assert [example for example in examples if "…" in example] == []
     assert found == []

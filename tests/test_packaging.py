@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import keyproxy
-from keyproxy.settings import Settings, rows
+from keyproxy.settings import ROWS, Settings
 from tests.conftest import KEY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,7 +190,7 @@ def test_image_copies_what_exists(dockerfile: list[tuple[str, str]]) -> None:
 
 
 def test_examples_and_image_use_settings_that_exist(dockerfile: list[tuple[str, str]]) -> None:
-    known = {row.variable for row in rows().values()}
+    known = {row.variable for row in ROWS.values()}
     texts = [rest for name, rest in dockerfile if name == "ENV"]
     texts += [path.read_text() for path in (*COMPOSE, ROOT / ".env.example", ROOT / "README.md")]
     used = set(re.findall(r"\b(KEYPROXY_[A-Z_]+|OPENROUTER_[A-Z_]+)[=:]", " ".join(texts)))

@@ -19,12 +19,12 @@ from keyproxy.installation import line_for
 from keyproxy.settings import (
     DEFAULT_ENDPOINTS,
     KNOWN_ENDPOINTS,
+    ROWS,
     Address,
     Mode,
     Rate,
     Secret,
     Settings,
-    rows,
 )
 from keyproxy.settings.grammar.network import StorageServer
 from keyproxy.settings.layers import NOT_IN_THIS_VERSION
@@ -998,7 +998,7 @@ def test_all_faults_come_together_in_the_order_of_the_table() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", [row.variable for row in rows().values() if not row.is_secret])
+@pytest.mark.parametrize("name", [row.variable for row in ROWS.values() if not row.is_secret])
 def test_key_in_the_wrong_variable_is_never_repeated(name: str) -> None:
     for text in (KEY, f"{KEY}:1", f"https://{KEY}/", "a1" * 16):
         with pytest.raises(SettingsFaults) as caught:
@@ -1078,7 +1078,7 @@ def test_example_of_every_setting_is_valid(mode: Mode) -> None:
     unread = {"keys", "session_secrets", "captcha_secret", "jwt_secret", "config"}
     unread |= {"listen"} if mode == "dev" else set()  # its example is for everybody
     secret = {"KEYPROXY_SESSION_SECRET": "0123456789abcdef" * 4}  # one of the examples wants it
-    for name, row in rows().items():
+    for name, row in ROWS.items():
         if name not in unread and not name.endswith("_file"):
             Settings.from_environ(mode, SERVE | secret | {row.variable: row.example})
 
@@ -1098,10 +1098,10 @@ def documented() -> dict[str, list[str]]:
 
 
 def test_documentation_names_every_setting_in_order() -> None:
-    assert list(documented()) == [row.variable for row in rows().values()]
+    assert list(documented()) == [row.variable for row in ROWS.values()]
 
 
-@pytest.mark.parametrize("row", rows().values(), ids=lambda row: row.variable)
+@pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.variable)
 def test_documentation_has_the_defaults_and_the_meaning(row: Any) -> None:
     marks, *columns, meaning, example = documented()[row.variable]
     for column, default in zip(columns, (row.dev, row.serve), strict=True):

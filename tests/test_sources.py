@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings import Mode, Rate, rows
+from keyproxy.settings import ROWS, Mode, Rate
 from keyproxy.settings.advice import odd
 from keyproxy.settings.setting import toml_key
 from keyproxy.settings.sources import Sources
@@ -343,7 +343,7 @@ def test_key_in_place_of_a_toml_name_is_not_repeated(tmp_path: Path) -> None:
 def test_every_setting_can_be_written_in_toml(tmp_path: Path) -> None:
     lines = [
         f"{row.variable.removeprefix('KEYPROXY_').lower()} = ''"
-        for row in rows().values()
+        for row in ROWS.values()
         if row.variable != "KEYPROXY_CONFIG"
     ]
     (tmp_path / "keyproxy.toml").write_text("\n".join(lines))
@@ -371,9 +371,9 @@ LISTS = {
 """Two entries of settings whose examples have one."""
 
 
-@pytest.mark.parametrize("name", [name for name, row in rows().items() if row.separator])
+@pytest.mark.parametrize("name", [name for name, row in ROWS.items() if row.separator])
 def test_every_setting_that_is_a_list_takes_a_list_in_toml(tmp_path: Path, name: str) -> None:
-    row = rows()[name]
+    row = ROWS[name]
     text = LISTS.get(name, row.example)
     entries = text.split(row.separator)
     assert len(entries) == 2
@@ -386,7 +386,7 @@ def test_every_setting_that_is_a_list_takes_a_list_in_toml(tmp_path: Path, name:
 
 def test_every_setting_that_holds_several_values_is_a_list() -> None:
     several = {name for name, kind in Table.__annotations__.items() if kind.startswith("tuple[")}
-    assert several | {"categories"} == {name for name, row in rows().items() if row.separator}
+    assert several | {"categories"} == {name for name, row in ROWS.items() if row.separator}
 
 
 @pytest.mark.parametrize("name", ["title", "max_body", "client_auth", "openrouter_api_key_file"])
@@ -540,7 +540,7 @@ def test_key_in_toml_is_warned_of(tmp_path: Path) -> None:
     assert KEY not in warning
 
 
-SECRETS = {row.variable: row for row in rows().values() if row.is_secret and row.file}
+SECRETS = {row.variable: row for row in ROWS.values() if row.is_secret and row.file}
 LONG = "0123456789abcdef" * 3
 
 

@@ -20,7 +20,7 @@ from typing import NoReturn
 from keyproxy.commands import COMMANDS
 from keyproxy.console import MOST_COLUMNS
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings import CONFIG, rows
+from keyproxy.settings import CONFIG, ROWS
 from keyproxy.settings.grammar import mask
 from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
 from keyproxy.settings.sources import Sources
@@ -64,7 +64,7 @@ def _add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     """Options that mirror the settings, with the defaults of ``modes``."""
     parser.usage = f"{parser.prog} [OPTIONS]"  # forty of them would fill the screen
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for setting in rows().values():
+    for setting in ROWS.values():
         # Arguments are visible to everybody on the machine: no secret itself is one.
         is_left_out = _is_given_by_file(setting) or ("demo" in modes and setting.is_upstream)
         if is_left_out or setting is CONFIG:  # which is one of the files
@@ -117,7 +117,7 @@ def parse(parser: Parser, arguments: Sequence[str], modes: Sequence[Mode] = ()) 
     namespace, extra = parser.parse_known_args(arguments)
     if extra:
         parser.error(_unknown(parser, extra[0].partition("=")[0]))
-    variables = {setting.variable for setting in rows().values()}
+    variables = {setting.variable for setting in ROWS.values()}
     options = {
         name: value
         for name, value in vars(namespace).items()
@@ -127,7 +127,7 @@ def parse(parser: Parser, arguments: Sequence[str], modes: Sequence[Mode] = ()) 
 
 
 def _unknown(parser: Parser, name: str) -> str:
-    for setting in filter(_is_given_by_file, rows().values()):
+    for setting in filter(_is_given_by_file, ROWS.values()):
         if name == setting.option:
             return (
                 "a secret on the command line can be read by everybody on this machine;"

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from keyproxy.commands import line
-from keyproxy.settings import Address, rows
+from keyproxy.settings import ROWS, Address
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.setting import spoken
 
@@ -26,7 +26,7 @@ _EVERYWHERE = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    listen = rows()["listen"]
+    listen = ROWS["listen"]
     parser = line.parser("ping", "Exit code 0: yes, 1: no.")
     parser.add_argument("--ready", action="store_true", help="ask /readyz instead of /healthz")
     parser.add_argument(
@@ -37,10 +37,10 @@ def main(arguments: Sequence[str]) -> int:
     )
     line.add_files(parser)
     given = line.parse(parser, arguments)
-    sources = given.sources("dev")
-    text, place = sources.said(listen.variable)
-    if not text and (faults := sources.unread()):
-        parser.error(str(faults[0]))  # it may say where, and another keyproxy may be here
+    found = given.sources("dev").look()
+    text, place = found.said(listen.variable)
+    if not text and found.unread:
+        parser.error(str(found.unread[0]))  # it may say where, and another keyproxy may be here
     try:
         addresses = listen.parse(text or spoken(listen.dev))
     except Unfit as unfit:

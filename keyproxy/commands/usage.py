@@ -97,10 +97,10 @@ def _parser() -> line.Parser:
 
 def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
     """Where the ledger is, and who says so; without a place, why there is none."""
-    sources = given.sources("dev")
-    text, place = sources.said(LEDGER)
-    if faults := sources.unread():
-        return None, str(faults[0])
+    found = given.sources("dev").look()
+    text, place = found.said(LEDGER)
+    if found.unread:
+        return None, str(found.unread[0])
     text = "" if text == "default" else text
     if text == "off":
         where = f" {place}" if place else ""

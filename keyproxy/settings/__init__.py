@@ -6,18 +6,18 @@ from keyproxy.settings.grammar.plain import Rate
 from keyproxy.settings.grammar.secrets import ClientToken
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.settings import Settings
-from keyproxy.settings.table import CONFIG, DEFAULT_APP, DEFAULT_ENDPOINTS, KNOWN_ENDPOINTS, rows
+from keyproxy.settings.table import CONFIG, DEFAULT_APP, DEFAULT_ENDPOINTS, KNOWN_ENDPOINTS, ROWS
 
 __all__ = [
     "CONFIG",
     "DEFAULT_APP",
     "DEFAULT_ENDPOINTS",
     "KNOWN_ENDPOINTS",
+    "ROWS",
     "Address",
     "ClientToken",
     "Mode",
     "Rate",
     "Secret",
     "Settings",
-    "rows",
 ]

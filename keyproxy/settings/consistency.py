@@ -17,7 +17,7 @@ from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
-from keyproxy.settings.table import DEFAULT_APP, rows
+from keyproxy.settings.table import DEFAULT_APP, ROWS
 
 _FOR_JWTS = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
 TEST_SECRETS = frozenset(
@@ -80,7 +80,7 @@ def _beyond_one_person(default: AppValues) -> Iterator[SettingsFault]:
             found=shown(",".join(beyond)),
             expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
             " (for others: keyproxy serve)",
-            paste=f"KEYPROXY_LISTEN={rows()['listen'].dev}",
+            paste=f"KEYPROXY_LISTEN={ROWS['listen'].dev}",
         )
     if default.said.get("KUBERNETES_SERVICE_HOST"):
         yield SettingsFault(

@@ -18,7 +18,7 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import mask
 from keyproxy.settings.grammar.secrets import KEY
 from keyproxy.settings.setting import toml_key
-from keyproxy.settings.table import CONFIG, DEFAULT_APP, row_of, rows
+from keyproxy.settings.table import CONFIG, DEFAULT_APP, ROWS, row_of
 
 PREFIX = "KEYPROXY_"
 
@@ -40,10 +40,10 @@ _INJECTED = re.compile(
 # Meant for us, and read by nobody: KEY_PROXY_LISTEN, keyproxy_listen, KEYPROX_LISTEN.
 _MISSPELT = re.compile(r"key_?prox[yi]?_", re.IGNORECASE)
 
-_VARIABLES = sorted(row.variable for row in rows().values())
-_PAIRS = [(row.variable, row.file.variable) for row in rows().values() if row.file]
+_VARIABLES = sorted(row.variable for row in ROWS.values())
+_PAIRS = [(row.variable, row.file.variable) for row in ROWS.values() if row.file]
 """Each variable that may stand in a file, with the one that names the file."""
-_OF_APPS = {name for row in rows().values() if row.is_app for name in row.variables}
+_OF_APPS = {name for row in ROWS.values() if row.is_app for name in row.variables}
 # A file cannot name another file instead of itself.
 _IN_TOML = {*_VARIABLES, *NOT_IN_THIS_VERSION} - {CONFIG.variable}
 _NO_NAME = re.compile(r"\W+", re.ASCII)

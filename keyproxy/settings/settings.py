@@ -18,10 +18,10 @@ from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, fault_of, text_of, unsaid
-from keyproxy.settings.table import DEFAULT_APP, Table, row_of, rows
+from keyproxy.settings.table import DEFAULT_APP, ROWS, Table, row_of
 
 NONE: Mapping[str, Any] = MappingProxyType({})
-_FIELDS = {each.name: rows()[each.name] for each in fields(Table)}
+_FIELDS = {each.name: ROWS[each.name] for each in fields(Table)}
 _OF_APPS = {field: row for field, row in _FIELDS.items() if row.is_app}
 
 
@@ -113,13 +113,13 @@ class Settings(Table):
 
 
 def _without_upstream(texts: Mapping[str, str]) -> dict[str, str]:
-    theirs = {name for row in rows().values() if row.is_upstream for name in row.variables}
+    theirs = {name for row in ROWS.values() if row.is_upstream for name in row.variables}
     return {name: text for name, text in texts.items() if name not in theirs}
 
 
 def _in_table(name: str, said: Mapping[str, str], places: Mapping[str, str]) -> Mapping[str, str]:
     """Where the settings of an app stand; those that are its own can stand in its table only."""
-    own = {variable for row in rows().values() if row.is_own for variable in row.variables}
+    own = {variable for row in ROWS.values() if row.is_own for variable in row.variables}
     return {**places, **dict.fromkeys({*said, *own}, f"in [apps.{name}] of the TOML file")}
 
 

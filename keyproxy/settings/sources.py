@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.settings import CONFIG, Mode, Settings, lines, rows
+from keyproxy.settings import CONFIG, ROWS, Mode, Settings, lines
 from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, misnamed
 from keyproxy.settings.layers import Layer, merged, of_env_file, of_toml
@@ -42,6 +42,10 @@ class Found:
     variables: Mapping[str, str]
     places: Mapping[str, str]
 
+    def said(self, variable: str) -> tuple[str, str]:
+        """What is said of one variable, and where: "in .env"; "" is nothing."""
+        return self.variables.get(variable, "").strip(), self.places.get(variable, "")
+
 
 @dataclass(slots=True)
 class Sources:
@@ -67,7 +71,7 @@ class Sources:
     def read(self) -> Settings:
         """The settings as they are now. Raises ``SettingsFaults`` with every fault at once."""
         self._opened = set()
-        found = self._look()
+        found = self.look()
         faults = [fault for layer in found.layers for fault in layer.faults] + [*found.unread]
         try:
             settings = Settings.from_environ(
@@ -90,7 +94,7 @@ class Sources:
     def fingerprint(self) -> bytes:
         """A digest that changes when a file changes that ``read`` opened or looked for."""
         if not self._opened:
-            self._look()
+            self.look()
         digest = hashlib.blake2b(digest_size=16)
         for path in sorted(self._opened):
             try:
@@ -101,21 +105,12 @@ class Sources:
                 digest.update(hashlib.blake2b(part).digest())
         return digest.digest()
 
-    def said(self, variable: str) -> tuple[str, str]:
-        """What is said of one variable, and where: "in .env"; "" is nothing."""
-        found = self._look()
-        return found.variables.get(variable, "").strip(), found.places.get(variable, "")
-
-    def unread(self) -> Sequence[SettingsFault]:
-        """A fault for each file that was to be read and cannot be."""
-        return self._look().unread
-
     def why_no_key(self) -> str | None:
         """Where a key was looked for in vain, and where one stands that is not read; a line.
 
         None where any layer names a key, or a file that should hold one.
         """
-        found = self._look()
+        found = self.look()
         if not {KEY, KEY_FILE}.isdisjoint(found.variables):
             return None
         places = ["environment", *self._env_names(), *filter(None, [found.toml])]
@@ -148,10 +143,10 @@ class Sources:
     def _secrets(self) -> list[tuple[str, str]]:
         """The files that hold a secret, each once, with the variable that stands in it (the TOML
         file) or names it."""
-        found = self._look()
+        found = self.look()
         apps = found.layers[-1].apps.values()
         held: dict[tuple[str, str], None] = {}
-        for row in rows().values():
+        for row in ROWS.values():
             if not row.is_secret or row.file is None:
                 continue
             for table in (found.layers[-1].variables, *apps):
@@ -164,7 +159,7 @@ class Sources:
                     held[path, row.file.variable] = None
         return list(held)
 
-    def _look(self) -> Found:
+    def look(self) -> Found:
         """What all places say now."""
         unread: list[SettingsFault] = []
         layers = [Layer(lines.COMMAND_LINE, self.options), Layer("", self.environ)]

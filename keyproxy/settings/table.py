@@ -285,16 +285,12 @@ CONFIG = Setting(
     group="Files",
     variable="KEYPROXY_CONFIG",
 )
-_ROWS = MappingProxyType({**finished(fields(Table)), "config": CONFIG})
-_BY_VARIABLE = {row.variable: row for row in _ROWS.values()}
+ROWS: Mapping[str, Setting] = MappingProxyType({**finished(fields(Table)), "config": CONFIG})
+"""The settings table by field name, in order.
 
-
-def rows() -> Mapping[str, Setting]:
-    """The settings table by field name, in order.
-
-    ``config`` and the variables that name a file with a value (``keys_file``) are no fields.
-    """
-    return _ROWS
+``config`` and the variables that name a file with a value (``keys_file``) are no fields.
+"""
+_BY_VARIABLE = {row.variable: row for row in ROWS.values()}
 
 
 def row_of(variable: str) -> Setting | None:
