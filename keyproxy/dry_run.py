@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
-from typing import Any, NoReturn, cast
+from typing import NoReturn, cast
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -21,7 +21,7 @@ from keyproxy.call import BASE, Call, Client, Endpoint
 from keyproxy.clients.identity import Identity
 from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal, Step
-from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
+from keyproxy.kit import AppKit, Exchange, Kit
 from keyproxy.ledger.ledger import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
@@ -86,10 +86,9 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     """Each step's verdict in order; the last one is the refusal or what would be sent, or a step
     that we answer ourselves."""
     record = Record(asked.method, asked.target.partition("?")[0])
-    request = _Request(asked)
-    request[EXCHANGE] = Exchange(_without_traffic(kit, asked.app), record)
+    exchange = Exchange(_without_traffic(kit, asked.app), record)
     try:
-        await handle(cast(web.BaseRequest, request))
+        await handle(cast(web.BaseRequest, _Request(asked)), exchange)
     except _WouldSend as error:
         return [*_passed(kit, record, asked), _sent(kit.app_of(record), error.call, asked)]
     except Refusal as refusal:
@@ -154,13 +153,12 @@ class _WouldSend(Exception):
     call: Call
 
 
-class _Request(dict[Any, Any]):
+class _Request:
     """As much of a request as is looked at before there is an answer."""
 
     remote, version, if_none_match = LOOPBACK, HttpVersion11, ()
 
     def __init__(self, asked: Asked) -> None:
-        super().__init__()
         self.method, self.raw_path, self.headers = asked.method, asked.target, asked.head
         self.host = self.headers.get("Host", "")
         self.content, self._body = self, asked.body or b""

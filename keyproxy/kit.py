@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from aiohttp import web
-
 from keyproxy.browser import Browser
 from keyproxy.clients.identity import Identity
 from keyproxy.limits.admit import Admission
@@ -92,6 +90,3 @@ class Exchange:
     kit: Kit
     record: Record
     headers: dict[str, str] = field(default_factory=dict)
-
-
-EXCHANGE = web.RequestKey("exchange", Exchange)

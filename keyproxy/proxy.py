@@ -15,7 +15,7 @@ from keyproxy.call import Call, Client, Endpoint
 from keyproxy.clients import addresses
 from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal
-from keyproxy.kit import EXCHANGE, AppKit, Exchange, Kit
+from keyproxy.kit import AppKit, Exchange, Kit
 from keyproxy.limits.admit import count_failure
 from keyproxy.policy import calls
 from keyproxy.policy.models import Served
@@ -29,9 +29,8 @@ from keyproxy.upstream.catalogue import KeyWanted
 _MAY_BE_UNLISTED = (400, 404)  # what an upstream says of a model that it does not know
 
 
-async def handle(request: web.BaseRequest) -> web.StreamResponse:
+async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
     """Answer one call; nothing reaches the upstream before every check has passed."""
-    exchange = request[EXCHANGE]
     kit, record = exchange.kit, exchange.record
     refuse_when_stopping(kit)  # 503
     intake.check_head(request)  # 400, 405, 417
@@ -53,7 +52,7 @@ async def handle(request: web.BaseRequest) -> web.StreamResponse:
         async with app.admission.admit(client, exchange.headers):  # 429
             if endpoint.dialect is CATALOGUE:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
-            call = await read_call(request, hold, app, client, endpoint, query)  # 400, 403, …
+            call = await read_call(request, hold, kit, app, client, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
@@ -118,12 +117,12 @@ async def show_catalogue(
 async def read_call(
     request: web.BaseRequest,
     hold: intake.Hold,
+    kit: Kit,
     app: AppKit,
     client: Client,
     endpoint: Endpoint,
     query: str,
 ) -> Call:
-    kit = request[EXCHANGE].kit
     body.check_media_type(request.headers)
     raw = await intake.read_body(
         request,

@@ -20,7 +20,7 @@ from keyproxy.browser import EXPOSED_HEADERS, is_preflight
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import Refusal, overloaded
-from keyproxy.kit import EXCHANGE, Exchange, Kit
+from keyproxy.kit import Exchange, Kit
 from keyproxy.proxy import handle
 from keyproxy.record import Record, trace_id
 from keyproxy.server.assembly import PROVIDER
@@ -49,7 +49,7 @@ class App:
         make_request = functools.partial(Request, loop=asyncio.get_running_loop())
         return GuardedServer(self.answer, make_request, settings, max_connections)
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: Request) -> web.StreamResponse:
         """The answer to ``request``; a stream has gone out by then."""
         path = request.raw_path.partition("?")[0]
         is_read = request.method in ("GET", "HEAD")
@@ -61,19 +61,19 @@ class App:
         record.has_begun = lambda: writer.output_size > 0
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.browser.allowed_origin(request.headers)
-        request[EXCHANGE] = Exchange(kit, record)
+        exchange = request.exchange = Exchange(kit, record)
         try:
             if is_read and path in self.pages:
-                response: web.StreamResponse = _page(request, self.pages[path])
+                response: web.StreamResponse = _page(request, exchange, self.pages[path])
             else:
-                response = await handle(request)
+                response = await handle(request, exchange)
             record.http_status = response.status
             return response
         except asyncio.CancelledError as error:
             record.end_by(error)
             raise
         except Exception as error:
-            return _refused(request, error)
+            return _refused(request, exchange, error)
         finally:
             record.write()
             self.ended(record)
@@ -89,16 +89,14 @@ class App:
         )
 
 
-def _page(request: web.BaseRequest, page: PageFile) -> web.Response:
-    exchange = request[EXCHANGE]
+def _page(request: web.BaseRequest, exchange: Exchange, page: PageFile) -> web.Response:
     exchange.record.is_quiet = True
     check_head(request)
     exchange.kit.browser.check_host(request.headers)
     return web.Response(body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type})
 
 
-def _refused(request: web.BaseRequest, error: Exception) -> web.Response:
-    exchange = request[EXCHANGE]
+def _refused(request: web.BaseRequest, exchange: Exchange, error: Exception) -> web.Response:
     record = exchange.record
     record.end_by(error)
     if isinstance(error, ConnectionError):
@@ -141,19 +139,25 @@ class Request(web.BaseRequest):
     Health and what is answered to a broken head have no exchange, and bring their own.
     """
 
+    ATTRS = web.BaseRequest.ATTRS | {"exchange"}
+    exchange: Exchange | None = None
+
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        response.headers.pop("Server", None)  # aiohttp adds its name and version
+        headers = response.headers
+        headers.pop("Server", None)  # aiohttp adds its name and version
         if "Upgrade" in self.headers:
             # The parser stops at an offer; the next call on this connection would not be read.
             response.force_close()
-            response.headers["Connection"] = "close"
-        if (exchange := self.get(EXCHANGE)) is None:
+            headers["Connection"] = "close"
+        if (exchange := self.exchange) is None:
             return
         for name, value in _EVERY_ANSWER.items():
-            response.headers.setdefault(name, value)
-        response.headers["X-Request-Id"] = exchange.record.request_id
-        response.headers.update(exchange.headers)
-        await _CORS.on_response_prepare.send(self, response)  # type: ignore[arg-type]
+            headers.setdefault(name, value)
+        headers["X-Request-Id"] = exchange.record.request_id
+        headers.update(exchange.headers)
+        origin = exchange.record.origin
+        if origin is not None and not is_preflight(self.method, self.headers):
+            headers.update(_CORS_FIELDS.get(origin) or await _cors_fields(self, origin))
 
 
 class _AllowedOrigin(ResourcesUrlDispatcherRouterAdapter):
@@ -161,15 +165,15 @@ class _AllowedOrigin(ResourcesUrlDispatcherRouterAdapter):
     for every path alike, and has answered preflights itself."""
 
     def is_preflight_request(self, request: web.BaseRequest) -> bool:
-        return is_preflight(request.method, request.headers)
+        return False
 
     def is_cors_enabled_on_request(self, request: web.BaseRequest) -> bool:
-        return request[EXCHANGE].record.origin is not None
+        return True
 
     def get_non_preflight_request_config(
         self, request: web.BaseRequest
     ) -> dict[str | None, ResourceOptions]:
-        return {request[EXCHANGE].record.origin: _CORS_OPTIONS}
+        return {request.headers["Origin"]: _CORS_OPTIONS}
 
 
 def _with_cors() -> web.Application:
@@ -180,6 +184,20 @@ def _with_cors() -> web.Application:
     return app
 
 
+async def _cors_fields(request: web.BaseRequest, origin: str) -> Mapping[str, str]:
+    """What aiohttp-cors writes into an answer to ``origin``, the one of ``request`` and allowed.
+
+    It is the same for each of its answers, so it is asked once and kept.
+    """
+    answer = web.StreamResponse()
+    await _CORS.on_response_prepare.send(request, answer)  # type: ignore[arg-type]
+    if len(_CORS_FIELDS) >= _MOST_ORIGINS:  # "*" allows as many as a caller can write
+        _CORS_FIELDS.clear()
+    return _CORS_FIELDS.setdefault(origin, dict(answer.headers))
+
+
 _EXPOSED = tuple(dict.fromkeys((*EXPOSED_HEADERS, *PROVIDER.passed)))
 _CORS_OPTIONS = ResourceOptions(expose_headers=_EXPOSED)  # type: ignore[no-untyped-call]
 _CORS = _with_cors()
+_MOST_ORIGINS = 512
+_CORS_FIELDS: dict[str, Mapping[str, str]] = {}

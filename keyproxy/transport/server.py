@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
@@ -119,7 +120,7 @@ class GuardedServer(web.Server):
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        handler: Callable[[Any], Awaitable[web.StreamResponse]],
         request_factory: Callable[..., web.BaseRequest],
         settings: Settings,
         max_connections: int,
