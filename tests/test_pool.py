@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+import trustme
 
 from keyproxy.transport import http1, pool
+from keyproxy.transport.client import trust
 from keyproxy.transport.http1 import BrokenOff, Malformed, Reply
 from keyproxy.transport.pool import ConnectFailed, ConnectLate, Origin, Pool
 from tests.fake_upstream import RawScript, raw, read_request
@@ -316,6 +320,25 @@ async def test_a_connection_that_is_late_says_so() -> None:
         with pytest.raises(ConnectLate):
             await asked(connections)
         await connections.close()
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="their stores are no files")
+def test_the_systems_store_is_read_once_and_not_for_each_connection(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A store of a hundred CAs takes 15 ms and more, in which nothing else goes on."""
+    system, extra = trustme.CA(organization_name="system"), trustme.CA(organization_name="extra")
+    for name, ca in (("system.pem", system), ("extra.pem", extra)):
+        ca.cert_pem.write_to_path(tmp_path / name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    context = trust(tmp_path / "extra.pem")
+    (tmp_path / "system.pem").unlink()
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="api.example")
+    believed = str(context.get_ca_certs())
+    assert ("system" in believed, "extra" in believed) == (True, True)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert type(context) is ssl.SSLContext  # truststore's reads the store whenever one connects
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ captchas) goes over a session of aiohttp's, a connection each.
 from __future__ import annotations
 
 import asyncio.sslproto
+import os
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-import truststore
 from yarl import URL
 
 from keyproxy.errors import SettingsFault
@@ -22,7 +23,14 @@ from keyproxy.settings import Settings
 from keyproxy.settings.grammar import Unfit, network
 from keyproxy.transport.pool import Pool
 
-_TLS_READ_BYTES = 32 * 1024
+_CA_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
+    "/etc/pki/tls/cert.pem",  # those of before
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # BSD
+)
+_TLS_READ_BYTES = 16 * 1024  # a TLS record's most
 
 
 @asynccontextmanager
@@ -59,12 +67,31 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
 def trust(extra_ca: Path | None) -> ssl.SSLContext:
     """Whom every outgoing connection of ours believes: the system's store, and ``extra_ca``.
 
-    macOS and Windows keep corporate CAs where OpenSSL does not look.
+    macOS and Windows keep corporate CAs where OpenSSL does not look, so that truststore asks them.
+    Elsewhere the store is a file, read once; truststore reads it for each connection, which holds
+    the loop for 15 ms and more.
     """
-    context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context: ssl.SSLContext
+    if sys.platform in ("darwin", "win32"):
+        import truststore
+
+        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_default_certs()
+        if not _has_store(ssl.get_default_verify_paths()):
+            for file in filter(os.path.isfile, _CA_FILES):
+                context.load_verify_locations(file)
+                break
     if extra_ca is not None:
         context.load_verify_locations(extra_ca)
     return context
+
+
+def _has_store(paths: ssl.DefaultVerifyPaths) -> bool:
+    """Whether the OpenSSL that Python was built with looks where this system keeps its CAs."""
+    folder = Path(paths.capath or "/nonexistent")
+    return bool(paths.cafile) or any(folder.glob("[0-9a-f]*.[0-9]"))
 
 
 def _proxy(settings: Settings) -> str | None:
