@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state != _HEAD:
             return  # a trailer
-        self._fields.append((name, value))
+        self._fields.append((name, value.strip(b" \t")))  # llhttp leaves it behind a value
         if len(self._fields) > MAX_FIELDS or len(value) > MAX_FIELD_BYTES:
             self._fault = "its head is too large"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from tests.fuzz.answers import ANSWERS, CUTS, Outcome, examine, obvious
+from tests.fuzz.answers import ANSWERS, CUTS, PIECES, Outcome, examine, obvious
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -17,6 +17,15 @@ OK = b"HTTP/1.1 200 OK\r\n"
 def runner() -> Iterator[asyncio.Runner]:
     with asyncio.Runner() as runner:
         yield runner
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_the_client_reads_each_piece_as_the_obvious_reader_does(
+    runner: asyncio.Runner, piece: bytes
+) -> None:
+    for data in (OK + piece + b"\r\n", OK + b"Transfer-Encoding: chunked\r\n\r\n" + piece, piece):
+        for cut in (len(data), len(data) // 2, len(data) - 1):
+            examine(data, [cut], runner)
 
 
 @settings(
