@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
+from keyproxy.settings import Settings
 from keyproxy.settings.sources import Sources
 
 # `make run` passes ARGS on; the port behind ours is that of figures about us.
 _BY_MAKE = "make run ARGS='--listen localhost:8486'"
+
+_CAS = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # where OpenSSL looks first
 
 
 def dev(arguments: Sequence[str]) -> int:
@@ -44,6 +49,24 @@ def _run(sources: Sources, listen: str = "--listen", why: str | None = None) -> 
         settings = sources.read()
     except SettingsFaults as faults:
         return line.report(sources.mode, faults)
-    from keyproxy.server import process  # the whole server; --help need not load it
+    return load_server()(settings, sources, listen, why)
 
-    return process.run(settings, sources, listen, why)
+
+def load_server() -> Callable[[Settings, Sources, str, str | None], int]:
+    """The server's ``run``, without what libraries load beside it: half of the time in all.
+
+    aiohttp makes two contexts that read all CAs of the system; ours are ``transport.client``'s, and
+    these trust nobody. structlog takes rich for tracebacks that we have written plainly.
+    """
+    environ, hidden = dict(os.environ), {"rich"} - sys.modules.keys()
+    os.environ |= dict.fromkeys(_CAS, os.devnull)
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # the way to say: not there
+    try:
+        from keyproxy.server.process import run
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+        for name in _CAS:
+            del os.environ[name]
+        os.environ |= environ
+    return run
