@@ -63,10 +63,6 @@ _SPENT = {
 _WRONG_SECRET = {"missing-input-secret", "invalid-input-secret"}
 
 
-class _NoVerdictError(Exception):
-    """The vendor said neither yes nor no; the text is for the operator."""
-
-
 @dataclass(eq=False)
 class Captcha:
     """One vendor, asked over a shared HTTP session.
@@ -103,15 +99,7 @@ class Captcha:
             raise _refused("A solved captcha is asked for, and none was sent.")
         if len(response) > self._documented.max_response or not _PRINTABLE.fullmatch(response):
             raise _refused("What was sent is no captcha's response.")
-        try:
-            verdict = await self._ask(response, remote_address)
-        except _NoVerdictError as error:
-            self._note(str(error))
-            raise _refused(
-                "The captcha cannot be checked at the moment. Solve a new one in a few seconds.",
-                hint=f"{self.vendor}: {error}",
-                retry_after_seconds=RETRY_SECONDS,
-            ) from error
+        verdict = await self._ask(response, remote_address)
         self._note(None)
         if verdict["success"] is not True:
             codes = reasons(verdict)
@@ -127,7 +115,7 @@ class Captcha:
             )
 
     async def _ask(self, response: str, remote_address: str | None) -> dict[str, Any]:
-        """The vendor's verdict, whose ``success`` is a boolean. Raises ``_NoVerdictError``."""
+        """The vendor's verdict, whose ``success`` is a boolean. Raises ``captcha_failed``."""
         form = {"secret": self.secret.reveal(), "response": response}
         address = parse_address(remote_address or "")
         if address is not None and address.is_global:  # a private one tells the vendor nothing
@@ -142,21 +130,30 @@ class Captcha:
                 form=form,
             )
         except TimeoutError as error:
-            raise _NoVerdictError(f"no answer within {self.timeout_seconds:g} s") from error
+            raise self._no_verdict(f"no answer within {self.timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise _NoVerdictError(f"cannot be reached ({type(error).__name__})") from error
+            raise self._no_verdict(f"cannot be reached ({type(error).__name__})") from error
         verdict = read_verdict(raw or b"")
         # A yes is a 200; a no may come with a 4xx.
         if verdict is None or not (
             status == 200 or (400 <= status < 500 and not verdict["success"])
         ):
-            raise _NoVerdictError(f"the answer, status {status}, is no verdict")
+            raise self._no_verdict(f"the answer, status {status}, is no verdict")
         codes = reasons(verdict)
         if not _WRONG_SECRET.isdisjoint(codes):
-            raise _NoVerdictError("the secret is not accepted; set KEYPROXY_CAPTCHA_SECRET")
+            raise self._no_verdict("the secret is not accepted; set KEYPROXY_CAPTCHA_SECRET")
         if "internal-error" in codes:
-            raise _NoVerdictError("internal-error")
+            raise self._no_verdict("internal-error")
         return verdict
+
+    def _no_verdict(self, why: str) -> Refusal:
+        """The vendor said neither yes nor no; ``why`` is for the operator."""
+        self._note(why)
+        return _refused(
+            "The captcha cannot be checked at the moment. Solve a new one in a few seconds.",
+            hint=f"{self.vendor}: {why}",
+            retry_after_seconds=RETRY_SECONDS,
+        )
 
     def _is_of(self, hostname: Any, origin: str) -> bool:
         """Whether a captcha solved on ``hostname`` was solved on a page of ``origin``."""

@@ -38,8 +38,6 @@ class Service:
         self.accounting = assembly.accounting
         self.totals = totals
         self.addresses: tuple[str, ...] = ()
-        self._keys = assembly.keys
-        self._names = assembly.names
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
         app = App(lambda: self.kit, self._may_be_asked, totals.ended, pages)
@@ -62,21 +60,21 @@ class Service:
         for sock in sockets:
             await self._server.listen(sock)
         self.assembly.life.is_ready = True
-        self._keys.inspect(self.settings.all_keys)
-        self._run(self._keys.run())
+        self.assembly.keys.inspect(self.settings.all_keys)
+        self._run(self.assembly.keys.run())
         self._keep_names()
 
     def _keep_names(self) -> None:
         """Know the names of models from the start on, where one of them is excluded; tell of
         patterns that match none. Where there are prices, their list tells the names."""
-        self._run(self._names.tell())
+        self._run(self.assembly.names.tell())
         if self.accounting.has_prices:
             return
         patterns = [each for app in self.settings.all_apps for each in app.allowed_models]
         if any(pattern.startswith("!") for pattern in patterns):
-            self._naming = self._naming or self._run(self._names.run())
+            self._naming = self._naming or self._run(self.assembly.names.run())
         elif is_worth_a_look(self.settings):
-            self._run(self._names.look())
+            self._run(self.assembly.names.look())
 
     def _may_be_asked(self) -> bool:
         """Whether a load balancer should send calls here."""
@@ -94,12 +92,12 @@ class Service:
             if field.compare and getattr(old, field.name) != getattr(settings, field.name)
         ]
         self.assembly.put_in_force(settings)
-        self._keys.keep(settings.all_keys)
+        self.assembly.keys.keep(settings.all_keys)
         self._keep_names()
         _log.info("settings reloaded", changed=changed)
         if stuck:
             _log.warning("these settings need a restart", settings=stuck)
-        self._keys.inspect(settings.all_keys)
+        self.assembly.keys.inspect(settings.all_keys)
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.setting import toml_key
@@ -81,9 +82,7 @@ def _told(
     fault: SettingsFault, variable: str, found: str | None, places: Mapping[str, str]
 ) -> SettingsFault:
     pasted = [_written(paste, places) for paste in (fault.paste or "").splitlines()]
-    return SettingsFault(
-        variable, found=found, expected=fault.expected, paste="\n".join(pasted) or None
-    )
+    return replace(fault, variable=variable, found=found, paste="\n".join(pasted) or None)
 
 
 def _written(paste: str, places: Mapping[str, str]) -> str:

@@ -143,7 +143,7 @@ def word(*known: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in known:
-            near = difflib.get_close_matches(text[:40].lower(), known, n=1)
+            near = difflib.get_close_matches(text[:80].lower(), known, n=1)
             raise Unfit(f"one of {', '.join(known)}", value=near[0] if near else None)
         return text
 
@@ -207,15 +207,8 @@ def aliases(text: str) -> tuple[tuple[str, str], ...]:
 
 def endpoints(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     """A parser of lists of ``METHOD /path``, each one of ``known``."""
-    names = tuple(known)
-
-    def parse(text: str) -> str:
-        endpoint = " ".join(text.split())
-        if endpoint not in names:
-            raise Unfit("comma-separated entries of: " + ", ".join(names))
-        return endpoint
-
-    return each(parse)
+    parse = word(*known)
+    return each(lambda text: parse(" ".join(text.split())))
 
 
 @dataclass(frozen=True, slots=True)
