@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from keyproxy import logs
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyRing, KeyStates
+from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyStates
 from tests.conftest import BODY, CHAT, KEY, Proxy, Start, inspected, refused, settings
 from tests.fake_upstream import FakeUpstream, completion, event_stream, raw, read_request
 
@@ -164,11 +164,12 @@ async def test_other_errors_try_no_second_key(
 def test_a_key_that_could_not_pay_goes_last_for_a_minute() -> None:
     now = 0.0
     first, second = Secret(FIRST), Secret(SECOND)
-    ring = KeyRing([first, second], KeyStates(clock=lambda: now))
-    ring.demote(first)
-    assert list(ring.usable()) == [second, first]
+    states = KeyStates(clock=lambda: now)
+    states.of(first)
+    states.demote(first)
+    assert states.usable([first, second]) == [second, first]
     now += UNAFFORDABLE_SECONDS
-    assert list(ring.usable()) == [first, second]
+    assert states.usable([first, second]) == [first, second]
 
 
 async def test_a_stream_ends_with_the_key_it_began_with(
@@ -313,8 +314,10 @@ async def test_the_key_is_nowhere(
             shown += await transcript(proxy, {}, path="/api/v1/keys")
             service = proxy.service
             shown += f"{service.kit!r} {service.settings!r} {vars(service)!r} {proxy.service!r}"
-            shown += f"{service.kit.default.upstream.ring!r} {vars(service.kit.default.upstream)!r}"
-            shown += f"{vars(service.kit.default.upstream.ring)!r} {service.assembly.session!r}"
+            shown += (
+                f"{service.kit.default.upstream.states!r} {vars(service.kit.default.upstream)!r}"
+            )
+            shown += f"{vars(service.kit.default.upstream.states)!r} {service.assembly.session!r}"
             shown += f"{vars(service.assembly)!r}"
             shown += await failure_of(service, upstream_url)
     await asyncio.sleep(0)

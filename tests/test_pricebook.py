@@ -35,7 +35,7 @@ from keyproxy.money.pricelist import PriceList
 from keyproxy.transport.client import open_pool
 from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Fetched as Reply
 from keyproxy.upstream.send import Upstream
@@ -606,7 +606,7 @@ async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
         known = settings_of(UPSTREAM=base)
         async with open_pool(known) as pool:
             book = PriceBook(
-                Upstream(known, pool, KeyRing(known.keys), provider=OPENROUTER).fetch,
+                Upstream(known, pool, KeyStates(), provider=OPENROUTER).fetch,
                 listing=LISTING,
             )
             assert await book.refresh()

@@ -17,7 +17,7 @@ from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
 from keyproxy.settings import Secret
 from keyproxy.transport.client import open_pool
-from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Answer, Upstream
 from tests.anthropic_provider import ANTHROPIC
@@ -32,9 +32,9 @@ CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
 
 @pytest.fixture
 async def anthropic(upstream: FakeUpstream) -> AsyncIterator[Upstream]:
-    given = settings(UPSTREAM=upstream.base_url, TITLE="Ours")
+    given = settings(UPSTREAM=upstream.base_url, TITLE="Ours").kept(keys=tuple(KEYS))
     async with open_pool(given) as pool:
-        yield Upstream(given, pool, KeyRing(KEYS), provider=ANTHROPIC)
+        yield Upstream(given, pool, KeyStates(), provider=ANTHROPIC)
 
 
 def call(endpoint: Endpoint = MESSAGES) -> Call:

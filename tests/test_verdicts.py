@@ -18,7 +18,6 @@ from keyproxy.upstream.keyring import (
     ENOUGH_REFUSALS,
     PAUSE_SECONDS,
     REPEATS_SECONDS,
-    KeyRing,
     KeyStates,
 )
 from keyproxy.upstream.provider import KeyReport
@@ -26,6 +25,7 @@ from tests.conftest import BODY, KEY, Proxy, Start, inspected, refused, settings
 from tests.fake_upstream import FakeUpstream, Handler, completion
 
 FIRST, SECOND = Secret("sk-or-v1-first-" + "a" * 40), Secret("sk-or-v1-second-" + "b" * 40)
+KEYS = [FIRST, SECOND]
 DEADLINE_SECONDS = 5.0
 
 
@@ -42,7 +42,8 @@ class Upstream:
         self.sleeps: list[float] = []
         self.awake = asyncio.Event()
         self.states = KeyStates(self.ask, clock=lambda: self.now, sleep=self.sleep)
-        self.ring = KeyRing([FIRST, SECOND], self.states)
+        for key in KEYS:
+            self.states.of(key)
 
     async def ask(self, key: Secret) -> KeyReport | None:
         self.asked += 1
@@ -68,7 +69,7 @@ class Upstream:
 
     async def refuse(self, times: int = 1, key: Secret = FIRST) -> None:
         for _ in range(times):
-            self.ring.refused(key)
+            self.states.refused(key)
         await self.settled()
 
 
@@ -85,23 +86,23 @@ def known(upstream_of_keys: Upstream) -> Upstream:
 
 
 async def test_one_word_of_the_upstream_asks_and_sets_nothing_aside(known: Upstream) -> None:
-    known.ring.refused(FIRST)
-    assert list(known.ring.usable()) == [FIRST, SECOND]
-    assert not await known.ring.are_rejected([FIRST])
-    assert (known.asked, list(known.ring.usable())) == (1, [FIRST, SECOND])
+    known.states.refused(FIRST)
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
+    assert not await known.states.are_rejected([FIRST])
+    assert (known.asked, known.states.usable(KEYS)) == (1, [FIRST, SECOND])
 
 
 async def test_a_key_that_the_upstream_does_not_know_is_set_aside(known: Upstream) -> None:
     known.status = 401
-    known.ring.refused(FIRST)
-    assert await known.ring.are_rejected([FIRST])
-    assert list(known.ring.usable()) == [SECOND]
-    assert not await known.ring.are_rejected([FIRST, SECOND])
+    known.states.refused(FIRST)
+    assert await known.states.are_rejected([FIRST])
+    assert known.states.usable(KEYS) == [SECOND]
+    assert not await known.states.are_rejected([FIRST, SECOND])
 
 
 async def test_many_refusals_at_once_cause_one_question(known: Upstream) -> None:
     await known.refuse(50)
-    assert (known.asked, list(known.ring.usable())) == (1, [FIRST, SECOND])
+    assert (known.asked, known.states.usable(KEYS)) == (1, [FIRST, SECOND])
 
 
 async def test_refusals_one_after_the_other_cause_a_question_in_five_seconds(
@@ -110,7 +111,7 @@ async def test_refusals_one_after_the_other_cause_a_question_in_five_seconds(
     for _ in range(30):
         await known.refuse()
         known.now += PAUSE_SECONDS / 10
-    assert (known.asked, list(known.ring.usable())) == (3, [FIRST, SECOND])
+    assert (known.asked, known.states.usable(KEYS)) == (3, [FIRST, SECOND])
 
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 302])
@@ -122,7 +123,7 @@ async def test_without_a_verdict_the_question_is_repeated_in_growing_pauses(
     for _ in REPEATS_SECONDS:
         await known.wake()
     assert known.sleeps == list(REPEATS_SECONDS)
-    assert (known.asked, list(known.ring.usable())) == (5, [FIRST, SECOND])
+    assert (known.asked, known.states.usable(KEYS)) == (5, [FIRST, SECOND])
     await known.refuse()
     assert known.asked == 6
 
@@ -132,28 +133,28 @@ async def test_a_repeated_question_that_is_answered_is_the_last(known: Upstream)
     await known.refuse()
     known.status = 401
     await known.wake()
-    assert (known.asked, list(known.ring.usable())) == (2, [SECOND])
+    assert (known.asked, known.states.usable(KEYS)) == (2, [SECOND])
     assert known.sleeps == [REPEATS_SECONDS[0]]
 
 
 async def test_without_a_verdict_five_refusals_in_a_row_set_a_key_aside(known: Upstream) -> None:
     known.status = 500
     await known.refuse(ENOUGH_REFUSALS - 1)
-    assert list(known.ring.usable()) == [FIRST, SECOND]
-    known.ring.accepted(FIRST)
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
+    known.states.accepted(FIRST)
     await known.refuse(ENOUGH_REFUSALS - 1)
-    assert list(known.ring.usable()) == [FIRST, SECOND]
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
     await known.refuse()
-    assert list(known.ring.usable()) == [SECOND]
+    assert known.states.usable(KEYS) == [SECOND]
 
 
 async def test_refusals_set_nothing_aside_before_the_question_is_answered(known: Upstream) -> None:
     known.status = None
     await known.refuse(2 * ENOUGH_REFUSALS)
-    assert list(known.ring.usable()) == [FIRST, SECOND]
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
     known.free.set()
     await known.settled()
-    assert list(known.ring.usable()) == [SECOND]
+    assert known.states.usable(KEYS) == [SECOND]
 
 
 async def test_a_question_that_hangs_is_waited_for_so_long(
@@ -162,9 +163,9 @@ async def test_a_question_that_hangs_is_waited_for_so_long(
     monkeypatch.setattr(keyring, "PATIENCE_SECONDS", 0.05)
     known.status = None
     await known.refuse()
-    assert not await known.ring.are_rejected([FIRST])
+    assert not await known.states.are_rejected([FIRST])
     await known.refuse(ENOUGH_REFUSALS - 1)
-    assert await known.ring.are_rejected([FIRST])
+    assert await known.states.are_rejected([FIRST])
     assert known.asked == 1
 
 
@@ -177,10 +178,10 @@ async def test_a_key_that_was_set_aside_is_asked_about_each_minute(known: Upstre
     assert (known.sleeps, known.asked) == ([ASIDE_SECONDS] * 2, 2)
     known.status = 500
     await known.wake()
-    assert list(known.ring.usable()) == [SECOND]
+    assert known.states.usable(KEYS) == [SECOND]
     known.status = 200
     await known.wake()
-    assert list(known.ring.usable()) == [FIRST, SECOND]
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
     await known.wake()
     assert known.asked == 4
     running.cancel()
@@ -190,17 +191,17 @@ async def test_a_key_of_which_nothing_is_ever_said_is_tried_once_a_minute(known:
     """An upstream without ``/key`` would never take it back."""
     known.status = 404
     await known.refuse(ENOUGH_REFUSALS)
-    assert list(known.ring.usable()) == [SECOND]
+    assert known.states.usable(KEYS) == [SECOND]
     running = asyncio.create_task(known.states.run())
     await known.settled()
     await known.wake()
-    assert list(known.ring.usable()) == [FIRST, SECOND]
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
     await known.refuse()
-    assert list(known.ring.usable()) == [SECOND]
+    assert known.states.usable(KEYS) == [SECOND]
     await known.wake()
-    known.ring.accepted(FIRST)
+    known.states.accepted(FIRST)
     await known.refuse()
-    assert list(known.ring.usable()) == [FIRST, SECOND]
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
     running.cancel()
 
 
@@ -208,11 +209,11 @@ async def test_keys_that_are_gone_are_neither_asked_about_nor_remembered(known: 
     known.status = 401
     await known.refuse()
     known.states.keep([SECOND])
-    assert not await known.ring.are_rejected([FIRST])
+    assert not await known.states.are_rejected([FIRST])
     await known.refuse()
     assert known.asked == 1
-    known.ring.demote(FIRST)
-    assert list(KeyRing([FIRST, SECOND], known.states).usable()) == [FIRST, SECOND]
+    known.states.demote(FIRST)
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
 
 
 # Calls

@@ -12,7 +12,7 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.transport.client import open_pool
 from keyproxy.transport.pool import ProxyFailed
-from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
 from keyproxy.upstream.provider import KeyReport
 from keyproxy.upstream.send import Upstream
@@ -40,8 +40,9 @@ def report_keys(settings: Settings) -> int:
 async def _report_keys(settings: Settings) -> int:
     has_trouble = False
     async with open_pool(settings) as pool:
-        ring = KeyRing(settings.keys)
-        upstream = Upstream(settings, pool, ring, hidden=settings.all_keys, provider=PROVIDER)
+        upstream = Upstream(
+            settings, pool, KeyStates(), hidden=settings.all_keys, provider=PROVIDER
+        )
         for key in settings.all_keys:
             print(f"key {key.label}")
             for line in await _lines(upstream, key):

@@ -41,7 +41,7 @@ from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.transport.pool import Pool
 from keyproxy.upstream.catalogue import Catalogue
-from keyproxy.upstream.keyring import KeyRing, KeyStates
+from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Fetched, KeyReport, Row
 from keyproxy.upstream.requests import Lingering
@@ -116,10 +116,9 @@ class Assembly:
         )
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
-        ring = KeyRing(settings.keys, self.keys)
         rates = settings.rate_limit, settings.address_rate_limit
         upstream = Upstream(
-            settings, self.pool, ring, self.lingering, hidden=hidden, provider=PROVIDER
+            settings, self.pool, self.keys, self.lingering, hidden=hidden, provider=PROVIDER
         )
         return AppKit(
             settings=settings,

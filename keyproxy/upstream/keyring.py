@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class KeyState:
 
 
 class KeyStates:
-    """One for all rings; outlives a reload. ``close`` it."""
+    """What is known of all keys; outlives a reload. ``close`` it."""
 
     def __init__(
         self,
@@ -121,9 +121,24 @@ class KeyStates:
         if (state := self._states.get(key)) is not None:
             state.refusals = 0
 
-    async def is_rejected(self, key: Secret) -> bool:
-        """Whether ``key`` is set aside, once a question about it is answered; that is waited for
-        ``PATIENCE_SECONDS`` at most."""
+    def usable(self, keys: Iterable[Secret]) -> list[Secret]:
+        """Those of ``keys`` to try for one call, best first; none when all were rejected."""
+        states = [self._states.get(key) or KeyState(key) for key in keys]
+        now = self.clock()
+        states.sort(key=lambda state: state.last_until > now)
+        return [state.key for state in states if not state.is_rejected]
+
+    def demote(self, key: Secret) -> None:
+        """Try ``key`` last for a minute: its account could not pay for a call."""
+        if (state := self._states.get(key)) is not None:
+            state.last_until = self.clock() + UNAFFORDABLE_SECONDS
+
+    async def are_rejected(self, keys: Iterable[Secret]) -> bool:
+        """Whether all of ``keys`` are set aside; waits for the answers to questions about them
+        for ``PATIENCE_SECONDS`` at most."""
+        return all(await asyncio.gather(*map(self._is_rejected, keys)))
+
+    async def _is_rejected(self, key: Secret) -> bool:
         state = self._states.get(key)
         if state is None:
             return False  # a reload took it away
@@ -203,29 +218,3 @@ class KeyStates:
 async def _is_answered(question: asyncio.Task[bool]) -> bool:
     await asyncio.wait({question})
     return not question.cancelled() and question.exception() is None and question.result()
-
-
-class KeyRing:
-    """The keys of one app for one upstream, in the operator's order."""
-
-    def __init__(self, keys: Sequence[Secret], known: KeyStates | None = None) -> None:
-        self._known = KeyStates() if known is None else known
-        self._states = {key: self._known.of(key) for key in keys}
-        self.keys = tuple(self._states)
-        # What a call's answer says of its key holds for all rings.
-        self.refused, self.accepted = self._known.refused, self._known.accepted
-
-    def usable(self) -> Iterator[Secret]:
-        """The keys to try for one call, best first; none when all were rejected."""
-        now = self._known.clock()
-        states = [state for state in self._states.values() if not state.is_rejected]
-        yield from (s.key for s in sorted(states, key=lambda state: state.last_until > now))
-
-    def demote(self, key: Secret) -> None:
-        """Try ``key`` last for a minute: its account could not pay for a call."""
-        self._states[key].last_until = self._known.clock() + UNAFFORDABLE_SECONDS
-
-    async def are_rejected(self, keys: Iterable[Secret]) -> bool:
-        """Whether all of ``keys`` are set aside; waits for the answers to questions about them
-        for ``PATIENCE_SECONDS`` at most."""
-        return all(await asyncio.gather(*map(self._known.is_rejected, keys)))

@@ -1,6 +1,6 @@
 """Sends a call to the upstream and hands back its answer.
 
-An Upstream is a value: base address, key ring, ranking headers, over a shared client. Once an
+An Upstream is a value: base address, keys, ranking headers, over a shared client. Once an
 answer has begun there is nothing left but to cut it.
 
 Of the HTTP client it asks what ``requests`` offers: a reply whose head has come, which is not
@@ -30,7 +30,7 @@ from keyproxy.transport.pool import Pool
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.keyring import KeyRing
+from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.provider import Fetched, KeyReport, Provider, Told
 from keyproxy.upstream.requests import Lingering, Requests, key_rejected
 
@@ -57,16 +57,17 @@ class Upstream:
         self,
         settings: Settings,
         pool: Pool,
-        ring: KeyRing,
+        states: KeyStates,
         lingering: Lingering | None = None,
         hidden: Collection[Secret] = (),
         *,
         provider: Provider,
     ) -> None:
-        """``hidden``: keys that no answer may hold, beside those of ``ring``."""
+        """``hidden``: keys that no answer may hold, beside those of ``settings``."""
         self.provider = provider
-        self.ring = ring
-        self._hidden = tuple(dict.fromkeys((*ring.keys, *hidden)))
+        self._keys = settings.keys
+        self.states = states
+        self._hidden = tuple(dict.fromkeys((*settings.keys, *hidden)))
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self.requests = Requests(pool, settings)
@@ -127,7 +128,7 @@ class Upstream:
         return self.provider.read_key(fetched.status, answers.loads(fetched.raw))
 
     def _usable(self) -> list[Secret]:
-        if not (keys := list(self.ring.usable())):
+        if not (keys := self.states.usable(self._keys)):
             raise key_rejected(self.provider)
         return keys
 
@@ -154,18 +155,18 @@ class Upstream:
             for key in self._usable():
                 reply = await self._ask(call, key)
                 if reply.status in self.provider.refuses_key:
-                    self.ring.refused(key)
+                    self.states.refused(key)
                 elif reply.status in self.provider.cannot_pay:
-                    self.ring.demote(key)
+                    self.states.demote(key)
                 else:
                     if reply.status < 300:
-                        self.ring.accepted(key)
+                        self.states.accepted(key)
                     return key, reply
                 failed[key] = reply
             cannot_pay = [k for k in failed if failed[k].status in self.provider.cannot_pay]
             key = (cannot_pay or list(failed))[-1]
             try:
-                if not cannot_pay and await self.ring.are_rejected(failed):
+                if not cannot_pay and await self.states.are_rejected(failed):
                     raise key_rejected(self.provider)
             except asyncio.CancelledError:
                 raise self._left(failed[key], key) from None
