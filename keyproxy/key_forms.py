@@ -117,6 +117,11 @@ class Secret:
             return STARS
         return f"{prefix}{rest[:3]}...{rest[-3:]}"
 
+    @property
+    def owner(self) -> str | None:
+        """As the function ``owner``."""
+        return owner(self.__value)
+
     def __repr__(self) -> str:
         return f"Secret({STARS!r})"
 

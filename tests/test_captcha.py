@@ -19,12 +19,12 @@ from keyproxy.clients.captcha import (
     TIMEOUT_SECONDS,
     VENDORS,
     Captcha,
-    VendorName,
     read_verdict,
     reasons,
 )
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
+from keyproxy.settings.table import Vendor as VendorName
 from tests import fake_upstream
 from tests.siteverify import SECRET, Siteverify, serving
 

@@ -14,7 +14,7 @@ from keyproxy.logs import MASK, Masking
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.settings.grammar import mask
-from keyproxy.settings.grammar.secrets import bundled_keys, foreign_issuer
+from keyproxy.settings.grammar.secrets import bundled_keys
 from tests.conftest import Start, refused
 
 LETTERS = "a1B2c3D4e5F6g7H8i9J0" * 4
@@ -42,7 +42,7 @@ each_key = pytest.mark.parametrize("owner", KEYS)
 @each_key
 def test_a_key_is_known_by_its_owner(owner: str) -> None:
     name = owner.partition(",")[0]
-    assert foreign_issuer(Secret(KEYS[owner])) == (None if name == "OpenRouter" else name)
+    assert Secret(KEYS[owner]).owner == name
 
 
 @each_key

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,10 +24,10 @@ from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import TEST_SECRETS
+from keyproxy.settings.table import Vendor as VendorName
 from keyproxy.strict_json.body import load
 from keyproxy.transport.fetch import fetch
 
-VendorName = Literal["turnstile", "hcaptcha"]
 TIMEOUT_SECONDS = 5.0
 RETRY_SECONDS = 5.0
 MAX_ANSWER_BYTES = 16 * 1024  # a verdict has a few hundred

@@ -165,7 +165,14 @@ class Verifiers:
         found = {}
         for app in settings.all_apps:
             if app.client_auth == "jwt":
-                rules, source = _rules(app), app.jwt_secret or app.jwt_jwks_url
+                source = app.jwt_secret or app.jwt_jwks_url
+                rules = JwtRules(
+                    app.jwt_algorithms,
+                    app.jwt_issuer,
+                    app.jwt_audiences or (),
+                    app.jwt_leeway_seconds,
+                    app.jwt_app_claim,
+                )
                 if (rules, source) not in made:
                     made[rules, source] = Verifier(rules, self._keys(app))
                 found[app.name] = made[rules, source]
@@ -184,16 +191,6 @@ class Verifiers:
             self._sets[url] = Jwks.at(url, self._session)
             self._sets[url].start()
         return self._sets[url]
-
-
-def _rules(app: Settings) -> JwtRules:
-    return JwtRules(
-        algorithms=app.jwt_algorithms,
-        issuer=app.jwt_issuer,
-        audiences=app.jwt_audiences or (),
-        leeway_seconds=app.jwt_leeway_seconds,
-        app_claim=app.jwt_app_claim,
-    )
 
 
 def looks_like_jwt(text: str) -> bool:

@@ -160,7 +160,13 @@ class SharedCounters(Counters):
 
     async def _take_alone(self, windows: Sequence[Window], place: Place | None) -> Verdict:
         if self._failure == "closed":
-            raise _overloaded()
+            raise Refusal(
+                "overloaded",
+                "Calls cannot be counted just now, and none is let through uncounted; try again"
+                " soon.",
+                retry_after_seconds=1,
+                hint="KEYPROXY_STORAGE_FAILURE=local",
+            )
         if self._failure == "open":
             verdict = Verdict(True, ())
             if place is not None:
@@ -319,12 +325,3 @@ async def open_shared(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         counters._lane.close()
-
-
-def _overloaded() -> Refusal:
-    return Refusal(
-        "overloaded",
-        "Calls cannot be counted just now, and none is let through uncounted; try again soon.",
-        retry_after_seconds=1,
-        hint="KEYPROXY_STORAGE_FAILURE=local",
-    )

@@ -176,10 +176,9 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> bool
         if is_asked or settings != running.settings:
             running.apply(settings)
             return True
-    except SettingsFaults as faults:
-        _log.error("settings not reloaded", faults=[str(fault) for fault in faults.faults])
-    except SettingsFault as fault:  # one that only applying could find
-        _log.error("settings not reloaded", faults=[str(fault)])
+    except (SettingsFaults, SettingsFault) as error:  # one that only applying could find
+        faults = error.faults if isinstance(error, SettingsFaults) else [error]
+        _log.error("settings not reloaded", faults=[str(fault) for fault in faults])
     return False
 
 

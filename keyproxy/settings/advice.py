@@ -20,7 +20,7 @@ from keyproxy.settings import KNOWN_ENDPOINTS, Settings, lines
 from keyproxy.settings.grammar import Unfit, mask
 from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.plain import expression
-from keyproxy.settings.grammar.secrets import is_of_openrouter
+from keyproxy.settings.grammar.secrets import OPENROUTER
 from keyproxy.settings.lines import is_safe
 from keyproxy.settings.table import row_of
 
@@ -44,7 +44,9 @@ def odd(settings: Settings) -> list[str]:
             f"KEYPROXY_UPSTREAM={settings.upstream} looks like no whole base address: calls go to"
             f" {settings.upstream}/chat/completions; write KEYPROXY_UPSTREAM={base}"
         )
-    if is_openrouter(settings.upstream) and not all(map(is_of_openrouter, settings.all_keys)):
+    if is_openrouter(settings.upstream) and any(
+        key.owner != OPENROUTER for key in settings.all_keys
+    ):
         odds.append("a key does not begin with sk-or-, as OpenRouter's keys do")
     return odds
 

@@ -103,8 +103,8 @@ def _keys_in_pages(default: AppValues) -> Iterator[SettingsFault]:
 
 
 def _foreign_keys(app: AppValues) -> Iterator[SettingsFault]:
-    owners = [secrets.foreign_issuer(key) for key in app.get("keys", ())]
-    owner = next(filter(None, owners), None)
+    owners = [key.owner for key in app.get("keys", ())]
+    owner = next((each for each in owners if each not in (None, secrets.OPENROUTER)), None)
     variable = secrets.KEY if app.said.get(secrets.KEY, "").strip() else secrets.KEY_FILE
     if owner is None or variable not in app.said:
         return

@@ -76,17 +76,6 @@ def bundled_keys(environ: Mapping[str, str], own: Collection[Secret] = ()) -> li
     ]
 
 
-def foreign_issuer(key: Secret) -> str | None:
-    """Who gives out keys that begin as ``key`` does, if that is not OpenRouter."""
-    name = owner(key.reveal())
-    return None if name == OPENROUTER else name
-
-
-def is_of_openrouter(key: Secret) -> bool:
-    """Whether ``key`` begins as OpenRouter's keys do."""
-    return owner(key.reveal()) == OPENROUTER
-
-
 def misnamed(environ: Mapping[str, str]) -> str | None:
     """The variable that holds a key for OpenRouter, or its file's name, where nobody looks."""
     for name, value in environ.items():
