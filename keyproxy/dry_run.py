@@ -7,7 +7,7 @@ left out and said to be.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import NoReturn, cast
@@ -164,8 +164,11 @@ class _Request:
         self.content, self._body = self, asked.body or b""
         self.content_length, self.body_exists = len(self._body), bool(self._body)
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self._body
+    def is_eof(self) -> bool:
+        return True
+
+    def read_nowait(self) -> bytes:
+        return self._body
 
 
 @dataclass

@@ -101,6 +101,12 @@ class HeadGuard(RequestHandler):
         super().pause_reading()
         self._watch_paused()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Asked for with each piece that is read of a body, paused or not; the parser holds nothing
+        back unless it was."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def _pause_reading_for_buffer(self) -> None:
         super()._pause_reading_for_buffer()
         self._watch_paused()

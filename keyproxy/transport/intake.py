@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from threading import Lock
 from typing import Self
 
 from aiohttp import web
-from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
+from multidict import CIMultiDictProxy
 
 from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal, overloaded
@@ -23,6 +25,7 @@ MAX_LINE_BYTES = 8190  # aiohttp's and Apache's default: the request line, a cre
 MAX_FIELD_BYTES = 32 * 1024  # cookies of sites that keep sessions in them (supabase/ssr#78)
 MAX_FIELDS = 128  # aiohttp's default
 MAX_HEAD_BYTES = 64 * 1024
+_VERSIONS = (HttpVersion10, HttpVersion11)
 _CREDENTIALS = frozenset(name.lower().encode() for name in CREDENTIAL_FIELDS)
 SMALL_BYTES = 64 << 10
 
@@ -91,13 +94,16 @@ def fault_in(message: RawRequestMessage) -> str | None:
     """The code of the refusal, if there must be one. The parser bounds each field, not the sum."""
     if not _is_plain(message):
         return "bad_request"
-    size = len(message.path)
-    for name, value in message.raw_headers:
-        of_field = len(name) + len(value)
-        if of_field > MAX_LINE_BYTES and name.lower() in _CREDENTIALS:
-            return "head_too_large"
-        size += of_field + len(": \r\n")
-    return "head_too_large" if size > MAX_HEAD_BYTES else None
+    fields = message.raw_headers
+    size = len(message.path) + len(": \r\n") * len(fields)
+    size += sum(map(len, chain.from_iterable(fields)))
+    if size <= MAX_LINE_BYTES:  # so is each of its parts
+        return None
+    has_long_credential = any(
+        len(name) + len(value) > MAX_LINE_BYTES and name.lower() in _CREDENTIALS
+        for name, value in fields
+    )
+    return "head_too_large" if has_long_credential or size > MAX_HEAD_BYTES else None
 
 
 def _is_plain(message: RawRequestMessage) -> bool:
@@ -106,11 +112,13 @@ def _is_plain(message: RawRequestMessage) -> bool:
     The parser does not enforce the framing of HTTP/0.9 and 2.0, takes any list of codings that
     ends in "chunked", and takes one in HTTP/1.0, where it is a fault (RFC 9112 6.1).
     """
-    if message.version not in ((1, 0), (1, 1)):
+    if message.version not in _VERSIONS:
         return False
-    codings = message.headers.getall("Transfer-Encoding", [])
+    if "Transfer-Encoding" not in message.headers:
+        return True
+    codings = message.headers.getall("Transfer-Encoding")
     is_chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
-    return not codings or (is_chunked and message.version == (1, 1))
+    return is_chunked and message.version == HttpVersion11
 
 
 def check_head(request: web.BaseRequest) -> None:
@@ -118,19 +126,23 @@ def check_head(request: web.BaseRequest) -> None:
 
     Raises ``expectation_failed``, ``bad_request``, ``method_not_allowed``.
     """
-    if request.method in ("CONNECT", "TRACE"):
+    method, headers = request.method, request.headers
+    if method in ("CONNECT", "TRACE"):
         raise Refusal(
             "method_not_allowed",
             "This method is not served.",
             headers={"Allow": "GET, POST, OPTIONS"},
             must_close=True,
         )
-    expected = request.headers.getall("Expect", [])
-    if expected and [value.lower() for value in expected] != ["100-continue"]:
+    if "Expect" in headers and _lowered(headers, "Expect") != ["100-continue"]:
         raise Refusal("expectation_failed", "Only Expect: 100-continue is met.", must_close=True)
-    upgrades = [value.lower() for value in request.headers.getall("Upgrade", [])]
-    if upgrades not in ([], ["h2c"]):  # an offer that JDK's client and curl make; passed over
+    # An offer of h2c, which JDK's client and curl make, is passed over.
+    if "Upgrade" in headers and _lowered(headers, "Upgrade") != ["h2c"]:
         raise Refusal("bad_request", "Other protocols are not spoken here.", must_close=True)
+
+
+def _lowered(headers: CIMultiDictProxy[str], name: str) -> list[str]:
+    return [value.lower() for value in headers.getall(name)]
 
 
 def refuse_body(request: web.BaseRequest) -> None:
@@ -155,16 +167,22 @@ async def read_body(
     if "Expect" in request.headers and request.version == HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # it is no part of the answer
-    # One block that grows. A list of pieces would leave as much again in holes between others'.
-    found = bytearray()
+
+    def counted(chunk: bytes, before: int) -> bytes:
+        size = before + len(chunk)
+        if size > max_bytes:
+            raise too_large(max_bytes, size if is_setting else None)
+        hold.add(len(chunk))
+        return chunk
+
     try:
+        if request.content.is_eof():  # a small one has come with its head
+            return counted(request.content.read_nowait(), 0)
+        # One block that grows. A list of pieces would leave as much again in holes between others'.
+        found = bytearray()
         async with asyncio.timeout(timeout_seconds):
             async for chunk in request.content.iter_any():
-                size = len(found) + len(chunk)
-                if size > max_bytes:
-                    raise too_large(max_bytes, size if is_setting else None)
-                hold.add(len(chunk))
-                found += chunk
+                found += counted(chunk, len(found))
     except TimeoutError as error:
         raise Refusal(
             "body_timeout", "The body did not arrive in time.", must_close=True
