@@ -196,7 +196,7 @@ class _Assumed(Identity):
         self._app = app
 
     async def identify(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Client:
-        self.check_head(headers)
+        self.shown(headers)
         return Client("", "", self._app, is_address=False)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from keyproxy.clients import credentials
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
@@ -54,11 +53,11 @@ class Opening:
         ``method_not_allowed``, ``query_not_allowed``, ``rate_limited``, ``captcha_failed`` and
         what reading a body raises.
         """
-        self.identity.check_head(request.headers)
+        shown = self.identity.shown(request.headers)
         door = self.identity.door(request.headers)
         check_head(request.method, request.raw_path, door)
         origin = request.headers.get("Origin")
-        session = self._renewed(request, door, origin)
+        session = self._renewed(shown, door, origin)
         if session is not None:
             renewals = Window("renewal", session.client.id, MOST_RENEWALS, RENEWALS_SECONDS)
             told = "The session was renewed too often; it is good for an hour."
@@ -75,8 +74,7 @@ class Opening:
             await self.captcha.verify(response, address, origin=origin)
         return self.sessions.open(door.app, origin)
 
-    def _renewed(self, request: web.BaseRequest, door: Door, origin: str | None) -> Session | None:
-        shown = credentials.shown(request.headers)
+    def _renewed(self, shown: Sequence[str], door: Door, origin: str | None) -> Session | None:
         if len(shown) != 1 or not looks_like_session(shown[0]):
             return None
         try:

@@ -135,6 +135,7 @@ def _parsed(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=4096)
 def bucket(address: Address | None, prefix: int = 64) -> str:
     """What limits count by: an IPv4 address, or the /64 that one IPv6 device holds."""
     if isinstance(address, IPv6Address):

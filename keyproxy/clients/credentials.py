@@ -31,22 +31,13 @@ _BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
 
 
 def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
-    """Each different credential of a head; other schemes than Bearer are not ours."""
+    """Each different credential of a head; other schemes than Bearer are not ours.
+
+    Raises ``provider_key_sent``.
+    """
     found = []
     for name in CREDENTIAL_FIELDS:
-        for value in headers.getall(name, []):
-            if name == "Authorization":
-                match = _BEARER.fullmatch(value.strip())
-                value = match[1] if match else ""
-            if text := value.strip():
-                found.append(text)
-    return tuple(dict.fromkeys(found))
-
-
-def refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
-    """Raises ``provider_key_sent``."""
-    for name in CREDENTIAL_FIELDS:
-        for value in headers.getall(name, []):
+        for value in headers.getall(name, ()):
             if key_forms.WHOLE.search(value):
                 raise Refusal(
                     "provider_key_sent",
@@ -54,6 +45,12 @@ def refuse_provider_keys(headers: CIMultiDictProxy[str]) -> None:
                     "app and rotate it: whoever could load the page has it. No key is needed here.",
                     param=name,
                 )
+            if name == "Authorization":
+                match = _BEARER.fullmatch(value.strip())
+                value = match[1] if match else ""
+            if text := value.strip():
+                found.append(text)
+    return tuple(dict.fromkeys(found))
 
 
 def refusal(shown: Sequence[str], wanted: str) -> Refusal:
@@ -113,6 +110,8 @@ class Tokens:
         Hashes are compared, as bytes and in constant time. The first eight bytes choose which: a
         caller cannot steer them, so how long that takes tells nothing about any token.
         """
+        if not self._holders:
+            return None
         shown = digest(text)
         for known, holder in self._holders.get(shown[:8], ()):
             if hmac.compare_digest(known, shown):

@@ -55,13 +55,18 @@ class Identity:
 
     def __post_init__(self) -> None:
         self._doors = {door.app: door for door in self.doors}
+        self._default, *self._named = self.doors
         self._unknown: set[str] = set()
 
-    def check_head(self, headers: CIMultiDictProxy[str]) -> None:
-        """Raises ``provider_key_sent``, ``origin_not_allowed``."""
-        credentials.refuse_provider_keys(headers)
+    def shown(self, headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
+        """Each different credential of a head that may be shown here.
+
+        Raises ``provider_key_sent``, ``origin_not_allowed``.
+        """
+        shown = credentials.shown(headers)
         if self.is_private:
             refuse_public(headers)
+        return shown
 
     def address(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The caller's own network address, as text."""
@@ -77,10 +82,9 @@ class Identity:
         Raises ``provider_key_sent``, ``origin_not_allowed``, ``credential_missing``,
         ``credential_invalid``, ``credential_expired``.
         """
-        self.check_head(headers)
+        shown = self.shown(headers)
         address = self.addresses.of(peer, headers)
         network = bucket(address, SITE_PREFIX)
-        shown = credentials.shown(headers)
         door = self.door(headers)
         if len(shown) == 1:
             client = await self._known(shown[0], network, headers, door)
@@ -92,11 +96,9 @@ class Identity:
 
     def door(self, headers: CIMultiDictProxy[str]) -> Door:
         """The app of a page's origin, else the default app."""
-        default, *named = self.doors
-        origin = headers.get("Origin")
-        if origin is None:
-            return default
-        return next((door for door in named if door.claims(origin)), default)
+        if self._named and (origin := headers.get("Origin")) is not None:
+            return next((door for door in self._named if door.claims(origin)), self._default)
+        return self._default
 
     async def _known(
         self, shown: str, network: str, headers: CIMultiDictProxy[str], door: Door
