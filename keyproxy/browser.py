@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from multidict import CIMultiDictProxy
 
@@ -39,6 +40,8 @@ _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?
 _ANY_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]{0,40}://[A-Za-z0-9._~:%\[\]-]{0,255}")
 _ANY = "[a-z0-9-]+"
 _ANY_HOST = "[A-Za-z0-9._-]{1,253}"  # of an extension; a name never ends in a wildcard
+_LONGEST_HOST = 253 + len(":65535")
+_LONGEST_KEPT, _MOST_KEPT = 300, 256  # of what was looked up
 _LOOPBACK_ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://"
     r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?"
@@ -57,8 +60,12 @@ class HostRules:
         self._any_ip = "any-ip" in entries
         self._suffixes = tuple(entry[1:] for entry in entries if entry.startswith("*."))
         self._exact = frozenset(entries) - {"any-ip"}
+        self._known = lru_cache(maxsize=_MOST_KEPT)(self._look_up)
 
     def allows(self, value: str) -> bool:
+        return len(value) <= _LONGEST_HOST and self._known(value)
+
+    def _look_up(self, value: str) -> bool:
         match = _HOST.fullmatch(value.lower())
         if match is None:
             return False
@@ -94,8 +101,12 @@ class OriginRules:
             for entry in entries
             if "*" in entry and entry != "*"
         )
+        self._known = lru_cache(maxsize=_MOST_KEPT)(self._look_up)
 
     def allows(self, origin: str) -> bool:
+        return (self._known if len(origin) <= _LONGEST_KEPT else self._look_up)(origin)
+
+    def _look_up(self, origin: str) -> bool:
         if origin in ("", "localhost"):
             return False
         if origin in self._exact or (self._any and _ANY_ORIGIN.fullmatch(origin)):
@@ -143,14 +154,16 @@ class Browser:
         No ``Origin`` at all is an app, a server or a same-origin GET, unless the browser
         itself says that the request crosses sites.
         """
+        if self.allowed_origin(headers) is not None:
+            return
         origins = headers.getall("Origin", [])
         sites = (site.strip() for site in headers.getall("Sec-Fetch-Site", []))
-        if self.allowed_origin(headers) is None and (origins or "cross-site" in sites):
+        if origins or "cross-site" in sites:
             raise self._refused(origins)
 
     def allowed_origin(self, headers: CIMultiDictProxy[str]) -> str | None:
         """The one origin that may read the answer, or nothing."""
-        origins = headers.getall("Origin", [])
+        origins = headers.getall("Origin", ())
         if len(origins) != 1:
             return None
         if self._origins.allows(origins[0]) or self._is_our_page(origins[0], headers):
