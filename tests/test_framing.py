@@ -484,6 +484,25 @@ async def test_a_body_of_exactly_the_allowed_size_passes(start: Start) -> None:
     assert len(proxy.upstream.calls) == 1
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_body_is_bounded_alike_with_its_head_and_behind_it(
+    start: Start, is_late: bool
+) -> None:
+    proxy = await start(MAX_BODY="1KiB")
+    expecting = ["Expect: 100-continue"] if is_late else []
+    for size, status in ((1024, 200), (1025, 413)):
+        body = CALL.ljust(size)
+        sent = b"%x\r\n%s\r\n0\r\n\r\n" % (size, body)
+        head = request("POST", CHAT, "Transfer-Encoding: chunked", *expecting, body=b"")
+        async with await Connection.open(proxy) as connection:
+            connection.writer.write(head if is_late else head + sent)
+            if is_late:
+                assert await connection.head() == b"HTTP/1.1 100 Continue\r\n\r\n"
+                connection.writer.write(sent)
+            assert (await connection.answer()).status == status
+    assert [call.body for call in proxy.upstream.calls] == [CALL.ljust(1024)]
+
+
 async def test_head_faults_echo_nothing_and_carry_the_usual_shape(proxy: Proxy) -> None:
     data = b"GET /<script>SECRET HTTP/9.9\r\nSECRET: SECRET\r\n\r\n"
     body = await refused_raw(proxy, data, 400, "bad_request")

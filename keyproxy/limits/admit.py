@@ -7,8 +7,7 @@ Field names: draft-ietf-httpapi-ratelimit-headers-10 (RateLimit-Policy, RateLimi
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from keyproxy.call import Client
@@ -37,8 +36,7 @@ class Admission:
     address_rates: tuple[Rate, ...]
     max_in_flight: int
 
-    @asynccontextmanager
-    async def admit(self, client: Client, headers: dict[str, str]) -> AsyncIterator[None]:
+    def admit(self, client: Client, headers: dict[str, str]) -> Admitting:
         """Hold a place for one call; ``headers`` receives the RateLimit fields, refused or not.
 
         Raises ``rate_limited``, ``too_many_in_flight``, ``overloaded``.
@@ -46,17 +44,10 @@ class Admission:
         whose = f"{client.app}:{client.id}"
         counted = windows("client", whose, self.rates)
         counted += windows("address", client.address, self.address_rates)
-        place = Place(whose, self.max_in_flight)
-        verdict = await self.counters.take(counted, place)
-        headers.update(rate_headers(verdict.standings))
-        if not verdict.is_admitted:
-            raise self._refusal(verdict)
-        try:
-            yield
-        finally:
-            self.counters.leave(place)
+        return Admitting(self, counted, Place(whose, self.max_in_flight), headers)
 
-    def _refusal(self, verdict: Verdict) -> Refusal:
+    def refusal(self, verdict: Verdict) -> Refusal:
+        """Of a call that was not admitted."""
         if verdict.is_crowded and not verdict.in_the_way:
             return Refusal(
                 "too_many_in_flight",
@@ -79,6 +70,27 @@ class Admission:
             retry_after_seconds=longest.resets_in_seconds,
             hint=hint,
         )
+
+
+class Admitting:
+    """One call: admitted as it enters; its place is given up as it leaves."""
+
+    __slots__ = ("_admission", "_headers", "_place", "_windows")
+
+    def __init__(
+        self, admission: Admission, windows: list[Window], place: Place, headers: dict[str, str]
+    ) -> None:
+        self._admission, self._windows = admission, windows
+        self._place, self._headers = place, headers
+
+    async def __aenter__(self) -> None:
+        verdict = await self._admission.counters.take(self._windows, self._place)
+        self._headers.update(rate_headers(verdict.standings))
+        if not verdict.is_admitted:
+            raise self._admission.refusal(verdict)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._admission.counters.leave(self._place)
 
 
 async def count_failure(counters: Counters, refusal: Refusal, network: str) -> None:
@@ -121,11 +133,11 @@ def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
     if not standings:
         return {}
     policies, states = [], []
-    for standing in standings:
-        window = standing.window
+    for window, units, resets_in_seconds in standings:
         name = f'"{window.name}-{window.seconds}"'
+        left = max(0, window.amount - units)
         policies.append(f"{name};q={window.amount};w={window.seconds}")
-        states.append(f"{name};r={standing.remaining};t={math.ceil(standing.resets_in_seconds)}")
+        states.append(f"{name};r={left};t={math.ceil(resets_in_seconds)}")
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
 
 

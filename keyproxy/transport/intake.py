@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from threading import Lock
 from typing import Self
 
@@ -86,8 +85,9 @@ class Hold:
 
     def release(self) -> None:
         """The body has gone up; a stream that follows needs it no more."""
-        self._room.give(self._count)
-        self._count = 0
+        if self._count:
+            self._room.give(self._count)
+            self._count = 0
 
 
 def fault_in(message: RawRequestMessage) -> str | None:
@@ -95,8 +95,8 @@ def fault_in(message: RawRequestMessage) -> str | None:
     if not _is_plain(message):
         return "bad_request"
     fields = message.raw_headers
-    size = len(message.path) + len(": \r\n") * len(fields)
-    size += sum(map(len, chain.from_iterable(fields)))
+    size = len(message.path)
+    size += sum([len(name) + len(value) + len(": \r\n") for name, value in fields])
     if size <= MAX_LINE_BYTES:  # so is each of its parts
         return None
     has_long_credential = any(
