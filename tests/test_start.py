@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
 import aiohttp
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import parse_many
 
+from keyproxy.settings import Settings
 from keyproxy.settings.grammar.plain import Rate, usual_rates
-from tests.conftest import BODY, CHAT
+from keyproxy.transport.client import open_clients
+from tests.conftest import BODY, CHAT, KEY
 from tests.fake_upstream import FakeUpstream
 from tests.program import environment, started
 
@@ -90,6 +94,28 @@ def test_contexts_that_are_not_ours_trust_nobody_and_the_environment_stays() -> 
             check=True,
         )
         assert done.stdout == "True [0, 0]\n"
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="their stores are no files")
+async def test_beside_a_plain_upstream_the_store_is_read_when_one_connects(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    settings = Settings.from_environ(
+        "dev", {"OPENROUTER_API_KEY": KEY, "KEYPROXY_UPSTREAM": "http://127.0.0.1:1/v1"}
+    )
+    async with open_clients(settings) as (_, pool):
+        trustme.CA().cert_pem.write_to_path(tmp_path / "system.pem")
+        made = [
+            pool.trust.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="api.example")
+            for _ in range(2)
+        ]
+        believing = made[0].context
+        assert made[1].context is believing
+        assert len(believing.get_ca_certs()) == 1
+        assert (believing.verify_mode, believing.check_hostname) == (ssl.CERT_REQUIRED, True)
+        assert (pool.trust.verify_mode, pool.trust.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 _NUMBER = st.integers(0, 10**9 - 1).map(str) | st.from_regex(r"0{0,3}[0-9]{1,9}", fullmatch=True)

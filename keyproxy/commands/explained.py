@@ -24,7 +24,7 @@ from keyproxy.limits.counters import Counters
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.summary import clients
-from keyproxy.transport.client import open_pool, open_session
+from keyproxy.transport.client import open_clients
 
 T = TypeVar("T")
 _MAX_SHOWN = 4_000
@@ -34,7 +34,7 @@ _INDENT = " " * 23  # below what is said of a step
 async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T:
     """What ``work`` makes of the kit that a server would answer by. A JWT is checked with its
     issuer's true keys; nothing else leaves this computer."""
-    async with open_session(settings) as session, open_pool(settings) as pool:
+    async with open_clients(settings) as (session, pool):
         assembly = Assembly(settings, session, pool, Counters(), MemoryBook())
         try:
             return await work(assembly.kit)

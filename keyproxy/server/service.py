@@ -23,7 +23,7 @@ from keyproxy.server.app import App
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
-from keyproxy.transport.client import open_pool, open_session, trust
+from keyproxy.transport.client import open_clients
 from keyproxy.transport.server import connection_limit, listening, shown
 
 _DRAIN_LOOK_SECONDS = 0.05
@@ -147,12 +147,11 @@ async def running(
 ) -> AsyncIterator[Service]:
     """A service that listens, and is closed at the end."""
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(open_session(settings))
-        pool = await stack.enter_async_context(open_pool(settings))
+        session, pool = await stack.enter_async_context(open_clients(settings))
         totals = Totals()
         counters = Counters()
         if (storage := settings.storage) is not None:  # that replicas share
-            ca = trust(settings.upstream_ca_file) if storage.has_tls else None
+            ca = pool.trust if storage.has_tls else None
             failure, on_change = settings.storage_failure, totals.storage_changed
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)

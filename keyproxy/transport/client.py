@@ -12,7 +12,9 @@ import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -34,27 +36,35 @@ _TLS_READ_BYTES = 16 * 1024  # a TLS record's most
 
 
 @asynccontextmanager
-async def open_session(settings: Settings) -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client without cookies, netrc and decompression."""
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=trust(settings.upstream_ca_file), force_close=True),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        proxy=_proxy(settings),
-        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
-    ) as session:
-        yield session
+async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.ClientSession, Pool]]:
+    """An HTTP client without cookies, netrc and decompression, and connections to the upstream.
+
+    Raises SettingsFault.
+    """
+    async with (
+        open_pool(settings) as pool,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=pool.trust, force_close=True),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            proxy=_proxy(settings),
+            timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
+        ) as session,
+    ):
+        yield session, pool
 
 
 @asynccontextmanager
 async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
-    """Connections to the upstream. Raises SettingsFault, as ``open_session`` does."""
+    """Connections to the upstream. Raises SettingsFault."""
     # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
     asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
+    extra_ca = settings.upstream_ca_file
+    is_plain = settings.upstream.startswith("http:") and extra_ca is None
     pool = Pool(
         settings.upstream,
-        trust=trust(settings.upstream_ca_file),
+        trust=_Later(ssl.PROTOCOL_TLS_CLIENT) if is_plain else trust(extra_ca),
         connect_seconds=settings.connect_timeout_seconds,
         proxy=_proxy(settings),
     )
@@ -62,6 +72,17 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close()
+
+
+class _Later(ssl.SSLContext):
+    """``trust`` that is read when one connects first: with an upstream beside us, hardly ever."""
+
+    @cached_property
+    def _read(self) -> ssl.SSLContext:
+        return trust(None)
+
+    def wrap_bio(self, *given: Any, **named: Any) -> ssl.SSLObject:
+        return self._read.wrap_bio(*given, **named)
 
 
 def trust(extra_ca: Path | None) -> ssl.SSLContext:

@@ -77,7 +77,7 @@ class Pool:
         self.origin = Origin.of(base_url)
         self._base_path = urlsplit(base_url).path.rstrip("/")
         self._host = self.origin.authority
-        self._trust = trust
+        self.trust = trust
         self._connect_seconds = connect_seconds
         self._proxy = proxy
         self._idle: list[tuple[float, Connection]] = []  # the newest last
@@ -196,7 +196,7 @@ class Pool:
             lambda: Connection(self._keep, self._forget),
             host,
             port,
-            tls=self._trust if is_tls else None,
+            tls=self.trust if is_tls else None,
             server_hostname=host if is_tls else None,
         )
         return connection
@@ -213,7 +213,7 @@ class Pool:
             await tunnel.opened
             connection = Connection(self._keep, self._forget)
             tls = await loop.start_tls(
-                transport, connection, self._trust, server_hostname=self.origin.host
+                transport, connection, self.trust, server_hostname=self.origin.host
             )
             if tls is None:
                 raise ProxyFailed("the proxy closed the tunnel")
