@@ -1,4 +1,4 @@
-"""The proxy one would write first with aiohttp: the baseline of ``calls.py``.
+"""The proxy one would write first with aiohttp: the baseline of ``compare.py``.
 
     python benchmarks/naive.py PORT UPSTREAM_BASE KEY
 
