@@ -1,180 +1,108 @@
-"""For how long garbage collections stop everything, with and without what `server/process.py` does.
+"""For how long keyproxy's event loop is held up while it serves, beside a loop that does nothing.
 
-    python benchmarks/pauses.py [--seconds 60] [--streams 300] [--reloads 200]
+    python benchmarks/compare.py --only pauses --seconds 300
 
-keyproxy runs in this process, upstream and clients in another: each stream has twenty events, one
-in 300 ms, then its client calls again. Both ways take turns, twice each. An event's time is from
-the upstream's write to its client's read. Then the settings are reloaded while the streams go on.
+100 calls a second and 300 streams, with everything on. A timer on the loop is due each 2 ms; how
+late it comes is what every call, stream and timer would have waited. The loop that does nothing is
+a process of its own on the same core: what it sees is the machine and the others on it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import gc
+import json
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
+from bisect import bisect_right
+from contextlib import AsyncExitStack
 from typing import Any
 
+from load import Load
+from peers import Peer, Place, environment, free_port
+
 from keyproxy import logs
-from keyproxy.server.process import HEAP_PAUSE_SECONDS, Heap
-from keyproxy.server.service import Service, running
+from keyproxy.server import memory
+from keyproxy.server.process import Heap
+from keyproxy.server.service import running
 from keyproxy.settings import Settings
 
-KEY = "sk-or-v1-benchmark-" + "0123456789abcdef" * 4
-EVENTS, GAP_SECONDS = 20, 0.3
-FORCED = 3  # full collections after each turn, since few come by themselves
-CALL = b'{"model":"openai/gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"x"}]}'
-HEAD = (
-    b"POST /api/v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(CALL)
-)
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+TICK_SECONDS = 0.002
+RATE, STREAMS, PACE, EVENTS = 100.0, 300, 0.3, 20
+BOUNDS_MS = (1, 2, 5, 10, 20, 50)  # a timer is up to 1 ms late by itself: epoll's is rounded up
 
 
-async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while head := await reader.readuntil(b"\r\n\r\n"):
-        if head.startswith(b"GET"):
-            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-            continue
-        await reader.readexactly(len(CALL))
-        writer.write(ANSWER)
-        for _ in range(EVENTS):
-            await asyncio.sleep(GAP_SECONDS)
-            now = time.perf_counter()
-            text = b'data: {"t":%.6f,"choices":[{"delta":{"content":"word "}}]}\n\n' % now
-            writer.write(b"%x\r\n%s\r\n" % (len(text), text))
-        writer.write(b"0\r\n\r\n")
-
-
-async def client(port: int, delay: float, seen: list[float]) -> None:
-    await asyncio.sleep(delay)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def watch() -> None:
+    """Look until a line comes in, then say how often it was how late; and so on."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), lambda: (os.read(0, 100) and asked.set()) or None)
+    counts, longest = [0] * (len(BOUNDS_MS) + 1), 0.0
     while True:
-        writer.write(HEAD + CALL)
-        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
-        while line := await reader.readline():
-            if line.startswith(b'data: {"t":'):
-                seen.append(time.perf_counter() - float(line[11:].partition(b",")[0]))
-            if line == b"0\r\n":
-                await reader.readline()
-                break
+        due = loop.time() + TICK_SECONDS
+        await asyncio.sleep(TICK_SECONDS)
+        late = (loop.time() - due) * 1000
+        counts[bisect_right(BOUNDS_MS, late)] += 1
+        longest = max(longest, late)
+        if asked.is_set():
+            asked.clear()
+            print(json.dumps({"counts": counts, "longest_ms": longest}), flush=True)
+            counts, longest = [0] * len(counts), 0.0
 
 
-async def other(streams: int) -> None:
-    """The process of upstream and clients; a line on its standard input asks for the figures."""
-    gc.disable()
-    server = await asyncio.start_server(upstream, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    port = int(await asyncio.to_thread(sys.stdin.readline))
-    seen: list[float] = []
-    length = EVENTS * GAP_SECONDS
-    tasks = [asyncio.create_task(client(port, length * n / streams, seen)) for n in range(streams)]
-    while tasks and await asyncio.to_thread(sys.stdin.readline):
-        each = sorted(seen)
-        seen.clear()
-        gc.collect()
-        at = [each[int(len(each) * share)] * 1000 for share in (0.5, 0.99, 0.999)] if each else []
-        print(len(each), *at, *(1000 * longest for longest in each[-1:]), flush=True)
-    os._exit(0)  # the streams go on
+async def serve() -> None:
+    """As ``keyproxy serve`` does, with one more timer."""
+    logs.configure("json", "info")
+    memory.give_back_large_blocks()
+    async with running(Settings.from_environ("serve", os.environ)):
+        Heap()
+        await watch()
 
 
-class Pauses:
-    """How long full collections took, in CPU time of their thread: others may use the machine."""
+class Watched:
+    """A process with a loop that is watched."""
 
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._begun = 0.0
-        gc.callbacks.append(self._look)
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
 
-    def _look(self, phase: str, about: dict[str, int]) -> None:
-        if about["generation"] == 2:
-            if phase == "start":
-                self._begun = time.thread_time()
-            else:
-                self.seconds.append(time.thread_time() - self._begun)
+    async def ask(self) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        said: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return said
 
 
-def resident_mib() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
-async def reload(service: Service, environ: dict[str, str], count: int) -> None:
-    """Settings that differ each time; the heap is looked at after each, as if minutes passed."""
-    minutes = iter(range(10**6))
-    heap = Heap(lambda: next(minutes) * HEAP_PAUSE_SECONDS)
-    for number in range(count + 1):
-        if number % (count // 4) == 0:
-            print(f"after {number:3} reloads  {resident_mib():6.1f} MiB resident", flush=True)
-        service.apply(
-            Settings.from_environ("dev", {**environ, "KEYPROXY_MAX_TOKENS": f"{number + 1}"})
-        )
-        heap.reloaded()
-        await asyncio.sleep(0.1)
-
-
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--streams", type=int, default=300)
-    parser.add_argument("--reloads", type=int, default=200)
-    parser.add_argument("--other", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.other:
-        await other(given.streams)
-        return
-    logs.configure("json", "error")
-    program = [sys.executable, __file__, "--other", "--streams", str(given.streams)]
-    pipe: Any = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*program, stdin=pipe, stdout=pipe)
-    assert process.stdin is not None
-    assert process.stdout is not None
-    port = (await process.stdout.readline()).decode().strip()
-    environ = {
-        "OPENROUTER_API_KEY": KEY,
-        "KEYPROXY_UPSTREAM": f"http://127.0.0.1:{port}/api/v1",
-        "KEYPROXY_LISTEN": "127.0.0.1:0",
-        "KEYPROXY_LEDGER": str(Path(tempfile.mkdtemp()) / "ledger.sqlite3"),
-        "KEYPROXY_RATE_LIMIT": "off",
-        "KEYPROXY_MAX_IN_FLIGHT": "1000",
-    }
-    async with running(Settings.from_environ("dev", environ)) as service:
-        process.stdin.write(service.addresses[0].rpartition(":")[2].encode() + b"\n")
-        pauses, usual = Pauses(), gc.get_threshold()
-        await asyncio.sleep(5)
-        for is_set_apart in (False, True) * 2:
-            gc.unfreeze()
-            gc.collect()
-            if is_set_apart:
-                Heap()
-            else:
-                gc.set_threshold(*usual)
-            await asyncio.sleep(1)  # what that held up is no part of the turn
-            process.stdin.write(b"\n")
-            await process.stdout.readline()
-            pauses.seconds.clear()
-            await asyncio.sleep(given.seconds)
-            process.stdin.write(b"\n")
-            count, *times = (await process.stdout.readline()).split()
-            own = len(pauses.seconds)
-            for _ in range(FORCED):
-                gc.collect()
-            longest = max(pauses.seconds, default=0) * 1000
-            p50, p99, p999, most = map(float, times)
-            print(
-                f"{'set apart' if is_set_apart else 'as it was'}  {own:3} full collections by"
-                f" themselves; one takes {longest:5.1f} ms   {int(count)} events: p50 {p50:.1f},"
-                f" p99 {p99:.1f}, p99.9 {p999:.1f}, longest {most:.1f} ms",
-                flush=True,
+async def measure(work: Load, place: Place, seconds: float) -> dict[str, Any]:
+    base, port = work.base_tls or work.base, free_port()
+    async with AsyncExitStack() as stack:
+        watched: dict[str, Watched] = {}
+        log = stack.enter_context((place.folder / "pauses.log").open("wb"))
+        for name in ("idle", "keyproxy"):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, __file__, name),
+                cwd=place.folder,
+                env=environment(base, place, port),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
             )
-        await reload(service, environ, given.reloads)
-        process.stdin.close()
-        await process.wait()
+            stack.push_async_callback(process.wait)
+            stack.callback(process.kill)
+            if place.core is not None:
+                os.sched_setaffinity(process.pid, {place.core})
+            watched[name] = Watched(process)
+            await watched[name].ask()
+        peer = Peer(port, process.pid)
+        async with work.streaming(port, STREAMS, PACE, EVENTS), work.calling_at(port, RATE):
+            await asyncio.sleep(2)
+            for each in watched.values():
+                await each.ask()
+            began = time.monotonic()
+            seen = await work.window(peer.cpu, 0, seconds)
+            found: dict[str, Any] = {name: await each.ask() for name, each in watched.items()}
+        found |= {"seconds": time.monotonic() - began, "busy": seen.cpu / seconds}
+    return {**found, "bounds_ms": BOUNDS_MS}
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(serve() if sys.argv[1] == "keyproxy" else watch())
