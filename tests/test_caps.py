@@ -63,7 +63,7 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
         b'12345678901234567890.0]},"messages":[]}'
     )
     written = body.rewritten(
-        body.read(raw)[1], {"reasoning": {**body.parse(raw)["reasoning"], "max_tokens": 5}}
+        *body.read(raw), {"reasoning": {**body.parse(raw)["reasoning"], "max_tokens": 5}}
     )
     assert b'"max_tokens": 5, "x": 1.10, "y": [1E5, -0.0, 12345678901234567890.0]' in written
     assert written.endswith(b'},"messages":[]}')
@@ -519,4 +519,4 @@ def test_rewriting_sets_just_these_fields(
 ) -> None:
     raw = json.dumps(before, indent=indent, ensure_ascii=is_ascii).encode("utf-8", "replace")
     before = json.loads(raw)
-    assert json.loads(body.rewritten(body.read(raw)[1], changes)) == before | changes
+    assert json.loads(body.rewritten(*body.read(raw), changes)) == before | changes

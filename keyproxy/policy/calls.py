@@ -55,7 +55,7 @@ def read(
         if stream is not None and not isinstance(stream, bool):
             raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
         changes = {name: said[name] for name in check.changed}
-        sent = body.rewritten(reader, changes) if changes else raw
+        sent = body.rewritten(parsed, reader, changes) if changes else raw
         return Call(
             endpoint=endpoint,
             path=endpoint.path,

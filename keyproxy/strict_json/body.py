@@ -16,12 +16,13 @@ from typing import Any
 from multidict import CIMultiDictProxy
 
 from keyproxy.errors import Refusal
-from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair, unique
+from keyproxy.strict_json.pieces import MAX_DEPTH, PIECE, NotRead, Reader, has_half_pair, unique
 
 MAX_COMMAS = 250_000
 """More elements than any honest call."""
 THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
 THREAD_COMMAS = 1_000
+SMALL_BYTES = 4_000  # whatever is in them, they take less than that
 _SECOND_TYPE = re.compile(r",[ \t]*(?:[\w.+*-]+/|$)", re.A)
 _ELEMENT_BYTES = 200
 _TIMES, _TIMES_ESCAPED, _TIMES_WIDE = 5, 8, 14  # measured: benchmarks/memory.py
@@ -59,11 +60,13 @@ def check_media_type(headers: CIMultiDictProxy[str]) -> None:
 
 def is_large(raw: bytes) -> bool:
     """Parsing it would hold the event loop for more than about 2 ms."""
-    return (
-        len(raw) >= THREAD_BYTES
-        or raw.count(b",") > THREAD_COMMAS
-        or raw.count(b"{") + raw.count(b"[") > THREAD_COMMAS
-        or raw.count(b'"') > 4 * THREAD_COMMAS
+    return len(raw) >= THREAD_BYTES or (
+        len(raw) > SMALL_BYTES
+        and (
+            raw.count(b",") > THREAD_COMMAS
+            or raw.count(b"{") + raw.count(b"[") > THREAD_COMMAS
+            or raw.count(b'"') > 4 * THREAD_COMMAS
+        )
     )
 
 
@@ -102,12 +105,12 @@ def load(raw: bytes) -> tuple[dict[str, Any], Reader]:
         raise NotRead("The call has no body; it must be one JSON object.")
     if raw.startswith(codecs.BOM_UTF8):
         raise NotRead("The body begins with a byte order mark; send UTF-8 without one.")
-    if raw.count(b",") > MAX_COMMAS:
+    if len(raw) > MAX_COMMAS and raw.count(b",") > MAX_COMMAS:
         raise NotRead(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
     text = ""
     try:
         text = raw.decode("utf-8", "strict")
-        reader = Reader(text, _DECODER)
+        reader = Reader(text, _DECODER, PIECE if _may_be_long(raw) else None)
         value = reader.whole()
     except NotRead:
         raise
@@ -127,6 +130,15 @@ def load(raw: bytes) -> tuple[dict[str, Any], Reader]:
     return value, reader
 
 
+def _may_be_long(raw: bytes) -> bool:
+    """Whether the C scanner must not have it at once, for its size or for how deep it may nest.
+
+    To leave bytes out is many times faster than to count them, where they are few.
+    """
+    flat = raw.replace(b"{", b"").replace(b"[", b"") if len(raw) <= PIECE else b""
+    return len(raw) - len(flat) > MAX_DEPTH
+
+
 def let_go(value: Any) -> None:
     """Free what ``parse`` made, one object or list after the other: as a whole it would keep
     the interpreter lock for some milliseconds."""
@@ -138,25 +150,40 @@ def let_go(value: Any) -> None:
         node.clear()
 
 
-def rewritten(reader: Reader, changes: Mapping[str, Any]) -> bytes:
-    """A body that ``read`` took, with top-level fields set; all else stays to the byte.
+def rewritten(parsed: Mapping[str, Any], reader: Reader, changes: Mapping[str, Any]) -> bytes:
+    """A body that ``read`` took as ``parsed``, no empty one, with top-level fields set; all else
+    stays to the byte.
 
     A field that is there changes its value in place, a new one comes last.
     """
     text = reader.text
     parts: list[bytes] = []
-    missing = dict(changes)
-    copied = end = 0
-    for name, start, end in _members(reader):
-        if name in missing:
+    copied = 0
+    new = [name for name in changes if name not in parsed]
+    left = len(changes) - len(new)
+    for name, start, end in _members(reader) if left else ():
+        if name in changes:
             parts += _encoded(text, copied, start)
-            parts += _written(missing.pop(name))
+            parts += _written(changes[name])
             copied = end
-    parts += _encoded(text, copied, end)
-    for name, value in missing.items():
-        parts += (b", ", *_written(name), b": ", *_written(value))
-    parts += _encoded(text, end, len(text))
+            left -= 1
+            if not left:
+                break
+    if new:
+        end = _before_space(text, text.rindex("}"))
+        parts += _encoded(text, copied, end)
+        copied = end
+    for name in new:
+        parts += (b", ", *_written(name), b": ", *_written(changes[name]))
+    parts += _encoded(text, copied, len(text))
     return b"".join(parts)
+
+
+def _before_space(text: str, end: int) -> int:
+    """Where the white space begins that ends there; there is more before it."""
+    while not (piece := text[max(0, end - PIECE) : end].rstrip(" \t\n\r")):
+        end -= PIECE
+    return max(0, end - PIECE) + len(piece)
 
 
 def _encoded(text: str, start: int, end: int) -> list[bytes]:
@@ -166,8 +193,8 @@ def _encoded(text: str, start: int, end: int) -> list[bytes]:
 def _written(value: Any) -> list[bytes]:
     """As JSON that is no longer than it must be (escapes would triple what is not ASCII), with
     the numbers of ``parse`` as they were written."""
-    if isinstance(value, int):  # most are a cap
-        return [_ENCODER.encode(value).encode()]
+    if type(value) is int:  # most are a cap
+        return [b"%d" % value]
     parts: list[str] = []
     _write(parts, value)
     return ["".join(parts[at : at + 1_000]).encode() for at in range(0, len(parts), 1_000)]

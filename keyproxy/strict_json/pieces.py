@@ -49,14 +49,16 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class Reader:
-    """Reads one text, or values within, as ``decoder`` would. Raises ValueError."""
+    """Reads one text, or values within, as ``decoder`` would. Raises ValueError.
 
-    def __init__(self, text: str, decoder: JSONDecoder, piece: int = PIECE) -> None:
+    ``piece``: how much of it may be read at once; None for all, which then is short and flat.
+    """
+
+    def __init__(self, text: str, decoder: JSONDecoder, piece: int | None = PIECE) -> None:
         self.text = text
         self._decoder = decoder
         self._scan = decoder.raw_decode
-        is_plain = len(text) <= piece and text.count("{") + text.count("[") <= MAX_DEPTH
-        self._long = {} if is_plain else _long(text, piece)
+        self._long = {} if piece is None else _long(text, piece)
 
     def whole(self) -> Any:
         """The one value that the text holds."""
@@ -148,6 +150,8 @@ def _add(found: dict[str, Any], more: dict[str, Any]) -> None:
 
 def has_half_pair(text: str) -> bool:
     """Whether a JSON text escapes half of a surrogate pair: no text, readers replace or drop it."""
+    if len(text) <= PIECE and "\\ud" not in text and "\\uD" not in text:
+        return False
     at = text.find("\\")
     while at >= 0:
         end = _PAIRS.match(text, at)
