@@ -15,7 +15,8 @@ client calls itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,6 +30,7 @@ ALIGNED = -2
 """In place of ``begins``: a window that begins with its first call, or with the calendar."""
 
 _LONGEST_KEY = 64
+_PROCESS = os.urandom(6).hex()
 _LEASES_A_COMMAND = 500
 
 
@@ -56,15 +58,13 @@ def count(
     act: Act,
     windows: Sequence[Window],
     news: Sequence[News],
-    *,
-    place: Place | None = None,
-    name: str = "",
+    place: Place | None,
     lease_seconds: float,
 ) -> Arguments:
-    """The one command for a call. ``name`` is the call's own, among those in flight."""
+    """The one command for a call."""
     keys = [_window_key(window) for window in windows]
     keys.append("keyproxy:open" if place is None else _place_key(place))
-    most = 0 if place is None else place.most
+    most, name = (0, "") if place is None else (place.most, _name(place))
     arguments: list[str | int] = ["EVALSHA", _COUNT[0], len(keys), *keys]
     arguments += [act, len(windows), most, round(lease_seconds * 1000), name]
     for window, known in zip(windows, news, strict=True):
@@ -84,14 +84,14 @@ def verdict(windows: Sequence[Window], numbers: Sequence[int]) -> Verdict:
     return Verdict(bool(is_admitted), tuple(standings), bool(is_crowded))
 
 
-def release(place: Place, name: str) -> Arguments:
+def release(place: Place) -> Arguments:
     """Gives a place back."""
-    return ("ZREM", _place_key(place), name)
+    return ("ZREM", _place_key(place), _name(place))
 
 
-def renewals(held: Mapping[Place, str], lease_seconds: float) -> Iterator[Arguments]:
+def renewals(held: Iterable[Place], lease_seconds: float) -> Iterator[Arguments]:
     """Renew the leases of all calls in flight, by their names."""
-    pairs = [(_place_key(place), name) for place, name in held.items()]
+    pairs = [(_place_key(place), _name(place)) for place in held]
     for at in range(0, len(pairs), _LEASES_A_COMMAND):
         keys, names = zip(*pairs[at : at + _LEASES_A_COMMAND], strict=True)
         yield ("EVALSHA", _RENEW[0], len(keys), *keys, round(lease_seconds * 1000), *names)
@@ -115,6 +115,11 @@ def _resolved(window: Window, begins: int) -> Window:
 
 def _window_key(window: Window) -> str:
     return f"keyproxy:{window.name}:{window.seconds}:{_bounded(window.key)}"
+
+
+def _name(place: Place) -> str:
+    """The call's own name among those in flight, whichever replica they are of."""
+    return f"{_PROCESS}:{place.number}"
 
 
 def _place_key(place: Place) -> str:

@@ -19,8 +19,6 @@ it counted alone, and what a restarted server has lost, it tells with its next c
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -87,8 +85,7 @@ class SharedCounters(Counters):
         self._owed = Table(self._table.clock)  # counted here and not told yet
         self._generation = 0  # of the server's starts; what an older one said may be lost
         self._run_id = ""
-        self._held: dict[Place, str] = {}
-        self._names = map(f"{os.urandom(6).hex()}:{{}}".format, itertools.count())
+        self._held: set[Place] = set()
         self._lane = Lane(
             server,
             trust,
@@ -106,18 +103,17 @@ class SharedCounters(Counters):
         if self._lane.is_down:
             return await self._take_alone(windows, place)
         self._table.forget()
-        name = next(self._names)
         try:
-            verdict = await self._asked("take", windows, place=place, name=name)
+            verdict = await self._asked("take", windows, place)
         except BaseException as error:  # the server may have given a place all the same
             if place is not None:
-                self._release(place, name)
+                self._lane.tell(commands.release(place))
             if isinstance(error, StorageDown):
                 return await self._take_alone(windows, place)
             raise
         if verdict.is_admitted and place is not None:
             self.in_flight.enter(place.key)
-            self._held[place] = name
+            self._held.add(place)
         return verdict
 
     async def adjust(self, windows: Sequence[Window]) -> None:
@@ -150,11 +146,9 @@ class SharedCounters(Counters):
 
     def leave(self, place: Place) -> None:
         super().leave(place)
-        if (name := self._held.pop(place, None)) is not None:
-            self._release(place, name)
-
-    def _release(self, place: Place, name: str) -> None:
-        self._lane.tell(commands.release(place, name))
+        if place in self._held:
+            self._held.remove(place)
+            self._lane.tell(commands.release(place))
 
     # While the storage is down
 
@@ -177,7 +171,7 @@ class SharedCounters(Counters):
             for standing in verdict.standings:
                 self._owe(standing.window, standing.window.cost)
             if place is not None:
-                self._held[place] = next(self._names)
+                self._held.add(place)
         return verdict
 
     def _adjust_alone(self, windows: Sequence[Window]) -> None:
@@ -196,18 +190,11 @@ class SharedCounters(Counters):
     # What is said to the storage, and what it says
 
     async def _asked(
-        self,
-        act: Act,
-        windows: Sequence[Window],
-        *,
-        place: Place | None = None,
-        name: str = "",
+        self, act: Act, windows: Sequence[Window], place: Place | None = None
     ) -> Verdict:
         """What the storage says. The shadow follows it even when its caller stops waiting."""
         news = [self._news(window) for window in windows]
-        command = commands.count(
-            act, windows, news, place=place, name=name, lease_seconds=self._leases.seconds
-        )
+        command = commands.count(act, windows, news, place, self._leases.seconds)
         asked_at = self._table.clock()
         answer = self._lane.ask(command)
         answer.add_done_callback(partial(self._heard, act, windows, news, asked_at))

@@ -7,7 +7,8 @@ A call makes a dozen of these: a frozen dataclass would take four times as long 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -49,11 +50,12 @@ class Window(NamedTuple):
 class Place:
     """A place among the calls in flight of ``key``, of which there are ``most``.
 
-    One object for each call: two places are never equal.
+    One object for each call: two places are never equal. ``number``: which one of this process.
     """
 
     key: str
     most: int
+    number: int = field(default_factory=itertools.count().__next__)
 
 
 class Standing(NamedTuple):
