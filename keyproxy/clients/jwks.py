@@ -12,6 +12,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, Self
 
@@ -49,25 +50,20 @@ class _KeySet(NamedTuple):
     fresh_seconds: float
 
 
+@dataclass(eq=False)
 class Jwks:
-    """The keys of one issuer. ``name`` stands in the log."""
+    """The keys of one issuer. ``name`` stands in the log. Raises ``SettingsFault`` without the
+    extra."""
 
-    def __init__(
-        self,
-        fetch: Callable[[], Awaitable[Whole]],
-        name: str,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        fetch_seconds: float = FETCH_SECONDS,
-        wait_seconds: float = WAIT_SECONDS,
-    ) -> None:
-        """Raises ``SettingsFault`` without the extra."""
+    fetch: Callable[[], Awaitable[Whole]]
+    name: str
+    clock: Callable[[], float] = time.monotonic
+    fetch_seconds: float = FETCH_SECONDS
+    wait_seconds: float = WAIT_SECONDS
+
+    def __post_init__(self) -> None:
         require_extra()
-        self._fetch = fetch
-        self._name = name
-        self._fetch_seconds = fetch_seconds
-        self._wait_seconds = wait_seconds
-        self._set = Refreshed(self._load, STALE_SECONDS, clock=clock)
+        self._set = Refreshed(self._load, STALE_SECONDS, clock=self.clock)
 
     @classmethod
     def at(
@@ -88,7 +84,7 @@ class Jwks:
         known = self._set.value
         if known is not None and may_refresh and not _is_known(known.keys, key_id):
             self._set.begin(RETRY_SECONDS)
-            await self._set.wait(self._wait_seconds)
+            await self._set.wait(self.wait_seconds)
             known = self._set.value
         if known is None:
             return None
@@ -111,18 +107,18 @@ class Jwks:
         known, age = self._set.value, self._set.age_seconds
         if known is None:
             self._set.begin(FIRST_RETRY_SECONDS)
-            await self._set.wait(self._fetch_seconds)
+            await self._set.wait(self.fetch_seconds)
             return
         if age >= known.fresh_seconds * _RENEWED_AT:
             self._set.begin(RETRY_SECONDS)
         if age >= known.fresh_seconds:
-            await self._set.wait(self._wait_seconds)
+            await self._set.wait(self.wait_seconds)
 
     async def _load(self) -> _KeySet:
         known = self._set.value
         try:
-            async with asyncio.timeout(self._fetch_seconds):
-                answer = await self._fetch()
+            async with asyncio.timeout(self.fetch_seconds):
+                answer = await self.fetch()
             if answer.status != 200:
                 raise ValueError(f"the answer's status is {answer.status}")
             if answer.raw is None:
@@ -132,11 +128,11 @@ class Jwks:
             else:
                 # In a thread: a large set takes some milliseconds.
                 keys, passed_over = await asyncio.to_thread(read_keys, answer.raw)
-                _log.info("key set loaded", url=self._name, keys=len(keys), passed_over=passed_over)
+                _log.info("key set loaded", url=self.name, keys=len(keys), passed_over=passed_over)
         except Exception as error:  # whatever goes wrong there, what we have stays
             reason = str(error) if isinstance(error, ValueError) else type(error).__name__
             left = ": no JWT can be checked" if known is None else "; the last one stays in use"
-            _log.warning(f"the key set could not be loaded{left}", url=self._name, reason=reason)
+            _log.warning(f"the key set could not be loaded{left}", url=self.name, reason=reason)
             raise
         return _KeySet(answer.raw, keys, _fresh_seconds(keys, answer.headers))
 

@@ -106,7 +106,7 @@ class Sessions:
         app = claims.app.encode()
         if len(app) > MAX_APP_BYTES:
             raise ValueError(f"an app's name is longer than {MAX_APP_BYTES} bytes")
-        packed = _CLAIMS.pack(claims.opened_at, claims.expires_at, claims.id) + app
+        packed = _CLAIMS.pack(*claims[:3]) + app
         body = SESSION.encode() + _written(packed)
         token = body + _signature(self._keys[0], body, origin)
         return Session(token.decode(), LIFETIME_SECONDS, claims.client)

@@ -22,7 +22,7 @@ from keyproxy.console import MOST_COLUMNS
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, ROWS
 from keyproxy.settings.grammar import mask
-from keyproxy.settings.setting import SAY_IT, Mode, Setting, spoken
+from keyproxy.settings.setting import Mode, Setting, spoken
 from keyproxy.settings.sources import Sources
 
 
@@ -92,11 +92,7 @@ def _is_given_by_file(setting: Setting) -> bool:
 
 
 def _add(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
-    by_mode = [(mode, setting.default(mode)) for mode in modes]
-    defaults = {
-        mode: "it must be said" if default is SAY_IT else spoken(default)
-        for mode, default in by_mode
-    }
+    defaults = {mode: spoken(setting.default(mode)) for mode in modes}
     default = defaults[modes[0]]
     if len(set(defaults.values())) > 1:
         default = ", ".join(f"{text} in {mode}" for mode, text in defaults.items())

@@ -23,7 +23,7 @@ _SAFEST = {
 }
 
 
-SAY_IT = "say it"
+SAY_IT = "it must be said"
 """In the place of a default: there is none, and the operator must say it."""
 
 

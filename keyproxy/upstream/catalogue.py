@@ -13,6 +13,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
@@ -30,6 +31,7 @@ STALE_SECONDS = 86_400.0
 MAX_LISTS = 8  # a list is about 1 MB, and its filters have few useful values
 MAX_DETAILS = 256
 _USUAL = "/models"
+_USUAL_LISTING = Listing(_USUAL)
 _DETAIL = re.compile(rf"({BASE}/models/)(.+)(/endpoints)|({BASE}/model/)(.+)()")
 _Cache = OrderedDict[str, Refreshed[Fetched]]
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
@@ -68,24 +70,21 @@ def resolved(path: str, models: Allowed, aliases: Mapping[str, str]) -> str:
     return f"{before}{model}{after}"
 
 
+@dataclass(eq=False)
 class Catalogue:
-    """Answers the catalogue endpoints, and has the whole list for who needs it. ``close`` it."""
+    """Answers the catalogue endpoints, and has the whole list for who needs it. ``close`` it.
 
-    def __init__(
-        self,
-        fetch: Fetch,
-        fetch_whole: Fetch | None = None,
-        listing: Listing | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """``fetch_whole`` gives the list of all models, which no page is shown unless it is
-        public; the usual list is cut from it then. Without it there is the usual list alone."""
-        self._fetch = fetch
-        self._fetch_whole = fetch_whole
-        self._listing = listing or Listing(_USUAL)
-        self._clock = clock
-        self._whole = self._refreshed(self._listing.path)
+    ``fetch_whole`` gives the list of all models, which no page is shown unless it is public; the
+    usual list is cut from it then. Without it there is the usual list alone.
+    """
+
+    fetch: Fetch
+    fetch_whole: Fetch | None = None
+    listing: Listing = _USUAL_LISTING
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._whole = self._refreshed(self.listing.path)
         self._lists: _Cache = OrderedDict()
         self._details: _Cache = OrderedDict()
         self._usual_rows: tuple[Row, ...] = ()
@@ -124,14 +123,14 @@ class Catalogue:
         offset, limit = int(asked.pop("offset", 0)), asked.pop("limit", None)
         filters = urlencode(sorted(asked.items()))
         is_cut = not filters and self._is_whole_public()
-        path = self._listing.path if is_cut else _USUAL + (f"?{filters}" if filters else "")
+        path = self.listing.path if is_cut else _USUAL + (f"?{filters}" if filters else "")
         fetched = await self._public(self._kept(self._lists, MAX_LISTS, path))
         if fetched.status != 200:
             return fetched
         allowed = {
             row.model: row.page
             for row in fetched.rows
-            if models.allows(row.model) and (not is_cut or self._listing.is_usual(row.kept))
+            if models.allows(row.model) and (not is_cut or self.listing.is_usual(row.kept))
         }
         rows = [_renamed(allowed[m], name) for name, m in aliases.items() if m in allowed]
         rows += allowed.values()
@@ -162,7 +161,7 @@ class Catalogue:
         old = kept.value
         if old and old.status == 200 and (fetched.status >= 500 or fetched.status == 401):
             fetched = old  # what was public still is
-        is_shown = fetched.is_public or self._fetch_whole is None
+        is_shown = fetched.is_public or self.fetch_whole is None
         if fetched.status == 401 or not is_shown:
             raise KeyWanted
         return fetched
@@ -170,7 +169,7 @@ class Catalogue:
     def _kept(self, cache: _Cache, size: int, path: str) -> Refreshed[Fetched]:
         """Room for one more is made by what has nothing to show, then by what was not asked for
         longest. Odd filters must not push out the list that everybody asks for."""
-        if path == self._listing.path:
+        if path == self.listing.path:
             return self._whole
         if path not in cache and len(cache) >= size:
             empty = (path for path, kept in cache.items() if not kept.value and not kept.is_loading)
@@ -181,11 +180,11 @@ class Catalogue:
 
     def _refreshed(self, path: str) -> Refreshed[Fetched]:
         load = partial(self._load, path)
-        return Refreshed(load, STALE_SECONDS, keeps=_is_kept, clock=self._clock)
+        return Refreshed(load, STALE_SECONDS, keeps=_is_kept, clock=self.clock)
 
     async def _load(self, path: str) -> Fetched:
-        is_whole = path == self._listing.path
-        fetch = self._fetch_whole if is_whole and self._fetch_whole else self._fetch
+        is_whole = path == self.listing.path
+        fetch = self.fetch_whole if is_whole and self.fetch_whole else self.fetch
         fetched = await fetch(path)
         if is_whole and fetched.rows:
             self.whole_rows = fetched.rows

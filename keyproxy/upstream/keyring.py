@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -71,22 +71,18 @@ class KeyState:
         return tasks
 
 
+@dataclass(eq=False)
 class KeyStates:
-    """What is known of all keys; outlives a reload. ``close`` it."""
+    """What is known of all keys; outlives a reload. ``close`` it.
 
-    def __init__(
-        self,
-        ask: Callable[[Secret], Awaitable[KeyReport | None]] | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    ) -> None:
-        """``ask`` gives what the upstream says of a key, None without an answer; without it, there
-        is nobody to ask."""
-        self.clock = clock
-        self._ask = ask
-        self._sleep = sleep
-        self._states: dict[Secret, KeyState] = {}
+    ``ask`` gives what the upstream says of a key, None without an answer; without it, there is
+    nobody to ask.
+    """
+
+    ask: Callable[[Secret], Awaitable[KeyReport | None]] | None = None
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    _states: dict[Secret, KeyState] = field(default_factory=dict, init=False)
 
     def of(self, key: Secret) -> KeyState:
         return self._states.setdefault(key, KeyState(key))
@@ -151,7 +147,7 @@ class KeyStates:
     async def run(self) -> None:
         """Ask each minute about keys that are set aside, until cancelled."""
         while True:
-            await self._sleep(ASIDE_SECONDS)
+            await self.sleep(ASIDE_SECONDS)
             aside = [state for state in self._states.values() if state.is_rejected]
             await asyncio.gather(*map(self._look_again, aside))
 
@@ -170,7 +166,7 @@ class KeyStates:
         for pause in REPEATS_SECONDS:
             if await _is_answered(question) or state.is_rejected:
                 return
-            await self._sleep(pause)
+            await self.sleep(pause)
             question = self._question(state)
         await _is_answered(question)
 
@@ -181,7 +177,7 @@ class KeyStates:
             state.is_rejected, state.refusals = False, ENOUGH_REFUSALS - 1
 
     async def _put(self, state: KeyState) -> bool:
-        report = None if self._ask is None else await self._ask(state.key)
+        report = None if self.ask is None else await self.ask(state.key)
         if report is None or report.status not in (200, 401):
             self._nothing_said(state)
             return False

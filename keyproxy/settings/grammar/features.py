@@ -19,21 +19,9 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-WORDS: Mapping[str, str] = MappingProxyType(
-    {
-        "web": "web search and web pages",
-        "pdf": "the file-parser plugin",
-        "workspace-files": "parts that name a stored file by file_id",
-        "images": "images as answers",
-        "audio": "sound as an answer",
-        "provider": "the choice of providers",
-        "priority": "dearer service tiers",
-        "cache-1h": "long lifetimes of prompt caches",
-        "long-context": "the long context window of Anthropic's models",
-        "many": "up to ten answers to one call",
-        "fallbacks": "the list fallbacks, each model checked",
-        "routers": "model ids that choose other models",
-    }
+WORDS = (
+    *("web", "pdf", "workspace-files", "images", "audio", "provider", "priority", "cache-1h"),
+    *("long-context", "many", "fallbacks", "routers"),
 )
 TOOL = "tools:"
 """What a word begins with that opens one type of server tool."""
@@ -99,14 +87,12 @@ CLOSED_FIELDS: Mapping[str, str] = MappingProxyType(
 They choose unseen, or reach what is stored, another tenant, further tools or another address.
 """
 
-NAMED_FIELDS: Mapping[str, str] = MappingProxyType(
-    {"trace": "it goes wherever the provider account sends its traces"}
-    | _because(
-        "it can make images or transcriptions dearer",
-        "complexity frame_count frame_duration_ms partial_images diarize keyterms",
-    )
+# The provider account sends its traces wherever it likes; the others can make images or
+# transcriptions dearer.
+NAMED_FIELDS = names(
+    "trace complexity frame_count frame_duration_ms partial_images diarize keyterms"
 )
-"""Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens, and why."""
+"""Published fields that only their name in KEYPROXY_EXTRA_FIELDS opens."""
 
 _OPENING: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {word.replace("-", "_"): (word,) for word in WORDS}

@@ -29,16 +29,8 @@ _LENGTHS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 _RATE = re.compile(r" *([0-9]{1,9}) */ *(second|minute|hour|day|month|year)s? *")
 _RATE_SECONDS = {**dict(_LENGTHS), "month": 30 * 86400, "year": 360 * 86400}  # as limits has them
 _SIZE = re.compile(r"(\d{1,12}) ?(|b|kib|mib|gib|kb|mb|gb)", re.ASCII | re.IGNORECASE)
-_BYTES = {
-    "": 1,
-    "b": 1,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-}
+_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 
 @dataclass(frozen=True, slots=True)
