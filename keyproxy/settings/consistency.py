@@ -17,7 +17,7 @@ from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
 from keyproxy.settings.lines import of_app
 from keyproxy.settings.setting import Mode
-from keyproxy.settings.table import DEFAULT_APP, ROWS
+from keyproxy.settings.table import ROWS
 
 _FOR_JWTS = ("jwt_secret", "jwt_jwks_url", "jwt_issuer", "jwt_audiences", "jwt_algorithms")
 TEST_SECRETS = frozenset(
@@ -38,10 +38,6 @@ class AppValues:
     def get(self, field: str, default: Any = None) -> Any:
         return self.values.get(field, default)
 
-    def told(self, fault: SettingsFault) -> SettingsFault:
-        """``fault`` as one of this app's part of the settings."""
-        return fault if self.name == DEFAULT_APP else of_app(fault, self.name)
-
 
 def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     """Everything without which no caller could get in, or that lets in more than was meant.
@@ -54,11 +50,11 @@ def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     if mode != "demo":
         yield from _keys_in_pages(default)
         if is_openrouter(default.get("upstream", "")):
-            yield from (app.told(fault) for app in apps for fault in _foreign_keys(app))
+            yield from (of_app(fault, app.name) for app in apps for fault in _foreign_keys(app))
     if mode == "serve":
         yield from _open(apps)
     yield from _tokens(apps)
-    yield from (app.told(fault) for app in apps for fault in jwt_faults(app))
+    yield from (of_app(fault, app.name) for app in apps for fault in jwt_faults(app))
     yield from _sessions(mode, apps)
     yield from _budgets(mode, apps)
 
@@ -138,7 +134,7 @@ def _open(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             expected="exact origins; with a KEYPROXY_CLIENT_AUTH other than none, any extension of"
             " such a browser may ask, and has to show a credential",
         )
-        yield app.told(fault)
+        yield of_app(fault, app.name)
         if app is apps[0]:
             return  # another may have either setting from this one
 
@@ -153,7 +149,7 @@ def _tokens(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     has_tokens = any(app.get("client_tokens") for app in apps[1:])
     for app in apps[1:] if has_tokens else apps:
         if app.get("client_auth") == "token" and app.get("client_tokens") == ():
-            yield app.told(fault)
+            yield of_app(fault, app.name)
 
 
 def without_jwt_extra() -> SettingsFault:

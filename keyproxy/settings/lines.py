@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.setting import toml_key
-from keyproxy.settings.table import row_of
+from keyproxy.settings.table import DEFAULT_APP, row_of
 
 COMMAND_LINE = "on the command line"
 # Words that quote somebody end in no line, whatever they quote.
@@ -73,7 +73,9 @@ def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
 
 
 def of_app(fault: SettingsFault, name: str) -> SettingsFault:
-    """The same fault in the table ``[apps.name]`` of the TOML file."""
+    """The same fault in the table ``[apps.name]`` of the TOML file; the default app has none."""
+    if name == DEFAULT_APP:
+        return fault
     places = {fault.variable: f"in apps.{name} (TOML)"}
     return _told(fault, f"apps.{name}.{toml_key(fault.variable)}", fault.found, places)
 
