@@ -27,6 +27,13 @@ _SHOWN_CHARACTERS = 80
 _TYPE_ANEW = "that line typed anew, in a file saved as UTF-8"
 _POWERSHELL = "(Windows PowerShell's > and >> write UTF-16: use Add-Content -Encoding ascii)"
 
+# UTF-16 of plain letters is valid UTF-8, with a zero byte beside each.
+_ODD_LINES = (
+    ("\0", "zero bytes, as UTF-16 does", f"{_TYPE_ANEW} {_POWERSHELL}"),
+    ("[\udc80-\udcff]", "letters in another encoding", _TYPE_ANEW),
+    ("\ufeff", "an invisible byte order mark", _TYPE_ANEW),
+)
+
 
 @dataclass(eq=False)
 class Unfit(ValueError):
@@ -127,23 +134,11 @@ def text_in(content: bytes) -> str:
     """
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise Unfit(f"the file saved as UTF-8 {_POWERSHELL}", found="no UTF-8 text: it is UTF-16")
-    lines = re.split(rb"\r\n?|\n", content.removeprefix(codecs.BOM_UTF8))
-    return "\n".join(_line(line, f", line {number}") for number, line in enumerate(lines, 1))
-
-
-def _line(line: bytes, where: str) -> str:
-    try:
-        text = line.decode()
-    except UnicodeDecodeError:
-        text = ""
-    expected = _TYPE_ANEW
-    # UTF-16 of plain letters is valid UTF-8, with a zero byte beside each.
-    if b"\0" in line:
-        reason, expected = "it holds zero bytes, as UTF-16 does", f"{_TYPE_ANEW} {_POWERSHELL}"
-    elif line and not text:
-        reason = "it holds letters in another encoding"
-    elif "\ufeff" in text:
-        reason = "it holds an invisible byte order mark"
-    else:
-        return text
-    raise Unfit(expected, found=f"no UTF-8 text: {reason}", where=where)
+    text = content.removeprefix(codecs.BOM_UTF8).decode(errors="surrogateescape")
+    lines = re.split(r"\r\n?|\n", text)
+    for number, line in enumerate(lines, 1):
+        for mark, reason, expected in _ODD_LINES:
+            if re.search(mark, line):
+                found = f"no UTF-8 text: it holds {reason}"
+                raise Unfit(expected, found=found, where=f", line {number}")
+    return "\n".join(lines)
