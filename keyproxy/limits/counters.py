@@ -72,11 +72,18 @@ class Table:
 
     def get(self, window: Window) -> Entry | None:
         """The running window, or nothing."""
-        row = self._rows.get(hash(window.row) & _HASH_BITS)
-        column = self._columns.get(window.seconds)
-        if row is None or column is None or (ends := column.ends[row]) <= self.clock():
+        if (found := self.find(window, self.clock())) is None:
             return None
-        return Entry(column.counts[row], ends, column.stamps[row])
+        row, column = found
+        return Entry(column.counts[row], column.ends[row], column.stamps[row])
+
+    def find(self, window: Window, now: float) -> tuple[int, Column] | None:
+        """Where the running window is, until the next ``put``; or nothing."""
+        row = self._rows.get(hash((window.name, window.key, window.span)) & _HASH_BITS)
+        column = self._columns.get(window.seconds)
+        if row is None or column is None or column.ends[row] <= now:
+            return None
+        return row, column
 
     def put(self, window: Window, entry: Entry) -> None:
         """Set a window. Full, the table forgets one that would have ended soon and that is not
@@ -85,7 +92,7 @@ class Table:
         if column is None:
             column = self._columns[window.seconds] = Column()
             column.grow(len(self._keys))
-        identity = hash(window.row) & _HASH_BITS
+        identity = hash((window.name, window.key, window.span)) & _HASH_BITS
         row = self._rows.get(identity)
         if row is None:
             row = self._rows[identity] = self._new_row()
@@ -188,39 +195,65 @@ class Counters:
         An admitted call must ``leave`` its place. Raises ``overloaded``: storage down, and no
         call is to pass without it.
         """
-        self._table.forget()
-        placed = [self._placed(window) for window in windows]
-        entries = [self._running(window) for window in placed]
-        standings = tuple(map(self._standing, placed, entries))
-        is_crowded = place is not None and self.in_flight.of(place.key) >= place.most
-        if is_crowded or any(standing.is_in_the_way for standing in standings):
-            return Verdict(False, standings, is_crowded)
+        table, in_flight = self._table, self.in_flight
+        table.forget()
+        now = table.clock()
+        is_crowded = place is not None and in_flight.of(place.key) >= place.most
+        is_admitted = not is_crowded
+        seen = []
+        for window in windows:
+            if window.is_aligned:
+                window = self._placed(window)
+            found, units = table.find(window, now), 0
+            if found is not None:
+                row, column = found
+                units, left = column.counts[row], column.ends[row] - now
+            else:
+                left = self._length(window)
+            if max(0, window.amount - units) < window.cost:
+                is_admitted = False
+            seen.append((window, units, left, found))
+        if not is_admitted:
+            standings = [Standing(window, units, left) for window, units, left, _ in seen]
+            return Verdict(False, tuple(standings), is_crowded)
         if place is not None:
-            self.in_flight.enter(place.key)
-        return Verdict(True, tuple(map(self._counted, placed, entries)))
+            in_flight.enter(place.key)
+        counted, begun = [], []
+        for window, units, left, found in seen:
+            counted.append(Standing(window, units + window.cost, left))
+            if found is not None:
+                row, column = found
+                column.counts[row] += window.cost
+            else:
+                begun.append((window, Entry(window.cost, now + left)))
+        for window, entry in begun:  # last, since a full table forgets others for them
+            table.put(window, entry)
+        return Verdict(True, tuple(counted))
 
     async def adjust(self, windows: Sequence[Window]) -> None:
         """Add its cost, which may be negative, to each window that still runs, to no less than 0.
 
         A window that is over stays over. Their spans are those that ``take`` gave back.
         """
-        self._adjust(windows)
+        self.adjust_here(windows)
+
+    def adjust_here(self, windows: Sequence[Window]) -> None:
+        """As ``adjust``, in this process only."""
+        now = self._table.clock()
+        for window in map(self._placed, windows):
+            if (found := self._table.find(window, now)) is not None:
+                row, column = found
+                column.counts[row] = max(0, column.counts[row] + window.cost)
 
     async def recall(self, windows: Sequence[Window]) -> None:
         """Add to these windows what was counted in them before this process began."""
         for window in map(self._placed, windows):
-            self._counted(window, self._running(window))
+            entry = self._running(window)
+            self._table.put(window, entry._replace(units=entry.units + window.cost))
 
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
         self.in_flight.leave(place.key)
-
-    def _adjust(self, windows: Sequence[Window]) -> None:
-        for window in map(self._placed, windows):
-            entry = self._table.get(window)
-            if entry is not None:
-                units = max(0, entry.units + window.cost)
-                self._table.put(window, entry._replace(units=units))
 
     def _placed(self, window: Window) -> Window:
         """An aligned window with the span that runs now."""
@@ -232,17 +265,9 @@ class Counters:
     def _running(self, window: Window) -> Entry:
         """What is counted in a window; nothing in one that begins with this call."""
         entry = self._table.get(window)
-        if entry is not None:
-            return entry
+        return entry or Entry(0, self._table.clock() + self._length(window))
+
+    def _length(self, window: Window) -> float:
+        """For how many seconds a window runs that begins with this call."""
         span = window.span
-        seconds = window.seconds if span is None else max(0.0, span.ends - self._wall())
-        return Entry(0, self._table.clock() + seconds)
-
-    def _standing(self, window: Window, entry: Entry) -> Standing:
-        return Standing(window, entry.units, entry.ends - self._table.clock())
-
-    def _counted(self, window: Window, entry: Entry) -> Standing:
-        """Where a window stands when its cost is counted in it."""
-        entry = Entry(entry.units + window.cost, entry.ends, entry.stamp)
-        self._table.put(window, entry)
-        return self._standing(window, entry)
+        return window.seconds if span is None else max(0.0, span.ends - self._wall())

@@ -176,7 +176,7 @@ class SharedCounters(Counters):
 
     def _adjust_alone(self, windows: Sequence[Window]) -> None:
         placed = [self._placed(window) for window in windows]
-        self._adjust(placed)
+        self.adjust_here(placed)
         for window in placed:
             self._owe(window, window.cost)
 
