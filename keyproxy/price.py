@@ -149,10 +149,10 @@ class Price:
 
 def worst_case(price: Price, ask: Ask) -> Decimal | None:
     """The most that ``ask`` can cost, in USD; None where nothing bounds it."""
-    if (bound := _bound(price, ask)) is None:
-        return None
-    fixed, per_token, cap = bound
     with localcontext(_EXACT):
+        if (bound := _bound(price, ask)) is None:
+            return None
+        fixed, per_token, cap = bound
         return _rounded(fixed + per_token * cap)
 
 
@@ -165,11 +165,11 @@ def dearest(prices: Iterable[Price | None], ask: Ask) -> Decimal | None:
 
 def fitting_max_tokens(price: Price, ask: Ask, budget_left: Decimal) -> int | None:
     """The highest output cap with which ``ask`` fits into ``budget_left``; None if none does."""
-    bound = _bound(price, ask)
-    if bound is None or not ask.answers:
-        return None
-    fixed, per_token, cap = bound
     with localcontext(_EXACT):
+        bound = _bound(price, ask)
+        if bound is None or not ask.answers:
+            return None
+        fixed, per_token, cap = bound
         left = budget_left.quantize(_NANO_PLACES, ROUND_FLOOR) - fixed
         if left < per_token:
             return None
@@ -205,8 +205,7 @@ def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | No
 
 def nano(amount: Decimal) -> int:
     """Nano-dollars, rounded up: what budgets count in."""
-    with localcontext(_EXACT):
-        return int(amount.scaleb(9).to_integral_value(ROUND_CEILING))
+    return int(_EXACT.to_integral_value(_EXACT.scaleb(amount, 9)))
 
 
 def told_cost(usage: Usage) -> Cost | None:
@@ -260,7 +259,7 @@ def _rounded(amount: Decimal) -> Decimal:
 
 def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
     """What the call costs at most without its capped output, what each token of that cap adds,
-    and the cap; None where nothing bounds it."""
+    and the cap; None where nothing bounds it. Within ``_EXACT``."""
     cap = _most_output(price, ask)
     if cap is None or ask.is_unbounded or (ask.has_files and not price.reads_files):
         return None
@@ -270,11 +269,10 @@ def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
     if tokens is None:
         return None
     rates = price.up_to(tokens)
-    with localcontext(_EXACT):
-        per_token = max(rates.output, rates.internal_reasoning) * ask.answers * ask.rounds
-        fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
-        fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds
-        return fixed + rates.search(ask.results) * ask.searches, per_token, cap
+    per_token = max(rates.output, rates.internal_reasoning) * ask.answers * ask.rounds
+    fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
+    fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds
+    return fixed + rates.search(ask.results) * ask.searches, per_token, cap
 
 
 def _most_input(price: Price, ask: Ask) -> int | None:

@@ -16,7 +16,7 @@ _PICO_DIGITS = 12
 _MOST_USD = 1_000_000  # no call costs more; a million of them still fit an SQLite integer twice
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
     """A call that is about to go out. ``at`` is unix time, ``key`` the label of the key.
 
@@ -34,7 +34,7 @@ class Entry:
     generation_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Unsettled(Entry):
     """A booked call whose final cost is not known. ``cost`` is what stands until then, None where
     nobody knows what it may be, and ``counted`` what budgets count."""

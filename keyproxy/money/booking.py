@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -23,7 +22,7 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, is_final, standing
 from keyproxy.ledger.ledger import Book
-from keyproxy.money.budget import LEAST_NANO, Advice, Budgets, Fit, Reservation
+from keyproxy.money.budget import LEAST_NANO, NOTHING, Advice, Budgets, Fit, Reservation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import (
@@ -44,26 +43,69 @@ _log = structlog.get_logger("keyproxy.money")
 
 @dataclass(slots=True)
 class Booking:
-    """What becomes known of a call's money while it runs; ``record`` is told.
+    """What becomes known of a call's money while it runs; ``record`` is told. Entered, its worst
+    case is set aside and booked; left, it is settled, however ``record`` says that it ended.
 
     ``price``: of the one model that may answer, if there is only one. ``is_free``: nothing has
     been sent that could cost. ``generation_id``: by what the upstream can be asked about the call.
     """
 
-    book: Book
-    entry: Entry
+    desk: Bookings
     record: Record
+    client: Client
+    _call: Call
     dialect: Dialect
-    price: Price | None
     ask: Ask | None
+    price: Price | None = None
     is_free: bool = True
     generation_id: str | None = None
+    entry: Entry = field(init=False)
+    _reservation: Reservation = NOTHING
     _reader: UsageReader | None = None
+
+    async def __aenter__(self) -> Booking:
+        desk, client, ask = self.desk, self.client, self.ask
+        call = self._call
+        del self._call  # its body is not kept for as long as the answer streams
+        at, models = desk.clock(), call.ids
+        prices = await desk.prices_of(models)
+        worst = None if ask is None else dearest(prices.values(), ask)
+        amount = desk.to_reserve(worst, prices, ask)
+        self._reservation = await desk.set_aside(client, amount, at, partial(_fit, prices, ask))
+        if len(prices) == 1:
+            [self.price] = prices.values()
+        self.entry = Entry(
+            self.record.request_id,
+            at,
+            client.app,
+            client.id,
+            call.endpoint.name,
+            models,
+            desk.key,
+            worst,
+        )
+        del call
+        try:
+            await desk.book.begin(self.entry)
+        except BaseException as error:
+            self._leave(error)
+            raise
+        self.is_free = False  # from now on it may have reached the upstream
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        try:
+            self.end(error)
+        finally:
+            self.desk.close(self, self._reservation)
 
     def answered(self, head: Head) -> None:
         """The head has come; from now on the record's bytes are looked at."""
         self.record.answer, self.generation_id = head, head.generation_id
-        self.book.note(self.entry.id, head.generation_id, head.key)
+        self.desk.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
             self._reader = UsageReader(self.dialect, head.kind.startswith("text/event-stream"))
             self.record.watchers.append(partial(self._watch, self._reader))
@@ -73,7 +115,7 @@ class Booking:
         if self.generation_id is None and reader.generation_id is not None:
             # Not at the end: should this process be killed, the next one can ask for the cost.
             self.generation_id = reader.generation_id
-            self.book.note(self.entry.id, self.generation_id)
+            self.desk.book.note(self.entry.id, self.generation_id)
 
     def end(self, error: BaseException | None = None) -> None:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for
@@ -119,43 +161,14 @@ class Bookings:
     unsettled: set[str] | None = None
     clock: Callable[[], float] = time.time
 
-    @asynccontextmanager
-    async def reserve(self, record: Record, client: Client, call: Call) -> AsyncIterator[Booking]:
-        """A booking for ``call``, settled when it has ended, however ``record`` says it did.
+    def reserve(self, record: Record, client: Client, call: Call) -> Booking:
+        """A booking for ``call``, to be entered.
 
-        Raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
+        That raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
-        at, ask = self.clock(), call.ask
-        prices = await self._prices_of(call.ids)
-        worst = None if ask is None else dearest(prices.values(), ask)
-        amount = self._to_reserve(worst, prices, ask)
-        reservation = await self._set_aside(client, amount, at, _fit(prices, ask))
-        entry = Entry(
-            id=record.request_id,
-            at=at,
-            app=client.app,
-            client=client.id,
-            endpoint=call.endpoint.name,
-            models=call.ids,
-            key=self.key,
-            reserved=worst,
-        )
-        price = next(iter(prices.values())) if len(prices) == 1 else None
-        booking = Booking(self.book, entry, record, call.endpoint.dialect, price, ask)
-        del call  # its body is not kept for as long as the answer streams
-        try:
-            await self.book.begin(entry)
-            booking.is_free = False  # from now on it may have reached the upstream
-            yield booking
-        except BaseException as error:
-            booking.end(error)
-            raise
-        else:
-            booking.end()
-        finally:
-            self._close(booking, reservation)
+        return Booking(self, record, client, call, call.endpoint.dialect, call.ask)
 
-    async def _set_aside(
+    async def set_aside(
         self, client: Client, amount: int, at: float, fit: Fit | None
     ) -> Reservation:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
@@ -172,7 +185,7 @@ class Bookings:
         with contextlib.suppress(Refusal):
             await self.budgets.settle(await reserving, ZERO)
 
-    def _to_reserve(
+    def to_reserve(
         self, worst: Decimal | None, prices: Mapping[str, Price | None], ask: Ask | None
     ) -> int:
         """Nano-dollars. Raises ``call_too_costly`` where the worst is not known and must be."""
@@ -193,7 +206,7 @@ class Bookings:
             hint="KEYPROXY_UNPRICED=allow",
         )
 
-    async def _prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
+    async def prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
         """Raises ``overloaded`` where prices are not known yet, or what a model's providers take,
         and must be: one may take more than the list says."""
         prices = self.prices
@@ -226,42 +239,40 @@ class Bookings:
                 )
         return {model: prices.price_of(model) for model in models}
 
-    def _close(self, booking: Booking, reservation: Reservation) -> None:
+    def close(self, booking: Booking, reservation: Reservation) -> None:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
-        entry, record = booking.entry, booking.record
+        entry, record, counted = booking.entry, booking.record, ZERO
         if booking.is_free:
             self.book.withdraw(entry.id)
-            if reservation.windows:
-                self.run(self.budgets.settle(reservation, ZERO))
-            return
-        if self.unsettled is not None and not is_final(record.cost, booking.generation_id):
-            self.unsettled.add(entry.id)
-        self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
-        if reservation.windows:
+        else:
+            if self.unsettled is not None and not is_final(record.cost, booking.generation_id):
+                self.unsettled.add(entry.id)
+            self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
             _, counted, _ = standing(entry, record.cost)
+        if not self.budgets.may_wait:
+            self.budgets.settle_here(reservation, counted)
+        elif reservation.windows and booking.is_free:
+            self.run(self.budgets.settle(reservation, ZERO))
+        elif reservation.windows:
             self.run(self._settle(entry.id, reservation, counted))
 
     async def _settle(self, id: str, reservation: Reservation, counted: Decimal) -> None:
         # While this process stood still, one that shares the counters may have settled the call
         # and given back what was left. (What exceeds a reservation must count at once.)
         gives_back = nano(counted) < reservation.amount
-        if not (gives_back and self.budgets.may_wait) or await self.book.is_ours(id):
+        if not gives_back or await self.book.is_ours(id):
             await self.budgets.settle(reservation, counted)
 
 
-def _fit(prices: Mapping[str, Price | None], ask: Ask | None) -> Fit | None:
-    """How many tokens of an answer some USD pay for, with whichever of the models answers."""
+def _fit(prices: Mapping[str, Price | None], ask: Ask | None, usd: Decimal) -> Advice | None:
+    """How many tokens of an answer ``usd`` pays for, with whichever of the models answers."""
     known = [price for price in prices.values() if price is not None]
     if ask is None or not known:
         return None
-
-    def fit(usd: Decimal) -> Advice | None:
-        each = [fitting_max_tokens(price, ask, usd) for price in known]
-        tokens = min(filter(None, each), default=None)
-        if tokens is None or None in each:
-            return None
-        fields = ask.length_fields
-        reasoning = " and less reasoning" if ask.reasoning_tokens >= tokens else ""
-        return Advice(fields[0], f"ask for {' and '.join(fields)} ≤ {tokens}{reasoning}")
-
-    return fit
+    each = [fitting_max_tokens(price, ask, usd) for price in known]
+    tokens = min(filter(None, each), default=None)
+    if tokens is None or None in each:
+        return None
+    fields = ask.length_fields
+    reasoning = " and less reasoning" if ask.reasoning_tokens >= tokens else ""
+    return Advice(fields[0], f"ask for {' and '.join(fields)} ≤ {tokens}{reasoning}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -52,28 +52,34 @@ Kind = tuple[str, str, Unit]
 """A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
 
 
-class Pot(NamedTuple):
+@dataclass(slots=True)
+class Pot:
     """One budget: ``whose`` is client (each of the app has it), app or total; ``name`` that of the
     app, or "all"."""
 
     whose: str
     name: str
     budget: Budget
+    kind: Kind = field(init=False)
+    """Of its windows."""
+    _most: int = field(init=False)
+    _span: Span = field(init=False, default=Span(0, 0))
 
-    @property
-    def kind(self) -> Kind:
-        """Of its windows."""
-        return self.whose, self.name, self.budget.unit
+    def __post_init__(self) -> None:
+        self.kind = self.whose, self.name, self.budget.unit
+        self._most = nano(self.budget.usd)
 
     def windows(self, client_id: str, at: float, amount: int) -> tuple[Window, Window]:
         """In which a call of ``at`` counts: what is spent or set aside, and what is only set
         aside."""
-        unit, is_kept = self.budget.unit, self.whose != "client"
-        when, length, most = span(unit, at), _LONGEST[unit], nano(self.budget.usd)
-        name, key = f"{self.whose}-usd-{unit}", self.name if is_kept else f"{self.name}:{client_id}"
+        whose, name, unit = self.kind
+        if not self._span.begins <= at < self._span.ends:
+            self._span = span(unit, at)
+        when, length, is_kept = self._span, _LONGEST[unit], whose != "client"
+        name, key = f"{whose}-usd-{unit}", name if is_kept else f"{name}:{client_id}"
         return (
-            Window(name, key, most, length, amount, span=when, is_kept=is_kept),
-            Window(f"{name}-open", key, MOST_NANO, length, amount, span=when, is_kept=is_kept),
+            Window(name, key, self._most, length, amount, False, when, is_kept),
+            Window(f"{name}-open", key, MOST_NANO, length, amount, False, when, is_kept),
         )
 
 
@@ -155,12 +161,12 @@ class Budgets:
 
     async def settle(self, reservation: Reservation, cost: Decimal) -> None:
         """Book ``cost`` in place of what was set aside, in the windows it was set aside in."""
-        if not reservation.windows:
-            return
-        costs = itertools.cycle((nano(cost) - reservation.amount, -reservation.amount))
-        each = zip(reservation.windows, costs, strict=False)  # what is spent, what is set aside
-        changed = [window._replace(cost=units) for window, units in each if units]
-        await self._counters.adjust(changed)
+        if changes := _changes(reservation, cost):
+            await self._counters.adjust(changes)
+
+    def settle_here(self, reservation: Reservation, cost: Decimal) -> None:
+        """As ``settle``, where that does not wait."""
+        self._counters.adjust_here(_changes(reservation, cost))
 
     async def correct(self, client_id: str, at: float, delta: Decimal) -> None:
         """Add ``delta`` USD to what a call of ``at`` was booked with, where that is held."""
@@ -205,6 +211,13 @@ async def restore(
             windows += [pot.windows(client, at, nano(usd))[0] for pot in counting]
     # After the last question: what fails before it can be done again.
     await counters.recall(windows)
+
+
+def _changes(reservation: Reservation, cost: Decimal) -> list[Window]:
+    """What a cost changes in the windows of a reservation: what is spent, what is set aside."""
+    units = (nano(cost) - reservation.amount, -reservation.amount)
+    each = zip(reservation.windows, itertools.cycle(units), strict=False)
+    return [window.costing(cost) for window, cost in each if cost]
 
 
 def span(unit: Unit, at: float) -> Span:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import re
 import time
@@ -17,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -56,6 +58,15 @@ class _Question:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class _Found(NamedTuple):
+    """``asked_as``: the id by which the model's providers are asked about; None where they are
+    not. ``fresh_until``: from then on they are to be asked about (again)."""
+
+    price: Price | None
+    asked_as: str | None
+    fresh_until: float
+
+
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
@@ -79,9 +90,7 @@ class PriceBook:
         self._clock = clock
         self._sleep = sleep
         self.listed = EMPTY
-        self._look_up = lru_cache(MAX_LOOKED_UP)(
-            lambda model: self.listed.price_of(model, self._providers)
-        )
+        self._look_up = lru_cache(MAX_LOOKED_UP)(self._found)  # until something else is known
         self._is_loaded = asyncio.Event()
         self._asks_at = 0.0
         self._named: tuple[str, ...] = ()
@@ -121,12 +130,14 @@ class PriceBook:
         Its providers are asked about if they are not known yet, so that later answers may be
         dearer.
         """
-        self.want(model)
-        return self._look_up(model)
+        found = self._look_up(model)
+        if self._clock() >= found.fresh_until:
+            self.want(model)
+        return found.price
 
     def want(self, model: str, *, is_ahead: bool = False) -> None:
         """Have the providers of ``model`` asked about, unless that was done lately."""
-        if (name := self._asked_as(model)) is None:
+        if (name := self._look_up(model).asked_as) is None:
             return
         now, known = self._clock(), self._providers.get(name)
         # What is asked about ahead comes round with the list, which is not to the minute.
@@ -154,7 +165,10 @@ class PriceBook:
         """Whether it is known what the providers of all ``models`` take; waits for it until each
         question is as old as ``patience_seconds``. What is old counts where nothing newer is to be
         had. True for a model that nobody can be asked about."""
-        names = set(filter(None, map(self._asked_as, models)))
+        now, found = self._clock(), [self._look_up(model) for model in models]
+        if all(now < each.fresh_until for each in found):
+            return True
+        names = {each.asked_as for each in found if each.asked_as is not None}
         missing = []
         for name in names:
             self.want(name)
@@ -179,6 +193,7 @@ class PriceBook:
         self.listed, providers = kept
         oldest = self._clock() - OLD_SECONDS
         self._providers |= {m: each for m, each in providers.items() if each.asked_at >= oldest}
+        self._look_up.cache_clear()
         self.ask_ahead(self._named)
         self._is_loaded.set()
         if self.listed.prices and self.listed.fetched_at < oldest:
@@ -310,9 +325,12 @@ class PriceBook:
         age = self.age_seconds
         return None if age is None else round(age / 86_400, 1)
 
-    def _asked_as(self, model: str) -> str | None:
-        """The id by which the providers of ``model`` are asked about; None where they are not."""
-        name = self.listed.id_of(model)
+    def _found(self, model: str) -> _Found:
+        """What is known of a model by any of its names."""
+        price, name = self.listed.price_of(model, self._providers), self.listed.id_of(model)
         is_priced = self.listed.prices.get(name) is not None
         is_told = self._listing.providers_path(name) is not None
-        return name if is_priced and is_told and _PATH.fullmatch(name) else None
+        if not (is_priced and is_told and _PATH.fullmatch(name)):
+            return _Found(price, None, math.inf)
+        known = self._providers.get(name)
+        return _Found(price, name, 0.0 if known is None else known.asked_at + PROVIDERS_SECONDS)
