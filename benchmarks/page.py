@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,10 @@ COLUMNS = (  # name, title, digits
 )
 COLOURS = {"nginx": "#8c9aa8", "naive": "#c9a227", "keyproxy": "#2b6cb0", "bare": "#7fb2e5"}
 FONT = 'font-family="system-ui,sans-serif" font-size="13" fill="#444"'
+TITLES = {
+    "performance": "What a call, an event and a stream cost",
+    "lateness": "How late timers came on a loop; lengths are logarithmic",
+}
 WIDTH, LEFT, ROW = 720, 110, 22
 Group = tuple[str, list[tuple[str, float, str]]]
 
@@ -99,32 +104,35 @@ def lateness(found: dict[str, Any]) -> str:
     return f"{table(head, rows)}\n\nkeyproxy took {found['busy']:.0%} of its core meanwhile."
 
 
-def write(path: Path, report: dict[str, Any]) -> None:
-    """Put the tables between the page's markers."""
+def write(path: Path, report: dict[str, Any], plots: Sequence[Path]) -> None:
+    """Put tables and plots between the page's marks."""
     before, found, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not found or not ended:
         raise SystemExit(f"{path} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{tables(report)}\n\n{END}{after}", encoding="utf-8")
+    drawn = [f"![{TITLES[plot.stem]}]({os.path.relpath(plot, path.parent)})" for plot in plots]
+    inner = "\n\n".join([tables(report), *drawn])
+    path.write_text(f"{before}{BEGIN}\n\n{inner}\n\n{END}{after}", encoding="utf-8")
 
 
-def plot(folder: Path, report: dict[str, Any]) -> None:
-    """An SVG of CPU and delays, and one of the loop's lateness, as far as they were measured."""
+def plot(folder: Path, report: dict[str, Any]) -> list[Path]:
+    """The SVGs drawn: costs, and the loop's lateness, as far as they were measured."""
     peers = {name: each for name, each in report["peers"].items() if name != "direct"}
-    groups = [
+    costs: list[Group] = [
         (title, [(name, each[key], f"{each[key]:.{digits}f}") for name, each in peers.items()])
         for key, title, digits in COLUMNS
         if all(key in each for each in peers.values())
     ]
-    if groups:
-        (folder / "performance.svg").write_text(bars(groups), encoding="utf-8")
+    drawn = {"performance": bars(costs)} if costs else {}
     if found := report.get("pauses"):
-        groups = list[Group]()
+        late: list[Group] = []
         for place, name in enumerate(steps(found["bounds_ms"])):
             of = [(loop, found[loop]["counts"][place]) for loop in ("keyproxy", "idle")]
-            groups.append((name, [(loop, math.log10(n + 1), f"{n:,}") for loop, n in of]))
-        longest = max(value for _, each in groups for _, value, _ in each)
-        (folder / "lateness.svg").write_text(bars(groups, longest), encoding="utf-8")
+            late.append((name, [(loop, math.log10(n + 1), f"{n:,}") for loop, n in of]))
+        drawn["lateness"] = bars(late, max(value for _, each in late for _, value, _ in each))
+    for name, text in drawn.items():
+        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+    return [folder / f"{name}.svg" for name in drawn]
 
 
 def bars(groups: Sequence[Group], longest: float | None = None) -> str:
