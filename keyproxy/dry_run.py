@@ -21,6 +21,7 @@ from keyproxy.call import BASE, Call, Client, Endpoint
 from keyproxy.clients.identity import Identity
 from keyproxy.dialects import CATALOGUE
 from keyproxy.errors import Refusal, Step
+from keyproxy.key_forms import STARS
 from keyproxy.kit import AppKit, Exchange, Kit
 from keyproxy.ledger.ledger import MemoryBook
 from keyproxy.limits.counters import Counters
@@ -139,7 +140,7 @@ def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
     if call.endpoint.dialect is CATALOGUE:
         head: Mapping[str, str] = headers.asking(provider, None)  # asked for without the key
     else:
-        masked = Secret(settings.keys[0].label if settings.keys else "***")
+        masked = Secret(settings.keys[0].label if settings.keys else STARS)
         head = headers.outgoing(provider, masked, app.upstream.ranking, call.headers)
     is_changed = call.body != (asked.body or b"")
     url = settings.upstream + provider.target(call.target)

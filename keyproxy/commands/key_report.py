@@ -7,6 +7,7 @@ import socket
 import ssl
 
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import STARS
 from keyproxy.policy.models import Known
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
@@ -90,7 +91,7 @@ async def _models(upstream: Upstream, settings: Settings) -> list[str]:
 
 def _facts(report: KeyReport, key: Secret) -> list[str]:
     label, expires = (
-        "***" if text and key.is_in(text, run=_TELLING_CHARACTERS) else text
+        STARS if text and key.is_in(text, run=_TELLING_CHARACTERS) else text
         for text in (report.label, report.expires_at)
     )
     limit = "none"

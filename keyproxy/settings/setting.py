@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, replace
-from types import EllipsisType
 from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
@@ -117,7 +116,7 @@ def setting(
     parse: Callable[[str], Any],
     metavar: str,
     dev: Default,
-    serve: Default | EllipsisType = ...,
+    serve: Default = None,
     *,
     meaning: str,
     section: str = "",
@@ -128,7 +127,7 @@ def setting(
 
     ``section``: what this row and those that follow are about. ``more``: as in ``Setting``.
     """
-    in_serve = dev if serve is ... else serve
+    in_serve = dev if serve is None else serve
     if example is None:
         example = next(each for each in (dev, in_serve) if isinstance(each, str) and each != SAY_IT)
     row = Setting(parse, metavar, dev, in_serve, meaning, example, group=section, **more)

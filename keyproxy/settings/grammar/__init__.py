@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import TypeVar
 
-from keyproxy.key_forms import SHAPE
+from keyproxy.key_forms import SHAPE, STARS
 
 Value = TypeVar("Value")
 
@@ -58,7 +58,7 @@ class NotInstalled(Unfit):
 
 def mask(text: str) -> str:
     """``text`` with everything that could be a secret replaced by stars."""
-    return _MASKED.sub("***", text)
+    return _MASKED.sub(STARS, text)
 
 
 def shown(text: str) -> str:
