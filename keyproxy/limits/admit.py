@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
@@ -134,11 +135,18 @@ def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
         return {}
     policies, states = [], []
     for window, units, resets_in_seconds in standings:
-        name = f'"{window.name}-{window.seconds}"'
+        name, policy = _written(window.name, window.amount, window.seconds)
         left = max(0, window.amount - units)
-        policies.append(f"{name};q={window.amount};w={window.seconds}")
+        policies.append(policy)
         states.append(f"{name};r={left};t={math.ceil(resets_in_seconds)}")
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+
+
+@lru_cache(maxsize=256)
+def _written(name: str, amount: int, seconds: int) -> tuple[str, str]:
+    """A window's name and its policy."""
+    name = f'"{name}-{seconds}"'
+    return name, f"{name};q={amount};w={seconds}"
 
 
 def _duration(seconds: int) -> str:

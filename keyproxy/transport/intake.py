@@ -95,8 +95,8 @@ def fault_in(message: RawRequestMessage) -> str | None:
     if not _is_plain(message):
         return "bad_request"
     fields = message.raw_headers
-    size = len(message.path)
-    size += sum([len(name) + len(value) + len(": \r\n") for name, value in fields])
+    size = len(message.path) + len(": \r\n") * len(fields)
+    size += sum([len(name) + len(value) for name, value in fields])
     if size <= MAX_LINE_BYTES:  # so is each of its parts
         return None
     has_long_credential = any(
