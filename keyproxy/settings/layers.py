@@ -76,18 +76,21 @@ def of_env_file(name: str, text: str) -> Layer:
         original, key = binding.original.string, binding.key
         # Without what nobody sees, or what a shell would have written in front.
         plain = _NO_NAME.sub("", key or "")
-        is_faulty = _is_ours(original) if key is None else key != plain and _is_ours(plain)
-        found, expected = "", "NAME=value, or NAME='value' where the value holds # or quotes"
-        if key is not None and binding.value is None and key.startswith("sk-or-"):
+        expected = "NAME=value, or NAME='value' where the value holds # or quotes"
+        if key is None:
+            if not (binding.error and _is_ours(original)):
+                continue
+            found = "no assignment"
+        elif binding.value is None and key.startswith("sk-or-"):
             found, expected = "a key without a name", f"{KEY}= in front of it"
-        elif key is not None and not is_faulty:
+        elif key != plain and _is_ours(plain):
+            found = "no name that keyproxy reads"
+        else:
             variables[key] = binding.value or ""
-        elif is_faulty and (key is not None or binding.error):
-            found = "no assignment" if key is None else "no name that keyproxy reads"
-        if found:
-            blank = original[: len(original) - len(original.lstrip())]
-            at = binding.original.line + blank.count("\n")
-            faults.append(SettingsFault(f"{name}, line {at}", found=found, expected=expected))
+            continue
+        blank = original[: len(original) - len(original.lstrip())]
+        at = binding.original.line + blank.count("\n")
+        faults.append(SettingsFault(f"{name}, line {at}", found=found, expected=expected))
     return Layer(f"in {name}", variables, faults)
 
 
@@ -111,18 +114,18 @@ def of_toml(name: str, text: str) -> Layer:
         faults.append(SettingsFault("apps", found="no table", expected="tables [apps.NAME]"))
         tables = {}
     for app, table in tables.items():
-        found, expected = None, "tables [apps.NAME]"
+        expected = "tables [apps.NAME]"
         if app == DEFAULT_APP:
             found, expected = "a table", "another name: what stands at the top is the default app"
         elif not isinstance(table, dict):
             found = "no table"
         elif not _APP.fullmatch(app):
             found, expected = "no name of an app", "letters, digits, - and _, such as [apps.mobile]"
-        if found is not None:
-            faults.append(SettingsFault(f"apps.{mask(app)}", found=found, expected=expected))
+        else:
+            apps[app], more = _table(table, _OF_APPS, f"apps.{app}.", place)
+            faults += more
             continue
-        apps[app], more = _table(table, _OF_APPS, f"apps.{app}.", place)
-        faults += more
+        faults.append(SettingsFault(f"apps.{mask(app)}", found=found, expected=expected))
     return Layer(place, variables, faults, apps)
 
 

@@ -62,7 +62,8 @@ class Settings(Table):
             environ = _without_upstream(environ)
             apps = {name: _without_upstream(said) for name, said in apps.items()}
         reading = Reading(mode, environ, directory, read_file)
-        default = AppValues(DEFAULT_APP, environ, reading.values())
+        default = AppValues(DEFAULT_APP, environ, reading.values(_FIELDS, {}))
+        reading.faults += name_faults(environ)
         others = [
             AppValues(name, said, reading.app_values(name, said, default.values))
             for name, said in apps.items()
@@ -137,12 +138,6 @@ class Reading:
     read_file: Callable[[Path], bytes]
     faults: list[SettingsFault] = field(default_factory=list)
 
-    def values(self) -> dict[str, Any]:
-        """What the default app has."""
-        values = self._read(_FIELDS, {})
-        self.faults += name_faults(self.environ)
-        return values
-
     def app_values(
         self, name: str, said: Mapping[str, str], given: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -153,7 +148,7 @@ class Reading:
         """
         environ = {**self._inherited(said), **said}
         app = Reading(self.mode, environ, self.directory, self.read_file)
-        values = app._read(_OF_APPS, given)
+        values = app.values(_OF_APPS, given)
         self.faults += [of_app(fault, name) for fault in app.faults if fault.variable in said]
         return {field: values[field] for field in _OF_APPS if field in values}
 
@@ -169,7 +164,9 @@ class Reading:
         names = {name for row in kept for name in row.variables}
         return {name: text for name, text in self.environ.items() if name in names}
 
-    def _read(self, table: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
+    def values(self, table: Mapping[str, Setting], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of the settings in ``table``, which others may follow from: those, and what is
+        ``given`` of other ones."""
         values = dict(given)
         for name, setting in table.items():
             values.pop(name, None)
