@@ -72,6 +72,13 @@ _MARKS = dict.fromkeys(
 PIECE = rf"(?:{'|'.join([*_MARKS, SESSION, CLIENT_TOKEN])})[\w-]{{12,}}"
 """What is never shown, wherever it stands: what is long enough to be a piece of a key."""
 
+BEGINNINGS = tuple(
+    mark.replace("[_-]", end).replace("\\", "")
+    for mark in (*_MARKS, SESSION, CLIENT_TOKEN)
+    for end in ("_-" if mark.endswith("[_-]") else "-")
+)
+"""Each text that a ``PIECE`` may begin with."""
+
 _BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)
 """What may be shown of a key: whose it is."""
 

@@ -5,22 +5,27 @@ Masking is the second line of defence: keys do not get here in the first place.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterable, MutableMapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
 
 from keyproxy.console import ShortLines
-from keyproxy.key_forms import PIECE
+from keyproxy.key_forms import BEGINNINGS, PIECE
 
 MASK = "***"
-_SECRET = re.compile(rf"{PIECE}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII)
+_SECRET = re.compile(rf"{PIECE}|[Bb][Ee][Aa][Rr][Ee][Rr]\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII)
+_BEGINNINGS = (*map(str.lower, BEGINNINGS), "bearer")
 _MAX_TEXT = 20_000
+_as_json = json.JSONEncoder(default=str).encode
 
 
 class Masking:
@@ -28,10 +33,14 @@ class Masking:
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
+        self._needles = _BEGINNINGS
 
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these values are masked too, whatever they look like."""
         self._secrets.update(secret for secret in secrets if len(secret) >= 8)
+        known = (_as_json(secret)[1:-1].lower() for secret in self._secrets)
+        others = [each for each in known if not any(mark in each for mark in _BEGINNINGS)]
+        self._needles = (*_BEGINNINGS, *others)
 
     def __call__(
         self, logger: Any, method: str, event: MutableMapping[str, Any]
@@ -39,6 +48,19 @@ class Masking:
         for name, value in event.items():
             event[name] = self._masked(value)
         return event
+
+    def json(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        """The masked event as JSON: a renderer. A line in which no secret may begin, which is
+        nearly each, is searched once as it is; its fields would not change."""
+        line = _as_json(event)
+        folded = line.lower()
+        for needle in self._needles:
+            if needle in folded:
+                break
+        else:
+            if len(line) <= _MAX_TEXT:
+                return line
+        return _as_json(self(logger, method, event))
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, (int, float, bool, type(None))):
@@ -56,25 +78,49 @@ class Masking:
 masking = Masking()
 
 
+class _Lines:
+    """Writes our lines, each at once and between those of other libraries, which ``handler``
+    writes. What cannot be written is lost: a call must not fail by its log."""
+
+    def __init__(self, handler: logging.StreamHandler[TextIO], stream: TextIO) -> None:
+        self._lock: AbstractContextManager[Any] = handler.lock or nullcontext()
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        with self._lock, suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = warning = error = critical = info
+
+
+def _stamped(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["level"] = method
+    event["timestamp"] = f"{datetime.now(UTC).isoformat()[:-6]}Z"
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
+    return event
+
+
+def _with_message(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    event["message"] = event.pop("event")
+    return event
+
+
 def configure(style: str, level: str, stream: TextIO | None = None) -> None:
     """Log to ``stream`` (stderr), as ``console`` or ``json``; other libraries' lines too.
 
     ``console`` is short, but for the level ``debug``, which shows all fields.
     """
     stream = stream or sys.stderr
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-        *([structlog.processors.EventRenamer("message")] if style == "json" else []),
-        masking,
-    ]
-    renderer: Any = structlog.processors.JSONRenderer()
+    rendering: list[Any] = [_with_message, masking.json]
     if style == "console":
         is_terminal = stream.isatty()
         # no-color.org; on Windows the library wants one more package for colours.
         has_colour = is_terminal and sys.platform != "win32" and not os.environ.get("NO_COLOR")
+        renderer: Any
         if level == "debug":
             renderer = structlog.dev.ConsoleRenderer(
                 colors=has_colour, exception_formatter=structlog.dev.plain_traceback
@@ -82,24 +128,22 @@ def configure(style: str, level: str, stream: TextIO | None = None) -> None:
         else:
             columns = shutil.get_terminal_size().columns if is_terminal else None
             renderer = ShortLines(has_colour=has_colour, columns=columns)
+        rendering = [masking, renderer]
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            foreign_pre_chain=[_stamped],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    lines = _Lines(handler, stream)
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[_stamped, *rendering],
+        logger_factory=lambda *_: lines,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=False,
     )

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import structlog
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyproxy import logs
 from keyproxy.policy.models import Models, Served
@@ -230,6 +232,19 @@ def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
     masking = logs.Masking()
     masking.hide(["correct horse battery staple"])
     assert masking("", "", {"a": "x correct horse battery staple y"}) == {"a": "x *** y"}
+
+
+_PARTS = (KEY, "\r8_" + "a" * 12, "AIza", "AQ." + "b" * 12, "-" * 12, "BeaReR", "\n", "c" * 12, " ")
+_PARTS += ("hf-", "csk_", "kps_", 'cor"rect\\hör\x00se', "HORSE ", "horse battery", "x" * 19_990)
+
+
+@given(st.lists(st.sampled_from(_PARTS), max_size=6).map("".join), st.booleans())
+def test_a_line_of_json_is_masked_as_its_fields_are(text: str, is_nested: bool) -> None:
+    masking = logs.Masking()
+    masking.hide(['cor"rect\\hör\x00se', "horse battery", KEY])
+    event = {"a": 1, "b": [text] if is_nested else text, "c": ValueError(text), "d": 0.5, "e": None}
+    line = masking.json("", "", dict(event))
+    assert line == json.dumps(masking("", "", event))
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
