@@ -6,7 +6,6 @@ exact, and sums are sums of integers. Prompts and completions have no place here
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
@@ -61,7 +60,6 @@ def is_final(cost: Cost | None, generation_id: str | None) -> bool:
     return generation_id is None or (cost is not None and cost.source == "exact")
 
 
-@functools.lru_cache(maxsize=64)  # the rows of a call ask for the same few amounts
 def to_pico(amount: Decimal) -> int:
     """Whole pico-USD, rounded up: the ledger is never below the truth.
 

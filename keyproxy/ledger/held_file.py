@@ -42,6 +42,7 @@ class HeldFile:
 
     def __init__(self, path: Path, busy_seconds: float) -> None:
         self._path = path
+        self._log = _beside(path, "-wal")
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # its inode; None until it was opened once
@@ -77,7 +78,7 @@ class HeldFile:
         with contextlib.suppress(sqlite3.Error, OSError):  # then at the next time
             _marks(self._connection)  # a read first: SQLite has no WAL to copy before it
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._wal = _inode(_beside(self._path, "-wal"))
+            self._wal = _inode(self._log)
             self._stamp = _stamp(self._path)
             found = _read(self._path, _marks)
             self._marks = found if found and found.seen_at else None
@@ -92,11 +93,11 @@ class HeldFile:
     def _is_there(self) -> bool:
         if self._file != _inode(self._path):
             return False
-        return self._wal is None or self._wal == _inode(_beside(self._path, "-wal"))
+        return self._wal is None or self._wal == _inode(self._log)
 
     def _leave_no_log(self) -> None:
         """SQLite would write what is left of it into a file that was put in the ledger's place."""
-        if self._wal is not None and self._wal == _inode(_beside(self._path, "-wal")):
+        if self._wal is not None and self._wal == _inode(self._log):
             for end in _BESIDE:
                 _beside(self._path, end).unlink(missing_ok=True)
 

@@ -27,7 +27,7 @@ from keyproxy.call import Cost, Usage
 from keyproxy.ledger import queries, tables
 from keyproxy.ledger.entry import Entry, Unsettled, is_final, standing
 from keyproxy.ledger.file import ask
-from keyproxy.ledger.writer import MOST_ORDERS, Order, Writer
+from keyproxy.ledger.writer import MOMENT_SECONDS, MOST_ORDERS, Order, Writer
 from keyproxy.record import Record
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
@@ -54,7 +54,10 @@ class Ledger:
     most_waiting: int = MOST_ORDERS
     clock: Callable[[], float] = time.time
     _id: str = field(init=False, default_factory=lambda: f"writer_{os.urandom(9).hex()}")
-    _open: dict[str, Entry] = field(init=False, default_factory=dict)
+    _open: dict[str, tuple[Entry, tables.Row]] = field(init=False, default_factory=dict)
+    _noted: set[str] = field(init=False, default_factory=set)  # of those, not written yet
+    _waiting: dict[Order, float] = field(init=False, default_factory=dict)
+    _watch: asyncio.TimerHandle | None = field(init=False, default=None)
     _sweep_at: float = field(init=False, default=0.0)
     _is_late: bool = field(init=False, default=False)
     _writer: Writer = field(init=False)
@@ -81,31 +84,46 @@ class Ledger:
 
         Cancelled, the call is withdrawn: it did not go out.
         """
-        self._open[entry.id] = entry
-        booked = self._writer.ask(Order(tables.row_of(entry, self._id)))
+        begun = tables.beginning(entry, self._id)
+        self._open[entry.id] = entry, begun
+        order = Order(tables.row_of(begun, entry))
+        booked = self._writer.ask(order)
         if self.is_failing:
             return False
+        loop = booked.get_loop()
+        self._waiting[order] = loop.time() + self.patience_seconds
+        if self._watch is None:
+            self._watch = loop.call_later(self.patience_seconds, self._look)
         try:
-            await asyncio.wait([booked], timeout=self.patience_seconds)
+            return await booked is True
         except asyncio.CancelledError:
             self.withdraw(entry.id)
             raise
-        if not booked.done():
-            self._be_late(booked)
-            return False
-        return booked.result() is True
+        finally:
+            del self._waiting[order]
 
     def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
-        """What the answer's head told: by what to ask for the cost, and under which key."""
-        if (entry := self._open.get(id)) is None:
+        """What the answer's head told: by what to ask for the cost, and under which key. Durable
+        within two moments, unless the call ends before."""
+        if (found := self._open.get(id)) is None:
             return
-        entry = replace(entry, generation_id=generation_id, key=key or entry.key)
-        self._open[id] = entry
-        self._writer.put(Order(tables.row_of(entry, self._id)))
+        entry, _ = found
+        entry.generation_id, entry.key = generation_id, key or entry.key
+        if not self._noted:
+            loop = asyncio.get_running_loop()
+            loop.call_later(MOMENT_SECONDS, self._write_noted)
+        self._noted.add(id)
+
+    def _write_noted(self) -> None:
+        for id in self._noted:
+            entry, begun = self._open[id]
+            self._writer.put(Order(tables.row_of(begun, entry)))
+        self._noted.clear()
 
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
         if self._open.pop(id, None) is not None:
+            self._noted.discard(id)
             self._writer.forget(id)
             self._writer.put(Order(work=partial(tables.delete, id)))
 
@@ -114,9 +132,11 @@ class Ledger:
 
         The row is settled if the cost is exact or there is no generation id to ask by.
         """
-        if (entry := self._open.get(id)) is not None:
-            row = tables.row_of(entry, self._id, record, seconds)
+        if (found := self._open.get(id)) is not None:
+            entry, begun = found
+            row = tables.row_of(begun, entry, record, seconds)
             del self._open[id]
+            self._noted.discard(id)
             self._writer.put(Order(row, is_last=True))
 
     async def is_ours(self, id: str) -> bool:
@@ -177,10 +197,14 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what is in line and let the file go; calls that are open stay for the next one."""
+        self._write_noted()
+        if self._watch is not None:
+            self._watch.cancel()
         await self._writer.close(self._open)
 
     async def _asked(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """What ``work`` returns behind all that was ordered before; None after some patience."""
+        self._write_noted()
         try:
             # Not wait_for: before Python 3.12 it forgets a cancellation that meets the answer.
             async with asyncio.timeout(self.patience_seconds):
@@ -189,16 +213,26 @@ class Ledger:
         except TimeoutError:
             return None
 
-    def _be_late(self, booked: asyncio.Future[bool | None]) -> None:
-        """Nobody waits for the ledger again until it has done what ``booked`` stands for."""
-        if not self._is_late:
-            self._is_late = True
-            _log.error("the ledger is slow; calls go on without waiting for it")
-            booked.add_done_callback(self._be_in_time)
+    def _look(self) -> None:
+        """One timer for all who wait: after the patience of the first, nobody waits for the ledger
+        again until it has done what that one stands for."""
+        loop, self._watch = asyncio.get_running_loop(), None
+        waiting = [order for order in self._waiting if not order.is_answered]
+        if not waiting:
+            return
+        if loop.time() < (due := self._waiting[waiting[0]]):
+            self._watch = loop.call_at(due, self._look)
+            return
+        self._is_late = True
+        _log.error("the ledger is slow; calls go on without waiting for it")
+        for order in waiting:
+            order.tell(False)
+        waiting[0].answer = loop.create_future()
+        waiting[0].answer.add_done_callback(self._be_in_time)
 
-    def _be_in_time(self, booked: asyncio.Future[bool | None]) -> None:
+    def _be_in_time(self, answer: asyncio.Future[Any]) -> None:
         self._is_late = False
-        if booked.result():
+        if answer.result():
             _log.info("the ledger is in time again")
 
     def _keep_house(self, connection: sqlite3.Connection) -> float:
@@ -243,7 +277,7 @@ class MemoryBook:
 
     def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
         if (entry := self._open.get(id)) is not None:
-            self._open[id] = replace(entry, generation_id=generation_id, key=key or entry.key)
+            entry.generation_id, entry.key = generation_id, key or entry.key
 
     def withdraw(self, id: str) -> None:
         self._open.pop(id, None)

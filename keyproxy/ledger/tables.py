@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 32
 _MOST_COUNT = 1 << 53
 
 Row = tuple[object, ...]
-"""A whole row of ``calls``, in the order of ``_COLUMNS``, its id first."""
+"""A whole row of ``calls``, in the order of ``_COLUMNS``, its id first, with ``_NULL`` for NULL."""
 
 _TABLES = (
     """CREATE TABLE calls (
@@ -62,11 +62,13 @@ _TABLES = (
     "CREATE TABLE writers (id TEXT NOT NULL UNIQUE, seen_at REAL NOT NULL)",
 )
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-_COLUMNS = (
-    *("id", "writer", "begun_at", "app", "client", "endpoint", "models", "key"),
-    *("generation_id", "reserved", "cost", "counted", "cost_source", "is_settled"),
-    *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
-)
+_BEGINNING = ("id", "writer", "begun_at", "app", "client", "endpoint", "models", "reserved")
+_END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS)
+_NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
+_NO_END = (_NULL,) * len(_END)
+_CHANGING = ("key", "generation_id", "cost", "counted", "cost_source", "is_settled", *_END)
+_COLUMNS = (*_BEGINNING, *_CHANGING)
+_NULLABLE = {"reserved", "generation_id", "cost", *_END}
 _SWEEP = """
     DELETE FROM calls WHERE rowid IN (
         SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
@@ -88,35 +90,28 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def row_of(entry: Entry, writer: str, record: Record | None = None, seconds: float = 0.0) -> Row:
-    """The row of a call; without a record, of one under way."""
-    cost, counted, source = standing(entry, None if record is None else record.cost)
-    columns: dict[str, object] = {
-        "id": _storable(entry.id),
-        "writer": writer,
-        "begun_at": entry.at,
-        "app": _storable(entry.app),
-        "client": _storable(entry.client),
-        "endpoint": _storable(entry.endpoint),
-        "models": _storable(",".join(entry.models)),
-        "key": _storable(entry.key),
-        "generation_id": _storable(entry.generation_id),
-        "reserved": _pico_or_none(entry.reserved),
-        "cost": _pico_or_none(cost),
-        "counted": to_pico(counted),
-        "cost_source": source,
-        "is_settled": record is not None and is_final(record.cost, entry.generation_id),
-    }
-    if record is not None:
-        columns |= {
-            "http_status": record.upstream_status,
-            "ended": record.ended,
-            "duration_seconds": seconds,
-            "served": _storable(record.served),
-            "is_byok": record.usage and record.usage.is_byok,
-            **_tokens(record.usage),
-        }
-    return tuple(map(columns.get, _COLUMNS))
+def beginning(entry: Entry, writer: str) -> Row:
+    """The columns of a call that never change, which its rows begin with."""
+    texts = entry.app, entry.client, entry.endpoint, ",".join(entry.models)
+    return _storable(entry.id), writer, entry.at, *map(_storable, texts), _pico(entry.reserved)
+
+
+def row_of(begun: Row, entry: Entry, record: Record | None = None, seconds: float = 0.0) -> Row:
+    """The row of a call that begins with ``begun``; without a record, of one under way."""
+    names = _storable(entry.key), _storable(entry.generation_id)
+    if record is None:
+        reserved = begun[-1]
+        counted = 0 if reserved == _NULL else reserved
+        return *begun, *names, reserved, counted, "estimated", 0, *_NO_END
+    (cost, counted, source), usage = standing(entry, record.cost), record.usage
+    status, tokens = record.upstream_status, _tokens(usage)
+    return (
+        *(*begun, *names, _pico(cost), to_pico(counted), source),
+        *(int(is_final(record.cost, entry.generation_id)), _NULL if status is None else status),
+        *(str(record.ended), seconds, _storable(record.served)),
+        _NULL if usage is None else int(usage.is_byok),
+        *[tokens.get(name, _NULL) for name in _TOKENS],
+    )
 
 
 def settled(cost: Cost | None, usage: Usage | None, served: str | None) -> Mapping[str, object]:
@@ -130,8 +125,8 @@ def settled(cost: Cost | None, usage: Usage | None, served: str | None) -> Mappi
     return changes
 
 
-def _pico_or_none(amount: Decimal | None) -> int | None:
-    return None if amount is None else to_pico(amount)
+def _pico(amount: Decimal | None) -> int:
+    return _NULL if amount is None else to_pico(amount)
 
 
 def _tokens(usage: Usage | None) -> dict[str, int]:
@@ -140,9 +135,11 @@ def _tokens(usage: Usage | None) -> dict[str, int]:
     return {name: min(max(n, 0), _MOST_COUNT) for name, n in counts.items() if n is not None}
 
 
-def _storable(text: str | None) -> str | None:
+def _storable(text: str | None) -> str | int:
     """``text`` as SQLite can hold it: a lone surrogate or NUL of somebody's becomes ``?``."""
-    if text is None or (text.isascii() and "\0" not in text):
+    if text is None:
+        return _NULL
+    if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
@@ -154,11 +151,14 @@ def book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
 
 @functools.cache
 def _booking(rows: int) -> str:
-    """A row that went missing, or into a file that is gone, is made whole by its completion."""
-    places = ", ".join([f"({', '.join('?' * len(_COLUMNS))})"] * rows)
+    """A row that went missing, or into a file that is gone, is made whole by its completion. What
+    does not change is left alone, and its index with it."""
+    changed = ", ".join(f"{n} = excluded.{n}" for n in ("writer", *_CHANGING))
+    row = ", ".join(f"nullif(?, {_NULL})" if name in _NULLABLE else "?" for name in _COLUMNS)
+    places = ", ".join([f"({row})"] * rows)
     return f"""
         INSERT INTO calls ({", ".join(_COLUMNS)}) VALUES {places}
-        ON CONFLICT (id) DO UPDATE SET {", ".join(f"{n} = excluded.{n}" for n in _COLUMNS[1:])}
+        ON CONFLICT (id) DO UPDATE SET {changed}
         WHERE NOT (calls.is_settled AND calls.cost_source = 'exact')"""  # noqa: S608  # our own names
 
 

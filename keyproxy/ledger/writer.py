@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ Work = Callable[[sqlite3.Connection], Any]
 
 MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
 _BATCH = 500  # a transaction of some 10 ms
-_MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
+MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _CLOSING_RETRY_SECONDS = 0.1
 _log = structlog.get_logger("keyproxy.ledger")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Order:
     """A row to write, or ``work`` to do with the file: a change or a question.
 
@@ -59,6 +59,16 @@ class Order:
     work: Work | None = None
     is_last: bool = False
     answer: asyncio.Future[Any] | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nobody waits for an answer, or not any more."""
+        return self.answer is None or self.answer.done()
+
+    def tell(self, result: Any) -> None:
+        """Give the answer to whoever still waits for it."""
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_result(result)
 
 
 @dataclass(slots=True)
@@ -100,10 +110,11 @@ class Writer:
     farewell: Work
     busy_seconds: float = 1.0
     most_orders: int = MOST_ORDERS
-    moment_seconds: float = _MOMENT_SECONDS
+    moment_seconds: float = MOMENT_SECONDS
     is_failing: bool = False
     _orders: deque[Order] = field(default_factory=deque)
-    _news: threading.Condition = field(default_factory=threading.Condition)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _news: threading.Condition = field(init=False)
     _call: asyncio.Handle | None = None
     _is_called: bool = False
     _is_closing: bool = False
@@ -117,6 +128,7 @@ class Writer:
     _loop: asyncio.AbstractEventLoop = field(init=False)
 
     def __post_init__(self) -> None:
+        self._news = threading.Condition(self._lock)
         self._file = HeldFile(self.path, self.busy_seconds)
 
     @property
@@ -127,18 +139,18 @@ class Writer:
     async def start(self) -> None:
         """Open the file and begin. Raises ``LedgerFault``."""
         self._loop = asyncio.get_running_loop()
-        opened: asyncio.Future[Exception | None] = self._loop.create_future()
+        opened = Order(answer=self._loop.create_future())
         # A daemon: a disk that hangs must not keep the process from ending.
         self._thread = threading.Thread(
             target=self._run, args=(opened,), name="ledger", daemon=True
         )
         self._thread.start()
-        if (error := await opened) is not None:
+        if opened.answer is not None and (error := await opened.answer) is not None:
             raise fault_of(self.path, error)
 
     def put(self, order: Order) -> bool:
         """Put it in line; False where that is full or closed: a row is a loss then."""
-        with self._news:
+        with self._lock:
             if not self._is_closing and len(self._orders) < self.most_orders:
                 self._orders.append(order)
                 self._call_for(order)
@@ -154,8 +166,8 @@ class Writer:
 
     def ask(self, order: Order) -> asyncio.Future[Any]:
         """Put it in line and be told its answer."""
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        if not self.put(replace(order, answer=answer)):
+        order.answer = answer = self._loop.create_future()
+        if not self.put(order):
             answer.set_result(None)
         return answer
 
@@ -202,7 +214,7 @@ class Writer:
         if self.losses:
             _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
 
-    def _run(self, opened: asyncio.Future[Exception | None]) -> None:
+    def _run(self, opened: Order) -> None:
         try:
             self._connection = self._file.connection()
         except Exception as error:
@@ -256,7 +268,7 @@ class Writer:
             with self._news:
                 for _ in batch:
                     self._orders.popleft()
-            self._tell([(o.answer, a) for o, a in zip(batch, answers, strict=True) if o.answer])
+            self._tell([(o, a) for o, a in zip(batch, answers, strict=True) if o.answer])
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
@@ -304,7 +316,7 @@ class Writer:
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
         with self._news:
             self.is_failing = True  # rows that come from now on see it themselves
-            told = [(o.answer, None) for o in self._orders if o.answer and o.row is not None]
+            told = [(o, None) for o in self._orders if o.answer and o.row is not None]
         self._tell(told)
 
     def _succeed(self) -> None:
@@ -313,13 +325,12 @@ class Writer:
             self.is_failing = False
             _log.info("the ledger is written again", path=str(self.path), losses=self.losses)
 
-    def _tell(self, told: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
+    def _tell(self, told: Sequence[tuple[Order, Any]]) -> None:
         """Give the waiting futures their answers, on their loop; it is not woken for none."""
 
         def answer() -> None:
-            for future, result in told:
-                if not future.done():
-                    future.set_result(result)
+            for order, result in told:
+                order.tell(result)
 
         if told:
             with contextlib.suppress(RuntimeError):  # the loop has ended
