@@ -23,7 +23,7 @@ from peers import Peer, Place, environment, free_port
 
 from keyproxy import logs
 from keyproxy.server import memory
-from keyproxy.server.process import Heap
+from keyproxy.server.memory import Heap
 from keyproxy.server.service import running
 from keyproxy.settings import Settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from keyproxy.server.process import HEAP_PAUSE_SECONDS, Heap
+from keyproxy.server.memory import HEAP_PAUSE_SECONDS, Heap
 from tests import program
 from tests.conftest import Clock, Proxy
 
