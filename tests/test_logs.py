@@ -234,8 +234,17 @@ def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
     assert masking("", "", {"a": "x correct horse battery staple y"}) == {"a": "x *** y"}
 
 
-_PARTS = (KEY, "\r8_" + "a" * 12, "AIza", "AQ." + "b" * 12, "-" * 12, "BeaReR", "\n", "c" * 12, " ")
-_PARTS += ("hf-", "csk_", "kps_", 'cor"rect\\hör\x00se', "HORSE ", "horse battery", "x" * 19_990)
+_PARTS = [KEY, "\r8_" + "a" * 12, "AIza", "AQ." + "b" * 12, "-" * 12, "BeaReR", "\n", "c" * 12]
+_PARTS += [
+    " ",
+    "hf-",
+    "csk_",
+    "kps_",
+    'cor"rect\\hör\x00se',
+    "HORSE ",
+    "horse battery",
+    "x" * 19_990,
+]
 
 
 @given(st.lists(st.sampled_from(_PARTS), max_size=6).map("".join), st.booleans())
