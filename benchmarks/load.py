@@ -25,7 +25,9 @@ GENERATION = b"gen-1790981416-0123456789abcdefghij"
 USAGE = b'"usage":{"prompt_tokens":200,"completion_tokens":100,"total_tokens":300,"cost":0.00009}'
 CHOICE = b'{"message":{"content":"' + b"x" * 500 + b'"}}'
 ANSWER = b'{"id":"%b","choices":[%b],%b}' % (GENERATION, CHOICE, USAGE)
-EVENT = b'data: {"t":%017.6f,"choices":[{"delta":{"content":"' + b"x" * 220 + b'"}}]}\n\n'
+DELTA = b'{"index":0,"delta":{"content":"%b"},"finish_reason":null}' % (b"x" * 90)
+TOLD = b'"id":"%b","model":"%b","object":"chat.completion.chunk"' % (GENERATION, MODEL.encode())
+EVENT = b"data: {" + TOLD + b',"created":%017.6f,"choices":[' + DELTA + b"]}\n\n"
 LAST = b'data: {"id":"%b","choices":[],%b}\n\ndata: [DONE]\n\n' % (GENERATION, USAGE)
 PRICING = {"prompt": "0.00000015", "completion": "0.0000006"}
 MODELS = json.dumps({"data": [{"id": MODEL, "pricing": PRICING}]}).encode()
@@ -235,9 +237,9 @@ class Follower(Connection):
             self.opened.set_result(None)
         data = self.data + data
         while (end := data.find(b"\n\n", at)) >= 0:
-            if (stamp := data.find(b'{"t":', at, end)) >= 0:
+            if (stamp := data.find(b'"created":', at, end)) >= 0:
                 load.count += 1
-                load.waits.append((now - float(data[stamp + 5 : stamp + 22])) * 1e6)
+                load.waits.append((now - float(data[stamp + 10 : stamp + 27])) * 1e6)
                 if load.pace is None:
                     load.streams[self.number].send()
             elif data.find(b"[DONE]", at, end) >= 0:

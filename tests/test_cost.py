@@ -63,7 +63,10 @@ JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Generation-Id: g
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
 USAGE = b'"usage":{"prompt_tokens":20,"completion_tokens":10,"total_tokens":30,"cost":0.000009}'
 ANSWER = b'{"id":"gen-1-abc","choices":[{"message":{"content":"%b"}}],%b}' % (b"x" * 500, USAGE)
-EVENT = b'data: {"id":"gen-1-abc","choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"x" * 240)
+EVENT = b'data: {"id":"gen-1-abc","model":"%b","choices":[{"delta":{"content":"%b"}}]}\n\n' % (
+    MODEL.encode(),
+    b"x" * 210,
+)
 LAST = b'data: {"id":"gen-1-abc","choices":[],%b}\n\ndata: [DONE]\n\n' % USAGE
 MODELS = (
     b'{"data":[{"id":"%b","pricing":{"prompt":"0.00000015","completion":"0.0000006"}}],'
