@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from keyproxy.dialects import Dialect
 
@@ -47,8 +47,7 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """One end user or device of an app.
 
     ``id`` is what its limits count by, within the app; ``address`` the network address (IPv6 by

@@ -17,13 +17,14 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from keyproxy import key_forms
 from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal
 from keyproxy.settings import ClientToken
 
+_FIELDS = tuple(map(istr, CREDENTIAL_FIELDS))
 _RANDOM_BYTES = 32
 NOT_ACCEPTED = "The credential of this call is not accepted here"
 """One text, whatever is wrong with a credential."""
@@ -36,7 +37,7 @@ def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
     Raises ``provider_key_sent``.
     """
     found = []
-    for name in CREDENTIAL_FIELDS:
+    for name in _FIELDS:
         for value in headers.getall(name, ()):
             if key_forms.WHOLE.search(value):
                 raise Refusal(

@@ -12,9 +12,10 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRouterAdapter
+from multidict import CIMultiDict, istr
 
 from keyproxy.browser import EXPOSED_HEADERS, is_preflight
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
@@ -31,7 +32,8 @@ from keyproxy.transport.intake import check_head
 from keyproxy.transport.server import GuardedServer
 
 HEALTH_PATHS = ("/healthz", "/readyz")
-_EVERY_ANSWER = {"X-Content-Type-Options": "nosniff", "Vary": "Origin"}
+_REQUEST_ID = istr("X-Request-Id")
+_EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", hdrs.VARY: "Origin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +146,16 @@ class Request(web.BaseRequest):
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         headers = response.headers
-        headers.pop("Server", None)  # aiohttp adds its name and version
-        if "Upgrade" in self.headers:
+        headers.pop(hdrs.SERVER, None)  # aiohttp adds its name and version
+        if hdrs.UPGRADE in self.headers:
             # The parser stops at an offer; the next call on this connection would not be read.
             response.force_close()
-            headers["Connection"] = "close"
+            headers[hdrs.CONNECTION] = "close"
         if (exchange := self.exchange) is None:
             return
         for name, value in _EVERY_ANSWER.items():
             headers.setdefault(name, value)
-        headers["X-Request-Id"] = exchange.record.request_id
+        headers[_REQUEST_ID] = exchange.record.request_id
         headers.update(exchange.headers)
         origin = exchange.record.origin
         if origin is not None and not is_preflight(self.method, self.headers):
@@ -193,7 +195,7 @@ async def _cors_fields(request: web.BaseRequest, origin: str) -> Mapping[str, st
     await _CORS.on_response_prepare.send(request, answer)  # type: ignore[arg-type]
     if len(_CORS_FIELDS) >= _MOST_ORIGINS:  # "*" allows as many as a caller can write
         _CORS_FIELDS.clear()
-    return _CORS_FIELDS.setdefault(origin, dict(answer.headers))
+    return _CORS_FIELDS.setdefault(origin, CIMultiDict(answer.headers))
 
 
 _EXPOSED = tuple(dict.fromkeys((*EXPOSED_HEADERS, *PROVIDER.passed)))
