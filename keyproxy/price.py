@@ -272,7 +272,9 @@ def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
     per_token = max(rates.output, rates.internal_reasoning) * ask.answers * ask.rounds
     fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
     fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds
-    return fixed + rates.search(ask.results) * ask.searches, per_token, cap
+    if ask.searches:
+        fixed += rates.search(ask.results) * ask.searches
+    return fixed, per_token, cap
 
 
 def _most_input(price: Price, ask: Ask) -> int | None:

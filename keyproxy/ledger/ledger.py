@@ -110,8 +110,7 @@ class Ledger:
         entry, _ = found
         entry.generation_id, entry.key = generation_id, key or entry.key
         if not self._noted:
-            loop = asyncio.get_running_loop()
-            loop.call_later(MOMENT_SECONDS, self._write_noted)
+            asyncio.get_running_loop().call_later(MOMENT_SECONDS, self._write_noted)
         self._noted.add(id)
 
     def _write_noted(self) -> None:
@@ -217,7 +216,7 @@ class Ledger:
         """One timer for all who wait: after the patience of the first, nobody waits for the ledger
         again until it has done what that one stands for."""
         loop, self._watch = asyncio.get_running_loop(), None
-        waiting = [order for order in self._waiting if not order.is_answered]
+        waiting = [order for order in self._waiting if order.answer and not order.answer.done()]
         if not waiting:
             return
         if loop.time() < (due := self._waiting[waiting[0]]):

@@ -60,11 +60,6 @@ class Order:
     is_last: bool = False
     answer: asyncio.Future[Any] | None = None
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether nobody waits for an answer, or not any more."""
-        return self.answer is None or self.answer.done()
-
     def tell(self, result: Any) -> None:
         """Give the answer to whoever still waits for it."""
         if self.answer is not None and not self.answer.done():
@@ -139,13 +134,12 @@ class Writer:
     async def start(self) -> None:
         """Open the file and begin. Raises ``LedgerFault``."""
         self._loop = asyncio.get_running_loop()
-        opened = Order(answer=self._loop.create_future())
+        opened: asyncio.Future[Exception | None] = self._loop.create_future()
         # A daemon: a disk that hangs must not keep the process from ending.
-        self._thread = threading.Thread(
-            target=self._run, args=(opened,), name="ledger", daemon=True
-        )
+        order = Order(answer=opened)
+        self._thread = threading.Thread(target=self._run, args=(order,), name="ledger", daemon=True)
         self._thread.start()
-        if opened.answer is not None and (error := await opened.answer) is not None:
+        if (error := await opened) is not None:
             raise fault_of(self.path, error)
 
     def put(self, order: Order) -> bool:
@@ -179,15 +173,14 @@ class Writer:
     def _call_for(self, order: Order) -> None:
         """Call the thread at the end of the loop's turn, with all that is ordered until then;
         within a moment where nobody waits for an answer."""
-        is_awaited = order.answer is not None
         if self._call is not None:
-            if not (is_awaited and isinstance(self._call, asyncio.TimerHandle)):
+            if order.answer is None or not isinstance(self._call, asyncio.TimerHandle):
                 return
             self._call.cancel()
-        if is_awaited:
-            self._call = self._loop.call_soon(self._call_thread)
-        else:
+        if order.answer is None:
             self._call = self._loop.call_later(self.moment_seconds, self._call_thread)
+        else:
+            self._call = self._loop.call_soon(self._call_thread)
 
     def _call_thread(self) -> None:
         self._call = None
@@ -243,10 +236,8 @@ class Writer:
             elif self.is_failing:
                 self._news.wait_for(lambda: self._is_closing, _RETRY_SECONDS)
             else:
-                self._news.wait_for(
-                    lambda: self._is_called or self._is_closing,
-                    max(0.0, self._chore_at - time.monotonic()),
-                )
+                left = max(0.0, self._chore_at - time.monotonic())
+                self._news.wait_for(lambda: self._is_called or self._is_closing, left)
             if self._is_closing and not self._orders:
                 return None
             batch = list(islice(self._orders, _BATCH))
