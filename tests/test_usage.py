@@ -18,7 +18,7 @@ from keyproxy import dialects
 from keyproxy.call import Usage
 from keyproxy.dialects import Dialect
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
-from keyproxy.strict_json.scanner import MAX_VALUE_BYTES
+from keyproxy.strict_json.scanner import MAX_VALUE_BYTES, Skimmer, Wanted, read_whole
 
 WIRE = Path(__file__).parent / "wire"
 ID = "gen-1790981416-AbCdEfGhIjKlMnOpQrSt"
@@ -466,6 +466,51 @@ def test_an_id_of_another_shape_is_not_one(text: str) -> None:
 def test_of_raw_audio_nothing_is_known() -> None:
     reader = read([b'ID3\x04\x00{"usage":{}}', b"\xff\xfb"], dialects.SPEECH, is_event_stream=False)
     assert seen(reader) == (None, None, False, False)
+
+
+# A small answer that comes whole is decoded, any other one is skimmed.
+
+NAMES = ["usage", "error", "response", "id", "type", "code", "cost", "choices", "finish_reason"]
+PLACES = [(), ("x_groq",), ("choices", None), ("response",), ("message",)]
+WANTED = Wanted(
+    [(*place, name) for place in PLACES for name in ("usage", "error", "id", "finish_reason")]
+)
+OBJECTS = st.recursive(
+    st.sampled_from(["null", "1", "-0", "0.5", "1e400", "NaN", "true", '"x"', '"{\\"usage\\":1}"'])
+    | st.text(max_size=5).map(json.dumps),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]")
+        | st.lists(
+            st.tuples(st.sampled_from([*NAMES, "x_groq", "message"]), inner), max_size=5
+        ).map(
+            lambda members: "{" + " ,".join(f'"{name}": {value}' for name, value in members) + "}"
+        )
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(OBJECTS, st.sampled_from(["", "\n", "}", ",", "x"]))
+def test_a_document_says_the_same_decoded_and_skimmed(text: str, behind: str) -> None:
+    raw = (text + behind).encode()
+    found = read_whole(raw, WANTED)
+    skimmer = Skimmer(WANTED)
+    skimmer.feed(raw)
+    if found is not None:
+        assert skimmer.is_whole
+        assert repr(sorted(found.items(), key=repr)) == repr(
+            sorted(skimmer.found.items(), key=repr)
+        )
+
+
+def test_every_name_may_be_written_in_escapes() -> None:
+    for name in ("usage", "finish_reason"):
+        escaped = "".join(f"\\u{ord(character):04x}" for character in name)
+        raw, wanted = f'{{"{escaped}":{{"cost":1}}}}'.encode(), Wanted([(name,)])
+        skimmer = Skimmer(wanted)
+        skimmer.feed(raw)
+        assert read_whole(raw, wanted) == skimmer.found == {(name,): {"cost": 1}}
 
 
 # What it costs.

@@ -18,7 +18,7 @@ from typing import Any
 from keyproxy.call import Usage
 from keyproxy.dialects import Dialect
 from keyproxy.price import MAX_COST
-from keyproxy.strict_json.scanner import Place, Skimmer, Wanted
+from keyproxy.strict_json.scanner import Place, Skimmer, Wanted, read_whole
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of
@@ -64,8 +64,9 @@ class UsageReader:
         self._wanted = _wanted(self._places)
         self._said: dict[str, Any] | None = None
         self._has_id = False  # of whatever form
+        self._is_event_stream = is_event_stream
         self._rest = bytearray()  # of an event whose end has not come
-        self._body = None if is_event_stream else Skimmer(self._wanted)
+        self._body: Skimmer | None = None  # of an answer that did not come whole
         self._long_line: Skimmer | None = None
 
     @property
@@ -75,11 +76,9 @@ class UsageReader:
 
     def watch(self, chunk: bytes) -> None:
         """Look at the next bytes of the answer. Never raises."""
-        if self._body is not None:
+        if not self._is_event_stream:
             if not self.is_finished:
-                self._body.feed(chunk)
-                self.is_finished = self._body.is_whole
-                self._take(self._body)
+                self._watch_body(chunk)
         elif (
             self._rest
             or self._long_line is not None
@@ -87,6 +86,20 @@ class UsageReader:
             or self._may_matter(chunk)
         ):
             self._watch_events(chunk)
+
+    def _watch_body(self, chunk: bytes) -> None:
+        if self._body is None:
+            if (
+                chunk.endswith(_MAY_BE_LAST)
+                and (found := read_whole(chunk, self._wanted)) is not None
+            ):
+                self.is_finished = True
+                self._take(found)
+                return
+            self._body = Skimmer(self._wanted)
+        self._body.feed(chunk)
+        self.is_finished = self._body.is_whole
+        self._take_if_whole(self._body)
 
     def _watch_events(self, chunk: bytes) -> None:
         if self._long_line is not None:
@@ -114,7 +127,7 @@ class UsageReader:
         line.feed(data)
         if feed:
             self._long_line = None
-            self._take(line)
+            self._take_if_whole(line)
         return feed + rest
 
     def _may_matter(self, data: bytes) -> bool:
@@ -134,15 +147,20 @@ class UsageReader:
         if data.strip() == b"[DONE]":
             self.is_finished = True
         elif data:
+            found = read_whole(data, self._wanted)
+            if found is not None:
+                self._take(found)
+                return
             document = Skimmer(self._wanted)
             document.feed(data)
-            self._take(document)
+            self._take_if_whole(document)
 
-    def _take(self, document: Skimmer) -> None:
-        """What a document says, once it is whole."""
-        if not document.is_whole:
-            return
-        found = document.found
+    def _take_if_whole(self, document: Skimmer) -> None:
+        if document.is_whole:
+            self._take(document.found)
+
+    def _take(self, found: Mapping[Place, Any]) -> None:
+        """What a whole document says."""
         if self.generation_id is None:
             ids = [id for id in map(found.get, _IDS) if isinstance(id, str)]
             self._has_id = self._has_id or bool(ids)
@@ -181,7 +199,7 @@ def _error_code(told: Any, code: Any) -> str | None:
     """The first of an error's names that is a plain word or number."""
     said = (told.get("code"), told.get("type")) if isinstance(told, dict) else ()
     for each in (*said, code):
-        if isinstance(each, (str, Decimal)) and _ERROR_CODE.fullmatch(text := str(each)):
+        if type(each) in (str, int, Decimal) and _ERROR_CODE.fullmatch(text := str(each)):
             return text
     return None
 
@@ -190,15 +208,15 @@ def _usage(said: Mapping[str, Any], dialect: Dialect) -> Usage | None:
     read = _of_messages if dialect.counts_cache_apart else _of_openai
     costs = _part(said, "cost_details")
     tools = _part(said, "server_tool_use_details", "server_tool_use")
-    usage = Usage(
-        *read(said),
-        cost=_amount(said.get("cost")),
-        is_byok=said.get("is_byok") not in (None, False),
-        upstream_cost=_amount(costs.get("upstream_inference_cost")),
-        web_searches=_count(tools.get("web_search_requests")),
-        tool_calls=_count(tools.get("tool_calls_executed")),
-    )
-    return None if usage in (Usage(), Usage(is_byok=True)) else usage
+    tokens = read(said)
+    cost, upstream_cost = _amount(said.get("cost")), _amount(costs.get("upstream_inference_cost"))
+    searches = _count(tools.get("web_search_requests"))
+    calls = _count(tools.get("tool_calls_executed"))
+    told = (*tokens, cost, upstream_cost, searches, calls)
+    if told.count(None) == len(told):
+        return None
+    is_byok = said.get("is_byok") not in (None, False)
+    return Usage(*tokens, cost, is_byok, upstream_cost, searches, calls)
 
 
 def _of_messages(said: Mapping[str, Any]) -> _Tokens:
@@ -236,10 +254,15 @@ def _of_openai(said: Mapping[str, Any]) -> _Tokens:
 
 def _part(said: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
     """The first of these objects that is there; an empty one when none is."""
-    return next((said[name] for name in names if isinstance(said.get(name), dict)), {})
+    for name in names:
+        if isinstance(part := said.get(name), dict):
+            return part
+    return {}
 
 
 def _count(value: Any) -> int | None:
+    if type(value) is int:
+        return value if value <= MAX_TOKENS else None
     number = _amount(value, MAX_TOKENS)
     return int(number) if number is not None and number == int(number) else None
 
@@ -247,6 +270,8 @@ def _count(value: Any) -> int | None:
 def _amount(value: Any, most: Decimal | int = MAX_COST) -> Decimal | None:
     """A number that is neither NaN nor infinite, below zero, above ``most``, or with an exponent
     that sums would choke on."""
-    if not isinstance(value, Decimal) or value.as_tuple().exponent not in EXPONENTS:
+    if type(value) is int:
+        value = Decimal(value)
+    elif not isinstance(value, Decimal) or value.as_tuple().exponent not in EXPONENTS:
         return None
     return None if value.is_signed() or value > most else value

@@ -3,13 +3,14 @@
 Only the wanted values are kept, each up to a bound; megabytes of text, images or embeddings
 around them pass at the speed of a byte search. A name inside a string or at any other place is
 never taken for a wanted one. It is no validator: of a broken document it may find anything.
+A small document that is here as a whole is decoded instead, which finds the same.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -19,7 +20,9 @@ Place = tuple[str | None, ...]
 """The names on the way to a value; None is "in any element of an array"."""
 
 MAX_VALUE_BYTES = 64 * 1024  # a usage object has about 600 bytes
-_MAX_NAME_BYTES = 64
+MAX_WHOLE_BYTES = 16 * 1024
+"""To decode at once. Below ``_MAX_STEPS``, so that no such document is beyond a skimmer."""
+_MAX_NAME_BYTES = 80  # of a wanted one with every character escaped
 _MAX_DIGITS = 64
 _MAX_STEPS = 20_000  # brackets and quotes met singly; some 50 ms
 _STEPS_FOR_A_PIECE = 16  # an honest one takes fewer, thanks to _UNWANTED
@@ -48,11 +51,44 @@ REFUSED: Final = object()
 
 
 class Wanted:
-    """The places that skimmers look for; made once."""
+    """The places to look for; made once. ``tree``: by names from the top, each place at its end."""
 
     def __init__(self, places: Iterable[Place]) -> None:
         self.places = frozenset(places)
         self.ways = frozenset(place[:end] for place in self.places for end in range(len(place)))
+        self.tree: dict[str | None, Any] = {}
+        for place in self.places:
+            node = self.tree
+            for name in place[:-1]:
+                node = node.setdefault(name, {})
+            node[place[-1]] = place
+
+
+def read_whole(data: bytes, wanted: Wanted) -> dict[Place, Any] | None:
+    """What a ``Skimmer`` finds in ``data``; None where only that can tell: it is not one small
+    object, whole and with no name said twice in any other."""
+    if len(data) > MAX_WHOLE_BYTES:
+        return None
+    document = _loads(data)
+    if not isinstance(document, dict):
+        return None
+    found: dict[Place, Any] = {}
+    _pick(document, wanted.tree, found)
+    return found
+
+
+def _pick(value: Any, tree: Mapping[str | None, Any], found: dict[Place, Any]) -> None:
+    if isinstance(value, dict):
+        for name, inner in tree.items():
+            if (member := value.get(name)) is None:
+                continue
+            if isinstance(inner, dict):
+                _pick(member, inner, found)
+            else:
+                found[inner] = member
+    elif isinstance(value, list) and None in tree:
+        for item in value:
+            _pick(item, tree[None], found)
 
 
 class Skimmer:
@@ -203,11 +239,15 @@ class Skimmer:
 
 
 def _loads(raw: bytes) -> Any:
-    """The value, its numbers as Decimal; REFUSED when it is none that all readers agree on."""
+    """The value, its numbers as int or Decimal; REFUSED when not all readers agree on it."""
     try:
         return _DECODER.decode(raw.decode())
     except (ValueError, RecursionError):
         return REFUSED
+
+
+def _integer(text: str) -> int | Decimal:
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else _number(text)
 
 
 def _number(text: str) -> Decimal:
@@ -219,5 +259,5 @@ def _number(text: str) -> Decimal:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=unique, parse_int=_number, parse_float=_number, parse_constant=_number
+    object_pairs_hook=unique, parse_int=_integer, parse_float=_number, parse_constant=_number
 )
