@@ -8,7 +8,7 @@ OpenAPI document and SDKs, state November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from keyproxy.call import Ask
@@ -43,12 +43,13 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     text_tokens = max(0, raw_bytes - seen.image_bytes) + around
     asked = _positive(body.get(dialect.tool_calls))
     tool_calls = min(asked or MAX_ROUNDS, MAX_ROUNDS)
-    said = tuple(name for name in dialect.lengths if body.get(name) is not None)
+    lengths = {n: _positive(body[n]) for n in dialect.lengths if body.get(n) is not None}
+    thinking = _reasoning(dialect, body) if dialect.budgets else 0
     return Ask(
         text_tokens=times * text_tokens,
-        max_output_tokens=_output_cap(dialect, body),
-        length_fields=said or dialect.lengths[:1],
-        reasoning_tokens=_reasoning(dialect, body),
+        max_output_tokens=_output_cap(lengths.values(), thinking),
+        length_fields=tuple(lengths) or dialect.lengths[:1],
+        reasoning_tokens=thinking,
         answers=times * seen.answers * contexts if writes else 0,
         contexts=times * contexts,
         rounds=1 + tool_calls if seen.runs_tools or seen.searches else 1,
@@ -83,14 +84,14 @@ def _pairs(seen: Seen, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     )
 
 
-def _output_cap(dialect: Dialect, body: Mapping[str, Any]) -> int | None:
+def _output_cap(lengths: Collection[int | None], thinking: int) -> int | None:
     """Tokens of one answer, thinking included; None where the call sets no bound."""
-    lengths = [_positive(body[name]) for name in dialect.lengths if body.get(name) is not None]
-    cap = max((length for length in lengths if length is not None), default=None)
-    if cap is None or None in lengths:
-        return None  # 0 may be read as no cap at all, and -1 is none
-    thinking = _reasoning(dialect, body)
-    return cap + thinking if thinking >= cap else cap
+    cap = 0
+    for length in lengths:
+        if length is None:
+            return None  # 0 may be read as no cap at all, and -1 is none
+        cap = max(cap, length)
+    return (cap + thinking if thinking >= cap else cap) if lengths else None
 
 
 def _reasoning(dialect: Dialect, body: Mapping[str, Any]) -> int:

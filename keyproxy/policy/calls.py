@@ -65,7 +65,7 @@ def read(
             ids=check.ids,
             is_streaming=stream is True,
             ask=ask_of(check, said, len(sent)) if policy.counts_money else None,
-            headers=open_betas(headers, policy.features),
+            headers=open_betas(headers, policy.features) if headers else (),
         )
     finally:
         if len(raw) > PIECE:

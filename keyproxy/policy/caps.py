@@ -29,6 +29,12 @@ least that its tool ``advisor`` may write."""
 MAX_TOOL_CALLS = 10  # of server tools, each at a price; OpenRouter's own default is 30
 
 _BUDGETS = frozenset(place for dialect in DIALECTS for place in dialect.budgets)
+PLACES = {
+    dialect: frozenset(dialect.lengths)
+    | {place[0] for place in (*dialect.budgets, *dialect.efforts)}
+    for dialect in DIALECTS
+}
+"""Top-level fields in which something can be that is capped."""
 SETTING_LENGTHS = frozenset(name for dialect in DIALECTS for name in dialect.lengths) | {
     name for _, name in _BUDGETS
 }

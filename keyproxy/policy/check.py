@@ -210,7 +210,7 @@ class Check:
         """
         if self.max_tokens is not None:
             self._impose_lengths(body, self.max_tokens)
-        if self.features.has_server_tools and (name := self.dialect.tool_calls):
+        if (name := self.dialect.tool_calls) and self.features.has_server_tools:
             self.place = name
             if body.get(name) is None:
                 self.put(body, name, caps.MAX_TOOL_CALLS)
@@ -218,6 +218,10 @@ class Check:
 
     def _impose_lengths(self, body: dict[str, Any], max_tokens: int) -> None:
         names = self.dialect.lengths
+        if names and caps.PLACES[self.dialect].isdisjoint(body):  # as in most calls
+            self.place = names[0]
+            self.put(body, names[0], max_tokens)
+            return
         said = [name for name in names if body.get(name) is not None]
         for name in said:
             self.place = name

@@ -38,6 +38,7 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(REASONING, "reasoning"),
     }
 )
+_WORDS = names("role content text name")  # where they are texts, there is nothing to see
 _WALKED = (None, "type", "lifetime", "cap", "audio", "reasoning")  # the others are looked at whole
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
@@ -122,6 +123,8 @@ def _conversation(check: Check, param: str, value: Any) -> None:
         elif type(node) is dict:
             for name, inner in node.items():
                 kind = type(inner)
+                if kind is str and name in _WORDS:
+                    continue
                 suspect = _SUSPECTS.get(name)
                 if suspect is None and not (name.isascii() and name.islower()):
                     suspect = _SUSPECTS.get(plain(name))

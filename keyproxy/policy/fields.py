@@ -45,13 +45,13 @@ def said(body: Mapping[str, Any]) -> dict[str, Any]:
     another one is kept, whatever it holds, and so is ``model``, which no call goes without.
     """
     return {
-        name: value
-        for name, value in body.items()
-        if not (_asks_for_nothing(name, value) and _PLAIN.fullmatch(name)) or name == "model"
+        name: value for name, value in body.items() if value or not _asks_for_nothing(name, value)
     }
 
 
 def _asks_for_nothing(name: str, value: Any) -> bool:
+    if name == "model" or not _PLAIN.fullmatch(name):
+        return False
     if value is None:
         return True
     if name == "thread" or (name == "stop_server_tools_when" and value == []):
@@ -68,12 +68,16 @@ def check(inspection: Check, body: Mapping[str, Any]) -> None:
     """
     table = FIELDS[inspection.dialect]
     features = inspection.features
-    for name, value in said(body).items():
+    for name, value in body.items():
         rule = table.get(name)
+        if (rule and rule.inspect is rules.anything) or (
+            not value and _asks_for_nothing(name, value)
+        ):
+            continue
         if rule is None:
             if name in CLOSED_FIELDS or name not in features.extra_fields:
                 raise _unknown(inspection.dialect, name, features)
-        elif rule is not rules.FREE:
+        else:
             inspection.place = name
             rule.inspect(inspection, name, value)
 

@@ -25,6 +25,7 @@ from keyproxy.settings.lines import is_safe
 _ID = re.compile(
     r"(?!.*(?:^|/)\.{0,2}(?:/|:|$))~?[A-Za-z0-9._/~-]{1,200}(?::[A-Za-z0-9._-]{1,40}){0,4}"
 )
+_MOST_NAMES = 256  # that are kept as judged; then they are judged anew
 _LONGEST_ID = 365  # it takes long to find that 20 MB are none
 
 COSTLY_VARIANTS: Mapping[str, str] = MappingProxyType({"online": "web", "nitro": "priority"})
@@ -119,6 +120,7 @@ class Models:
         self._excluded = _any_of(excluded, re.I)
         self._excluded_names = frozenset(pattern.lower() for pattern in excluded)
         self._known = known
+        self._judged: tuple[Known, set[str]] = (NOTHING_KNOWN, set())
         self._summary = ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
     def allows(self, model: str) -> bool:
@@ -154,7 +156,22 @@ class Models:
         return f"the upstream lists no model {shortened(model)}{meant}"
 
     def _obstacle(self, model: str) -> tuple[str, str | None] | None:
-        """What stands in the way, as the end of a sentence, and the line to paste."""
+        """What stands in the way, as the end of a sentence, and the line to paste.
+
+        Names that were found to be open are so until the catalogue tells something else.
+        """
+        known, names = self._known(), self._judged[1]
+        if known is not self._judged[0] or len(names) >= _MOST_NAMES:
+            names = set()
+            self._judged = known, names
+        if model in names:
+            return None
+        obstacle = self._judge(model, known)
+        if obstacle is None:
+            names.add(model)
+        return obstacle
+
+    def _judge(self, model: str, known: Known) -> tuple[str, str | None] | None:
         is_id = len(model) <= _LONGEST_ID and _ID.fullmatch(model)
         if not is_id or not self._allowed.fullmatch(model):
             return f". Allowed: {self._summary}.", self._line(model) if is_id else None
@@ -179,7 +196,6 @@ class Models:
                 " without -fast.",
                 self._features.line("priority"),
             )
-        known = self._known()
         if not is_router(name) and not (known.routers and known.routers & known.names(name)):
             return None
         reason = ": it is a router, which chooses other models. Allowed: the models themselves."

@@ -20,15 +20,15 @@ from keyproxy.strict_json.body import whole_number
 MAX_FALLBACKS = 3  # OpenRouter takes no more
 
 
-def _anything(check: Check, param: str, value: Any) -> None:
-    pass
+def anything(check: Check, param: str, value: Any) -> None:
+    """No look at the value, so that nothing calls it."""
 
 
-FREE = Rule("free", _anything)
+FREE = Rule("free", anything)
 """Any value: it neither selects a model nor adds a cost of its own."""
 
 
-def needs(word: str, inspect: Inspect = _anything) -> Rule:
+def needs(word: str, inspect: Inspect = anything) -> Rule:
     """A field that is closed unless ``word`` is on, and then checked."""
     what = _MORE_THAN_TEXT if word in _MODALITIES.values() else ""
 
@@ -276,7 +276,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "image": Rule("shape", _object("context_compression")),
         "lifetime": Rule("lifetime", lifetime),
         "modalities": Rule("modalities", _modalities),
-        "model": Rule("model", _anything),  # read by `calls`, before any field
+        "model": Rule("model", anything),  # read by `calls`, before any field
         # What asks for nothing, which SDKs fill in unasked.
         "off": Rule("off", _only(lambda value: value is None or value is False, "false")),
         "one": Rule("one", _one),
@@ -291,7 +291,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "retention": Rule("lifetime", _usual(_RETENTIONS, "cache-1h", "in_memory")),
         "speed": Rule("`priority`", _usual(("standard",), "priority", "standard")),
         "stop_conditions": Rule("with tools", _stop_conditions),
-        "stream": Rule("true or false", _anything),  # read by `calls`, too
+        "stream": Rule("true or false", anything),  # read by `calls`, too
         "summary": Rule("shape", _object("type instructions", kind="summarize", compacts=True)),
         # No list of parts, which would need the walk through a conversation.
         "text": Rule("text", _only(lambda value: isinstance(value, str), "a text")),

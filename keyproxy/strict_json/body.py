@@ -174,7 +174,7 @@ def rewritten(parsed: Mapping[str, Any], reader: Reader, changes: Mapping[str, A
         parts += _encoded(text, copied, end)
         copied = end
     for name in new:
-        parts += (b", ", *_written(name), b": ", *_written(changes[name]))
+        parts += (f", {_ENCODER.encode(name)}: ".encode(), *_written(changes[name]))
     parts += _encoded(text, copied, len(text))
     return b"".join(parts)
 
