@@ -22,6 +22,7 @@ from keyproxy.call import Client
 from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import Budgets, Kind, shown
 from keyproxy.settings.grammar.plain import Budget
+from keyproxy.transport.pool import Origin
 from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings
 from tests.counting import standings
 from tests.fake_upstream import FakeUpstream, event_stream, serving
@@ -485,11 +486,17 @@ async def test_an_edge_that_gave_up_on_the_upstream_tells_nothing_of_the_cost(
     assert await status(proxy) == then
 
 
+async def lead_to(proxy: Proxy, base_url: str) -> None:
+    """From now on the upstream is elsewhere, and no connection to the old one is left."""
+    pool = proxy.service.assembly.pool
+    await pool.close()
+    pool.origin = Origin.of(base_url)
+
+
 async def test_an_upstream_that_was_never_reached_costs_nothing(start: Start) -> None:
     proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off", UNPRICED="allow")
     proxy.service.apply(proxy.service.settings)
-    kit = proxy.service.kit.default
-    kit.upstream.requests.base_url = "http://127.0.0.1:9/api/v1"
+    await lead_to(proxy, "http://127.0.0.1:9/api/v1")
     for _ in range(3):
         assert await status(proxy) == 502
         await settled(proxy)
@@ -605,8 +612,7 @@ async def test_an_upstream_that_takes_no_connection_costs_nothing(start: Start) 
             full = stack.enter_context(socket.socket())
             full.setblocking(False)
             full.connect_ex(deaf.getsockname())
-        kit = proxy.service.kit.default
-        kit.upstream.requests.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}/api/v1"
+        await lead_to(proxy, f"http://127.0.0.1:{deaf.getsockname()[1]}/api/v1")
         for _ in range(3):
             assert await status(proxy) == 504
             await settled(proxy)

@@ -31,7 +31,6 @@ class Requests:
 
     def __init__(self, pool: Pool, settings: Settings) -> None:
         self._pool = pool
-        self.base_url = settings.upstream
         self._first_byte_seconds = settings.first_byte_timeout_seconds
         self._idle_seconds = settings.idle_timeout_seconds
 
