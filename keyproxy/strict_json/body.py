@@ -187,6 +187,8 @@ def _before_space(text: str, end: int) -> int:
 
 
 def _encoded(text: str, start: int, end: int) -> list[bytes]:
+    if end - start <= PIECE:
+        return [text[start:end].encode()]
     return [text[at : min(at + PIECE, end)].encode() for at in range(start, end, PIECE)]
 
 
