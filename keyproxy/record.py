@@ -6,6 +6,7 @@ Prompts and completions are never logged at any level; neither is a query string
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import time
@@ -21,7 +22,6 @@ from keyproxy.errors import Side
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _MAX_NAME = 80
-_call_log = structlog.get_logger("keyproxy.call")
 
 
 class ClientLeft(asyncio.CancelledError):
@@ -144,15 +144,32 @@ class Record:
             "error": self.answer_error,
         }
         known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        write = _call_log.info if self.side in (None, Side.CLIENT) else _call_log.error
+        level = "info" if self.side is None or self.side == Side.CLIENT else "error"
         if self.is_other_model:
-            write = _call_log.warning
+            level = "warning"
         if self.error is not None:
             known["exc_info"] = self.error
-        write(f"{endpoint} {self.http_status or self.ended}", **known)
+        known["event"] = f"{endpoint} {self.http_status or self.ended}"
+        _log(level, known)
 
     def _milliseconds(self, at: float | None) -> float | None:
         return None if at is None else round((at - self.started_at) * 1000, 1)
+
+
+def _log(level: str, event: dict[str, Any]) -> None:
+    """``event`` goes the way that a logger of structlog's sends one,
+    without the four copies that it makes."""
+    config = structlog.get_config()
+    if not config["wrapper_class"].is_enabled_for(None, logging.getLevelName(level.upper())):
+        return
+    logger: Any = config["logger_factory"]()
+    said: Any = event
+    try:
+        for process in config["processors"]:
+            said = process(logger, level, said)
+    except structlog.DropEvent:
+        return
+    getattr(logger, level)(said)
 
 
 OF_RECORDS: Mapping[str, Callable[[Record], object]] = {
