@@ -40,7 +40,7 @@ async def relay(
     response = kind(status=answer.head.status, headers=answer.headers)
     response.content_length = answer.length
     record.http_status = answer.head.status
-    clock = asyncio.get_running_loop().time
+    clock, write = asyncio.get_running_loop().time, request.writer.write
     # The timer is set anew once a second at most, not for each event; it may run late by as much.
     slack_seconds = min(1.0, idle_seconds / 8)
     set_at = clock()
@@ -49,7 +49,7 @@ async def relay(
             await response.prepare(request)
             async for chunk in answer.chunks:
                 record.watch(chunk)
-                await response.write(chunk)
+                await write(chunk)
                 if (now := clock()) - set_at > slack_seconds:
                     set_at = now
                     idle.reschedule(now + idle_seconds + slack_seconds)

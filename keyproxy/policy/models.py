@@ -262,20 +262,22 @@ class Served:
         self._record = record
         self._ids = ids
         self._allowed = allowed
-        self._seen: bytes | None = b""
+        self._seen = b""
 
     def watch(self, chunk: bytes) -> None:
-        """Look at bytes that pass; costs next to nothing once the model is known."""
-        if self._seen is None:
-            return
+        """Look at bytes that pass; once the model is known, the record shows no more."""
         self._seen += chunk
-        if match := _MODEL_OF_ANSWER.search(self._seen):
+        # Where no event names it, an expression would go through all of them for each.
+        match = _MODEL_OF_ANSWER.search(self._seen) if b'"model"' in self._seen else None
+        if match is not None:
             model = shortened(match[1].decode(errors="replace"), 200)
             self._record.served = model
             if self._is_other(model):
                 self._record.is_other_model = True
         if match or len(self._seen) > _ENOUGH_BYTES:
-            self._seen = None
+            # A new list: the record is just going through the one that it has.
+            others = [each for each in self._record.watchers if each != self.watch]
+            self._record.watchers = others
 
     def _is_other(self, model: str) -> bool:
         """Whether it is neither allowed nor a dated form of one that was asked for."""
