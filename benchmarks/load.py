@@ -97,7 +97,7 @@ class Load:
     @asynccontextmanager
     async def calling_at(self, port: int, rate: float) -> AsyncIterator[None]:
         """So many calls a second, each timed from when it was due."""
-        idle = [await self._connect(port, Caller) for _ in range(MOST_AT_ONCE)]
+        idle = deque([await self._connect(port, Caller) for _ in range(MOST_AT_ONCE)])
         callers, late = list(idle), deque[float]()
         for caller in callers:
             caller.idle, caller.late = idle, late
@@ -108,7 +108,7 @@ class Load:
             nonlocal next_due
             while next_due <= time.perf_counter():
                 if idle:
-                    idle.pop().call(next_due)
+                    idle.popleft().call(next_due)  # in turn, so that none stays unused
                 else:
                     late.append(next_due)
                 next_due += 1 / rate
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
 class Caller(Connection):
     """A client's connection for calls that are answered whole."""
 
-    idle: list[Caller] | None = None
+    idle: deque[Caller] | None = None
     late: deque[float]
 
     def call(self, due: float) -> None:
