@@ -47,7 +47,7 @@ async def relay(
     try:
         async with asyncio.timeout(idle_seconds + slack_seconds) as idle:
             await response.prepare(request)
-            async for chunk in answer.chunks:
+            while chunk := await answer.read():
                 record.watch(chunk)
                 await write(chunk)
                 if (now := clock()) - set_at > slack_seconds:

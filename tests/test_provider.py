@@ -43,7 +43,10 @@ def call(endpoint: Endpoint = MESSAGES) -> Call:
 
 async def sent(upstream: Upstream, call: Call) -> tuple[Answer, bytes]:
     async with upstream.send(call) as answer:
-        return answer, b"".join([chunk async for chunk in answer.chunks])
+        body = b""
+        while chunk := await answer.read():
+            body += chunk
+        return answer, body
 
 
 async def test_the_key_enters_as_its_provider_wants_it(

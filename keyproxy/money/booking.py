@@ -107,7 +107,8 @@ class Booking:
         self.record.answer, self.generation_id = head, head.generation_id
         self.desk.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
-            self._reader = UsageReader(self.dialect, head.kind.startswith("text/event-stream"))
+            is_event_stream = head.kind.startswith("text/event-stream")
+            self._reader = UsageReader(self.dialect, is_event_stream, head.generation_id)
             self.record.watchers.append(partial(self._watch, self._reader))
 
     def _watch(self, reader: UsageReader, chunk: bytes) -> None:

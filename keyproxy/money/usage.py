@@ -49,21 +49,23 @@ _Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
 class UsageReader:
     """One for each answer; ``watch`` sees every chunk, the rest says what was learnt so far.
 
-    - ``generation_id``: the answer's ``gen-…``, or None.
+    - ``generation_id``: the answer's ``gen-…``, or None; it may be known from the head.
     - ``is_finished``: the answer said that it is complete.
     - ``error``: the code or type of the error that it told of, whatever its status; "error" where
       none is readable, None where it told of none.
     """
 
-    def __init__(self, dialect: Dialect, is_event_stream: bool) -> None:
-        self.generation_id: str | None = None
+    def __init__(
+        self, dialect: Dialect, is_event_stream: bool, generation_id: str | None = None
+    ) -> None:
+        self.generation_id = generation_id
         self.is_finished = False
         self.error: str | None = None
         self._dialect = dialect
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted = _wanted(self._places)
         self._said: dict[str, Any] | None = None
-        self._has_id = False  # of whatever form
+        self._has_id = generation_id is not None  # or one of another form
         self._is_event_stream = is_event_stream
         self._rest = bytearray()  # of an event whose end has not come
         self._body: Skimmer | None = None  # of an answer that did not come whole

@@ -92,7 +92,7 @@ class KeySearch:
 
     def __init__(self, keys: Sequence[Secret]) -> None:
         self._needles = tuple((key, _beginning(key)) for key in (k.reveal().encode() for k in keys))
-        self._window = max((len(needle) for needle, _ in self._needles), default=1) - 1
+        self._window = max((len(needle) - 1 for needle, _ in self._needles), default=0) or 1
         self._seen = b""
         self._held = 0
 
@@ -101,17 +101,17 @@ class KeySearch:
 
     def feed(self, chunk: bytes) -> bytes | None:
         """The bytes that may go out now; None when a key was found."""
-        data = self._seen + chunk
-        start = len(self._seen) - self._held
-        self._held = 0
+        data, held = self._seen + chunk, 0
+        self._seen, start = data[-self._window :], len(self._seen) - self._held
         for needle, beginning in self._needles:
             if beginning in data:
                 if needle in data:
                     return None
-                self._held = max(self._held, _tail(data, needle, beginning))
+                held = max(held, _tail(data, needle, beginning))
+        if not held and not self._held:
+            return chunk
         # What already went out cannot be held any more.
-        self._held = min(self._held, len(data) - start)
-        self._seen = data[-self._window :] if self._window else b""
+        self._held = min(held, len(data) - start)
         return data[start : len(data) - self._held]
 
     def rest(self) -> bytes:

@@ -13,7 +13,7 @@ broke off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -42,12 +42,16 @@ _log = structlog.get_logger("keyproxy.upstream")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer on its way down: ``headers`` are final, ``length`` is known or None."""
+    """An answer on its way down: ``headers`` are final, ``length`` is known or None.
+
+    ``read`` gives what has come of the body since the last time, nothing at its end; it raises
+    AnswerCut.
+    """
 
     head: Head
     headers: CIMultiDict[str]
     length: int | None
-    chunks: AsyncIterator[bytes]
+    read: Callable[[], Awaitable[bytes]]
 
 
 class Upstream:
@@ -210,7 +214,7 @@ class Upstream:
         status, length, is_own = reply.status, reply.length, True
         search = KeySearch(self._hidden)
         fields = headers.incoming(self.provider, reply.headers, search)
-        kind, chunks = headers.media_type(reply.headers, dialect), _searched(reply, search)
+        kind, read = headers.media_type(reply.headers, dialect), _Searched(reply, search).read
         if status >= 400:
             body = await self._error_body(reply, kind or "", search)
             is_own = body is not None
@@ -218,14 +222,14 @@ class Upstream:
                 fields["x-should-retry"] = "false"
             if body is None or status == 401:
                 body, kind = answers.in_place(status, dialect), _JSON
-            length, chunks = len(body), _piece(body)
+            length, read = len(body), _Given(body).read
         if kind is None:
             raise invalid("its type is none that may pass")
         fields["Content-Type"], fields["Cache-Control"] = kind, "no-store"
         if kind.startswith("text/event-stream"):
             fields["Cache-Control"] = "no-cache, no-transform"
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
-        return Answer(self._head(status, fields, key, is_own=is_own), fields, length, chunks)
+        return Answer(self._head(status, fields, key, is_own=is_own), fields, length, read)
 
     async def _error_body(self, reply: Reply, kind: str, search: KeySearch) -> bytes | None:
         """What of an error's body may go down; None where that cannot be told."""
@@ -247,21 +251,33 @@ class Upstream:
         return raw if kind.startswith("text/plain") and may_tell else None
 
 
-async def _searched(reply: Reply, search: KeySearch) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises AnswerCut."""
-    try:
-        while chunk := await reply.read():
-            out = search.feed(chunk)
-            if out is None:
-                _log.error("the upstream's answer held a key and was cut")
-                raise AnswerCut(End.KEY_IN_ANSWER)
-            if out:
-                yield out
-    except BrokenOff as error:
-        raise AnswerCut(End.UPSTREAM_CUT) from error
-    if rest := search.rest():
-        yield rest
+@dataclass(slots=True)
+class _Searched:
+    """A body as it comes."""
+
+    reply: Reply
+    search: KeySearch
+
+    async def read(self) -> bytes:
+        try:
+            while chunk := await self.reply.read():
+                passed = self.search.feed(chunk)
+                if passed is None:
+                    _log.error("the upstream's answer held a key and was cut")
+                    raise AnswerCut(End.KEY_IN_ANSWER)
+                if passed:
+                    return passed
+        except BrokenOff as error:
+            raise AnswerCut(End.UPSTREAM_CUT) from error
+        return self.search.rest()
 
 
-async def _piece(raw: bytes) -> AsyncIterator[bytes]:
-    yield raw
+@dataclass(slots=True)
+class _Given:
+    """A body that is known."""
+
+    body: bytes
+
+    async def read(self) -> bytes:
+        body, self.body = self.body, b""
+        return body
