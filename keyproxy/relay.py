@@ -40,16 +40,24 @@ async def relay(
     response = kind(status=answer.head.status, headers=answer.headers)
     response.content_length = answer.length
     record.http_status = answer.head.status
-    clock, write = asyncio.get_running_loop().time, request.writer.write
+    clock, writer, protocol = asyncio.get_running_loop().time, request.writer, request.protocol
     # The timer is set anew once a second at most, not for each event; it may run late by as much.
     slack_seconds = min(1.0, idle_seconds / 8)
     set_at = clock()
     try:
         async with asyncio.timeout(idle_seconds + slack_seconds) as idle:
             await response.prepare(request)
+            is_chunked = "Transfer-Encoding" in response.headers
             while chunk := await answer.read():
                 record.watch(chunk)
-                await write(chunk)
+                transport = protocol.transport
+                if is_chunked and transport is not None and not transport.is_closing():
+                    # As the writer does, which asks for lengths and compression each time.
+                    transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                    if protocol.writing_paused:
+                        await writer.drain()
+                else:
+                    await writer.write(chunk)
                 if (now := clock()) - set_at > slack_seconds:
                     set_at = now
                     idle.reschedule(now + idle_seconds + slack_seconds)

@@ -117,15 +117,13 @@ class Reply:
         """Bytes of the body, from the connection; gives how many wait to be read."""
         self._pieces.append(data)
         self._size += len(data)
-        self._wake()
+        if (waiter := self._waiter) is not None and not waiter.done():
+            waiter.set_result(None)
         return self._size
 
     def end(self, error: BrokenOff | None = None) -> None:
         """The body is over, or was cut. Said by the connection, once."""
         self._connection, self._error = None, error
-        self._wake()
-
-    def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
