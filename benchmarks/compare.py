@@ -163,7 +163,7 @@ def about(asked: argparse.Namespace, has_cores: bool) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "python": platform.python_version(),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "cores": len(os.sched_getaffinity(0)),
         "apart": has_cores,
         "tls": asked.tls,
