@@ -23,7 +23,7 @@ from tests.fake_upstream import raw, read_call
 from tests.program import Program, started
 
 STREAMS = 1_000
-ROUNDS = 3
+ROUNDS = 6
 DEADLINE_SECONDS = 25.0  # for a machine that is busy with other things
 BODY = b'{"model":"openai/gpt-4o-mini","messages":[],"stream":true}'
 EVENT = b"data: 1\n\n"
@@ -113,9 +113,9 @@ async def test_a_thousand_streams_take_little_memory_and_give_it_back(tmp_path: 
             await streams.are(0)
             rests.append(resident_bytes(program))
     assert (peaks[0] - before) / STREAMS < 64 * 1024
-    # Python 3.13 takes 7 MiB more in the second round, and then no more; a leak goes on growing.
-    assert peaks[-1] - peaks[1] < 4 * 2**20
-    assert rests[-1] - rests[1] < 4 * 2**20
+    # What waits for one of the rare collections takes some rounds to settle; a leak goes on growing.
+    assert peaks[-1] - peaks[3] < 2 * 2**20
+    assert rests[-1] - rests[3] < 2 * 2**20
 
 
 async def work_of(step: Callable[[], Awaitable[Any]]) -> int:
