@@ -19,7 +19,7 @@ from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Usage
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.ledger import Book, MemoryBook, opened
-from keyproxy.limits.counters import Counters
+from keyproxy.limits.counters import Counters, Table
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets
@@ -323,3 +323,25 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     with pytest.raises(Refusal):
         await budgets.reserve(CLIENT, 200_000_000, at)
     assert await book.unsettled(1) == []
+
+
+async def test_a_call_that_waits_for_prices_over_midnight_is_paid_by_the_new_day() -> None:
+    """Counted in the day that is over, it and all that wait with it would count nowhere."""
+    wall, ticks = [86_400.0 * 20_000 - 0.5], [100.0]
+
+    async def fetch(path: str) -> Fetched:
+        wall[0], ticks[0] = wall[0] + 1, ticks[0] + 1
+        pricing = {"prompt": "0.000001", "completion": "0.001"}
+        rows = [{"id": CALL.ids[0], "context_length": 1000, "pricing": pricing}]
+        raw = json.dumps({"data": rows}).encode()
+        return answers.read(OPENROUTER, path, Fetched(200, raw), KeySearch([]))
+
+    prices = PriceBook(fetch, listing=OPENROUTER.listing)
+    desk = Desk(prices, counters=Counters(Table(lambda: ticks[0]), lambda: wall[0]))
+    desk.bookings.clock = lambda: wall[0]
+    refreshing = asyncio.ensure_future(prices.refresh())  # goes on while the call waits for it
+    async with desk.book_call():
+        await refreshing
+        [pot] = desk.bookings.budgets.pots
+        spent, _ = await standings(desk.counters, pot.windows(CLIENT.id, wall[0], 0))
+        assert spent.remaining < spent.window.amount

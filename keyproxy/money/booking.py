@@ -67,8 +67,9 @@ class Booking:
         desk, client, ask = self.desk, self.client, self.ask
         call = self._call
         del self._call  # its body is not kept for as long as the answer streams
-        at, models = desk.clock(), call.ids
+        models = call.ids
         prices = await desk.prices_of(models)
+        at = desk.clock()  # after what may wait: it says which day's budget pays
         worst = None if ask is None else dearest(prices.values(), ask)
         amount = desk.to_reserve(worst, prices, ask)
         self._reservation = await desk.set_aside(client, amount, at, partial(_fit, prices, ask))
