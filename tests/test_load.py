@@ -113,7 +113,7 @@ async def test_a_thousand_streams_take_little_memory_and_give_it_back(tmp_path: 
             await streams.are(0)
             rests.append(resident_bytes(program))
     assert (peaks[0] - before) / STREAMS < 64 * 1024
-    # What waits for one of the rare collections takes some rounds to settle; a leak goes on growing.
+    # What waits for one of the rare collections takes some rounds to settle; a leak goes on.
     assert peaks[-1] - peaks[3] < 2 * 2**20
     assert rests[-1] - rests[3] < 2 * 2**20
 

@@ -160,8 +160,9 @@ class Models:
 
         Names that were found to be open are so until the catalogue tells something else.
         """
-        known, names = self._known(), self._judged[1]
-        if known is not self._judged[0] or len(names) >= _MOST_NAMES:
+        known = self._known()
+        judged_by, names = self._judged  # at once: large bodies are judged in a thread
+        if known is not judged_by or len(names) >= _MOST_NAMES:
             names = set()
             self._judged = known, names
         if model in names:
