@@ -15,9 +15,10 @@ import trustme
 
 from keyproxy.transport import http1, pool
 from keyproxy.transport.client import trust
-from keyproxy.transport.http1 import BrokenOff, Malformed, Reply
+from keyproxy.transport.http1 import BrokenOff, Connection, Malformed, Reply
 from keyproxy.transport.pool import ConnectFailed, ConnectLate, Origin, Pool
 from tests.fake_upstream import RawScript, raw, read_request
+from tests.fuzz.answers import Transport
 
 pytestmark = pytest.mark.usefixtures("no_loose_ends")
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -240,6 +241,46 @@ async def test_an_asker_that_is_cancelled_leaves_no_connection(moment: int) -> N
             while connections.in_use:
                 await asyncio.sleep(0)
         assert await answered(connections) == b"hi"
+
+
+async def test_an_asker_that_leaves_before_it_wakes_does_not_cut_the_next_ones_request() -> None:
+    """Its answer is whole, and the connection released, before it knows."""
+    connection = Connection(lambda _: None, lambda _: None)
+    transport, go = Transport(), asyncio.Event()
+    connection.connection_made(transport)
+
+    async def next_one() -> Reply:
+        await go.wait()
+        return await connection.ask(b"GET /b HTTP/1.1\r\n\r\n", b"", 5)
+
+    first = asyncio.ensure_future(connection.ask(b"GET /a HTTP/1.1\r\n\r\n", b"", 5))
+    second = asyncio.ensure_future(next_one())
+    await asyncio.sleep(0)
+    go.set()  # all in one turn of the loop: the next one wakes first
+    connection.data_received(WHOLE)
+    first.cancel()
+    await asyncio.wait([first])
+    assert not transport.is_closing()
+    connection.data_received(WHOLE)
+    assert await (await second).read() == b"hi"
+
+
+async def test_a_connection_that_is_closed_by_a_trailer_is_not_used_again() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
+    upstream = Upstream(*[head + b"Connection: close\r\n\r\n"] * 2)
+    async with pool_of(upstream) as connections:
+        for _ in range(2):
+            assert await answered(connections) == b"hi"
+    assert [len(seen) for seen in upstream.requests] == [1, 1]
+
+
+async def test_an_error_that_may_be_early_ends_the_connection() -> None:
+    early = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"
+    async with pool_of(Upstream(early, early)) as connections:
+        for size, kept in ((100_000, 0), (100, 1)):
+            reply = await asked(connections, b"x" * size)
+            assert await reply.read_whole(10) == b"no"
+            assert connections.kept == kept
 
 
 async def test_silence_is_a_timeout() -> None:

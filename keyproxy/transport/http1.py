@@ -29,6 +29,7 @@ MAX_FIELD_BYTES = 8190
 MAX_INTERIM = 16  # 100 and 103 come once or twice
 _UNREAD_BYTES = 64 * 1024
 """With so much waiting for whoever reads, the upstream is made to wait (aiohttp's figure)."""
+_SURELY_SENT_BYTES = 16 * 1024  # any system takes as much from a connection that was idle
 _PIECE_BYTES = 256 * 1024
 """A longer body goes up piece by piece: a transport copies what it cannot send at once."""
 
@@ -49,17 +50,6 @@ class Reply:
 
     Its body is read by one reader, which holds the upstream back when it is slow.
     """
-
-    __slots__ = (
-        "_connection",
-        "_error",
-        "_pieces",
-        "_size",
-        "_waiter",
-        "headers",
-        "length",
-        "status",
-    )
 
     def __init__(
         self, status: int, headers: CIMultiDict[str], length: int | None, connection: Connection
@@ -151,7 +141,8 @@ class Connection(asyncio.Protocol):
         self._fault = ""
         self._overhead = 0  # bytes that are none of a body
         self._interim = 0
-        self._is_sent = self._ends_by_close = self._has_more = self._must_close = False
+        self._is_sent = self._ends_by_close = self._has_more = False
+        self._must_close = self._is_long = False
 
     @property
     def is_usable(self) -> bool:
@@ -171,12 +162,13 @@ class Connection(asyncio.Protocol):
         self._state = _HEAD
         answered: asyncio.Future[Reply] = loop.create_future()
         self._answered = answered
-        late = loop.call_later(timeout_seconds, self.abort, TimeoutError("no answer in time"))
+        error = TimeoutError("no answer in time")
+        late = loop.call_later(timeout_seconds, self._give_up, answered, error)
         try:
             await self._send(head, body)
             return await answered
         except BaseException:
-            self.abort()
+            self._give_up(answered)
             if answered.done() and not answered.cancelled():
                 answered.exception()  # asked for, lest the loop complains
             raise
@@ -187,6 +179,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             raise BrokenOff("the connection was lost")
+        self._is_long = len(body) > _SURELY_SENT_BYTES
         if len(body) <= _PIECE_BYTES:
             transport.write(head + body)
             self._is_sent = True
@@ -199,6 +192,12 @@ class Connection(asyncio.Protocol):
                 return
             transport.write(pieces[start : start + _PIECE_BYTES])
         self._is_sent = True
+
+    def _give_up(self, answered: asyncio.Future[Reply], error: Exception | None = None) -> None:
+        """Abort, unless another request has the connection by now: it is released with the last
+        byte of an answer, and who asked wakes up later."""
+        if self._answered is answered:
+            self.abort(error)
 
     def abort(self, error: Exception | None = None) -> None:
         """End it at once; ``error`` is told to whoever waits for the answer."""
@@ -293,7 +292,6 @@ class Connection(asyncio.Protocol):
             self._fault = "its framing is ambiguous"
         if self._fault:
             return
-        self._must_close = not parser.should_keep_alive()
         self._ends_by_close = not codings and length is None and status not in (204, 304)
         self._state = _BODY
         size = None if length is None else int(length)
@@ -314,6 +312,10 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._reply is not None and self._state == _BODY:
             self._state = _OVER
+            # Again: a trailer may say it, too. And an error may come early: what a TLS transport
+            # has not sent of a request it does not tell.
+            is_early = self._is_long and self._reply.status >= 400
+            self._must_close = is_early or not self._parser.should_keep_alive()
             self._reply.end()
 
     # How an exchange ends.

@@ -184,7 +184,8 @@ class Pool:
             raise ConnectLate("no connection in time") from error
         except (OSError, UnicodeError) as error:  # a name that is none
             raise ConnectFailed("no connection") from error
-        if not connection.is_usable:
+        if self._is_closed or not connection.is_usable:
+            connection.abort()
             raise ConnectFailed("the connection was closed at once")
         self._connections.add(connection)
         self._empty.clear()
@@ -240,11 +241,10 @@ async def _open(
         sock = await aiohappyeyeballs.start_connection(
             addresses, happy_eyeballs_delay=_ATTEMPT_SECONDS, interleave=1
         )
-        opened = await loop.create_connection(
-            factory, sock=sock, ssl=tls, server_hostname=server_hostname
+        given, sock = sock, None  # its transport closes it, whatever happens from here on
+        return await loop.create_connection(
+            factory, sock=given, ssl=tls, server_hostname=server_hostname
         )
-        sock = None
-        return opened
     finally:
         if sock is not None:
             sock.close()

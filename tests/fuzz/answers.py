@@ -145,7 +145,7 @@ def _chunked(data: bytes) -> tuple[bytes, bytes | None]:
     return body, data[2:]
 
 
-class _Transport(asyncio.Transport):
+class Transport(asyncio.Transport):
     """Takes what is written, and says whether it was closed."""
 
     is_closed = False
@@ -174,7 +174,7 @@ async def read(data: bytes, cuts: list[int]) -> Outcome:
     """What the client makes of it, split at ``cuts``."""
     kept: list[Connection] = []
     connection = Connection(kept.append, lambda connection: None)
-    transport = _Transport()
+    transport = Transport()
     connection.connection_made(transport)
     asking = asyncio.ensure_future(connection.ask(b"GET / HTTP/1.1\r\n\r\n", b"", 5))
     await asyncio.sleep(0)
