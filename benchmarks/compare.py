@@ -159,6 +159,9 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, path
 
 
+COLUMNS = ("calls", "delays", "events", "paced", "held", "clients", "pauses")
+
+
 def about(asked: argparse.Namespace, has_cores: bool) -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -168,6 +171,7 @@ def about(asked: argparse.Namespace, has_cores: bool) -> dict[str, Any]:
         "apart": has_cores,
         "tls": asked.tls,
         "rounds": asked.rounds,
+        "left_out": [name for name in COLUMNS if name not in asked.only],
         "streams": asked.streams,
         "load": os.getloadavg()[0],
     }
@@ -217,14 +221,13 @@ async def run(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    columns = ("calls", "delays", "events", "paced", "held", "clients", "pauses")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tls", action="store_true", help="the upstream is behind TLS")
-    parser.add_argument("--only", nargs="+", metavar="COLUMN", choices=columns, default=columns,
-        help=f"of {', '.join(columns)}")  # fmt: skip
+    parser.add_argument("--only", nargs="+", metavar="COLUMN", choices=COLUMNS, default=COLUMNS,
+        help=f"of {', '.join(COLUMNS)}")  # fmt: skip
     parser.add_argument("--streams", type=int, default=1_000, help="held open; 10,000 to see more")
     parser.add_argument("--seconds", type=float, default=60, help="that pauses are looked for")
     parser.add_argument("--bare", action="store_true",

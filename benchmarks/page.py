@@ -77,6 +77,8 @@ def about(run: dict[str, Any]) -> str:
     apart = "each proxy alone on one" if run["apart"] else "shared by proxies and load"
     is_shared = run["load"] > run["cores"] / 2
     others = " **Others used them too: to be renewed, delays above all.**" if is_shared else ""
+    if run["left_out"]:
+        others += f" Not measured in this run: {', '.join(run['left_out'])}."
     return (
         f"{run['date']}: {run['cores']} virtual cores, {apart}; Linux {run['kernel']}, Python"
         f" {run['python']}; upstream {'behind TLS' if run['tls'] else 'plain'}; {run['rounds']}"

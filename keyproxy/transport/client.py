@@ -48,7 +48,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.Client
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             auto_decompress=False,
-            proxy=_proxy(settings),
+            proxy=pool.proxy,
             timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
         ) as session,
     ):

@@ -38,7 +38,7 @@ class ProxyFailed(ConnectFailed):
     """The proxy is not there, or opens no tunnel."""
 
 
-class ConnectLate(ConnectFailed):
+class ConnectLate(ConnectFailed, TimeoutError):
     """The connection did not come about in time."""
 
 
@@ -79,7 +79,7 @@ class Pool:
         self._host = self.origin.authority
         self.trust = trust
         self._connect_seconds = connect_seconds
-        self._proxy = proxy
+        self.proxy = proxy
         self._idle: list[tuple[float, Connection]] = []  # the newest last
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -179,7 +179,7 @@ class Pool:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(self._connect_seconds):
-                connection = await (self._tunnel(self._proxy) if self._proxy else self._direct())
+                connection = await (self._tunnel(self.proxy) if self.proxy else self._direct())
         except TimeoutError as error:
             raise ConnectLate("no connection in time") from error
         except (OSError, UnicodeError) as error:  # a name that is none

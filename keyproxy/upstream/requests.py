@@ -55,7 +55,7 @@ class Requests:
                 timeout_seconds=self._first_byte_seconds,
                 connected=None if sent is None else sent.set,
             )
-        except (TimeoutError, ConnectLate) as error:
+        except TimeoutError as error:
             text, is_free = "The upstream did not answer in time.", isinstance(error, ConnectLate)
             raise Refusal("upstream_timeout", text, is_free=is_free) from error
         except Malformed as error:
