@@ -3,15 +3,12 @@
 Knows no queue and no queries. WAL with ``synchronous=NORMAL`` (sqlite.org/wal.html): a commit
 survives the end of the process at once, and a loss of power up to the last checkpoint.
 
-Places: XDG Base Directory Specification 0.8 (``XDG_STATE_HOME``); Apple's and Microsoft's
-folders for what a program keeps on one machine; systemd.exec(5), ``STATE_DIRECTORY``.
+``STATE_DIRECTORY``: systemd.exec(5).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import sqlite3
 import stat
 import sys
@@ -23,12 +20,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from keyproxy.errors import KeyproxyError
+from keyproxy.folders import project_name, user_folder
 from keyproxy.ledger import tables
 from keyproxy.settings.grammar import shown
 
 APPLICATION_ID = 0x6B70_7278  # "kprx": tells our files from other programs' (application_id)
 _FILE_NAME = "ledger.sqlite3"
-_LONGEST_NAME = 40
 # Read in a tenth of a second; a larger file is looked at as it is used.
 _CHECKED_BYTES = 64 << 20
 _WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
@@ -86,7 +83,7 @@ def default_path(
     """The file of ``serve``, whatever folder it runs in: a new release must not begin a budget
     anew. None for a user without a home, as in many containers."""
     given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    folder = Path(given) if Path(given).is_absolute() else _state_folder(environ, platform)
+    folder = Path(given) if Path(given).is_absolute() else user_folder("state", environ, platform)
     return None if folder is None else folder / _FILE_NAME
 
 
@@ -94,32 +91,8 @@ def dev_path(
     directory: Path, environ: Mapping[str, str] = os.environ, platform: str = sys.platform
 ) -> Path | None:
     """The file of ``dev`` in ``directory``: projects have keys and budgets of their own."""
-    folder, real = _state_folder(environ, platform), directory.resolve()
-    if folder is None:
-        return None
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", real.name)[:_LONGEST_NAME] or "root"
-    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    return folder / f"{name}-{digest}.sqlite3"
-
-
-def _state_folder(
-    environ: Mapping[str, str] = os.environ, platform: str = sys.platform
-) -> Path | None:
-    """The folder of ours in the user's state folder; None for a user without a home."""
-    if platform == "win32" and (local := environ.get("LOCALAPPDATA", "")):
-        return Path(local) / "keyproxy"
-    state = environ.get("XDG_STATE_HOME", "")
-    if platform not in ("win32", "darwin") and Path(state).is_absolute():
-        return Path(state) / "keyproxy"
-    try:
-        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
-    except RuntimeError:
-        return None
-    if platform == "darwin":
-        return home / "Library" / "Application Support" / "keyproxy"
-    if platform == "win32":
-        return home / "AppData" / "Local" / "keyproxy"
-    return home / ".local" / "state" / "keyproxy"
+    folder = user_folder("state", environ, platform)
+    return None if folder is None else folder / f"{project_name(directory)}.sqlite3"
 
 
 def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -235,7 +208,7 @@ def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _make(path: Path) -> None:
-    if path.parent == _state_folder():
+    if path.parent == user_folder("state"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         # Not opened when it is there: closing it would drop the locks that SQLite holds on it
