@@ -511,12 +511,37 @@ JSON = st.recursive(
 @given(
     st.dictionaries(NAMES, JSON, min_size=1, max_size=5),
     st.dictionaries(NAMES, JSON, max_size=3),
+    st.sets(st.integers(0, 4)),
     st.sampled_from([None, 0, 2]),
     st.booleans(),
 )
-def test_rewriting_sets_just_these_fields(
-    before: dict[str, Any], changes: dict[str, Any], indent: int | None, is_ascii: bool
+def test_rewriting_sets_and_removes_just_these_fields(
+    before: dict[str, Any],
+    changes: dict[str, Any],
+    places: set[int],
+    indent: int | None,
+    is_ascii: bool,
 ) -> None:
     raw = json.dumps(before, indent=indent, ensure_ascii=is_ascii).encode("utf-8", "replace")
     before = json.loads(raw)
-    assert json.loads(body.rewritten(*body.read(raw), changes)) == before | changes
+    removed = {name for at, name in enumerate(before) if at in places} - changes.keys()
+    kept = {name: value for name, value in before.items() if name not in removed}
+    written = body.rewritten(*body.read(raw), changes, removed)
+    assert list(json.loads(written).items()) == list((kept | changes).items())
+
+
+@pytest.mark.parametrize(
+    ("removed", "left"),
+    [
+        ("a", b'{ "b" : 2 ,"c":3}'),
+        ("b", b'{"a": 1 ,"c":3}'),
+        ("c", b'{"a": 1, "b" : 2}'),
+        ("ab", b'{"c":3}'),
+        ("bc", b'{"a": 1}'),
+        ("abc", b"{}"),
+        ("x", b'{"a": 1, "b" : 2 ,"c":3}'),
+    ],
+)
+def test_what_stays_beside_a_removed_field_stays_to_the_byte(removed: str, left: bytes) -> None:
+    raw = b'{"a": 1, "b" : 2 ,"c":3}'
+    assert body.rewritten(*body.read(raw), {}, set(removed)) == left

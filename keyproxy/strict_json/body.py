@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from multidict import CIMultiDictProxy
@@ -150,33 +150,53 @@ def let_go(value: Any) -> None:
         node.clear()
 
 
-def rewritten(parsed: Mapping[str, Any], reader: Reader, changes: Mapping[str, Any]) -> bytes:
-    """A body that ``read`` took as ``parsed``, no empty one, with top-level fields set; all else
-    stays to the byte.
+def rewritten(
+    parsed: Mapping[str, Any],
+    reader: Reader,
+    changes: Mapping[str, Any],
+    removed: Collection[str] = (),
+) -> bytes:
+    """A body that ``read`` took as ``parsed``, no empty one, with top-level fields set and those of
+    ``removed`` taken out, each with its comma; all else stays to the byte.
 
     A field that is there changes its value in place, a new one comes last.
     """
     text = reader.text
     parts: list[bytes] = []
-    copied = 0
     new = [name for name in changes if name not in parsed]
-    left = len(changes) - len(new)
+    gone = parsed.keys() & removed
+    left = len(changes) - len(new) + len(gone)
+    copied, kept_end, has_kept = 0, text.index("{") + 1, False
     for name, start, end in _members(reader) if left else ():
-        if name in changes:
-            parts += _encoded(text, copied, start)
-            parts += _written(changes[name])
-            copied = end
+        if name in gone:
+            parts += _encoded(text, copied, kept_end)
+            copied = end if has_kept else _after_comma(reader, end)
             left -= 1
-            if not left:
-                break
+        else:
+            if name in changes:
+                parts += _encoded(text, copied, start)
+                parts += _written(changes[name])
+                copied = end
+                left -= 1
+            kept_end, has_kept = end, True
+        if not left:
+            break
     if new:
         end = _before_space(text, text.rindex("}"))
         parts += _encoded(text, copied, end)
         copied = end
+    mark = ", " if len(gone) < len(parsed) else ""
     for name in new:
-        parts += (f", {_ENCODER.encode(name)}: ".encode(), *_written(changes[name]))
+        parts += (f"{mark}{_ENCODER.encode(name)}: ".encode(), *_written(changes[name]))
+        mark = ", "
     parts += _encoded(text, copied, len(text))
     return b"".join(parts)
+
+
+def _after_comma(reader: Reader, end: int) -> int:
+    """Past the comma behind a member that ends there, if there is another one."""
+    at = reader.after_space(end)
+    return at + 1 if reader.text[at] == "," else end
 
 
 def _before_space(text: str, end: int) -> int:
