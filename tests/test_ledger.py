@@ -22,7 +22,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyproxy.call import Cost, Usage
-from keyproxy.ledger import tables
+from keyproxy.ledger import schema
 from keyproxy.ledger.entry import Entry, from_pico, to_pico
 from keyproxy.ledger.file import (
     APPLICATION_ID,
@@ -37,9 +37,9 @@ from keyproxy.ledger.file import (
     default_path,
     dev_path,
     open_reader,
-    open_writer,
 )
 from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.opening import open_writer
 from keyproxy.ledger.queries import By, Summary, summary
 from keyproxy.ledger.tables import ROWS_AT_ONCE
 from keyproxy.ledger.writer import Order, Writer
@@ -871,7 +871,7 @@ async def test_ledger_of_a_newer_keyproxy_is_refused(path: Path) -> None:
     async with opened(path):
         pass
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {tables.VERSION + 1}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
     fault = await refused(path, LedgerNewer)
     assert "newer keyproxy" in fault.found
 

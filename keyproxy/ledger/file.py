@@ -1,7 +1,6 @@
-"""The ledger's file: where it lies, opened for writing or for reading, or refused with what to do.
+"""The ledger's file: where it lies, opened for reading, or refused with what to do.
 
-Knows no queue and no queries. WAL with ``synchronous=NORMAL`` (sqlite.org/wal.html): a commit
-survives the end of the process at once, and a loss of power up to the last checkpoint.
+Knows no queue and no queries.
 
 ``STATE_DIRECTORY``: systemd.exec(5).
 """
@@ -12,29 +11,24 @@ import os
 import sqlite3
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from keyproxy.errors import KeyproxyError
 from keyproxy.folders import project_name, user_folder
-from keyproxy.ledger import tables
+from keyproxy.ledger import schema
 from keyproxy.settings.grammar import shown
 
 APPLICATION_ID = 0x6B70_7278  # "kprx": tells our files from other programs' (application_id)
 _FILE_NAME = "ledger.sqlite3"
-# Read in a tenth of a second; a larger file is looked at as it is used.
-_CHECKED_BYTES = 64 << 20
-_WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
-_LOOK_AGAIN_SECONDS = 0.02
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _OF_FILES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 _OF_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 _OF_CONTENT = (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_LOCAL = "a file in a folder of a local disk that we may write"
+LOCAL = "a file in a folder of a local disk that we may write"
 _T = TypeVar("_T")
 
 
@@ -95,39 +89,6 @@ def dev_path(
     return None if folder is None else folder / f"{project_name(directory)}.sqlite3"
 
 
-def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    """A connection that may write; the file, mode 0600, and the default folder are made.
-
-    Every statement waits up to ``busy_seconds`` for other processes. Raises ``LedgerFault``.
-    """
-    try:
-        _make(path)
-        connection = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
-        raise _unwritable(path, error) from error
-    try:
-        if path.stat().st_size <= _CHECKED_BYTES:
-            [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
-        _use_wal(path, connection, busy_seconds)
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-        _make_tables(path, connection)
-        with _busy_is_no_fault():  # a read-only file is found now, by writing nothing
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        _forget_the_gone(connection)
-        _use_wal(path, connection, busy_seconds)
-        connection.execute(f"PRAGMA busy_timeout = {int(busy_seconds * 1000)}")
-    except BaseException as error:
-        connection.close()
-        if isinstance(error, OSError | sqlite3.Error):
-            raise fault_of(path, error) from error
-        raise
-    return connection
-
-
 def ask(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
     """What ``question`` returns about the ledger. Raises ``LedgerFault``, ``sqlite3.Error``.
 
@@ -169,7 +130,7 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA temp_store = {temporary}")
-        if not _has_tables(path, connection):
+        if not has_tables(path, connection):
             raise sqlite3.DatabaseError("file is empty")
     except BaseException:
         connection.close()
@@ -177,7 +138,7 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     return connection
 
 
-def _has_tables(path: Path, connection: sqlite3.Connection) -> bool:
+def has_tables(path: Path, connection: sqlite3.Connection) -> bool:
     """Whether they are there. Files with other tables, and those of other programs, are left as
     they are. Raises ``LedgerFault``."""
     name = shown(str(path))
@@ -186,75 +147,14 @@ def _has_tables(path: Path, connection: sqlite3.Connection) -> bool:
     [count] = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and (application or version or count):
         raise LedgerDamaged(f"{name}, a database of another program", "a file of keyproxy's own")
-    if version > tables.VERSION:
+    if version > schema.VERSION:
         raise LedgerNewer(f"{name}, written by a newer keyproxy", "that version, or another file")
-    if 0 < version < tables.VERSION:
+    if 0 < version < schema.VERSION:
         raise LedgerOlder(
             f"{name}, written by an older keyproxy in other tables",
             "another file; move this one away (with its -wal and -shm) to begin a new one",
         )
     return bool(version)
-
-
-def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
-    if _has_tables(path, connection):
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        if not _has_tables(path, connection):  # another process may have made them meanwhile
-            tables.create(connection)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {tables.VERSION}")
-
-
-def _make(path: Path) -> None:
-    if path.parent == user_folder("state"):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        # Not opened when it is there: closing it would drop the locks that SQLite holds on it
-        # in this process (sqlite.org/howtocorrupt.html, 2.2).
-        # A link may lead to where no file is yet; SQLite would make it by the umask.
-        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        if path.is_dir():
-            raise
-
-
-def _use_wal(path: Path, connection: sqlite3.Connection, busy_seconds: float) -> None:
-    """Switch to WAL. Two processes that make one file meet here, where SQLite does not wait."""
-    deadline = time.monotonic() + busy_seconds
-    while True:
-        try:
-            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        except sqlite3.OperationalError as error:
-            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(_LOOK_AGAIN_SECONDS)
-        else:
-            if mode != "wal":
-                raise LedgerUnwritable(f"{shown(str(path))} on a disk without WAL", _LOCAL)
-            return
-
-
-def _forget_the_gone(connection: sqlite3.Connection) -> None:
-    """Where nobody else has the file open, no writer lives: their calls can be taken over now.
-
-    SQLite leaves WAL only for the one connection that has the file open, and tells by that.
-    """
-    connection.execute("PRAGMA busy_timeout = 0")
-    with _busy_is_no_fault():
-        [mode] = connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-        if mode == "delete":
-            connection.execute("DELETE FROM writers")
-
-
-@contextmanager
-def _busy_is_no_fault() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if code_of(error) != sqlite3.SQLITE_BUSY:
-            raise
 
 
 def code_of(error: BaseException) -> int:
@@ -275,10 +175,10 @@ def fault_of(path: Path, error: Exception) -> LedgerFault:
             "a whole ledger; move the file away (with its -wal and -shm) to begin a new one, and"
             " read the old one with: sqlite3 FILE .recover",
         )
-    return _unwritable(path, error)
+    return unwritable(path, error)
 
 
-def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
+def unwritable(path: Path, error: Exception) -> LedgerUnwritable:
     """A fault that names our uid, the path and the cure."""
     us = getattr(os, "geteuid", lambda: "unknown")()  # no uid on Windows
     reason = getattr(error, "strerror", None) or str(error)
@@ -287,15 +187,15 @@ def _unwritable(path: Path, error: Exception) -> LedgerUnwritable:
         about = folder.stat()
     except (FileNotFoundError, NotADirectoryError):
         paste = f"mkdir -p {folder}"
-        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", _LOCAL, paste)
+        return LedgerUnwritable(f"{name}, whose folder is not there for uid {us}", LOCAL, paste)
     except OSError:
-        return LedgerUnwritable(f"{name}, which uid {us} cannot reach ({reason})", _LOCAL)
+        return LedgerUnwritable(f"{name}, which uid {us} cannot reach ({reason})", LOCAL)
     if os.path.isdir(path):  # pathlib's raises where we may not look
-        return LedgerUnwritable(f"{name}, a directory", _LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
+        return LedgerUnwritable(f"{name}, a directory", LOCAL, f"KEYPROXY_LEDGER={path}/ledger")
     return LedgerUnwritable(
         f"{name}, which uid {us} cannot write ({reason}); its folder has mode"
         f" {stat.S_IMODE(about.st_mode):04o} and owner uid {about.st_uid}",
-        f"{_LOCAL}; in a container: a volume that belongs to uid {us}",
+        f"{LOCAL}; in a container: a volume that belongs to uid {us}",
         f"chown -R {us} {folder}" if _is_about_rights(error) else None,
     )
 

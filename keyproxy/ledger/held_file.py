@@ -20,7 +20,8 @@ from typing import IO, NamedTuple
 
 import structlog
 
-from keyproxy.ledger.file import LedgerDamaged, code_of, open_writer
+from keyproxy.ledger.file import LedgerDamaged, code_of
+from keyproxy.ledger.opening import open_writer
 
 _LOOKS = 3  # at a file that another process may be writing to, by a checkpoint of some ms
 _LOOK_AGAIN_SECONDS = 0.05

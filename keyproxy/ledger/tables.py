@@ -1,4 +1,4 @@
-"""The tables of the ledger, and every change of their rows. ``queries`` has what is only read.
+"""Every change of the ledger's rows. ``queries`` has what is only read.
 
 Each function takes the connection last, and belongs to the ledger's thread; times are unix times.
 """
@@ -19,7 +19,6 @@ from keyproxy.ledger.entry import Entry, Unsettled, from_pico, is_final, standin
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Record
 
-VERSION = 2  # of the tables; 1 had no column for what budgets count, and was never released
 GONE_AFTER_SECONDS = 60.0
 """A writer that has not said for so long that it lives has gone."""
 ROWS_AT_ONCE = 32
@@ -29,38 +28,6 @@ _MOST_COUNT = 1 << 53
 Row = tuple[object, ...]
 """A whole row of ``calls``, in the order of ``_COLUMNS``, its id first, with ``_NULL`` for NULL."""
 
-_TABLES = (
-    """CREATE TABLE calls (
-            id TEXT NOT NULL UNIQUE,    -- the request id
-            writer TEXT NOT NULL,       -- the process that books and settles it
-            begun_at REAL NOT NULL,     -- unix seconds
-            app TEXT NOT NULL,
-            client TEXT NOT NULL,
-            endpoint TEXT NOT NULL,
-            models TEXT NOT NULL,       -- asked for, comma-separated
-            served TEXT,
-            key TEXT NOT NULL,          -- its public label
-            generation_id TEXT,
-            reserved INTEGER,           -- pico-USD (1e-12); NULL: nobody knows what it may cost
-            cost INTEGER,               -- pico-USD; the reservation until more is known
-            counted INTEGER NOT NULL,   -- pico-USD; what budgets count
-            cost_source TEXT NOT NULL CHECK (cost_source IN ('exact', 'computed', 'estimated')),
-            is_settled INTEGER NOT NULL,
-            is_byok INTEGER,
-            http_status INTEGER,
-            ended TEXT,                 -- how; NULL while under way
-            duration_seconds REAL,
-            input_tokens INTEGER,
-            output_tokens INTEGER,
-            cached_tokens INTEGER,
-            reasoning_tokens INTEGER,
-            tries INTEGER NOT NULL DEFAULT 0,     -- of settling
-            next_try_at REAL NOT NULL DEFAULT 0
-        )""",
-    "CREATE INDEX calls_begun_at ON calls (begun_at)",
-    "CREATE INDEX calls_unsettled ON calls (next_try_at) WHERE is_settled = 0",
-    "CREATE TABLE writers (id TEXT NOT NULL UNIQUE, seen_at REAL NOT NULL)",
-)
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 _BEGINNING = ("id", "writer", "begun_at", "app", "client", "endpoint", "models", "reserved")
 _END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS)
@@ -82,12 +49,6 @@ _UNSETTLED = f"""
     FROM calls
     WHERE is_settled = 0 AND next_try_at <= :now AND writer = :me AND ended IS NOT NULL
     ORDER BY next_try_at, begun_at LIMIT :limit"""  # noqa: S608  # our own names
-
-
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables."""
-    for statement in _TABLES:
-        connection.execute(statement)
 
 
 def beginning(entry: Entry, writer: str) -> Row:
