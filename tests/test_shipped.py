@@ -1,0 +1,80 @@
+"""The shipped table of models is whole, dated, and read as a list of OpenRouter's is."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from keyproxy.price import Price, Rates
+from keyproxy.upstream import shipped
+
+PROVIDERS = ["openai", "anthropic", "gemini", "groq", "cerebras", "deepinfra", "mistral", "xai"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_every_row_has_a_price_that_is_understood(provider: str) -> None:
+    models = shipped.models_of(provider)
+    assert len(models) >= 5
+    for each in models.values():
+        assert each.price is not None, each.native_id
+        assert 0 < each.price.rates.prompt < Decimal("0.001"), each.native_id
+        assert "text" in each.inputs, each.native_id
+        assert each.model is None or each.model.count("/") == 1, each.native_id
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "native_id"),
+    [
+        ("openai", "openai/gpt-4o-mini", "gpt-4o-mini"),
+        ("openai", "openai/gpt-5-chat", "gpt-5-chat-latest"),
+        ("anthropic", "anthropic/claude-sonnet-4.6", "claude-sonnet-4-6"),
+        ("anthropic", "anthropic/claude-opus-5", "claude-opus-5"),
+        ("gemini", "google/gemini-3.5-flash", "gemini-3.5-flash"),
+        ("groq", "openai/gpt-oss-120b", "openai/gpt-oss-120b"),
+        ("groq", "meta-llama/llama-3.3-70b-instruct", "llama-3.3-70b-versatile"),
+        ("cerebras", "openai/gpt-oss-120b", "gpt-oss-120b"),
+        ("cerebras", "z-ai/glm-4.7", "zai-glm-4.7"),
+        ("deepinfra", "openai/gpt-oss-120b", "openai/gpt-oss-120b"),
+        ("deepinfra", "deepseek/deepseek-v4-flash", "deepseek-ai/DeepSeek-V4-Flash"),
+        ("deepinfra", "anthropic/claude-sonnet-4.6", "anthropic/claude-sonnet-4-6"),
+        ("mistral", "mistralai/mistral-medium-3-5", "mistral-medium-3.5"),
+        ("xai", "x-ai/grok-4.3", "grok-4.3"),
+    ],
+)
+def test_models_have_the_ids_of_their_providers(provider: str, model: str, native_id: str) -> None:
+    assert shipped.native_ids(provider)[model] == native_id
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_model_has_one_id_at_a_provider(provider: str) -> None:
+    told = [each.model for each in shipped.models_of(provider).values() if each.model]
+    assert len(told) == len(set(told)) == len(shipped.native_ids(provider))
+
+
+def test_other_precisions_are_no_other_name_of_a_model() -> None:
+    """``-Turbo`` and ``-FP8`` may be other weights."""
+    for id, each in shipped.models_of("deepinfra").items():
+        if id.lower().endswith(("-turbo", "-fp8", "-ultra")):
+            assert each.model is None, id
+
+
+def test_prices_step_with_the_length_of_the_prompt() -> None:
+    price = shipped.models_of("gemini")["gemini-2.5-pro"].price
+    assert price is not None
+    assert price.at(200_001).prompt == 2 * price.at(200_000).prompt
+
+
+def test_prices_are_those_of_their_date() -> None:
+    rates = Rates(Decimal("1.5e-7"), Decimal("6e-7"), input_cache_read=Decimal("7.5e-8"))
+    price = shipped.models_of("openai")["gpt-4o-mini"].price
+    assert isinstance(price, Price)
+    named = ("prompt", "completion", "input_cache_read")
+    assert [getattr(price.rates, each) for each in named] == [getattr(rates, n) for n in named]
+    assert date(2026, 11, 1) <= date.fromisoformat(shipped.date()) <= date.today()
+
+
+def test_who_is_not_in_the_table_has_no_models() -> None:
+    assert shipped.models_of("house") == {}
+    assert shipped.native_ids("openrouter") == {}
