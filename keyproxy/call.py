@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from keyproxy.dialects import Dialect
 
@@ -101,11 +102,42 @@ DEARER_TIERS = frozenset({"priority", "fast", "ultrafast", "scale"})
 """Tiers of a provider that only a call which names them gets."""
 
 
+class Write(Protocol):
+    """Gives a body's bytes with some top-level fields set and others taken out; the very bytes that
+    were read where nothing of it changes."""
+
+    def __call__(self, changes: Mapping[str, Any], removed: Collection[str]) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a call says, as the policy left it, for whoever must have it in other words.
+
+    - ``fields``: every top-level field; ``asking``: the names of those that ask for something.
+    - ``answering``: the ids of the models that may answer, in their order.
+    - ``inputs``: kinds of parts beside text: image, file, audio, video, or the type of another.
+    - ``server_tools``: types of tools that run upstream.
+    - ``is_sealed``: it holds reasoning that only its issuer can read; ``names_reasoning``: some of
+      it by its id alone.
+    - ``write``: the body anew.
+    """
+
+    fields: Mapping[str, Any] = field(repr=False)
+    asking: frozenset[str]
+    answering: tuple[str, ...]
+    write: Write = field(repr=False)
+    inputs: frozenset[str] = frozenset()
+    server_tools: frozenset[str] = frozenset()
+    is_sealed: bool = False
+    names_reasoning: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request after every check: ``body`` is exactly what goes up.
 
-    ``models`` as they were asked for, aliases included; ``ids`` are those they stand for.
+    ``models`` as they were asked for, aliases included; ``ids`` are those they stand for. ``said``:
+    where there are several providers to choose from.
     """
 
     endpoint: Endpoint
@@ -117,6 +149,7 @@ class Call:
     is_streaming: bool = False
     ask: Ask | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    said: Said | None = field(default=None, repr=False, compare=False)
 
     @property
     def target(self) -> str:

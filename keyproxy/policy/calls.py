@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyproxy.call import Call, Endpoint
+from keyproxy.call import Call, Endpoint, Said
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields
 from keyproxy.policy.bounds import ask_of
@@ -14,7 +14,7 @@ from keyproxy.policy.check import Check
 from keyproxy.policy.features import NONE, Features, open_betas
 from keyproxy.policy.models import Models
 from keyproxy.strict_json import body
-from keyproxy.strict_json.pieces import PIECE
+from keyproxy.strict_json.pieces import PIECE, Reader
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
 
@@ -23,7 +23,8 @@ MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter
 class Policy:
     """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
 
-    ``counts_money``: calls say what they ask for, as far as it decides the price.
+    ``counts_money``: calls say what they ask for, as far as it decides the price. ``is_routed``:
+    they keep what they say, too, for providers that want it in other words.
     """
 
     models: Models
@@ -31,6 +32,7 @@ class Policy:
     max_tokens: int | None = None
     features: Features = NONE
     counts_money: bool = False
+    is_routed: bool = False
 
 
 def read(
@@ -66,10 +68,37 @@ def read(
             is_streaming=stream is True,
             ask=ask_of(check, said, len(sent)) if policy.counts_money else None,
             headers=open_betas(headers, policy.features) if headers else (),
+            said=_said(check, said, raw, parsed, reader) if policy.is_routed else None,
         )
     finally:
-        if len(raw) > PIECE:
+        if len(raw) > PIECE and not policy.is_routed:
             body.let_go(parsed)
+
+
+def _said(
+    check: Check, said: dict[str, Any], raw: bytes, parsed: dict[str, Any], reader: Reader
+) -> Said:
+    def write(changes: Mapping[str, Any], removed: Collection[str]) -> bytes:
+        told = {name: said[name] for name in check.changed} | dict(changes)
+        if told.get("model") == parsed.get("model"):  # it was asked for by its own name there
+            told.pop("model", None)
+        told = {name: value for name, value in told.items() if name not in removed}
+        return body.rewritten(parsed, reader, told, removed) if told or removed else raw
+
+    named = [said["model"]] if "model" in said else []
+    named += said.get("models", ())
+    named += (each["model"] for each in said.get("fallbacks", ()))
+    seen = check.seen
+    return Said(
+        parsed | said,
+        frozenset(said),
+        tuple(dict.fromkeys(named)),
+        write,
+        seen.inputs,
+        seen.server_tools,
+        seen.is_sealed,
+        seen.names_reasoning,
+    )
 
 
 def _check_models(check: Check, said: dict[str, Any]) -> None:

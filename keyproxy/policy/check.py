@@ -30,6 +30,9 @@ TEXT_TYPES = names(
     " message content base64 url ephemeral url_citation char_location"
 )
 """Types within a conversation whose tokens are bytes of the body."""
+_SOUNDS = ("audio", "video")
+SEALED_TYPES = names("redacted_thinking reasoning.encrypted")
+"""Types of reasoning that only its issuer can read."""
 _WITH_TOOLS = frozenset({"additional_tools", "tool_addition"})
 _IMAGES = frozenset({"image_url", "input_image", "image", "computer_screenshot"})
 _FILES = frozenset({"file", "input_file", "document"})
@@ -57,6 +60,10 @@ class Seen:
     has_files: bool = False
     has_long_cache: bool = False
     is_unbounded: bool = False
+    is_sealed: bool = False
+    names_reasoning: bool = False
+    inputs: frozenset[str] = frozenset()
+    server_tools: frozenset[str] = frozenset()
     what: str = ""
     _sources: set[int] | None = None  # of images, which are measured
 
@@ -77,6 +84,7 @@ class Seen:
     def tool(self, kind: str, word: str) -> None:
         """A tool of this type, which ``word`` opens, runs upstream."""
         self.runs_tools = True
+        self.server_tools |= {kind}
         if kind not in _SMALL_TOOLS:
             self.opened(word, f"the tool {kind}")  # a word opens plain names only
 
@@ -87,6 +95,7 @@ class Seen:
             return
         if type(kind) is str and kind in _IMAGES and name == "type":
             self.images += 1
+            self.inputs |= {"image"}
             self.image_bytes += _spelled(node)
             self._sources = self._sources or set()
             self._sources.add(id(node.get("source")))
@@ -99,6 +108,8 @@ class Seen:
         """There is a part of this type, whose tokens are more than its bytes."""
         self.has_media = True
         self.has_files |= kind in _FILES
+        plain = "file" if kind in _FILES else next(filter(kind.__contains__, _SOUNDS), kind)
+        self.inputs |= {plain}
         if kind in _FILES or not self.what:
             words = {"audio": "the audio", "video": "the video"} | dict.fromkeys(_FILES, "the file")
             known = (words[word] for word in words if word in kind)

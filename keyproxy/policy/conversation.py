@@ -16,7 +16,7 @@ from typing import Any
 from keyproxy.errors import Refusal
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
-from keyproxy.policy.check import TEXT_TYPES, Check, Rule, items
+from keyproxy.policy.check import SEALED_TYPES, TEXT_TYPES, Check, Rule, items
 from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, stored_file
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.policy.tools import tools
@@ -33,13 +33,22 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
         "definition": "definition",
         "audio": "audio",
         "type": "type",
+        **dict.fromkeys(names("encrypted_content signature thought_signature"), "sealed"),
         **dict.fromkeys(SETTING_EFFORTS, "cap"),
         **dict.fromkeys(SETTING_LENGTHS, "cap"),
         **dict.fromkeys(REASONING, "reasoning"),
     }
 )
 _WORDS = names("role content text name")  # where they are texts, there is nothing to see
-_WALKED = (None, "type", "lifetime", "cap", "audio", "reasoning")  # the others are looked at whole
+_WALKED = (
+    None,
+    "type",
+    "lifetime",
+    "cap",
+    "audio",
+    "reasoning",
+    "sealed",
+)  # the others are looked at whole
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
     {
@@ -114,7 +123,7 @@ def _conversation(check: Check, param: str, value: Any) -> None:
     if isinstance(value, str):
         return
     if check.dialect.may_name_items:
-        _check_whole(param, value)
+        _check_whole(check, param, value)
     waiting: list[Any] = [value]
     while waiting:
         node = waiting.pop()
@@ -131,6 +140,11 @@ def _conversation(check: Check, param: str, value: Any) -> None:
                 if suspect == "type":
                     if kind is not str or inner not in TEXT_TYPES:
                         check.seen.part(inner, node, name)
+                    elif inner in SEALED_TYPES:
+                        check.seen.is_sealed = True
+                elif suspect == "sealed":
+                    if kind is str and inner:
+                        check.seen.is_sealed = True
                 elif suspect == "cap":
                     _cap(check, param, node, name)
                 elif suspect == "reasoning":
@@ -205,7 +219,7 @@ def _cap_reasoning(check: Check, param: str, value: Any) -> None:
             check.cap_reasoning(f"{param}.{name}", value, name)
 
 
-def _check_whole(param: str, value: Any) -> None:
+def _check_whole(check: Check, param: str, value: Any) -> None:
     """Raises ``field_not_allowed`` for an item that only refers to a stored one."""
     for index, item in enumerate(items(param, value)):
         here = f"{param}[{index}]"
@@ -224,6 +238,8 @@ def _check_whole(param: str, value: Any) -> None:
             raise not_allowed(here, f"is of type {show(kind)}", "the item itself")
         if kind == "item_reference" or not _is_whole(item, kind):
             raise _stored(here, kind)
+        if kind == "reasoning" and item.get("id") and not item.get("encrypted_content"):
+            check.seen.names_reasoning = True
 
 
 def _stored(param: str, kind: str) -> Refusal:
