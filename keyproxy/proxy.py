@@ -52,12 +52,12 @@ async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResp
         async with app.admission.admit(client, exchange.headers):  # 429
             if endpoint.dialect is CATALOGUE:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
-            call = await read_call(request, hold, kit, app, client, endpoint, query)  # 400, 403, …
+            call = await read_call(request, hold, exchange, client, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
             booking = app.bookings.reserve(record, client, call)
-            sending = app.upstream.send(call)
+            sending = app.upstream.send(call, record)
             del call  # its body goes up and is not kept for as long as the answer streams
             async with booking as money, sending as answer:  # 402, 429; 502, 504
                 hold.release()
@@ -117,19 +117,25 @@ async def show_catalogue(
 async def read_call(
     request: web.BaseRequest,
     hold: intake.Hold,
-    kit: Kit,
-    app: AppKit,
+    exchange: Exchange,
     client: Client,
     endpoint: Endpoint,
     query: str,
 ) -> Call:
+    kit, record = exchange.kit, exchange.record
+    app = kit.apps[client.app]
     body.check_media_type(request.headers)
-    raw = await intake.read_body(
-        request,
-        hold,
-        max_bytes=kit.settings.max_body_bytes,
-        timeout_seconds=kit.settings.body_timeout_seconds,
-    )
+    began_at = record.clock()
+    try:
+        raw = await intake.read_body(
+            request,
+            hold,
+            max_bytes=kit.settings.max_body_bytes,
+            timeout_seconds=kit.settings.body_timeout_seconds,
+        )
+    finally:
+        record.client_seconds += record.clock() - began_at
+    record.bytes_up = len(raw)
     passed = headers.forwarded(endpoint.dialect, request.headers)
     asked = endpoint, raw, app.policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read

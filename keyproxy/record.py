@@ -51,6 +51,10 @@ class Record:
     Each fact is written by who knows it first. ``answer`` is what the upstream's head said,
     ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
     whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
+
+    Whose wait it was: ``queue_seconds`` ours, until the first attempt; ``connect_seconds`` for
+    connections; ``longest_gap_seconds`` for the upstream, between two pieces of its answer;
+    ``client_seconds`` for the client's body, and until it took the answer.
     """
 
     method: str
@@ -62,6 +66,8 @@ class Record:
     origin: str | None = None
     endpoint: str | None = None
     models: tuple[str, ...] = ()
+    provider: str | None = None
+    generation_id: str | None = None
     served: str | None = None
     is_other_model: bool | None = None
     http_status: int | None = None
@@ -74,7 +80,14 @@ class Record:
     answer: Head | None = None
     usage: Usage | None = None
     cost: Cost | None = None
+    attempts: int = 0
+    is_connected: bool = False
+    bytes_up: int = 0
     bytes_down: int = 0
+    queue_seconds: float | None = None
+    connect_seconds: float | None = None
+    longest_gap_seconds: float | None = None
+    client_seconds: float = 0.0
     watchers: list[Callable[[bytes], None]] = field(default_factory=list)
     is_quiet: bool = False
     ended: End = End.COMPLETE
@@ -85,6 +98,7 @@ class Record:
     first_byte_at: float | None = None
     clock: Callable[[], float] = time.monotonic
     started_at: float = field(init=False)
+    _asked_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
@@ -94,10 +108,30 @@ class Record:
         """None without an answer of the upstream's."""
         return None if self.answer is None else self.answer.status
 
-    def watch(self, chunk: bytes) -> None:
-        """Bytes of the answer pass."""
-        if self.first_byte_at is None:
-            self.first_byte_at = self.clock()
+    @property
+    def first_byte_seconds(self) -> float | None:
+        """From the call's head to the first byte of its answer's body."""
+        return None if self.first_byte_at is None else self.first_byte_at - self.started_at
+
+    def ask(self, provider: str) -> None:
+        """An attempt begins, with the search for a connection."""
+        self.provider, self.attempts, self.is_connected = provider, self.attempts + 1, False
+        self._asked_at = self.clock()
+        if self.queue_seconds is None:
+            self.queue_seconds = self._asked_at - self.started_at - self.client_seconds
+
+    def connected(self) -> None:
+        """The attempt has its connection: from now on bytes go up."""
+        self.is_connected = True
+        waited = self.clock() - self._asked_at
+        self.connect_seconds = (self.connect_seconds or 0.0) + waited
+
+    def watch(self, chunk: bytes, gap_seconds: float = 0.0) -> None:
+        """Bytes of the answer pass, for which the upstream was waited for so long."""
+        if self.longest_gap_seconds is None:
+            self.first_byte_at, self.longest_gap_seconds = self.clock(), 0.0
+        elif gap_seconds > self.longest_gap_seconds:
+            self.longest_gap_seconds = gap_seconds
         self.bytes_down += len(chunk)
         for watcher in self.watchers:
             watcher(chunk)
@@ -124,6 +158,8 @@ class Record:
             "origin": self.origin,
             "endpoint": endpoint,
             "model": ",".join(self.models) or None,
+            "provider": self.provider,
+            "generation_id": self.generation_id,
             "served": self.served,
             "is_other_model": self.is_other_model,
             "stream": self.is_streaming,
@@ -133,9 +169,15 @@ class Record:
             "side": self.side,
             "hint": self.hint,
             "cause": self.cause,
-            "first_byte_ms": self._milliseconds(self.first_byte_at),
-            "total_ms": self._milliseconds(self.clock()),
+            "attempts": self.attempts or None,
+            "queue_ms": _milliseconds(self.queue_seconds),
+            "connect_ms": _milliseconds(self.connect_seconds),
+            "first_byte_ms": _milliseconds(self.first_byte_seconds),
+            "longest_gap_ms": _milliseconds(self.longest_gap_seconds),
+            "client_ms": _milliseconds(self.client_seconds or None),
+            "total_ms": _milliseconds(self.clock() - self.started_at),
             "bytes": self.bytes_down,
+            "bytes_up": self.bytes_up or None,
             "input_tokens": self.usage and self.usage.input_tokens,
             "output_tokens": self.usage and self.usage.output_tokens,
             "cost": self.cost and f"{self.cost.usd:f}",
@@ -152,8 +194,9 @@ class Record:
         known["event"] = f"{endpoint} {self.http_status or self.ended}"
         _log(level, known)
 
-    def _milliseconds(self, at: float | None) -> float | None:
-        return None if at is None else round((at - self.started_at) * 1000, 1)
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 1)
 
 
 def _log(level: str, event: dict[str, Any]) -> None:

@@ -43,13 +43,15 @@ async def relay(
     clock, writer, protocol = asyncio.get_running_loop().time, request.writer, request.protocol
     # The timer is set anew once a second at most, not for each event; it may run late by as much.
     slack_seconds = min(1.0, idle_seconds / 8)
-    set_at = clock()
+    asked_at = set_at = clock()
+    came_at = 0.0
     try:
         async with asyncio.timeout(idle_seconds + slack_seconds) as idle:
             await response.prepare(request)
             is_chunked = "Transfer-Encoding" in response.headers
             while chunk := await answer.read():
-                record.watch(chunk)
+                came_at = clock()
+                record.watch(chunk, came_at - asked_at)
                 transport = protocol.transport
                 if is_chunked and transport is not None and not transport.is_closing():
                     # As the writer does, which asks for lengths and compression each time.
@@ -58,9 +60,11 @@ async def relay(
                         await writer.drain()
                 else:
                     await writer.write(chunk)
-                if (now := clock()) - set_at > slack_seconds:
-                    set_at = now
-                    idle.reschedule(now + idle_seconds + slack_seconds)
+                asked_at = clock()
+                record.client_seconds += asked_at - came_at
+                if asked_at - set_at > slack_seconds:
+                    set_at = asked_at
+                    idle.reschedule(asked_at + idle_seconds + slack_seconds)
             await response.write_eof()
     except AnswerCut as cut:
         record.ended = cut.ended
@@ -70,6 +74,11 @@ async def relay(
         _abort(request)
     except ConnectionError as error:
         record.end_by(error)
+    finally:
+        if came_at > asked_at:  # the client never took the last piece
+            record.client_seconds += clock() - came_at
+        elif record.longest_gap_seconds is not None:
+            record.longest_gap_seconds = max(record.longest_gap_seconds, clock() - asked_at)
     return response
 
 

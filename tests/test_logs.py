@@ -17,7 +17,7 @@ from keyproxy import logs
 from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record
 from tests.conftest import BODY, KEY, Proxy, Start
-from tests.fake_upstream import FakeUpstream, event_stream
+from tests.fake_upstream import WIRE_HEADERS, FakeUpstream, event_stream
 
 
 @pytest.fixture
@@ -43,7 +43,11 @@ async def test_a_call_leaves_one_line(lines: Any, start: Start) -> None:
         request_id = answer.headers["X-Request-Id"]
     line = await call_line(lines)
     assert line.pop("timestamp").endswith("Z")
-    assert line.pop("first_byte_ms") <= line.pop("total_ms")
+    first_byte, total = line.pop("first_byte_ms"), line.pop("total_ms")
+    before = line.pop("queue_ms") + line.pop("client_ms") + line.pop("connect_ms")
+    assert 0 < first_byte <= total
+    assert before <= total + 0.2  # each is rounded
+    assert 0 <= line.pop("longest_gap_ms") <= total
     assert line == {
         "message": "POST /api/v1/chat/completions 200",
         "level": "info",
@@ -54,10 +58,14 @@ async def test_a_call_leaves_one_line(lines: Any, start: Start) -> None:
         "origin": "https://app.example",
         "endpoint": "POST /api/v1/chat/completions",
         "model": "openai/gpt-4o-mini",
+        "provider": "openrouter",
+        "generation_id": WIRE_HEADERS["X-Generation-Id"],
         "served": "openai/gpt-4o-mini",
         "stream": False,
         "http_status": 200,
+        "attempts": 1,
         "bytes": length,
+        "bytes_up": len(json.dumps(BODY)),
         "input_tokens": 14,
         "output_tokens": 6,
         "cost": "0.000088",

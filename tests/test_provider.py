@@ -15,6 +15,7 @@ import keyproxy
 from keyproxy import dialects
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
+from keyproxy.record import Record
 from keyproxy.settings import Secret
 from keyproxy.transport.client import open_pool
 from keyproxy.upstream.keyring import KeyStates
@@ -42,7 +43,7 @@ def call(endpoint: Endpoint = MESSAGES) -> Call:
 
 
 async def sent(upstream: Upstream, call: Call) -> tuple[Answer, bytes]:
-    async with upstream.send(call) as answer:
+    async with upstream.send(call, Record("POST", call.path)) as answer:
         body = b""
         while chunk := await answer.read():
             body += chunk

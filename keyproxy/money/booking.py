@@ -47,7 +47,7 @@ class Booking:
     case is set aside and booked; left, it is settled, however ``record`` says that it ended.
 
     ``price``: of the one model that may answer, if there is only one. ``is_free``: nothing has
-    been sent that could cost. ``generation_id``: by what the upstream can be asked about the call.
+    been sent that could cost.
     """
 
     desk: Bookings
@@ -58,7 +58,6 @@ class Booking:
     ask: Ask | None
     price: Price | None = None
     is_free: bool = True
-    generation_id: str | None = None
     entry: Entry = field(init=False)
     _reservation: Reservation = NOTHING
     _reader: UsageReader | None = None
@@ -105,7 +104,7 @@ class Booking:
 
     def answered(self, head: Head) -> None:
         """The head has come; from now on the record's bytes are looked at."""
-        self.record.answer, self.generation_id = head, head.generation_id
+        self.record.answer, self.record.generation_id = head, head.generation_id
         self.desk.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
             is_event_stream = head.kind.startswith("text/event-stream")
@@ -114,10 +113,10 @@ class Booking:
 
     def _watch(self, reader: UsageReader, chunk: bytes) -> None:
         reader.watch(chunk)
-        if self.generation_id is None and reader.generation_id is not None:
+        if self.record.generation_id is None and reader.generation_id is not None:
             # Not at the end: should this process be killed, the next one can ask for the cost.
-            self.generation_id = reader.generation_id
-            self.desk.book.note(self.entry.id, self.generation_id)
+            self.record.generation_id = reader.generation_id
+            self.desk.book.note(self.entry.id, reader.generation_id)
 
     def end(self, error: BaseException | None = None) -> None:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for
@@ -247,7 +246,7 @@ class Bookings:
         if booking.is_free:
             self.book.withdraw(entry.id)
         else:
-            if self.unsettled is not None and not is_final(record.cost, booking.generation_id):
+            if self.unsettled is not None and not is_final(record.cost, record.generation_id):
                 self.unsettled.add(entry.id)
             self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
             _, counted, _ = standing(entry, record.cost)

@@ -40,9 +40,9 @@ class Requests:
         path: str,
         head: Mapping[str, str],
         body: bytes,
-        sent: asyncio.Event | None = None,
+        connected: Callable[[], None] | None = None,
     ) -> Reply:
-        """An answer whose head has come; ``sent`` is set once there is a connection.
+        """An answer whose head has come; ``connected`` is called once there is a connection.
 
         Raises ``upstream_unreachable``, ``upstream_timeout``, ``upstream_invalid``.
         """
@@ -53,7 +53,7 @@ class Requests:
                 head,
                 body,
                 timeout_seconds=self._first_byte_seconds,
-                connected=None if sent is None else sent.set,
+                connected=connected,
             )
         except TimeoutError as error:
             text, is_free = "The upstream did not answer in time.", isinstance(error, ConnectLate)

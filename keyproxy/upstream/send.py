@@ -23,7 +23,7 @@ from multidict import CIMultiDict
 from keyproxy.call import Call, End, Head
 from keyproxy.dialects import Dialect
 from keyproxy.errors import AnswerCut, Refusal
-from keyproxy.record import ClientLeft
+from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret, Settings
 from keyproxy.transport.http1 import BrokenOff, Reply
 from keyproxy.transport.pool import Pool
@@ -77,13 +77,14 @@ class Upstream:
         self.requests = Requests(pool, settings)
 
     @asynccontextmanager
-    async def send(self, call: Call) -> AsyncIterator[Answer]:
+    async def send(self, call: Call, record: Record) -> AsyncIterator[Answer]:
         """The answer to ``call``; leaving closes the upstream connection unless it is whole.
+        ``record`` is told of each attempt.
 
         Raises ``upstream_unreachable``, ``upstream_key_rejected``, ``upstream_invalid``,
         ``upstream_timeout``; cancelled, ``ClientLeft`` where it is known what became of the call.
         """
-        key, reply = await self._first_accepted(call)
+        key, reply = await self._first_accepted(call, record)
         dialect = call.endpoint.dialect
         del call  # a stream may last for minutes; its request body need not
         try:
@@ -148,7 +149,7 @@ class Upstream:
         passed = headers.incoming(self.provider, reply.headers, KeySearch(self._hidden))
         return Fetched(reply.status, raw, passed, is_public=key is None)
 
-    async def _first_accepted(self, call: Call) -> tuple[Secret, Reply]:
+    async def _first_accepted(self, call: Call, record: Record) -> tuple[Secret, Reply]:
         """Try the keys in turn; nothing has been sent to the client yet.
 
         Where none is taken, the last 402 passes, else a 401 unless all keys turn out to be
@@ -157,7 +158,7 @@ class Upstream:
         failed: dict[Secret, Reply] = {}
         try:
             for key in self._usable():
-                reply = await self._ask(call, key)
+                reply = await self._ask(call, key, record)
                 if reply.status in self.provider.refuses_key:
                     self.states.refused(key)
                 elif reply.status in self.provider.cannot_pay:
@@ -179,17 +180,18 @@ class Upstream:
             for reply in failed.values():
                 reply.close()
 
-    async def _ask(self, call: Call, key: Secret) -> Reply:
+    async def _ask(self, call: Call, key: Secret, record: Record) -> Reply:
         target = self.provider.target(call.target)
         head = headers.outgoing(self.provider, key, self.ranking, call.headers)
-        has_left, sent = False, asyncio.Event()
-        asking = self.requests.answer(call.endpoint.method, target, head, call.body, sent)
+        has_left, method = False, call.endpoint.method
+        record.ask(self.provider.name.lower())
+        asking = self.requests.answer(method, target, head, call.body, record.connected)
         try:
             if not call.is_streaming:
                 return await asking
-            reply, has_left = await self._lingering.outlast(asking, sent.is_set)
+            reply, has_left = await self._lingering.outlast(asking, lambda: record.is_connected)
         except asyncio.CancelledError:
-            if sent.is_set():
+            if record.is_connected:
                 raise
             raise ClientLeft(None) from None
         if has_left:
