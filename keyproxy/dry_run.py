@@ -143,7 +143,7 @@ def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
         masked = Secret(settings.keys[0].label if settings.keys else STARS)
         head = headers.outgoing(provider, masked, app.upstream.ranking, call.headers)
     is_changed = call.body != (asked.body or b"")
-    url = settings.upstream + provider.target(call.target)
+    url = settings.upstream + call.target
     return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from keyproxy.upstream.provider import KeyReport, Listing, Provider
+from keyproxy.upstream.takes import Takes
 
 
 def read_key(status: int, body: Any) -> KeyReport:
@@ -16,7 +17,9 @@ def read_key(status: int, body: Any) -> KeyReport:
 
 
 ANTHROPIC = Provider(
-    name="Anthropic",
+    name="anthropic",
+    title="Anthropic",
+    base="https://api.anthropic.com/v1",
     key_variable="ANTHROPIC_API_KEY",
     keys_page="https://console.anthropic.com/settings/keys",
     key_header="x-api-key",
@@ -34,6 +37,7 @@ ANTHROPIC = Provider(
     key_path="/models?limit=1",
     read_key=read_key,
     listing=Listing("/models?limit=1000"),
-    paths={"/messages": "/messages"},
+    takes={"messages": Takes(fields=None)},
+    slug="anthropic",
     refuses_key=frozenset({401, 403}),
 )

@@ -135,12 +135,14 @@ async def test_a_key_is_asked_about_where_its_provider_tells_of_it(
 
 
 def test_openrouter_has_each_of_our_endpoints_where_we_have_it() -> None:
-    for target in ("/chat/completions", "/messages?beta=true", "/models/a/b/endpoints"):
-        assert OPENROUTER.target(target) == target
+    assert OPENROUTER.target(call()) == "/messages?beta=true"
+    for dialect in dialects.DIALECTS:
+        endpoint = Endpoint("POST", f"/api/v1{dialect.path}", dialect)
+        assert OPENROUTER.target(Call(endpoint, endpoint.path, b"{}")) == dialect.path
 
 
 _FACTS = re.compile(
-    r"openrouter|bearer \{|/generation|/key\b|/endpoints$|output_modalities|canonical_slug"
+    r"openrouter|/generation|/key\b|/endpoints$|output_modalities|canonical_slug"
     r"|alias_target|x-title|total_cost|user_id",
     re.I,
 )

@@ -10,9 +10,20 @@ from typing import Any
 from urllib.parse import quote
 
 from keyproxy.call import DEARER_TIERS, Usage
+from keyproxy.dialects import DIALECTS
 from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.settings.grammar import secrets
-from keyproxy.upstream.provider import KeyReport, Listing, Provider, Told
+from keyproxy.upstream import faults
+from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.provider import (
+    KeyReport,
+    Listing,
+    Model,
+    Provider,
+    Told,
+    ToldCost,
+)
+from keyproxy.upstream.takes import Takes
 
 # What is written out in digits: an exponent of a few characters may stand for gigabytes.
 _MONEY = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
@@ -139,6 +150,18 @@ def price_of_row(row: Any) -> Price | None:
     return price if is_free or price.rates.prompt or price.rates.completion else None
 
 
+def read_models(body: Any) -> tuple[Model, ...]:
+    """The models in the list, with what their rows tell. Raises TypeError for what is no list."""
+    rows = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        raise TypeError("data is no list")
+    return tuple(
+        Model(row["id"], _length(row.get("context_length")), price_of_row(row))
+        for row in rows
+        if isinstance(row, dict) and isinstance(row.get("id"), str)
+    )
+
+
 def price_of_providers(endpoints: Iterable[Any], with_tiers: bool = False) -> Price | None:
     """The dearest of the providers of one model, by the list ``endpoints``.
 
@@ -224,11 +247,16 @@ def _length(value: Any) -> int | None:
 
 
 OPENROUTER = Provider(
-    name=secrets.OPENROUTER,
+    name="openrouter",
+    title=secrets.OPENROUTER,
+    base="https://openrouter.ai/api/v1",
     key_variable=secrets.KEY,
     keys_page=secrets.KEYS_PAGE,
-    key_header="Authorization",
-    key_form="Bearer {}",
+    takes={
+        # It passes on what it does not know, so what the policy lets through may go there.
+        dialect.name: Takes(fields=None, inputs=frozenset({"image", "file", "audio"}), betas=None)
+        for dialect in DIALECTS
+    },
     passed=(
         "X-Generation-Id",
         "X-Provider-Name",
@@ -249,6 +277,8 @@ OPENROUTER = Provider(
     read_key=read_key,
     listing=Listing(
         path="/models?output_modalities=all",
+        is_public=True,
+        read_models=read_models,
         is_usual=is_usual,
         kept=(
             "id",
@@ -265,6 +295,15 @@ OPENROUTER = Provider(
         kept_of_provider=("tag", "context_length", "max_completion_tokens", "pricing"),
         price_of_providers=price_of_providers,
     ),
+    slug="openrouter",
+    native=lambda model: model,
+    # A 404 is about this very call (a data policy, no host with tools), and the model is there.
+    classify=faults.by(
+        words={"model_not_found": Fault.CONFIG},
+        texts={r"not a valid model": Fault.CONFIG},
+        statuses={404: Fault.CALLER, 524: Fault.UNCERTAIN},
+    ),
+    told_cost=ToldCost("cost"),
     attribution=attribution,
     call_header="X-Generation-Id",
     call_path=lambda id: f"/generation?id={quote(id, safe='')}",

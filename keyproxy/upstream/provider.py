@@ -11,11 +11,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from keyproxy.call import BASE, Usage
+from keyproxy.call import Call, Usage
 from keyproxy.errors import Refusal
 from keyproxy.price import Price
+from keyproxy.upstream import faults
+from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.takes import Takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class KeyReport:
     limit_remaining: Decimal | None = None
     expires_at: str | None = None
     is_management: bool = False
+    is_verdict: bool = True
+    """False: the answer says nothing of the key, since anybody gets it."""
 
 
 class Told(NamedTuple):
@@ -43,6 +48,29 @@ class Row(NamedTuple):
     model: str
     page: bytes
     kept: dict[str, Any]
+
+
+class Model(NamedTuple):
+    """A model in a provider's own list, by the id that it has there, with what is told of it."""
+
+    id: str
+    context_tokens: int | None = None
+    price: Price | None = None
+
+
+def models_in(body: Any, context: str = "") -> tuple[Model, ...]:
+    """The models in OpenAI's list; ``context``: which of a row's names has the length.
+
+    Raises TypeError for what is no list.
+    """
+    rows = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        raise TypeError("data is no list")
+    return tuple(
+        Model(row["id"], length if type(length := row.get(context)) is int else None)
+        for row in rows
+        if isinstance(row, dict) and isinstance(row.get("id"), str)
+    )
 
 
 class Fetched(NamedTuple):
@@ -71,10 +99,13 @@ class Listing:
 
     ``is_usual``: a row is listed where nothing is said of what models write. ``kept``: what of a
     row stays beside its price. ``names_of`` rows and all ids: other names, and the ids they stand
-    for. A row that is not wholly understood has no price.
+    for. A row that is not wholly understood has no price. ``is_public``: it is shown without a
+    key. ``read_models``: the models in its JSON, by their ids there; raises TypeError.
     """
 
     path: str
+    is_public: bool = False
+    read_models: Callable[[Any], tuple[Model, ...]] = models_in
     is_usual: Callable[[Mapping[str, Any]], bool] = lambda row: True
     kept: tuple[str, ...] = ("id",)
     price_of_row: Callable[[Any], Price | None] = lambda row: None
@@ -110,28 +141,59 @@ class Listing:
         return rows, b"," + json.dumps(rest).encode()[1:-1] if rest else b""
 
 
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """``name`` and ``key_variable`` are for messages; paths begin after the base address."""
+class ToldCost(NamedTuple):
+    """Where in an answer's usage the provider says what the call has cost, and its unit in USD."""
 
     name: str
+    usd: Decimal = Decimal(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """``name`` is what settings, logs and the ledger say, ``title`` what people read; paths begin
+    after the base address."""
+
+    name: str
+    title: str
+    base: str
+    """Where it answers, without the slash at the end; settings may say another."""
+    messages_base: str | None = None
+    """Where it answers calls in the dialect messages, if that is not below ``base``."""
     key_variable: str
     keys_page: str
-    key_header: str
-    key_form: str
-    """How the key stands in ``key_header``: ``Bearer {}``."""
-    passed: tuple[str, ...]
+    key_header: str = "Authorization"
+    key_form: str = "Bearer {}"
+    """How the key stands in ``key_header``."""
+    head: tuple[tuple[str, str], ...] = ()
+    """What the head of a request says where the client's does not."""
+    takes: Mapping[str, Takes]
+    """By the name of each dialect that it speaks."""
+    passed: tuple[str, ...] = ("Retry-After", "request-id")
     """Names of what passes from an answer's head, but for its type; pages may read it, too."""
-    private_names: frozenset[str]
+    private_names: frozenset[str] = frozenset({"organization_id"})
     """What of the account stands in errors and lists."""
-    key_path: str
+    key_path: str = "/models"
     """What is asked for to learn about a key, at no cost."""
-    read_key: Callable[[int, Any], KeyReport]
+    read_key: Callable[[int, Any], KeyReport] = lambda status, body: KeyReport(status)
     """From status and JSON, None where it was none."""
-    listing: Listing
+    listing: Listing = Listing("/models")
     """Its models, and what they cost."""
-    paths: Mapping[str, str] | None = None
-    """Endpoints it has, and where; None: all of ours, where we have them."""
+    author: str | None = None
+    """Whose models it makes: the first part of their ids."""
+    slug: str
+    """What OpenRouter calls it as a host: in ``provider{}``, and in its lists of hosts."""
+    native: Callable[[str], str | None] = lambda model: None
+    """By rule, what a model may be called here; only its list of models tells whether it is."""
+    classify: Callable[[int, Any], Fault] = faults.classify
+    """Whose fault an error is, from its status and JSON, None where it was none."""
+    rest_seconds: Callable[[Mapping[str, str], Any], float | None] = faults.rest_seconds
+    """After which time to ask again, from an error's head (by names in any case) and JSON."""
+    on_hangup: Literal["cut", "drain"] = "cut"
+    """``drain``: it goes on and bills when its client leaves, so that the rest is worth reading."""
+    told_cost: ToldCost | None = None
+    """None: it never says what a call has cost."""
+    conversation_header: str | None = None
+    """Where it is told which calls belong together, to find its prompt cache again."""
     attribution: Callable[[str | None, str | None, str | None], Mapping[str, str]] = (
         lambda referer, title, categories: {}
     )
@@ -144,12 +206,9 @@ class Provider:
     """What is asked for to learn what a call has cost, by its id; None: nobody can tell."""
     read_call: Callable[[bytes], Told | None] = lambda raw: None
 
-    def target(self, target: str) -> str:
-        """Where a call to ``target``, as ``Call.target`` has it, goes. Raises
-        ``endpoint_not_allowed``."""
-        if self.paths is None:
-            return target
-        path, mark, query = target.partition("?")
-        if (own := self.paths.get(path)) is None:
-            raise Refusal("endpoint_not_allowed", f"{self.name} has no {BASE}{path}.")
-        return own + mark + query
+    def target(self, call: Call) -> str:
+        """Where ``call`` goes, below the base address. Raises ``endpoint_not_allowed``."""
+        dialect = call.endpoint.dialect
+        if dialect.name not in self.takes:
+            raise Refusal("endpoint_not_allowed", f"{self.title} has no {call.path}.")
+        return call.target

@@ -181,10 +181,10 @@ class Upstream:
                 reply.close()
 
     async def _ask(self, call: Call, key: Secret, record: Record) -> Reply:
-        target = self.provider.target(call.target)
+        target = self.provider.target(call)
         head = headers.outgoing(self.provider, key, self.ranking, call.headers)
         has_left, method = False, call.endpoint.method
-        record.ask(self.provider.name.lower())
+        record.ask(self.provider.name)
         asking = self.requests.answer(method, target, head, call.body, record.connected)
         try:
             if not call.is_streaming:

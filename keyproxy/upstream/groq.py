@@ -1,0 +1,51 @@
+"""Groq (console.groq.com/docs: "API reference", "OpenAI compatibility", "Errors", "Rate limits";
+refused fields also from its users' threads; November 2026)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from keyproxy.upstream import faults
+from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.provider import Listing, Provider, models_in
+from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, RESPONSES, Takes, names
+
+GROQ = Provider(
+    name="groq",
+    title="Groq",
+    base="https://api.groq.com/openai/v1",
+    key_variable="GROQ_API_KEY",
+    keys_page="https://console.groq.com/keys",
+    takes={
+        "chat": Takes(
+            fields=CHAT
+            | names(
+                "frequency_penalty presence_penalty seed stream_options user service_tier"
+                " reasoning_effort include_reasoning"
+            ),
+            drops=NOTES - {"user"},
+            effort="reasoning_effort",
+            strict_turns=ECHOES,
+            inputs=frozenset({"image"}),
+        ),
+        # Beta, and stateless: `store` is never kept, and whether it may be said is not documented.
+        "responses": Takes(
+            fields=RESPONSES | names("service_tier user"),
+            drops=NOTES - {"user"},
+            inputs=frozenset({"image"}),
+        ),
+    },
+    listing=Listing("/models", read_models=partial(models_in, context="context_window")),
+    slug="groq",
+    native=lambda model: model,  # the same shape; what is not in its list is not meant
+    classify=faults.by(
+        words={
+            "tool_use_failed": Fault.CALLER,
+            # In a 413: the call is longer than what a minute may bring; others may take it.
+            "rate_limit_exceeded": Fault.LOAD,
+            "capacity_exceeded": Fault.LOAD,
+        },
+        statuses={502: Fault.UNCERTAIN},
+    ),
+    on_hangup="drain",
+)

@@ -1,0 +1,66 @@
+"""What a provider takes of calls in a dialect, as data; and names of fields that many share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+def names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+CHAT = names(
+    "model messages stream temperature top_p stop max_tokens max_completion_tokens tools"
+    " tool_choice parallel_tool_calls response_format"
+)
+"""Fields of chat that everybody takes who speaks it at all."""
+RESPONSES = names(
+    "model input instructions stream temperature top_p max_output_tokens tools tool_choice"
+    " parallel_tool_calls reasoning text"
+)
+"""The same of ``/responses``."""
+MESSAGES = names(
+    "model messages system stream max_tokens stop_sequences temperature top_p top_k tools"
+    " tool_choice thinking metadata"
+)
+"""The same of Anthropic's messages."""
+NOTES = names(
+    "user metadata session_id usage provider models prompt_cache_key safety_identifier store"
+)
+"""Fields that ask nothing of the answer: who asks, how to route, what to keep. A call with
+``store`` that is not false is refused by the policy."""
+ECHOES = names("reasoning reasoning_content reasoning_details annotations refusal audio name")
+"""Keys of answers that strict providers refuse when a client sends its conversation back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Takes:
+    """What a provider takes of calls in one dialect, at that dialect's path behind its base.
+
+    - ``fields``: the top-level fields that it takes, all others are refused there; None: it takes
+      any. ``drops``: those without a meaning there, which a call is sent without. A field in
+      neither is one with a meaning, and the call must go elsewhere.
+    - ``length``: the one spelling of the output's length that it takes, where there are several.
+    - ``effort``: the field that says how hard to think, where that is not ``reasoning``.
+    - ``asks_usage``: a stream tells its usage only if asked to by ``stream_options``.
+    - ``stores``: it keeps what it answered unless the call says ``store: false``.
+    - ``strict_turns``: keys of answers that it refuses when they come back in an assistant's
+      message; ``refusal`` and ``audio`` only while they are null.
+    - ``inputs``: kinds of input beside text. ``betas``: names in ``anthropic-beta`` that it
+      knows; None: it is for it to judge.
+    - ``is_bearer``: its key enters as ``Authorization: Bearer`` here, whatever its own form.
+    - ``is_named_only``: too unlike the dialect to be taken unless the operator names it.
+    """
+
+    fields: frozenset[str] | None
+    drops: frozenset[str] = frozenset()
+    length: Literal["max_tokens", "max_completion_tokens"] | None = None
+    effort: Literal["reasoning_effort"] | None = None
+    asks_usage: bool = False
+    stores: bool = False
+    strict_turns: frozenset[str] = frozenset()
+    inputs: frozenset[str] = frozenset()
+    betas: frozenset[str] | None = frozenset()
+    is_bearer: bool = False
+    is_named_only: bool = False

@@ -1,0 +1,100 @@
+"""Whose fault an error is, in the shapes and words of those who send it (state November 2026)."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from keyproxy.upstream import faults
+from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.groq import GROQ
+from keyproxy.upstream.openrouter import OPENROUTER
+from keyproxy.upstream.provider import Provider
+
+NESTED = {"detail": [{"loc": ["body", "n"], "msg": "No"}]}
+SHAPES: list[tuple[Any, tuple[str | None, str | int | None, str | None]]] = [
+    ({"error": {"message": "No", "code": "c", "type": "t", "param": "p"}}, ("No", "c", "p")),
+    ({"code": "Client specified", "error": "No"}, ("No", "Client specified", None)),
+    ({"message": "No", "type": "t", "param": "p", "code": "c"}, ("No", "c", "p")),
+    ({"detail": [{"type": "x", "loc": ["body", "store"], "msg": "No"}]}, ("No", None, "store")),
+    ([{"error": {"code": 400, "message": "No", "status": "X"}}], ("No", 400, None)),
+    ({"object": "error", "message": NESTED, "code": 3001}, ("No", 3001, "n")),
+    ({"detail": "No"}, ("No", None, None)),
+]
+
+
+@pytest.mark.parametrize(("body", "told"), SHAPES)
+def test_each_shape_of_an_error_is_read(
+    body: Any, told: tuple[str | None, str | int | None, str | None]
+) -> None:
+    said = faults.said(body)
+    assert said is not None
+    assert (said.message, said.code, said.param) == told
+
+
+@pytest.mark.parametrize("body", [None, [], 7, "No", {}, {"error": None}, {"error": []}, [[]]])
+def test_what_is_no_error_says_nothing(body: Any) -> None:
+    assert faults.said(body) is None
+
+
+def error(message: str = "", **more: Any) -> dict[str, Any]:
+    return {"error": {"message": message, **more}}
+
+
+@pytest.mark.parametrize(
+    ("provider", "status", "body", "fault"),
+    [
+        (GROQ, 429, error(code="rate_limit_exceeded"), Fault.LOAD),
+        (GROQ, 413, error("too large", code="rate_limit_exceeded", type="tokens"), Fault.LOAD),
+        (GROQ, 413, error("Request Entity Too Large"), Fault.CALLER),
+        (GROQ, 498, None, Fault.LOAD),
+        (GROQ, 400, error("property 'store' is unsupported"), Fault.CONFIG),
+        (GROQ, 400, error("property 'x' is unsupported", param="messages.0.x"), Fault.CALLER),
+        (GROQ, 400, error("no such tool", code="tool_use_failed"), Fault.CALLER),
+        (GROQ, 400, error("Please reduce the length of the messages"), Fault.CONTEXT),
+        (GROQ, 404, error(code="model_not_found"), Fault.CONFIG),
+        (GROQ, 401, None, Fault.ACCOUNT),
+        (GROQ, 422, error("bad"), Fault.CALLER),
+        (GROQ, 500, None, Fault.UNCERTAIN),
+        (GROQ, 200, error("overloaded", code=503), Fault.LOAD),
+        (GROQ, 200, error("broke off"), Fault.UNCERTAIN),
+        (OPENROUTER, 404, error("No endpoints found"), Fault.CALLER),
+        (OPENROUTER, 400, error("x/y is not a valid model ID"), Fault.CONFIG),
+        (OPENROUTER, 403, error("flagged by moderation"), Fault.CALLER),
+        (OPENROUTER, 402, error("more credits"), Fault.ACCOUNT),
+    ],
+)
+def test_whose_fault_it_is(provider: Provider, status: int, body: Any, fault: Fault) -> None:
+    assert provider.classify(status, body) is fault
+
+
+RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "seconds"),
+    [
+        ({"Retry-After": "7"}, None, 7.0),
+        ({"Retry-After": "7", "Retry-After-Ms": "1500"}, None, 1.5),
+        ({}, [{"error": {"details": [{"@type": "x"}, RETRY_INFO]}}], 34.07),
+        ({"Retry-After": "soon"}, None, None),
+        ({"Retry-After": "-1"}, {"error": "x"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, None, 0.0),
+        ({}, None, None),
+    ],
+)
+def test_an_error_tells_when_to_ask_again(
+    head: dict[str, str], body: Any, seconds: float | None
+) -> None:
+    assert faults.rest_seconds(CIMultiDict(head), body) == seconds
+
+
+def test_a_date_is_some_time_from_now() -> None:
+    head = CIMultiDict({"Retry-After": formatdate(time.time() + 3600, usegmt=True)})
+    rest = faults.rest_seconds(head, None)
+    assert rest is not None
+    assert 3500 < rest <= 3600
