@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "check": Command("check:main", "report every fault of the settings, ask whether the key works"),
     "explain": Command("explain:main", "which step would refuse a call, and what to change"),
+    "init": Command("init:main", "write .env, and a file of its own for the key"),
     "usage": Command("usage:main", "what was spent, by day, app, client, model or status"),
     "token": Command("token:main", "make a client token; only its hash is stored"),
     "ping": Command("ping:main", "health check of a running keyproxy, for images"),

@@ -5,13 +5,10 @@ Asks the upstream's free ``GET /key``; never prints a key beyond its label.
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keyproxy.commands import line
+from keyproxy.commands import git, line
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import summary
 from keyproxy.settings.advice import odd
@@ -45,12 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _seen_by_git(paths: Sequence[Path]) -> Iterator[str]:
     """A warning for each of ``paths`` that a commit could take along."""
-    if (git := shutil.which("git")) is None:
-        return
     for path in paths:
-        command = [git, "check-ignore", "--quiet", "--", path.name]
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            done = subprocess.run(command, cwd=path.parent, capture_output=True, timeout=5)  # noqa: S603  # our own words and a file's name
-            if done.returncode == 1:  # 0: ignored, 128: no work tree
-                cure = "add it to .gitignore before it is committed"
-                yield f"{path.name} is not ignored by git; {cure}"
+        if git.is_ignored(path) is False:
+            cure = "add it to .gitignore before it is committed"
+            yield f"{path.name} is not ignored by git; {cure}"

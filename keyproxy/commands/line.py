@@ -71,14 +71,14 @@ def _add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
             continue
         if setting.group not in groups:
             groups[setting.group] = parser.add_argument_group(setting.group)
-        _add(groups[setting.group], setting, modes)
+        add_setting(groups[setting.group], setting, modes)
     add_files(parser)
 
 
 def add_files(parser: Parser) -> None:
     """Options that name the files which settings are read from."""
     group = parser.add_argument_group(CONFIG.group)
-    _add(group, CONFIG, ["dev", "serve"])
+    add_setting(group, CONFIG, ["dev", "serve"])
     group.add_argument(
         "--env-file",
         metavar="FILE",
@@ -91,7 +91,8 @@ def _is_given_by_file(setting: Setting) -> bool:
     return setting.is_secret and setting.file is not None
 
 
-def _add(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
+def add_setting(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
+    """The option of one setting, with its meaning and the defaults of ``modes``."""
     defaults = {mode: spoken(setting.default(mode)) for mode in modes}
     default = defaults[modes[0]]
     if len(set(defaults.values())) > 1:

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     from keyproxy.clients import credentials  # --help need not load it
 
     token, stored = credentials.make_token(given.flags.name)
-    pair = f"{stored.name}:{stored.digest.hex()}"
+    pair = stored.pair
     try:
         client_tokens(pair)
         if mask(stored.name) != stored.name:

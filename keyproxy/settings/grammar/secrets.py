@@ -159,6 +159,11 @@ class ClientToken:
     name: str
     digest: bytes
 
+    @property
+    def pair(self) -> str:
+        """What a list of client tokens says of it."""
+        return f"{self.name}:{self.digest.hex()}"
+
 
 def client_tokens(text: str) -> tuple[ClientToken, ...]:
     """Client tokens, each name and each token once; ``off`` is none.

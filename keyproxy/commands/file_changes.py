@@ -1,0 +1,123 @@
+"""Changes to files that ``init`` shows before it makes them: new ones, or lines behind the last.
+
+What is there is never written anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from keyproxy.commands import git
+from keyproxy.commands.env_text import Said, compared, env_text
+from keyproxy.errors import SettingsFault, SettingsFaults
+from keyproxy.key_forms import STARS
+from keyproxy.settings.grammar import Unfit, mask, text_in
+from keyproxy.settings.layers import of_env_file
+from keyproxy.settings.sources import read_file
+from keyproxy.settings.table import row_of
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """``added`` is a new file's text, or what is put behind the end of one that exists.
+
+    ``shown``: lines for a screen, without secrets. ``kept``: what the file says otherwise, and
+    goes on saying. A private file is its owner's alone.
+    """
+
+    path: Path
+    added: str
+    is_new: bool
+    shown: Sequence[str]
+    kept: Sequence[str] = ()
+    is_private: bool = True
+
+    @property
+    def is_any(self) -> bool:
+        """Whether there is something to make, or to tell."""
+        return bool(self.is_new or self.added or self.kept)
+
+    def make(self) -> None:
+        """Raises ``OSError``; also where a new file has come to be meanwhile."""
+        if not self.is_new:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                file.write(self.added)
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = 0o600 if self.is_private else 0o666
+        opened = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(opened, "w", encoding="utf-8", newline="") as file:
+            file.write(self.added)
+
+
+def env_file(path: Path, heading: str, says: Sequence[Said]) -> Change:
+    """The file that says all of ``says``. Raises ``SettingsFaults`` for one that cannot be read."""
+    text = text_of_file(path)
+    if text is None:
+        shown = [said.shown for said in says if not said.is_example]
+        return Change(path, env_text(heading, says), True, shown)
+    present = of_env_file(path.name, text).variables
+    missing, other = compared(present, says)
+    added = _end(text) + "\n" + env_text(heading, missing) if missing else ""
+    kept = [
+        line
+        for found, said in other
+        for line in (f"- {found}={_fit_to_show(found, present[found])}", f"+ {said.shown}")
+    ]
+    return Change(path, added, False, [f"+ {said.shown}" for said in missing], kept)
+
+
+def _fit_to_show(variable: str, value: str) -> str:
+    row = row_of(variable)
+    return mask(value) if row and not row.is_secret else STARS
+
+
+def text_of_file(path: Path) -> str | None:
+    """The text of a file; None where there is none. Raises ``SettingsFaults``."""
+    try:
+        return text_in(read_file(path))
+    except FileNotFoundError:
+        return None
+    except Unfit as unfit:
+        name = path.name + unfit.where
+        fault = SettingsFault(name, found=unfit.found, expected=unfit.expected)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no path"
+        fault = SettingsFault(path.name, found=reason, expected="a readable file")
+    raise SettingsFaults([fault])
+
+
+def _end(text: str) -> str:
+    return "" if not text or text.endswith("\n") else "\n"
+
+
+def ignoring(directory: Path, names: Sequence[str]) -> Iterator[Change]:
+    """What keeps files of these names out of commits and images."""
+    for ignoring in (".gitignore", ".dockerignore"):
+        path = directory / ignoring
+        text = text_of_file(path)
+        is_git = ignoring == ".gitignore"
+        lacking = [
+            name
+            for name in names
+            if not (is_git and git.is_ignored(directory / name))
+            and not _is_matched(text or "", name)
+        ]
+        if lacking:
+            added = _end(text or "") + "".join(f"{name}\n" for name in lacking)
+            shown = [f"+ {name}" for name in lacking]
+            yield Change(path, added, text is None, shown, is_private=False)
+
+
+def _is_matched(text: str, name: str) -> bool:
+    """Whether the patterns of an ignore file match a name; the last that does counts."""
+    is_matched = False
+    for line in text.splitlines():
+        pattern = line.strip().removeprefix("!").removeprefix("/").removeprefix("**/")
+        if fnmatchcase(name, pattern):
+            is_matched = not line.strip().startswith("!")
+    return is_matched

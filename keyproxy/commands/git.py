@@ -1,0 +1,33 @@
+"""What git says of a file; where there is no git, or no work tree, it says nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+_TIMEOUT_SECONDS = 5
+
+
+def is_tracked(path: Path) -> bool:
+    """Whether a commit holds the file, or the next one will."""
+    return _code(path, "ls-files", "--error-unmatch", "--", path.name) == 0
+
+
+def is_ignored(path: Path) -> bool | None:
+    """Whether no commit will take the file along; None where no commit could."""
+    code = _code(path, "check-ignore", "--quiet", "--", path.name)
+    return None if code not in (0, 1) else code == 0
+
+
+def _code(path: Path, *arguments: str) -> int | None:
+    """git's exit code, asked in the folder of ``path``; None where it cannot be asked."""
+    if (git := shutil.which("git")) is None:
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603  # our own words and a file's name
+            [git, *arguments], cwd=path.parent, capture_output=True, timeout=_TIMEOUT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.returncode
