@@ -1,0 +1,177 @@
+"""What of a request changes for a home: a closed list, and nothing else ever does. Pure.
+
+No edit adds a model, a tool, a tier or a length. A field with a meaning is never left out: where
+it is not taken, the call goes elsewhere, and the reason names it. What each provider takes:
+``upstream/takes.py``; why it is so: docs/providers.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from keyproxy.call import Said
+from keyproxy.dialects import Dialect
+from keyproxy.errors import KeyproxyError
+from keyproxy.strict_json.body import whole_number
+from keyproxy.upstream.takes import Takes, names
+
+FOR_THE_ROUTER = names("models fallbacks provider require_parameters session_id transforms route")
+"""Fields that say how a call finds its home: that is done when it has one."""
+_USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "background": (False,),
+        "frequency_penalty": (0,),
+        "logit_bias": ({},),
+        "logprobs": (False,),
+        "min_p": (0,),
+        "modalities": (["text"],),
+        "n": (1,),
+        "parallel_tool_calls": (True,),
+        "presence_penalty": (0,),
+        "repetition_penalty": (1,),
+        "response_format": ({"type": "text"},),
+        "service_tier": ("auto", "default", "standard", "standard_only"),
+        "speed": ("standard",),
+        "store": (False,),
+        "tool_choice": ("auto",),
+        "top_a": (0,),
+        "top_k": (0,),
+        "top_logprobs": (0,),
+        "top_p": (1,),
+        "truncation": ("disabled",),
+    }
+)
+"""Values that ask for what is done without the field, too."""
+_OF_SERVER_TOOLS = frozenset({"max_tool_calls", "stop_server_tools_when"})
+_SAID_WITH_EFFORT = MappingProxyType({"enabled": True, "exclude": False})
+"""What says nothing more in ``reasoning`` beside an effort."""
+_ONLY_NULL = frozenset({"refusal", "audio"})
+"""Keys of an echoed answer that mean something unless they are null."""
+_REMARKS = frozenset({"name"})
+"""Keys that an answer repeats, but with which other turns say something."""
+
+
+class Unfit(KeyproxyError):
+    """A home does not take the call as it is; ``param`` is the field with the meaning."""
+
+    def __init__(self, param: str) -> None:
+        super().__init__(param)
+        self.param = param
+
+
+@dataclass(slots=True)
+class Edits:
+    """What changes of a call for one home. ``changes``: top-level fields with what they hold there;
+    ``dropped``: those that were left out, which its caller is told; ``respelled``: those that
+    stand under another name."""
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    respelled: list[str] = field(default_factory=list)
+
+    def body(self, said: Said) -> bytes:
+        """What goes up; the very bytes that came where nothing changes."""
+        return said.write(self.changes, (*self.dropped, *self.respelled))
+
+
+def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edits:
+    """What must change of a call so that a home takes it. Raises ``Unfit``."""
+    edits = Edits()
+    if native_id != said.fields.get("model"):
+        edits.changes["model"] = native_id
+    if takes.fields is None:
+        return edits
+    spelled = _spell_length(edits, said, dialect, takes) | _spell_effort(edits, said, takes)
+    for name, value in said.fields.items():
+        if name in spelled:
+            continue
+        if name in takes.fields:
+            if name not in said.asking and value is not None:  # an empty list is refused by some
+                edits.dropped.append(name)
+        elif (
+            name in takes.drops
+            or name in FOR_THE_ROUTER
+            or name not in said.asking
+            or _is_usual(said, name, value)
+        ):
+            edits.dropped.append(name)
+        else:
+            raise Unfit(name)
+    if takes.asks_usage and said.fields.get("stream") is True:
+        options = said.fields.get("stream_options")
+        options = options if isinstance(options, dict) else {}
+        if options.get("include_usage") is not True:
+            edits.changes["stream_options"] = options | {"include_usage": True}
+    if takes.stores and said.fields.get("store") is not False:
+        edits.changes["store"] = False
+    if takes.strict_turns:
+        _shorten_turns(edits, said, takes.strict_turns)
+    return edits
+
+
+def _is_usual(said: Said, name: str, value: Any) -> bool:
+    if name in _OF_SERVER_TOOLS:
+        return not said.server_tools
+    return value in _USUAL.get(name, ())
+
+
+def _spell_length(edits: Edits, said: Said, dialect: Dialect, takes: Takes) -> set[str]:
+    """The length stands under the one name that is taken, the shorter of two; which names are
+    done with."""
+    if takes.length is None or takes.length not in dialect.lengths:
+        return set()
+    told = [name for name in dialect.lengths if name in said.asking]
+    lengths = [whole_number(said.fields[name]) for name in told]
+    bounds = [length for length in lengths if length is not None and length >= 0]
+    if not bounds:  # -1 asks for no bound, which only routers know
+        edits.dropped += told
+        return set(told)
+    edits.respelled += [name for name in told if name != takes.length]
+    if whole_number(said.fields.get(takes.length)) != min(bounds):
+        edits.changes[takes.length] = min(bounds)
+    return set(told)
+
+
+def _spell_effort(edits: Edits, said: Said, takes: Takes) -> set[str]:
+    """``reasoning`` that says how hard to think, and nothing else, may stand under another name;
+    which names are done with."""
+    other, reasoning = takes.effort, said.fields.get("reasoning")
+    if other is None or "reasoning" not in said.asking or not isinstance(reasoning, dict):
+        return set()
+    meant = {name: value for name, value in reasoning.items() if value is not None}
+    effort = meant.pop("effort", None)
+    is_all = all(_SAID_WITH_EFFORT.get(name) is value for name, value in meant.items())
+    if effort is None or not is_all or said.fields.get(other) not in (None, effort):
+        return set()
+    edits.respelled.append("reasoning")
+    if said.fields.get(other) != effort:
+        edits.changes[other] = effort
+    return {"reasoning"}
+
+
+def _shorten_turns(edits: Edits, said: Said, keys: frozenset[str]) -> None:
+    """Echoed answers without what only came with them. Raises ``Unfit``."""
+    turns = said.fields.get("messages")
+    if not isinstance(turns, list):
+        return
+    gone = [set(_gone(turn, keys)) if isinstance(turn, dict) else set() for turn in turns]
+    if not any(gone):
+        return
+    edits.changes["messages"] = [
+        {name: value for name, value in turn.items() if name not in each} if each else turn
+        for turn, each in zip(turns, gone, strict=True)
+    ]
+    edits.dropped += sorted({f"messages.{name}" for each in gone for name in each})
+
+
+def _gone(turn: Mapping[str, Any], keys: frozenset[str]) -> Iterator[str]:
+    is_answer = turn.get("role") in ("assistant", "tool")
+    for name in keys & turn.keys():
+        means_something = name in _ONLY_NULL if is_answer else name in _REMARKS
+        if turn[name] is not None and means_something:
+            raise Unfit(f"messages.{name}")
+        if is_answer or turn[name] is None:
+            yield name
