@@ -14,6 +14,9 @@ from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.groq import GROQ
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Provider
+from keyproxy.upstream.providers import PROVIDERS
+from tests.fakes.vendor import Complaint
+from tests.fakes.vendors import VENDORS
 
 NESTED = {"detail": [{"loc": ["body", "n"], "msg": "No"}]}
 SHAPES: list[tuple[Any, tuple[str | None, str | int | None, str | None]]] = [
@@ -98,3 +101,27 @@ def test_a_date_is_some_time_from_now() -> None:
     rest = faults.rest_seconds(head, None)
     assert rest is not None
     assert 3500 < rest <= 3600
+
+
+@pytest.mark.parametrize("name", ["openrouter", "groq"])
+def test_each_error_of_the_fakes_is_laid_at_the_right_door(name: str) -> None:
+    provider, vendor = PROVIDERS[name], VENDORS[name]
+    for said, trouble in vendor.troubles.items():
+        for dialect in vendor.paths:
+            fault = provider.classify(trouble.status, vendor.body_of(trouble, dialect))
+            told = "context" if said == "context" else trouble.kind
+            assert fault == told, (said, dialect)
+
+
+@pytest.mark.parametrize("name", ["openrouter", "groq"])
+def test_each_refusal_of_a_body_is_no_fault_of_the_key(name: str) -> None:
+    """Nothing that one caller writes may set a provider aside for others."""
+    provider, vendor = PROVIDERS[name], VENDORS[name]
+    for complaint in (
+        Complaint("unknown", ("store",)),
+        Complaint("unsupported", ("messages", 1, "reasoning_content")),
+        Complaint("value", ("n",), "must be one of [1]"),
+    ):
+        trouble = vendor.complain(complaint)
+        fault = provider.classify(trouble.status, vendor.body_of(trouble, "chat"))
+        assert fault in (Fault.CALLER, Fault.CONFIG), complaint

@@ -300,7 +300,7 @@ OPENROUTER = Provider(
     # A 404 is about this very call (a data policy, no host with tools), and the model is there.
     classify=faults.by(
         words={"model_not_found": Fault.CONFIG},
-        texts={r"not a valid model": Fault.CONFIG},
+        texts={r"not a valid model": Fault.CONFIG, r"in-flight requests": Fault.LOAD},
         statuses={404: Fault.CALLER, 524: Fault.UNCERTAIN},
     ),
     told_cost=ToldCost("cost"),

@@ -36,7 +36,9 @@ def anthropic(trouble: Trouble) -> Json:
 
 
 def openrouter(trouble: Trouble) -> Json:
-    metadata = {"error_type": trouble.code, "provider_name": "Example"}
+    metadata: Json = {"error_type": trouble.code, "provider_name": "Example"}
+    for more in trouble.details:
+        metadata |= more
     error = {"message": trouble.message, "code": trouble.status, "metadata": metadata}
     return {"error": error, "user_id": USER}
 

@@ -276,7 +276,13 @@ XAI = {
 OPENROUTER = {
     "rate": Trouble(429, "rate_limit_exceeded", "Provider returned error", "load", _AFTER),
     "in_flight": Trouble(
-        402, "in_flight_budget", "Too much in flight.", "load", {"retry-after": "1"}
+        402,
+        "payment_required",
+        "This request would exceed your available credits given your current in-flight requests. "
+        "Retry after in-flight requests settle, or add credits.",
+        "load",
+        _AFTER,
+        details=({"limit_source": "openrouter_in_flight_budget"},),
     ),
     "502": Trouble(502, "provider_unavailable", "Provider returned error", "uncertain"),
     "503": Trouble(503, "provider_unavailable", "No provider is available", "load"),
@@ -292,7 +298,8 @@ OPENROUTER = {
     ),
     "invalid": Trouble(400, "invalid_request", "Bad request", "caller"),
     "moderated": Trouble(403, "content_policy_violation", "Your input was flagged.", "caller"),
-    "no_model": Trouble(404, "not_found", "No endpoints found.", "config"),
+    "no_model": Trouble(400, "invalid_request", "it is not a valid model ID", "config"),
+    "no_host": Trouble(404, "not_found", "No endpoints found matching your data policy.", "caller"),
     "size": Trouble(413, "payload_too_large", "Payload too large", "caller"),
     "semantic": Trouble(422, "unprocessable", "Unprocessable", "caller"),
 }
