@@ -117,7 +117,8 @@ def elided(text: str, most: int) -> str:
 def _note(call: Mapping[str, str]) -> str:
     """What was unusual: a refusal, the end, an error that the answer told of, another model."""
     if code := call.get("code"):
-        return f"{code} {call.get('param', '')}".rstrip()
+        again = f"{call['count']} more" if "count" in call else ""
+        return f"{code} {call.get('param', again)}".rstrip()
     ended, served = call.get("ended", End.COMPLETE), call.get("served", "")
     if ended != End.COMPLETE:
         return f"{ended} {call.get('error', '')}".strip()

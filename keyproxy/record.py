@@ -145,8 +145,15 @@ class Record:
         else:
             self.ended = End.FAILED if self.has_begun() else End.REFUSED
 
+    @property
+    def level(self) -> str:
+        """Of its line: refusals are ``info``, our own and the upstream's failures ``error``."""
+        if self.is_other_model:
+            return "warning"
+        return "info" if self.side is None or self.side == Side.CLIENT else "error"
+
     def write(self) -> None:
-        """Refusals are ``info``, our own failures ``error``; health calls leave no line."""
+        """Health calls leave no line."""
         if self.is_quiet:
             return
         endpoint = self.endpoint or f"{self.method[:16]} {self.path[:200]}"
@@ -186,13 +193,10 @@ class Record:
             "error": self.answer_error,
         }
         known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        level = "info" if self.side is None or self.side == Side.CLIENT else "error"
-        if self.is_other_model:
-            level = "warning"
         if self.error is not None:
             known["exc_info"] = self.error
         known["event"] = f"{endpoint} {self.http_status or self.ended}"
-        _log(level, known)
+        _log(self.level, known)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -21,6 +21,7 @@ from keyproxy.browser import EXPOSED_HEADERS, is_preflight
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import Refusal, overloaded
+from keyproxy.floods import Floods, Refused
 from keyproxy.kit import Exchange, Kit
 from keyproxy.proxy import handle
 from keyproxy.record import Record, trace_id
@@ -39,17 +40,19 @@ _EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", hdrs
 @dataclass(frozen=True, slots=True)
 class App:
     """Answers every request. ``current`` gives the kit in force; ``ended`` reads the record of each
-    call that is over; ``pages``: the chat page's files by URL path."""
+    call that is over; ``pages``: the chat page's files by URL path; ``floods`` has the refusals
+    without lines of their own."""
 
     current: Callable[[], Kit]
     is_ready: Callable[[], bool]
     ended: Callable[[Record], None]
     pages: Mapping[str, PageFile]
+    floods: Floods
 
     def serve(self, settings: Settings, max_connections: int) -> GuardedServer:
         """A server of this app; must be made within the loop. Raises ParserMissing."""
         make_request = functools.partial(Request, loop=asyncio.get_running_loop())
-        return GuardedServer(self.answer, make_request, settings, max_connections)
+        return GuardedServer(self.answer, make_request, settings, max_connections, self.floods)
 
     async def answer(self, request: Request) -> web.StreamResponse:
         """The answer to ``request``; a stream has gone out by then."""
@@ -77,9 +80,17 @@ class App:
         except Exception as error:
             return _refused(request, exchange, error)
         finally:
-            record.write()
+            if not self._is_one_of_many(record):
+                record.write()
             self.ended(record)
             record.watchers.clear()  # they hold it: only a collection would free that circle
+
+    def _is_one_of_many(self, record: Record) -> bool:
+        """Whether it is a refusal that a counted line tells of; never a fault of ours."""
+        code, status = record.code, record.http_status
+        if code is None or status is None or record.is_quiet or record.error is not None:
+            return False
+        return self.floods.absorbs(Refused(code, status, record.level, record.app, record.client))
 
     def _health(self, path: str) -> web.Response:
         """Fixed bodies for any Host, without CORS fields and log lines."""

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from keyproxy.demo.page import PageFile
+from keyproxy.floods import Floods
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
@@ -40,7 +41,8 @@ class Service:
         self.addresses: tuple[str, ...] = ()
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
-        app = App(lambda: self.kit, self._may_be_asked, totals.ended, pages)
+        self._floods = Floods()
+        app = App(lambda: self.kit, self._may_be_asked, totals.ended, pages, self._floods)
         self._server = app.serve(self.settings, connection_limit())
 
     @property
@@ -129,6 +131,7 @@ class Service:
             task.cancel()
         await self.assembly.lingering.end()
         await self._server.close()
+        self._floods.close()
         await self.assembly.close()
         await self.accounting.close()
         await asyncio.gather(*beside, return_exceptions=True)

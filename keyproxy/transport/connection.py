@@ -25,6 +25,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from keyproxy.errors import Refusal
+from keyproxy.floods import Floods, Refused
 from keyproxy.record import new_request_id
 from keyproxy.transport import intake, refusals
 from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
@@ -44,6 +45,7 @@ class HeadGuard(RequestHandler):
     """
 
     __slots__ = (
+        "_floods",
         "_head_bytes",
         "_head_timer",
         "_header_timeout",
@@ -55,9 +57,16 @@ class HeadGuard(RequestHandler):
     )
 
     def __init__(
-        self, manager: Any, *, header_timeout: float, unread_timeout: float, **options: Any
+        self,
+        manager: Any,
+        *,
+        header_timeout: float,
+        unread_timeout: float,
+        floods: Floods,
+        **options: Any,
     ) -> None:
         super().__init__(manager, **options)
+        self._floods = floods
         self._unread_timeout = unread_timeout
         self._unread_timer: asyncio.TimerHandle | None = None
         self._header_timeout = header_timeout
@@ -162,7 +171,7 @@ class HeadGuard(RequestHandler):
         else:
             refusal = refusals.internal()
             self.logger.error("Unhandled error in a handler", exc_info=exc)
-        request_id = _logged(refusal)
+        request_id = _logged(refusal, self._floods)
         response = web.Response(
             status=refusal.status,
             body=refusals.body(refusal, "", request_id),
@@ -238,7 +247,7 @@ class HeadGuard(RequestHandler):
         if self._request_in_progress or self._messages or self.transport is None:
             return
         self._stop_timer()
-        self.transport.write(raw(code))
+        self.transport.write(raw(code, self._floods))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._head_timer = self._loop.call_later(LINGERING_SECONDS, self.force_close)
@@ -258,14 +267,15 @@ def _refusal_of(exc: BaseException | None) -> Refusal:
     return refusals.of_head("bad_request")
 
 
-def _logged(refusal: Refusal) -> str:
+def _logged(refusal: Refusal, floods: Floods) -> str:
     """The request id of an answer to a broken head, which has no call line but this one."""
-    request_id = new_request_id()
-    _log.info("head refused", request_id=request_id, http_status=refusal.status, code=refusal.code)
+    request_id, status, code = new_request_id(), refusal.status, refusal.code
+    if not floods.absorbs(Refused(code, status)):
+        _log.info("head refused", request_id=request_id, http_status=status, code=code)
     return request_id
 
 
-def raw(code: str) -> bytes:
+def raw(code: str, floods: Floods) -> bytes:
     """A whole answer, for a connection on which no request was parsed."""
     refusal = refusals.of_head(code)
-    return refusals.raw(refusal, _logged(refusal))
+    return refusals.raw(refusal, _logged(refusal, floods))

@@ -17,6 +17,7 @@ from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from aiohttp.web_protocol import RequestHandler
 
 from keyproxy.errors import KeyproxyError
+from keyproxy.floods import Floods
 from keyproxy.settings import Address, Settings
 from keyproxy.transport.connection import LINGERING_SECONDS, HeadGuard, raw
 from keyproxy.transport.intake import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
@@ -124,6 +125,7 @@ class GuardedServer(web.Server):
         request_factory: Callable[..., web.BaseRequest],
         settings: Settings,
         max_connections: int,
+        floods: Floods,
     ) -> None:
         if HttpRequestParser is HttpRequestParserPy:
             raise ParserMissing(
@@ -145,6 +147,7 @@ class GuardedServer(web.Server):
             access_log=None,
         )
         self._max_connections = max_connections
+        self.floods = floods
         self._listening: dict[socket.socket, asyncio.Server] = {}
 
     async def listen(self, sock: socket.socket) -> None:
@@ -176,10 +179,10 @@ class GuardedServer(web.Server):
         return [c for c in self.connections if isinstance(c, HeadGuard) and c.is_busy]
 
     def __call__(self) -> RequestHandler:
-        return HeadGuard(self, loop=self._loop, **self._kwargs)
+        return HeadGuard(self, floods=self.floods, loop=self._loop, **self._kwargs)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._connections) > self._max_connections:
-            transport.write(raw("overloaded"))
+            transport.write(raw("overloaded", self.floods))
             transport.close()
