@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -43,6 +43,7 @@ PAUSE_SECONDS = 0.5  # of one in eight, after a question that was not answered
 MAX_LOOKED_UP = 4096  # names whose price is remembered
 # No segment begins with a dot: what the list says must not lead to another path.
 _PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
+_NO_ROWS: tuple[dict[str, Any], ...] = ()
 _BUSY = frozenset({408, 425, 429})
 _log = structlog.get_logger("keyproxy.money")
 
@@ -134,6 +135,15 @@ class PriceBook:
         if self._clock() >= found.fresh_until:
             self.want(model)
         return found.price
+
+    def hosts_of(self, model: str) -> tuple[dict[str, Any], ...]:
+        """The rows of those who serve ``model``, the same tuple until others are known; none where
+        nothing is known. They are asked about as for ``price_of``."""
+        found = self._look_up(model)
+        if self._clock() >= found.fresh_until:
+            self.want(model)
+        known = None if found.asked_as is None else self._providers.get(found.asked_as)
+        return _NO_ROWS if known is None else known.endpoints
 
     def want(self, model: str, *, is_ahead: bool = False) -> None:
         """Have the providers of ``model`` asked about, unless that was done lately."""
