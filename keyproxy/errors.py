@@ -6,8 +6,7 @@ turns these into answers.
     KeyproxyError
     ├── SettingsFault      one setting is wrong: variable, what was found, what is expected
     ├── SettingsFaults     all of them at once; nothing starts
-    ├── Refusal            our "no" to one call, with a code of ``CODES``
-    └── AnswerCut          the upstream's answer broke off after it had begun
+    └── Refusal            our "no" to one call, with a code of ``CODES``
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-
-from keyproxy.call import End
 
 
 class Side(StrEnum):
@@ -190,14 +187,3 @@ def overloaded() -> Refusal:
         retry_after_seconds=1,
         must_close=True,
     )
-
-
-class AnswerCut(KeyproxyError):
-    """The upstream's answer cannot be completed; the client's connection must be cut.
-
-    ``ended`` is the word for it.
-    """
-
-    def __init__(self, ended: End) -> None:
-        super().__init__(ended)
-        self.ended = ended

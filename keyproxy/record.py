@@ -126,6 +126,13 @@ class Record:
         waited = self.clock() - self._asked_at
         self.connect_seconds = (self.connect_seconds or 0.0) + waited
 
+    def waited(self, seconds: float, *, is_for_client: bool) -> None:
+        """Nothing passed for so long."""
+        if is_for_client:
+            self.client_seconds += seconds
+        elif self.longest_gap_seconds is not None:
+            self.longest_gap_seconds = max(self.longest_gap_seconds, seconds)
+
     def watch(self, chunk: bytes, gap_seconds: float = 0.0) -> None:
         """Bytes of the answer pass, for which the upstream was waited for so long."""
         if self.longest_gap_seconds is None:

@@ -1,8 +1,17 @@
-"""Bytes to the client: each chunk goes out when it comes in, unchanged.
+"""Bytes to the client: each piece goes out when it comes in, unchanged.
 
 Once the head has gone out there is no error response any more: whatever happens then cuts
 the connection, so that a short answer never looks like a whole one.
 """
+
+#   the body came with its head ---> searched; both in one packet -------------------+
+#   it did not ---> the head goes out ---> PASSING --- last byte ---> last chunk ---+--> COMPLETE
+#                                           |   ^  |
+#                each piece as it comes: ---+---+  +--- a key in it, nothing moved, broken off,
+#             searched, watched, written                the client left, our stop ---> cut
+#
+# Nobody waits for a piece: the upstream's connection pushes it through ``Passing``. The client's
+# connection holds the upstream's back while it is behind.
 
 from __future__ import annotations
 
@@ -11,19 +20,24 @@ import hashlib
 import socket
 import struct
 from collections.abc import Mapping
+from typing import cast
 
+import structlog
 from aiohttp import web
 
 from keyproxy.call import End
-from keyproxy.errors import AnswerCut
 from keyproxy.record import Record
+from keyproxy.transport.connection import HeadGuard
+from keyproxy.transport.reply import BrokenOff
 from keyproxy.upstream.send import Answer
 
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
+_SURELY_TAKEN_BYTES = 32 * 1024  # a transport takes twice as much before it asks us to wait
+_log = structlog.get_logger("keyproxy.upstream")
 
 
-class _HeadWithBody(web.StreamResponse):
-    """An answer of known length: its head leaves with the first bytes, in one packet."""
+class _Whole(web.StreamResponse):
+    """An answer that is there: its head leaves with its body, in one packet."""
 
     _send_headers_immediately = False
 
@@ -31,55 +45,149 @@ class _HeadWithBody(web.StreamResponse):
 async def relay(
     request: web.BaseRequest, answer: Answer, record: Record, *, idle_seconds: float
 ) -> web.StreamResponse:
-    """Pass ``answer`` down, each chunk shown to ``record``, which is told how it ended, too.
+    """Pass ``answer`` down, each piece shown to ``record``, which is told how it ended, too.
 
-    A client that reads slowly slows the upstream: each write waits for room. One timer
-    watches both sides; when nothing has moved for ``idle_seconds`` the connection is cut.
+    A client that reads slowly slows the upstream. When nothing has moved for ``idle_seconds``
+    the connection is cut.
     """
-    kind = web.StreamResponse if answer.length is None else _HeadWithBody
+    is_whole = answer.reply.is_whole
+    kind = _Whole if is_whole else web.StreamResponse
     response = kind(status=answer.head.status, headers=answer.headers)
-    response.content_length = answer.length
+    response.content_length = answer.reply.length
     record.http_status = answer.head.status
-    clock, writer, protocol = asyncio.get_running_loop().time, request.writer, request.protocol
-    # The timer is set anew once a second at most, not for each event; it may run late by as much.
-    slack_seconds = min(1.0, idle_seconds / 8)
-    asked_at = set_at = clock()
-    came_at = 0.0
+    body = b""
     try:
-        async with asyncio.timeout(idle_seconds + slack_seconds) as idle:
-            await response.prepare(request)
+        await response.prepare(request)
+        if not is_whole:
             is_chunked = "Transfer-Encoding" in response.headers
-            while chunk := await answer.read():
-                came_at = clock()
-                record.watch(chunk, came_at - asked_at)
-                transport = protocol.transport
-                if is_chunked and transport is not None and not transport.is_closing():
-                    # As the writer does, which asks for lengths and compression each time.
-                    transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-                    if protocol.writing_paused:
-                        await writer.drain()
-                else:
-                    await writer.write(chunk)
-                asked_at = clock()
-                record.client_seconds += asked_at - came_at
-                if asked_at - set_at > slack_seconds:
-                    set_at = asked_at
-                    idle.reschedule(asked_at + idle_seconds + slack_seconds)
-            await response.write_eof()
-    except AnswerCut as cut:
-        record.ended = cut.ended
-        _abort(request)
+            guard = cast(HeadGuard, request.protocol)
+            await Passing(guard, answer, record, is_chunked, idle_seconds).over()
+        elif body := answer.reply.waiting():
+            if answer.search.is_in(body):
+                _cut_for_key(record)
+            record.watch(body)
+        if record.ended is End.COMPLETE:
+            await _finish(request, response, body, record, idle_seconds)
     except TimeoutError:
         record.ended = End.STALLED
-        _abort(request)
     except ConnectionError as error:
         record.end_by(error)
-    finally:
-        if came_at > asked_at:  # the client never took the last piece
-            record.client_seconds += clock() - came_at
-        elif record.longest_gap_seconds is not None:
-            record.longest_gap_seconds = max(record.longest_gap_seconds, clock() - asked_at)
+    if record.ended is not End.COMPLETE:
+        _abort(request)
     return response
+
+
+async def _finish(
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    body: bytes,
+    record: Record,
+    idle_seconds: float,
+) -> None:
+    """Write what is left, and wait until a client that is slow has taken most of it."""
+    if len(body) <= _SURELY_TAKEN_BYTES and not request.protocol.writing_paused:
+        await response.write_eof(body)
+        return
+    since = record.clock()
+    try:
+        async with asyncio.timeout(idle_seconds):
+            await response.write_eof(body)
+    finally:
+        record.client_seconds += record.clock() - since
+
+
+class Passing:
+    """A body on its way from the upstream's connection to that of the client."""
+
+    def __init__(
+        self,
+        guard: HeadGuard,
+        answer: Answer,
+        record: Record,
+        is_chunked: bool,
+        idle_seconds: float,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._guard, self._record, self._is_chunked = guard, record, is_chunked
+        self._reply, self._search = answer.reply, answer.search
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._fault: Exception | None = None
+        self._clock, self._idle_seconds = loop.time, idle_seconds
+        self._moved_at = loop.time()
+        self._is_behind = False  # the client
+        self._timer = loop.call_later(idle_seconds, self._look)
+
+    async def over(self) -> None:
+        """Return when all has passed, or the record says what has cut it."""
+        try:
+            self._reply.pass_on(self._take, self._end)
+            self._guard.tell_behind(self._hold_back)
+            await self._over
+        finally:
+            self._guard.tell_behind(None)
+            self._timer.cancel()
+            self._record.waited(self._clock() - self._moved_at, is_for_client=self._is_behind)
+        if (fault := self._fault) is not None:
+            self._fault = None  # it knows this frame
+            raise fault
+        if self._record.ended is End.COMPLETE and (rest := self._search.rest()):
+            self._write(rest)
+
+    def _take(self, data: bytes) -> None:
+        """The next piece comes."""
+        try:
+            passed = self._search.feed(data)
+            if passed:
+                self._write(passed)
+            elif passed is None:
+                _cut_for_key(self._record)
+                self._reply.close()
+        except Exception as fault:
+            self._fault = fault
+            self._reply.close()
+
+    def _write(self, data: bytes) -> None:
+        now = self._clock()
+        self._record.watch(data, now - self._moved_at)
+        self._moved_at = now
+        transport = self._guard.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client left")
+        # As aiohttp's writer does, which asks for lengths and compression each time.
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def _hold_back(self, is_behind: bool) -> None:
+        """The client is slow to take what was written, or is no more."""
+        now = self._clock()
+        if is_behind:
+            self._reply.pause()
+        else:
+            self._record.waited(now - self._moved_at, is_for_client=True)
+            self._reply.resume()
+        self._is_behind, self._moved_at = is_behind, now
+
+    def _end(self, error: BrokenOff | None) -> None:
+        """No piece comes any more."""
+        if self._over.done():
+            return  # we were cancelled
+        is_told = self._fault is not None or self._record.ended is not End.COMPLETE
+        if error is not None and not is_told:
+            self._record.ended = End.UPSTREAM_CUT
+        self._over.set_result(None)
+
+    def _look(self) -> None:
+        """The timer is set anew only when it goes off, not for each piece."""
+        until = self._moved_at + self._idle_seconds
+        if self._clock() < until:
+            self._timer = asyncio.get_running_loop().call_at(until, self._look)
+        else:
+            self._record.ended = End.STALLED
+            self._reply.close()
+
+
+def _cut_for_key(record: Record) -> None:
+    _log.error("the upstream's answer held a key and was cut")
+    record.ended = End.KEY_IN_ANSWER
 
 
 def _abort(request: web.BaseRequest) -> None:
@@ -90,7 +198,7 @@ def _abort(request: web.BaseRequest) -> None:
     """
     if request.transport is None or request.transport.is_closing():
         return
-    request.writer.send_headers()  # when none of the body went out, neither has the head
+    request.writer.send_headers()  # of one that was to leave with its body
     if request.version < (1, 1):
         sock = request.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

@@ -44,10 +44,7 @@ def call(endpoint: Endpoint = MESSAGES) -> Call:
 
 async def sent(upstream: Upstream, call: Call) -> tuple[Answer, bytes]:
     async with upstream.send(call, Record("POST", call.path)) as answer:
-        body = b""
-        while chunk := await answer.read():
-            body += chunk
-        return answer, body
+        return answer, await answer.reply.read_whole(1 << 20) or b""
 
 
 async def test_the_key_enters_as_its_provider_wants_it(

@@ -16,6 +16,7 @@ and its version. This class changes just that; parsing stays aiohttp's C parser.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -45,6 +46,7 @@ class HeadGuard(RequestHandler):
     """
 
     __slots__ = (
+        "_behind",
         "_floods",
         "_head_bytes",
         "_head_timer",
@@ -75,6 +77,7 @@ class HeadGuard(RequestHandler):
         self._last_payload: Any = EMPTY_PAYLOAD
         self._seen_of_body = 0
         self._stray_bytes = 0
+        self._behind: Callable[[bool], None] | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -100,11 +103,22 @@ class HeadGuard(RequestHandler):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_unread(self.transport)
+        if self._behind is not None:
+            self._behind(True)
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._behind is not None:
+            self._behind(False)
         if self.transport is not None and not self.transport.is_closing():
             self._stop_unread_timer()
+
+    def tell_behind(self, behind: Callable[[bool], None] | None) -> None:
+        """Call ``behind`` whenever the client is slow to take its answer, and when it is no
+        more."""
+        self._behind = behind
+        if behind is not None and self.writing_paused:
+            behind(True)
 
     def pause_reading(self) -> None:
         super().pause_reading()

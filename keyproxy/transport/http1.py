@@ -22,13 +22,13 @@ from collections.abc import Callable
 import httptools
 from multidict import CIMultiDict
 
+from keyproxy.transport.reply import BrokenOff, Reply
+
 MAX_HEAD_BYTES = 128 * 1024
 """Between two bytes of a body, too: heads, interim ones, chunk extensions and trailers."""
 MAX_FIELDS = 128
 MAX_FIELD_BYTES = 8190
 MAX_INTERIM = 16  # 100 and 103 come once or twice
-_UNREAD_BYTES = 64 * 1024
-"""With so much waiting for whoever reads, the upstream is made to wait (aiohttp's figure)."""
 _SURELY_SENT_BYTES = 16 * 1024  # any system takes as much from a connection that was idle
 _PIECE_BYTES = 256 * 1024
 """A longer body goes up piece by piece: a transport copies what it cannot send at once."""
@@ -38,84 +38,7 @@ class Malformed(Exception):
     """The upstream sent what is no answer in HTTP/1.1. Says what was wrong."""
 
 
-class BrokenOff(Exception):
-    """The connection ended before the answer was whole."""
-
-
 _IDLE, _HEAD, _BODY, _OVER, _CLOSED = range(5)
-
-
-class Reply:
-    """An answer whose head has come. ``length`` is its Content-Length, if it has one.
-
-    Its body is read by one reader, which holds the upstream back when it is slow.
-    """
-
-    def __init__(
-        self, status: int, headers: CIMultiDict[str], length: int | None, connection: Connection
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.length = length
-        self._connection: Connection | None = connection  # None once the body has ended
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._error: BrokenOff | None = None
-
-    async def read(self) -> bytes:
-        """All that has come since the last time, at least one byte; none when the body is over.
-
-        Raises ``BrokenOff`` behind the last byte that came.
-        """
-        while not self._pieces:
-            if self._connection is None:
-                if self._error is not None:
-                    raise self._error
-                return b""
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._pieces, self._size = [], 0
-        if self._connection is not None:
-            self._connection.resume_reading()
-        return data
-
-    async def read_whole(self, max_bytes: int) -> bytes | None:
-        """The whole body; None, and the connection is cut, where it is larger than ``max_bytes``.
-
-        Raises ``BrokenOff``.
-        """
-        body = bytearray()
-        while data := await self.read():
-            body += data
-            if len(body) > max_bytes:
-                self.close()
-                return None
-        return bytes(body)
-
-    def close(self) -> None:
-        """Cut the connection unless the body is over: nobody will read on."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    def feed(self, data: bytes) -> int:
-        """Bytes of the body, from the connection; gives how many wait to be read."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if (waiter := self._waiter) is not None and not waiter.done():
-            waiter.set_result(None)
-        return self._size
-
-    def end(self, error: BrokenOff | None = None) -> None:
-        """The body is over, or was cut. Said by the connection, once."""
-        self._connection, self._error = None, error
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 class Connection(asyncio.Protocol):
@@ -138,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._answered: asyncio.Future[Reply] | None = None
         self._reply: Reply | None = None
         self._fields: list[tuple[bytes, bytes]] = []
+        self._pieces: list[bytes] = []  # of the body, out of what is just being parsed
         self._fault = ""
         self._overhead = 0  # bytes that are none of a body
         self._interim = 0
@@ -210,8 +134,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def pause_reading(self) -> None:
+        """There is no room for what the upstream sends."""
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+
     def resume_reading(self) -> None:
-        """There is room again for what the upstream sends."""
+        """There is room again."""
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
@@ -233,6 +163,9 @@ class Connection(asyncio.Protocol):
             self._fault = "it speaks another protocol"
         except httptools.HttpParserError as error:
             self._fault = str(error) or "it is malformed"
+        if self._pieces and self._reply is not None:
+            pieces, self._pieces = self._pieces, []
+            self._reply.feed(b"".join(pieces))  # which may abort
         if self._state == _OVER:
             self._conclude()
         elif self._overhead > MAX_HEAD_BYTES:
@@ -302,12 +235,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         self._overhead = 0
-        if self._reply is None or self._state != _BODY:
-            return
-        is_much = self._reply.feed(data) > _UNREAD_BYTES
-        if is_much and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
+        if self._state == _BODY:
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         if self._reply is not None and self._state == _BODY:
@@ -316,12 +245,14 @@ class Connection(asyncio.Protocol):
             # has not sent of a request it does not tell.
             is_early = self._is_long and self._reply.status >= 400
             self._must_close = is_early or not self._parser.should_keep_alive()
-            self._reply.end()
 
     # How an exchange ends.
 
     def _conclude(self) -> None:
         """The answer is whole: keep the connection, or not."""
+        if self._reply is not None:
+            self._reply.end()
+            self._reply = None
         transport = self._transport
         if transport is None:
             return
@@ -332,16 +263,15 @@ class Connection(asyncio.Protocol):
             return
         self.resume_reading()
         self._state = _IDLE
-        self._reply = self._answered = None
+        self._answered = None
         self._released(self)
 
     def _end_by(self, error: Exception) -> None:
-        """Tell whoever waits for the head or reads the body; nobody does once it is over."""
+        """Tell whoever waits for the head or takes the body; nobody does once it is over."""
         if self._state == _HEAD and self._answered is not None and not self._answered.done():
             self._answered.set_exception(error)
-        elif self._state == _BODY and self._reply is not None:
-            broken = error if isinstance(error, BrokenOff) else BrokenOff(str(error))
-            self._reply.end(broken)
-        if self._state in (_HEAD, _BODY):
-            self._state = _CLOSED
+        self._state = _CLOSED
+        if self._reply is not None:
+            reply, self._reply = self._reply, None
+            reply.end(error if isinstance(error, BrokenOff) else BrokenOff(str(error)))
         self._may_write.set()

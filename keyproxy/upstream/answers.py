@@ -15,7 +15,7 @@ import structlog
 from keyproxy.dialects import CATALOGUE, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.transport import refusals
-from keyproxy.transport.http1 import Reply
+from keyproxy.transport.reply import Reply
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.provider import Fetched, Provider
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from keyproxy.errors import Refusal
 from keyproxy.settings import Settings
-from keyproxy.transport.http1 import BrokenOff, Malformed, Reply
+from keyproxy.transport.http1 import Malformed
 from keyproxy.transport.pool import ConnectFailed, ConnectLate, Pool
+from keyproxy.transport.reply import BrokenOff, Reply
 from keyproxy.upstream.answers import invalid
 from keyproxy.upstream.provider import Provider
 

@@ -13,20 +13,20 @@ broke off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 from multidict import CIMultiDict
 
-from keyproxy.call import Call, End, Head
+from keyproxy.call import Call, Head
 from keyproxy.dialects import Dialect
-from keyproxy.errors import AnswerCut, Refusal
+from keyproxy.errors import Refusal
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret, Settings
-from keyproxy.transport.http1 import BrokenOff, Reply
 from keyproxy.transport.pool import Pool
+from keyproxy.transport.reply import Reply, known
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.headers import KeySearch
@@ -42,16 +42,13 @@ _log = structlog.get_logger("keyproxy.upstream")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer on its way down: ``headers`` are final, ``length`` is known or None.
-
-    ``read`` gives what has come of the body since the last time, nothing at its end; it raises
-    AnswerCut.
-    """
+    """An answer on its way down: ``headers`` are final, the bytes of ``reply`` are to pass
+    ``search`` first."""
 
     head: Head
     headers: CIMultiDict[str]
-    length: int | None
-    read: Callable[[], Awaitable[bytes]]
+    reply: Reply
+    search: KeySearch
 
 
 class Upstream:
@@ -213,10 +210,10 @@ class Upstream:
 
     async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         check_head(reply)
-        status, length, is_own = reply.status, reply.length, True
+        status, is_own = reply.status, True
         search = KeySearch(self._hidden)
         fields = headers.incoming(self.provider, reply.headers, search)
-        kind, read = headers.media_type(reply.headers, dialect), _Searched(reply, search).read
+        kind = headers.media_type(reply.headers, dialect)
         if status >= 400:
             body = await self._error_body(reply, kind or "", search)
             is_own = body is not None
@@ -224,14 +221,14 @@ class Upstream:
                 fields["x-should-retry"] = "false"
             if body is None or status == 401:
                 body, kind = answers.in_place(status, dialect), _JSON
-            length, read = len(body), _Given(body).read
+            reply = known(status, body)
         if kind is None:
             raise invalid("its type is none that may pass")
         fields["Content-Type"], fields["Cache-Control"] = kind, "no-store"
         if kind.startswith("text/event-stream"):
             fields["Cache-Control"] = "no-cache, no-transform"
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
-        return Answer(self._head(status, fields, key, is_own=is_own), fields, length, read)
+        return Answer(self._head(status, fields, key, is_own=is_own), fields, reply, search)
 
     async def _error_body(self, reply: Reply, kind: str, search: KeySearch) -> bytes | None:
         """What of an error's body may go down; None where that cannot be told."""
@@ -251,35 +248,3 @@ class Upstream:
             return answers.cleaned(self.provider, raw, body, status)
         may_tell = status not in self.provider.cannot_pay
         return raw if kind.startswith("text/plain") and may_tell else None
-
-
-@dataclass(slots=True)
-class _Searched:
-    """A body as it comes."""
-
-    reply: Reply
-    search: KeySearch
-
-    async def read(self) -> bytes:
-        try:
-            while chunk := await self.reply.read():
-                passed = self.search.feed(chunk)
-                if passed is None:
-                    _log.error("the upstream's answer held a key and was cut")
-                    raise AnswerCut(End.KEY_IN_ANSWER)
-                if passed:
-                    return passed
-        except BrokenOff as error:
-            raise AnswerCut(End.UPSTREAM_CUT) from error
-        return self.search.rest()
-
-
-@dataclass(slots=True)
-class _Given:
-    """A body that is known."""
-
-    body: bytes
-
-    async def read(self) -> bytes:
-        body, self.body = self.body, b""
-        return body

@@ -18,7 +18,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from keyproxy.transport.http1 import BrokenOff, Connection, Malformed, Reply
+from keyproxy.transport.http1 import Connection, Malformed
+from keyproxy.transport.reply import BrokenOff, Reply
 
 PIECES = (
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200\r\n", b"HTTP/1.1 404 No\r\n",
@@ -192,16 +193,15 @@ async def read(data: bytes, cuts: list[int]) -> Outcome:
         reply: Reply = await asking
     except (Malformed, BrokenOff):
         return Outcome("refused")
-    body = b""
     outcome = Outcome(
         "whole", reply.status, tuple((n.lower(), v) for n, v in reply.headers.items())
     )
-    try:
-        while piece := await reply.read():
-            body += piece
-    except BrokenOff:
+    pieces: list[bytes] = []
+    errors: list[BrokenOff | None] = []
+    reply.pass_on(pieces.append, errors.append)
+    if errors != [None]:
         outcome.how = "broken"
-    outcome.body, outcome.is_kept = body, is_kept
+    outcome.body, outcome.is_kept = b"".join(pieces), is_kept
     return outcome
 
 

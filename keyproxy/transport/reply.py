@@ -1,0 +1,138 @@
+"""An answer whose head has come: what waits of its body, and how the rest is handed on.
+
+Bytes are pushed: the connection hands each piece to whoever wants the body, as it comes. Until
+somebody does, and while he pauses it, the upstream is made to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from multidict import CIMultiDict
+
+_UNREAD_BYTES = 64 * 1024
+"""With so much waiting for somebody, the upstream is made to wait (aiohttp's figure)."""
+
+
+class BrokenOff(Exception):
+    """The connection ended before the answer was whole."""
+
+
+class Source(Protocol):
+    """The connection that an answer comes over."""
+
+    def pause_reading(self) -> None:
+        """There is no room for what the upstream sends."""
+
+    def resume_reading(self) -> None:
+        """There is room again."""
+
+    def abort(self) -> None:
+        """End it at once."""
+
+
+class Reply:
+    """``length`` is the Content-Length, if it has one; ``source`` None: the body is over."""
+
+    def __init__(
+        self,
+        status: int,
+        headers: CIMultiDict[str],
+        length: int | None,
+        source: Source | None,
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self._source = source
+        self._error: BrokenOff | None = None
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._take: Callable[[bytes], None] | None = None
+        self._ended: Callable[[BrokenOff | None], None] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last byte has come."""
+        return self._source is None and self._error is None
+
+    def waiting(self) -> bytes:
+        """What of the body has come and was not asked for yet."""
+        pieces, self._waiting = self._waiting, []
+        return b"".join(pieces)
+
+    def pass_on(
+        self, take: Callable[[bytes], None], ended: Callable[[BrokenOff | None], None]
+    ) -> None:
+        """Hand ``take`` what has come of the body, and from now on each piece as it comes; tell
+        ``ended`` when it is over, with an error where it broke off. Neither may raise."""
+        self._take, self._ended = take, ended
+        self.resume()
+        if data := self.waiting():
+            take(data)
+        if self._source is None:
+            self.end(self._error)
+
+    async def read_whole(self, max_bytes: int) -> bytes | None:
+        """The whole body; None, and the connection is cut, where it is larger than ``max_bytes``.
+
+        Raises ``BrokenOff``.
+        """
+        body, over = bytearray(), asyncio.get_running_loop().create_future()
+
+        def take(data: bytes) -> None:
+            body.extend(data)
+            if len(body) > max_bytes:
+                self.close()
+
+        def ended(error: BrokenOff | None) -> None:
+            if not over.done():
+                over.set_result(error)
+
+        self.pass_on(take, ended)
+        error = await over
+        if len(body) > max_bytes:
+            return None
+        if error is not None:
+            raise error
+        return bytes(body)
+
+    def pause(self) -> None:
+        """Take no more from the upstream until ``resume``."""
+        if self._source is not None:
+            self._source.pause_reading()
+
+    def resume(self) -> None:
+        if self._source is not None:
+            self._source.resume_reading()
+
+    def close(self) -> None:
+        """Cut the connection unless the body is over: nobody wants the rest."""
+        if self._source is not None:
+            self._source.abort()
+
+    def feed(self, data: bytes) -> None:
+        """A piece of the body comes. Said by the source, as ``end`` is."""
+        if self._take is not None:
+            self._take(data)
+            return
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size > _UNREAD_BYTES:
+            self.pause()
+
+    def end(self, error: BrokenOff | None = None) -> None:
+        """The body is over, or was cut."""
+        ended = self._ended
+        self._source, self._error, self._take, self._ended = None, error, None, None
+        if ended is not None:
+            ended(error)
+
+
+def known(status: int, body: bytes) -> Reply:
+    """A reply whose body stands in place of one that came."""
+    reply = Reply(status, CIMultiDict(), len(body), None)
+    reply.feed(body)
+    return reply
