@@ -65,7 +65,9 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
         (GROQ, 500, None, Fault.UNCERTAIN),
         (GROQ, 200, error("overloaded", code=503), Fault.LOAD),
         (GROQ, 200, error("broke off"), Fault.UNCERTAIN),
-        (OPENROUTER, 404, error("No endpoints found"), Fault.CALLER),
+        (OPENROUTER, 404, error("No endpoints found"), Fault.CONFIG),
+        (OPENROUTER, 404, error("No endpoints found matching your data policy"), Fault.CALLER),
+        (OPENROUTER, 402, error("given your current in-flight requests"), Fault.LOAD),
         (OPENROUTER, 400, error("x/y is not a valid model ID"), Fault.CONFIG),
         (OPENROUTER, 403, error("flagged by moderation"), Fault.CALLER),
         (OPENROUTER, 402, error("more credits"), Fault.ACCOUNT),
@@ -103,7 +105,7 @@ def test_a_date_is_some_time_from_now() -> None:
     assert 3500 < rest <= 3600
 
 
-@pytest.mark.parametrize("name", ["openrouter", "groq"])
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_each_error_of_the_fakes_is_laid_at_the_right_door(name: str) -> None:
     provider, vendor = PROVIDERS[name], VENDORS[name]
     for said, trouble in vendor.troubles.items():
@@ -113,7 +115,7 @@ def test_each_error_of_the_fakes_is_laid_at_the_right_door(name: str) -> None:
             assert fault == told, (said, dialect)
 
 
-@pytest.mark.parametrize("name", ["openrouter", "groq"])
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_each_refusal_of_a_body_is_no_fault_of_the_key(name: str) -> None:
     """Nothing that one caller writes may set a provider aside for others."""
     provider, vendor = PROVIDERS[name], VENDORS[name]

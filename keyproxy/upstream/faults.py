@@ -59,8 +59,6 @@ _WORDS: Mapping[str, Fault] = MappingProxyType(
     {
         "context_length_exceeded": Fault.CONTEXT,
         "model_not_found": Fault.CONFIG,
-        "unsupported_parameter": Fault.CONFIG,
-        "extra_forbidden": Fault.CONFIG,
         "rate_limit_exceeded": Fault.LOAD,
         "insufficient_quota": Fault.ACCOUNT,
         "invalid_api_key": Fault.ACCOUNT,
@@ -76,6 +74,8 @@ _UNKNOWN_FIELD = re.compile(
     r"|unsupported parameter|unrecognized request argument",
     re.I,
 )
+_UNKNOWN = frozenset({"unsupported_parameter", "unknown_parameter", "extra_forbidden"})
+_WITHIN = re.compile(r"^'?[a-z_]+[.\[][^:]*:|cannot find field.* at '|\" at '", re.I)
 _MODERATED = re.compile(r"moderat|flagged|content[ _]policy|content[ _]filter|safety", re.I)
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _LONGEST_MESSAGE = 20_000
@@ -126,8 +126,8 @@ def by(
     texts: Mapping[str, Fault] = MappingProxyType({}),
     statuses: Mapping[int, Fault] = MappingProxyType({}),
 ) -> Callable[[int, Any], Fault]:
-    """A provider's ``classify``: by its own words, which are codes and types in small letters, and
-    expressions for its messages; by those of all; by its own statuses, and those of all."""
+    """A provider's ``classify``: by expressions for its messages, by its own words, which are codes
+    and types in small letters, and by those of all; by its own statuses, and those of all."""
     told = [(re.compile(text, re.I), fault) for text, fault in texts.items()]
 
     def classify(status: int, body: Any) -> Fault:
@@ -136,18 +136,16 @@ def by(
             code = str(error.code) if error else ""
             status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
         if error is not None:
-            for table in (words, _WORDS):
-                for word in error.words:
-                    if (found := table.get(word)) is not None:
-                        return found
             message = error.message or ""
             for text, fault in told:
                 if text.search(message):
                     return fault
+            for word, fault in (*words.items(), *_WORDS.items()):
+                if word in error.words:
+                    return fault
             if status in (400, 413, 422) and _TOO_LONG.search(message):
                 return Fault.CONTEXT
-            is_top_level = "." not in (error.param or "")
-            if status in (400, 422) and is_top_level and _UNKNOWN_FIELD.search(message):
+            if status in (400, 422) and _is_of_unknown_field(error):
                 return Fault.CONFIG
             if status == 403 and _MODERATED.search(message):
                 return Fault.CALLER
@@ -155,6 +153,14 @@ def by(
         return statuses.get(status) or COMMON.get(status, usual)
 
     return classify
+
+
+def _is_of_unknown_field(error: Said) -> bool:
+    """Whether a field at the top is not known there. One within another is the caller's own."""
+    if re.search(r"[.\[]", error.param or "") or _WITHIN.search(error.message or ""):
+        return False
+    is_told = not _UNKNOWN.isdisjoint(error.words)
+    return is_told or _UNKNOWN_FIELD.search(error.message or "") is not None
 
 
 classify = by()

@@ -297,11 +297,13 @@ OPENROUTER = Provider(
     ),
     slug="openrouter",
     native=lambda model: model,
-    # A 404 is about this very call (a data policy, no host with tools), and the model is there.
     classify=faults.by(
-        words={"model_not_found": Fault.CONFIG},
-        texts={r"not a valid model": Fault.CONFIG, r"in-flight requests": Fault.LOAD},
-        statuses={404: Fault.CALLER, 524: Fault.UNCERTAIN},
+        texts={
+            r"in[- ]flight": Fault.LOAD,
+            r"not a valid model": Fault.CONFIG,
+            # The model is there, and no host of it takes this very call.
+            r"data policy|that support|allowed providers": Fault.CALLER,
+        },
     ),
     told_cost=ToldCost("cost"),
     attribution=attribution,

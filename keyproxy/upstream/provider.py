@@ -73,6 +73,18 @@ def models_in(body: Any, context: str = "") -> tuple[Model, ...]:
     )
 
 
+def without_author(author: str | None = None) -> Callable[[str], str | None]:
+    """A rule for native ids: the last part of ids of that ``author``, or of all; variants have
+    none."""
+
+    def native(model: str) -> str | None:
+        first, _, rest = model.partition("/")
+        is_plain = rest and ":" not in rest and author in (None, first)
+        return rest if is_plain else None
+
+    return native
+
+
 class Fetched(NamedTuple):
     """A resource of the upstream, read once: a JSON object, or an error as it may be shown.
 
@@ -183,7 +195,8 @@ class Provider:
     slug: str
     """What OpenRouter calls it as a host: in ``provider{}``, and in its lists of hosts."""
     native: Callable[[str], str | None] = lambda model: None
-    """By rule, what a model may be called here; only its list of models tells whether it is."""
+    """By rule, what a model may be called here; only its list of models tells whether it is, and
+    in which case it is written."""
     classify: Callable[[int, Any], Fault] = faults.classify
     """Whose fault an error is, from its status and JSON, None where it was none."""
     rest_seconds: Callable[[Mapping[str, str], Any], float | None] = faults.rest_seconds
@@ -205,6 +218,9 @@ class Provider:
     call_path: Callable[[str], str] | None = None
     """What is asked for to learn what a call has cost, by its id; None: nobody can tell."""
     read_call: Callable[[bytes], Told | None] = lambda raw: None
+
+    def __str__(self) -> str:
+        return self.name
 
     def target(self, call: Call) -> str:
         """Where ``call`` goes, below the base address. Raises ``endpoint_not_allowed``."""

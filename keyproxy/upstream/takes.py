@@ -25,6 +25,7 @@ MESSAGES = names(
     " tool_choice thinking metadata"
 )
 """The same of Anthropic's messages."""
+EMBEDDINGS = names("model input encoding_format")
 NOTES = names(
     "user metadata session_id usage provider models prompt_cache_key safety_identifier store"
 )
@@ -39,8 +40,8 @@ class Takes:
     """What a provider takes of calls in one dialect, at that dialect's path behind its base.
 
     - ``fields``: the top-level fields that it takes, all others are refused there; None: it takes
-      any. ``drops``: those without a meaning there, which a call is sent without. A field in
-      neither is one with a meaning, and the call must go elsewhere.
+      any. ``drops``: those without a meaning there, which a call is sent without unless they are
+      taken. A field in neither is one with a meaning, and the call must go elsewhere.
     - ``length``: the one spelling of the output's length that it takes, where there are several.
     - ``effort``: the field that says how hard to think, where that is not ``reasoning``.
     - ``asks_usage``: a stream tells its usage only if asked to by ``stream_options``.

@@ -1,0 +1,71 @@
+"""Any other host that speaks OpenAI's or Anthropic's dialects: vLLM or Ollama beside us, Together,
+a gateway of one's own. Of such a host only what settings say is known."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from keyproxy.upstream.anthropic import VERSION
+from keyproxy.upstream.provider import Provider
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, NOTES, RESPONSES, Takes, names
+
+_DIALECTS = {
+    # What OpenAI's clients have always sent, and what those who serve open models add to it.
+    "chat": Takes(
+        fields=CHAT
+        | names(
+            "frequency_penalty presence_penalty repetition_penalty logit_bias logprobs top_logprobs"
+            " min_p top_k seed n reasoning_effort stream_options user"
+        ),
+        drops=NOTES,
+        effort="reasoning_effort",
+        asks_usage=True,
+        inputs=frozenset({"image", "audio"}),
+    ),
+    "responses": Takes(
+        fields=RESPONSES | names("include max_tool_calls truncation user"),
+        drops=NOTES,
+        inputs=frozenset({"image", "file"}),
+    ),
+    "messages": Takes(
+        fields=MESSAGES | names("cache_control output_config"),
+        drops=NOTES | names("fallbacks"),
+        inputs=frozenset({"image", "file"}),
+    ),
+    "embeddings": Takes(fields=EMBEDDINGS | names("dimensions user"), drops=NOTES),
+}
+DIALECTS = tuple(_DIALECTS)
+"""What such a host may be said to speak."""
+
+
+def openai_compatible(name: str, base: str, dialects: Collection[str] = ("chat",)) -> Provider:
+    """The host at ``base`` whose key is asked for as OpenAI does."""
+    return Provider(
+        name=name,
+        title=name,
+        base=base,
+        key_variable=f"key_file in [providers.{name}]",
+        keys_page=base,
+        takes={each: _DIALECTS[each] for each in dialects},
+        slug="",
+        native=lambda model: model,
+    )
+
+
+def anthropic_compatible(
+    name: str, base: str, dialects: Collection[str] = ("messages",)
+) -> Provider:
+    """The host at ``base`` whose key is asked for as Anthropic does."""
+    return Provider(
+        name=name,
+        title=name,
+        base=base,
+        key_variable=f"key_file in [providers.{name}]",
+        keys_page=base,
+        key_header="x-api-key",
+        key_form="{}",
+        head=VERSION,
+        takes={each: _DIALECTS[each] for each in dialects},
+        slug="",
+        native=lambda model: model,
+    )

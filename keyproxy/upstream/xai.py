@@ -1,0 +1,55 @@
+"""xAI (docs.x.ai: "REST API reference", "Responses API", "Errors", "Models and pricing"; November
+2026). Errors are a text under ``error``; a list with prices is for key holders."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from keyproxy.upstream import faults
+from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.provider import Listing, Model, Provider, ToldCost, models_in, without_author
+from keyproxy.upstream.takes import CHAT, NOTES, RESPONSES, Takes, names
+
+
+def read_models(body: Any) -> tuple[Model, ...]:
+    """The rows of ``/language-models`` stand under another name than OpenAI's."""
+    rows = body.get("models") if isinstance(body, dict) else None
+    return models_in({"data": rows})
+
+
+XAI = Provider(
+    name="xai",
+    title="xAI",
+    base="https://api.x.ai/v1",
+    key_variable="XAI_API_KEY",
+    keys_page="https://console.x.ai",
+    takes={
+        "chat": Takes(
+            # Penalties are refused even at 0, and `reasoning_effort` by most models.
+            fields=CHAT | names("logprobs top_logprobs seed n stream_options user"),
+            drops=NOTES,
+            asks_usage=True,
+            inputs=frozenset({"image"}),
+        ),
+        "responses": Takes(
+            fields=RESPONSES | names("include prompt_cache_key store top_logprobs user"),
+            drops=NOTES,
+            stores=True,
+            inputs=frozenset({"image", "file"}),
+        ),
+    },
+    listing=Listing("/language-models", read_models=read_models),
+    author="x-ai",
+    slug="xai",
+    native=without_author("x-ai"),
+    classify=faults.by(
+        texts={
+            r"(?:incorrect|invalid) api key": Fault.ACCOUNT,
+            r"used all available credits|spending limit": Fault.ACCOUNT,
+            r"not supported on this model|does not support parameter": Fault.CONFIG,
+        }
+    ),
+    told_cost=ToldCost("cost_in_usd_ticks", Decimal("1e-10")),
+    conversation_header="x-grok-conv-id",
+)
