@@ -1,8 +1,22 @@
-"""Where a model can be called."""
+"""Where a model can be called, and by which id. Pure.
+
+Ids: what the operator names, then the table that is shipped; neither is asked about. Then a rule,
+which holds where the provider's own list of models has what comes of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from keyproxy.upstream import shipped
+from keyproxy.upstream.provider import Provider
+
+ROUTER = "openrouter"
+"""The provider that is a home of every model, and reads suffixes and ``provider{}`` itself."""
+_CHOOSING = frozenset({"floor", "nitro"})
+"""Suffixes that say how a home is chosen; any other makes another model."""
 
 
 class Home(NamedTuple):
@@ -10,3 +24,105 @@ class Home(NamedTuple):
 
     provider: str
     native_id: str
+
+
+class Place(NamedTuple):
+    """A home as it is looked at: ``model`` is OpenRouter's id, with its suffixes. ``is_named``: the
+    operator says that it is there."""
+
+    home: Home
+    provider: Provider
+    model: str
+    is_named: bool = False
+
+
+class Found(NamedTuple):
+    """The homes of a model in the operator's order; ``waits_for``: providers that may have it, of
+    which that is not known yet."""
+
+    places: tuple[Place, ...]
+    waits_for: tuple[str, ...] = ()
+
+
+def parted(model: str) -> tuple[str, str]:
+    """A model's id without the suffixes that say how its home is chosen, and those."""
+    name, *variants = model.split(":")
+    chosen = [variant for variant in variants if variant in _CHOOSING]
+    kept = [variant for variant in variants if variant not in _CHOOSING]
+    return ":".join([name, *kept]), ":".join(chosen)
+
+
+@dataclass(frozen=True)
+class Homes:
+    """The homes of all models among the providers that are used.
+
+    ``providers`` in the operator's order. ``allows``: by provider, whether it may be used for a
+    model. ``at``: by model, what the operator names: providers, each with the id there or None.
+    ``listed``: the ids in a provider's own list of models, None while it is not known.
+    """
+
+    providers: Sequence[Provider]
+    allows: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
+    at: Mapping[str, Sequence[tuple[str, str | None]]] = field(default_factory=dict)
+    listed: Callable[[str], Collection[str] | None] = lambda provider: None
+
+    def of(self, model: str) -> Found:
+        """Those of ``model``, as the policy allowed it."""
+        plain, _ = parted(model)
+        if (named := self.at.get(plain)) is not None:
+            return Found(tuple(self._named(plain, model, named)))
+        places, waits_for = [], []
+        for provider in self.providers:
+            if not self.allows.get(provider.name, _everything)(plain):
+                continue
+            if provider.name == ROUTER:
+                places.append(Place(Home(ROUTER, model), provider, model))
+                continue
+            native = shipped.native_ids(provider.name).get(plain)
+            if native is None and (native := provider.native(plain)) is not None:
+                ids = self.listed(provider.name)
+                if ids is None:
+                    waits_for.append(provider.name)
+                if ids is None or native not in ids:
+                    continue
+            if native is not None:
+                places.append(Place(Home(provider.name, native), provider, model))
+        return Found(tuple(places), tuple(waits_for))
+
+    def _named(
+        self, plain: str, model: str, named: Sequence[tuple[str, str | None]]
+    ) -> Iterator[Place]:
+        by_name = {provider.name: provider for provider in self.providers}
+        for name, told in named:
+            if (provider := by_name.get(name)) is None:
+                continue  # of another app
+            native = told or (model if name == ROUTER else shipped.native_ids(name).get(plain))
+            native = native or provider.native(plain)
+            if native is not None:
+                yield Place(Home(name, native), provider, model, is_named=True)
+
+    def canonical(self, bare: str) -> str | None:
+        """OpenRouter's id of what a vendor calls ``bare``, where exactly one provider that is used
+        has a model of that name. OpenRouter itself is not asked."""
+        owners = [
+            found
+            for provider in self.providers
+            if provider.name != ROUTER
+            for found in [self._canonical_at(provider, bare)]
+            if found is not None
+        ]
+        return owners[0] if len(owners) == 1 else None
+
+    def _canonical_at(self, provider: Provider, bare: str) -> str | None:
+        known = shipped.models_of(provider.name).get(bare)
+        if known is not None and known.model is not None:
+            return known.model
+        if provider.author is None:
+            return None
+        model = f"{provider.author}/{bare}"
+        ids = self.listed(provider.name) or ()
+        return model if provider.native(model) == bare and bare in ids else None
+
+
+def _everything(model: str) -> bool:
+    return True

@@ -1,0 +1,103 @@
+"""Which homes rest, because they said so or because they fail. In memory, shared by all calls.
+
+A rest orders homes, it never refuses: with all resting, the one due soonest is tried.
+"""
+
+#   WELL --- refused for load: as long as it says, else 15 s ------------------> RESTS
+#    ^  \--- three failures in a row, or half of six and more in a minute -----> RESTS
+#    |                                                                          |
+#    |                     15 s, doubling up to 5 min each time it fails anew   |
+#    +--- it answers ---- ONE CALL TRIES IT <------------- the time is up ------+
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from keyproxy.routing.homes import Home
+from keyproxy.routing.recent import Recent
+from keyproxy.upstream.faults import Fault
+
+REST_SECONDS = 15.0
+"""Of a home that does not say how long, and of one that fails: mnfst/llm-gateway#2372."""
+LONGEST_SECONDS = 300.0
+LEAST_SECONDS = 1.0
+IN_A_ROW = 3
+WINDOW_SECONDS = 60.0
+ENOUGH = 6
+_MOST_KEPT = 2048
+FAILURES = frozenset({Fault.NOT_SENT, Fault.UNCERTAIN})
+"""Faults that tell of a home that is not well; others say so themselves, or are no news of it."""
+
+
+@dataclass(slots=True)
+class _State:
+    until: float = 0.0
+    pause: float = REST_SECONDS
+    in_a_row: int = 0
+    is_off: bool = False
+    tried_at: float | None = None  # since when one call tries it, whose rest is over
+    ended: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=64))
+
+
+@dataclass(eq=False)
+class Rests:
+    """Who rests, and until when; outlives a configuration."""
+
+    clock: Callable[[], float] = time.monotonic
+    _states: Recent[Home, _State] = field(default_factory=lambda: Recent(_MOST_KEPT), init=False)
+
+    def seconds(self, home: Home) -> float:
+        """How much longer a home rests; 0 for one that is well. One whose rest is over is well for
+        the first call that asks, and ``tries`` it; for others not until it has answered."""
+        state = self._states.get(home)
+        if state is None:
+            return 0.0
+        now = self.clock()
+        if state.is_off:
+            return LONGEST_SECONDS
+        if state.until > now:
+            return state.until - now
+        if state.tried_at is not None and now - state.tried_at < state.pause:
+            return max(LEAST_SECONDS, state.tried_at + state.pause - now)
+        return 0.0
+
+    def tries(self, home: Home) -> None:
+        """A call goes to ``home``."""
+        state = self._states.get(home)
+        if state is not None and (state.until or state.tried_at) and state.until <= self.clock():
+            state.tried_at = self.clock()
+
+    def answered(self, home: Home) -> None:
+        """It has answered a call, or refused one that nobody would take."""
+        if (state := self._states.get(home)) is not None:
+            state.until, state.pause, state.in_a_row, state.tried_at = 0.0, REST_SECONDS, 0, None
+            state.ended.append((self.clock(), True))
+
+    def failed(self, home: Home, fault: Fault, seconds: float | None) -> None:
+        """It has failed so; ``seconds``: how long it asks us to wait."""
+        state = self._states.used(home) or self._states.put(home, _State())
+        now = self.clock()
+        was_tried, state.tried_at = state.tried_at is not None, None
+        if fault is Fault.CONFIG:
+            state.is_off = True
+        elif fault in (Fault.LOAD, Fault.ACCOUNT):
+            usual = REST_SECONDS if fault is Fault.LOAD else LONGEST_SECONDS
+            asked = min(max(seconds, LEAST_SECONDS), LONGEST_SECONDS) if seconds else usual
+            state.until = max(state.until, now + asked)
+        elif fault in FAILURES:
+            state.in_a_row += 1
+            state.ended.append((now, False))
+            recent = [is_good for at, is_good in state.ended if at > now - WINDOW_SECONDS]
+            is_half = len(recent) >= ENOUGH and 2 * recent.count(False) >= len(recent)
+            if was_tried:
+                state.pause = min(2 * state.pause, LONGEST_SECONDS)
+            if was_tried or state.in_a_row >= IN_A_ROW or is_half:
+                state.until = now + state.pause
+
+    def reloaded(self) -> None:
+        """Another configuration is in force: what was off under the last one is asked again."""
+        for state in self._states.values():
+            state.is_off = False

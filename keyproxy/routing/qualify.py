@@ -1,0 +1,157 @@
+"""Whether a home can take a call, and if not, why not: each "no" has a name. Pure.
+
+What rests or is crowded is no reason here: that orders homes and refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from keyproxy.call import Call, Said
+from keyproxy.price import Price
+from keyproxy.routing.edits import Edits, Unfit, edits_for
+from keyproxy.routing.homes import ROUTER, Place
+from keyproxy.routing.preferences import NONE, Preferences, is_above
+
+Why = Literal[
+    "dialect", "named", "choice", "tool", "sealed", "beta", "input", "context", "price", "field"
+]
+BYTES_PER_TOKEN = 3
+"""A guess that is rather too many tokens, for what may be refused there; what is set aside for a
+call takes each byte for one."""
+IMAGE_TOKENS = 1000
+_BETA = "anthropic-beta"
+# Who defines the tools that run upstream, in each dialect, but for OpenRouter's own.
+_VENDORS = {"chat": "openai", "responses": "openai", "messages": "anthropic"}
+
+
+class No(NamedTuple):
+    """Why a home does not take a call: a word for it, and the end of a sentence; ``param``: the
+    field that is to blame."""
+
+    why: Why
+    text: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call as homes are looked at for it.
+
+    ``issuer``: the provider that sealed the reasoning in it, None where that is not known.
+    ``max_price``: the operator's, USD per million tokens, by ``input`` and ``output``.
+    """
+
+    call: Call
+    said: Said
+    preferences: Preferences = NONE
+    issuer: str | None = None
+    max_price: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def input_tokens(self) -> int:
+        """About how many tokens its input has."""
+        ask = self.call.ask
+        if ask is None:
+            return len(self.call.body) // BYTES_PER_TOKEN
+        return ask.text_tokens // BYTES_PER_TOKEN + ask.images * IMAGE_TOKENS
+
+
+class Facts(NamedTuple):
+    """What is known of a model at a home; None where nobody tells."""
+
+    price: Price | None = None
+    context_tokens: int | None = None
+    inputs: frozenset[str] | None = None
+
+
+def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
+    """What changes of the call at a home that can take it, or why it cannot."""
+    takes = place.provider.takes.get(asked.call.endpoint.dialect.name)
+    title, dialect = place.provider.title, asked.call.endpoint.dialect
+    if takes is None:
+        return No("dialect", f"{title} has no {dialect.path}")
+    if takes.is_named_only and not place.is_named:
+        text = f"{title} takes {dialect.path} by a layer that is used only where `at` names it"
+        return No("named", text)
+    if (obstacle := asked.preferences.obstacle(place.provider)) is not None:
+        return No("choice", obstacle, "provider")
+    no = _of_reasoning(asked, place)
+    if place.provider.name != ROUTER:
+        no = no or _of_parts(asked, place, facts.inputs) or _of_head(asked, place)
+    if no := no or _of_sizes(asked, place, facts):
+        return no
+    try:
+        return edits_for(asked.said, dialect, takes, place.home.native_id)
+    except Unfit as unfit:
+        return No("field", f"{title} does not take {unfit.param}", unfit.param)
+
+
+def _of_parts(asked: Asked, place: Place, inputs: frozenset[str] | None) -> No | None:
+    said, title, dialect = asked.said, place.provider.title, asked.call.endpoint.dialect
+    takes = place.provider.takes[dialect.name]
+    for tool in sorted(said.server_tools):
+        vendor = ROUTER if tool.startswith("openrouter:") else _VENDORS.get(dialect.name)
+        if vendor != place.provider.name:
+            return No("tool", f"the tool {tool} does not run at {title}", "tools")
+    if unknown := sorted(said.inputs - takes.inputs):
+        return No("input", f"{title} reads no input of the kind {unknown[0]}")
+    if inputs is not None and (unknown := sorted(said.inputs - inputs)):
+        return No("input", f"this model at {title} reads no input of the kind {unknown[0]}")
+    return None
+
+
+def _of_reasoning(asked: Asked, place: Place) -> No | None:
+    said, title = asked.said, place.provider.title
+    takes = place.provider.takes[asked.call.endpoint.dialect.name]
+    if said.names_reasoning and takes.stores:
+        text = (
+            f"nothing is stored at {title}, and the call names reasoning by its id alone: ask for"
+            ' include: ["reasoning.encrypted_content"]'
+        )
+        return No("sealed", text, "include")
+    if not said.is_sealed:
+        return None
+    issuer = asked.issuer
+    # Where nobody knows who sealed it: who made the model, or OpenRouter, which asks them.
+    is_issuer = (issuer is None and place.provider.name == ROUTER) or is_author(place)
+    if issuer is not None:
+        is_issuer = place.provider.name == issuer
+    if not is_issuer:
+        return No("sealed", f"{title} cannot read the reasoning that another provider sealed")
+    return None
+
+
+def is_author(place: Place) -> bool:
+    """Whether the provider of a home made the model."""
+    return place.model.partition("/")[0].lstrip("~") == place.provider.author
+
+
+def _of_head(asked: Asked, place: Place) -> No | None:
+    takes = place.provider.takes[asked.call.endpoint.dialect.name]
+    if takes.betas is None:
+        return None
+    for name, value in asked.call.headers:
+        for beta in (each.strip() for each in value.split(",")) if name == _BETA else ():
+            if beta and beta not in takes.betas:
+                return No("beta", f"{place.provider.title} does not list the beta {beta}", _BETA)
+    return None
+
+
+def _of_sizes(asked: Asked, place: Place, facts: Facts) -> No | None:
+    title, tokens, ask = place.provider.title, asked.input_tokens, asked.call.ask
+    length = None if ask is None else ask.max_output_tokens
+    price, context = facts.price, facts.context_tokens
+    if context is not None and tokens + (length or 0) > context:
+        text = f"about {tokens} tokens and an answer are more than the {context} of {title}"
+        return No("context", text)
+    most = {**asked.max_price}
+    if place.provider.name != ROUTER:  # it reads the call's own
+        most |= asked.preferences.max_price
+    if most and price is None:
+        return No("price", f"what {title} takes is not known here, and a highest price is set")
+    if price is not None and (dear := is_above(price, most, tokens)) is not None:
+        return No("price", f"the price of {dear} at {title} is above the highest that is allowed")
+    return None

@@ -1,0 +1,111 @@
+"""Which homes rest, and until when."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyproxy.routing.breaker import LONGEST_SECONDS, REST_SECONDS, Rests
+from keyproxy.routing.homes import Home
+from keyproxy.upstream.faults import Fault
+from tests.conftest import Clock
+
+HOME = Home("groq", "a")
+
+
+@pytest.fixture
+def rests(clock: Clock) -> Rests:
+    return Rests(clock)
+
+
+def fail(rests: Rests, times: int = 1, fault: Fault = Fault.UNCERTAIN) -> None:
+    for _ in range(times):
+        rests.tries(HOME)
+        rests.failed(HOME, fault, None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "seconds"),
+    [
+        (Fault.LOAD, None, REST_SECONDS),
+        (Fault.LOAD, 42.0, 42.0),
+        (Fault.LOAD, 0.2, 1.0),
+        (Fault.LOAD, 86_400.0, LONGEST_SECONDS),
+        (Fault.ACCOUNT, None, LONGEST_SECONDS),
+        (Fault.CONFIG, None, LONGEST_SECONDS),
+        (Fault.UNCERTAIN, None, 0.0),
+        (Fault.NOT_SENT, None, 0.0),
+    ],
+)
+def test_one_failure(rests: Rests, fault: Fault, said: float | None, seconds: float) -> None:
+    rests.failed(HOME, fault, said)
+    assert rests.seconds(HOME) == seconds
+    assert rests.seconds(Home("groq", "b")) == 0.0
+
+
+def test_three_in_a_row_rest(rests: Rests) -> None:
+    fail(rests, 2)
+    assert rests.seconds(HOME) == 0.0
+    fail(rests)
+    assert rests.seconds(HOME) == REST_SECONDS
+
+
+def test_what_is_answered_between_breaks_the_row(rests: Rests) -> None:
+    fail(rests, 2)
+    rests.answered(HOME)
+    fail(rests, 2)
+    assert rests.seconds(HOME) == 0.0
+
+
+def test_half_of_six_in_a_minute_rest(rests: Rests, clock: Clock) -> None:
+    fail(rests)
+    for _ in range(3):
+        rests.answered(HOME)
+        fail(rests)
+    assert rests.seconds(HOME) == REST_SECONDS
+    clock.now += 120
+    rests.answered(HOME)
+    fail(rests)
+    assert rests.seconds(HOME) == 0.0
+
+
+def test_one_call_tries_a_home_whose_rest_is_over(rests: Rests, clock: Clock) -> None:
+    fail(rests, 3)
+    clock.now += REST_SECONDS
+    assert rests.seconds(HOME) == 0.0
+    rests.tries(HOME)
+    assert rests.seconds(HOME) > 0  # for others
+    rests.answered(HOME)
+    assert rests.seconds(HOME) == 0.0
+
+
+def test_a_rest_doubles_each_time_the_try_fails(rests: Rests, clock: Clock) -> None:
+    fail(rests, 3)
+    for seconds in (30.0, 60.0, 120.0, 240.0, 300.0, 300.0):
+        clock.now += LONGEST_SECONDS
+        fail(rests)
+        assert rests.seconds(HOME) == seconds
+    clock.now += LONGEST_SECONDS
+    rests.answered(HOME)
+    fail(rests, 3)
+    assert rests.seconds(HOME) == REST_SECONDS
+
+
+def test_a_try_that_nobody_tells_the_end_of_is_not_waited_for_for_ever(
+    rests: Rests, clock: Clock
+) -> None:
+    fail(rests, 3)
+    clock.now += REST_SECONDS
+    rests.tries(HOME)
+    clock.now += REST_SECONDS
+    assert rests.seconds(HOME) == 0.0
+
+
+def test_what_is_off_is_asked_again_after_a_reload(rests: Rests) -> None:
+    rests.failed(HOME, Fault.CONFIG, None)
+    rests.reloaded()
+    assert rests.seconds(HOME) == 0.0
+
+
+def test_faults_of_the_caller_tell_nothing_of_a_home(rests: Rests) -> None:
+    fail(rests, 9, Fault.CALLER)
+    assert rests.seconds(HOME) == 0.0
