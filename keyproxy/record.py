@@ -1,4 +1,4 @@
-"""What became of one call: the one record that its log line, the ledger and the totals read.
+"""What became of one call: the one record that its log line, the ledger and the metrics read.
 
 Prompts and completions are never logged at any level; neither is a query string.
 """
@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import structlog
 
-from keyproxy.call import Cost, End, Head, Usage
+from keyproxy.call import Cost, CostSource, End, Head, Usage
 from keyproxy.errors import Side
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
@@ -31,6 +31,17 @@ class ClientLeft(asyncio.CancelledError):
     def __init__(self, head: Head | None) -> None:
         super().__init__("the client left")
         self.head = head
+
+
+class Booked(NamedTuple):
+    """How a call stands in the books when it ends: ``usd`` None, nobody knows what it may cost.
+
+    One that ``is_final`` never changes; another is asked about, and stands so until then.
+    """
+
+    usd: Decimal | None
+    source: CostSource
+    is_final: bool
 
 
 _unused_ids: list[str] = []
@@ -51,6 +62,7 @@ class Record:
     Each fact is written by who knows it first. ``answer`` is what the upstream's head said,
     ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
     whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
+    ``reserved``: USD that it may cost at most. ``booked`` None: it reached no provider.
 
     Whose wait it was: ``queue_seconds`` ours, until the first attempt; ``connect_seconds`` for
     connections; ``longest_gap_seconds`` for the upstream, between two pieces of its answer;
@@ -80,6 +92,8 @@ class Record:
     answer: Head | None = None
     usage: Usage | None = None
     cost: Cost | None = None
+    reserved: Decimal | None = None
+    booked: Booked | None = None
     attempts: int = 0
     is_connected: bool = False
     bytes_up: int = 0
@@ -224,36 +238,6 @@ def _log(level: str, event: dict[str, Any]) -> None:
     except structlog.DropEvent:
         return
     getattr(logger, level)(said)
-
-
-OF_RECORDS: Mapping[str, Callable[[Record], object]] = {
-    # A model answered that is neither allowed nor a form of one that was asked for.
-    "other_model_served": lambda record: record.is_other_model,
-}
-"""The facts of calls that are counted. Names are fixed words of ours, never a caller's, so that
-there are only a few."""
-
-
-class Totals:
-    """How often something noteworthy happened in this process: what metrics will read."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def ended(self, record: Record) -> None:
-        """A call is over."""
-        for name, is_so in OF_RECORDS.items():
-            if is_so(record):
-                self._counts[name] += 1
-
-    def storage_changed(self, is_down: bool) -> None:
-        """The shared storage stopped to answer, or answers again."""
-        if is_down:
-            self._counts["storage_down"] += 1
-
-    def counts(self) -> Mapping[str, int]:
-        """Whatever has happened, by its name."""
-        return dict(sorted(self._counts.items()))
 
 
 def trace_id(traceparent: str | None) -> str | None:

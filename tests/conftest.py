@@ -115,6 +115,7 @@ def settings(mode: Any = "dev", **variables: str) -> Settings:
         # A budget that `serve` counts alone must outlive it.
         "KEYPROXY_LEDGER": f"{_LEDGERS.name}/{next(_NUMBERS)}.sqlite3" if is_alone else "off",
         "KEYPROXY_TOTAL_BUDGET": "off",
+        "KEYPROXY_ADMIN": "off",
     }
     environ |= {
         name if name.startswith("OPENROUTER") else f"KEYPROXY_{name}": value

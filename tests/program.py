@@ -81,6 +81,7 @@ def environment(**variables: str) -> dict[str, str]:
         "KEYPROXY_LOG_FORMAT": "json",
         "KEYPROXY_LEDGER": "off",
         "KEYPROXY_TOTAL_BUDGET": "off",
+        "KEYPROXY_ADMIN": "off",
         "PYTHONPATH": str(Path(__file__).parent.parent),
         "PYTHONWARNINGS": "error",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -27,7 +28,6 @@ from keyproxy.settings import (
     Settings,
 )
 from keyproxy.settings.grammar.network import StorageServer
-from keyproxy.settings.layers import NOT_IN_THIS_VERSION
 from keyproxy.settings.setting import SAY_IT, Derived, spoken
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
@@ -974,14 +974,34 @@ def test_port_that_a_person_wrote_is_unknown() -> None:
     fault("PORT", "8484")
 
 
-@pytest.mark.parametrize("variable", NOT_IN_THIS_VERSION)
-def test_setting_of_a_later_version_may_ask_for_nothing_only(variable: str) -> None:
-    name = variable.removeprefix("KEYPROXY_")
-    for nothing in ("", *NOT_IN_THIS_VERSION[variable]):
-        dev(**{name: nothing})
-    found = fault(name, "hunter2-hunter2")
-    assert "this version does not have it" in str(found)
-    assert "hunter2" not in str(found)
+@pytest.mark.parametrize("mode", ["serve", "demo"])
+def test_figures_beyond_this_computer_need_a_token_and_names(mode: Mode) -> None:
+    environ = SERVE | {"KEYPROXY_ADMIN": "localhost:8485,:9000"}
+    found = faults(mode, environ)
+    assert list(found) == ["KEYPROXY_ADMIN_TOKEN_FILE", "KEYPROXY_ADMIN_HOSTS"]
+    assert "KEYPROXY_ADMIN is open to others (':9000')" in found["KEYPROXY_ADMIN_HOSTS"].expected
+    token = secrets.token_hex(32)
+    cured = {"KEYPROXY_ADMIN_TOKEN": token, "KEYPROXY_ADMIN_HOSTS": "any-ip"}
+    settings = Settings.from_environ(mode, environ | cured)
+    assert settings.admin_token == Secret(token)
+    # On loopback the defaults are enough, and in dev there is nothing else.
+    Settings.from_environ(mode, SERVE | {"KEYPROXY_ADMIN": "localhost:8485"})
+    assert list(faults("dev", {"OPENROUTER_API_KEY": KEY, "KEYPROXY_ADMIN": ":9000"} | cured)) == [
+        "KEYPROXY_ADMIN"
+    ]
+
+
+@pytest.mark.parametrize("text", ["hunter2", "with space " * 4, "changeme" * 5, "<token>" * 8])
+def test_a_token_for_figures_is_random_and_never_repeated(text: str) -> None:
+    found = fault("ADMIN_TOKEN", text)
+    assert text not in str(found)
+    assert found.paste == "openssl rand -hex 32"
+
+
+def test_figures_are_off_in_serve_unless_it_is_said() -> None:
+    assert Settings.from_environ("serve", SERVE).admin == ()
+    assert [str(each) for each in dev().admin] == ["localhost:8485"]
+    assert dev(ADMIN="off").admin == ()
 
 
 # --- faults --------------------------------------------------------------------------------
@@ -1075,7 +1095,7 @@ def test_serve_forgets_no_budget_at_a_restart() -> None:
 
 @pytest.mark.parametrize("mode", ["dev", "serve", "demo"])
 def test_example_of_every_setting_is_valid(mode: Mode) -> None:
-    unread = {"keys", "session_secrets", "captcha_secret", "jwt_secret", "config"}
+    unread = {"keys", "session_secrets", "captcha_secret", "jwt_secret", "admin_token", "config"}
     unread |= {"listen"} if mode == "dev" else set()  # its example is for everybody
     secret = {"KEYPROXY_SESSION_SECRET": "0123456789abcdef" * 4}  # one of the examples wants it
     for name, row in ROWS.items():
@@ -1129,10 +1149,3 @@ def test_a_reload_leaves_what_needs_a_restart_and_takes_the_rest() -> None:
 def test_documentation_lists_the_endpoints() -> None:
     listed = re.findall(r"^- `((?:GET|POST) .*)`$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     assert tuple(listed) == KNOWN_ENDPOINTS
-
-
-def test_documentation_lists_what_is_not_in_this_version() -> None:
-    text = DOCS.read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|$", text, re.MULTILINE)
-    found = {name: tuple(re.findall(r"`(.*?)`", values)) for name, values in listed}
-    assert found == NOT_IN_THIS_VERSION

@@ -75,6 +75,11 @@ class Ledger:
         return self._writer.losses
 
     @property
+    def backlog(self) -> int:
+        """How many rows and questions wait for the file."""
+        return self._writer.backlog
+
+    @property
     def is_failing(self) -> bool:
         """Whether nothing can be written just now; calls go on and wait in memory."""
         return self._writer.is_failing or self._is_late

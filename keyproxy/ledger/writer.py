@@ -131,6 +131,11 @@ class Writer:
         """How many ids have a last row that is not written for good."""
         return self._lost.count
 
+    @property
+    def backlog(self) -> int:
+        """How many orders are in line."""
+        return len(self._orders)
+
     async def start(self) -> None:
         """Open the file and begin. Raises ``LedgerFault``."""
         self._loop = asyncio.get_running_loop()

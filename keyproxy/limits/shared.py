@@ -116,6 +116,13 @@ class SharedCounters(Counters):
             self._held.add(place)
         return verdict
 
+    async def look(self, windows: Sequence[Window]) -> list[int]:
+        if windows and not self._lane.is_down:
+            with suppress(StorageDown):
+                verdict = await self._asked("look", windows)
+                return [standing.units for standing in verdict.standings]
+        return await super().look(windows)
+
     async def adjust(self, windows: Sequence[Window]) -> None:
         if self._lane.is_down:
             self._adjust_alone(windows)

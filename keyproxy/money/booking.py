@@ -34,7 +34,7 @@ from keyproxy.price import (
     fitting_max_tokens,
     nano,
 )
-from keyproxy.record import ClientLeft, Record
+from keyproxy.record import Booked, ClientLeft, Record
 
 PRICES_PATIENCE_SECONDS = 5.0
 PROVIDERS_PATIENCE_SECONDS = 2.0
@@ -91,6 +91,7 @@ class Booking:
             self._leave(error)
             raise
         self.is_free = False  # from now on it may have reached the upstream
+        self.record.reserved = worst
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -246,10 +247,12 @@ class Bookings:
         if booking.is_free:
             self.book.withdraw(entry.id)
         else:
-            if self.unsettled is not None and not is_final(record.cost, record.generation_id):
+            is_known = is_final(record.cost, record.generation_id)
+            if self.unsettled is not None and not is_known:
                 self.unsettled.add(entry.id)
             self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
-            _, counted, _ = standing(entry, record.cost)
+            usd, counted, source = standing(entry, record.cost)
+            record.booked = Booked(usd, source, is_known)
         if not self.budgets.may_wait:
             self.budgets.settle_here(reservation, counted)
         elif reservation.windows and booking.is_free:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -183,6 +183,27 @@ class Budgets:
         if self._counters.is_shared and units:
             opened = [pot.windows(client_id, at, -units)[1] for pot in self.pots]
             await self._counters.adjust(opened)
+
+
+class Level(NamedTuple):
+    """Where a budget of an app, or of all, stands; in nano-dollars."""
+
+    pot: Pot
+    spent: int
+    reserved: int
+    ends: float
+    """When it begins anew, in unix seconds."""
+
+
+async def levels(counters: Counters, budgets: Iterable[Budgets], at: float) -> list[Level]:
+    """Those of apps and of all together, each once; clients have too many."""
+    pots = {pot.kind: pot for each in budgets for pot in each.pots if pot.whose != "client"}
+    windows = [window for pot in pots.values() for window in pot.windows("", at, 0)]
+    units = await counters.look(windows)
+    return [
+        Level(pot, max(0, used - held), held, span(pot.budget.unit, at).ends)
+        for pot, used, held in zip(pots.values(), units[::2], units[1::2], strict=True)
+    ]
 
 
 async def restore(

@@ -33,6 +33,8 @@ _log = structlog.get_logger("keyproxy.money")
 
 Ask = Callable[[Unsettled], Awaitable[Told | None]]
 """What the upstream says of a call; None where it does not know it yet or cannot be asked."""
+Settled = Callable[[Unsettled, Cost | None, Told | None], None]
+"""Hears of a row, with its cost where that was told; without, what stood there stays."""
 
 
 @dataclass(slots=True)
@@ -42,6 +44,7 @@ class Settler:
     ``budgets``: those in force, by app. ``counts``: whether the budgets hold what a row was booked
     with; those of another process with counters of its own do not. It is asked once for each row,
     when that has ended. ``lock``: held while a row ends and the budgets come to count it so.
+    ``settled`` is told of each row that is final now.
     """
 
     book: Book
@@ -49,6 +52,7 @@ class Settler:
     budgets: Mapping[str, Budgets]
     counts: Callable[[Unsettled], bool] = lambda row: True
     _: KW_ONLY
+    settled: Settled = lambda row, cost, told: None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     clock: Callable[[], float] = time.time
     look_seconds: float = LOOK_SECONDS
@@ -119,5 +123,7 @@ class Settler:
             is_ours = await self.book.settle(row.id, cost, usage, model)
             is_counted = self.counts(row)
             budgets = self.budgets.get(row.app)
+            if is_ours:
+                self.settled(row, cost, found)
             if cost is not None and is_ours and is_counted and budgets is not None:
                 await budgets.correct(row.client, row.at, cost.counted - row.counted)

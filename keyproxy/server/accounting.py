@@ -27,7 +27,7 @@ from keyproxy.money import pricelist
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets, Kind, restore
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.money.settling import Settler
+from keyproxy.money.settling import Settled, Settler
 from keyproxy.settings import Mode, Settings
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
 from keyproxy.upstream.provider import Fetch, Listing, Told
@@ -45,7 +45,7 @@ class Accounting:
     """One for a process: ``start`` it when the settings are in force, ``close`` it.
 
     ``fetch`` gives a resource of the default app's upstream, which no client is shown; ``listing``
-    is how that lists its models.
+    is how that lists its models. ``settled`` is told of each call whose cost has become final.
     """
 
     counters: Counters
@@ -53,6 +53,7 @@ class Accounting:
     upstreams: Upstreams
     fetch: Fetch
     listing: Listing
+    settled: Settled
 
     def __post_init__(self) -> None:
         self._ledger = self.book if isinstance(self.book, Ledger) else None
@@ -67,13 +68,20 @@ class Accounting:
         self._own: set[str] = set()  # calls of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
         self._settler = Settler(
-            self.book, self._ask, self._budgets, self._is_counted, lock=self._settling
+            *(self.book, self._ask, self._budgets, self._is_counted),
+            lock=self._settling,
+            settled=self.settled,
         )
 
     @property
     def place(self) -> str:
         """The ledger's file, or "off"."""
         return "off" if self._ledger is None else str(self._ledger.path)
+
+    @property
+    def prices(self) -> PriceBook | None:
+        """None where nobody asks what a call costs."""
+        return self._prices
 
     @property
     def has_prices(self) -> bool:

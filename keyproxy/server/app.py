@@ -29,10 +29,10 @@ from keyproxy.server.assembly import PROVIDER
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.transport import refusals
+from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
 from keyproxy.transport.server import GuardedServer
 
-HEALTH_PATHS = ("/healthz", "/readyz")
 _REQUEST_ID = istr("X-Request-Id")
 _EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", hdrs.VARY: "Origin"}
 
@@ -40,26 +40,29 @@ _EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", hdrs
 @dataclass(frozen=True, slots=True)
 class App:
     """Answers every request. ``current`` gives the kit in force; ``ended`` reads the record of each
-    call that is over; ``pages``: the chat page's files by URL path; ``floods`` has the refusals
-    without lines of their own."""
+    call that is over, ``refused`` hears of what was no request; ``pages``: the chat page's files by
+    URL path; ``floods`` has the refusals without lines of their own."""
 
     current: Callable[[], Kit]
     is_ready: Callable[[], bool]
     ended: Callable[[Record], None]
+    refused: Callable[[str], None]
     pages: Mapping[str, PageFile]
     floods: Floods
 
     def serve(self, settings: Settings, max_connections: int) -> GuardedServer:
         """A server of this app; must be made within the loop. Raises ParserMissing."""
         make_request = functools.partial(Request, loop=asyncio.get_running_loop())
-        return GuardedServer(self.answer, make_request, settings, max_connections, self.floods)
+        return GuardedServer(
+            self.answer, make_request, settings, max_connections, self.floods, self.refused
+        )
 
     async def answer(self, request: Request) -> web.StreamResponse:
         """The answer to ``request``; a stream has gone out by then."""
         path = request.raw_path.partition("?")[0]
         is_read = request.method in ("GET", "HEAD")
         if is_read and request.raw_path in HEALTH_PATHS:
-            return self._health(path)
+            return health(path, is_ready=self.is_ready())
         kit = self.current()
         record = Record(request.method, path, is_cutting=kit.is_cutting)
         writer = request.writer
@@ -91,15 +94,6 @@ class App:
         if code is None or status is None or record.is_quiet or record.error is not None:
             return False
         return self.floods.absorbs(Refused(code, status, record.level, record.app, record.client))
-
-    def _health(self, path: str) -> web.Response:
-        """Fixed bodies for any Host, without CORS fields and log lines."""
-        is_well = path == "/healthz" or self.is_ready()
-        return web.Response(
-            text="ok\n" if is_well else "not ready\n",
-            status=200 if is_well else 503,
-            headers={"Cache-Control": "no-store", **_EVERY_ANSWER},
-        )
 
 
 def _page(request: web.BaseRequest, exchange: Exchange, page: PageFile) -> web.Response:

@@ -28,6 +28,7 @@ from keyproxy.ledger.ledger import Book
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
+from keyproxy.money.settling import Settled
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
@@ -67,6 +68,7 @@ class Assembly:
         pool: Pool,
         counters: Counters,
         book: Book,
+        settled: Settled = lambda row, cost, told: None,
     ) -> None:
         self.session = session
         self.pool = pool
@@ -78,7 +80,9 @@ class Assembly:
         listing = PROVIDER.listing
         self._catalogue = Catalogue(self._fetch, self._fetch_shown, listing)
         self.names = Names(self._catalogue, lambda: self.kit.settings)
-        self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, listing)
+        self.accounting = Accounting(
+            counters, book, self._upstreams, self._fetch_unshown, listing, settled
+        )
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Counters()
         self._room = Room(memory.for_bodies(memory.limit()))
@@ -274,6 +278,7 @@ def _hide_secrets(settings: Settings) -> None:
         *settings.all_keys,
         settings.upstream_proxy,
         settings.captcha_secret,
+        settings.admin_token,
         None if settings.storage is None else settings.storage.password,
         *(settings.session_secrets or ()),
         *(app.jwt_secret for app in settings.all_apps),

@@ -89,7 +89,7 @@ async def _serve(settings: Settings, sources: Sources, why: str | None) -> None:
                 task.cancel()
         finally:
             watching.cancel()
-    _log.info("stopped", **running.totals.counts())
+    _log.info("stopped", **running.tally.counts())
 
 
 def _catch_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
@@ -168,6 +168,7 @@ def _say_hello(running: Service) -> None:
         version=__version__,
         mode=settings.mode,
         listen=list(running.addresses),
+        admin=list(running.admin.addresses) if running.admin else [],
         upstream=settings.upstream,
         key=[key.label for key in settings.keys],
         clients=summary.clients(settings),

@@ -13,14 +13,17 @@ from typing import Any
 
 import structlog
 
+from keyproxy.admin.listener import Admin
+from keyproxy.admin.tally import Tally
+from keyproxy.admin.watched import Watched
 from keyproxy.demo.page import PageFile
 from keyproxy.floods import Floods
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
-from keyproxy.record import Totals
+from keyproxy.record import Record
 from keyproxy.server.accounting import open_book
-from keyproxy.server.app import App
+from keyproxy.server.app import App, Request
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import is_worth_a_look
@@ -34,16 +37,19 @@ _log = structlog.get_logger("keyproxy")
 class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
-    def __init__(self, assembly: Assembly, totals: Totals, pages: Mapping[str, PageFile]) -> None:
+    def __init__(self, assembly: Assembly, tally: Tally, pages: Mapping[str, PageFile]) -> None:
         self.assembly = assembly
         self.accounting = assembly.accounting
-        self.totals = totals
+        self.tally = tally
         self.addresses: tuple[str, ...] = ()
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
         self._floods = Floods()
-        app = App(lambda: self.kit, self._may_be_asked, totals.ended, pages, self._floods)
+        app = App(
+            lambda: self.kit, self._may_be_asked, tally.ended, tally.refused, pages, self._floods
+        )
         self._server = app.serve(self.settings, connection_limit())
+        self.admin = Admin(self._watched()) if self.settings.admin else None
 
     @property
     def kit(self) -> Kit:
@@ -61,6 +67,8 @@ class Service:
         self.addresses = tuple(map(shown, sockets))
         for sock in sockets:
             await self._server.listen(sock)
+        if self.admin is not None:
+            await self.admin.start()
         self.assembly.life.is_ready = True
         self.assembly.keys.inspect(self.settings.all_keys)
         self._run(self.assembly.keys.run())
@@ -77,6 +85,23 @@ class Service:
             self._naming = self._naming or self._run(self.assembly.names.run())
         elif is_worth_a_look(self.settings):
             self._run(self.assembly.names.look())
+
+    def _watched(self) -> Watched:
+        return Watched(
+            kit=lambda: self.kit,
+            is_ready=self._may_be_asked,
+            open_records=self._open_records,
+            tally=self.tally,
+            keys=self.assembly.keys,
+            counters=self.assembly.counters,
+            book=self.accounting.book,
+            prices=lambda: self.accounting.prices,
+        )
+
+    def _open_records(self) -> list[Record]:
+        requests = (connection.request for connection in self._server.busy())
+        exchanges = (each.exchange for each in requests if isinstance(each, Request))
+        return [exchange.record for exchange in exchanges if exchange is not None]
 
     def _may_be_asked(self) -> bool:
         """Whether a load balancer should send calls here."""
@@ -130,6 +155,8 @@ class Service:
         for task in beside:
             task.cancel()
         await self.assembly.lingering.end()
+        if self.admin is not None:
+            await self.admin.close()
         await self._server.close()
         self._floods.close()
         await self.assembly.close()
@@ -151,15 +178,16 @@ async def running(
     """A service that listens, and is closed at the end."""
     async with AsyncExitStack() as stack:
         session, pool = await stack.enter_async_context(open_clients(settings))
-        totals = Totals()
+        tally = Tally(lambda: service.accounting.prices)
         counters = Counters()
         if (storage := settings.storage) is not None:  # that replicas share
             ca = pool.trust if storage.has_tls else None
-            failure, on_change = settings.storage_failure, totals.storage_changed
+            failure, on_change = settings.storage_failure, tally.storage_changed
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
-        service = Service(Assembly(settings, session, pool, counters, book), totals, pages or {})
+        assembly = Assembly(settings, session, pool, counters, book, tally.settled)
+        service = Service(assembly, tally, pages or {})
         stack.push_async_callback(service.close)
         await service.start()
         yield service

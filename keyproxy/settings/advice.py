@@ -62,6 +62,9 @@ def _idle(settings: Settings) -> Iterator[str]:
     ):
         if value is not None and auth not in asked:
             yield f"{name} has no effect: no app has the client auth {auth}"
+    for name in ("KEYPROXY_ADMIN_HOSTS", "KEYPROXY_ADMIN_TOKEN", "KEYPROXY_ADMIN_TOKEN_FILE"):
+        if not settings.admin and name in settings.places:
+            yield f"{name} has no effect: KEYPROXY_ADMIN is off"
     for app in settings.all_apps:
         if app.client_tokens and app.client_auth != "token":
             whose = f"the client tokens of the app {app.name}"

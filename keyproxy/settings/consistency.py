@@ -57,6 +57,7 @@ def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
     yield from (of_app(fault, app.name) for app in apps for fault in jwt_faults(app))
     yield from _sessions(mode, apps)
     yield from _budgets(mode, apps)
+    yield from _admin(mode, default)
 
 
 def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
@@ -265,4 +266,33 @@ def _budgets(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             expected=f"{plain.MONTH_DAYS} days at least: a restart reads back from the ledger what"
             " the running month has spent",
             paste=f"KEYPROXY_LEDGER_RETENTION={plain.MONTH_DAYS}",
+        )
+
+
+def _admin(mode: Mode, default: AppValues) -> Iterator[SettingsFault]:
+    """What would show figures to others."""
+    beyond = [str(each) for each in default.get("admin", ()) if not each.is_loopback]
+    if not beyond:
+        return
+    if mode == "dev":
+        yield SettingsFault(
+            "KEYPROXY_ADMIN",
+            found=shown(",".join(beyond)),
+            expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer",
+            paste=f"KEYPROXY_ADMIN={ROWS['admin'].dev}",
+        )
+        return
+    whom = f"since KEYPROXY_ADMIN is open to others ({shown(','.join(beyond))})"
+    if default.get("admin_token", "") is None:
+        yield SettingsFault(
+            "KEYPROXY_ADMIN_TOKEN_FILE",
+            expected=f"a file with a random token that it asks for, {whom}; `{secrets.MAKING}`"
+            " prints one",
+            paste="KEYPROXY_ADMIN_TOKEN_FILE=/run/secrets/keyproxy_admin_token",
+        )
+    if not default.said.get("KEYPROXY_ADMIN_HOSTS", "").strip():
+        yield SettingsFault(
+            "KEYPROXY_ADMIN_HOSTS",
+            expected=f"the Host names that it answers to (any-ip: any IP literal), {whom}",
+            paste="KEYPROXY_ADMIN_HOSTS=keyproxy.internal",
         )

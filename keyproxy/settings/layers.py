@@ -22,14 +22,6 @@ from keyproxy.settings.table import CONFIG, DEFAULT_APP, ROWS, row_of
 
 PREFIX = "KEYPROXY_"
 
-# Names reserved for features that this version does not have, with the values that ask for
-# nothing, so that one configuration serves this version and a later one.
-NOT_IN_THIS_VERSION: Mapping[str, tuple[str, ...]] = {
-    "KEYPROXY_ADMIN": ("off",),
-    "KEYPROXY_ADMIN_TOKEN_FILE": ("off",),
-    "KEYPROXY_ADMIN_HOSTS": ("off",),
-}
-
 # What Kubernetes and Docker links set in each container for a service called keyproxy,
 # keyproxy-web … (Kubernetes: Service, "environment variables").
 _INJECTED = re.compile(
@@ -45,7 +37,7 @@ _PAIRS = [(row.variable, row.file.variable) for row in ROWS.values() if row.file
 """Each variable that may stand in a file, with the one that names the file."""
 _OF_APPS = {name for row in ROWS.values() if row.is_app for name in row.variables}
 # A file cannot name another file instead of itself.
-_IN_TOML = {*_VARIABLES, *NOT_IN_THIS_VERSION} - {CONFIG.variable}
+_IN_TOML = {*_VARIABLES} - {CONFIG.variable}
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -194,21 +186,18 @@ def merged(layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def name_faults(environ: Mapping[str, str]) -> list[SettingsFault]:
-    """A fault for each KEYPROXY_ variable that this version cannot obey, and for near misses.
+    """A fault for each KEYPROXY_ variable that is no setting, and for near misses.
 
     What a container platform set, and no person, is none.
     """
     faults = []
     for name, text in sorted(environ.items()):
-        value, nothing = text.strip(), NOT_IN_THIS_VERSION.get(name, ())
-        is_meant = _MISSPELT.match(name) and name not in _VARIABLES and value not in ("", *nothing)
+        value = text.strip()
+        is_meant = _MISSPELT.match(name) and name not in _VARIABLES and value
         if not is_meant or _INJECTED.fullmatch(f"{name}={value}"):
             continue
         found, expected = "not a setting", _nearest(name, _VARIABLES)
-        if nothing:
-            found = "set, and this version does not have it"
-            expected = f"unset or {' or '.join(nothing)}"
-        elif not name.startswith(PREFIX):
+        if not name.startswith(PREFIX):
             close = difflib.get_close_matches(name.upper(), _VARIABLES, n=1, cutoff=0.85)
             if not close:
                 continue

@@ -272,6 +272,18 @@ class Table:
     log_address: Literal["full", "prefix", "off"] = setting(plain.word("full", "prefix", "off"),
         "VALUE", "full", "prefix", example="prefix",
         meaning="how much of a caller's address is logged: `full`, `prefix` (its network), `off`")
+    # In serve nobody should find out by chance that there is one.
+    admin: tuple[Address, ...] = setting(network.admin_addresses, "HOST:PORT", "localhost:8485",
+        "off", section="Watching it", separator=",", needs_restart=True,
+        meaning="where the dashboard and the metrics are, a listener of its own: `host:port`,"
+        " several by comma; beyond this computer it needs the two settings below; `off`")
+    admin_hosts: tuple[str, ...] = setting(origins.hosts, "HOSTS", "localhost,127.0.0.1,[::1]",
+        example="keyproxy.internal", separator=",",
+        meaning="Host names that it answers to, as in `KEYPROXY_ALLOWED_HOSTS`; `any-ip` for a"
+        " Prometheus that goes by addresses")
+    admin_token: Secret | None = setting(secrets.admin_token, "VALUE", None, example="…",
+        is_secret=True, meaning="what it asks for as a bearer token before it shows figures",
+        in_file="a file that holds the token that it asks for")
     # fmt: on
 
 

@@ -52,6 +52,7 @@ class HeadGuard(RequestHandler):
         "_head_timer",
         "_header_timeout",
         "_last_payload",
+        "_refused",
         "_seen_of_body",
         "_stray_bytes",
         "_unread_timeout",
@@ -65,10 +66,12 @@ class HeadGuard(RequestHandler):
         header_timeout: float,
         unread_timeout: float,
         floods: Floods,
+        refused: Callable[[str], None],
         **options: Any,
     ) -> None:
         super().__init__(manager, **options)
         self._floods = floods
+        self._refused = refused
         self._unread_timeout = unread_timeout
         self._unread_timer: asyncio.TimerHandle | None = None
         self._header_timeout = header_timeout
@@ -83,6 +86,11 @@ class HeadGuard(RequestHandler):
     def is_busy(self) -> bool:
         """A call is being answered."""
         return self._request_in_progress
+
+    @property
+    def request(self) -> web.BaseRequest | None:
+        """The one that is being answered."""
+        return self._current_request if self._request_in_progress else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -185,6 +193,7 @@ class HeadGuard(RequestHandler):
         else:
             refusal = refusals.internal()
             self.logger.error("Unhandled error in a handler", exc_info=exc)
+        self._refused(refusal.code)
         request_id = _logged(refusal, self._floods)
         response = web.Response(
             status=refusal.status,
@@ -261,6 +270,7 @@ class HeadGuard(RequestHandler):
         if self._request_in_progress or self._messages or self.transport is None:
             return
         self._stop_timer()
+        self._refused(code)
         self.transport.write(raw(code, self._floods))
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -126,7 +126,9 @@ class GuardedServer(web.Server):
         settings: Settings,
         max_connections: int,
         floods: Floods,
+        refused: Callable[[str], None] = lambda code: None,
     ) -> None:
+        """``refused`` hears the code of each answer to what is no request."""
         if HttpRequestParser is HttpRequestParserPy:
             raise ParserMissing(
                 "aiohttp's C parser is missing (AIOHTTP_NO_EXTENSIONS, or a wheel without it); "
@@ -148,6 +150,7 @@ class GuardedServer(web.Server):
         )
         self._max_connections = max_connections
         self.floods = floods
+        self._refused = refused
         self._listening: dict[socket.socket, asyncio.Server] = {}
 
     async def listen(self, sock: socket.socket) -> None:
@@ -179,10 +182,12 @@ class GuardedServer(web.Server):
         return [c for c in self.connections if isinstance(c, HeadGuard) and c.is_busy]
 
     def __call__(self) -> RequestHandler:
-        return HeadGuard(self, floods=self.floods, loop=self._loop, **self._kwargs)
+        options = {**self._kwargs, "floods": self.floods, "refused": self._refused}
+        return HeadGuard(self, loop=self._loop, **options)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._connections) > self._max_connections:
+            self._refused("overloaded")
             transport.write(raw("overloaded", self.floods))
             transport.close()

@@ -119,10 +119,14 @@ class KeyStates:
 
     def usable(self, keys: Iterable[Secret]) -> list[Secret]:
         """Those of ``keys`` to try for one call, best first; none when all were rejected."""
-        states = [self._states.get(key) or KeyState(key) for key in keys]
+        states = self.states(keys)
         now = self.clock()
         states.sort(key=lambda state: state.last_until > now)
         return [state.key for state in states if not state.is_rejected]
+
+    def states(self, keys: Iterable[Secret]) -> list[KeyState]:
+        """What is known of each of ``keys``."""
+        return [self._states.get(key) or KeyState(key) for key in keys]
 
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""

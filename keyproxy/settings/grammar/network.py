@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import chain
@@ -58,13 +59,14 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback
 
 
-def _address(text: str) -> Address:
-    expected = "host:port such as localhost:8484, :8484 (every address) or [::1]:8484"
+def _address(usual_port: int, text: str) -> Address:
+    every, here = f":{usual_port}", f"localhost:{usual_port}"
+    expected = f"host:port such as {here}, {every} (every address) or [::1]:{usual_port}"
     match = _LISTEN.fullmatch(text)
     if not match:
         is_port, is_host = re.fullmatch(r"\d{1,5}", text), re.fullmatch(r"[A-Za-z][\w.-]*", text)
-        value = f"localhost:{text}" if is_port else f"{text}:8484" if is_host else None
-        raise Unfit(expected, value=":8484" if text.startswith("*:") else value)
+        value = f"localhost:{text}" if is_port else f"{text}{every}" if is_host else None
+        raise Unfit(expected, value=every if text.startswith("*:") else value)
     host, port = match[1].lower(), int(match[2])
     if host.startswith("["):
         try:
@@ -76,8 +78,11 @@ def _address(text: str) -> Address:
     return Address(host, port)
 
 
-addresses = each(_address)
+addresses = each(partial(_address, 8484))
 """``host:port``, several by comma."""
+ADMIN_PORT = 8485
+admin_addresses = each(partial(_address, ADMIN_PORT), none="off")
+"""The same for those who watch; or ``off``."""
 
 
 def _networks(text: str) -> tuple[Network, ...]:

@@ -130,6 +130,18 @@ def captcha_secret(text: str) -> Secret:
     return Secret(value)
 
 
+def admin_token(text: str) -> Secret:
+    """What those who watch show."""
+    value = _without_line_end(text)
+    if trouble := _trouble(value, SHORTEST):
+        raise Unfit(
+            f"at least {SHORTEST} random characters, as `{MAKING}` prints them",
+            found=f"a value that {trouble}",
+            line=MAKING,
+        )
+    return Secret(value)
+
+
 def _without_line_end(text: str) -> str:
     return re.sub(r"\r?\n\Z", "", text)
 

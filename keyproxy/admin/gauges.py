@@ -1,0 +1,108 @@
+"""What is true of the process when Prometheus asks: a line of a table for each metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from keyproxy.admin.tally import USUAL_PROVIDER, Amounts, Labels
+from keyproxy.admin.watched import Watched
+from keyproxy.money.budget import Level
+
+_NANO = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at the process; ``levels`` of its budgets."""
+
+    watched: Watched
+    levels: Sequence[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric; ``is_sum``: it only grows."""
+
+    name: str
+    help: str
+    labels: Labels
+    of: Callable[[Seen], Amounts]
+    is_sum: bool = False
+
+
+def _one(number: float | None) -> Amounts:
+    return () if number is None else (((), number),)
+
+
+def budget_name(level: Level) -> str:
+    """``total:day``, ``app:web:month``."""
+    whose, name, unit = level.pot.kind
+    return f"{whose}:{unit}" if whose == "total" else f"{whose}:{name}:{unit}"
+
+
+def _budgets(seen: Seen) -> Amounts:
+    return [
+        ((budget_name(level), state), usd)
+        for level in seen.levels
+        for state, usd in (
+            ("limit", float(level.pot.budget.usd)),
+            ("spent", level.spent * _NANO),
+            ("reserved", level.reserved * _NANO),
+        )
+    ]
+
+
+def _reserved(seen: Seen) -> Amounts:
+    reserved = (record.reserved for record in seen.watched.open_records())
+    return _one(float(sum(filter(None, reserved))))
+
+
+def _open_streams(seen: Seen) -> Amounts:
+    return _one(
+        sum(
+            bool(record.is_streaming) and record.first_byte_at is not None
+            for record in seen.watched.open_records()
+        )
+    )
+
+
+def _keys(seen: Seen) -> Amounts:
+    keys = seen.watched.kit().settings.all_keys
+    return (((USUAL_PROVIDER,), bool(seen.watched.keys.usable(keys))),)
+
+
+def _price_age(seen: Seen) -> Amounts:
+    book = seen.watched.prices()
+    return _one(None if book is None else book.age_seconds)
+
+
+def _backlog(seen: Seen) -> Amounts:
+    ledger = seen.watched.ledger
+    return _one(0 if ledger is None else ledger.backlog)
+
+
+def _lost(seen: Seen) -> Amounts:
+    ledger = seen.watched.ledger
+    return _one(0 if ledger is None else ledger.losses)
+
+
+# fmt: off
+GAUGES: Iterable[Gauge] = (
+    Gauge("keyproxy_cost_unsettled_usd",
+          "What calls stand in the books with whose cost is not final, in USD.",
+          (), lambda seen: _one(seen.watched.tally.unsettled_usd)),
+    Gauge("keyproxy_reserved_usd", "What open calls may cost at most, in USD.", (), _reserved),
+    Gauge("keyproxy_budget_usd", "Budgets of apps and of all in USD: limit, spent, reserved.",
+          ("budget", "state"), _budgets),
+    Gauge("keyproxy_open_streams", "Event streams that are being passed on.", (), _open_streams),
+    Gauge("keyproxy_ledger_backlog", "Rows and questions that wait for the ledger.", (), _backlog),
+    Gauge("keyproxy_ledger_lost_calls_total", "Calls that the ledger does not have as they ended.",
+          (), _lost, is_sum=True),
+    Gauge("keyproxy_key_usable", "Whether a key of the provider is left that is not set aside.",
+          ("provider",), _keys),
+    Gauge("keyproxy_storage_up", "Whether limits and budgets are counted where they should be.",
+          (), lambda seen: _one(not seen.watched.counters.is_down)),
+    Gauge("keyproxy_price_age_seconds", "Since the list of prices was fetched.", (), _price_age),
+)
+# fmt: on

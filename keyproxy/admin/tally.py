@@ -1,0 +1,283 @@
+"""What calls add up to: a line of a table for each metric, which reads a call's record.
+
+Adds to dicts when a call has ended, or its cost has become final, and nothing else: the text
+that Prometheus reads is written when it asks. A label is one of our words, an app, or a model of
+the price list, never a client or what a caller wrote. Sources: OpenTelemetry's semantic
+conventions for generative AI, "Metrics" (names, units, buckets; 2026), Prometheus' naming guide.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from keyproxy.call import BASE, Cost
+from keyproxy.errors import CODES
+from keyproxy.ledger.entry import Unsettled, to_pico
+from keyproxy.money.pricebook import PriceBook
+from keyproxy.record import Record
+from keyproxy.upstream.provider import Told
+
+PICO = 1e-12
+MOST_MODELS = 100
+"""Of the price list, that have a name of their own in labels; further ones are ``other``."""
+MOST_UNSETTLED = 10_000  # as a book in memory holds: older ones stay estimated for good
+USUAL_PROVIDER = "openrouter"
+_OTHER = "other"
+_OPERATIONS = {
+    "chat/completions": "chat",
+    "responses": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+}
+"""OpenTelemetry's words for what an endpoint does; the others have their own."""
+
+Labels = tuple[str, ...]
+Amounts = Sequence[tuple[Labels, float]]
+
+
+class Spent(NamedTuple):
+    """What one call has used, once that is final. ``model`` is fit for a label."""
+
+    app: str
+    provider: str
+    model: str
+    operation: str
+    pico_usd: int
+    source: str
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. ``of`` a record, or of what was spent: by its labels, how much is added.
+
+    With ``buckets`` each amount is a value whose distribution is kept. ``scale``: of what is shown.
+    """
+
+    name: str
+    help: str
+    labels: Labels
+    of: Callable[[Any], Amounts]
+    buckets: tuple[float, ...] = ()
+    scale: float = 1.0
+
+
+def _calls(record: Record) -> Amounts:
+    if record.booked is None:
+        return ()
+    status = "none" if record.http_status is None else str(record.http_status)
+    return (((record.app or "", record.endpoint or "", _provider(record), status), 1),)
+
+
+def _refusals(record: Record) -> Amounts:
+    return () if record.code is None else (((record.code,), 1),)
+
+
+def _attempts(record: Record) -> Amounts:
+    return (((_provider(record), _class_of(record)), 1),) if record.attempts else ()
+
+
+def _class_of(record: Record) -> str:
+    """How an attempt went, in the words by which the next home is chosen."""
+    if record.booked is None:
+        return "not_sent"
+    status = record.upstream_status
+    if status is None:
+        return "uncertain"
+    if status < 400:
+        return "ok"
+    if status in (408, 429, 503, 529):
+        return "load"
+    if status in (401, 402):
+        return "account"
+    return "caller" if status < 500 else "uncertain"
+
+
+def _first_token(record: Record) -> Amounts:
+    seconds = record.first_byte_seconds if record.is_streaming else None
+    return () if seconds is None or record.booked is None else ((_of_call(record), seconds),)
+
+
+def _duration(record: Record) -> Amounts:
+    if record.booked is None:
+        return ()
+    return ((_of_call(record), record.clock() - record.started_at),)
+
+
+def _added_delay(record: Record) -> Amounts:
+    return () if record.queue_seconds is None else (((), record.queue_seconds),)
+
+
+def _other_model(record: Record) -> Amounts:
+    return (((), 1),) if record.is_other_model else ()
+
+
+def _cost(spent: Spent) -> Amounts:
+    return (((spent.app, spent.provider, spent.model, spent.source), spent.pico_usd),)
+
+
+def _tokens(spent: Spent) -> Amounts:
+    counts = (("input", spent.input_tokens), ("output", spent.output_tokens))
+    return [
+        ((spent.operation, spent.provider, type), count)
+        for type, count in counts
+        if count is not None
+    ]
+
+
+def _provider(record: Record) -> str:
+    return record.provider or USUAL_PROVIDER
+
+
+def _of_call(record: Record) -> Labels:
+    return _operation(record.endpoint), _provider(record)
+
+
+def _operation(endpoint: str | None) -> str:
+    path = (endpoint or "").partition(f" {BASE}/")[2]
+    return _OPERATIONS.get(path, path)
+
+
+_OPERATION = ("gen_ai_operation_name", "gen_ai_provider_name")
+_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_FIRST_TOKEN = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08),
+    *(0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+_DELAYS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_TOKENS = tuple(float(4**power) for power in range(14))
+# fmt: off
+OF_RECORDS = (
+    Family("keyproxy_calls_total", "Calls that reached a provider, as the ledger has them.",
+           ("app", "endpoint", "provider", "http_status"), _calls),
+    Family("keyproxy_refusals_total", "Requests that were answered with an error of keyproxy's.",
+           ("code",), _refusals),
+    Family("keyproxy_attempts_total", "Tries of calls at providers, by how they went.",
+           ("provider", "class"), _attempts),
+    Family("keyproxy_other_model_served_total",
+           "Answers by a model that is neither allowed nor a form of one that was asked for.",
+           (), _other_model),
+    Family("gen_ai_server_time_to_first_token_seconds",
+           "From a streamed call's arrival to the first bytes of its answer.",
+           _OPERATION, _first_token, buckets=_FIRST_TOKEN),
+    Family("gen_ai_client_operation_duration_seconds",
+           "From a call's arrival to the end of its answer.",
+           _OPERATION, _duration, buckets=_SECONDS),
+    Family("keyproxy_added_delay_seconds",
+           "From a call's arrival until it could go out, less the wait for its body.",
+           (), _added_delay, buckets=_DELAYS),
+)
+"""What is counted when a call has ended."""
+OF_SPENT = (
+    Family("keyproxy_cost_usd_total", "Cost of calls in USD, counted once it is final.",
+           ("app", "provider", "model", "cost_source"), _cost, scale=PICO),
+    Family("gen_ai_client_token_usage", "Tokens of calls, counted once their cost is final.",
+           (*_OPERATION, "gen_ai_token_type"), _tokens, buckets=_TOKENS),
+)
+"""What is counted once, when the cost of a call is final."""
+# fmt: on
+FAMILIES = (*OF_RECORDS, *OF_SPENT)
+
+
+class Tally:
+    """The sums of one process. Everything belongs to the loop.
+
+    ``prices`` gives the book whose models may be labels; None: none.
+    """
+
+    def __init__(self, prices: Callable[[], PriceBook | None] = lambda: None) -> None:
+        self._prices = prices
+        self.sums: dict[str, dict[Labels, Any]] = {family.name: {} for family in FAMILIES}
+        self.sums["keyproxy_refusals_total"] |= {(code,): 0 for code in CODES}
+        self._models: set[str] = set()
+        self._unsettled: dict[str, int] = {}
+        self._storage_down = 0
+
+    def ended(self, record: Record) -> None:
+        """A call is over."""
+        self._add(OF_RECORDS, record)
+        if (booked := record.booked) is None:
+            return
+        pico = 0 if booked.usd is None else to_pico(booked.usd)
+        if not booked.is_final:
+            self._unsettled[record.request_id] = pico
+            if len(self._unsettled) > MOST_UNSETTLED:
+                del self._unsettled[next(iter(self._unsettled))]
+            return
+        usage, asked = record.usage, record.models[0] if record.models else None
+        spent = Spent(
+            record.app or "",
+            _provider(record),
+            self._model(record.served or asked),
+            _operation(record.endpoint),
+            pico,
+            booked.source,
+            *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
+        )
+        self._add(OF_SPENT, spent)
+
+    def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
+        """The cost of a call has become final after its end."""
+        self._unsettled.pop(row.id, None)
+        usd, source = (row.cost, row.cost_source) if cost is None else (cost.usd, cost.source)
+        usage, served = (None, None) if told is None else told
+        spent = Spent(
+            row.app,
+            USUAL_PROVIDER,
+            self._model(served or row.served or row.models[0] if row.models else None),
+            _operation(row.endpoint),
+            0 if usd is None else to_pico(usd),
+            source,
+            *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
+        )
+        self._add(OF_SPENT, spent)
+
+    def refused(self, code: str) -> None:
+        """An answer to what was no request."""
+        refusals = self.sums["keyproxy_refusals_total"]
+        refusals[code,] = refusals.get((code,), 0) + 1
+
+    def storage_changed(self, is_down: bool) -> None:
+        """The shared storage stopped to answer, or answers again."""
+        self._storage_down += is_down
+
+    @property
+    def unsettled_usd(self) -> float:
+        """What calls stand in the books with whose cost is not final."""
+        return sum(self._unsettled.values()) * PICO
+
+    def counts(self) -> Mapping[str, int]:
+        """What is worth a line when the process ends, by its name."""
+        others = self.sums["keyproxy_other_model_served_total"].get((), 0)
+        counts = {"other_model_served": others, "storage_down": self._storage_down}
+        return {name: count for name, count in counts.items() if count}
+
+    def _add(self, families: Iterable[Family], fact: Record | Spent) -> None:
+        for family in families:
+            for labels, amount in family.of(fact):
+                sums = self.sums[family.name]
+                if family.buckets:
+                    if (kept := sums.get(labels)) is None:
+                        kept = sums[labels] = [0] * (len(family.buckets) + 2)
+                    kept[bisect_left(family.buckets, amount)] += 1
+                    kept[-1] += amount
+                else:
+                    sums[labels] = sums.get(labels, 0) + amount
+
+    def _model(self, name: str | None) -> str:
+        """The label of a model; an id of the price list, or ``other``."""
+        book = self._prices()
+        if name is None or book is None:
+            return _OTHER
+        listed = book.listed
+        id = listed.id_of(name)
+        if id in self._models:
+            return id
+        if id not in listed.prices or len(self._models) >= MOST_MODELS:
+            return _OTHER
+        self._models.add(id)
+        return id

@@ -1,0 +1,42 @@
+"""The running process as those who watch may look at it, and what is true of it just now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from keyproxy.admin.tally import Tally
+from keyproxy.kit import Kit
+from keyproxy.ledger.ledger import Book, Ledger
+from keyproxy.limits.counters import Counters
+from keyproxy.money.budget import Level, levels
+from keyproxy.money.pricebook import PriceBook
+from keyproxy.record import Record
+from keyproxy.upstream.keyring import KeyStates
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Asked anew each time: a reload puts another kit in force.
+
+    ``open_records``: of the calls that are being answered.
+    """
+
+    kit: Callable[[], Kit]
+    is_ready: Callable[[], bool]
+    open_records: Callable[[], Sequence[Record]]
+    tally: Tally
+    keys: KeyStates
+    counters: Counters
+    book: Book
+    prices: Callable[[], PriceBook | None]
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """None where calls are booked in memory only."""
+        return self.book if isinstance(self.book, Ledger) else None
+
+    async def levels(self, at: float) -> list[Level]:
+        """Where the budgets of apps and of all together stand."""
+        budgets = (app.bookings.budgets for app in self.kit().apps.values())
+        return await levels(self.counters, budgets, at)
