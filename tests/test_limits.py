@@ -111,6 +111,38 @@ async def test_a_month_is_a_window_with_a_span_of_its_own(clock: Clock) -> None:
     assert not (await counters.take([month])).is_admitted
 
 
+@pytest.mark.parametrize("back", [600, 1_500])
+async def test_a_clock_that_is_set_back_ends_no_window_of_the_calendar(
+    clock: Clock, back: float
+) -> None:
+    """A machine's clock was half an hour fast when the process began, and is put right."""
+    wall, others = Clock(7_200 + 1_200), [Window("rate", f"c{n}", 1, 60) for n in range(50)]
+    counters = Counters(Table(clock), wall=wall)
+    hour = Window("budget", "a", 1, 3_600, span=Span(7_200, 10_800))
+    assert (await counters.take([hour])).is_admitted
+    wall.now -= back
+    for _ in range(24):  # to the end that the window had, while others call
+        clock.now, wall.now = clock.now + 100, wall.now + 100
+        for other in others:
+            await counters.take([other])
+    verdict = await counters.take([hour])
+    assert not verdict.is_admitted
+    assert verdict.standings[0].resets_in_seconds == 10_800 - wall.now == back
+
+
+async def test_a_clock_that_is_set_back_over_the_border_finds_what_was_counted(
+    clock: Clock,
+) -> None:
+    wall = Clock(10_790)
+    counters = Counters(Table(clock), wall=wall)
+    before = Window("budget", "a", 1, 3_600, span=Span(7_200, 10_800))
+    assert (await counters.take([before])).is_admitted
+    clock.now, wall.now = clock.now + 60, wall.now + 60
+    assert (await counters.take([before._replace(span=Span(10_800, 14_400))])).is_admitted
+    wall.now -= 120
+    assert not (await counters.take([before])).is_admitted
+
+
 async def test_a_full_place_counts_in_no_window_and_a_full_window_takes_no_place() -> None:
     counters, place = Counters(), Place("a", 1)
     window = Window("client", "a", 1, 60)

@@ -24,6 +24,8 @@ from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
 MAX_ROWS = 250_000  # 100,000 clients with an address each, and some
 _FORGOTTEN_PER_CALL = 2  # more than one, so that the table shrinks while it is used
 _SEEN_FOR_ROOM = 4
+_LATE_SECONDS = 3600.0
+"""A window of the calendar is remembered for so long behind its end: a clock may be set back."""
 _NOBODY = -1
 # Of a text's 64-bit hash, which is keyed anew in each process, 60 bits fit a small integer:
 # two of 250,000 keys meet with a chance of 1 in 30 million, and nobody can choose them.
@@ -173,7 +175,7 @@ class Counters:
     """Looks at all windows of a call, and at its place in flight, before it counts in any.
 
     Nothing in here waits, so the look and the count are one step. ``wall`` is the calendar's
-    clock, in UTC epoch seconds.
+    clock, in UTC epoch seconds: which of the calendar's windows runs, its asker says by the span.
     """
 
     is_shared = False
@@ -205,11 +207,12 @@ class Counters:
             if window.is_aligned:
                 window = self._placed(window)
             found, units = table.find(window, now), 0
+            left = self._length(window)
             if found is not None:
                 row, column = found
-                units, left = column.counts[row], column.ends[row] - now
-            else:
-                left = self._length(window)
+                units = column.counts[row]
+                if window.span is None:
+                    left = column.ends[row] - now
             if max(0, window.amount - units) < window.cost:
                 is_admitted = False
             seen.append((window, units, left, found))
@@ -221,11 +224,13 @@ class Counters:
         counted, begun = [], []
         for window, units, left, found in seen:
             counted.append(Standing(window, units + window.cost, left))
+            ends = now + left if window.span is None else now + left + _LATE_SECONDS
             if found is not None:
                 row, column = found
                 column.counts[row] += window.cost
+                column.ends[row] = ends
             else:
-                begun.append((window, Entry(window.cost, now + left)))
+                begun.append((window, Entry(window.cost, ends)))
         for window, entry in begun:  # last, since a full table forgets others for them
             table.put(window, entry)
         return Verdict(True, tuple(counted))
@@ -269,7 +274,8 @@ class Counters:
     def _running(self, window: Window) -> Entry:
         """What is counted in a window; nothing in one that begins with this call."""
         entry = self._table.get(window)
-        return entry or Entry(0, self._table.clock() + self._length(window))
+        late = 0.0 if window.span is None else _LATE_SECONDS
+        return entry or Entry(0, self._table.clock() + self._length(window) + late)
 
     def _length(self, window: Window) -> float:
         """For how many seconds a window runs that begins with this call."""
