@@ -36,6 +36,7 @@ ROW = {
     "top_provider": {"max_completion_tokens": 50_000},
 }
 UNPRICED = {"id": "openai/unknown", "pricing": {"prompt": "0", "completion": "0"}}
+FREE = {"id": "openai/gift:free", "pricing": {"prompt": "0", "completion": "0"}}
 BODY = {"model": MODEL, "max_tokens": 1000, "messages": [{"role": "user", "content": "x"}]}
 """Could cost 0.01 USD for its answer and some 0.0001 for what it reads."""
 
@@ -56,7 +57,7 @@ class Books(FakeUpstream):
         if request.path == "/api/v1/models" and not self.has_prices:
             return web.json_response({"error": {"code": 502}}, status=502)
         if request.path == "/api/v1/models":
-            return web.json_response({"data": [ROW, UNPRICED]})
+            return web.json_response({"data": [ROW, UNPRICED, FREE]})
         if request.path.endswith("/endpoints"):
             return web.json_response({"error": {"code": 404}}, status=404)
         if request.path == "/api/v1/generation":
@@ -438,6 +439,20 @@ async def test_unpriced_models_may_be_allowed_until_the_budget_is_spent(
     await settled(proxy)
     assert await status(proxy, model="openai/unknown") == 402
     assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize("mode", ["dev", "serve"])
+async def test_a_free_call_that_is_billed_all_the_same_counts_in_the_running_budget(
+    start: Start, upstream: Books, mode: str
+) -> None:
+    proxy = await start(mode, BUDGET="1/day", RATE_LIMIT="off")
+    upstream.cost = 0.995
+    assert await status(proxy, model=FREE["id"]) == 200  # the first call of the day
+    await settled(proxy)
+    assert await status(proxy) == 402
+    assert await status(proxy, model=FREE["id"]) == 200  # what costs nothing fits into any budget
+    await settled(proxy)
+    assert len(upstream.calls) == 2
 
 
 async def test_an_error_of_the_upstream_costs_nothing(start: Start, upstream: Books) -> None:

@@ -139,8 +139,9 @@ class Budgets:
         ``fit`` says which length of an answer some USD would pay for. Raises
         ``budget_exhausted``, ``call_too_costly``, ``budget_busy``.
         """
-        if self.is_empty or not amount:  # what costs nothing fits into any budget
+        if self.is_empty:
             return NOTHING
+        # What costs nothing fits into any budget, and has a window for a cost that is told later.
         windows = [window for pot in self.pots for window in pot.windows(client.id, at, amount)]
         verdict = await self._counters.take(windows)
         if verdict.is_admitted:
