@@ -15,7 +15,7 @@ from keyproxy.policy.features import Features
 from keyproxy.routing.edits import Unfit, edits_for
 from keyproxy.upstream import takes
 from keyproxy.upstream.providers import PROVIDERS
-from keyproxy.upstream.takes import ECHOES, NOTES, Takes, names
+from keyproxy.upstream.takes import ECHOES, NOTES, TURN, Takes, names
 from tests.test_said import said
 
 WIDE = Takes(fields=takes.CHAT | names("reasoning_effort seed n stream_options"), drops=NOTES)
@@ -229,5 +229,60 @@ def test_every_dialect_of_a_provider_is_one_of_ours() -> None:
     ours = {style.name for style in dialects.DIALECTS}
     for provider in PROVIDERS.values():
         assert provider.takes.keys() <= ours
-        for there in provider.takes.values():
-            assert not (there.fields or frozenset()) & there.drops
+
+
+CLOSED = Takes(fields=takes.CHAT, drops=NOTES, strict_turns=ECHOES, turn=TURN)
+
+
+@pytest.mark.parametrize(
+    ("turn", "sent", "told"),
+    [
+        (
+            {"role": "assistant", "content": "Hm", "function_call": None},
+            {"role": "assistant", "content": "Hm"},
+            "messages.function_call",
+        ),
+        (
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "Hm", "cache_control": {"type": "ephemeral"}}],
+            },
+            {"role": "user", "content": [{"type": "text", "text": "Hm"}]},
+            "messages.content.cache_control",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "1", "index": 0, "function": {}}]},
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {}}]},
+            "messages.tool_calls.index",
+        ),
+    ],
+)
+def test_what_says_nothing_within_a_turn_is_left_out_where_it_is_refused(
+    turn: dict[str, Any], sent: dict[str, Any], told: str
+) -> None:
+    raw = json.dumps({"model": "a/b", "messages": [turn]}).encode()
+    body, dropped = edited(raw, CLOSED)
+    assert (json.loads(body)["messages"], dropped) == ([sent], told)
+    assert json.loads(edited(raw, WIDE)[0])["messages"] == [turn]
+
+
+@pytest.mark.parametrize(
+    ("turn", "param"),
+    [
+        ({"role": "assistant", "content": "Hm", "cot_summary": "x"}, "messages.cot_summary"),
+        ({"role": "user", "content": "Hm", "<b>": 1}, "messages"),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]},
+            "messages.content.x",
+        ),
+        ({"role": "assistant", "content": [{"type": "refusal"}]}, "messages.content.type"),
+        ({"role": "assistant", "tool_calls": [{"custom": {}}]}, "messages.tool_calls.custom"),
+    ],
+)
+def test_what_may_say_something_within_a_turn_leads_the_call_elsewhere(
+    turn: dict[str, Any], param: str
+) -> None:
+    raw = json.dumps({"model": "a/b", "messages": [turn]}).encode()
+    with pytest.raises(Unfit) as caught:
+        edited(raw, CLOSED)
+    assert caught.value.param == param

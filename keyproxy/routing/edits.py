@@ -7,7 +7,8 @@ it is not taken, the call goes elsewhere, and the reason names it. What each pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +51,13 @@ _SAID_WITH_EFFORT = MappingProxyType({"enabled": True, "exclude": False})
 """What says nothing more in ``reasoning`` beside an effort."""
 _ONLY_NULL = frozenset({"refusal", "audio"})
 """Keys of an echoed answer that mean something unless they are null."""
+_PARTS = names("text image_url input_audio file")
+_CALL_OF_TOOL = names("id type function")
+_SEALS = names("extra_content")  # Google's, of what it thought
+_MARKS = names("cache_control index")
+"""What stands in parts and calls of tools, and says nothing to those who do not know it: they cache
+what they have read, marked or not; the place of a call in a stream."""
+_NAME = re.compile("[a-z][a-z0-9_]{0,40}")  # of a key: a stranger may have chosen another
 _REMARKS = frozenset({"name"})
 """Keys that an answer repeats, but with which other turns say something."""
 
@@ -108,7 +116,7 @@ def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edi
     if takes.stores and said.fields.get("store") is not False:
         edits.changes["store"] = False
     if takes.strict_turns:
-        _shorten_turns(edits, said, takes.strict_turns)
+        _shorten_turns(edits, said, takes)
     return edits
 
 
@@ -152,19 +160,55 @@ def _spell_effort(edits: Edits, said: Said, takes: Takes) -> set[str]:
     return {"reasoning"}
 
 
-def _shorten_turns(edits: Edits, said: Said, keys: frozenset[str]) -> None:
+def _shorten_turns(edits: Edits, said: Said, takes: Takes) -> None:
     """Echoed answers without what only came with them. Raises ``Unfit``."""
     turns = said.fields.get("messages")
     if not isinstance(turns, list):
         return
-    gone = [set(_gone(turn, keys)) if isinstance(turn, dict) else set() for turn in turns]
-    if not any(gone):
-        return
-    edits.changes["messages"] = [
-        {name: value for name, value in turn.items() if name not in each} if each else turn
-        for turn, each in zip(turns, gone, strict=True)
-    ]
-    edits.dropped += sorted({f"messages.{name}" for each in gone for name in each})
+    gone: set[str] = set()
+    shortened = [_shortened(turn, takes, gone) for turn in turns]
+    if gone:
+        edits.changes["messages"] = shortened
+        edits.dropped += sorted(gone)
+
+
+def _shortened(turn: Any, takes: Takes, gone: set[str]) -> Any:
+    if not isinstance(turn, dict):
+        return turn
+    left_out = set(_gone(turn, takes.strict_turns))
+    gone |= {f"messages.{name}" for name in left_out}
+    kept = {name: value for name, value in turn.items() if name not in left_out}
+    if takes.turn is None:
+        return kept
+    kept = _known(kept, takes.turn, "messages", gone)
+    if isinstance(parts := kept.get("content"), list):
+        kept["content"] = [
+            _known(part, {"type", _kind(part)}, "messages.content", gone) for part in parts
+        ]
+    if isinstance(calls := kept.get("tool_calls"), list):
+        keys = _CALL_OF_TOOL | (takes.turn & _SEALS)
+        kept["tool_calls"] = [_known(call, keys, "messages.tool_calls", gone) for call in calls]
+    return kept
+
+
+def _kind(part: Any) -> str:
+    """Of a part of a message, under which its words or its data stand. Raises ``Unfit``."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in _PARTS:
+        raise Unfit("messages.content.type")
+    return str(kind)
+
+
+def _known(value: Any, keys: Set[str], place: str, gone: set[str]) -> Any:
+    """``value`` with no other keys than these: some say nothing, and are left out. Raises
+    ``Unfit``."""
+    if not isinstance(value, dict) or value.keys() <= keys:
+        return value
+    for name in value.keys() - keys:
+        if value[name] is not None and name not in _MARKS:
+            raise Unfit(f"{place}.{name}" if _NAME.fullmatch(name) else place)
+        gone.add(f"{place}.{name}" if _NAME.fullmatch(name) else place)
+    return {name: inner for name, inner in value.items() if name in keys}
 
 
 def _gone(turn: Mapping[str, Any], keys: frozenset[str]) -> Iterator[str]:

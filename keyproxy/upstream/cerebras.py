@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from keyproxy.upstream.provider import Provider, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, TURN, Takes, names
 
 CEREBRAS = Provider(
     name="cerebras",
@@ -24,6 +24,7 @@ CEREBRAS = Provider(
             drops=NOTES,
             effort="reasoning_effort",
             strict_turns=ECHOES,
+            turn=TURN,
             inputs=frozenset({"image"}),
         )
     },

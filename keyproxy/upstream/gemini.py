@@ -8,7 +8,7 @@ from typing import Any
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, TURN, Takes, names
 
 
 def read_models(body: Any) -> tuple[Model, ...]:
@@ -31,6 +31,7 @@ GEMINI = Provider(
             effort="reasoning_effort",
             asks_usage=True,
             strict_turns=ECHOES - {"name"},
+            turn=TURN | {"name", "extra_content"},
             inputs=frozenset({"image", "audio"}),
         ),
         "embeddings": Takes(fields=EMBEDDINGS | names("dimensions"), drops=NOTES),

@@ -8,7 +8,7 @@ from functools import partial
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Provider, models_in
-from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, RESPONSES, TURN, Takes, names
 
 GROQ = Provider(
     name="groq",
@@ -27,6 +27,7 @@ GROQ = Provider(
             drops=NOTES | names("stream_options"),
             effort="reasoning_effort",
             strict_turns=ECHOES,
+            turn=TURN,
             inputs=frozenset({"image"}),
         ),
         # Beta, and stateless: `store` is never kept, and whether it may be said is not documented.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, TURN, Takes, names
 
 MISTRAL = Provider(
     name="mistral",
@@ -23,6 +23,7 @@ MISTRAL = Provider(
             length="max_tokens",
             effort="reasoning_effort",
             strict_turns=ECHOES,
+            turn=TURN | {"prefix"},
             inputs=frozenset({"image"}),
         ),
         "embeddings": Takes(fields=EMBEDDINGS, drops=NOTES),

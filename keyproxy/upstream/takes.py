@@ -33,6 +33,8 @@ NOTES = names(
 ``store`` that is not false is refused by the policy."""
 ECHOES = names("reasoning reasoning_content reasoning_details annotations refusal audio name")
 """Keys of answers that strict providers refuse when a client sends its conversation back."""
+TURN = names("role content tool_calls tool_call_id")
+"""Keys of a message that every provider takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,8 @@ class Takes:
     - ``asks_usage``: a stream tells its usage only if asked to by ``stream_options``.
     - ``stores``: it keeps what it answered unless the call says ``store: false``.
     - ``strict_turns``: keys of answers that it refuses when they come back in an assistant's
-      message; ``refusal`` and ``audio`` only while they are null.
+      message; ``refusal`` and ``audio`` only while they are null. ``turn``: all keys that it takes
+      in a message, where it refuses any other, and any in parts and calls of tools; None: any.
     - ``inputs``: kinds of input beside text. ``betas``: names in ``anthropic-beta`` that it
       knows; None: it is for it to judge.
     - ``is_bearer``: its key enters as ``Authorization: Bearer`` here, whatever its own form.
@@ -61,6 +64,7 @@ class Takes:
     asks_usage: bool = False
     stores: bool = False
     strict_turns: frozenset[str] = frozenset()
+    turn: frozenset[str] | None = None
     inputs: frozenset[str] = frozenset()
     betas: frozenset[str] | None = frozenset()
     is_bearer: bool = False

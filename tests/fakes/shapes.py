@@ -150,7 +150,9 @@ def groq_says(complaint: Complaint) -> Trouble:
 
 
 def cerebras_says(complaint: Complaint) -> Trouble:
-    text = complaint.hint or f"property '{complaint.dotted}' is unsupported"
+    place = complaint.dotted if len(complaint.path) > 1 else f"body.{complaint.dotted}"
+    hint = complaint.hint or f"property '{place}' is unsupported"
+    text = f"{place}: {hint}"
     return Trouble(400, "wrong_api_format", text, "caller", param="validation_error")
 
 

@@ -41,7 +41,7 @@ OPENAI_RESPONSES = Strictness(
             *("previous_response_id", "prompt", "prompt_cache_key", "prompt_cache_retention"),
             *("reasoning", "safety_identifier", "service_tier", "store", "stream", "tools"),
             *("stream_options", "temperature", "tool_choice", "top_logprobs", "top_p", "user"),
-            "truncation",
+            *("truncation", "context_management"),
         }
     ),
     needed=frozenset({"input"}),
@@ -80,6 +80,11 @@ GEMINI_CHAT = Strictness(
         *("stream_options", "parallel_tool_calls", "extra_body"),
     },
     needed=frozenset({"messages"}),
+    of_message=frozenset(
+        {"role", "content", "name", "tool_calls", "tool_call_id", "extra_content"}
+    ),
+    of_part=_PARTS | {"input_audio": frozenset({"type", "input_audio"})},
+    of_tool_call=_CALL | {"extra_content"},
 )
 GROQ_CHAT = Strictness(
     fields=_COMMON
@@ -179,7 +184,7 @@ def _of_fields(body: Json, rules: Strictness, model: Model) -> Iterator[Complain
             yield Complaint("value", (name,), f"must be one of {list(rules.only[name])}")
         elif name in rules.never_empty and not value:
             yield Complaint("value", (name,), "must not be empty")
-    if model.wants == "max_completion_tokens" and "max_tokens" in body:
+    if model.wants == "max_completion_tokens" and body.get("max_tokens") is not None:
         yield Complaint("unsupported", ("max_tokens",), "Use 'max_completion_tokens' instead.")
 
 
