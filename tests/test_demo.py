@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -401,8 +402,20 @@ def test_page_is_served_from_a_closed_list() -> None:
     served = page.files()
     assert served["/"].content_type == "text/html; charset=utf-8"
     assert {"/style.css", "/chat.js", "/favicon.svg"} <= set(served)
-    assert all(path.count("/") == 1 for path in served)
+    assert {path for path in served if path.count("/") > 1} == {
+        "/vendor/marked.js",
+        "/vendor/purify.js",
+    }
     assert "/README.md" not in served
+
+
+def test_what_the_page_has_of_others_is_what_was_looked_at() -> None:
+    vendor = Path(__file__).parent.parent / "examples" / "web" / "vendor"
+    sums = dict(line.split("  ")[::-1] for line in (vendor / "SHA256SUMS").read_text().splitlines())
+    assert {f"/vendor/{name}" for name in sums} == {p for p in page.files() if "vendor" in p}
+    for name, digest in sums.items():
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest
+        assert (vendor / name).with_suffix(".LICENSE").is_file()
 
 
 def test_page_needs_nothing_its_policy_forbids() -> None:

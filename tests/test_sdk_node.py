@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from keyproxy.demo.failures import RETRY_AFTER_SECONDS
 from tests.conftest import Start
 from tests.jwt_issuer import SECRET
-from tests.sdk.node import Node, install
+from tests.sdk.node import MODULES, Node, install
 from tests.sdk.served import ASKED, TEXT, call_a_function, serving
 
 pytestmark = pytest.mark.timeout(300)  # the first test also installs the packages
 
+VENDOR = Path(__file__).parent.parent / "examples" / "web" / "vendor"
 ALL = ("openai", "anthropic", "openrouter", "ai")
 OFFICIAL = ("openai", "anthropic")  # generated from one mould: same errors, same retries
 
@@ -293,3 +295,21 @@ async def test_an_sdk_reads_why_no_session_is_opened(tell: Tell) -> None:
 async def test_an_sdk_asks_a_function_for_a_jwt_before_each_call(tell: Tell) -> None:
     said = {"CLIENT_AUTH": "jwt", "JWT_SECRET": SECRET, "JWT_AUDIENCE": "demo"}
     assert await tell("client", "jwts", **said) == [401, "Grüße", 401, "Grüße"]
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize(
+    ("file", "package", "original"),
+    [
+        ("marked.js", "marked", "lib/marked.esm.js"),
+        ("marked.LICENSE", "marked", "LICENSE"),
+        ("purify.js", "dompurify", "dist/purify.es.mjs"),
+        ("purify.LICENSE", "dompurify", "LICENSE"),
+    ],
+)
+def test_what_the_page_ships_of_others_is_theirs(file: str, package: str, original: str) -> None:
+    """npm's lock says what the packages hold; the page's README, which versions they are."""
+    shipped = (VENDOR / file).read_bytes()
+    assert shipped == (MODULES / package / original).read_bytes()
+    version = json.loads((MODULES / package / "package.json").read_text())["version"]
+    assert f"`{package}@{version}`" in (VENDOR / "README.md").read_text()

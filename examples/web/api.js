@@ -30,7 +30,8 @@ export async function listModels(base, source = anonymous()) {
   return list.data;
 }
 
-/** Ask for an answer and yield it as it is made: `{ text }` pieces and, near the end, `{ usage }`.
+/** Ask for an answer and yield it as it is made: `{ text }` pieces, `{ isThinking }` while the
+ *  model reasons, and near the end `{ usage }`.
  *
  *  `source` says who asks (client.js). Abort `signal` to stop; leaving the loop stops as well. */
 export async function* streamChat(base, { model, messages, signal, source = anonymous() }) {
@@ -52,6 +53,7 @@ export async function* streamChat(base, { model, messages, signal, source = anon
       // The status was 200 long ago, so an error can only come like this.
       if (chunk.error) throw new ApiError("stream", chunk.error.message, { requestId });
       const choice = chunk.choices?.[0]; // Chunks with usage may have none.
+      if (choice?.delta?.reasoning) yield { isThinking: true };
       if (choice?.delta?.content) yield { text: choice.delta.content };
       if (choice?.finish_reason) hasEnded = true;
       if (chunk.usage) yield { usage: chunk.usage };

@@ -3,13 +3,16 @@
 import { apiBase, listModels, streamChat } from "./api.js";
 import { explain } from "./errors.js";
 import { signIn } from "./sign-in.js";
-import { addTurn, announce, clearTurns, showDemoModels, showModels } from "./view.js";
+import {
+  addTurn, announce, clearTurns, showDemoModels, showIntro, showModels, showStarters,
+} from "./view.js";
 
 const $ = (selector) => document.querySelector(selector);
 const [composer, input, model, send, stop, hint] = [
   "#composer", "#input", "#model", "#send", "#stop", "#hint",
 ].map($);
 
+const USUAL_MODEL = "openai/gpt-4o-mini"; // of hundreds, whose first may be the dearest
 const base = apiBase();
 const access = signIn(base, loadModels);
 const { source } = access;
@@ -25,6 +28,7 @@ let ticking; // the timer that counts down
 async function ask(content) {
   if (failed?.content === content) failed.turns.forEach((turn) => turn.remove());
   failed = null;
+  showIntro(false);
   const controller = new AbortController();
   const question = addTurn("user", "You");
   question.write(content);
@@ -44,9 +48,11 @@ async function ask(content) {
     const parts = streamChat(base, { model: model.value, messages, signal, source });
     for await (const part of parts) {
       if (part.usage) usage = part.usage;
+      if (part.isThinking && !said) answer.mark("thinking");
       if (!part.text) continue;
       if (!said) clock.first();
       said += part.text;
+      answer.mark("thinking", false);
       answer.mark("waiting", false);
       answer.mark("writing");
       answer.write(part.text);
@@ -57,8 +63,7 @@ async function ask(content) {
   if (answering !== controller) return; // A new chat has begun meanwhile.
 
   answering = null;
-  answer.mark("waiting", false);
-  answer.mark("writing", false);
+  const read = answer.end();
   if (said) {
     // Half an answer is part of the conversation too: the model can be asked to go on.
     conversation = [...messages, { role: "assistant", content: said }];
@@ -70,7 +75,7 @@ async function ask(content) {
   const isStopped = problem?.name === "AbortError";
   if (said || isStopped) answer.note(factsOf(clock, usage, isStopped));
   if (problem && !isStopped) report(problem, answer);
-  else announce(isStopped ? "Stopped." : said);
+  else announce(isStopped ? "Stopped." : read);
   update();
 }
 
@@ -170,11 +175,19 @@ async function loadModels() {
   }
   access.settle();
   showModels(model, models);
-  showDemoModels(models.filter(({ id }) => id.startsWith("demo/")), tryModel);
-  const remembered = recall();
-  if (models.some(({ id }) => id === remembered)) model.value = remembered;
+  const demo = models.filter(({ id }) => id.startsWith("demo/"));
+  showDemoModels(demo, tryModel);
+  showStarters(demo.length === 0 && models.length > 0, begin);
+  const isOffered = (wanted) => models.some(({ id }) => id === wanted);
+  const chosen = [recall(), demo[0]?.id, USUAL_MODEL].find(isOffered);
+  if (chosen) model.value = chosen;
   update();
   return true;
+}
+
+function begin(text) {
+  input.value = text;
+  input.focus();
 }
 
 function offerNone() {
@@ -182,6 +195,7 @@ function offerNone() {
   model.replaceChildren(new Option("No models", ""));
   model.disabled = true;
   showDemoModels([], tryModel);
+  showStarters(false, begin);
   update();
 }
 
@@ -247,6 +261,7 @@ $("#new").addEventListener("click", () => {
   answering = failed = null;
   conversation = [];
   clearTurns();
+  showIntro(true);
   update();
   input.focus();
 });

@@ -1,6 +1,9 @@
 // How the conversation and the models look. Knows the document, not the API.
 //
-// Text of models and servers is untrusted: it goes in as text nodes, never as HTML.
+// Text of models and servers is untrusted: markdown.js makes elements of an answer, all else goes
+// in as text nodes, never as HTML.
+
+import { blocksOf } from "./markdown.js";
 
 const log = document.querySelector("#log");
 const turns = document.querySelector("#turns");
@@ -12,12 +15,19 @@ export function addTurn(speaker, name) {
   const turn = copyOf("#turn");
   turn.classList.add(speaker);
   turn.querySelector("h2").textContent = name;
-  const text = turn.querySelector(".text").appendChild(new Text());
+  const text = turn.querySelector(".text");
   const facts = turn.querySelector(".facts");
+  const writing = speaker === "assistant" ? markdown(text) : plain(text);
   follow(() => turns.append(turn), { always: true });
   return {
-    write: (piece) => follow(() => text.appendData(piece)),
+    write: writing.write,
     mark: (state, isOn = true) => turn.classList.toggle(state, isOn),
+    /** No more will be written; what was, as it reads. */
+    end: () => {
+      turn.classList.remove("waiting", "thinking", "writing");
+      writing.show();
+      return text.innerText;
+    },
     note: (line) =>
       follow(() => {
         facts.textContent = line;
@@ -26,6 +36,40 @@ export function addTurn(speaker, name) {
     warn: (notice) => follow(() => turn.append(noticeOf(notice)), { always: true }),
     remove: () => turn.remove(),
   };
+}
+
+function plain(element) {
+  return { write: (piece) => follow(() => element.append(piece)), show() {} };
+}
+
+/** Pieces come faster than a screen shows them: what has come is shown once a frame. */
+function markdown(element) {
+  let said = "";
+  let frame;
+  function show() {
+    cancelAnimationFrame(frame);
+    frame = undefined;
+    follow(() => renew(element, blocksOf(said)));
+  }
+  function write(piece) {
+    said += piece;
+    frame ??= requestAnimationFrame(show);
+  }
+  return { write, show };
+}
+
+/** Blocks that are the same stay, with what is selected in them. */
+function renew(element, blocks) {
+  const isSame = (block, at) => element.childNodes[at]?.isEqualNode(block);
+  const changed = blocks.findIndex((block, at) => !isSame(block, at));
+  const kept = changed < 0 ? blocks.length : changed;
+  while (element.childNodes.length > kept) element.lastChild.remove();
+  element.append(...blocks.slice(kept));
+}
+
+/** What the page is, and what may be tried: there while nobody has said anything. */
+export function showIntro(isShown) {
+  document.querySelector("#intro").hidden = !isShown;
 }
 
 export function clearTurns() {
@@ -65,6 +109,15 @@ export function showDemoModels(models, choose) {
   });
   document.querySelector("#demo-models").replaceChildren(...rows);
   document.querySelector("#demo").hidden = rows.length === 0;
+}
+
+/** Questions to begin with, where there is a model that answers them; `ask` gets the text. */
+export function showStarters(isShown, ask) {
+  const starters = document.querySelector("#starters");
+  starters.hidden = !isShown;
+  for (const button of starters.querySelectorAll("button")) {
+    button.onclick = () => ask(button.textContent);
+  }
 }
 
 function noticeOf({ title, advice, details }) {

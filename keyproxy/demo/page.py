@@ -54,10 +54,10 @@ def files() -> Mapping[str, PageFile]:
     if folder is None:
         raise FileNotFoundError("the chat page is missing from this installation")
     found = {
-        "/" if path.name == "index.html" else f"/{path.name}": PageFile(
+        "/" if path.name == "index.html" else f"/{path.relative_to(folder).as_posix()}": PageFile(
             path.read_bytes(), _TYPES[path.suffix]
         )
-        for path in sorted(folder.iterdir())
+        for path in sorted(folder.rglob("*"))
         if path.suffix in _TYPES
     }
     return MappingProxyType(found)

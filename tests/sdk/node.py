@@ -17,13 +17,13 @@ from tests.sdk.outside import needed
 HERE = Path(__file__).parent
 CASE_SECONDS = 30
 _INSTALL_SECONDS = 240
-_MODULES = HERE / "node_modules"
+MODULES = HERE / "node_modules"
 _NPM = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
 def install() -> None:
     """Packages exactly as locked; nothing is fetched when they are there already."""
-    lock, stamp = HERE / "package-lock.json", _MODULES / ".installed"
+    lock, stamp = HERE / "package-lock.json", MODULES / ".installed"
     if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
         return
     subprocess.run([needed("npm"), *_NPM], cwd=HERE, check=True, timeout=_INSTALL_SECONDS)
@@ -32,7 +32,7 @@ def install() -> None:
 
 def bundle(directory: Path) -> None:
     """Write ``page.js``: the SDKs and their cases in one file, as a web app ships them."""
-    [esbuild] = (_MODULES / "@esbuild").glob(
+    [esbuild] = (MODULES / "@esbuild").glob(
         "*/bin/esbuild" if sys.platform != "win32" else "*/*.exe"
     )
     options = ("--bundle", "--format=esm", "--target=es2022", "--keep-names", "--log-level=warning")
