@@ -19,6 +19,9 @@ from keyproxy.call import Usage
 from keyproxy.dialects import Dialect
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
 from keyproxy.strict_json.scanner import MAX_VALUE_BYTES, Skimmer, Wanted, read_whole
+from tests.fakes.replies import Reply, embedded
+from tests.fakes.server import BODIES, STREAMS
+from tests.fakes.vendors import VENDORS
 
 WIRE = Path(__file__).parent / "wire"
 ID = "gen-1790981416-AbCdEfGhIjKlMnOpQrSt"
@@ -576,3 +579,37 @@ def test_usage_behind_a_great_many_small_values_counts() -> None:
     raw = json.dumps(body).encode()
     chunks = [raw[at : at + 65_536] for at in range(0, len(raw), 65_536)]
     assert read(chunks, is_event_stream=False).usage == Usage(cost=Decimal("0.5"))
+
+
+ANSWERS = [
+    (name, style, is_stream)
+    for name, vendor in VENDORS.items()
+    for style in vendor.paths
+    for is_stream in ((False, True) if style in STREAMS else (False,))
+]
+
+
+@pytest.mark.parametrize(("name", "style", "is_stream"), ANSWERS)
+@pytest.mark.parametrize("more", [{}, {"tools": [{"function": {"name": "f"}, "name": "f"}]}])
+def test_what_the_fakes_bill_is_what_is_read(
+    name: str, style: str, is_stream: bool, more: dict[str, Any]
+) -> None:
+    """Nine providers, their dialects: to the token, cached and hidden ones included."""
+    vendor = VENDORS[name]
+    asked = {"messages": [{"role": "user", "content": "x" * 9000}], **more}
+    asked |= {"stream_options": {"include_usage": True}, "reasoning": {"effort": "low"}}
+    model = next(m for m in vendor.models if (m.dialects is not None) == (style == "embeddings"))
+    reply = Reply.to(asked, vendor, model, "id", tokens=40, cached=1024)
+    if style == "embeddings":
+        reply = embedded(reply)
+    if is_stream:
+        chunks = [piece for _, piece in STREAMS[style](reply, asked)]
+    else:
+        chunks = [json.dumps(BODIES[style](reply)).encode()]
+    dialect = next(each for each in dialects.DIALECTS if each.name == style)
+    usage = read(chunks, dialect, is_event_stream=is_stream).usage
+    assert usage is not None
+    told = (usage.input_tokens, usage.output_tokens or 0)
+    assert told == (reply.used.prompt, reply.used.completion + reply.used.reasoning)
+    if not (style == "embeddings" or (name == "anthropic" and style == "chat")):
+        assert usage.cached_tokens == reply.used.cached

@@ -75,7 +75,9 @@ _UNKNOWN_FIELD = re.compile(
     re.I,
 )
 _UNKNOWN = frozenset({"unsupported_parameter", "unknown_parameter", "extra_forbidden"})
-_WITHIN = re.compile(r"^'?[a-z_]+[.\[][^:]*:|cannot find field.* at '|\" at '", re.I)
+_WITHIN = re.compile(  # what Cerebras begins with "body.n:" is at the top
+    r"^'?(?!body\.\w+:)[a-z_]+[.\[][^:]*:|cannot find field.* at '|\" at '", re.I
+)
 _MODERATED = re.compile(r"moderat|flagged|content[ _]policy|content[ _]filter|safety", re.I)
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _LONGEST_MESSAGE = 20_000
