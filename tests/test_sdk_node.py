@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from keyproxy.demo.failures import RETRY_AFTER_SECONDS
 from tests.conftest import Start
 from tests.jwt_issuer import SECRET
 from tests.sdk.node import MODULES, Node, install
+from tests.sdk.outside import needed
 from tests.sdk.served import ASKED, TEXT, call_a_function, serving
 
 pytestmark = pytest.mark.timeout(300)  # the first test also installs the packages
@@ -265,7 +267,7 @@ async def test_the_sdks_own_timeout_reaches_the_upstream(sdk: str, node: Node) -
 PATHS = {"anthropic": "messages"}
 
 
-@pytest.mark.parametrize("sdk", ALL)
+@pytest.mark.parametrize("sdk", (*ALL, "compatible", "fetch"))
 async def test_the_helper_of_the_example_is_what_an_sdk_takes_as_its_fetch(
     sdk: str, tell: Tell
 ) -> None:
@@ -275,6 +277,16 @@ async def test_the_helper_of_the_example_is_what_an_sdk_takes_as_its_fetch(
     assert "Grüße" in answer["text"]
     path = PATHS.get(sdk, "chat/completions")
     assert answer["sent"] == [path, "session", path]
+
+
+@pytest.mark.usefixtures("node")
+def test_the_helpers_types_are_what_the_sdks_take() -> None:
+    tsc = [needed("node"), str(MODULES / "typescript" / "bin" / "tsc"), "--noEmit", "--strict"]
+    options = ["--skipLibCheck", "--module", "nodenext", "--lib", "es2024,dom,dom.iterable"]
+    done = subprocess.run(
+        [*tsc, *options, "client.ts"], cwd=MODULES.parent, capture_output=True, text=True
+    )
+    assert (done.stdout, done.returncode) == ("", 0)
 
 
 async def test_the_helper_takes_all_that_fetch_takes(tell: Tell) -> None:

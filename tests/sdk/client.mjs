@@ -4,10 +4,12 @@
 import { HTTPClient, OpenRouter } from "@openrouter/sdk";
 import { createOpenRouter } from "@openrouter/ai-sdk-provider";
 import Anthropic from "@anthropic-ai/sdk";
-import { generateText } from "ai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { generateText, streamText } from "ai";
 import OpenAI from "openai";
 
 import { fetchAs, fetchFor, session } from "../../examples/web/client.js";
+import { readEvents } from "../../examples/web/sse.js";
 import { failure } from "./outcome.mjs";
 
 const messages = [{ role: "user", content: "Grüße" }];
@@ -70,6 +72,31 @@ export const cases = {
       const fetch = fetchFor(madeUpFirst(base));
       const open = createOpenRouter({ baseURL: `${base}/api/v1`, apiKey: "none", fetch });
       return (await generateText({ model: open(MODEL), prompt: "Grüße" })).text;
+    }),
+
+  compatible: (base) =>
+    counted(async () => {
+      const fetch = fetchFor(madeUpFirst(base));
+      const open = createOpenAICompatible({ name: "keyproxy", baseURL: `${base}/api/v1`, fetch });
+      let text = "";
+      for await (const piece of streamText({ model: open(MODEL), prompt: "Grüße" }).textStream) {
+        text += piece;
+      }
+      return text;
+    }),
+
+  fetch: (base) =>
+    counted(async () => {
+      const response = await fetchAs(madeUpFirst(base), `${base}/api/v1/chat/completions`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ model: MODEL, messages, stream: true }),
+      });
+      let text = "";
+      for await (const data of readEvents(response.body)) {
+        if (data !== "[DONE]") text += JSON.parse(data).choices[0]?.delta?.content ?? "";
+      }
+      return text;
     }),
 
   /** Whatever fetch() takes. */
