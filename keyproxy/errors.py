@@ -37,6 +37,7 @@ class Step(StrEnum):
     LIMITS = "limits"
     BODY = "body"
     POLICY = "policy"
+    ROUTING = "routing"
     MONEY = "money"
     UPSTREAM = "upstream"
     SERVER = "server"
@@ -80,9 +81,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "model_missing": Code(400, Step.POLICY),
         "model_not_allowed": Code(403, Step.POLICY),
         "field_not_allowed": Code(403, Step.POLICY),
+        "no_provider_qualifies": Code(404, Step.ROUTING),
         "budget_exhausted": Code(402, Step.MONEY, curable=True),
         "call_too_costly": Code(402, Step.MONEY),
         "budget_busy": Code(429, Step.MONEY, curable=True),
+        "upstream_unavailable": Code(503, Step.UPSTREAM, Side.UPSTREAM, curable=True),
         "upstream_unreachable": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),
         "upstream_key_rejected": Code(502, Step.UPSTREAM, Side.UPSTREAM),
         "upstream_invalid": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),

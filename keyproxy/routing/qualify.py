@@ -16,7 +16,17 @@ from keyproxy.routing.homes import ROUTER, Place
 from keyproxy.routing.preferences import NONE, Preferences, is_above
 
 Why = Literal[
-    "dialect", "named", "choice", "tool", "sealed", "beta", "input", "context", "price", "field"
+    "dialect",
+    "named",
+    "id",
+    "choice",
+    "sealed",
+    "tool",
+    "beta",
+    "input",
+    "context",
+    "price",
+    "field",
 ]
 BYTES_PER_TOKEN = 3
 """A guess that is rather too many tokens, for what may be refused there; what is set aside for a

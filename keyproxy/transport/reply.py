@@ -52,23 +52,43 @@ class Reply:
         self._size = 0
         self._take: Callable[[bytes], None] | None = None
         self._ended: Callable[[BrokenOff | None], None] | None = None
+        self._show: Callable[[bytes | None], None] | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether the last byte has come."""
         return self._source is None and self._error is None
 
+    @property
+    def error(self) -> BrokenOff | None:
+        """How it broke off, if it did."""
+        return self._error
+
     def waiting(self) -> bytes:
         """What of the body has come and was not asked for yet."""
         pieces, self._waiting = self._waiting, []
         return b"".join(pieces)
+
+    def show(self, look: Callable[[bytes | None], None]) -> None:
+        """Let ``look`` see what has come of the body, and each piece that comes until somebody
+        takes them: they stay. None: it is over, or so much waits that no more comes."""
+        data, self._show = b"".join(self._waiting), look
+        if data:
+            look(data)
+        if self._source is None or self._size > _UNREAD_BYTES:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        look, self._show = self._show, None
+        if look is not None:
+            look(None)
 
     def pass_on(
         self, take: Callable[[bytes], None], ended: Callable[[BrokenOff | None], None]
     ) -> None:
         """Hand ``take`` what has come of the body, and from now on each piece as it comes; tell
         ``ended`` when it is over, with an error where it broke off. Neither may raise."""
-        self._take, self._ended = take, ended
+        self._take, self._ended, self._show = take, ended, None
         self.resume()
         if data := self.waiting():
             take(data)
@@ -120,13 +140,17 @@ class Reply:
             return
         self._waiting.append(data)
         self._size += len(data)
+        if self._show is not None:
+            self._show(data)
         if self._size > _UNREAD_BYTES:
             self.pause()
+            self._tell_end()
 
     def end(self, error: BrokenOff | None = None) -> None:
         """The body is over, or was cut."""
         ended = self._ended
         self._source, self._error, self._take, self._ended = None, error, None, None
+        self._tell_end()
         if ended is not None:
             ended(error)
 

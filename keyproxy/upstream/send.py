@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from multidict import CIMultiDict
@@ -29,6 +30,7 @@ from keyproxy.transport.pool import Pool
 from keyproxy.transport.reply import Reply, known
 from keyproxy.upstream import answers, headers
 from keyproxy.upstream.answers import check_head, invalid
+from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.provider import Fetched, KeyReport, Provider, Told
@@ -43,12 +45,15 @@ _log = structlog.get_logger("keyproxy.upstream")
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer on its way down: ``headers`` are final, the bytes of ``reply`` are to pass
-    ``search`` first."""
+    ``search`` first. Of an error: whose ``fault`` it is, and after how many ``rest_seconds`` it
+    asks us to come again."""
 
     head: Head
     headers: CIMultiDict[str]
     reply: Reply
     search: KeySearch
+    fault: Fault | None = None
+    rest_seconds: float | None = None
 
 
 class Upstream:
@@ -210,12 +215,16 @@ class Upstream:
 
     async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         check_head(reply)
-        status, is_own = reply.status, True
+        status, is_own, fault, rest_seconds = reply.status, True, None, None
         search = KeySearch(self._hidden)
         fields = headers.incoming(self.provider, reply.headers, search)
         kind = headers.media_type(reply.headers, dialect)
         if status >= 400:
-            body = await self._error_body(reply, kind or "", search)
+            raw = await self._error_body(reply)
+            said = None if raw is None else answers.loads(raw)
+            fault = self.provider.classify(status, said)  # before it is cleaned
+            rest_seconds = self.provider.rest_seconds(reply.headers, said)
+            body = None if raw is None else self._shown(status, raw, said, kind or "", search)
             is_own = body is not None
             if status == 401:
                 fields["x-should-retry"] = "false"
@@ -228,19 +237,21 @@ class Upstream:
         if kind.startswith("text/event-stream"):
             fields["Cache-Control"] = "no-cache, no-transform"
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
-        return Answer(self._head(status, fields, key, is_own=is_own), fields, reply, search)
+        head = self._head(status, fields, key, is_own=is_own)
+        return Answer(head, fields, reply, search, fault, rest_seconds)
 
-    async def _error_body(self, reply: Reply, kind: str, search: KeySearch) -> bytes | None:
-        """What of an error's body may go down; None where that cannot be told."""
-        status = reply.status
+    async def _error_body(self, reply: Reply) -> bytes | None:
         try:
-            raw = await self.requests.whole(reply, answers.MAX_ERROR_BYTES)
+            return await self.requests.whole(reply, answers.MAX_ERROR_BYTES)
         except Refusal:
-            _log.warning("the upstream's error body broke off", http_status=status)
+            _log.warning("the upstream's error body broke off", http_status=reply.status)
             return None
-        if raw is None:
-            return None
-        body = answers.loads(raw)
+
+    def _shown(
+        self, status: int, raw: bytes, body: Any, kind: str, search: KeySearch
+    ) -> bytes | None:
+        """What of an error's body may go down; None where that cannot be told. ``body``: its
+        JSON."""
         if answers.holds_key(raw, body, search):
             _log.error("the upstream's error body held a key", http_status=status)
             return None

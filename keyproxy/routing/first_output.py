@@ -1,0 +1,115 @@
+"""Whether an answer has begun to say something, or tells of an error before it does. Pure.
+
+Before that its call can still go elsewhere, and nobody sees the difference. What is not understood
+counts as output: then nothing is held back any longer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from keyproxy.dialects import Dialect
+
+MOST_BYTES = 64 * 1024
+_BOUNDARY = re.compile(rb"\r?\n\r?\n")
+_SILENT = frozenset(
+    {"message_start", "ping", "response.created", "response.in_progress", "response.queued"}
+)
+"""Types of events in which nothing is said yet."""
+_ERRORS = frozenset({"error", "response.failed", "response.error"})
+
+
+class Seen(NamedTuple):
+    """``error``: the JSON in which it stands."""
+
+    what: Literal["output", "error"]
+    error: Any = None
+
+
+OUTPUT = Seen("output")
+
+
+class FirstOutput:
+    """One for each answer that is held; shown its bytes until it says what it has seen."""
+
+    def __init__(self, dialect: Dialect, *, is_event_stream: bool) -> None:
+        self._dialect = dialect
+        self._is_event_stream = is_event_stream
+        self._rest = b""
+
+    def watch(self, data: bytes | None) -> Seen | None:
+        """What is known with the next bytes, or at the end (None); None while it is nothing."""
+        if not self._is_event_stream:
+            if data is not None:
+                self._rest += data
+                return OUTPUT if len(self._rest) > MOST_BYTES else None
+            return _of_body(self._rest)
+        *events, self._rest = _BOUNDARY.split(self._rest + (data or b""))
+        if data is None:
+            events.append(self._rest)
+        for event in events:
+            if (seen := _of_event(event)) is not None:
+                return seen
+        return OUTPUT if data is None or len(self._rest) > MOST_BYTES else None
+
+
+def _of_body(raw: bytes) -> Seen:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return OUTPUT
+    return Seen("error", body) if _has_error(body) else OUTPUT
+
+
+def _of_event(event: bytes) -> Seen | None:
+    data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
+    if not data.strip():
+        return None  # a comment
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return OUTPUT
+    if _has_error(body):
+        return Seen("error", body)
+    return None if isinstance(body, dict) and _is_silent(body) else OUTPUT
+
+
+def _has_error(body: Any) -> bool:
+    if not isinstance(body, dict):
+        return False
+    response = body.get("response")
+    inner = response.get("error") if isinstance(response, dict) else None
+    return (
+        body.get("type") in _ERRORS
+        or body.get("error") is not None
+        or inner is not None
+        or any(
+            choice.get("error") is not None or choice.get("finish_reason") == "error"
+            for choice in _choices(body)
+        )
+    )
+
+
+def _is_silent(body: dict[str, Any]) -> bool:
+    if body.get("type") in _SILENT:
+        return True
+    if body.get("object") != "chat.completion.chunk" or body.get("usage"):
+        return False
+    return not any(map(_says_something, _choices(body)))
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    said = delta.items() if isinstance(delta, dict) else ()
+    is_delta = any(value for name, value in said if name != "role")
+    return is_delta or choice.get("finish_reason") is not None
+
+
+def _choices(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    choices = body.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            yield choice

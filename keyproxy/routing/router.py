@@ -1,0 +1,273 @@
+"""One call's way: the homes that can take it, in the order in which they are tried. Pure.
+
+What is known of homes (how fast they are, which of them rest, where conversations stay) outlives a
+configuration; it is told by whoever tries them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from keyproxy.call import Call, Client, Said
+from keyproxy.dialects import EMBEDDINGS
+from keyproxy.errors import Refusal
+from keyproxy.routing.breaker import Rests
+from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
+from keyproxy.routing.edits import Edits
+from keyproxy.routing.homes import ROUTER, Home, Homes, Place, parted
+from keyproxy.routing.preferences import preferences
+from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
+from keyproxy.routing.retries import Retries
+from keyproxy.routing.speed import Outputs, Speeds
+from keyproxy.routing.sticky import Stays, conversation
+
+Fallback = Literal["none", "provider", "model"]
+LIST_SECONDS = 2.0
+"""Until a provider's list of models is worth waiting for again."""
+_REASONS: Mapping[Why, str] = {
+    "dialect": "no provider that is used here has this endpoint for it",
+    "named": "no provider that is used here has this endpoint for it",
+    "id": "no provider that is used here has this model",
+    "choice": "the field provider leaves none of those that are used here",
+    "sealed": "the provider that sealed the reasoning in it is none of them",
+    "tool": "a tool in it runs at none of them",
+    "beta": "none of them lists a beta that it names",
+    "input": "none of them reads an input of this kind",
+    "context": "it is longer than the context of each of them",
+    "price": "each of them is dearer than is allowed",
+    "field": "none of them takes the field {}",
+}
+"""By why a home does not take a call, the nearer to taking it the further down."""
+
+
+class Way(NamedTuple):
+    """How homes are chosen for a model or a route. ``max_price``: USD per million tokens."""
+
+    choose: Choice = "order"
+    max_price: Mapping[str, float] = {}
+    fallback: Fallback = "provider"
+
+
+USUAL = Way()
+
+
+class Option(NamedTuple):
+    """A home that can take the call, and what changes of it there."""
+
+    place: Place
+    edits: Edits
+    facts: Facts
+
+
+class _Look(NamedTuple):
+    """The homes of one model: those that can take the call, and those that cannot."""
+
+    fit: list[Option]
+    unfit: list[tuple[Place, No]]
+    waits_for: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """A home, whether or not it can take the call, for the operator: ``why_not`` None where it can.
+    ``cost``: expected USD; ``wait_seconds``: expected seconds."""
+
+    model: str
+    provider: str
+    native_id: str | None
+    why_not: No | None
+    cost: float | None = None
+    wait_seconds: float | None = None
+    rests_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``options`` in the order to try; ``fallback`` says how far one may go on from the first.
+    ``conversation`` is the hash by which it is known here."""
+
+    asked: Asked
+    options: tuple[Option, ...]
+    fallback: Fallback
+    conversation: bytes
+
+
+@dataclass(eq=False)
+class Memory:
+    """What is known of homes and conversations; one for a process."""
+
+    clock: Callable[[], float] = time.monotonic
+    rests: Rests = field(init=False)
+    speeds: Speeds = field(init=False)
+    outputs: Outputs = field(init=False)
+    stays: Stays = field(init=False)
+    retries: Retries = field(init=False)
+    in_flight: Counter[Home] = field(init=False, default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.rests, self.speeds = Rests(self.clock), Speeds(self.clock)
+        self.outputs, self.stays = Outputs(self.clock), Stays(self.clock)
+        self.retries = Retries(self.clock)
+
+
+@dataclass(frozen=True)
+class Router:
+    """How calls of one app find their homes.
+
+    ``usual``: where nothing else is said; ``ways``: by the id of a model. ``facts``: what is known
+    of a model at a home.
+    """
+
+    app: str
+    homes: Homes
+    memory: Memory
+    usual: Way = USUAL
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    facts: Callable[[Place], Facts] = lambda place: Facts()
+
+    def plan(self, call: Call, client: Client) -> Plan:
+        """Raises ``no_provider_qualifies``, and ``overloaded`` while it is not known who has it."""
+        said = call.said
+        assert said is not None  # noqa: S101 - the policy of routed calls keeps it
+        thread = conversation(self.app, client.id, said.fields)
+        asked, way = self._asked(call, said, thread)
+        looks = [self._look(asked, model) for model in said.answering]
+        options = [
+            option for look in looks for option in self._ordered(asked, look.fit, way, thread)
+        ]
+        if not options:
+            raise _nobody(said, looks)
+        if call.endpoint.dialect is EMBEDDINGS:  # vectors of two models are not of one space
+            options = options[:1]
+        options.sort(key=lambda option: self.memory.rests.seconds(option.place.home) > 0)
+        return Plan(asked, tuple(_alone(said, options)), way.fallback, thread)
+
+    def table(self, call: Call, client: Client) -> Iterator[Row]:
+        """What becomes of the call at each provider that is used: first those that can take it, in
+        the order in which they are tried."""
+        said = call.said
+        assert said is not None  # noqa: S101 - as above
+        thread = conversation(self.app, client.id, said.fields)
+        asked, way = self._asked(call, said, thread)
+        for model in said.answering:
+            look = self._look(asked, model)
+            for option in self._ordered(asked, look.fit, way, thread):
+                yield self._row(asked, option)
+            for place, no in look.unfit:
+                yield Row(model, place.home.provider, place.home.native_id, no)
+            seen = {place.home.provider for place, _ in look.unfit}
+            seen |= {option.place.home.provider for option in look.fit}
+            for provider in self.homes.providers:
+                if provider.name not in seen:
+                    text = f"{provider.title} is not known to have {parted(model)[0]}"
+                    yield Row(model, provider.name, None, No("id", text))
+
+    def _look(self, asked: Asked, model: str) -> _Look:
+        found = self.homes.of(model)
+        look = _Look([], [], found.waits_for)
+        for place in found.places:
+            facts = self.facts(place)
+            verdict = qualify(asked, place, facts)
+            if isinstance(verdict, No):
+                look.unfit.append((place, verdict))
+            else:
+                look.fit.append(Option(place, verdict, facts))
+        return look
+
+    def _row(self, asked: Asked, option: Option) -> Row:
+        place = option.place
+        return Row(
+            place.model,
+            place.home.provider,
+            place.home.native_id,
+            None,
+            self._cost(asked, option),
+            self._wait(asked, option),
+            self.memory.rests.seconds(place.home),
+        )
+
+    def _asked(self, call: Call, said: Said, thread: bytes) -> tuple[Asked, Way]:
+        model, _ = parted(said.answering[0])
+        way, wanted = self.ways.get(model, self.usual), preferences(said)
+        if wanted.choose is not None:
+            way = way._replace(choose=wanted.choose)
+        issuer = self.memory.stays.issuer(thread) if said.is_sealed else None
+        used = {provider.name for provider in self.homes.providers}
+        who = issuer.provider if issuer is not None and issuer.provider in used else None
+        return Asked(call, said, wanted, who, way.max_price), way
+
+    def _ordered(
+        self, asked: Asked, options: Iterable[Option], way: Way, thread: bytes
+    ) -> list[Option]:
+        """The homes of one model."""
+        by_home = {option.place.home: option for option in options}
+        score = {"cheapest": self._cost, "fastest": self._wait}.get(way.choose)
+        rests = self.memory.rests
+        homes = ordered(
+            [
+                Candidate(home, score and score(asked, option), rests.seconds(home))
+                for home, option in by_home.items()
+            ],
+            way.choose,
+            thread,
+            self.memory.stays.warm(thread),
+        )
+        found = [by_home[home] for home in homes]
+        if asked.said.is_sealed and asked.issuer is None:  # most likely who made the model
+            found.sort(key=lambda option: not is_author(option.place))
+        if asked.preferences.order:
+            ranks = asked.preferences.ranks(self.homes.providers)
+            found.sort(key=lambda option: ranks[option.place.home.provider])
+        return found
+
+    def _cost(self, asked: Asked, option: Option) -> float | None:
+        tokens = self._output_tokens(asked, option.place)
+        return expected_cost(option.facts.price, asked.input_tokens, tokens)
+
+    def _wait(self, asked: Asked, option: Option) -> float:
+        home, is_streaming = option.place.home, asked.call.is_streaming
+        pace = self.memory.speeds.expected(home, asked.input_tokens, is_streaming=is_streaming)
+        tokens = self._output_tokens(asked, option.place)
+        crowd = self.memory.in_flight[home]
+        return expected_wait(pace, tokens, crowd, is_streaming=is_streaming)
+
+    def _output_tokens(self, asked: Asked, place: Place) -> float:
+        most = None if asked.call.ask is None else asked.call.ask.max_output_tokens
+        return self.memory.outputs.expected(self.app, parted(place.model)[0], most)
+
+
+def _alone(said: Said, options: list[Option]) -> Iterator[Option]:
+    """Where OpenRouter is the only home of all, a list of models goes up as it is; else each try
+    names one model."""
+    is_router = {option.place.home.provider for option in options} == {ROUTER}
+    if len(said.answering) == 1 or is_router:
+        yield from options[:1] if is_router else options
+        return
+    lists = [name for name in ("models", "fallbacks") if name in said.fields]
+    for option in options:
+        if option.place.home.provider == ROUTER:
+            option.edits.dropped += lists
+        yield option
+
+
+def _nobody(said: Said, looks: Sequence[_Look]) -> Refusal:
+    if waits_for := list(dict.fromkeys(name for look in looks for name in look.waits_for)):
+        return Refusal(
+            "overloaded",
+            "Which provider has this model is not known here yet; try again in a moment.",
+            retry_after_seconds=LIST_SECONDS,
+            hint=f"the list of models of {', '.join(waits_for)} is not there yet",
+        )
+    noes = [no for look in looks for _, no in look.unfit]
+    order = list(_REASONS)
+    nearest = max(noes, key=lambda no: order.index(no.why), default=No("id", ""))
+    is_id = nearest.why == "id"
+    return Refusal(
+        "no_provider_qualifies",
+        f"This call cannot be taken: {_REASONS[nearest.why].format(nearest.param)}.",
+        param="model" if is_id else nearest.param,
+        hint="; ".join(no.text for no in noes) or f"no provider has {said.answering[0]}",
+    )
