@@ -97,6 +97,13 @@ def test_a_rule_holds_where_the_list_has_what_comes_of_it(model: str, homes: lis
     assert homes_of(model) == homes
 
 
+def test_an_id_is_taken_as_the_list_has_it() -> None:
+    """OpenRouter's ids are all small letters; DeepInfra has ``Qwen/Qwen3-32B``."""
+    other = replace(HOMES, providers=(FAST,), listed=lambda provider: ("Small", "LARGE"))
+    assert homes_of("maker/small", other) == ["fast:Small"]
+    assert homes_of("maker/huge", other) == []
+
+
 def test_what_the_operator_names_needs_no_list() -> None:
     at = {"maker/small": [("openrouter", None), ("fast", "tiny-fp8"), ("gone", None)]}
     named = replace(HOMES, at=at, listed=lambda provider: None)

@@ -83,8 +83,7 @@ class Homes:
                 ids = self.listed(provider.name)
                 if ids is None:
                     waits_for.append(provider.name)
-                if ids is None or native not in ids:
-                    continue
+                native = _as_listed(native, ids or ())
             if native is not None:
                 places.append(Place(Home(provider.name, native), provider, model))
         return Found(tuple(places), tuple(waits_for))
@@ -122,6 +121,14 @@ class Homes:
         model = f"{provider.author}/{bare}"
         ids = self.listed(provider.name) or ()
         return model if provider.native(model) == bare and bare in ids else None
+
+
+def _as_listed(native: str, ids: Collection[str]) -> str | None:
+    """An id as a provider's list has it, whose letters may be large; None where it has none."""
+    if native in ids:
+        return native
+    small = native.lower()
+    return next((id for id in ids if id.lower() == small), None)
 
 
 def _everything(model: str) -> bool:

@@ -222,7 +222,7 @@ MISTRAL = Vendor(
             *("mistral-medium-3.5", "mistralai/mistral-medium-3-5", "0.4", "2", "0.04"),
             reads_images=True,
         ),
-        _embedder("mistral-embed", "mistralai/mistral-embed-2312", "0.1", "0", "0.1"),
+        _embedder("mistral-embed-2312", "mistralai/mistral-embed-2312", "0.1", "0", "0.1"),
     ),
     shape=shapes.mistral,
     complain=shapes.mistral_says,
