@@ -63,6 +63,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "head_too_large": Code(431, Step.HEAD),
         "host_not_allowed": Code(421, Step.HOST),
         "origin_not_allowed": Code(403, Step.ORIGIN),
+        "not_paired": Code(403, Step.ORIGIN),
         "credential_missing": Code(401, Step.CREDENTIAL),
         "credential_invalid": Code(401, Step.CREDENTIAL),
         "credential_expired": Code(401, Step.CREDENTIAL),

@@ -13,6 +13,7 @@ from keyproxy.clients.identity import Identity
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
+from keyproxy.pairing import Pairing
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.record import Record
@@ -55,7 +56,8 @@ class AppKit:
 class Kit:
     """Everything a call needs, made from one configuration. A reload makes another.
 
-    ``browser`` knows the origins of all apps.
+    ``browser`` knows the origins of all apps. ``pairing``: who of the local network may call, where
+    we listen there.
     """
 
     settings: Settings
@@ -68,6 +70,7 @@ class Kit:
     room: Room
     large_bodies: Turns
     life: Life
+    pairing: Pairing | None = None
 
     @property
     def default(self) -> AppKit:

@@ -35,6 +35,8 @@ async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResp
     refuse_when_stopping(kit)  # 503
     intake.check_head(request)  # 400, 405, 417
     kit.browser.check_host(request.headers)  # 421
+    if kit.pairing is not None:
+        kit.pairing.check(request)  # 403
     if is_preflight(request.method, request.headers):
         response = web.Response(status=204, headers=kit.browser.preflight(request.headers))  # 403
         record.is_quiet = True  # only refused ones are worth a line

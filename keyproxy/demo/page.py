@@ -53,11 +53,15 @@ def files() -> Mapping[str, PageFile]:
     folder = next((folder for folder in _FOLDERS if (folder / "index.html").is_file()), None)
     if folder is None:
         raise FileNotFoundError("the chat page is missing from this installation")
-    found = {
-        "/" if path.name == "index.html" else f"/{path.relative_to(folder).as_posix()}": PageFile(
-            path.read_bytes(), _TYPES[path.suffix]
-        )
+    found = dict(read(folder))
+    found["/"] = found.pop("/index.html")
+    return MappingProxyType(found)
+
+
+def read(folder: Path) -> Mapping[str, PageFile]:
+    """Every file of a page in ``folder``, by its URL path at the root."""
+    return {
+        f"/{path.relative_to(folder).as_posix()}": PageFile(path.read_bytes(), _TYPES[path.suffix])
         for path in sorted(folder.rglob("*"))
         if path.suffix in _TYPES
     }
-    return MappingProxyType(found)

@@ -17,6 +17,7 @@ from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRouterAdapter
 from multidict import CIMultiDict, istr
 
+from keyproxy import pairing
 from keyproxy.browser import EXPOSED_HEADERS, is_preflight
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
@@ -73,6 +74,8 @@ class App:
         try:
             if is_read and path in self.pages:
                 response: web.StreamResponse = _page(request, exchange, self.pages[path])
+            elif kit.pairing is not None and path == pairing.PATH:
+                response = _paired(request, exchange, kit.pairing)
             else:
                 response = await handle(request, exchange)
             record.http_status = response.status
@@ -99,8 +102,18 @@ class App:
 def _page(request: web.BaseRequest, exchange: Exchange, page: PageFile) -> web.Response:
     exchange.record.is_quiet = True
     check_head(request)
-    exchange.kit.browser.check_host(request.headers)
+    kit = exchange.kit
+    kit.browser.check_host(request.headers)
+    if kit.pairing is not None and not exchange.record.path.startswith(pairing.PATH):
+        kit.pairing.check(request)
     return web.Response(body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type})
+
+
+def _paired(request: web.BaseRequest, exchange: Exchange, pairs: pairing.Pairing) -> web.Response:
+    check_head(request)
+    exchange.kit.browser.check_host(request.headers)
+    exchange.kit.browser.check_origin(request.headers)
+    return web.Response(status=204, headers={"Set-Cookie": pairs.pair(request)})
 
 
 def _refused(request: web.BaseRequest, exchange: Exchange, error: Exception) -> web.Response:

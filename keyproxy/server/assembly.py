@@ -29,6 +29,7 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.money.settling import Settled
+from keyproxy.pairing import Pairing
 from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
@@ -69,7 +70,9 @@ class Assembly:
         counters: Counters,
         book: Book,
         settled: Settled = lambda row, cost, told: None,
+        pairing: Pairing | None = None,
     ) -> None:
+        self.pairing = pairing
         self.session = session
         self.pool = pool
         self.counters = counters
@@ -99,7 +102,7 @@ class Assembly:
         captcha = None
         if settings.captcha is not None and settings.captcha_secret is not None:
             captcha = Captcha(settings.captcha, settings.captcha_secret, self.session)
-        origins = [origin for app in settings.all_apps for origin in app.allowed_origins]
+        origins = [origin for app in settings.all_apps for origin in self._origins(app)]
         bookings = self.accounting.adopt(settings)
         self.kit = Kit(
             settings=settings,
@@ -117,6 +120,7 @@ class Assembly:
             room=self._room,
             large_bodies=self._large_bodies,
             life=self.life,
+            pairing=self.pairing,
         )
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
@@ -126,7 +130,7 @@ class Assembly:
         )
         return AppKit(
             settings=settings,
-            browser=browser_of(settings, settings.allowed_origins),
+            browser=browser_of(settings, self._origins(settings)),
             endpoints=Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
             policy=policy_of(settings, self.names.known),
             admission=Admission(self.counters, *rates, settings.max_in_flight),
@@ -134,6 +138,10 @@ class Assembly:
             upstream=upstream,
             catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
         )
+
+    def _origins(self, app: Settings) -> tuple[str, ...]:
+        """Whose pages may call an app."""
+        return app.allowed_origins + (() if self.pairing is None else self.pairing.origins)
 
     async def close(self) -> None:
         """End what goes on beside calls, behind the last of them."""

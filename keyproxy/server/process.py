@@ -7,6 +7,8 @@ import contextlib
 import ctypes
 import signal
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 
@@ -14,6 +16,7 @@ from keyproxy import __version__, logs
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
+from keyproxy.pairing import PATH, Pairing
 from keyproxy.policy.models import Models
 from keyproxy.server import memory, service
 from keyproxy.server.service import Service
@@ -28,16 +31,23 @@ _PR_SET_DUMPABLE = 4  # prctl(2)
 _log = structlog.get_logger("keyproxy")
 
 
-def run(settings: Settings, sources: Sources, listen: str, why: str | None = None) -> int:
+def run(
+    settings: Settings,
+    sources: Sources,
+    listen: str,
+    why: str | None = None,
+    pairing: Pairing | None = None,
+) -> int:
     """Serve until SIGTERM or Ctrl-C; the exit code. A demo has the built-in fake upstream.
 
     ``listen`` is how another port is chosen; ``why`` it is the demo is said once it listens.
+    ``pairing``: devices of the local network may call, too.
     """
     logs.configure(settings.log_format, settings.log_level)
     forbid_core_dumps()
     memory.give_back_large_blocks()
     try:
-        asyncio.run(_serve(settings, sources, why))
+        asyncio.run(_serve(settings, sources, why, pairing))
     except SettingsFault as fault:  # one that only starting could find
         print(f"keyproxy {settings.mode}: {fault}", file=sys.stderr)
         return 2
@@ -64,17 +74,23 @@ def forbid_core_dumps() -> None:
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-async def _serve(settings: Settings, sources: Sources, why: str | None) -> None:
+async def _serve(
+    settings: Settings, sources: Sources, why: str | None, pairing: Pairing | None
+) -> None:
     stop = asyncio.Event()
     reload = asyncio.Event()
     pages = {} if settings.mode == "serve" else page.files()
+    if pairing is not None:
+        pages = {**pages, **pairing_pages()}
     async with contextlib.AsyncExitStack() as stack:
         if settings.mode == "demo":
             base_url = await stack.enter_async_context(demo_upstream.running())
             settings = settings.kept(keys=(Secret(demo_upstream.DEMO_KEY),), upstream=base_url)
-        running = await stack.enter_async_context(service.running(settings, pages))
+        running = await stack.enter_async_context(service.running(settings, pages, pairing))
         _catch_signals(stop, reload)
         _say_hello(running)
+        if pairing is not None:
+            _offer_pairing(pairing, f"http://{running.addresses[-1]}{PATH}")
         of_settings = *sources.warnings(), *odd(settings), *narrow(running)
         for warning in (*filter(None, [why]), *of_settings):
             _log.warning(warning)
@@ -204,6 +220,40 @@ def _banner(running: Service) -> str:
 
   Ctrl-C stops it.{fake}
 """
+
+
+def pairing_pages() -> Mapping[str, page.PageFile]:
+    """Of the page that brings a code, by URL path."""
+    pages = dict(page.read(Path(__file__).parent / "pair"))
+    pages[PATH] = pages.pop(f"{PATH}.html")
+    return pages
+
+
+def _offer_pairing(pairing: Pairing, address: str) -> None:
+    """Print a code now, and a new one whenever Enter is pressed. It is in no log."""
+
+    def offer() -> None:
+        link = f"{address}#{pairing.renew()}"
+        print(f"  On a device of this network (once, within 2 minutes):\n  {link}\n")
+        if sys.stdout.isatty():
+            import segno  # 20 ms
+
+            segno.make(link, error="l").terminal(compact=True)
+        if sys.stdin.isatty():
+            print("  Enter: a new code for another device\n")
+        sys.stdout.flush()
+
+    def on_line() -> None:
+        if sys.stdin.readline():
+            offer()
+        else:  # the terminal is gone
+            loop.remove_reader(sys.stdin)
+
+    loop = asyncio.get_running_loop()
+    offer()
+    if sys.stdin.isatty():
+        with contextlib.suppress(NotImplementedError):  # Windows' event loop
+            loop.add_reader(sys.stdin, on_line)
 
 
 def _site(address: str) -> str:

@@ -21,11 +21,12 @@ from keyproxy.floods import Floods
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
+from keyproxy.pairing import Pairing
 from keyproxy.record import Record
 from keyproxy.server.accounting import open_book
 from keyproxy.server.app import App, Request
 from keyproxy.server.assembly import Assembly
-from keyproxy.settings import Settings
+from keyproxy.settings import Address, Settings
 from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.transport.client import open_clients
 from keyproxy.transport.server import connection_limit, listening, shown
@@ -63,7 +64,10 @@ class Service:
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
         await self.accounting.start()
-        sockets = listening(self.settings.listen)
+        wanted = [*self.settings.listen]
+        if (pairing := self.assembly.pairing) is not None:
+            wanted.append(Address(str(pairing.address), wanted[0].port))
+        sockets = listening(wanted)
         self.addresses = tuple(map(shown, sockets))
         for sock in sockets:
             await self._server.listen(sock)
@@ -173,9 +177,11 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, pages: Mapping[str, PageFile] | None = None
+    settings: Settings,
+    pages: Mapping[str, PageFile] | None = None,
+    pairing: Pairing | None = None,
 ) -> AsyncIterator[Service]:
-    """A service that listens, and is closed at the end."""
+    """A service that listens, and is closed at the end. ``pairing``: in the local network, too."""
     async with AsyncExitStack() as stack:
         session, pool = await stack.enter_async_context(open_clients(settings))
         tally = Tally(lambda: service.accounting.prices)
@@ -186,7 +192,7 @@ async def running(
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
-        assembly = Assembly(settings, session, pool, counters, book, tally.settled)
+        assembly = Assembly(settings, session, pool, counters, book, tally.settled, pairing)
         service = Service(assembly, tally, pages or {})
         stack.push_async_callback(service.close)
         await service.start()
