@@ -323,7 +323,7 @@ def test_output_that_cannot_be_written_is_said_in_one_line(
 def test_a_large_ledger_needs_no_temporary_files(path: Path, run: Run) -> None:
     import resource
 
-    columns = "id, begun_at, client, writer, app, endpoint, models, key, cost_source"
+    columns = "id, begun_at, client, booked_by, app, endpoint, models, key, cost_source"
     rest = "'w', 'default', 'POST /x', 'a/b', 'k', 'exact', 1, 1, 1"
     rows = ((f"more {n}", TODAY.timestamp(), f"{n:01000}") for n in range(6_000))
     with contextlib.closing(sqlite3.connect(path)) as connection:

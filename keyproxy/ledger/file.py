@@ -130,17 +130,20 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
     )
     try:
         connection.execute(f"PRAGMA temp_store = {temporary}")
-        if not has_tables(path, connection):
+        version = version_of(path, connection)
+        if not version:
             raise sqlite3.DatabaseError("file is empty")
+        if version < schema.VERSION:
+            schema.show_renewed(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def has_tables(path: Path, connection: sqlite3.Connection) -> bool:
-    """Whether they are there. Files with other tables, and those of other programs, are left as
-    they are. Raises ``LedgerFault``."""
+def version_of(path: Path, connection: sqlite3.Connection) -> int:
+    """Of its tables: today's, one that can become it, or 0 where there are none. Files with other
+    tables, and those of other programs, are left as they are. Raises ``LedgerFault``."""
     name = shown(str(path))
     [version] = connection.execute("PRAGMA user_version").fetchone()
     [application] = connection.execute("PRAGMA application_id").fetchone()
@@ -148,13 +151,30 @@ def has_tables(path: Path, connection: sqlite3.Connection) -> bool:
     if application != APPLICATION_ID and (application or version or count):
         raise LedgerDamaged(f"{name}, a database of another program", "a file of keyproxy's own")
     if version > schema.VERSION:
-        raise LedgerNewer(f"{name}, written by a newer keyproxy", "that version, or another file")
-    if 0 < version < schema.VERSION:
+        raise _newer(path)
+    if 0 < version < schema.OLDEST:
         raise LedgerOlder(
             f"{name}, written by an older keyproxy in other tables",
             "another file; move this one away (with its -wal and -shm) to begin a new one",
         )
-    return bool(version)
+    return int(version)
+
+
+def _newer(path: Path) -> LedgerNewer:
+    return LedgerNewer(
+        f"{shown(str(path))}, written by a newer keyproxy", "that version, or another file"
+    )
+
+
+def _is_newer(path: Path) -> bool:
+    """Whether the tables were renewed while we had the file open: then names of ours are gone."""
+    try:
+        open_reader(path).close()
+    except LedgerNewer:
+        return True
+    except LedgerFault:
+        pass
+    return False
 
 
 def code_of(error: BaseException) -> int:
@@ -167,6 +187,8 @@ def fault_of(path: Path, error: Exception) -> LedgerFault:
     name = shown(str(path))
     if isinstance(error, LedgerFault):
         return error
+    if code_of(error) == sqlite3.SQLITE_ERROR and _is_newer(path):
+        return _newer(path)
     if code_of(error) in _BUSY:
         return LedgerLocked(f"{name}, locked by another process", "a file that becomes free")
     if isinstance(error, sqlite3.Error) and code_of(error) in _OF_CONTENT:

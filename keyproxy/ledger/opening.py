@@ -10,8 +10,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+
+import structlog
 
 from keyproxy.folders import user_folder
 from keyproxy.ledger import schema
@@ -21,8 +23,8 @@ from keyproxy.ledger.file import (
     LedgerUnwritable,
     code_of,
     fault_of,
-    has_tables,
     unwritable,
+    version_of,
 )
 from keyproxy.settings.grammar import shown
 
@@ -30,6 +32,8 @@ from keyproxy.settings.grammar import shown
 _CHECKED_BYTES = 64 << 20
 _WAL_BYTES = 8 << 20  # what the -wal file is cut back to after a rush
 _LOOK_AGAIN_SECONDS = 0.02
+_RENEWAL_SECONDS = 60.0
+_log = structlog.get_logger("keyproxy.ledger")
 
 
 def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
@@ -66,14 +70,58 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
 
 
 def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
-    if has_tables(path, connection):
+    """Today's, whichever are there; the file is as it was where that is broken off."""
+    if (version := version_of(path, connection)) == schema.VERSION:
         return
+    if version:  # another process may be at it, and a large file takes its time
+        connection.execute(f"PRAGMA busy_timeout = {int(_RENEWAL_SECONDS * 1000)}")
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        if not has_tables(path, connection):  # another process may have made them meanwhile
+        version = version_of(path, connection)  # another process may have made them meanwhile
+        if version == schema.VERSION:
+            return
+        if version:
+            copy = _copied(path)
+            schema.renew(connection)
+        else:
             schema.create(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+    if version:
+        _log.info("the ledger's tables are renewed", path=str(path), copy_of_before=str(copy))
+
+
+def _copied(path: Path) -> Path:
+    """Where a copy of the file as it is lies beside it now. Raises ``LedgerUnwritable``."""
+    real = Path(os.path.realpath(path))
+    copy = real.with_name(f"{real.name}.bak")
+    try:
+        _copy(real, copy)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerUnwritable(
+            f"{shown(str(path))}, in the tables of an older keyproxy, which are not renewed"
+            f" without a copy of it in {shown(str(copy))} ({error})",
+            f"a disk with room for two more of its {real.stat().st_size} bytes",
+        ) from error
+    return copy
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """A copy in the place of ``copy``, whole or not there, and only its owner's to read. For
+    whoever has the lock to write."""
+    begun = copy.with_name(f"{copy.name}.new")
+    begun.unlink(missing_ok=True)
+    try:
+        os.close(os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(begun)) as target:
+            target.execute("PRAGMA journal_mode = OFF")
+            source.backup(target)
+        with begun.open("r+b") as file:
+            os.fsync(file.fileno())
+        begun.replace(copy)
+    except BaseException:
+        begun.unlink(missing_ok=True)
+        raise
 
 
 def _make(path: Path) -> None:

@@ -115,7 +115,7 @@ def spent(
     found = connection.execute(
         f"""SELECT app, client, {_halves("counted")} FROM calls
             WHERE begun_at >= ? AND begun_at < ? AND NOT (is_settled = 0
-                AND writer IN (SELECT id FROM writers WHERE seen_at > ?))
+                AND booked_by IN (SELECT id FROM writers WHERE seen_at > ?))
             GROUP BY app, client""",  # noqa: S608  # a number
         (since, until, gone),
     )

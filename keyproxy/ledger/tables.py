@@ -14,6 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.call import Cost, End, Usage
+from keyproxy.ledger import schema
 from keyproxy.ledger.entry import Entry, Unsettled, from_pico, is_final, standing, to_pico
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
@@ -28,8 +29,9 @@ _MOST_COUNT = 1 << 53
 Row = tuple[object, ...]
 """A whole row of ``calls``, in the order of ``_COLUMNS``, its id first, with ``_NULL`` for NULL."""
 
+_ATTEMPT_OF = f"INSERT OR REPLACE INTO attempts {schema.ONE_ATTEMPT} WHERE id = ?"
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-_BEGINNING = ("id", "writer", "begun_at", "app", "client", "endpoint", "models", "reserved")
+_BEGINNING = ("id", "booked_by", "begun_at", "app", "client", "endpoint", "models", "reserved")
 _END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS)
 _NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
 _NO_END = (_NULL,) * len(_END)
@@ -40,14 +42,17 @@ _SWEEP = """
     DELETE FROM calls WHERE rowid IN (
         SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
 _ADOPT = f"""
-    UPDATE calls SET writer = :me, ended = coalesce(ended, '{End.KILLED}')
-    WHERE is_settled = 0 AND writer != :me
-      AND writer NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""  # noqa: S608  # our own word
+    UPDATE calls SET booked_by = :me, ended = coalesce(ended, '{End.KILLED}')
+    WHERE is_settled = 0 AND booked_by != :me
+      AND booked_by NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""  # noqa: S608  # our own word
+_ADOPT_ATTEMPTS = f"""
+    UPDATE attempts SET ended = '{End.KILLED}' WHERE ended IS NULL AND call_id IN (
+        SELECT id FROM calls WHERE booked_by = :me AND is_settled = 0 AND ended = '{End.KILLED}')"""  # noqa: S608  # our own word
 _FIELDS = tuple(field.name for field in fields(Unsettled))
 _UNSETTLED = f"""
     SELECT {", ".join({"at": "begun_at"}.get(name, name) for name in _FIELDS)}
     FROM calls
-    WHERE is_settled = 0 AND next_try_at <= :now AND writer = :me AND ended IS NOT NULL
+    WHERE is_settled = 0 AND next_try_at <= :now AND booked_by = :me AND ended IS NOT NULL
     ORDER BY next_try_at, begun_at LIMIT :limit"""  # noqa: S608  # our own names
 
 
@@ -108,13 +113,15 @@ def _storable(text: str | None) -> str | int:
 def book(rows: Sequence[Row], connection: sqlite3.Connection) -> None:
     """Write these whole rows, begun or complete, by one statement; ``ROWS_AT_ONCE`` at most."""
     connection.execute(_booking(len(rows)), list(chain.from_iterable(rows)))
+    for row in rows:
+        connection.execute(_ATTEMPT_OF, (row[0],))
 
 
 @functools.cache
 def _booking(rows: int) -> str:
     """A row that went missing, or into a file that is gone, is made whole by its completion. What
     does not change is left alone, and its index with it."""
-    changed = ", ".join(f"{n} = excluded.{n}" for n in ("writer", *_CHANGING))
+    changed = ", ".join(f"{n} = excluded.{n}" for n in ("booked_by", *_CHANGING))
     row = ", ".join(f"nullif(?, {_NULL})" if name in _NULLABLE else "?" for name in _COLUMNS)
     places = ", ".join([f"({row})"] * rows)
     return f"""
@@ -134,15 +141,16 @@ def update(
     """Change a row of the writer's that is not settled; whether there was one."""
     changed = connection.execute(
         f"UPDATE calls SET {', '.join(f'{name} = ?' for name in changes)}"  # noqa: S608  # our own names
-        " WHERE id = ? AND writer = ? AND is_settled = 0",
+        " WHERE id = ? AND booked_by = ? AND is_settled = 0",
         (*changes.values(), id, writer),
     )
+    connection.execute(_ATTEMPT_OF, (id,))
     return changed.rowcount == 1
 
 
 def is_of(id: str, writer: str, connection: sqlite3.Connection) -> bool:
     """Whether no other writer has the row."""
-    row = connection.execute("SELECT writer FROM calls WHERE id = ?", (id,)).fetchone()
+    row = connection.execute("SELECT booked_by FROM calls WHERE id = ?", (id,)).fetchone()
     return row is None or row[0] == writer
 
 
@@ -164,7 +172,8 @@ def unsettled(
     """The writer's rows that are due, with those of writers that are gone, which are its now."""
     asked = {"me": writer, "now": now, "gone": now - GONE_AFTER_SECONDS, "limit": limit}
     connection.execute("DELETE FROM writers WHERE seen_at <= :gone", asked)
-    connection.execute(_ADOPT, asked)
+    if connection.execute(_ADOPT, asked).rowcount:
+        connection.execute(_ADOPT_ATTEMPTS, asked)
     return [_unsettled(row) for row in connection.execute(_UNSETTLED, asked)]
 
 

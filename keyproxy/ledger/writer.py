@@ -268,9 +268,7 @@ class Writer:
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
-        is_one_statement = len(batch) <= ROWS_AT_ONCE and all(o.work is None for o in batch)
-        if not is_one_statement:  # which is a transaction by itself
-            connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
         answers: list[Any] = []
         rows: dict[object, Row] = {}  # of several with one id the last is written
         with connection:
