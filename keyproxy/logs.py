@@ -25,6 +25,8 @@ MASK = "***"
 _SECRET = re.compile(rf"{PIECE}|[Bb][Ee][Aa][Rr][Ee][Rr]\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII)
 _BEGINNINGS = (*map(str.lower, BEGINNINGS), "bearer")
 _MAX_TEXT = 20_000
+_MOST_KEPT, _LONGEST_KEPT = 1_000, 100
+_NUMBERS = (int, float, bool, type(None))
 _as_json = json.JSONEncoder(default=str).encode
 
 
@@ -34,45 +36,55 @@ class Masking:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._needles = _BEGINNINGS
+        # Most texts are in line after line: those of settings, of clients, of models.
+        self._harmless: set[str] = set()
 
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these values are masked too, whatever they look like."""
         self._secrets.update(secret for secret in secrets if len(secret) >= 8)
-        known = (_as_json(secret)[1:-1].lower() for secret in self._secrets)
+        known = map(str.lower, self._secrets)
         others = [each for each in known if not any(mark in each for mark in _BEGINNINGS)]
         self._needles = (*_BEGINNINGS, *others)
+        self._harmless.clear()
 
     def __call__(
         self, logger: Any, method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
+        harmless = self._harmless
         for name, value in event.items():
-            event[name] = self._masked(value)
+            if type(value) not in _NUMBERS and not (type(value) is str and value in harmless):
+                event[name] = self._masked(value)
         return event
 
     def json(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        """The masked event as JSON: a renderer. A line in which no secret may begin, which is
-        nearly each, is searched once as it is; its fields would not change."""
-        line = _as_json(event)
-        folded = line.lower()
-        for needle in self._needles:
-            if needle in folded:
-                break
-        else:
-            if len(line) <= _MAX_TEXT:
-                return line
+        """The masked event as JSON: a renderer."""
         return _as_json(self(logger, method, event))
 
     def _masked(self, value: Any) -> Any:
-        if isinstance(value, (int, float, bool, type(None))):
+        if isinstance(value, _NUMBERS):
             return value
         if isinstance(value, (list, tuple)):
             return [self._masked(item) for item in value]
         if isinstance(value, dict):
             return {key: self._masked(item) for key, item in value.items()}
         text = str(value)[:_MAX_TEXT]
+        folded = text.lower()
+        for needle in self._needles:
+            if needle in folded:
+                break
+        else:
+            self._remember(text)
+            return text
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return _SECRET.sub(MASK, text)
+
+    def _remember(self, text: str) -> None:
+        """That no secret may begin in it."""
+        if len(text) <= _LONGEST_KEPT:
+            if len(self._harmless) >= _MOST_KEPT:
+                self._harmless.clear()
+            self._harmless.add(text)
 
 
 masking = Masking()

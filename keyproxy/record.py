@@ -221,7 +221,7 @@ class Record:
 
 
 def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 1)
+    return None if seconds is None else int(seconds * 10_000 + 0.5) / 10  # ``round`` takes longer
 
 
 def _log(level: str, event: dict[str, Any]) -> None:
