@@ -99,10 +99,11 @@ class Secret:
     ``asdict``, ``copy`` and ``deepcopy`` hand on the same object; pickling raises ``TypeError``.
     """
 
-    __slots__ = ("__value",)
+    __slots__ = ("__label", "__value")
 
     def __init__(self, value: str) -> None:
         self.__value = value
+        self.__label: str | None = None
 
     def reveal(self) -> str:
         """The text itself."""
@@ -117,6 +118,11 @@ class Secret:
     @property
     def label(self) -> str:
         """What may be shown of a key, in the provider's own form: ``sk-or-v1-ab1...f90``."""
+        if self.__label is None:
+            self.__label = self.__shown()
+        return self.__label
+
+    def __shown(self) -> str:
         match = _BEGINNING.match(self.__value)
         prefix = match.group() if match else ""
         rest = self.__value[len(prefix) :]

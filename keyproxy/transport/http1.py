@@ -55,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._is_paused = False  # reading
         self._may_write = asyncio.Event()  # also set where there is nothing to wait for any more
         self._may_write.set()
+        self._due = 0.0  # for the head that is waited for
+        self._alarm: asyncio.TimerHandle | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -86,8 +88,7 @@ class Connection(asyncio.Protocol):
         self._state = _HEAD
         answered: asyncio.Future[Reply] = loop.create_future()
         self._answered = answered
-        error = TimeoutError("no answer in time")
-        late = loop.call_later(timeout_seconds, self._give_up, answered, error)
+        self._set_alarm(loop.time() + timeout_seconds)
         try:
             await self._send(head, body)
             return await answered
@@ -96,8 +97,6 @@ class Connection(asyncio.Protocol):
             if answered.done() and not answered.cancelled():
                 answered.exception()  # asked for, lest the loop complains
             raise
-        finally:
-            late.cancel()
 
     async def _send(self, head: bytes, body: bytes) -> None:
         transport = self._transport
@@ -117,11 +116,29 @@ class Connection(asyncio.Protocol):
             transport.write(pieces[start : start + _PIECE_BYTES])
         self._is_sent = True
 
-    def _give_up(self, answered: asyncio.Future[Reply], error: Exception | None = None) -> None:
+    def _set_alarm(self, due: float) -> None:
+        """One timer for a connection, which stays set from one request to the next."""
+        self._due = due
+        if self._alarm is not None:
+            if self._alarm.when() <= due:
+                return
+            self._alarm.cancel()
+        self._alarm = asyncio.get_running_loop().call_at(due, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        if self._state != _HEAD:
+            return
+        if asyncio.get_running_loop().time() < self._due:
+            self._set_alarm(self._due)
+        else:
+            self.abort(TimeoutError("no answer in time"))
+
+    def _give_up(self, answered: asyncio.Future[Reply]) -> None:
         """Abort, unless another request has the connection by now: it is released with the last
         byte of an answer, and who asked wakes up later."""
         if self._answered is answered:
-            self.abort(error)
+            self.abort()
 
     def abort(self, error: Exception | None = None) -> None:
         """End it at once; ``error`` is told to whoever waits for the answer."""
@@ -180,8 +197,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_by(BrokenOff("the connection was lost"))
-        self._state = _CLOSED
         self._transport = None
+        if self._alarm is not None:
+            self._alarm.cancel()
         self._lost(self)
 
     def pause_writing(self) -> None:

@@ -73,7 +73,7 @@ class Upstream:
         self.provider = provider
         self._keys = settings.keys
         self.states = states
-        self._hidden = tuple(dict.fromkeys((*settings.keys, *hidden)))
+        self._search = KeySearch(tuple(dict.fromkeys((*settings.keys, *hidden))))
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self.requests = Requests(pool, settings)
@@ -107,8 +107,7 @@ class Upstream:
         """
         key = self._usable()[0] if with_key else None
         fetched = await self._whole(path, key, MAX_FETCH_BYTES)
-        search = KeySearch(self._hidden)
-        return await asyncio.to_thread(answers.read, self.provider, path, fetched, search)
+        return await asyncio.to_thread(answers.read, self.provider, path, fetched, self._search)
 
     async def fetch_shown(self, path: str) -> Fetched:
         """The same, with the key where the upstream shows it to nobody without one."""
@@ -148,7 +147,7 @@ class Upstream:
             reply.close()
         if raw is None:
             raise invalid("it is too large")
-        passed = headers.incoming(self.provider, reply.headers, KeySearch(self._hidden))
+        passed = headers.incoming(self.provider, reply.headers, self._search)
         return Fetched(reply.status, raw, passed, is_public=key is None)
 
     async def _first_accepted(self, call: Call, record: Record) -> tuple[Secret, Reply]:
@@ -203,7 +202,7 @@ class Upstream:
     def _left(self, reply: Reply, key: Secret) -> ClientLeft:
         """The upstream's connection is closed at once."""
         reply.close()
-        passed = headers.incoming(self.provider, reply.headers, KeySearch(self._hidden))
+        passed = headers.incoming(self.provider, reply.headers, self._search)
         return ClientLeft(self._head(reply.status, passed, key, is_own=False))
 
     def _head(
@@ -216,7 +215,7 @@ class Upstream:
     async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         check_head(reply)
         status, is_own, fault, rest_seconds = reply.status, True, None, None
-        search = KeySearch(self._hidden)
+        search = self._search.anew()
         fields = headers.incoming(self.provider, reply.headers, search)
         kind = headers.media_type(reply.headers, dialect)
         if status >= 400:
