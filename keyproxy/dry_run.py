@@ -177,6 +177,7 @@ class _Sending:
     """An upstream's answer that nobody waits for."""
 
     call: Call
+    record: Record
 
     async def __aenter__(self) -> NoReturn:
         raise _WouldSend(self.call)

@@ -7,7 +7,9 @@ and others' keys have no form of their own.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 
@@ -47,6 +49,21 @@ FORMS = (
     Form("Replicate", r"r8_", _ALNUM, 30),
     Form("Together", r"tgp_v1_", _WORD, 30),
 )
+
+OWNERS: Mapping[str, str | None] = MappingProxyType(
+    {
+        "openrouter": "OpenRouter",
+        "openai": "OpenAI",
+        "anthropic": "Anthropic",
+        "gemini": "Google",
+        "groq": "Groq",
+        "cerebras": "Cerebras",
+        "deepinfra": None,
+        "mistral": None,
+        "xai": "xAI",
+    }
+)
+"""Each provider that settings know by name, and who gives out its keys, where these have a form."""
 
 
 def _any(most_asked: int, *more: str) -> str:

@@ -118,7 +118,7 @@ def settings(mode: Any = "dev", **variables: str) -> Settings:
         "KEYPROXY_ADMIN": "off",
     }
     environ |= {
-        name if name.startswith("OPENROUTER") else f"KEYPROXY_{name}": value
+        name if "_API_KEY" in name else f"KEYPROXY_{name}": value
         for name, value in variables.items()
     }
     return Settings.from_environ(mode, environ)

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from multidict import CIMultiDictProxy, istr
@@ -22,7 +22,7 @@ from multidict import CIMultiDictProxy, istr
 from keyproxy import key_forms
 from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal
-from keyproxy.settings import ClientToken
+from keyproxy.settings import ClientToken, Secret
 
 _FIELDS = tuple(map(istr, CREDENTIAL_FIELDS))
 _RANDOM_BYTES = 32
@@ -31,8 +31,11 @@ NOT_ACCEPTED = "The credential of this call is not accepted here"
 _BEARER = re.compile(r"bearer +(\S.*)", re.I | re.S)
 
 
-def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
-    """Each different credential of a head; other schemes than Bearer are not ours.
+def shown(
+    headers: CIMultiDictProxy[str], keys: Collection[Secret] = frozenset()
+) -> tuple[str, ...]:
+    """Each different credential of a head; other schemes than Bearer are not ours. ``keys``: those
+    of ours that have no form by which anybody would know them.
 
     Raises ``provider_key_sent``.
     """
@@ -40,18 +43,24 @@ def shown(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
     for name in _FIELDS:
         for value in headers.getall(name, ()):
             if key_forms.WHOLE.search(value):
-                raise Refusal(
-                    "provider_key_sent",
-                    f"The {name} header carries a provider's key. Remove it from the page or "
-                    "app and rotate it: whoever could load the page has it. No key is needed here.",
-                    param=name,
-                )
+                raise _of_key(name)
             if name == "Authorization":
                 match = _BEARER.fullmatch(value.strip())
                 value = match[1] if match else ""
             if text := value.strip():
+                if keys and Secret(text) in keys:
+                    raise _of_key(name)
                 found.append(text)
     return tuple(dict.fromkeys(found))
+
+
+def _of_key(name: str) -> Refusal:
+    return Refusal(
+        "provider_key_sent",
+        f"The {name} header carries a provider's key. Remove it from the page or "
+        "app and rotate it: whoever could load the page has it. No key is needed here.",
+        param=name,
+    )
 
 
 def refusal(shown: Sequence[str], wanted: str) -> Refusal:

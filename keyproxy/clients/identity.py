@@ -18,6 +18,7 @@ from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.jwt import Verifier, looks_like_jwt
 from keyproxy.clients.sessions import Sessions, looks_like_session
 from keyproxy.errors import Refusal
+from keyproxy.settings import Secret
 
 ASKED_FOR = {
     "token": "a client token",
@@ -44,7 +45,8 @@ class Door:
 class Identity:
     """Who calls, by the doors of all apps; the default app's is the first.
 
-    ``is_private``: refuse calls that came through a web server from a public address.
+    ``is_private``: refuse calls that came through a web server from a public address. ``keys``:
+    those of ours that nobody knows by their form, and that no page may hold.
     """
 
     doors: Sequence[Door]
@@ -52,6 +54,7 @@ class Identity:
     tokens: Tokens
     sessions: Sessions
     is_private: bool = False
+    keys: frozenset[Secret] = frozenset()
 
     def __post_init__(self) -> None:
         self._doors = {door.app: door for door in self.doors}
@@ -63,7 +66,7 @@ class Identity:
 
         Raises ``provider_key_sent``, ``origin_not_allowed``.
         """
-        shown = credentials.shown(headers)
+        shown = credentials.shown(headers, self.keys)
         if self.is_private:
             refuse_public(headers)
         return shown

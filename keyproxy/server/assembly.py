@@ -260,6 +260,7 @@ def identity_of(
         ),
         sessions,
         is_private=settings.mode == "dev",
+        keys=frozenset(key for key in settings.all_keys if key.owner is None),
     )
 
 

@@ -186,7 +186,7 @@ def _say_hello(running: Service) -> None:
         listen=list(running.addresses),
         admin=list(running.admin.addresses) if running.admin else [],
         upstream=settings.upstream,
-        key=[key.label for key in settings.keys],
+        **_keys(settings),
         clients=summary.clients(settings),
         origins=list(settings.allowed_origins),
         models=list(settings.allowed_models),
@@ -200,6 +200,14 @@ def _say_hello(running: Service) -> None:
         room_for_bodies=summary.size(running.kit.room.max_bytes),
         **({"apps": apps} if apps else {}),
     )
+
+
+def _keys(settings: Settings) -> Mapping[str, object]:
+    """Whose keys are used, by their labels; those that lie about."""
+    labels = summary.keys(settings)
+    is_alone = list(labels) == ["openrouter"]
+    used = {"key": labels["openrouter"]} if is_alone else {"keys": labels}
+    return {**used, **({"keys_not_used": list(settings.seen)} if settings.seen else {})}
 
 
 def _banner(running: Service) -> str:

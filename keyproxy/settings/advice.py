@@ -22,6 +22,7 @@ from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.plain import expression
 from keyproxy.settings.grammar.secrets import OPENROUTER
 from keyproxy.settings.lines import is_safe
+from keyproxy.settings.providers import is_short
 from keyproxy.settings.table import row_of
 
 # The paths of calls, which people copy into the base address.
@@ -39,15 +40,20 @@ def odd(settings: Settings) -> list[str]:
     odds = list(_idle(settings))
     if settings.mode == "demo":
         return odds
+    is_used = any(each.name == "openrouter" for each in settings.providers)
+    if not is_used and "KEYPROXY_UPSTREAM" in settings.places:
+        odds.append("KEYPROXY_UPSTREAM has no effect: it is OpenRouter's address, and not used")
     if (base := _better(settings.upstream)) != settings.upstream:
         odds.append(
             f"KEYPROXY_UPSTREAM={settings.upstream} looks like no whole base address: calls go to"
             f" {settings.upstream}/chat/completions; write KEYPROXY_UPSTREAM={base}"
         )
-    if is_openrouter(settings.upstream) and any(
-        key.owner != OPENROUTER for key in settings.all_keys
-    ):
+    keys = [key for app in settings.all_apps for key in app.keys]
+    if is_openrouter(settings.upstream) and any(key.owner != OPENROUTER for key in keys):
         odds.append("a key does not begin with sk-or-, as OpenRouter's keys do")
+    for provider in settings.providers:
+        if any(map(is_short, provider.keys)):
+            odds.append(f"a key of {provider.name} is too short for answers to be searched for it")
     return odds
 
 

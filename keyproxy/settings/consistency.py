@@ -6,16 +6,18 @@ Asked once all values are known, because an answer may stand in another app. No 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
+from keyproxy.key_forms import OWNERS
+from keyproxy.settings import providers
 from keyproxy.settings.grammar import jwt, plain, secrets, shown
-from keyproxy.settings.grammar.network import is_openrouter
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
 from keyproxy.settings.lines import of_app
+from keyproxy.settings.providers import Used
 from keyproxy.settings.setting import Mode
 from keyproxy.settings.table import ROWS
 
@@ -39,18 +41,19 @@ class AppValues:
         return self.values.get(field, default)
 
 
-def faults(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
+def faults(
+    mode: Mode, apps: Sequence[AppValues], used: Sequence[Used] = ()
+) -> Iterator[SettingsFault]:
     """Everything without which no caller could get in, or that lets in more than was meant.
 
-    The first of ``apps`` is the default one.
+    The first of ``apps`` is the default one; ``used`` are the providers that calls may go to.
     """
     default = apps[0]
     if mode == "dev":
         yield from _beyond_one_person(default)
     if mode != "demo":
         yield from _keys_in_pages(default)
-        if is_openrouter(default.get("upstream", "")):
-            yield from (of_app(fault, app.name) for app in apps for fault in _foreign_keys(app))
+        yield from _providers(apps, used)
     if mode == "serve":
         yield from _open(apps)
     yield from _tokens(apps)
@@ -89,7 +92,8 @@ def _beyond_one_person(default: AppValues) -> Iterator[SettingsFault]:
 
 
 def _keys_in_pages(default: AppValues) -> Iterator[SettingsFault]:
-    for name in secrets.bundled_keys(default.said, default.get("keys", ())):
+    own = [key for name in OWNERS for key in default.get(providers.field_of(name), ())]
+    for name in secrets.bundled_keys(default.said, own):
         yield SettingsFault(
             name,
             found="a provider key, and build tools copy this variable into the page",
@@ -99,19 +103,42 @@ def _keys_in_pages(default: AppValues) -> Iterator[SettingsFault]:
         )
 
 
-def _foreign_keys(app: AppValues) -> Iterator[SettingsFault]:
-    owners = [key.owner for key in app.get("keys", ())]
-    owner = next((each for each in owners if each not in (None, secrets.OPENROUTER)), None)
-    variable = secrets.KEY if app.said.get(secrets.KEY, "").strip() else secrets.KEY_FILE
-    if owner is None or variable not in app.said:
-        return
-    number = f"a list whose number {owners.index(owner) + 1} is " if len(owners) > 1 else ""
-    yield SettingsFault(
-        variable,
-        found=f"{number}a key of {owner}'s, and calls go to OpenRouter",
-        expected=f"a key of OpenRouter's, from {secrets.KEYS_PAGE}",
-        paste=f"{secrets.KEY}=sk-or-v1-…",
-    )
+def _providers(apps: Sequence[AppValues], used: Sequence[Used]) -> Iterator[SettingsFault]:
+    """What of the providers, of their addresses and keys does not go together."""
+    default = apps[0]
+    for entry in used:
+        yield from providers.address_faults(entry)
+        if entry.name == "openrouter" and entry.base and default.said.get("KEYPROXY_UPSTREAM"):
+            yield SettingsFault(
+                "KEYPROXY_UPSTREAM",
+                found="set beside base in [providers.openrouter]",
+                expected="one of the two: both are OpenRouter's address",
+            )
+        for app in apps:
+            keys = app.get(providers.field_of(entry.name), ()) if not entry.is_other else entry.keys
+            is_its_own = app is default or any(
+                variable in app.said for variable in providers.key_variables(entry.name)
+            )
+            if is_its_own:
+                found = providers.key_faults(entry, keys, default.get("upstream", ""))
+                yield from (_as_said(fault, app) for fault in found)
+    names = [entry.name for entry in used]
+    for app in apps[1:]:
+        if foreign := [name for name in app.get("provider_names", ()) if name not in names]:
+            fault = SettingsFault(
+                providers.NAMES,
+                found=shown(foreign[0]),
+                expected=f"some of {', '.join(names)}, which are used",
+            )
+            yield of_app(fault, app.name)
+
+
+def _as_said(fault: SettingsFault, app: AppValues) -> SettingsFault:
+    """``fault`` under the variable that names a file, where that one was said; in its table."""
+    file = f"{fault.variable}_FILE"
+    if fault.variable not in app.said and app.said.get(file):
+        fault = replace(fault, variable=file)
+    return of_app(fault, app.name) if fault.variable in app.said else fault
 
 
 def _open(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:

@@ -15,10 +15,11 @@ from io import StringIO
 from dotenv.parser import parse_stream
 
 from keyproxy.errors import SettingsFault
+from keyproxy.settings import providers
 from keyproxy.settings.grammar import mask
 from keyproxy.settings.grammar.secrets import KEY
 from keyproxy.settings.setting import toml_key
-from keyproxy.settings.table import CONFIG, DEFAULT_APP, ROWS, row_of
+from keyproxy.settings.table import CONFIG, DEFAULT_APP, ROWS
 
 PREFIX = "KEYPROXY_"
 
@@ -35,25 +36,44 @@ _MISSPELT = re.compile(r"key_?prox[yi]?_", re.IGNORECASE)
 _VARIABLES = sorted(row.variable for row in ROWS.values())
 _PAIRS = [(row.variable, row.file.variable) for row in ROWS.values() if row.file]
 """Each variable that may stand in a file, with the one that names the file."""
-_OF_APPS = {name for row in ROWS.values() if row.is_app for name in row.variables}
-# A file cannot name another file instead of itself.
-_IN_TOML = {*_VARIABLES} - {CONFIG.variable}
+# Each variable with the separator of its lists.
+_OF_APPS = {name: row.separator for row in ROWS.values() if row.is_app for name in row.variables}
+# A file cannot name another file instead of itself, and its providers are tables.
+_IN_TOML = {
+    row.variable: row.separator
+    for row in ROWS.values()
+    if row.variable not in (CONFIG.variable, providers.NAMES)
+}
+_OF_PROVIDERS = {row.variable: row.separator for row in providers.ROWS.values()}
 _NO_NAME = re.compile(r"\W+", re.ASCII)
-_APP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_KINDS = {
+    "apps": (
+        re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"),
+        _OF_APPS,
+        ("an app", "letters, digits, - and _, such as [apps.mobile]"),
+    ),
+    "providers": (
+        providers.ANY_NAME,
+        _OF_PROVIDERS,
+        ("a provider", "small letters, digits and -, such as [providers.groq]"),
+    ),
+}
+"""Tables that have names: which, what stands in them, and what is said of other names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
     """``place`` is what faults say behind what was found: "in .env"; "" says nothing.
 
-    ``apps``: what the tables ``[apps.NAME]`` say, each by variable. ``faults`` are of what stands
-    in the file.
+    ``apps`` and ``providers``: what the tables ``[apps.NAME]`` and ``[providers.NAME]`` say, each
+    by variable. ``faults`` are of what stands in the file.
     """
 
     place: str
     variables: Mapping[str, str]
     faults: Sequence[SettingsFault] = ()
     apps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    providers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def of_env_file(name: str, text: str) -> Layer:
@@ -99,41 +119,54 @@ def of_toml(name: str, text: str) -> Layer:
         where = mask(str(error))
         fault = SettingsFault(name, found=f"not TOML: {where}", expected="a TOML file")
         return Layer(place, {}, [fault])
-    tables = document.pop("apps", {})
+    named = {kind: document.pop(kind, {}) for kind in _KINDS}
     variables, faults = _table(document, _IN_TOML, "", place)
-    apps = {}
+    apps, providers = (_tables(kind, tables, place, faults) for kind, tables in named.items())
+    return Layer(place, variables, faults, apps, providers)
+
+
+def _tables(
+    kind: str, tables: object, place: str, faults: list[SettingsFault]
+) -> dict[str, dict[str, str]]:
+    """What tables of a kind say, by name and variable; adds their ``faults``."""
+    names, rows, what = _KINDS[kind]
+    expected = f"tables [{kind}.NAME]"
     if not isinstance(tables, dict):
-        faults.append(SettingsFault("apps", found="no table", expected="tables [apps.NAME]"))
-        tables = {}
-    for app, table in tables.items():
-        expected = "tables [apps.NAME]"
-        if app == DEFAULT_APP:
-            found, expected = "a table", "another name: what stands at the top is the default app"
+        faults.append(SettingsFault(kind, found="no table", expected=expected))
+        return {}
+    said = {}
+    for name, table in tables.items():
+        wanted = expected
+        if kind == "apps" and name == DEFAULT_APP:
+            found, wanted = "a table", "another name: what stands at the top is the default app"
         elif not isinstance(table, dict):
             found = "no table"
-        elif not _APP.fullmatch(app):
-            found, expected = "no name of an app", "letters, digits, - and _, such as [apps.mobile]"
+        elif not names.fullmatch(name):
+            found, wanted = f"no name of {what[0]}", what[1]
         else:
-            apps[app], more = _table(table, _OF_APPS, f"apps.{app}.", place)
+            said[name], more = _table(table, rows, f"{kind}.{name}.", place)
             faults += more
             continue
-        faults.append(SettingsFault(f"apps.{mask(app)}", found=found, expected=expected))
-    return Layer(place, variables, faults, apps)
+        faults.append(SettingsFault(f"{kind}.{mask(name)}", found=found, expected=wanted))
+    return said
 
 
 def _table(
-    table: Mapping[str, object], variables: Iterable[str], prefix: str, place: str
+    table: Mapping[str, object],
+    variables: Mapping[str, str],
+    prefix: str,
+    place: str,
 ) -> tuple[dict[str, str], list[SettingsFault]]:
-    """What a TOML table says of ``variables``, by variable, and its faults."""
+    """What a TOML table says of ``variables``, by variable, and its faults. Each variable has the
+    separator of its lists."""
     known = {toml_key(each): each for each in variables}
     said: dict[str, str] = {}
     faults = []
     for key, value in table.items():
-        row = row_of(known.get(key, ""))
-        separator = row.separator if row else ","
+        separator = variables.get(known.get(key, ""), ",")
         text = _text(value, separator)
         if key not in known:
-            found, expected = _unknown(key, value, known, is_app=bool(prefix))
+            found, expected = _unknown(key, value, known, is_app=prefix.startswith("apps."))
         elif text is None:
             found = f"of the type {type(value).__name__}"
             expected = "a text" + (", a number or a list of texts" if separator else " or a number")
@@ -152,7 +185,7 @@ def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> tup
         return "a setting of the whole process", "it at the top of the file, for all apps"
     entries = value if isinstance(value, list) else [value]
     if any(isinstance(entry, dict) for entry in entries):
-        return "a table", "top-level keys, and tables [apps.NAME]"
+        return "a table", "top-level keys, and tables [apps.NAME] and [providers.NAME]"
     return "not a setting", _nearest(key.lower().removeprefix(PREFIX.lower()), known)
 
 

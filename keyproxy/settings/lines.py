@@ -74,10 +74,13 @@ def placed(fault: SettingsFault, places: Mapping[str, str]) -> SettingsFault:
 
 def of_app(fault: SettingsFault, name: str) -> SettingsFault:
     """The same fault in the table ``[apps.name]`` of the TOML file; the default app has none."""
-    if name == DEFAULT_APP:
-        return fault
-    places = {fault.variable: f"in apps.{name} (TOML)"}
-    return _told(fault, f"apps.{name}.{toml_key(fault.variable)}", fault.found, places)
+    return fault if name == DEFAULT_APP else in_table(fault, f"apps.{name}")
+
+
+def in_table(fault: SettingsFault, name: str) -> SettingsFault:
+    """The same fault in a table of the TOML file."""
+    places = {fault.variable: f"in {name} (TOML)"}
+    return _told(fault, f"{name}.{toml_key(fault.variable)}", fault.found, places)
 
 
 def _told(

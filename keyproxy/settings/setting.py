@@ -62,6 +62,7 @@ class Setting:
     is_own: bool = False  # an app that does not say it has none, whatever the default app has
     instead: str | None = None  # another variable that answers the same question
     family: str | None = None  # settings that describe one thing together
+    provider: str | None = None  # whose key it is: nobody's is asked for who is not used
     unsaid: Unsaid | None = None  # the fault where it must be said and is not
     content: Callable[[bytes], None] | None = None  # checks the file that the value names
     in_file: str | None = None  # the meaning of another variable, which names a file with the value

@@ -5,18 +5,20 @@ Built from any mapping of variables; the environment and the files are read in `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.key_forms import Secret
+from keyproxy.key_forms import OWNERS, Secret
+from keyproxy.settings import providers
 from keyproxy.settings.consistency import AppValues, bound_answers, faults
 from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
-from keyproxy.settings.lines import of_app
+from keyproxy.settings.lines import in_table, of_app
+from keyproxy.settings.providers import Tables, Used
 from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, fault_of, text_of, unsaid
 from keyproxy.settings.table import DEFAULT_APP, ROWS, Table, row_of
 
@@ -36,6 +38,10 @@ class Settings(Table):
     mode: Mode
     name: str = DEFAULT_APP
     apps: tuple[Settings, ...] = ()
+    tables: tuple[Used, ...] = ()
+    """What is said of each provider that is used; ``providers`` has their keys, too."""
+    # Variables of keys that are set and not used.
+    seen: tuple[str, ...] = field(default=(), compare=False)
     # By variable, in the words of ``layers``; what is missing was never said.
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -45,6 +51,7 @@ class Settings(Table):
         mode: Mode,
         environ: Mapping[str, str],
         apps: Mapping[str, Mapping[str, str]] = NONE,
+        tables: Tables = NONE,
         *,
         places: Mapping[str, str] = NONE,
         directory: Path = Path(),
@@ -53,6 +60,7 @@ class Settings(Table):
         """Settings from a mapping of variables; others than ours may be in it.
 
         ``apps``: for each app beside the default one, what it says itself, by variable.
+        ``tables``: what the TOML file says of providers, by name and variable.
         ``places``: where the variables of ``environ`` stand, in the words of ``layers``.
         Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
         raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
@@ -61,19 +69,33 @@ class Settings(Table):
             # The demo has its own upstream: nothing said about the true one concerns it.
             environ = _without_upstream(environ)
             apps = {name: _without_upstream(said) for name, said in apps.items()}
-        reading = Reading(mode, environ, directory, read_file)
-        default = AppValues(DEFAULT_APP, environ, reading.values(_FIELDS, {}))
+            tables = {}
+        used = providers.named(environ, tables)
+        given = providers.with_tables(environ, tables)
+        reading = Reading(mode, given, directory, read_file, used=used)
+        default = AppValues(DEFAULT_APP, given, reading.values(_FIELDS, {}))
+        entries = [entry for name in used if (entry := reading.used_provider(name, tables))]
         reading.faults += name_faults(environ)
+        for entry in entries:
+            if entry.name == "openrouter" and entry.base:
+                default.values["upstream"] = entry.base
         others = [
             AppValues(name, said, reading.app_values(name, said, default.values))
             for name, said in apps.items()
         ]
         for app in (default, *others):
-            bound_answers(app.values, {**environ, **app.said})
-        reading.faults += faults(mode, [default, *others])
+            bound_answers(app.values, {**given, **app.said})
+        reading.faults += faults(mode, [default, *others], entries)
         if reading.faults:
-            raise SettingsFaults(reading.faults)
-        settings = cls(mode=mode, places=dict(places), **default.values)
+            moved = providers.key_files(environ, tables)
+            raise SettingsFaults([_in_place(fault, moved) for fault in reading.faults])
+        settings = cls(
+            mode=mode,
+            places=dict(places),
+            tables=tuple(entries),
+            seen=providers.unused(environ, used),
+            **default.values,
+        )
         named = [
             replace(
                 settings, name=app.name, places=_in_table(app.name, app.said, places), **app.values
@@ -93,9 +115,21 @@ class Settings(Table):
         return bool(self.budget or self.app_budget or self.total_budget or self.ledger)
 
     @property
+    def providers(self) -> tuple[Used, ...]:
+        """Whom this app's calls may go to, in the order in which they are asked, with their
+        keys."""
+        tables = {entry.name: entry for entry in self.tables}
+        entries = (tables[name] for name in self.provider_names)
+        return tuple(
+            entry if entry.is_other else replace(entry, keys=keys_of(self, entry.name))
+            for entry in entries
+        )
+
+    @property
     def all_keys(self) -> tuple[Secret, ...]:
-        """The keys of all apps, each once."""
-        return tuple(dict.fromkeys(key for app in self.all_apps for key in app.keys))
+        """The keys of all apps at all providers, each once."""
+        used = (each for app in self.all_apps for each in app.providers)
+        return tuple(dict.fromkeys(key for each in used for key in each.keys))
 
     def kept(self, **values: Any) -> Self:
         """These settings with ``values``, which hold for every app, in place of their own."""
@@ -111,6 +145,18 @@ class Settings(Table):
             if row.needs_restart and (value := getattr(running, name)) != getattr(self, name)
         }
         return self.kept(**stuck), list(stuck)
+
+
+def _in_place(fault: SettingsFault, moved: Mapping[str, str]) -> SettingsFault:
+    """``fault`` under the name that was written; ``moved``: variables that stand for others."""
+    name = moved.get(fault.variable)
+    return fault if name is None else replace(fault, variable=name)
+
+
+def keys_of(values: Table, name: str) -> tuple[Secret, ...]:
+    """The keys of a provider that is known by its name."""
+    keys: tuple[Secret, ...] = getattr(values, providers.field_of(name))
+    return keys
 
 
 def _without_upstream(texts: Mapping[str, str]) -> dict[str, str]:
@@ -137,6 +183,7 @@ class Reading:
     directory: Path
     read_file: Callable[[Path], bytes]
     faults: list[SettingsFault] = field(default_factory=list)
+    used: Collection[str] = ()
 
     def app_values(
         self, name: str, said: Mapping[str, str], given: Mapping[str, Any]
@@ -147,10 +194,25 @@ class Reading:
         kept that the app itself can mend.
         """
         environ = {**self._inherited(said), **said}
-        app = Reading(self.mode, environ, self.directory, self.read_file)
+        app = Reading(self.mode, environ, self.directory, self.read_file, used=self.used)
         values = app.values(_OF_APPS, given)
         self.faults += [of_app(fault, name) for fault in app.faults if fault.variable in said]
         return {field: values[field] for field in _OF_APPS if field in values}
+
+    def used_provider(self, name: str, tables: Tables) -> Used | None:
+        """What is said of a provider that is used; None where that is faulty."""
+        said = dict(tables.get(name, {}))
+        if name not in OWNERS and name not in tables:
+            self.faults.append(providers.unknown(name, tables))
+            return None
+        found = list(providers.table_faults(said, name))
+        if name in OWNERS:
+            said.pop("KEYPROXY_KEY_FILE", None)  # it is read where the variable would be
+        table = Reading(self.mode, said, self.directory, self.read_file)
+        values = {} if found else table.values(providers.ROW_FIELDS, {})
+        found += (in_table(fault, f"providers.{name}") for fault in table.faults)
+        self.faults += found
+        return None if found else Used(name=name, **values)
 
     def _inherited(self, said: Mapping[str, str]) -> dict[str, str]:
         """What was said of the default app and holds for one that says ``said``."""
@@ -179,6 +241,8 @@ class Reading:
         return values
 
     def _value(self, setting: Setting, values: Mapping[str, Any]) -> Any:
+        if setting.provider is not None and setting.provider not in self.used:
+            return ()  # what lies about for other programs is none of our business
         text = text_of(setting, self.environ)
         file = setting.file
         path = text_of(file, self.environ) if file else ""

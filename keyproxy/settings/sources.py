@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.settings import CONFIG, ROWS, Mode, Settings, lines
+from keyproxy.settings import CONFIG, ROWS, Mode, Settings, lines, providers
 from keyproxy.settings.grammar import Unfit, shown, text_in
-from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, misnamed
+from keyproxy.settings.grammar.secrets import KEY, misnamed
 from keyproxy.settings.layers import Layer, merged, of_env_file, of_toml
 from keyproxy.settings.setting import toml_key
 
@@ -78,6 +78,7 @@ class Sources:
                 self.mode,
                 found.variables,
                 found.layers[-1].apps,
+                found.layers[-1].providers,
                 places=found.places,
                 directory=self.directory,
                 read_file=self._content,
@@ -108,14 +109,17 @@ class Sources:
     def why_no_key(self) -> str | None:
         """Where a key was looked for in vain, and where one stands that is not read; a line.
 
-        None where any layer names a key, or a file that should hold one.
+        None where the layers name the key, or a file that should hold it, of each provider that is
+        used.
         """
         found = self.look()
-        if not {KEY, KEY_FILE}.isdisjoint(found.variables):
+        lacking = list(providers.lacking(found.variables, found.layers[-1].providers))
+        if not lacking:
             return None
         places = ["environment", *self._env_names(), *filter(None, [found.toml])]
-        looked = f"{KEY} is not set ({', '.join(places)})"
-        if (name := misnamed(found.variables)) is None:
+        are = "is" if len(lacking) == 1 else "are"
+        looked = f"{', '.join(lacking)} {are} not set ({', '.join(places)})"
+        if lacking != [KEY] or (name := misnamed(found.variables)) is None:
             return looked
         place = f" ({found.places[name]})" if found.places[name] else ""
         return f"{looked}; {name}{place} is not read: write {KEY}=… in its place"
@@ -130,7 +134,7 @@ class Sources:
         """What should still be known of where secrets stand, a line each."""
         warnings = []
         for name, variable in self._secrets():
-            if not variable.endswith("_FILE"):
+            if not variable.upper().endswith("_FILE"):
                 what = "the key" if variable == KEY else variable
                 warnings.append(
                     f"{what} itself stands in {name}, a file that gets copied and committed; name"
@@ -157,6 +161,9 @@ class Sources:
             for table in (found.variables, *apps):
                 if path := table.get(row.file.variable, "").strip():
                     held[path, row.file.variable] = None
+        for provider, said in found.layers[-1].providers.items():
+            if file := said.get("KEYPROXY_KEY_FILE"):
+                held[file, f"providers.{provider}.key_file"] = None
         return list(held)
 
     def look(self) -> Found:

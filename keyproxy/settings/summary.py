@@ -81,8 +81,20 @@ def of_app(app: Settings) -> Mapping[str, str]:
         "per client": f"{rates(app.rate_limit)}, {app.max_in_flight} at once",
         "per address": rates(app.address_rate_limit),
         "budgets": budgets(app),
-        "key": _listed([key.label for key in app.keys]),
+        **_keys(app),
     }
+
+
+def keys(app: Settings) -> Mapping[str, list[str]]:
+    """The labels of the keys, by provider in the order in which they are asked."""
+    return {each.name: [key.label for key in each.keys] for each in app.providers}
+
+
+def _keys(app: Settings) -> Mapping[str, str]:
+    labels = keys(app)
+    if list(labels) == ["openrouter"]:
+        return {"key": _listed(labels["openrouter"])}
+    return {"keys": "; ".join(f"{name} {_listed(each)}" for name, each in labels.items())}
 
 
 def _listed(items: Iterable[str], most: int = 8) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
 from keyproxy.key_forms import Secret
+from keyproxy.settings import providers
 from keyproxy.settings.grammar import features, jwt, network, or_off, origins, plain, secrets
 from keyproxy.settings.grammar.network import Address, StorageServer
 from keyproxy.settings.grammar.plain import Budget, Rate
@@ -52,6 +53,15 @@ def _ten_times(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
     return tuple(Rate(rate.amount * 10, rate.seconds) for rate in rates)
 
 
+def _key(provider: str, example: str) -> Any:
+    """The row of the key of another provider than OpenRouter."""
+    variable, in_file = providers.key_variables(provider)
+    return setting(secrets.keys, "VALUE", SAY_IT, example=example, separator=",", is_secret=True,
+        is_upstream=True, is_app=True, instead=in_file, variable=variable, provider=provider,
+        meaning=f"the key of `{provider}`, where that is used; several as above",
+        in_file="a file that holds it")  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Everything that can be set. A row gives the parser, what help calls the value, and the
@@ -60,10 +70,22 @@ class Table:
     # fmt: off
     keys: tuple[Secret, ...] = setting(secrets.keys, "VALUE", SAY_IT, section="The key",
         example="sk-or-v1-…", separator=",", is_secret=True, is_upstream=True, is_app=True,
-        instead=KEY_FILE, variable=KEY, unsaid=which_key,
+        instead=KEY_FILE, variable=KEY, unsaid=which_key, provider="openrouter",
         meaning="the key; several by comma or newline, the first that works is used",
         in_file="a file that holds the key, such as a Docker or Kubernetes secret; read again when"
         " it changes")
+    provider_names: tuple[str, ...] = setting(providers.names, "NAMES", "openrouter",
+        section="Other providers", example="groq,cerebras,openrouter", separator=",",
+        is_upstream=True, is_app=True, variable=providers.NAMES,
+        meaning="whose keys are used, in the order in which they are asked (docs/providers.md)")
+    openai_keys: tuple[Secret, ...] = _key("openai", "sk-proj-…")
+    anthropic_keys: tuple[Secret, ...] = _key("anthropic", "sk-ant-api03-…")
+    gemini_keys: tuple[Secret, ...] = _key("gemini", "AIza…")
+    groq_keys: tuple[Secret, ...] = _key("groq", "gsk_…")
+    cerebras_keys: tuple[Secret, ...] = _key("cerebras", "csk-…")
+    deepinfra_keys: tuple[Secret, ...] = _key("deepinfra", "…")
+    mistral_keys: tuple[Secret, ...] = _key("mistral", "…")
+    xai_keys: tuple[Secret, ...] = _key("xai", "xai-…")
     listen: tuple[Address, ...] = setting(network.addresses, "HOST:PORT", "localhost:8484",
         section="Where it listens", example=":8484", separator=",", needs_restart=True,
         meaning="`host:port`, several by comma; `localhost` is 127.0.0.1 and ::1, an empty host is"

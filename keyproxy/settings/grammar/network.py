@@ -118,6 +118,20 @@ def upstream(text: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
 
 
+def base_address(text: str) -> str:
+    """A base address without trailing slash, with TLS or without."""
+    expected = "an https:// base address such as https://llm.example.net/v1"
+    parts = _plain_address(text.rstrip("/"), expected)
+    if "?" in text:
+        raise Unfit(f"{expected}, without ?")
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+
+
+def is_local(base: str) -> bool:
+    """Whether a base address is one of this computer."""
+    return is_loopback(urlsplit(base).hostname or "")
+
+
 def is_openrouter(base: str) -> bool:
     """Whether a base address is OpenRouter's own, in any region."""
     host = urlsplit(base).hostname or ""
@@ -155,13 +169,19 @@ def certificates(pem: bytes) -> None:
 def web_address(text: str, expected: str, danger: str) -> SplitResult:
     """The parts of an address with a host, a valid port, no user and no fragment; https, unless
     its host is this computer: ``danger`` is what http would mean elsewhere."""
+    parts = _plain_address(text, expected)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unfit(f"{expected}; http:// {danger}", value="https" + text[len("http") :])
+    return parts
+
+
+def _plain_address(text: str, expected: str) -> SplitResult:
+    """The parts of an address with a host, a valid port, no user and no fragment."""
     parts = _split(text, expected)
     if parts.username is not None or parts.password is not None:
         raise Unfit(f"{expected}, without user or password", found="an address with a user")
     if "#" in text:
         raise Unfit(f"{expected}, without #")
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise Unfit(f"{expected}; http:// {danger}", value="https" + text[len("http") :])
     return parts
 
 

@@ -142,6 +142,11 @@ def word(*known: str) -> Callable[[str], str]:
     return parse
 
 
+def switch(text: str) -> bool:
+    """``on`` or ``off``."""
+    return word("on", "off")(text) == "on"
+
+
 file_path = or_off(Path)
 """A path, relative ones being the reader's to place; ``off`` is none."""
 

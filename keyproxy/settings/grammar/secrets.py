@@ -58,6 +58,11 @@ def keys(text: str) -> tuple[Secret, ...]:
     return tuple(Secret(part) for part in dict.fromkeys(parts))
 
 
+def keys_or_none(text: str) -> tuple[Secret, ...]:
+    """As ``keys``, or the word ``none``."""
+    return () if text.strip() == "none" else keys(text)
+
+
 def is_no_key(text: str) -> bool:
     """Whether a text stands where a key should, such as ``sk-or-v1-xxxxxxxx``."""
     return bool(_PLACEHOLDER.search(text) or re.search("x{6,}", text, re.IGNORECASE))
