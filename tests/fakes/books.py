@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from tests.fakes.vendor import Json, Model, Used
@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Bill:
-    """A call in the books. ``cost`` None: it still runs."""
+    """A call in the books. ``cost`` None: it still runs. ``said``: the bytes that were sent."""
 
     seen: Seen
     model: Model
@@ -63,6 +63,7 @@ class Bill:
     plan: Plan
     cost: Decimal | None = None
     used: Used = NOTHING
+    said: bytearray = field(default_factory=bytearray)
 
     def close(self, used: Used | None) -> None:
         if used is not None:

@@ -239,6 +239,7 @@ class Fake:
             await asyncio.sleep(bill.plan.pause_seconds)
             response.content_length = len(raw)
             await response.prepare(request)
+        bill.said += raw
         await response.write(raw)
         return response
 
@@ -267,6 +268,7 @@ class Fake:
             if plan.pause_seconds:
                 await asyncio.sleep(plan.pause_seconds)
             bill.used = reply.used if made == reply.used.completion else reply.so_far(made)
+            bill.said += piece
             await response.write(piece)
         bill.close(reply.used)
         return response
