@@ -137,3 +137,26 @@ def test_what_a_caller_wrote_deep_within_takes_no_home_from_others(
     for dialect in vendor.strict:
         body = vendor.body_of(trouble, dialect)
         assert provider.classify(trouble.status, body) == told, body
+
+
+RESTS = {
+    "openai": 1.4,
+    "anthropic": 7.0,
+    "gemini": 34.07,
+    "groq": 2.0,
+    "cerebras": None,
+    "deepinfra": None,
+    "mistral": 1.0,
+    "xai": 7.0,
+    "openrouter": 7.0,
+}
+
+
+@pytest.mark.parametrize(("name", "seconds"), RESTS.items())
+def test_how_long_each_of_the_fakes_wants_to_be_left_alone(
+    name: str, seconds: float | None
+) -> None:
+    provider, vendor = PROVIDERS[name], VENDORS[name]
+    trouble = vendor.troubles["rate"]
+    headers = CIMultiDict({**vendor.hints, **trouble.headers})
+    assert provider.rest_seconds(headers, vendor.body_of(trouble, "chat")) == seconds

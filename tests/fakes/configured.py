@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
+from keyproxy.settings import Settings
+from keyproxy.settings.sources import Sources
 from tests.fakes.server import Fake, Fakes
 from tests.fakes.vendor import Model
 
@@ -25,6 +28,12 @@ def toml(fakes: Fakes, *, at: bool = True) -> str:
         )
         lines += [line for model in models for line in _model(fakes, model)]
     return "\n".join(lines) + "\n"
+
+
+def settings_for(fakes: Fakes, directory: Path, **variables: str) -> Settings:
+    """Those of ``dev``, read as from the files of ``directory``."""
+    (directory / "keyproxy.toml").write_text(toml(fakes))
+    return Sources("dev", {}, environment(fakes) | variables, directory).read()
 
 
 def _provider(fake: Fake) -> Iterator[str]:
