@@ -28,6 +28,9 @@ EXPOSED_HEADERS = (
     "RateLimit",
     "RateLimit-Policy",
     "x-should-retry",
+    "X-Keyproxy-Provider",
+    "X-Keyproxy-Attempts",
+    "X-Keyproxy-Removed",
 )
 """What a page may read of our own fields besides the CORS-safelisted ones; and all that pass."""
 

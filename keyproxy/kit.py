@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from keyproxy.attempts.attempts import Attempts
 from keyproxy.browser import Browser
 from keyproxy.clients.identity import Identity
 from keyproxy.limits.admit import Admission
@@ -39,7 +40,8 @@ class AppKit:
     """Everything a call of one app needs. ``settings`` are those that hold for the app.
 
     ``browser`` knows only the app's own origins. ``catalogue`` is asked for with the app's key,
-    where the upstream shows it to nobody else.
+    where the upstream shows it to nobody else. ``attempts``: where other providers than OpenRouter
+    are used.
     """
 
     settings: Settings
@@ -50,6 +52,7 @@ class AppKit:
     bookings: Bookings
     upstream: Upstream
     catalogue: Catalogue
+    attempts: Attempts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,13 @@ async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResp
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
             call = await read_call(request, hold, exchange, client, endpoint, query)  # 400, 403, …
             record.models, record.is_streaming = call.models, call.is_streaming
+            idle_seconds = app.settings.idle_timeout_seconds
+            if app.attempts is not None:
+                answering = app.attempts.answer(call, client, record, exchange.headers)
+                del call
+                async with answering as answer:  # 402, 404, 429, 502, 503, 504
+                    hold.release()
+                    return await relay(request, answer, record, idle_seconds=idle_seconds)
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
             booking = app.bookings.reserve(record, client, call)
@@ -66,7 +73,6 @@ async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResp
                 money.answered(answer.head)
                 if answer.head.status in _MAY_BE_UNLISTED:
                     record.hint = next(filter(None, map(models.unlisted, ids)), None)
-                idle_seconds = app.settings.idle_timeout_seconds
                 return await relay(request, answer, record, idle_seconds=idle_seconds)
 
 

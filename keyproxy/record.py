@@ -79,6 +79,7 @@ class Record:
     endpoint: str | None = None
     models: tuple[str, ...] = ()
     provider: str | None = None
+    native_model: str | None = None
     generation_id: str | None = None
     served: str | None = None
     is_other_model: bool | None = None
@@ -187,6 +188,7 @@ class Record:
             "endpoint": endpoint,
             "model": ",".join(self.models) or None,
             "provider": self.provider,
+            "native_model": self.native_model,
             "generation_id": self.generation_id,
             "served": self.served,
             "is_other_model": self.is_other_model,

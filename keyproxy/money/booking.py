@@ -35,6 +35,7 @@ from keyproxy.price import (
     nano,
 )
 from keyproxy.record import Booked, ClientLeft, Record
+from keyproxy.upstream.faults import Fault
 
 PRICES_PATIENCE_SECONDS = 5.0
 PROVIDERS_PATIENCE_SECONDS = 2.0
@@ -56,18 +57,23 @@ class Booking:
     _call: Call
     dialect: Dialect
     ask: Ask | None
+    prices: Mapping[str, Price | None] | None = None
     price: Price | None = None
     is_free: bool = True
     entry: Entry = field(init=False)
     _reservation: Reservation = NOTHING
     _reader: UsageReader | None = None
+    _watcher: Callable[[bytes], None] | None = None
+    _has_failed: bool = False
 
     async def __aenter__(self) -> Booking:
         desk, client, ask = self.desk, self.client, self.ask
         call = self._call
         del self._call  # its body is not kept for as long as the answer streams
         models = call.ids
-        prices = await desk.prices_of(models)
+        prices = self.prices
+        if prices is None:
+            prices = await desk.prices_of(models)
         at = desk.clock()  # after what may wait: it says which day's budget pays
         worst = None if ask is None else dearest(prices.values(), ask)
         amount = desk.to_reserve(worst, prices, ask)
@@ -110,7 +116,8 @@ class Booking:
         if head.status < 400:
             is_event_stream = head.kind.startswith("text/event-stream")
             self._reader = UsageReader(self.dialect, is_event_stream, head.generation_id)
-            self.record.watchers.append(partial(self._watch, self._reader))
+            self._watcher = partial(self._watch, self._reader)
+            self.record.watchers.append(self._watcher)
 
     def _watch(self, reader: UsageReader, chunk: bytes) -> None:
         reader.watch(chunk)
@@ -119,10 +126,20 @@ class Booking:
             self.record.generation_id = reader.generation_id
             self.desk.book.note(self.entry.id, reader.generation_id)
 
+    def failed(self, fault: Fault) -> None:
+        """It brought nothing for the client, and another provider is asked; unless it was taken
+        perhaps, it is not billed."""
+        self.is_free, self._has_failed = fault is not Fault.UNCERTAIN, True
+        if self._watcher is not None:
+            self.record.watchers.remove(self._watcher)
+
     def end(self, error: BaseException | None = None) -> None:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for
         later."""
         record, reader = self.record, self._reader
+        if self._has_failed:
+            record.answer, record.generation_id = None, None
+            return
         if error is not None:
             record.end_by(error)
         if reader is not None:
@@ -163,12 +180,19 @@ class Bookings:
     unsettled: set[str] | None = None
     clock: Callable[[], float] = time.time
 
-    def reserve(self, record: Record, client: Client, call: Call) -> Booking:
-        """A booking for ``call``, to be entered.
+    def reserve(
+        self,
+        record: Record,
+        client: Client,
+        call: Call,
+        prices: Mapping[str, Price | None] | None = None,
+    ) -> Booking:
+        """A booking for ``call``, to be entered. ``prices`` of its models, where they are not those
+        of the desk's own list.
 
         That raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
-        return Booking(self, record, client, call, call.endpoint.dialect, call.ask)
+        return Booking(self, record, client, call, call.endpoint.dialect, call.ask, prices)
 
     async def set_aside(
         self, client: Client, amount: int, at: float, fit: Fit | None

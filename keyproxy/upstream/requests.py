@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -42,8 +43,10 @@ class Requests:
         head: Mapping[str, str],
         body: bytes,
         connected: Callable[[], None] | None = None,
+        seconds: float | None = None,
     ) -> Reply:
-        """An answer whose head has come; ``connected`` is called once there is a connection.
+        """An answer whose head has come, within so many ``seconds`` where they are fewer than
+        usual; ``connected`` is called once there is a connection.
 
         Raises ``upstream_unreachable``, ``upstream_timeout``, ``upstream_invalid``.
         """
@@ -53,7 +56,7 @@ class Requests:
                 path,
                 head,
                 body,
-                timeout_seconds=self._first_byte_seconds,
+                timeout_seconds=min(seconds or math.inf, self._first_byte_seconds),
                 connected=connected,
             )
         except TimeoutError as error:

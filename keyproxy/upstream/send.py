@@ -79,14 +79,17 @@ class Upstream:
         self.requests = Requests(pool, settings)
 
     @asynccontextmanager
-    async def send(self, call: Call, record: Record) -> AsyncIterator[Answer]:
-        """The answer to ``call``; leaving closes the upstream connection unless it is whole.
-        ``record`` is told of each attempt.
+    async def send(
+        self, call: Call, record: Record, seconds: float | None = None
+    ) -> AsyncIterator[Answer]:
+        """The answer to ``call``, whose head comes within so many ``seconds`` where they are fewer
+        than usual; leaving closes the upstream connection unless it is whole. ``record`` is told
+        of each attempt.
 
         Raises ``upstream_unreachable``, ``upstream_key_rejected``, ``upstream_invalid``,
         ``upstream_timeout``; cancelled, ``ClientLeft`` where it is known what became of the call.
         """
-        key, reply = await self._first_accepted(call, record)
+        key, reply = await self._first_accepted(call, record, seconds)
         dialect = call.endpoint.dialect
         del call  # a stream may last for minutes; its request body need not
         try:
@@ -150,7 +153,9 @@ class Upstream:
         passed = headers.incoming(self.provider, reply.headers, self._search)
         return Fetched(reply.status, raw, passed, is_public=key is None)
 
-    async def _first_accepted(self, call: Call, record: Record) -> tuple[Secret, Reply]:
+    async def _first_accepted(
+        self, call: Call, record: Record, seconds: float | None
+    ) -> tuple[Secret, Reply]:
         """Try the keys in turn; nothing has been sent to the client yet.
 
         Where none is taken, the last 402 passes, else a 401 unless all keys turn out to be
@@ -159,7 +164,7 @@ class Upstream:
         failed: dict[Secret, Reply] = {}
         try:
             for key in self._usable():
-                reply = await self._ask(call, key, record)
+                reply = await self._ask(call, key, record, seconds)
                 if reply.status in self.provider.refuses_key:
                     self.states.refused(key)
                 elif reply.status in self.provider.cannot_pay:
@@ -181,12 +186,12 @@ class Upstream:
             for reply in failed.values():
                 reply.close()
 
-    async def _ask(self, call: Call, key: Secret, record: Record) -> Reply:
+    async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
         target = self.provider.target(call)
         head = headers.outgoing(self.provider, key, self.ranking, call.headers)
         has_left, method = False, call.endpoint.method
         record.ask(self.provider.name)
-        asking = self.requests.answer(method, target, head, call.body, record.connected)
+        asking = self.requests.answer(method, target, head, call.body, record.connected, seconds)
         try:
             if not call.is_streaming:
                 return await asking

@@ -1,0 +1,228 @@
+"""Calls at one provider after the other, before fakes that are as strict as the true ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from structlog.testing import capture_logs
+
+from keyproxy.routing.router import Way
+from tests.conftest import Proxy, refused
+from tests.fakes import server
+from tests.fakes.books import Plan
+from tests.fakes.server import Fakes
+from tests.routed import HI, failing, proxy_before
+
+OSS = {"model": "openai/gpt-oss-120b", **HI}
+FAILING = {"model": "a/b", **HI}
+THREE = ("groq", "cerebras", "openrouter")
+
+
+@pytest.fixture
+async def fakes() -> AsyncIterator[Fakes]:
+    async with server.serving(*THREE) as running:
+        yield running
+
+
+def asked(fakes: Fakes) -> list[str]:
+    return [seen.vendor for seen in fakes.calls]
+
+
+async def posted(proxy: Proxy, body: dict[str, Any]) -> tuple[int, Any, Any]:
+    async with proxy.post(body) as answer:
+        raw = await answer.read()
+        return answer.status, answer.headers, raw
+
+
+async def test_the_first_home_answers_with_its_own_key_and_id(fakes: Fakes) -> None:
+    async with proxy_before(fakes) as proxy, proxy.post(OSS | {"user": "ann"}) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["choices"]
+        assert answer.headers["X-Keyproxy-Provider"] == "groq"
+        assert "X-Keyproxy-Attempts" not in answer.headers
+        assert "X-Keyproxy-Removed" not in answer.headers
+    [seen] = fakes.calls
+    assert (seen.vendor, seen.keys) == ("groq", [fakes["groq"].key])
+    assert fakes.strays() == []
+
+
+async def test_what_was_removed_is_told(fakes: Fakes) -> None:
+    body = OSS | {"session_id": "s", "tools": [], "presence_penalty": 0}
+    async with proxy_before(fakes) as proxy, proxy.post(body) as answer:
+        assert answer.status == 200
+        assert answer.headers["X-Keyproxy-Removed"] == "session_id, tools"
+        exposed = answer.headers.get("Access-Control-Expose-Headers", "")
+    [seen] = fakes.calls
+    assert seen.json == OSS | {"presence_penalty": 0}
+    assert exposed == ""
+
+
+async def test_bytes_go_up_as_they_came_where_nothing_changes(fakes: Fakes) -> None:
+    raw = json.dumps(OSS, indent=1).encode()
+    async with proxy_before(fakes) as proxy, proxy.post(raw) as answer:
+        assert answer.status == 200
+    assert fakes.calls[0].body == raw
+
+
+@pytest.mark.parametrize("is_streaming", [False, True])
+@pytest.mark.parametrize(
+    ("end", "word"),
+    [
+        ("rate", "429"),
+        ("503", "503"),
+        ("500", "500"),
+        ("key", "failed"),
+        ("no_model", "404"),
+        ("error_first", "failed"),
+        ("reset", "cut"),
+    ],
+)
+async def test_another_home_answers(fakes: Fakes, end: str, word: str, is_streaming: bool) -> None:
+    body = FAILING | {"stream": is_streaming}
+    async with proxy_before(fakes, at=failing(groq=end, cerebras="whole")) as proxy:
+        status, headers, raw = await posted(proxy, body)
+    assert status == 200, raw
+    assert headers["X-Keyproxy-Provider"] == "cerebras"
+    assert headers["X-Keyproxy-Attempts"] == f"groq={word}, cerebras=200"
+    assert asked(fakes) == ["groq", "cerebras"]
+    assert fakes.strays() == []
+    assert b"groq" not in raw.lower()
+
+
+async def test_a_home_that_is_not_there(fakes: Fakes) -> None:
+    async with server.serving(*THREE, absent=("groq",)) as some:
+        async with proxy_before(some) as proxy:
+            status, headers, _ = await posted(proxy, OSS)
+        assert (status, asked(some)) == (200, ["cerebras"])
+        assert headers["X-Keyproxy-Attempts"] == "groq=unreachable, cerebras=200"
+
+
+@pytest.mark.parametrize("end", ["invalid", "made_up_tool"])
+async def test_the_callers_fault_stays_where_it_is(fakes: Fakes, end: str) -> None:
+    async with proxy_before(fakes, at=failing(groq=end, cerebras="whole")) as proxy:
+        status, headers, raw = await posted(proxy, FAILING)
+    assert status in (400, 422)
+    assert json.loads(raw)["error"]
+    assert headers["X-Keyproxy-Provider"] == "groq"
+    assert "X-Keyproxy-Attempts" not in headers
+    assert asked(fakes) == ["groq"]
+
+
+async def test_no_attempt_after_the_first_output(fakes: Fakes) -> None:
+    fakes["groq"].plan = lambda seen, body: Plan("cut", pause_seconds=0.05)
+    async with proxy_before(fakes) as proxy, proxy.post(OSS | {"stream": True}) as answer:
+        assert answer.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+    assert asked(fakes) == ["groq"]
+
+
+async def test_uncertain_failures_move_on_once(fakes: Fakes) -> None:
+    at = failing(groq="500", cerebras="500", openrouter="whole")
+    async with proxy_before(fakes, at=at) as proxy:
+        status, headers, _ = await posted(proxy, FAILING)
+    assert (status, asked(fakes)) == (500, ["groq", "cerebras"])
+    assert headers["X-Keyproxy-Attempts"] == "groq=500, cerebras=500"
+
+
+async def test_three_attempts_at_most() -> None:
+    names = ("groq", "cerebras", "mistral", "openrouter")
+    at = failing(groq="rate", cerebras="rate", mistral="rate", openrouter="whole")
+    async with server.serving(*names) as fakes, proxy_before(fakes, at=at) as proxy:
+        status, headers, _ = await posted(proxy, FAILING)
+        assert (status, asked(fakes)) == (429, ["groq", "cerebras", "mistral"])
+        assert headers["Retry-After"] == "1"  # Mistral's
+
+
+async def test_what_failed_differently_is_one_stable_refusal(fakes: Fakes) -> None:
+    at = failing(groq="rate", cerebras="503")
+    async with proxy_before(fakes, at=at) as proxy, proxy.post(FAILING) as answer:
+        await refused(answer, 503, "upstream_unavailable")
+        assert answer.headers["Retry-After"] == "2"
+        assert answer.headers["X-Keyproxy-Attempts"] == "groq=429, cerebras=503"
+
+
+async def test_a_home_that_asked_for_a_rest_is_tried_last(fakes: Fakes) -> None:
+    async with proxy_before(fakes, at=failing(groq="rate", cerebras="whole")) as proxy:
+        for _ in range(3):
+            status, _, _ = await posted(proxy, FAILING)
+            assert status == 200
+    assert asked(fakes) == ["groq", "cerebras", "cerebras", "cerebras"]
+
+
+async def test_without_fallback_there_is_one_attempt(fakes: Fakes) -> None:
+    at = failing(groq="rate", cerebras="whole")
+    usual = {"usual": Way(fallback="none")}
+    async with proxy_before(fakes, at=at, router=usual) as proxy:
+        status, headers, _ = await posted(proxy, FAILING)
+    assert (status, asked(fakes)) == (429, ["groq"])
+    assert headers["Retry-After"] == "2"
+
+
+async def test_a_silent_home_has_a_deadline_where_one_is_set(fakes: Fakes) -> None:
+    at = failing(groq="silent", cerebras="whole")
+    limits = {"first_output_seconds": {"groq": 0.2, "cerebras": 0.2}}
+    async with proxy_before(fakes, at=at, attempts=limits) as proxy:
+        status, headers, _ = await posted(proxy, FAILING | {"stream": True})
+    assert status == 200
+    assert headers["X-Keyproxy-Attempts"] == "groq=timeout, cerebras=200"
+
+
+async def test_nobody_qualifies_and_nothing_is_sent(fakes: Fakes) -> None:
+    async with proxy_before(fakes) as proxy:
+        body = {"model": "a/b", "provider": {"only": ["azure"]}, **HI}
+        async with server.serving("groq") as alone, proxy_before(alone) as own:
+            async with own.post(OSS | {"logprobs": True}) as answer:
+                error = await refused(answer, 404, "no_provider_qualifies")
+                assert error["param"] == "logprobs"
+            assert alone.calls == []
+        async with proxy.post(body) as answer:
+            await refused(answer, 403, "field_not_allowed")
+    assert fakes.calls == []
+
+
+async def test_a_full_provider_is_passed_over(fakes: Fakes) -> None:
+    at = failing(groq="slow", cerebras="whole")
+    limits = {"most_in_flight": {"groq": 1, "cerebras": 1}}
+    async with proxy_before(fakes, at=at, attempts=limits) as proxy:
+        first = asyncio.create_task(posted(proxy, FAILING | {"stream": True}))
+        await fakes["groq"].until(lambda: len(fakes["groq"].bills) == 1)
+        _, headers, _ = await posted(proxy, FAILING)
+        assert headers["X-Keyproxy-Provider"] == "cerebras"
+        fakes["groq"].released.set()
+        status, headers, _ = await first
+        assert (status, headers["X-Keyproxy-Provider"]) == (200, "groq")
+
+
+async def test_all_full_is_told(fakes: Fakes) -> None:
+    at = failing(groq="slow")
+    limits = {"most_in_flight": {"groq": 1}}
+    async with proxy_before(fakes, at=at, attempts=limits) as proxy:
+        first = asyncio.create_task(posted(proxy, FAILING))
+        await fakes["groq"].until(lambda: len(fakes["groq"].bills) == 1)
+        async with proxy.post(FAILING) as answer:
+            await refused(answer, 503, "overloaded")
+        fakes["groq"].released.set()
+        await first
+    assert len(fakes.calls) == 1
+
+
+async def test_route_headers_can_be_off(fakes: Fakes) -> None:
+    at = failing(groq="rate", cerebras="whole")
+    async with proxy_before(fakes, at=at, attempts={"shows_route": False}) as proxy:
+        _, headers, _ = await posted(proxy, FAILING)
+    assert not {name for name in headers if name.startswith("X-Keyproxy-")}
+
+
+async def test_the_line_of_a_call_names_its_provider(fakes: Fakes) -> None:
+    async with proxy_before(fakes) as proxy:
+        with capture_logs() as lines:
+            await posted(proxy, OSS)
+    line = next(line for line in lines if line.get("http_status") == 200)
+    assert (line["provider"], line["native_model"]) == ("groq", "openai/gpt-oss-120b")
+    assert "is_other_model" not in line
