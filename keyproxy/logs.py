@@ -51,8 +51,16 @@ class Masking:
         self, logger: Any, method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         harmless = self._harmless
-        for name, value in event.items():
-            if type(value) not in _NUMBERS and not (type(value) is str and value in harmless):
+        unknown = [
+            (name, value)
+            for name, value in event.items()
+            if type(value) not in _NUMBERS and not (isinstance(value, str) and value in harmless)
+        ]
+        texts = [value for _, value in unknown if isinstance(value, str)]
+        if len(texts) == len(unknown) and self._is_harmless("\n".join(texts)):
+            self._remember(texts)
+        else:
+            for name, value in unknown:
                 event[name] = self._masked(value)
         return event
 
@@ -68,23 +76,19 @@ class Masking:
         if isinstance(value, dict):
             return {key: self._masked(item) for key, item in value.items()}
         text = str(value)[:_MAX_TEXT]
-        folded = text.lower()
-        for needle in self._needles:
-            if needle in folded:
-                break
-        else:
-            self._remember(text)
-            return text
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return _SECRET.sub(MASK, text)
 
-    def _remember(self, text: str) -> None:
-        """That no secret may begin in it."""
-        if len(text) <= _LONGEST_KEPT:
-            if len(self._harmless) >= _MOST_KEPT:
-                self._harmless.clear()
-            self._harmless.add(text)
+    def _is_harmless(self, text: str) -> bool:
+        """Whether no secret begins in it, as is so of nearly each."""
+        folded = text.lower()
+        return len(text) <= _MAX_TEXT and not any(map(folded.__contains__, self._needles))
+
+    def _remember(self, texts: Iterable[str]) -> None:
+        if len(self._harmless) >= _MOST_KEPT:
+            self._harmless.clear()
+        self._harmless.update(text for text in texts if len(text) <= _LONGEST_KEPT)
 
 
 masking = Masking()
