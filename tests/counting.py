@@ -12,9 +12,6 @@ _TOO_MUCH = 2**60
 
 async def standings(counters: Counters, windows: Sequence[Window]) -> list[Standing]:
     """Where the windows stand: more is asked of them than there is, so nothing is counted."""
-    verdict = await counters.take([window._replace(cost=_TOO_MUCH) for window in windows])
+    verdict = await counters.take(windows, cost=_TOO_MUCH)
     assert windows == [] or not verdict.is_admitted
-    return [
-        found._replace(window=found.window._replace(cost=window.cost))
-        for found, window in zip(verdict.standings, windows, strict=True)
-    ]
+    return list(verdict.standings)

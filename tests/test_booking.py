@@ -83,7 +83,7 @@ class Desk:
     async def counted(self) -> list[int]:
         """Nano-dollars that the client's budget counts: spent or set aside, and set aside."""
         [pot] = self.bookings.budgets.pots
-        windows = pot.windows(CLIENT.id, time.time(), 0)
+        windows = pot.windows(CLIENT.id, time.time())
         found = await standings(self.counters, windows)
         return [each.window.amount - each.remaining for each in found]
 
@@ -288,8 +288,10 @@ async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_
         is_shared = True
         arrived, may_answer = asyncio.Event(), asyncio.Event()
 
-        async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
-            verdict = await super().take(windows, place)
+        async def take(
+            self, windows: Sequence[Window], place: Place | None = None, cost: int = 1
+        ) -> Verdict:
+            verdict = await super().take(windows, place, cost)
             if verdict.is_admitted:
                 self.arrived.set()
                 await self.may_answer.wait()
@@ -343,5 +345,5 @@ async def test_a_call_that_waits_for_prices_over_midnight_is_paid_by_the_new_day
     async with desk.book_call():
         await refreshing
         [pot] = desk.bookings.budgets.pots
-        spent, _ = await standings(desk.counters, pot.windows(CLIENT.id, wall[0], 0))
+        spent, _ = await standings(desk.counters, pot.windows(CLIENT.id, wall[0]))
         assert spent.remaining < spent.window.amount

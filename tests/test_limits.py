@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,43 +64,33 @@ async def test_a_verdict_names_the_windows_in_the_way(clock: Clock) -> None:
 async def test_amounts_are_exact_to_the_last_unit(clock: Clock) -> None:
     """Money is counted in billionths of a dollar."""
     counters, most = Counters(Table(clock)), 2**53
-    assert (await counters.take([Window("budget", "a", most, 60, cost=most - 1)])).is_admitted
-    too_much = await counters.take([Window("budget", "a", most, 60, cost=2)])
+    assert (await counters.take([Window("budget", "a", most, 60)], cost=most - 1)).is_admitted
+    too_much = await counters.take([Window("budget", "a", most, 60)], cost=2)
     assert (too_much.is_admitted, too_much.standings[0].remaining) == (False, 1)
-    assert (await counters.take([Window("budget", "a", most, 60, cost=1)])).is_admitted
-
-
-async def test_an_aligned_window_ends_with_the_hour(clock: Clock) -> None:
-    counters = Counters(Table(clock), wall=lambda: 7_200 + clock.now)
-    window = Window("budget", "a", 1, 3_600, is_aligned=True)
-    first = (await counters.take([window])).standings[0]
-    assert (first.window.span, first.resets_in_seconds) == (Span(7_200, 10_800), 2_600)
-    clock.now += 2_600
-    assert (await counters.take([window])).is_admitted
+    assert (await counters.take([Window("budget", "a", most, 60)], cost=1)).is_admitted
 
 
 async def test_a_late_settlement_finds_the_window_it_was_taken_from(clock: Clock) -> None:
     counters = Counters(Table(clock), wall=lambda: 7_200 + clock.now)
-    window = Window("budget", "a", 100, 3_600, cost=80, is_aligned=True)
-    before = (await counters.take([window])).standings[0].window
+    before = Window("budget", "a", 100, 3_600, span=Span(7_200, 10_800))
+    window = Window("budget", "a", 100, 3_600, span=Span(10_800, 14_400))
+    await counters.take([before], cost=80)
     clock.now += 2_600
-    await counters.take([window])
-    await counters.adjust([before._replace(cost=-80)])
+    await counters.take([window], cost=80)
+    await counters.adjust([(before, -80)])
     assert (await standings(counters, [before]))[0].remaining == 100
     assert (await standings(counters, [window]))[0].remaining == 20
 
 
 async def test_an_adjustment_stays_above_zero_and_revives_nothing(clock: Clock) -> None:
     counters = Counters(Table(clock))
-    window = Window("budget", "a", 10, 60, cost=4)
-    await counters.adjust([window._replace(cost=5)])
+    window = Window("budget", "a", 10, 60)
+    await counters.adjust([(window, 5)])
     assert (await standings(counters, [window]))[0].remaining == 10
-    await counters.take([window])
-    await counters.adjust([window._replace(cost=-9)])
+    await counters.take([window], cost=4)
+    await counters.adjust([(window, -9)])
     assert (await standings(counters, [window]))[0].remaining == 10
-    await counters.adjust(
-        [window._replace(cost=12)]
-    )  # the true cost may be more than was asked for
+    await counters.adjust([(window, 12)])  # the true cost may be more than was asked for
     assert (await standings(counters, [window]))[0].remaining == 0
 
 
@@ -138,7 +129,7 @@ async def test_a_clock_that_is_set_back_over_the_border_finds_what_was_counted(
     before = Window("budget", "a", 1, 3_600, span=Span(7_200, 10_800))
     assert (await counters.take([before])).is_admitted
     clock.now, wall.now = clock.now + 60, wall.now + 60
-    assert (await counters.take([before._replace(span=Span(10_800, 14_400))])).is_admitted
+    assert (await counters.take([replace(before, span=Span(10_800, 14_400))])).is_admitted
     wall.now -= 120
     assert not (await counters.take([before])).is_admitted
 
@@ -399,8 +390,8 @@ async def test_limits_survive_a_reload(proxy: Proxy, start: Start) -> None:
 async def test_a_window_that_is_kept_outlives_any_crowd(clock: Clock) -> None:
     """What all have spent together must not be forgotten for a client's sake."""
     counters = Counters(Table(clock, max_rows=50))
-    total = Window("total", "all", 10, 60, cost=9, is_kept=True)
-    await counters.take([total])
+    total = Window("total", "all", 10, 60, is_kept=True)
+    await counters.take([total], cost=9)
     for number in range(1_000):
         await counters.take([Window("client", str(number), 5, 86_400)])
-    assert not (await counters.take([total])).is_admitted
+    assert not (await counters.take([total], cost=9)).is_admitted

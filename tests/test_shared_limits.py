@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,8 @@ from tests.servers import Server
 # The tests share a machine with others: where it is not the point, an answer may take long.
 PATIENT = {"answer_seconds": 5.0}
 MINUTE = Window("client", "web:someone", 100, 60)
+_DAY = int(time.time()) // 86_400 * 86_400
+TODAY = Span(_DAY, _DAY + 86_400)
 
 Replica = Callable[..., Awaitable[SharedCounters]]
 
@@ -84,10 +87,12 @@ def admitted(verdicts: list[Verdict]) -> int:
     return sum(verdict.is_admitted for verdict in verdicts)
 
 
-async def takes(count: int, *replicas: SharedCounters, window: Window = MINUTE) -> int:
+async def takes(
+    count: int, *replicas: SharedCounters, window: Window = MINUTE, cost: int = 1
+) -> int:
     """How many of so many parallel calls, spread over the replicas, are admitted."""
     turns = (replicas[number % len(replicas)] for number in range(count))
-    return admitted(await asyncio.gather(*(one.take([window]) for one in turns)))
+    return admitted(await asyncio.gather(*(one.take([window], cost=cost) for one in turns)))
 
 
 # Counting together
@@ -184,20 +189,18 @@ async def test_money_is_exact_and_settled_in_the_window_it_was_taken_from(
     replica: Replica,
 ) -> None:
     one, other, most = await replica(), await replica(), 2**53
-    budget = Window("budget", "a", most, 86_400, cost=most - 1, is_aligned=True)
-    taken = (await one.take([budget])).standings[0]
+    budget = Window("budget", "a", most, 86_400, span=TODAY)
+    taken = (await one.take([budget], cost=most - 1)).standings[0]
     assert taken.remaining == 1
-    assert taken.window.span is not None
-    assert taken.window.span.begins % 86_400 == 0
-    assert not (await other.take([Window("budget", "a", most, 86_400, 2, True)])).is_admitted
-    await other.adjust([taken.window._replace(cost=-5)])
+    assert not (await other.take([budget], cost=2)).is_admitted
+    await other.adjust([(taken.window, -5)])
     assert (await standings(one, [budget]))[0].remaining == 6
-    await other.adjust([taken.window._replace(cost=-(2**53))])
+    await other.adjust([(taken.window, -(2**53))])
     assert (await standings(one, [budget]))[0].remaining == most
 
 
 async def test_an_adjustment_revives_no_shared_window(server: Server, replica: Replica) -> None:
-    await (await replica()).adjust([MINUTE, Window("b", "a", 9, 3600, is_aligned=True)])
+    await (await replica()).adjust([(MINUTE, 1), (Window("b", "a", 9, 86_400, span=TODAY), 1)])
     assert await server.command("KEYS", "keyproxy:client*") == b"*0\r\n+OK\r\n"
 
 
@@ -361,12 +364,12 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
 ) -> None:
     changes = Changes()
     counters = await replica(on_change=changes, answer_seconds=ANSWER_SECONDS)
-    budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
-    taken = (await counters.take([budget])).standings[0].window
+    budget = Window("budget", "a", 100, 86_400, span=TODAY)
+    taken = (await counters.take([budget], cost=60)).standings[0].window
     server.freeze()
     await standings(counters, [budget])
     await changes.wait(True)
-    await counters.adjust([taken._replace(cost=-50)])
+    await counters.adjust([(taken, -50)])
     server.thaw()
     await changes.wait(False)
     assert (await standings(counters, [budget]))[0].remaining == 90
@@ -377,9 +380,9 @@ async def test_what_was_given_back_is_not_held_against_a_client_later(
 ) -> None:
     changes = Changes()
     counters = await replica(on_change=changes)
-    budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
-    taken = (await counters.take([budget])).standings[0].window
-    await counters.adjust([taken._replace(cost=-60)])
+    budget = Window("budget", "a", 100, 86_400, span=TODAY)
+    taken = (await counters.take([budget], cost=60)).standings[0].window
+    await counters.adjust([(taken, -60)])
     server.kill()
     await changes.wait(True)
     assert (await standings(counters, [budget]))[0].remaining == 100
@@ -391,12 +394,12 @@ async def test_what_calls_give_back_at_once_after_a_restart_is_given_back_once(
     """Only the first of them tells what the server has lost."""
     changes = Changes()
     counters = await replica(on_change=changes)
-    assert await takes(16, counters, window=MINUTE._replace(cost=5)) == 16
+    assert await takes(16, counters, cost=5) == 16
     server.kill()
     await changes.wait(True)
     await server.start()
     await changes.wait(False)
-    await asyncio.gather(*(counters.adjust([MINUTE._replace(cost=-4)]) for _ in range(16)))
+    await asyncio.gather(*(counters.adjust([(MINUTE, -4)]) for _ in range(16)))
     assert (await standings(counters, [MINUTE]))[0].remaining == 84
     assert (await standings(await replica(), [MINUTE]))[0].remaining == 84
 
@@ -424,23 +427,23 @@ async def test_a_lost_month_is_told_until_it_ends(server: Server, replica: Repli
     counters = await replica(on_change=changes)
     end = int(time.time()) + 1800
     month = Span(end - 31 * 86_400, end)
-    budget = Window("budget", "all", 100, 31 * 86_400, cost=80, span=month)
-    assert await takes(1, counters, window=budget) == 1
+    budget = Window("budget", "all", 100, 31 * 86_400, span=month)
+    assert await takes(1, counters, window=budget, cost=80) == 1
     server.kill()
     await changes.wait(True)
     await server.start()
     await changes.wait(False)
-    assert await takes(1, counters, window=budget) == 0
+    assert await takes(1, counters, window=budget, cost=80) == 0
     assert (await standings(await replica(), [budget]))[0].remaining == 20
 
 
 async def test_what_a_process_recalls_is_the_least_that_the_storage_holds(
     server: Server, replica: Replica
 ) -> None:
-    few, many = MINUTE._replace(key="few"), MINUTE._replace(key="many")
+    few, many = replace(MINUTE, key="few"), replace(MINUTE, key="many")
     one, other = await replica(), await replica()
     assert await takes(10, one, window=few) + await takes(50, one, window=many) == 60
-    recalled = [window._replace(cost=15) for window in (few, many, few)]
+    recalled = [(window, 15) for window in (few, many, few)]
     assert await monitored(server, lambda: other.recall(recalled)) == ["evalsha"]
     assert [found.remaining for found in await standings(one, [few, many])] == [70, 50]
 
@@ -448,9 +451,12 @@ async def test_what_a_process_recalls_is_the_least_that_the_storage_holds(
 async def test_much_is_recalled_in_commands_that_hold_nobody_up(
     server: Server, replica: Replica
 ) -> None:
-    windows = [MINUTE._replace(key=f"client {number}") for number in range(450)]
+    windows = [replace(MINUTE, key=f"client {number}") for number in range(450)]
     counters = await replica(answer_seconds=ANSWER_SECONDS)
-    assert await monitored(server, lambda: counters.recall(windows)) == ["evalsha"] * 3
+    assert (
+        await monitored(server, lambda: counters.recall([(window, 1) for window in windows]))
+        == ["evalsha"] * 3
+    )
     assert {found.remaining for found in await standings(await replica(), windows)} == {99}
 
 
@@ -460,7 +466,7 @@ async def test_what_was_recalled_while_the_storage_was_down_is_told_with_the_nex
     changes = Changes()
     server.freeze()
     counters = await replica(on_change=changes)
-    await counters.recall([MINUTE._replace(cost=80)])
+    await counters.recall([(MINUTE, 80)])
     server.thaw()
     await changes.wait(False)
     assert await takes(30, counters) == 20
@@ -481,10 +487,10 @@ async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too
     """Too much counted is safe; a sum given back twice is not."""
     changes = Changes()
     counters = await replica(on_change=changes, answer_seconds=ANSWER_SECONDS)
-    budget = Window("budget", "a", 100, 86_400, cost=60, is_aligned=True)
-    taken = (await counters.take([budget])).standings[0].window
+    budget = Window("budget", "a", 100, 86_400, span=TODAY)
+    taken = (await counters.take([budget], cost=60)).standings[0].window
     server.freeze()
-    await counters.adjust([taken._replace(cost=delta)])
+    await counters.adjust([(taken, delta)])
     await changes.wait(True)
     server.kill()
     await server.start()

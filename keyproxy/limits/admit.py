@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from keyproxy.call import Client
@@ -19,6 +19,7 @@ from keyproxy.settings import Rate
 
 IN_FLIGHT_RETRY_SECONDS = 1.0
 FAILURES_SECONDS = 60
+_MOST_KNOWN = 1_000  # callers whose windows are at hand
 # An office whose app was shipped with a wrong token; no use for guessing 256 bits. What expired
 # was ours once and needs renewing, by everybody who slept, and who shows nothing guesses nothing,
 # so it takes more of them.
@@ -36,6 +37,7 @@ class Admission:
     rates: tuple[Rate, ...]
     address_rates: tuple[Rate, ...]
     max_in_flight: int
+    _known: dict[tuple[str, str], list[Window]] = field(default_factory=dict, init=False)
 
     def admit(self, client: Client, headers: dict[str, str]) -> Admitting:
         """Hold a place for one call; ``headers`` receives the RateLimit fields, refused or not.
@@ -43,9 +45,17 @@ class Admission:
         Raises ``rate_limited``, ``too_many_in_flight``, ``overloaded``.
         """
         whose = f"{client.app}:{client.id}"
-        counted = windows("client", whose, self.rates)
-        counted += windows("address", client.address, self.address_rates)
+        counted = self._windows(whose, client.address)
         return Admitting(self, counted, Place(whose, self.max_in_flight), headers)
+
+    def _windows(self, whose: str, address: str) -> list[Window]:
+        if (known := self._known.get((whose, address))) is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            known = windows("client", whose, self.rates)
+            known += windows("address", address, self.address_rates)
+            self._known[whose, address] = known
+        return known
 
     def refusal(self, verdict: Verdict) -> Refusal:
         """Of a call that was not admitted."""

@@ -21,13 +21,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from keyproxy.limits.connection import Arguments
-from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
+from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
 
 Act = Literal["take", "look", "adjust"]
 
 ROLLING = -1
-ALIGNED = -2
-"""In place of ``begins``: a window that begins with its first call, or with the calendar."""
+"""In place of ``begins``: a window that begins with its first call."""
 
 _LONGEST_KEY = 64
 _PROCESS = os.urandom(6).hex()
@@ -46,42 +45,39 @@ SCRIPTS: Mapping[str, str] = dict([_COUNT, _RENEW])
 
 class News(NamedTuple):
     """What the storage may not know of a window: it holds at least ``floor`` units, and
-    ``owed`` more. ``left``: milliseconds of it; ``span``: which one of the calendar it is."""
+    ``owed`` more. ``left``: milliseconds of it."""
 
     floor: int = 0
     owed: int = 0
     left: int = 0
-    span: Span | None = None
 
 
 def count(
     act: Act,
-    windows: Sequence[Window],
+    changes: Sequence[Change],
     news: Sequence[News],
     place: Place | None,
     lease_seconds: float,
 ) -> Arguments:
     """The one command for a call."""
-    keys = [_window_key(window) for window in windows]
+    keys = [_window_key(window) for window, _ in changes]
     keys.append("keyproxy:open" if place is None else _place_key(place))
     most, name = (0, "") if place is None else (place.most, _name(place))
     arguments: list[str | int] = ["EVALSHA", _COUNT[0], len(keys), *keys]
-    arguments += [act, len(windows), most, round(lease_seconds * 1000), name]
-    for window, known in zip(windows, news, strict=True):
-        arguments += [window.amount, window.cost, window.seconds * 1000]
-        arguments += [*_begins_ends(window, known), known.floor, known.owed, known.left]
+    arguments += [act, len(changes), most, round(lease_seconds * 1000), name]
+    for (window, units), known in zip(changes, news, strict=True):
+        arguments += [window.amount, units, window.seconds * 1000]
+        arguments += [*_begins_ends(window), known.floor, known.owed, known.left]
     return arguments
 
 
-def verdict(windows: Sequence[Window], numbers: Sequence[int]) -> Verdict:
-    """What the storage answered to ``count``; each window with the span it was counted in."""
+def verdict(changes: Sequence[Change], numbers: Sequence[int]) -> Verdict:
+    """What the storage answered to ``count``."""
     is_admitted, is_crowded, *rest = numbers
-    each = zip(windows, rest[::3], rest[1::3], rest[2::3], strict=True)
-    standings = [
-        Standing(_resolved(window, begins), units, milliseconds / 1000)
-        for window, units, milliseconds, begins in each
-    ]
-    return Verdict(bool(is_admitted), tuple(standings), bool(is_crowded))
+    each = zip(changes, rest[::2], rest[1::2], strict=True)
+    standings = tuple(Standing(window, units, left / 1000) for (window, _), units, left in each)
+    cost = changes[0][1] if changes else 1
+    return Verdict(bool(is_admitted), standings, cost, bool(is_crowded))
 
 
 def release(place: Place) -> Arguments:
@@ -97,20 +93,10 @@ def renewals(held: Iterable[Place], lease_seconds: float) -> Iterator[Arguments]
         yield ("EVALSHA", _RENEW[0], len(keys), *keys, round(lease_seconds * 1000), *names)
 
 
-def _begins_ends(window: Window, news: News) -> tuple[int, int]:
+def _begins_ends(window: Window) -> tuple[int, int]:
     if window.span is not None:
         return window.span.begins * 1000, window.span.ends * 1000
-    if window.is_aligned:  # the end says which window the news is of
-        return ALIGNED, 0 if news.span is None else news.span.ends * 1000
     return ROLLING, 0
-
-
-def _resolved(window: Window, begins: int) -> Window:
-    """The window with the span it was counted in, by the storage's clock."""
-    if not window.is_aligned or window.span is not None:
-        return window
-    at = begins // 1000
-    return window._replace(span=Span(at, at + window.seconds))
 
 
 def _window_key(window: Window) -> str:

@@ -2,7 +2,7 @@
 -- ARGV: what to do (take, look, adjust), windows, most places (0: none asked for),
 -- lease in ms, the call's name among the places; then for each window, times in ms: amount,
 -- cost, length, begins, ends, floor, owed, left.
--- Returns: is admitted, is crowded, then count, time left and begin for each window.
+-- Returns: is admitted, is crowded, then count and time left for each window.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local act, windows, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -27,15 +27,8 @@ for i = 1, windows do
   local length, begins = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   local ends, floor = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
   local owed, left = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
-  if begins == -2 then
-    begins = now - now % length
-    if ends ~= begins + length then floor, owed = 0, 0 end -- news of another window
-    ends = begins + length
-    window.dies = ends
-  elseif begins >= 0 then
-    window.dies = math.max(now, ends) + late
-  end
   if begins >= 0 then
+    window.dies = math.max(now, ends) + late
     window.key = window.key .. '@' .. string.format('%.0f', begins / 1000)
   end
   local found = redis.call('GET', window.key)
@@ -50,7 +43,7 @@ for i = 1, windows do
     ends = now + lives
     window.dies = ends
   end
-  window.begins, window.ends = begins, ends
+  window.ends = ends
   -- What a replica knows of this window and the server lost or never heard. A window that has
   -- nothing to tell must not be written: it begins with the call that is counted in it.
   local known = math.max(0, math.max(window.count, floor) + owed)
@@ -82,6 +75,5 @@ local reply = {admitted and 1 or 0, crowded and 1 or 0}
 for i = 1, windows do
   reply[#reply + 1] = seen[i].count
   reply[#reply + 1] = math.max(0, seen[i].ends - now)
-  reply[#reply + 1] = seen[i].begins
 end
 return reply

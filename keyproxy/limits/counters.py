@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keyproxy.limits.windows import Place, Span, Standing, Verdict, Window
+from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
 
 MAX_ROWS = 250_000  # 100,000 clients with an address each, and some
 _FORGOTTEN_PER_CALL = 2  # more than one, so that the table shrinks while it is used
@@ -27,9 +27,6 @@ _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
 _NOBODY = -1
-# Of a text's 64-bit hash, which is keyed anew in each process, 60 bits fit a small integer:
-# two of 250,000 keys meet with a chance of 1 in 30 million, and nobody can choose them.
-_HASH_BITS = (1 << 60) - 1
 
 
 @dataclass(slots=True)
@@ -81,7 +78,7 @@ class Table:
 
     def find(self, window: Window, now: float) -> tuple[int, Column] | None:
         """Where the running window is, until the next ``put``; or nothing."""
-        row = self._rows.get(hash((window.name, window.key, window.span)) & _HASH_BITS)
+        row = self._rows.get(window.identity)
         column = self._columns.get(window.seconds)
         if row is None or column is None or column.ends[row] <= now:
             return None
@@ -94,11 +91,10 @@ class Table:
         if column is None:
             column = self._columns[window.seconds] = Column()
             column.grow(len(self._keys))
-        identity = hash((window.name, window.key, window.span)) & _HASH_BITS
-        row = self._rows.get(identity)
+        row = self._rows.get(window.identity)
         if row is None:
-            row = self._rows[identity] = self._new_row()
-            self._keys[row] = identity
+            row = self._rows[window.identity] = self._new_row()
+            self._keys[row] = window.identity
             if window.is_kept:
                 self._kept.add(row)
         column.counts[row] = entry.units
@@ -191,85 +187,80 @@ class Counters:
         """Whether the storage cannot be asked now."""
         return False
 
-    async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
-        """Count one call in every window and give it its place, or do neither.
+    async def take(
+        self, windows: Sequence[Window], place: Place | None = None, cost: int = 1
+    ) -> Verdict:
+        """Count ``cost`` units in every window and give the call its place, or do neither.
 
         An admitted call must ``leave`` its place. Raises ``overloaded``: storage down, and no
         call is to pass without it.
         """
         table, in_flight = self._table, self.in_flight
         table.forget()
-        now = table.clock()
+        now, wall = table.clock(), self._wall()
         is_crowded = place is not None and in_flight.of(place.key) >= place.most
         is_admitted = not is_crowded
         seen = []
         for window in windows:
-            if window.is_aligned:
-                window = self._placed(window)
-            found, units = table.find(window, now), 0
-            left = self._length(window)
+            found, units, span = table.find(window, now), 0, window.span
+            left = float(window.seconds) if span is None else max(0.0, span.ends - wall)
             if found is not None:
                 row, column = found
                 units = column.counts[row]
-                if window.span is None:
+                if span is None:
                     left = column.ends[row] - now
-            if max(0, window.amount - units) < window.cost:
+            if units + cost > window.amount and cost > 0:
                 is_admitted = False
             seen.append((window, units, left, found))
+        counted = cost if is_admitted else 0
+        standings = tuple(
+            [Standing(window, units + counted, left) for window, units, left, _ in seen]
+        )
         if not is_admitted:
-            standings = [Standing(window, units, left) for window, units, left, _ in seen]
-            return Verdict(False, tuple(standings), is_crowded)
+            return Verdict(False, standings, cost, is_crowded)
         if place is not None:
             in_flight.enter(place.key)
-        counted, begun = [], []
+        begun = []
         for window, units, left, found in seen:
-            counted.append(Standing(window, units + window.cost, left))
             ends = now + left if window.span is None else now + left + _LATE_SECONDS
             if found is not None:
                 row, column = found
-                column.counts[row] += window.cost
+                column.counts[row] = units + cost
                 column.ends[row] = ends
             else:
-                begun.append((window, Entry(window.cost, ends)))
+                begun.append((window, Entry(cost, ends)))
         for window, entry in begun:  # last, since a full table forgets others for them
             table.put(window, entry)
-        return Verdict(True, tuple(counted))
+        return Verdict(True, standings, cost)
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         """How many units are counted in each of these windows; counts nothing."""
-        return [self._running(window).units for window in map(self._placed, windows)]
+        return [self._running(window).units for window in windows]
 
-    async def adjust(self, windows: Sequence[Window]) -> None:
-        """Add its cost, which may be negative, to each window that still runs, to no less than 0.
+    async def adjust(self, changes: Sequence[Change]) -> None:
+        """Count more, or less, in each window that still runs, to no less than 0.
 
-        A window that is over stays over. Their spans are those that ``take`` gave back.
+        A window that is over stays over.
         """
-        self.adjust_here(windows)
+        self.adjust_here(changes)
 
-    def adjust_here(self, windows: Sequence[Window]) -> None:
+    def adjust_here(self, changes: Sequence[Change]) -> None:
         """As ``adjust``, in this process only."""
         now = self._table.clock()
-        for window in map(self._placed, windows):
+        for window, units in changes:
             if (found := self._table.find(window, now)) is not None:
                 row, column = found
-                column.counts[row] = max(0, column.counts[row] + window.cost)
+                column.counts[row] = max(0, column.counts[row] + units)
 
-    async def recall(self, windows: Sequence[Window]) -> None:
+    async def recall(self, changes: Sequence[Change]) -> None:
         """Add to these windows what was counted in them before this process began."""
-        for window in map(self._placed, windows):
+        for window, units in changes:
             entry = self._running(window)
-            self._table.put(window, entry._replace(units=entry.units + window.cost))
+            self._table.put(window, entry._replace(units=entry.units + units))
 
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
         self.in_flight.leave(place.key)
-
-    def _placed(self, window: Window) -> Window:
-        """An aligned window with the span that runs now."""
-        if not window.is_aligned or window.span is not None:
-            return window
-        begins = int(self._wall()) // window.seconds * window.seconds
-        return window._replace(span=Span(begins, begins + window.seconds))
 
     def _running(self, window: Window) -> Entry:
         """What is counted in a window; nothing in one that begins with this call."""

@@ -23,7 +23,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from keyproxy.limits import commands
 from keyproxy.limits.commands import Act, News
 from keyproxy.limits.connection import ANSWER_SECONDS, Lane, StorageDown
 from keyproxy.limits.counters import Counters, Entry, Table
-from keyproxy.limits.windows import Place, Verdict, Window
+from keyproxy.limits.windows import Change, Place, Verdict, Window
 from keyproxy.settings.grammar.network import StorageServer
 
 Failure = Literal["local", "closed", "open"]
@@ -99,17 +99,19 @@ class SharedCounters(Counters):
     def is_down(self) -> bool:
         return self._lane.is_down
 
-    async def take(self, windows: Sequence[Window], place: Place | None = None) -> Verdict:
+    async def take(
+        self, windows: Sequence[Window], place: Place | None = None, cost: int = 1
+    ) -> Verdict:
         if self._lane.is_down:
-            return await self._take_alone(windows, place)
+            return await self._take_alone(windows, place, cost)
         self._table.forget()
         try:
-            verdict = await self._asked("take", windows, place)
+            verdict = await self._asked("take", [(window, cost) for window in windows], place)
         except BaseException as error:  # the server may have given a place all the same
             if place is not None:
                 self._lane.tell(commands.release(place))
             if isinstance(error, StorageDown):
-                return await self._take_alone(windows, place)
+                return await self._take_alone(windows, place, cost)
             raise
         if verdict.is_admitted and place is not None:
             self.in_flight.enter(place.key)
@@ -119,18 +121,18 @@ class SharedCounters(Counters):
     async def look(self, windows: Sequence[Window]) -> list[int]:
         if windows and not self._lane.is_down:
             with suppress(StorageDown):
-                verdict = await self._asked("look", windows)
+                verdict = await self._asked("look", [(window, 0) for window in windows])
                 return [standing.units for standing in verdict.standings]
         return await super().look(windows)
 
-    async def adjust(self, windows: Sequence[Window]) -> None:
+    async def adjust(self, changes: Sequence[Change]) -> None:
         if self._lane.is_down:
-            self._adjust_alone(windows)
+            self._adjust_alone(changes)
         else:
             with suppress(StorageDown):
-                await self._asked("adjust", windows)
+                await self._asked("adjust", changes)
 
-    async def recall(self, windows: Sequence[Window]) -> None:
+    async def recall(self, changes: Sequence[Change]) -> None:
         """Have the storage hold at least what was counted in these windows before this process
         began: it knows that, and more, unless it was emptied.
 
@@ -138,8 +140,8 @@ class SharedCounters(Counters):
         that is down is told with the next call of each window.
         """
         least: Counter[Window] = Counter()
-        for window in windows:
-            least[self._placed(window)._replace(amount=0, cost=0)] += window.cost
+        for window, units in changes:
+            least[replace(window, amount=0)] += units
         waiting = list(least)
         for at in range(0, len(waiting), _WINDOWS_A_COMMAND):
             told = waiting[at : at + _WINDOWS_A_COMMAND]
@@ -149,7 +151,7 @@ class SharedCounters(Counters):
                 self._table.put(window, self._doubted(entry))
             if not self._lane.is_down:
                 with suppress(StorageDown):
-                    await self._asked("look", told)
+                    await self._asked("look", [(window, 0) for window in told])
 
     def leave(self, place: Place) -> None:
         super().leave(place)
@@ -159,7 +161,9 @@ class SharedCounters(Counters):
 
     # While the storage is down
 
-    async def _take_alone(self, windows: Sequence[Window], place: Place | None) -> Verdict:
+    async def _take_alone(
+        self, windows: Sequence[Window], place: Place | None, cost: int
+    ) -> Verdict:
         if self._failure == "closed":
             raise Refusal(
                 "overloaded",
@@ -173,19 +177,18 @@ class SharedCounters(Counters):
             if place is not None:
                 self.in_flight.enter(place.key)
         else:
-            verdict = await super().take(windows, place)
+            verdict = await super().take(windows, place, cost)
         if verdict.is_admitted:
             for standing in verdict.standings:
-                self._owe(standing.window, standing.window.cost)
+                self._owe(standing.window, cost)
             if place is not None:
                 self._held.add(place)
         return verdict
 
-    def _adjust_alone(self, windows: Sequence[Window]) -> None:
-        placed = [self._placed(window) for window in windows]
-        self.adjust_here(placed)
-        for window in placed:
-            self._owe(window, window.cost)
+    def _adjust_alone(self, changes: Sequence[Change]) -> None:
+        self.adjust_here(changes)
+        for window, units in changes:
+            self._owe(window, units)
 
     def _owe(self, window: Window, units: int) -> None:
         if units and (entry := self._table.get(window)) is not None:
@@ -197,21 +200,20 @@ class SharedCounters(Counters):
     # What is said to the storage, and what it says
 
     async def _asked(
-        self, act: Act, windows: Sequence[Window], place: Place | None = None
+        self, act: Act, changes: Sequence[Change], place: Place | None = None
     ) -> Verdict:
         """What the storage says. The shadow follows it even when its caller stops waiting."""
-        news = [self._news(window) for window in windows]
-        command = commands.count(act, windows, news, place, self._leases.seconds)
+        news = [self._news(window) for window, _ in changes]
+        command = commands.count(act, changes, news, place, self._leases.seconds)
         asked_at = self._table.clock()
         answer = self._lane.ask(command)
-        answer.add_done_callback(partial(self._heard, act, windows, news, asked_at))
+        answer.add_done_callback(partial(self._heard, act, changes, news, asked_at))
         await asyncio.wait([answer])  # which does not call the question back when it is cancelled
-        return commands.verdict(windows, answer.result())
+        return commands.verdict(changes, answer.result())
 
     def _news(self, window: Window) -> News:
         """What is to be told of a window. Only one call may tell it: what others give back
         meanwhile would be undone by a floor that is told again."""
-        window = self._placed(window)
         entry = self._table.get(window)
         if entry is None:
             return News()
@@ -225,12 +227,12 @@ class SharedCounters(Counters):
         floor = 0 if is_known else max(0, entry.units - owed)
         if floor:
             self._table.put(window, entry._replace(stamp=self._generation))
-        return News(floor, owed, round(left * 1000), window.span) if floor or owed else News()
+        return News(floor, owed, round(left * 1000)) if floor or owed else News()
 
     def _heard(
         self,
         act: Act,
-        windows: Sequence[Window],
+        changes: Sequence[Change],
         news: Sequence[News],
         asked_at: float,
         answer: asyncio.Future[Any],
@@ -238,16 +240,15 @@ class SharedCounters(Counters):
         if isinstance(down := answer.exception(), StorageDown):
             # What the server may have heard is said again only where twice is too much, not
             # too little.
-            for window, (floor, owed, _, span) in zip(windows, news, strict=True):
-                told = window._replace(span=span)
-                if floor and (entry := self._table.get(told)) is not None:
-                    self._table.put(told, self._doubted(entry))
+            for (window, units), (floor, owed, _) in zip(changes, news, strict=True):
+                if floor and (entry := self._table.get(window)) is not None:
+                    self._table.put(window, self._doubted(entry))
                 if owed > 0 or not down.may_be_heard:
-                    self._owe(self._placed(window), owed)
-                if act == "adjust" and (window.cost > 0 or not down.may_be_heard):
-                    self._adjust_alone([window])
+                    self._owe(window, owed)
+                if act == "adjust" and (units > 0 or not down.may_be_heard):
+                    self._adjust_alone([(window, units)])
             return
-        for window, units, left_seconds in commands.verdict(windows, answer.result()).standings:
+        for window, units, left_seconds in commands.verdict(changes, answer.result()).standings:
             # From when it was asked: so a shadow never outlives its window. One that has not
             # begun has none.
             if left_seconds and (units or self._table.get(window) is not None):

@@ -1,8 +1,8 @@
 """What is counted and what comes of it: windows, places, standings, verdicts. Plain values.
 
 One primitive serves rates and money alike: a window holds ``amount`` units and a call takes
-``cost`` of them. Units are whole numbers up to 2**53, which Redis' scripts count exactly.
-A call makes a dozen of these: a frozen dataclass would take four times as long to make.
+some of them. Units are whole numbers up to 2**53, which Redis' scripts count exactly. Windows
+are kept from call to call by those who count in them; a call makes the rest, which is cheap.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+# Of a text's 64-bit hash, which is keyed anew in each process, 60 bits fit a small integer:
+# two of 250,000 keys meet with a chance of 1 in 30 million, and nobody can choose them.
+_HASH_BITS = (1 << 60) - 1
 
 
 class Span(NamedTuple):
@@ -19,29 +23,31 @@ class Span(NamedTuple):
     ends: int
 
 
-class Window(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Window:
     """One limit of one client: at most ``amount`` units in ``seconds``.
 
-    It begins with the first call and lasts ``seconds``; or, ``is_aligned``, at a multiple of
-    ``seconds`` since the epoch (an hour, a day in UTC), which the storage's clock decides; or,
-    where the length varies (a month), with the ``span`` that is given. ``take`` hands windows
-    back with the span they were counted in, so that ``adjust`` finds that very window. One that
-    ``is_kept`` is never forgotten to make room for others.
+    It begins with the first call and lasts ``seconds``; or it is the ``span`` of the calendar that
+    is given, of ``seconds`` or less (a month). One that ``is_kept`` is never forgotten to make
+    room for others.
     """
 
     name: str
     key: str
     amount: int
     seconds: int
-    cost: int = 1
-    is_aligned: bool = False
     span: Span | None = None
     is_kept: bool = False
+    identity: int = field(init=False, repr=False, compare=False)
+    """Of what it counts, whatever its amount; in this process."""
 
-    def costing(self, units: int) -> Window:
-        """This window, of which ``units`` are taken; faster than ``_replace``."""
-        name, key, amount, seconds, _, is_aligned, span, is_kept = self
-        return Window(name, key, amount, seconds, units, is_aligned, span, is_kept)
+    def __post_init__(self) -> None:
+        identity = hash((self.name, self.key, self.span)) & _HASH_BITS
+        object.__setattr__(self, "identity", identity)
+
+
+Change = tuple[Window, int]
+"""A window, and how many units more are counted in it, or fewer."""
 
 
 @dataclass(eq=False, slots=True)
@@ -72,17 +78,14 @@ class Standing(NamedTuple):
         """How many units it has room for."""
         return max(0, self.window.amount - self.units)
 
-    @property
-    def is_in_the_way(self) -> bool:
-        """Whether the window has no room for the cost of the call that asked."""
-        return self.remaining < self.window.cost
-
 
 class Verdict(NamedTuple):
-    """Counted in every window, or in none. ``is_crowded``: no place was left in flight."""
+    """Whether ``cost`` was counted in every window, or nothing in any. ``is_crowded``: no place
+    was left in flight."""
 
     is_admitted: bool
     standings: tuple[Standing, ...]
+    cost: int = 1
     is_crowded: bool = False
 
     @property
@@ -90,4 +93,4 @@ class Verdict(NamedTuple):
         """The windows that had no room; empty where the call was admitted."""
         if self.is_admitted:
             return ()
-        return tuple(standing for standing in self.standings if standing.is_in_the_way)
+        return tuple(each for each in self.standings if each.remaining < self.cost)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.counters import Counters
-from keyproxy.limits.windows import Span, Standing, Window
+from keyproxy.limits.windows import Change, Span, Standing, Window
 from keyproxy.price import nano
 from keyproxy.settings.grammar.plain import MOST_USD, Budget, Unit
 
@@ -31,6 +31,7 @@ MOST_NANO = 2**53
 """What the windows of open reservations hold: no bound at all."""
 BUSY_RETRY_SECONDS = 1.0
 _NANO = Decimal("1e-9")
+_MOST_KNOWN = 1_000  # clients whose windows are at hand
 _LONGEST: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
 _SHARED = {"app": "this app", "total": "this server"}
 _VARIABLES = {
@@ -64,22 +65,30 @@ class Pot:
     """Of its windows."""
     _most: int = field(init=False)
     _span: Span = field(init=False, default=Span(0, 0))
+    _known: dict[str, tuple[Window, Window]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kind = self.whose, self.name, self.budget.unit
         self._most = nano(self.budget.usd)
 
-    def windows(self, client_id: str, at: float, amount: int) -> tuple[Window, Window]:
+    def windows(self, client_id: str, at: float) -> tuple[Window, Window]:
         """In which a call of ``at`` counts: what is spent or set aside, and what is only set
         aside."""
+        if not self._span.begins <= at < self._span.ends or len(self._known) > _MOST_KNOWN:
+            self._span = span(self.budget.unit, at)
+            self._known.clear()
+        whom = client_id if self.whose == "client" else ""
+        if (known := self._known.get(whom)) is None:
+            known = self._known[whom] = self._windows(whom)
+        return known
+
+    def _windows(self, client_id: str) -> tuple[Window, Window]:
         whose, name, unit = self.kind
-        if not self._span.begins <= at < self._span.ends:
-            self._span = span(unit, at)
-        when, length, is_kept = self._span, _LONGEST[unit], whose != "client"
+        length, when, is_kept = _LONGEST[unit], self._span, whose != "client"
         name, key = f"{whose}-usd-{unit}", name if is_kept else f"{name}:{client_id}"
         return (
-            Window(name, key, self._most, length, amount, False, when, is_kept),
-            Window(f"{name}-open", key, MOST_NANO, length, amount, False, when, is_kept),
+            Window(name, key, self._most, length, when, is_kept),
+            Window(f"{name}-open", key, MOST_NANO, length, when, is_kept),
         )
 
 
@@ -87,7 +96,7 @@ class Pot:
 class Reservation:
     """What is set aside for one call: in which windows, and how much, in nano-dollars."""
 
-    windows: tuple[Window, ...]
+    windows: Sequence[Window]
     amount: int
 
 
@@ -142,21 +151,21 @@ class Budgets:
         if self.is_empty:
             return NOTHING
         # What costs nothing fits into any budget, and has a window for a cost that is told later.
-        windows = [window for pot in self.pots for window in pot.windows(client.id, at, amount)]
-        verdict = await self._counters.take(windows)
+        windows = [window for pot in self.pots for window in pot.windows(client.id, at)]
+        verdict = await self._counters.take(windows, cost=amount)
         if verdict.is_admitted:
-            return Reservation(tuple(each.window for each in verdict.standings), amount)
+            return Reservation(windows, amount)
         spent, opened = verdict.standings[::2], verdict.standings[1::2]
         lefts = [
             each.remaining + reserved.units for each, reserved in zip(spent, opened, strict=True)
         ]
         least = min(lefts) * _NANO  # what was advised must fit into each of them
         advice = fit(least) if fit is not None and least > 0 else None
-        needs = [each.units + amount if each.is_in_the_way else 0 for each in spent]
+        needs = [each.units + amount if each.remaining < amount else 0 for each in spent]
         refusals = [
             _refusal(pot, each, left, amount, at, advice, _line(pot.whose, self.pots, needs))
             for pot, each, left in zip(self.pots, spent, lefts, strict=True)
-            if each.is_in_the_way
+            if each.remaining < amount
         ]
         raise max(refusals, key=_gravity)
 
@@ -173,7 +182,7 @@ class Budgets:
         """Add ``delta`` USD to what a call of ``at`` was booked with, where that is held."""
         if units := nano(delta):
             held = [pot for pot in self.pots if at >= self._unread.get(pot.kind, at)]
-            await self._counters.adjust([pot.windows(client_id, at, units)[0] for pot in held])
+            await self._counters.adjust([(pot.windows(client_id, at)[0], units) for pot in held])
 
     async def release(self, client_id: str, at: float, reserved: Decimal | None) -> None:
         """End the reservation of a call of ``at`` whose process is gone; it counts as spent.
@@ -182,8 +191,8 @@ class Budgets:
         """
         units = LEAST_NANO if reserved is None else nano(reserved)
         if self._counters.is_shared and units:
-            opened = [pot.windows(client_id, at, -units)[1] for pot in self.pots]
-            await self._counters.adjust(opened)
+            opened = [pot.windows(client_id, at)[1] for pot in self.pots]
+            await self._counters.adjust([(window, -units) for window in opened])
 
 
 class Level(NamedTuple):
@@ -199,7 +208,7 @@ class Level(NamedTuple):
 async def levels(counters: Counters, budgets: Iterable[Budgets], at: float) -> list[Level]:
     """Those of apps and of all together, each once; clients have too many."""
     pots = {pot.kind: pot for each in budgets for pot in each.pots if pot.whose != "client"}
-    windows = [window for pot in pots.values() for window in pot.windows("", at, 0)]
+    windows = [window for pot in pots.values() for window in pot.windows("", at)]
     units = await counters.look(windows)
     return [
         Level(pot, max(0, used - held), held, span(pot.budget.unit, at).ends)
@@ -225,21 +234,21 @@ async def restore(
         begins.setdefault(max(span(kind[2], at).begins, since), set()).add(kind)
     pots = {app: known.pots for app, known in budgets.items()}
     totals = tuple(pot for pot in next(iter(pots.values())) if pot.whose == "total")
-    windows: list[Window] = []
+    counted: list[Change] = []
     for begin, kinds in begins.items():
         for (app, client), usd in (await spent(begin, until)).items():
             # Of an app that there is no more, only the total counts it.
             counting = [pot for pot in pots.get(app, totals) if pot.kind in kinds]
-            windows += [pot.windows(client, at, nano(usd))[0] for pot in counting]
+            counted += [(pot.windows(client, at)[0], nano(usd)) for pot in counting]
     # After the last question: what fails before it can be done again.
-    await counters.recall(windows)
+    await counters.recall(counted)
 
 
-def _changes(reservation: Reservation, cost: Decimal) -> list[Window]:
+def _changes(reservation: Reservation, cost: Decimal) -> list[Change]:
     """What a cost changes in the windows of a reservation: what is spent, what is set aside."""
     units = (nano(cost) - reservation.amount, -reservation.amount)
     each = zip(reservation.windows, itertools.cycle(units), strict=False)
-    return [window.costing(cost) for window, cost in each if cost]
+    return [change for change in each if change[1]]
 
 
 def span(unit: Unit, at: float) -> Span:
