@@ -13,11 +13,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.conftest import BODY, CHAT, Proxy, Start
+from tests.fake_upstream import event_stream
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-PROGRAMS = ("nginx", "haproxy")
+PROGRAMS = ("nginx", "haproxy", "caddy")
 
 
 def program(name: str) -> str | None:
@@ -52,6 +54,22 @@ def haproxy(folder: Path, port: int, keyproxy: int) -> list[str]:
     return ["-db", "-f", str(file)]
 
 
+def caddy(folder: Path, port: int, keyproxy: int) -> list[str]:
+    """The example without TLS, which wants a name that the world knows."""
+    example = (EXAMPLES / "deploy" / "Caddyfile").read_text()
+    for name, value in (
+        ("SITE:localhost", f"http://127.0.0.1:{port}"),
+        ("KEYPROXY:keyproxy:8484", f"127.0.0.1:{keyproxy}"),
+        ("APP:app:80", f"127.0.0.1:{keyproxy}"),
+    ):
+        assert f"{{${name}}}" in example
+        example = example.replace(f"{{${name}}}", value)
+    file = folder / "Caddyfile"
+    options = f"admin off\nauto_https off\nstorage file_system {folder}"
+    file.write_text(f"{{\n{options}\n}}\n{example}")
+    return ["run", "--config", str(file), "--adapter", "caddyfile"]
+
+
 @asynccontextmanager
 async def in_front(name: str, folder: Path, proxy: Proxy) -> AsyncIterator[str]:
     """The address of that server, which hands on to ``proxy``."""
@@ -59,7 +77,7 @@ async def in_front(name: str, folder: Path, proxy: Proxy) -> AsyncIterator[str]:
     if found is None:
         pytest.skip(f"{name} is not installed")
     port = free_port()
-    options = {"nginx": nginx, "haproxy": haproxy}[name](folder, port, proxy.port)
+    options = {"nginx": nginx, "haproxy": haproxy, "caddy": caddy}[name](folder, port, proxy.port)
     server = await asyncio.create_subprocess_exec(found, *options)
     try:
         async with asyncio.timeout(10):
@@ -100,3 +118,28 @@ async def test_a_caller_cannot_name_its_own_address(
             headers = {"X-Forwarded-For": f"203.0.113.{number}"}
             async with proxy.session.post(address + CHAT, json=BODY, headers=headers) as answer:
                 assert answer.status == status, await answer.text()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+async def test_events_pass_one_by_one(name: str, tmp_path: Path, proxy: Proxy) -> None:
+    """The upstream sends the next one only when the last one has arrived."""
+    has_come = asyncio.Semaphore(0)
+    events = [b'data: {"choices":[{"delta":{"content":"%d"}}]}\n\n' % n for n in range(5)]
+
+    async def stepwise(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        for event in events:
+            await response.write(event)
+            await has_come.acquire()
+        return response
+
+    proxy.upstream.answer = stepwise
+    async with (
+        in_front(name, tmp_path, proxy) as address,
+        proxy.session.post(address + CHAT, json={**BODY, "stream": True}) as answer,
+    ):
+        assert answer.status == 200
+        for event in events:
+            async with asyncio.timeout(10):
+                assert await answer.content.readexactly(len(event)) == event
+            has_come.release()
