@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from tests.fakes.books import Plan
-from tests.fakes.server import Fake, Fakes, serving
+from tests.fakes.fake import Fake
+from tests.fakes.server import Fakes, serving
 from tests.fakes.vendor import Model
 from tests.fakes.vendors import VENDORS
 
@@ -183,6 +184,16 @@ async def test_models_are_listed(name: str, fakes: Fakes, session: aiohttp.Clien
         async with session.get(fake.origin + path, headers=own) as answer:
             text = await answer.text()
             assert all(model.id in text for model in fake.vendor.models)
+
+
+async def test_openrouter_lists_the_hosts_of_a_model(
+    fakes: Fakes, session: aiohttp.ClientSession
+) -> None:
+    url = fakes["openrouter"].base + "/models/openai/gpt-oss-120b/endpoints"
+    async with session.get(url) as answer:
+        rows = (await answer.json())["data"]["endpoints"]
+    prices = {row["tag"]: row["pricing"]["prompt"] for row in rows}
+    assert prices == {"groq": "0.00000015", "cerebras": "0.00000035", "deepinfra": "0.00000005"}
 
 
 # Strictness

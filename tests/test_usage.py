@@ -19,8 +19,8 @@ from keyproxy.call import Usage
 from keyproxy.dialects import Dialect
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
 from keyproxy.strict_json.scanner import MAX_VALUE_BYTES, Skimmer, Wanted, read_whole
+from tests.fakes.fake import BODIES, STREAMS
 from tests.fakes.replies import Reply, embedded
-from tests.fakes.server import BODIES, STREAMS
 from tests.fakes.vendors import VENDORS
 
 WIRE = Path(__file__).parent / "wire"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from keyproxy.settings import Settings
 from keyproxy.settings.sources import Sources
-from tests.fakes.server import Fake, Fakes
+from tests.fakes.fake import Fake
+from tests.fakes.server import Fakes
 from tests.fakes.vendor import Model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from tests.fakes.vendor import CREATED, Json, Model, Vendor
@@ -105,11 +105,36 @@ def openrouter(vendor: Vendor, model: Model) -> Json:
         "created": CREATED,
         "context_length": model.context,
         "architecture": {"input_modalities": inputs, "output_modalities": ["text"]},
-        "pricing": {
-            "prompt": _per_token(model.prompt),
-            "completion": _per_token(model.completion),
-            "input_cache_read": _per_token(model.cached),
-        },
+        "pricing": _pricing(model),
         "top_provider": {"context_length": model.context, "max_completion_tokens": 40_960},
         "supported_parameters": ["max_tokens", "tools", "tool_choice", "response_format"],
     }
+
+
+def _pricing(model: Model) -> Json:
+    return {
+        "prompt": _per_token(model.prompt),
+        "completion": _per_token(model.completion),
+        "input_cache_read": _per_token(model.cached),
+    }
+
+
+_SLUGS = {"gemini": "google-ai-studio"}
+
+
+def hosts(vendors: Iterable[Vendor], canonical: str) -> Json:
+    """Who serves a model, as OpenRouter lists it: each at its own price."""
+    endpoints = [
+        {
+            "tag": _SLUGS.get(vendor.name, vendor.name),
+            "provider_name": vendor.name.capitalize(),
+            "context_length": model.context,
+            "max_completion_tokens": 40_960,
+            "pricing": _pricing(model),
+            "supported_parameters": ["max_tokens", "tools"],
+        }
+        for vendor in vendors
+        for model in vendor.models
+        if model.canonical == canonical and vendor.name != "openrouter"
+    ]
+    return {"data": {"id": canonical, "name": canonical, "endpoints": endpoints}}
