@@ -16,6 +16,7 @@ from keyproxy.routing.qualify import Facts
 from keyproxy.routing.router import Memory, Router
 from keyproxy.server.service import running
 from keyproxy.transport.client import open_pool
+from keyproxy.upstream import shipped
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.providers import PROVIDERS
 from keyproxy.upstream.send import Upstream
@@ -73,7 +74,8 @@ async def proxy_before(
 
 
 def _facts(place: Place) -> Facts:
-    return Facts()
+    shown = shipped.models_of(place.home.provider).get(place.home.native_id)
+    return Facts(inputs=None if shown is None else shown.inputs)
 
 
 def failing(**ends: str) -> Mapping[str, Any]:

@@ -96,15 +96,11 @@ def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edi
     for name, value in said.fields.items():
         if name in spelled:
             continue
-        if name in takes.fields:
-            if name not in said.asking and value is not None:  # an empty list is refused by some
-                edits.dropped.append(name)
-        elif (
-            name in takes.drops
-            or name in FOR_THE_ROUTER
-            or name not in said.asking
-            or _is_usual(said, name, value)
-        ):
+        if name not in said.asking:  # null or empty, which some refuse
+            edits.dropped.append(name)
+        elif name in takes.fields:
+            continue
+        elif name in takes.drops or name in FOR_THE_ROUTER or _is_usual(said, name, value):
             edits.dropped.append(name)
         else:
             raise Unfit(name)
