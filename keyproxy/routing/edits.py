@@ -113,6 +113,7 @@ def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edi
         edits.changes["store"] = False
     if takes.strict_turns:
         _shorten_turns(edits, said, takes)
+    edits.dropped = [name for name in edits.dropped if name not in edits.changes]
     return edits
 
 
