@@ -455,6 +455,29 @@ async def test_a_free_call_that_is_billed_all_the_same_counts_in_the_running_bud
     assert len(upstream.calls) == 2
 
 
+async def test_who_runs_it_is_told_once_no_answer_fits_any_more(
+    start: Start, upstream: Books
+) -> None:
+    """Long before the last nano-dollar: what is left pays for no call."""
+    proxy = await start("serve", APP_BUDGET="1/day", TOTAL_BUDGET="5/day", RATE_LIMIT="off")
+    with capture_logs() as logs:
+        upstream.cost = 0.995
+        assert await status(proxy) == 200
+        await settled(proxy)
+        assert await status(proxy) == 402  # a shorter answer would fit
+        await proxy.service.alerts.look()
+        assert [log["alert"] for log in logs if "alert" in log] == ["budget_80"]
+        upstream.cost = 0.00499
+        assert await status(proxy, max_tokens=100) == 200
+        await settled(proxy)
+        assert await status(proxy) == 402
+        await proxy.service.alerts.look()
+    told = [log for log in logs if "alert" in log]
+    assert [log["alert"] for log in told] == ["budget_80", "budget_100"]
+    assert told[1]["app"] == "default"
+    assert len(upstream.calls) == 2
+
+
 async def test_an_error_of_the_upstream_costs_nothing(start: Start, upstream: Books) -> None:
     proxy = await start("serve", BUDGET="0.0105/day", TOTAL_BUDGET="off")
 

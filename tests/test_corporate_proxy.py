@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from keyproxy.errors import KeyproxyError
 from tests.conftest import CHAT, KEY, Start, refused
 from tests.fake_upstream import COMPLETION, FakeUpstream, serving
+from tests.receiver import receiving
 
 pytestmark = pytest.mark.usefixtures("no_loose_ends")
 HOST = "api.upstream.example"
@@ -315,3 +316,26 @@ async def test_a_proxy_of_the_environment_that_cannot_be_used_is_a_fault(
     monkeypatch.setenv("HTTPS_PROXY", value)
     with pytest.raises(KeyproxyError, match="HTTPS_PROXY"):
         await start(**{**behind, "UPSTREAM_PROXY": "env"})
+
+
+async def test_alerts_go_through_the_proxy_and_to_this_computer_without_it(
+    start: Start, ca: trustme.CA, corporate: ConnectProxy, ca_file: str
+) -> None:
+    trust, host = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), "hooks.example"
+    ca.issue_cert(host).configure_cert(trust)
+    said = {
+        "UPSTREAM_PROXY": corporate.url,
+        "UPSTREAM_CA_FILE": ca_file,
+        "ALERT_SPEND": "0.00001/day",
+    }
+    async with receiving(ssl_context=trust) as far, receiving() as near:
+        corporate.target_port = int(far.url.split(":")[2].partition("/")[0])
+        for url in (f"https://{host}/hook", near.url):
+            proxy = await start(ALERT_URL=url, **said)
+            async with proxy.post() as answer:
+                assert answer.status == 200
+            await (far if host in url else near).told()
+    assert [head.partition(b"\r\n")[0] for head in corporate.heads] == [
+        f"CONNECT {host}:443 HTTP/1.1".encode()
+    ]
+    assert far.got[0].alert["alert"] == near.got[0].alert["alert"] == "spend"

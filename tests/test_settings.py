@@ -1096,7 +1096,7 @@ def test_serve_forgets_no_budget_at_a_restart() -> None:
 @pytest.mark.parametrize("mode", ["dev", "serve", "demo"])
 def test_example_of_every_setting_is_valid(mode: Mode) -> None:
     unread = {"keys", "provider_names", "session_secrets", "captcha_secret", "jwt_secret"}
-    unread |= {"admin_token", "config"}
+    unread |= {"admin_token", "alert_secret", "config"}
     unread |= {"listen"} if mode == "dev" else set()  # its example is for everybody
     secret = {"KEYPROXY_SESSION_SECRET": "0123456789abcdef" * 4}  # one of the examples wants it
     for name, row in ROWS.items():

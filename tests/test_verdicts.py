@@ -187,6 +187,25 @@ async def test_a_key_that_was_set_aside_is_asked_about_each_minute(known: Upstre
     running.cancel()
 
 
+async def test_each_key_is_asked_about_hourly_and_what_is_said_is_kept(known: Upstream) -> None:
+    known.states.inspect(KEYS)
+    running = asyncio.create_task(known.states.run())
+    await known.settled()
+    assert known.asked == 2
+    for _ in range(59):
+        await known.wake()
+    assert known.asked == 2
+    await known.wake()
+    assert known.asked == 4
+    known.status = None  # asked again an hour later, whatever becomes of this
+    for _ in range(60):
+        await known.wake()
+    assert known.asked == 6
+    assert [state.report is not None for state in known.states.states(KEYS)] == [True, True]
+    assert known.states.usable(KEYS) == [FIRST, SECOND]
+    running.cancel()
+
+
 async def test_a_key_of_which_nothing_is_ever_said_is_tried_once_a_minute(known: Upstream) -> None:
     """An upstream without ``/key`` would never take it back."""
     known.status = 404

@@ -127,7 +127,7 @@ class Captcha:
                 max_bytes=MAX_ANSWER_BYTES,
                 timeout_seconds=self.timeout_seconds,
                 head={"User-Agent": f"keyproxy/{__version__}"},
-                form=form,
+                sent=form,
             )
         except TimeoutError as error:
             raise self._no_verdict(f"no answer within {self.timeout_seconds:g} s") from error

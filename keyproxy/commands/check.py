@@ -19,6 +19,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--serve", action="store_true", help="check for keyproxy serve instead of keyproxy dev"
     )
+    parser.add_argument(
+        "--send-test-alert",
+        action="store_true",
+        help="also send an alert named test to KEYPROXY_ALERT_URL, and say whether it was taken",
+    )
     given = line.parse(parser, arguments, ["dev", "serve"])
     sources = given.sources("serve" if given.flags.serve else "dev")
     try:
@@ -32,10 +37,13 @@ def main(arguments: Sequence[str]) -> int:
     seen = _seen_by_git(sources.secret_files())
     for warning in (*sources.warnings(), *odd(settings), *seen):
         print(f"warning: {warning}")
-    from keyproxy.commands.key_report import report_keys  # the HTTP client; --help need not load it
+    # The HTTP client; --help need not load it.
+    from keyproxy.commands.alert_test import send_test_alert
+    from keyproxy.commands.key_report import report_keys
 
     try:
-        return report_keys(settings)
+        found = report_keys(settings)
+        return max(found, send_test_alert(settings)) if given.flags.send_test_alert else found
     except KeyboardInterrupt:
         return 1
 

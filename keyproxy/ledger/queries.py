@@ -104,6 +104,16 @@ def _total(name: str, sums: Iterable[int]) -> Total:
     return Total(name, calls, unknown, exact, computed, estimated, counted, inputs, outputs)
 
 
+def settled_spend(connection: sqlite3.Connection, since: float) -> Decimal:
+    """What calls that began at ``since`` or later have cost, where that is final, in USD."""
+    found = connection.execute(
+        f"SELECT {_halves('cost')} FROM calls WHERE begun_at >= ? AND is_settled",  # noqa: S608  # a number
+        (since,),
+    )
+    [(high, low)] = found
+    return from_pico(high * _HALF + low)
+
+
 def spent(
     connection: sqlite3.Connection, since: float, until: float, gone: float = math.inf
 ) -> dict[tuple[str, str], Decimal]:

@@ -63,6 +63,8 @@ class Pot:
     budget: Budget
     kind: Kind = field(init=False)
     """Of its windows."""
+    spent_until: float = field(init=False, default=0.0)
+    """Till when it is known to have no room even for a short answer; unix time."""
     _most: int = field(init=False)
     _span: Span = field(init=False, default=Span(0, 0))
     _known: dict[str, tuple[Window, Window]] = field(init=False, default_factory=dict)
@@ -159,14 +161,16 @@ class Budgets:
         lefts = [
             each.remaining + reserved.units for each, reserved in zip(spent, opened, strict=True)
         ]
-        least = min(lefts) * _NANO  # what was advised must fit into each of them
-        advice = fit(least) if fit is not None and least > 0 else None
+        advice = _advice(fit, min(lefts))  # what was advised must fit into each of them
         needs = [each.units + amount if each.remaining < amount else 0 for each in spent]
         refusals = [
             _refusal(pot, each, left, amount, at, advice, _line(pot.whose, self.pots, needs))
             for pot, each, left in zip(self.pots, spent, lefts, strict=True)
             if each.remaining < amount
         ]
+        for pot, left in zip(self.pots, lefts, strict=True):
+            if left < amount and _advice(fit, left) is None:
+                pot.spent_until = span(pot.budget.unit, at).ends
         raise max(refusals, key=_gravity)
 
     async def settle(self, reservation: Reservation, cost: Decimal) -> None:
@@ -242,6 +246,10 @@ async def restore(
             counted += [(pot.windows(client, at)[0], nano(usd)) for pot in counting]
     # After the last question: what fails before it can be done again.
     await counters.recall(counted)
+
+
+def _advice(fit: Fit | None, left: int) -> Advice | None:
+    return fit(left * _NANO) if fit is not None and left > 0 else None
 
 
 def _changes(reservation: Reservation, cost: Decimal) -> list[Change]:

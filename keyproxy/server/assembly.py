@@ -288,6 +288,8 @@ def _hide_secrets(settings: Settings) -> None:
         settings.upstream_proxy,
         settings.captcha_secret,
         settings.admin_token,
+        settings.alert_url,
+        settings.alert_secret,
         None if settings.storage is None else settings.storage.password,
         *(settings.session_secrets or ()),
         *(app.jwt_secret for app in settings.all_apps),

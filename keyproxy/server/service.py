@@ -6,6 +6,7 @@ A reload puts another kit in force; calls under way end with the one they began 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
@@ -13,7 +14,10 @@ from typing import Any
 
 import structlog
 
+from keyproxy.admin.alerts import Alerts
+from keyproxy.admin.conditions import Conditions, Failures
 from keyproxy.admin.listener import Admin
+from keyproxy.admin.outbox import Outbox
 from keyproxy.admin.tally import Tally
 from keyproxy.admin.watched import Watched
 from keyproxy.demo.page import PageFile
@@ -28,7 +32,7 @@ from keyproxy.server.app import App, Request
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Address, Settings
 from keyproxy.settings.advice import is_worth_a_look
-from keyproxy.transport.client import open_clients
+from keyproxy.transport.client import open_clients, open_session
 from keyproxy.transport.server import connection_limit, listening, shown
 
 _DRAIN_LOOK_SECONDS = 0.05
@@ -46,11 +50,18 @@ class Service:
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
         self._floods = Floods()
+        self._failures = Failures()
         app = App(
-            lambda: self.kit, self._may_be_asked, tally.ended, tally.refused, pages, self._floods
+            lambda: self.kit, self._may_be_asked, self._ended, tally.refused, pages, self._floods
         )
         self._server = app.serve(self.settings, connection_limit())
-        self.admin = Admin(self._watched()) if self.settings.admin else None
+        watched = self._watched()
+        self.admin = Admin(watched) if self.settings.admin else None
+        self._outbox = Outbox(
+            lambda url: open_session(self.settings, url, assembly.pool.trust), lambda: self.settings
+        )
+        conditions = Conditions(watched, self._failures)
+        self.alerts = Alerts(conditions, self._outbox, self._instance)
 
     @property
     def kit(self) -> Kit:
@@ -76,6 +87,8 @@ class Service:
         self.assembly.life.is_ready = True
         self.assembly.keys.inspect(self.settings.all_keys)
         self._run(self.assembly.keys.run())
+        self._run(self.alerts.run())
+        self._run(self._outbox.run())
         self._keep_names()
 
     def _keep_names(self) -> None:
@@ -101,6 +114,14 @@ class Service:
             book=self.accounting.book,
             prices=lambda: self.accounting.prices,
         )
+
+    def _ended(self, record: Record) -> None:
+        self.tally.ended(record)
+        self._failures.ended(record)
+
+    def _instance(self) -> str:
+        """What this process is called beside others."""
+        return f"{socket.gethostname()}:{self.addresses[0].rpartition(':')[2]}"
 
     def _open_records(self) -> list[Record]:
         requests = (connection.request for connection in self._server.busy())

@@ -61,6 +61,12 @@ def faults(
     yield from _sessions(mode, apps)
     yield from _budgets(mode, apps)
     yield from _admin(mode, default)
+    if default.get("alert_secret") is not None and default.get("alert_url", "") is None:
+        yield SettingsFault(
+            "KEYPROXY_ALERT_URL",
+            expected="where the alerts go that KEYPROXY_ALERT_SECRET signs",
+            paste="KEYPROXY_ALERT_URL=https://hooks.example/keyproxy",
+        )
 
 
 def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:

@@ -306,6 +306,17 @@ class Table:
     admin_token: Secret | None = setting(secrets.admin_token, "VALUE", None, example="…",
         is_secret=True, meaning="what it asks for as a bearer token before it shows figures",
         in_file="a file that holds the token that it asks for")
+    alert_url: Secret | None = setting(or_off(network.alert_url), "URL", None,
+        example="https://hooks.example/keyproxy", is_secret=True,
+        meaning="where alerts are posted to as JSON (docs/watching.md), such as an incoming webhook"
+        " of Slack's or Discord's; https only, unless its host is loopback; `off`")
+    alert_secret: Secret | None = setting(secrets.alert_secret, "VALUE", None, example="…",
+        is_secret=True, meaning="signs what is posted, so that its receiver can tell it from"
+        " others'", in_file="a file that holds the secret that signs alerts")
+    alert_spend: tuple[Budget, ...] = setting(plain.budgets, "USD/TIME", "off", example="2/hour",
+        separator=";",
+        meaning="USD of all calls of this process in an hour, day or month of the calendar (UTC)"
+        " beyond which there is an alert, `;` joins several; `off`")
     # fmt: on
 
 

@@ -43,16 +43,28 @@ async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.Client
     """
     async with (
         open_pool(settings) as pool,
-        aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=pool.trust, force_close=True),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            proxy=pool.proxy,
-            timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
-        ) as session,
+        _session(settings, pool.trust, pool.proxy) as session,
     ):
         yield session, pool
+
+
+def open_session(settings: Settings, url: str, trust: ssl.SSLContext) -> aiohttp.ClientSession:
+    """The same client for ``url`` alone: through our proxy, unless that is not for it.
+
+    To be entered. Raises SettingsFault.
+    """
+    return _session(settings, trust, _proxy(settings, url))
+
+
+def _session(settings: Settings, trust: ssl.SSLContext, proxy: str | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=trust, force_close=True),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        proxy=proxy,
+        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
+    )
 
 
 @asynccontextmanager
@@ -66,7 +78,7 @@ async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
         settings.upstream,
         trust=_Later(ssl.PROTOCOL_TLS_CLIENT) if is_plain else trust(extra_ca),
         connect_seconds=settings.connect_timeout_seconds,
-        proxy=_proxy(settings),
+        proxy=_proxy(settings, settings.upstream),
     )
     try:
         yield pool
@@ -115,12 +127,12 @@ def _has_store(paths: ssl.DefaultVerifyPaths) -> bool:
     return bool(paths.cafile) or any(folder.glob("[0-9a-f]*.[0-9]"))
 
 
-def _proxy(settings: Settings) -> str | None:
+def _proxy(settings: Settings, url: str) -> str | None:
     """The corporate proxy to CONNECT through. Never for plain HTTP: it would read the key.
 
     Raises SettingsFault for one of the environment that cannot be used.
     """
-    base = URL(settings.upstream)
+    base = URL(url)
     if settings.upstream_proxy is None or base.scheme != "https":
         return None
     proxy = settings.upstream_proxy.reveal()

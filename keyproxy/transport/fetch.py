@@ -35,9 +35,9 @@ async def fetch(
     max_bytes: int,
     timeout_seconds: float | None = None,
     head: Mapping[str, str] | None = None,
-    form: Mapping[str, str] | None = None,
+    sent: Mapping[str, str] | bytes | None = None,
 ) -> Whole:
-    """The answer to a GET, or with a ``form`` to a POST; ``head`` goes beside or over ours.
+    """The answer to a GET, or to a POST of a form or of bytes; ``head`` goes beside or over ours.
 
     Raises ``TimeoutError``, ``aiohttp.ClientError``, ``OSError``, and ``UnicodeError`` for a name
     that is none.
@@ -45,10 +45,10 @@ async def fetch(
     async with (
         asyncio.timeout(timeout_seconds),
         session.request(
-            "GET" if form is None else "POST",
+            "GET" if sent is None else "POST",
             url,
             headers={**_PLAIN, **(head or {})},
-            data=form,
+            data=sent,
             allow_redirects=False,
         ) as answer,
     ):

@@ -39,6 +39,7 @@ REPEATS_SECONDS = (1.0, 5.0, 30.0, 60.0)
 ENOUGH_REFUSALS = 5
 """Calls answered 401 in a row: so many set a key aside that nothing is said of."""
 ASIDE_SECONDS = 60.0
+HOUR_SECONDS = 3600.0
 UNAFFORDABLE_SECONDS = 60.0
 """A 402 may concern one dear call only, so the key just goes last for a while."""
 _log = structlog.get_logger("keyproxy")
@@ -49,8 +50,8 @@ class KeyState:
     """``refusals``: calls answered 401 since the last 2xx. ``is_unclear``: it was asked about
     because of them, and nothing was said of it. ``is_told``: the upstream itself rejected it.
 
-    ``question``: the last one about it, and whether it was answered. ``doubt``: asks because of a
-    401 until it is.
+    ``question``: the last one about it, and whether it was answered; ``report``: what was said of
+    a key that works. ``doubt``: asks because of a 401 until that is answered.
     """
 
     key: Secret
@@ -60,6 +61,8 @@ class KeyState:
     is_unclear: bool = False
     is_told: bool = False
     doubted_at: float = float("-inf")
+    asked_at: float = float("inf")
+    report: KeyReport | None = None
     question: asyncio.Task[bool] | None = None
     doubt: asyncio.Task[None] | None = None
 
@@ -149,11 +152,15 @@ class KeyStates:
         return state.is_rejected
 
     async def run(self) -> None:
-        """Ask each minute about keys that are set aside, until cancelled."""
+        """Ask each minute about keys that are set aside and hourly about each, which may come to
+        its limit or its end, until cancelled."""
         while True:
             await self.sleep(ASIDE_SECONDS)
             aside = [state for state in self._states.values() if state.is_rejected]
             await asyncio.gather(*map(self._look_again, aside))
+            for state in self._states.values():
+                if self.clock() >= state.asked_at + HOUR_SECONDS:
+                    self._question(state)
 
     async def close(self) -> None:
         tasks = [task for state in self._states.values() for task in state.cancel()]
@@ -162,6 +169,7 @@ class KeyStates:
     def _question(self, state: KeyState) -> asyncio.Task[bool]:
         """The one question about a key under way: whether it was answered."""
         if state.question is None or state.question.done():
+            state.asked_at = self.clock()
             state.question = asyncio.create_task(self._put(state))
         return state.question
 
@@ -197,7 +205,7 @@ class KeyStates:
             if state.is_rejected:
                 _log.info("key accepted by the upstream again", key=state.key.label)
             state.is_rejected = state.is_unclear = False
-            state.refusals = 0
+            state.refusals, state.report = 0, report
         return True
 
     def _nothing_said(self, state: KeyState) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -23,13 +23,14 @@ from keyproxy.upstream.takes import Takes
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """What is said of a key. Money in USD; ``limit`` is None for a key without one."""
+    """What is said of a key. Money in USD; ``limit`` is None for a key without one. Its texts are
+    the provider's, which might repeat the key."""
 
     status: int
-    label: str | None = None
+    label: str | None = field(default=None, repr=False)
     limit: Decimal | None = None
     limit_remaining: Decimal | None = None
-    expires_at: str | None = None
+    expires_at: str | None = field(default=None, repr=False)
     is_management: bool = False
     is_verdict: bool = True
     """False: the answer says nothing of the key, since anybody gets it."""

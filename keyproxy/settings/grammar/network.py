@@ -132,6 +132,17 @@ def is_local(base: str) -> bool:
     return is_loopback(urlsplit(base).hostname or "")
 
 
+def alert_url(text: str) -> Secret:
+    """Where alerts go; https, unless its host is this computer. Whoever knows such an address may
+    write there, so nothing of it is repeated."""
+    expected = "an https:// address such as https://hooks.example/keyproxy"
+    try:
+        web_address(text, expected, "would send alerts in clear")
+    except Unfit as unfit:
+        raise Unfit(unfit.expected, found=unfit.found or "set (not shown)") from None
+    return Secret(text)
+
+
 def is_openrouter(base: str) -> bool:
     """Whether a base address is OpenRouter's own, in any region."""
     host = urlsplit(base).hostname or ""

@@ -1,0 +1,238 @@
+"""What is out of its range just now: fixed borders, no guesses at what is usual. Only looks.
+
+A condition has a stable name, which the log and whoever is told know it by, and says in one
+sentence what is so. Texts hold no word of a caller's: names are the operator's, keys are labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
+
+from keyproxy.admin.watched import Watched
+from keyproxy.call import End
+from keyproxy.errors import Side
+from keyproxy.ledger.entry import from_pico, to_pico
+from keyproxy.ledger.file import ask
+from keyproxy.ledger.queries import settled_spend
+from keyproxy.limits.windows import Span
+from keyproxy.money.budget import Level, shown, span
+from keyproxy.record import Record
+from keyproxy.settings.grammar.plain import Budget, Unit
+from keyproxy.upstream.keyring import KeyState
+
+FAILING_SHARE = 0.2
+FAILING_CALLS = 20
+"""So many calls must there be before a share of them says anything."""
+FAILING_SECONDS = 300.0
+BUDGET_SHARES = (0.8, 1.0)
+CREDIT_LEFT = Decimal("0.1")
+"""Of a key's credit limit."""
+EXPIRES_DAYS = 7
+_BUCKETS = 30  # of the time in which calls are counted
+_BROKEN = frozenset(
+    {End.STALLED, End.UPSTREAM_CUT, End.UPSTREAM_ERROR, End.KEY_IN_ANSWER, End.FAILED}
+)
+_OUR_TROUBLE = frozenset({401, 402, 408, 429})
+"""Statuses of the upstream's, below 500, that are between it and us."""
+_DAY_SECONDS = 86_400.0
+
+
+class Condition(NamedTuple):
+    """Something that is out of its range. ``about`` tells it from others of its name."""
+
+    alert: str
+    text: str
+    value: float
+    limit: float
+    app: str | None = None
+    about: str = ""
+
+
+@dataclass(slots=True)
+class Failures:
+    """How many calls of the last five minutes failed, within ten seconds."""
+
+    clock: Callable[[], float] = time.monotonic
+    _buckets: deque[list[float]] = field(default_factory=deque, init=False)  # begin, calls, failed
+
+    def ended(self, record: Record) -> None:
+        """A call is over."""
+        failed = has_failed(record)
+        if failed is None:
+            return
+        now, width = self.clock(), FAILING_SECONDS / _BUCKETS
+        if not self._buckets or now >= self._buckets[-1][0] + width:
+            self._buckets.append([now // width * width, 0, 0])
+        self._buckets[-1][1] += 1
+        self._buckets[-1][2] += failed
+
+    def counts(self) -> tuple[int, int]:
+        """Calls, and those of them that failed."""
+        since = self.clock() - FAILING_SECONDS
+        while self._buckets and self._buckets[0][0] <= since:
+            self._buckets.popleft()
+        calls = sum(bucket[1] for bucket in self._buckets)
+        return int(calls), int(sum(bucket[2] for bucket in self._buckets))
+
+
+def has_failed(record: Record) -> bool | None:
+    """Whether a call failed by us or by the upstream; None where that says nothing of either: it
+    was refused, its client left, it was no call."""
+    if record.code is not None:
+        is_theirs = record.side == Side.CLIENT or record.code == "shutting_down"
+        return None if is_theirs else True
+    status = record.upstream_status
+    if status is None or record.ended in (End.CLIENT_LEFT, End.STOPPED):
+        return None
+    return status >= 500 or status in _OUR_TROUBLE or record.ended in _BROKEN
+
+
+@dataclass(slots=True)
+class Spend:
+    """What calls have cost in windows of the calendar, once that is final.
+
+    What was spent in a running window before this process began is read back from the ledger.
+    """
+
+    watched: Watched
+    _begun: dict[Unit, tuple[Span, int]] = field(default_factory=dict, init=False)
+
+    async def pico_usd(self, unit: Unit, at: float) -> int:
+        """In the window that runs."""
+        running, total = span(unit, at), self._total()
+        if (known := self._begun.get(unit)) is not None and known[0] == running:
+            return total - known[1]
+        before = 0 if known is not None else await self._before(running.begins)
+        self._begun[unit] = running, total - before
+        return before
+
+    def _total(self) -> int:
+        return int(sum(self.watched.tally.sums["keyproxy_cost_usd_total"].values()))
+
+    async def _before(self, since: float) -> int:
+        if (ledger := self.watched.ledger) is None:
+            return self._total()
+        spent = partial(settled_spend, since=since)
+        return to_pico(await asyncio.to_thread(ask, ledger.path, spent))
+
+
+@dataclass(slots=True)
+class Conditions:
+    """All that may be out of its range."""
+
+    watched: Watched
+    failures: Failures = field(default_factory=Failures)
+    _spend: Spend = field(init=False)
+    _is_failing: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._spend = Spend(self.watched)
+
+    async def look(self, at: float) -> list[Condition]:
+        """What is out of its range at the time ``at``."""
+        levels = await self.watched.levels(at)
+        limits = self.watched.kit().settings.alert_spend
+        spent = [await self._spend.pico_usd(limit.unit, at) for limit in limits]
+        return [
+            *_spent(limits, spent, at),
+            *self._failing(),
+            *(found for level in levels for found in self._budget(level, at)),
+            *self._keys(at),
+            *self._stores(),
+        ]
+
+    def _failing(self) -> Iterator[Condition]:
+        """Fewer calls than say something change nothing, while any of them failed."""
+        calls, failed = self.failures.counts()
+        if calls >= FAILING_CALLS or not failed:
+            self._is_failing = calls > 0 and failed >= FAILING_SHARE * calls
+        if self._is_failing:
+            share = failed / calls
+            text = f"{failed} of {calls} calls of the last 5 minutes failed ({share:.0%})."
+            yield Condition("calls_failing", text, round(share, 4), FAILING_SHARE)
+
+    def _budget(self, level: Level, at: float) -> Iterator[Condition]:
+        whose, name, unit = level.pot.kind
+        usd, budget = from_pico(level.spent * 1000), level.pot.budget
+        pots = [
+            pot for app in self.watched.kit().apps.values() for pot in app.bookings.budgets.pots
+        ]
+        is_full = any(pot.spent_until > at for pot in pots if pot.kind == level.pot.kind)
+        of_whom = "of all apps together" if whose == "total" else f"of the app {name}"
+        anew = datetime.fromtimestamp(level.ends, UTC)
+        for share in BUDGET_SHARES:
+            if usd < Decimal(str(share)) * budget.usd and not (is_full and share == 1):
+                continue
+            text = f"Of the budget {of_whom}, {budget}, {shown(usd)} USD are spent"
+            text += "." if share < 1 else f": calls are refused until {anew:%d %b %H:%M} UTC."
+            yield Condition(
+                f"budget_{share * 100:.0f}",
+                text,
+                float(usd),
+                float(budget.usd),
+                None if whose == "total" else name,
+                f"{unit} {level.ends}",
+            )
+
+    def _keys(self, at: float) -> Iterator[Condition]:
+        settings = self.watched.kit().settings
+        users: dict[str, list[str]] = {}
+        for app in settings.all_apps:
+            for key in app.keys:
+                users.setdefault(key.label, []).append(app.name)
+        for state in self.watched.keys.states(settings.all_keys):
+            apps = users[state.key.label]
+            for found in _of_key(state, at):
+                yield found._replace(app=apps[0] if len(apps) == 1 else None, about=state.key.label)
+
+    def _stores(self) -> Iterator[Condition]:
+        if self.watched.counters.is_down:
+            how = self.watched.kit().settings.storage_failure
+            text = "The storage of limits and budgets is down (KEYPROXY_STORAGE_FAILURE is {})."
+            yield Condition("storage_down", text.format(how), 1, 0)
+        ledger = self.watched.ledger
+        if ledger is not None and ledger.is_failing:
+            text = "The ledger cannot be written; calls go on, and wait in memory to be booked."
+            yield Condition("ledger_down", text, ledger.backlog, 0)
+
+
+def _spent(limits: Iterable[Budget], spent: Sequence[int], at: float) -> Iterator[Condition]:
+    for limit, pico in zip(limits, spent, strict=True):
+        usd = from_pico(pico)
+        if usd > limit.usd:
+            text = f"{shown(usd)} USD were spent in this {limit.unit}, more than {limit.usd:f} USD."
+            about = f"{limit.unit} {span(limit.unit, at).ends}"
+            yield Condition("spend", text, float(usd), float(limit.usd), about=about)
+
+
+def _of_key(state: KeyState, at: float) -> Iterator[Condition]:
+    label = state.key.label
+    if state.is_rejected:
+        yield Condition("key_rejected", f"The provider rejects the key {label}.", 1, 0)
+    if (report := state.report) is None:
+        return
+    limit, left = report.limit, report.limit_remaining
+    if limit and left is not None and left <= limit * CREDIT_LEFT:
+        text = f"Of the credit limit of the key {label}, {limit:f} USD, {left:f} are left."
+        yield Condition("key_credit", text, float(limit - left), float(limit))
+    if (expires := _moment(report.expires_at)) is not None:
+        days = (expires.timestamp() - at) / _DAY_SECONDS
+        if days <= EXPIRES_DAYS:
+            text = f"The key {label} expires on {expires:%d %b %Y at %H:%M} UTC."
+            yield Condition("key_expires", text, round(days, 2), EXPIRES_DAYS)
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
