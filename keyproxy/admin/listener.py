@@ -48,7 +48,8 @@ class Admin:
             wanted = ",".join(map(str, self._settings.admin))
             if not error.is_taken or wanted != ROWS["admin"].dev:
                 raise
-            _log.warning(f"no dashboard and no metrics: {error}; another: KEYPROXY_ADMIN=…")
+            cure = "KEYPROXY_ADMIN names another address"
+            _log.warning(f"no dashboard and no metrics: {error}; {cure}")
             return
         self.addresses = tuple(map(shown, sockets))
         for sock in sockets:

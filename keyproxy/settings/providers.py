@@ -218,7 +218,10 @@ def unknown(name: str, tables: Collection[str]) -> SettingsFault:
     known = [*OWNERS, *tables]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"{close[0]} perhaps?" if close else f"one of {', '.join(known)}"
-    return SettingsFault(NAMES, found=shown(name), expected=f"{hint} (docs/providers.md)")
+    paste = f"{NAMES}={close[0] if close else 'openrouter'}"
+    return SettingsFault(
+        NAMES, found=shown(name), expected=f"{hint} (docs/providers.md)", paste=paste
+    )
 
 
 def _fault(
