@@ -113,6 +113,6 @@ def _deltas(reply: Reply) -> Iterator[Json]:
         return
     call = reply.call
     first = {"index": 0, **call, "function": {"name": reply.tool, "arguments": ""}}
-    yield {"tool_calls": [first]}
+    yield {"role": "assistant", "content": None, "tool_calls": [first]}
     for piece in ARGUMENTS:
         yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
