@@ -177,3 +177,7 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret is not pickled")
+
+
+NO_KEY = Secret("")
+"""Stands for the key of a host that asks for none."""

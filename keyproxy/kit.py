@@ -40,8 +40,9 @@ class AppKit:
     """Everything a call of one app needs. ``settings`` are those that hold for the app.
 
     ``browser`` knows only the app's own origins. ``catalogue`` is asked for with the app's key,
-    where the upstream shows it to nobody else. ``attempts``: where other providers than OpenRouter
-    are used.
+    where the upstream shows it to nobody else. ``upstreams``: of each provider that is used, by its
+    name, in the order in which they are asked; ``upstream`` is OpenRouter's, or else the first.
+    ``attempts``: where other providers than OpenRouter are used.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class AppKit:
     admission: Admission
     bookings: Bookings
     upstream: Upstream
+    upstreams: Mapping[str, Upstream]
     catalogue: Catalogue
     attempts: Attempts | None = None
 

@@ -15,7 +15,7 @@ from keyproxy.routing.homes import Homes, Place
 from keyproxy.routing.qualify import Facts
 from keyproxy.routing.router import Memory, Router
 from keyproxy.server.service import running
-from keyproxy.transport.client import open_pool
+from keyproxy.transport.client import open_pools
 from keyproxy.upstream import shipped
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.providers import PROVIDERS
@@ -44,12 +44,12 @@ async def proxy_before(
         settings = conftest.settings(UPSTREAM=base, **variables)
         service = await stack.enter_async_context(running(settings))
         hidden = [Secret(each.key) for each in fakes.values()]
+        pools = await stack.enter_async_context(open_pools(settings))
         upstreams = {}
         for name, each in fakes.items():
-            own = settings.kept(keys=(Secret(each.key),), upstream=each.base)
-            pool = await stack.enter_async_context(open_pool(own))
+            pool, keys = pools.of(each.base), [Secret(each.key)]
             upstreams[name] = Upstream(
-                own, pool, KeyStates(), hidden=hidden, provider=PROVIDERS[name]
+                settings, pool, KeyStates(), hidden=hidden, provider=PROVIDERS[name], keys=keys
             )
         homes = Homes(
             tuple(PROVIDERS[name] for name in fakes),

@@ -395,10 +395,10 @@ async def posting(upstream: FakeUpstream) -> AsyncIterator[Any]:
         pauses.append(seconds)
         await asyncio.sleep(0)
 
-    async with open_clients(settings(UPSTREAM=upstream.base_url)) as (_, pool):
+    async with open_clients(settings(UPSTREAM=upstream.base_url)) as (_, pools):
 
         def made_of(given: Settings) -> tuple[Outbox, list[float]]:
-            box = Outbox(lambda url: open_session(given, url, pool.trust), lambda: given, pause)
+            box = Outbox(lambda url: open_session(given, url, pools.trust), lambda: given, pause)
             tasks.append(asyncio.create_task(box.run()))
             return box, pauses
 

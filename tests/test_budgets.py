@@ -526,7 +526,7 @@ async def test_an_edge_that_gave_up_on_the_upstream_tells_nothing_of_the_cost(
 
 async def lead_to(proxy: Proxy, base_url: str) -> None:
     """From now on the upstream is elsewhere, and no connection to the old one is left."""
-    pool = proxy.service.assembly.pool
+    pool = proxy.service.assembly.pools.of(proxy.upstream.base_url)
     await pool.close()
     pool.origin = Origin.of(base_url)
 

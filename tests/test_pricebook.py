@@ -32,7 +32,7 @@ from keyproxy.money.pricebook import (
     PriceBook,
 )
 from keyproxy.money.pricelist import PriceList
-from keyproxy.transport.client import open_pool
+from keyproxy.transport.client import Pools, open_pools
 from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyStates
@@ -601,12 +601,17 @@ def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:
     assert kept[0].fetched_at == START
 
 
+def fetch_by(known: Any, pools: Pools) -> Any:
+    pool, keys = pools.of(known.upstream), known.keys
+    return Upstream(known, pool, KeyStates(), provider=OPENROUTER, keys=keys).fetch
+
+
 async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
     async with demo.running(pace=0) as base:
         known = settings_of(UPSTREAM=base)
-        async with open_pool(known) as pool:
+        async with open_pools(known) as pools:
             book = PriceBook(
-                Upstream(known, pool, KeyStates(), provider=OPENROUTER).fetch,
+                fetch_by(known, pools),
                 listing=LISTING,
             )
             assert await book.refresh()

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ import keyproxy
 from keyproxy import dialects
 from keyproxy.call import Call, Endpoint
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import NO_KEY
 from keyproxy.record import Record
 from keyproxy.settings import Secret
-from keyproxy.transport.client import open_pool
+from keyproxy.transport.client import open_pools
+from keyproxy.upstream.anthropic import ANTHROPIC
+from keyproxy.upstream.compatible import openai_compatible
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Answer, Upstream
-from tests.anthropic_provider import ANTHROPIC
 from tests.conftest import settings
 from tests.fake_upstream import FakeUpstream, event_stream
 
@@ -29,13 +32,15 @@ KEYS = [Secret("sk-ant-api03-" + letter * 40) for letter in "ab"]
 VERSION = ("anthropic-version", "2023-06-01")
 MESSAGES = Endpoint("POST", "/api/v1/messages", dialects.MESSAGES)
 CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
+RESPONSES = Endpoint("POST", "/api/v1/responses", dialects.RESPONSES)
 
 
 @pytest.fixture
 async def anthropic(upstream: FakeUpstream) -> AsyncIterator[Upstream]:
-    given = settings(UPSTREAM=upstream.base_url, TITLE="Ours").kept(keys=tuple(KEYS))
-    async with open_pool(given) as pool:
-        yield Upstream(given, pool, KeyStates(), provider=ANTHROPIC)
+    given = settings(TITLE="Ours")
+    async with open_pools(given) as pools:
+        pool = pools.of(upstream.base_url)
+        yield Upstream(given, pool, KeyStates(), hidden=KEYS, provider=ANTHROPIC, keys=KEYS)
 
 
 def call(endpoint: Endpoint = MESSAGES) -> Call:
@@ -60,9 +65,9 @@ async def test_the_key_enters_as_its_provider_wants_it(
     answer, body = await sent(anthropic, call())
     assert body == b"event: message_stop\ndata: {}\n\n"
     assert (answer.head.key, answer.head.generation_id) == (KEYS[0].label, None)
-    passed = {"request-id", "anthropic-ratelimit-requests-limit"}
-    assert passed <= set(answer.headers)
-    assert "X-Generation-Id" not in answer.headers
+    assert "request-id" in answer.headers
+    of_others = {"X-Generation-Id", "anthropic-ratelimit-requests-limit"}
+    assert not of_others & set(answer.headers), "how much is left of the account's limits"
     [seen] = upstream.calls
     assert seen.target == "/api/v1/messages?beta=true"
     assert seen.headers["x-api-key"] == KEYS[0].reveal()
@@ -73,10 +78,41 @@ async def test_the_key_enters_as_its_provider_wants_it(
 async def test_what_a_provider_does_not_speak_never_reaches_it(
     anthropic: Upstream, upstream: FakeUpstream
 ) -> None:
-    with pytest.raises(Refusal, match="Anthropic has no /api/v1/chat/completions") as caught:
-        await sent(anthropic, call(CHAT))
+    with pytest.raises(Refusal, match="Anthropic has no /api/v1/responses") as caught:
+        await sent(anthropic, call(RESPONSES))
     assert caught.value.code == "endpoint_not_allowed"
     assert upstream.calls == []
+
+
+async def test_the_key_enters_as_the_dialect_wants_it_where_that_is_not_the_providers_own(
+    anthropic: Upstream, upstream: FakeUpstream
+) -> None:
+    await sent(anthropic, Call(CHAT, CHAT.path, b"{}"))
+    [seen] = upstream.calls
+    assert seen.headers["Authorization"] == f"Bearer {KEYS[0].reveal()}"
+    assert "x-api-key" not in seen.headers
+    assert seen.headers["anthropic-version"] == "2023-06-01"
+
+
+@pytest.mark.parametrize("said", ["2023-06-01", "2026-10-21"])
+async def test_a_version_that_the_client_names_is_its_own(
+    anthropic: Upstream, upstream: FakeUpstream, said: str
+) -> None:
+    await sent(anthropic, replace(call(), headers=(("anthropic-version", said),)))
+    [seen] = upstream.calls
+    assert seen.headers.getall("anthropic-version") == [said]
+
+
+async def test_a_host_that_asks_for_no_key_gets_none(upstream: FakeUpstream) -> None:
+    given = settings()
+    async with open_pools(given) as pools:
+        house = openai_compatible("house", upstream.base_url)
+        pool, keys = pools.of(upstream.base_url), [NO_KEY]
+        asked = Upstream(given, pool, KeyStates(), provider=house, keys=keys)
+        answer, _ = await sent(asked, Call(CHAT, CHAT.path, b"{}"))
+    assert answer.head.status == 200
+    [seen] = upstream.calls
+    assert not {"Authorization", "x-api-key"} & set(seen.headers)
 
 
 async def test_a_key_that_is_refused_in_its_providers_words_is_not_the_last(
@@ -132,14 +168,13 @@ async def test_a_key_is_asked_about_where_its_provider_tells_of_it(
 
 
 def test_openrouter_has_each_of_our_endpoints_where_we_have_it() -> None:
-    assert OPENROUTER.target(call()) == "/messages?beta=true"
     for dialect in dialects.DIALECTS:
         endpoint = Endpoint("POST", f"/api/v1{dialect.path}", dialect)
-        assert OPENROUTER.target(Call(endpoint, endpoint.path, b"{}")) == dialect.path
+        assert OPENROUTER.taking(Call(endpoint, endpoint.path, b"{}")).fields is None
 
 
 _FACTS = re.compile(
-    r"openrouter|/generation|/key\b|/endpoints$|output_modalities|canonical_slug"
+    r"openrouter\.ai|x-openrouter|/generation|/key\b|/endpoints$|output_modalities|canonical_slug"
     r"|alias_target|x-title|total_cost|user_id",
     re.I,
 )

@@ -472,7 +472,7 @@ async def test_an_old_client_sees_a_break_as_a_reset(start: Start) -> None:
 async def no_upstream_connection_held(proxy: Proxy) -> None:
     """Waits until every upstream connection is closed or back in the pool."""
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while proxy.service.assembly.pool.in_use:
+        while proxy.service.assembly.pools.of(proxy.upstream.base_url).in_use:
             await asyncio.sleep(0.01)
 
 

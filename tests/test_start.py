@@ -106,7 +106,8 @@ async def test_beside_a_plain_upstream_the_store_is_read_when_one_connects(
     settings = Settings.from_environ(
         "dev", {"OPENROUTER_API_KEY": KEY, "KEYPROXY_UPSTREAM": "http://127.0.0.1:1/v1"}
     )
-    async with open_clients(settings) as (_, pool):
+    async with open_clients(settings) as (_, pools):
+        pool = pools.of(settings.upstream)
         trustme.CA().cert_pem.write_to_path(tmp_path / "system.pem")
         made = [
             pool.trust.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="api.example")

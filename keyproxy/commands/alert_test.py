@@ -10,7 +10,7 @@ from keyproxy.admin.alerts import made
 from keyproxy.admin.conditions import Condition
 from keyproxy.admin.outbox import post
 from keyproxy.settings import Settings
-from keyproxy.transport.client import open_pool, open_session
+from keyproxy.transport.client import open_pools, open_session
 
 TEST = Condition("test", "This is a test, sent by keyproxy check --send-test-alert.", 0, 0)
 
@@ -33,7 +33,7 @@ async def _post(settings: Settings) -> str | None:
     instance = socket.gethostname()
     text = f"keyproxy at {instance}: {TEST.text}"
     alert = made("firing", TEST, instance, text, time.time())
-    async with open_pool(settings) as pool:
+    async with open_pools(settings) as pools:
         return await post(
-            lambda url: open_session(settings, url, pool.trust), settings, alert.body()
+            lambda url: open_session(settings, url, pools.trust), settings, alert.body()
         )

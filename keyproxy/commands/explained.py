@@ -34,8 +34,8 @@ _INDENT = " " * 23  # below what is said of a step
 async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T:
     """What ``work`` makes of the kit that a server would answer by. A JWT is checked with its
     issuer's true keys; nothing else leaves this computer."""
-    async with open_clients(settings) as (session, pool):
-        assembly = Assembly(settings, session, pool, Counters(), MemoryBook())
+    async with open_clients(settings) as (session, pools):
+        assembly = Assembly(settings, session, pools, Counters(), MemoryBook())
         try:
             return await work(assembly.kit)
         finally:

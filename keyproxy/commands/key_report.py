@@ -11,7 +11,7 @@ from keyproxy.key_forms import STARS
 from keyproxy.policy.models import Known
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
-from keyproxy.transport.client import open_pool
+from keyproxy.transport.client import open_pools
 from keyproxy.transport.pool import ProxyFailed
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
@@ -40,9 +40,10 @@ def report_keys(settings: Settings) -> int:
 
 async def _report_keys(settings: Settings) -> int:
     has_trouble = False
-    async with open_pool(settings) as pool:
+    async with open_pools(settings) as pools:
+        pool, keys = pools.of(settings.upstream), settings.all_keys
         upstream = Upstream(
-            settings, pool, KeyStates(), hidden=settings.all_keys, provider=PROVIDER
+            settings, pool, KeyStates(), hidden=keys, provider=PROVIDER, keys=settings.keys
         )
         for key in settings.all_keys:
             print(f"key {key.label}")

@@ -23,6 +23,7 @@ from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.jwt import Verifier, Verifiers
 from keyproxy.clients.sessions import Sessions
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import NO_KEY
 from keyproxy.kit import AppKit, Kit, Life
 from keyproxy.ledger.ledger import Book
 from keyproxy.limits.admit import Admission
@@ -39,13 +40,15 @@ from keyproxy.server.accounting import Accounting
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import unlisted
+from keyproxy.settings.providers import Used
 from keyproxy.strict_json.turns import Turns
+from keyproxy.transport.client import Pools
 from keyproxy.transport.intake import Room
-from keyproxy.transport.pool import Pool
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Fetched, KeyReport, Row
+from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
 
@@ -57,8 +60,8 @@ _log = structlog.get_logger("keyproxy")
 
 
 class Assembly:
-    """Makes kits; ``kit`` is the one in force. ``session``, ``pool``, ``counters`` and ``book`` are
-    closed by who opened them."""
+    """Makes kits; ``kit`` is the one in force. ``session``, ``pools``, ``counters`` and ``book``
+    are closed by who opened them."""
 
     kit: Kit
 
@@ -66,7 +69,7 @@ class Assembly:
         self,
         settings: Settings,
         session: aiohttp.ClientSession,
-        pool: Pool,
+        pools: Pools,
         counters: Counters,
         book: Book,
         settled: Settled = lambda row, cost, told: None,
@@ -74,7 +77,7 @@ class Assembly:
     ) -> None:
         self.pairing = pairing
         self.session = session
-        self.pool = pool
+        self.pools = pools
         self.counters = counters
         self.life = Life()
         self.keys = KeyStates(self._ask_about)
@@ -109,7 +112,7 @@ class Assembly:
             browser=browser_of(settings, origins),
             identity=identity,
             apps={
-                app.name: self._app(app, bookings[app.name], settings.all_keys)
+                app.name: self._app(app, bookings[app.name], settings.hidden_keys)
                 for app in settings.all_apps
             },
             opening=Opening(
@@ -125,9 +128,10 @@ class Assembly:
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
         rates = settings.rate_limit, settings.address_rate_limit
-        upstream = Upstream(
-            settings, self.pool, self.keys, self.lingering, hidden=hidden, provider=PROVIDER
-        )
+        upstreams = {
+            used.name: self._upstream(settings, used, hidden) for used in settings.providers
+        }
+        upstream = upstreams.get(PROVIDER.name) or next(iter(upstreams.values()))
         return AppKit(
             settings=settings,
             browser=browser_of(settings, self._origins(settings)),
@@ -136,7 +140,23 @@ class Assembly:
             admission=Admission(self.counters, *rates, settings.max_in_flight),
             bookings=bookings,
             upstream=upstream,
+            upstreams=upstreams,
             catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
+        )
+
+    def _upstream(self, app: Settings, used: Used, hidden: Collection[Secret]) -> Upstream:
+        """One provider with an app's keys for it; they go to no other address."""
+        provider = provider_of(used)
+        base, messages_base = bases_of(used, provider, app.upstream)
+        return Upstream(
+            app,
+            self.pools.of(base),
+            self.keys,
+            self.lingering,
+            hidden=hidden,
+            provider=provider,
+            keys=used.keys or (NO_KEY,),
+            messages_pool=self.pools.of(messages_base),
         )
 
     def _origins(self, app: Settings) -> tuple[str, ...]:
@@ -164,10 +184,14 @@ class Assembly:
         return {name: app.upstream for name, app in self.kit.apps.items()}
 
     async def _ask_about(self, key: Secret) -> KeyReport | None:
-        """What the upstream says of ``key``; None without an answer."""
+        """What its upstream says of ``key``; None without an answer."""
+        upstreams = (each for app in self.kit.apps.values() for each in app.upstreams.values())
+        upstream = next((each for each in upstreams if key in each.keys), None)
+        if upstream is None:
+            return None  # a reload took it away
         try:
             async with asyncio.timeout(_INSPECTION_SECONDS):
-                return await self.kit.default.upstream.inspect(key)
+                return await upstream.inspect(key)
         except (Refusal, TimeoutError) as error:
             why = type(error.__cause__ or error).__name__
             _log.warning("the upstream could not be asked about a key", error=why)

@@ -58,7 +58,8 @@ class Service:
         watched = self._watched()
         self.admin = Admin(watched) if self.settings.admin else None
         self._outbox = Outbox(
-            lambda url: open_session(self.settings, url, assembly.pool.trust), lambda: self.settings
+            lambda url: open_session(self.settings, url, assembly.pools.trust),
+            lambda: self.settings,
         )
         conditions = Conditions(watched, self._failures)
         self.alerts = Alerts(conditions, self._outbox, self._instance)
@@ -204,16 +205,16 @@ async def running(
 ) -> AsyncIterator[Service]:
     """A service that listens, and is closed at the end. ``pairing``: in the local network, too."""
     async with AsyncExitStack() as stack:
-        session, pool = await stack.enter_async_context(open_clients(settings))
+        session, pools = await stack.enter_async_context(open_clients(settings))
         tally = Tally(lambda: service.accounting.prices)
         counters = Counters()
         if (storage := settings.storage) is not None:  # that replicas share
-            ca = pool.trust if storage.has_tls else None
+            ca = pools.trust if storage.has_tls else None
             failure, on_change = settings.storage_failure, tally.storage_changed
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
-        assembly = Assembly(settings, session, pool, counters, book, tally.settled, pairing)
+        assembly = Assembly(settings, session, pools, counters, book, tally.settled, pairing)
         service = Service(assembly, tally, pages or {})
         stack.push_async_callback(service.close)
         await service.start()

@@ -131,6 +131,12 @@ class Settings(Table):
         used = (each for app in self.all_apps for each in app.providers)
         return tuple(dict.fromkeys(key for each in used for key in each.keys))
 
+    @property
+    def hidden_keys(self) -> tuple[Secret, ...]:
+        """Those of ``all_keys`` that no answer may hold."""
+        used = (each for app in self.all_apps for each in app.providers)
+        return tuple(dict.fromkeys(key for each in used for key in each.hidden))
+
     def kept(self, **values: Any) -> Self:
         """These settings with ``values``, which hold for every app, in place of their own."""
         apps = tuple(replace(app, **values) for app in self.apps)
@@ -144,6 +150,8 @@ class Settings(Table):
             for name, row in _FIELDS.items()
             if row.needs_restart and (value := getattr(running, name)) != getattr(self, name)
         }
+        if "openrouter" not in self.provider_names:
+            stuck.pop("upstream", None)  # nobody asks there
         return self.kept(**stuck), list(stuck)
 
 

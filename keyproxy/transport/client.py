@@ -36,16 +36,15 @@ _TLS_READ_BYTES = 16 * 1024  # a TLS record's most
 
 
 @asynccontextmanager
-async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.ClientSession, Pool]]:
-    """An HTTP client without cookies, netrc and decompression, and connections to the upstream.
+async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.ClientSession, Pools]]:
+    """An HTTP client without cookies, netrc and decompression, and connections to upstreams.
 
     Raises SettingsFault.
     """
-    async with (
-        open_pool(settings) as pool,
-        _session(settings, pool.trust, pool.proxy) as session,
-    ):
-        yield session, pool
+    async with open_pools(settings) as pools:
+        first = pools.of(settings.upstream)
+        async with _session(settings, first.trust, first.proxy) as session:
+            yield session, pools
 
 
 def open_session(settings: Settings, url: str, trust: ssl.SSLContext) -> aiohttp.ClientSession:
@@ -68,22 +67,50 @@ def _session(settings: Settings, trust: ssl.SSLContext, proxy: str | None) -> ai
 
 
 @asynccontextmanager
-async def open_pool(settings: Settings) -> AsyncIterator[Pool]:
-    """Connections to the upstream. Raises SettingsFault."""
+async def open_pools(settings: Settings) -> AsyncIterator[Pools]:
+    """Connections to upstreams; closed at the end."""
     # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 88.
     asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
-    extra_ca = settings.upstream_ca_file
-    is_plain = settings.upstream.startswith("http:") and extra_ca is None
-    pool = Pool(
-        settings.upstream,
-        trust=_Later(ssl.PROTOCOL_TLS_CLIENT) if is_plain else trust(extra_ca),
-        connect_seconds=settings.connect_timeout_seconds,
-        proxy=_proxy(settings, settings.upstream),
-    )
+    pools = Pools(settings)
     try:
-        yield pool
+        yield pools
     finally:
-        await pool.close()
+        await pools.close()
+
+
+class Pools:
+    """A pool for each base address, made when it is asked for first; it stays when a reload leaves
+    its address out, and its connections age."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pools: dict[str, Pool] = {}
+
+    def of(self, base: str) -> Pool:
+        """The connections to ``base``. Raises SettingsFault."""
+        if (pool := self._pools.get(base)) is None:
+            extra_ca = self._settings.upstream_ca_file
+            is_plain = base.startswith("http:") and extra_ca is None
+            pool = self._pools[base] = Pool(
+                base,
+                trust=_Later(ssl.PROTOCOL_TLS_CLIENT) if is_plain else self._store,
+                connect_seconds=self._settings.connect_timeout_seconds,
+                proxy=_proxy(self._settings, base),
+            )
+        return pool
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        """Whom every other client of ours believes."""
+        return self.of(self._settings.upstream).trust
+
+    async def close(self) -> None:
+        for pool in self._pools.values():
+            await pool.close()
+
+    @cached_property
+    def _store(self) -> ssl.SSLContext:
+        return trust(self._settings.upstream_ca_file)
 
 
 class _Later(ssl.SSLContext):

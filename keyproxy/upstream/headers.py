@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import __version__
 from keyproxy.dialects import Dialect
+from keyproxy.key_forms import NO_KEY
 from keyproxy.settings import Secret
 from keyproxy.upstream.provider import Provider
 
@@ -39,12 +40,21 @@ def outgoing(
     key: Secret,
     ranking: Mapping[str, str],
     passed: Iterable[tuple[str, str]] = (),
+    *,
+    is_bearer: bool = False,
 ) -> CIMultiDict[str]:
-    """The head of a call, with our key as the only credential."""
+    """The head of a call, with our key as the only credential; ``is_bearer``: in OpenAI's form,
+    whatever the provider's own."""
     head: CIMultiDict[str] = CIMultiDict(passed)
     head["Content-Type"] = "application/json"
     head.update(ranking)
-    head.update(asking(provider, key))
+    own = asking(provider, NO_KEY if is_bearer else key)
+    for name, _ in provider.head:
+        if name in head:  # the client's own word
+            del own[name]
+    head.update(own)
+    if is_bearer and key.reveal():
+        head["Authorization"] = f"Bearer {key.reveal()}"
     return head
 
 
@@ -54,8 +64,9 @@ def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
     Compression is not asked for: bytes pass unchanged and are searched for the key.
     """
     head = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-    if key is not None:
-        head[provider.key_header] = provider.key_form.format(key.reveal())
+    head.update(provider.head)
+    if key is not None and (text := key.reveal()):
+        head[provider.key_header] = provider.key_form.format(text)
     return head
 
 

@@ -190,7 +190,7 @@ class KeyStates:
 
     async def _put(self, state: KeyState) -> bool:
         report = None if self.ask is None else await self.ask(state.key)
-        if report is None or report.status not in (200, 401):
+        if report is None or report.status not in (200, 401) or not report.is_verdict:
             self._nothing_said(state)
             return False
         if report.status == 401:

@@ -223,9 +223,9 @@ class Provider:
     def __str__(self) -> str:
         return self.name
 
-    def target(self, call: Call) -> str:
-        """Where ``call`` goes, below the base address. Raises ``endpoint_not_allowed``."""
-        dialect = call.endpoint.dialect
-        if dialect.name not in self.takes:
+    def taking(self, call: Call) -> Takes:
+        """What it takes of ``call``. Raises ``endpoint_not_allowed``."""
+        takes = self.takes.get(call.endpoint.dialect.name)
+        if takes is None:
             raise Refusal("endpoint_not_allowed", f"{self.title} has no {call.path}.")
-        return call.target
+        return takes

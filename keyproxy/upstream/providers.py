@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
+from keyproxy.settings.providers import Used
 from keyproxy.upstream.anthropic import ANTHROPIC
 from keyproxy.upstream.cerebras import CEREBRAS
+from keyproxy.upstream.compatible import anthropic_compatible, openai_compatible
 from keyproxy.upstream.deepinfra import DEEPINFRA
 from keyproxy.upstream.gemini import GEMINI
 from keyproxy.upstream.groq import GROQ
@@ -18,3 +21,27 @@ from keyproxy.upstream.xai import XAI
 
 _ALL = (OPENROUTER, ANTHROPIC, CEREBRAS, DEEPINFRA, GEMINI, GROQ, MISTRAL, OPENAI, XAI)
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each in _ALL})
+
+
+def provider_of(used: Used) -> Provider:
+    """What is known of a provider that is used; one that is known by its name is that very value.
+
+    Where it answers stands in ``bases_of``.
+    """
+    if used.kind is None:
+        return PROVIDERS[used.name]
+    base = used.base or ""
+    if used.kind == "openai-compatible":
+        made = openai_compatible(used.name, base, used.dialects or ("chat",))
+    else:
+        made = anthropic_compatible(used.name, base, used.dialects or ("messages",))
+    return replace(made, messages_base=used.messages_base)
+
+
+def bases_of(used: Used, provider: Provider, upstream: str) -> tuple[str, str]:
+    """Where a provider answers, and where it answers calls in the dialect messages. ``upstream``:
+    OpenRouter's address."""
+    own = upstream if provider is OPENROUTER else provider.base
+    base = used.base or own
+    is_moved = base != provider.base and used.messages_base is None
+    return base, base if is_moved else used.messages_base or provider.messages_base or base

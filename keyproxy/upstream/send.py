@@ -13,7 +13,7 @@ broke off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ import structlog
 from multidict import CIMultiDict
 
 from keyproxy.call import Call, Head
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import MESSAGES, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret, Settings
@@ -68,15 +68,19 @@ class Upstream:
         hidden: Collection[Secret] = (),
         *,
         provider: Provider,
+        keys: Sequence[Secret],
+        messages_pool: Pool | None = None,
     ) -> None:
-        """``hidden``: keys that no answer may hold, beside those of ``settings``."""
+        """``keys`` are tried in turn, and go to ``pool``, and ``messages_pool`` for calls in that
+        dialect, alone; ``hidden``: all that no answer may hold."""
         self.provider = provider
-        self._keys = settings.keys
+        self.keys = tuple(keys)
         self.states = states
-        self._search = KeySearch(tuple(dict.fromkeys((*settings.keys, *hidden))))
+        self._search = KeySearch(tuple(dict.fromkeys(hidden)))
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self.requests = Requests(pool, settings)
+        self._messages = Requests(messages_pool or pool, settings)
 
     @asynccontextmanager
     async def send(
@@ -137,7 +141,7 @@ class Upstream:
         return self.provider.read_key(fetched.status, answers.loads(fetched.raw))
 
     def _usable(self) -> list[Secret]:
-        if not (keys := self.states.usable(self._keys)):
+        if not (keys := self.states.usable(self.keys)):
             raise key_rejected(self.provider)
         return keys
 
@@ -187,11 +191,14 @@ class Upstream:
                 reply.close()
 
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
-        target = self.provider.target(call)
-        head = headers.outgoing(self.provider, key, self.ranking, call.headers)
+        takes = self.provider.taking(call)
+        head = headers.outgoing(
+            self.provider, key, self.ranking, call.headers, is_bearer=takes.is_bearer
+        )
+        requests = self._messages if call.endpoint.dialect is MESSAGES else self.requests
         has_left, method = False, call.endpoint.method
         record.ask(self.provider.name)
-        asking = self.requests.answer(method, target, head, call.body, record.connected, seconds)
+        asking = requests.answer(method, call.target, head, call.body, record.connected, seconds)
         try:
             if not call.is_streaming:
                 return await asking

@@ -1,0 +1,125 @@
+"""Several providers in one process: each key goes to its own address, and no answer holds any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from keyproxy.call import Call, Endpoint
+from keyproxy.dialects import CHAT, MESSAGES
+from keyproxy.record import Record
+from keyproxy.server.assembly import Assembly
+from keyproxy.server.service import Service, running
+from keyproxy.settings import Settings
+from keyproxy.settings.sources import Sources
+from tests import fake_upstream
+from tests.fake_upstream import FakeUpstream, Seen
+
+OPENROUTER = "sk-or-v1-" + "0123456789abcdef" * 4
+GROQ, DEEPINFRA = "gsk_" + "a1" * 26, "c3" * 16
+POST = Endpoint("POST", "/api/v1/chat/completions", CHAT)
+
+
+class Several:
+    """A keyproxy before three fakes, each by its name."""
+
+    def __init__(self, service: Service, fakes: dict[str, FakeUpstream], folder: Path) -> None:
+        self.service, self.fakes, self.folder = service, fakes, folder
+
+    @property
+    def assembly(self) -> Assembly:
+        return self.service.assembly
+
+    def seen(self, provider: str) -> list[Seen]:
+        """All that came to a provider."""
+        fake = self.fakes[provider]
+        return [*fake.calls, *fake.catalogue, *fake.inspected]
+
+    async def ask(self, provider: str, endpoint: Endpoint = POST) -> bytes:
+        upstream = self.service.kit.default.upstreams[provider]
+        call = Call(endpoint, endpoint.path, b"{}")
+        async with upstream.send(call, Record("POST", call.path)) as answer:
+            return await answer.reply.read_whole(1 << 20) or b""
+
+
+def table(fakes: dict[str, FakeUpstream], *more: str) -> str:
+    tables = [f"[providers.{name}]\nbase = '{fake.base_url}'" for name, fake in fakes.items()]
+    return "\n".join([*tables, *more])
+
+
+def read(folder: Path, toml: str) -> Settings:
+    (folder / "keyproxy.toml").write_text(toml)
+    said = {
+        "OPENROUTER_API_KEY": OPENROUTER,
+        "GROQ_API_KEY": GROQ,
+        "DEEPINFRA_API_KEY": DEEPINFRA,
+        "KEYPROXY_LISTEN": "127.0.0.1:0",
+        "KEYPROXY_ADMIN": "off",
+        "KEYPROXY_LEDGER": "off",
+    }
+    return Sources("dev", {}, said, folder).read()
+
+
+@pytest.fixture
+async def several(tmp_path: Path) -> AsyncIterator[Several]:
+    async with AsyncExitStack() as stack:
+        fakes = {}
+        for name in ("groq", "deepinfra", "openrouter"):
+            serving = fake_upstream.serving(FakeUpstream())
+            fakes[name] = await stack.enter_async_context(serving)
+        messages = f"messages_base = '{fakes['deepinfra'].base_url}/anthropic'\n"
+        toml = table(fakes).replace("[providers.openrouter]", f"{messages}[providers.openrouter]")
+        service = await stack.enter_async_context(running(read(tmp_path, toml)))
+        yield Several(service, fakes, tmp_path)
+
+
+async def test_each_key_goes_to_its_own_provider(several: Several) -> None:
+    for name in several.fakes:
+        await several.ask(name)
+    for name, key in (("groq", GROQ), ("deepinfra", DEEPINFRA), ("openrouter", OPENROUTER)):
+        shown = {each.headers.get("Authorization") for each in several.seen(name)} - {None}
+        assert shown == {f"Bearer {key}"}
+        assert [each.target for each in several.fakes[name].calls] == ["/api/v1/chat/completions"]
+
+
+async def test_messages_go_where_the_provider_takes_them(several: Several) -> None:
+    await several.ask("deepinfra", Endpoint("POST", "/api/v1/messages", MESSAGES))
+    [seen] = several.fakes["deepinfra"].calls
+    assert seen.target == "/api/v1/anthropic/messages"
+    assert seen.headers["Authorization"] == f"Bearer {DEEPINFRA}"
+
+
+@pytest.mark.parametrize("key", [OPENROUTER, DEEPINFRA, GROQ])
+async def test_no_answer_of_one_holds_the_key_of_another(several: Several, key: str) -> None:
+    async def telling(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": f"what of {key}?"}}, status=400)
+
+    several.fakes["groq"].answer = telling
+    assert key.encode() not in await several.ask("groq")
+
+
+async def test_a_key_is_asked_about_where_it_belongs(several: Several) -> None:
+    for state in list(several.assembly.keys._states.values()):
+        assert state.question is not None
+        await state.question
+    for name, path in (("groq", "/models"), ("deepinfra", "/models"), ("openrouter", "/key")):
+        asked = {each.target for each in several.seen(name) if "Authorization" in each.headers}
+        assert asked == {f"/api/v1{path}"}
+
+
+async def test_a_reload_brings_another_provider_and_takes_one_away(several: Several) -> None:
+    async with fake_upstream.serving(FakeUpstream()) as house:
+        kind = "kind = 'openai-compatible'\nkey = 'none'"
+        fakes = {"house": house, "groq": several.fakes["groq"]}
+        toml = table(fakes).replace("[providers.house]", f"[providers.house]\n{kind}")
+        several.service.apply(read(several.folder, toml))
+        assert list(several.service.kit.default.upstreams) == ["house", "groq"]
+        await several.ask("house")
+        [seen] = house.calls
+        assert json.loads(seen.body) == {}
+        assert "Authorization" not in seen.headers
