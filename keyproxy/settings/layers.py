@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
+from typing import Any
 
 from dotenv.parser import parse_stream
 
@@ -66,7 +67,8 @@ class Layer:
     """``place`` is what faults say behind what was found: "in .env"; "" says nothing.
 
     ``apps`` and ``providers``: what the tables ``[apps.NAME]`` and ``[providers.NAME]`` say, each
-    by variable. ``faults`` are of what stands in the file.
+    by variable. ``routes``: the tables ``[models.NAME]`` and ``[routes.NAME]`` as they are.
+    ``faults`` are of what stands in the file.
     """
 
     place: str
@@ -74,6 +76,7 @@ class Layer:
     faults: Sequence[SettingsFault] = ()
     apps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     providers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    routes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def of_env_file(name: str, text: str) -> Layer:
@@ -120,9 +123,10 @@ def of_toml(name: str, text: str) -> Layer:
         fault = SettingsFault(name, found=f"not TOML: {where}", expected="a TOML file")
         return Layer(place, {}, [fault])
     named = {kind: document.pop(kind, {}) for kind in _KINDS}
+    routes = {kind: document.pop(kind, {}) for kind in ("models", "routes")}
     variables, faults = _table(document, _IN_TOML, "", place)
     apps, providers = (_tables(kind, tables, place, faults) for kind, tables in named.items())
-    return Layer(place, variables, faults, apps, providers)
+    return Layer(place, variables, faults, apps, providers, routes)
 
 
 def _tables(
@@ -185,7 +189,9 @@ def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> tup
         return "a setting of the whole process", "it at the top of the file, for all apps"
     entries = value if isinstance(value, list) else [value]
     if any(isinstance(entry, dict) for entry in entries):
-        return "a table", "top-level keys, and tables [apps.NAME] and [providers.NAME]"
+        kinds = ("apps", "providers", "models", "routes")
+        tables = ", ".join(f"[{kind}.NAME]" for kind in kinds)
+        return "a table", f"top-level keys, and tables {tables}"
     return "not a setting", _nearest(key.lower().removeprefix(PREFIX.lower()), known)
 
 

@@ -19,6 +19,7 @@ from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
 from keyproxy.settings.lines import in_table, of_app
 from keyproxy.settings.providers import Tables, Used
+from keyproxy.settings.routes import Route, RouteReading, alias_faults
 from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, fault_of, text_of, unsaid
 from keyproxy.settings.table import DEFAULT_APP, ROWS, Table, row_of
 
@@ -40,6 +41,8 @@ class Settings(Table):
     apps: tuple[Settings, ...] = ()
     tables: tuple[Used, ...] = ()
     """What is said of each provider that is used; ``providers`` has their keys, too."""
+    routes: tuple[Route, ...] = ()
+    """What is said of models, and of names for several of them."""
     # Variables of keys that are set and not used.
     seen: tuple[str, ...] = field(default=(), compare=False)
     # By variable, in the words of ``layers``; what is missing was never said.
@@ -52,6 +55,7 @@ class Settings(Table):
         environ: Mapping[str, str],
         apps: Mapping[str, Mapping[str, str]] = NONE,
         tables: Tables = NONE,
+        routes: Mapping[str, Any] = NONE,
         *,
         places: Mapping[str, str] = NONE,
         directory: Path = Path(),
@@ -60,7 +64,8 @@ class Settings(Table):
         """Settings from a mapping of variables; others than ours may be in it.
 
         ``apps``: for each app beside the default one, what it says itself, by variable.
-        ``tables``: what the TOML file says of providers, by name and variable.
+        ``tables``: what the TOML file says of providers, by name and variable; ``routes``: what
+        stands in it under ``models`` and ``routes``.
         ``places``: where the variables of ``environ`` stand, in the words of ``layers``.
         Relative paths are taken from ``directory``. ``read_file`` gives a file's content or
         raises ``Unfit`` or ``OSError``. Raises ``SettingsFaults`` with every fault at once.
@@ -69,13 +74,16 @@ class Settings(Table):
             # The demo has its own upstream: nothing said about the true one concerns it.
             environ = _without_upstream(environ)
             apps = {name: _without_upstream(said) for name, said in apps.items()}
-            tables = {}
+            tables, routes = {}, {}
         used = providers.named(environ, tables)
         given = providers.with_tables(environ, tables)
         reading = Reading(mode, given, directory, read_file, used=used)
         default = AppValues(DEFAULT_APP, given, reading.values(_FIELDS, {}))
         entries = [entry for name in used if (entry := reading.used_provider(name, tables))]
-        reading.faults += name_faults(environ)
+        ways = RouteReading(used)
+        ways.read(routes)
+        reading.faults += [*name_faults(environ), *ways.faults]
+        reading.faults += alias_faults(default.get("model_aliases", ()), ways.routes)
         for entry in entries:
             if entry.name == "openrouter" and entry.base:
                 default.values["upstream"] = entry.base
@@ -93,6 +101,7 @@ class Settings(Table):
             mode=mode,
             places=dict(places),
             tables=tuple(entries),
+            routes=tuple(ways.routes),
             seen=providers.unused(environ, used),
             **default.values,
         )

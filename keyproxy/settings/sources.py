@@ -79,6 +79,7 @@ class Sources:
                 found.variables,
                 found.layers[-1].apps,
                 found.layers[-1].providers,
+                found.layers[-1].routes,
                 places=found.places,
                 directory=self.directory,
                 read_file=self._content,

@@ -21,6 +21,7 @@ from keyproxy.settings.grammar import features, jwt, network, or_off, origins, p
 from keyproxy.settings.grammar.network import Address, StorageServer
 from keyproxy.settings.grammar.plain import Budget, Rate
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, ClientToken
+from keyproxy.settings.routes import CHOOSE, Choose
 from keyproxy.settings.setting import (
     SAY_IT,
     Derived,
@@ -86,6 +87,16 @@ class Table:
     deepinfra_keys: tuple[Secret, ...] = _key("deepinfra", "…")
     mistral_keys: tuple[Secret, ...] = _key("mistral", "…")
     xai_keys: tuple[Secret, ...] = _key("xai", "xai-…")
+    choose: Choose = setting(plain.word(*CHOOSE), "VALUE", "order", is_upstream=True, is_app=True,
+        example="cheapest", meaning="which home of a model a call goes to: `order` (as listed),"
+        " `cheapest` or `fastest`")
+    fallback: Literal["none", "provider"] = setting(plain.word("none", "provider"), "VALUE",
+        "provider", is_upstream=True, example="none",
+        meaning="where a call goes on to when a provider fails before anything was shown:"
+        " `provider` is another home of the same model, which sees the prompt, too")
+    route_headers: bool = setting(plain.switch, "VALUE", "on", is_upstream=True, example="off",
+        meaning="whether answers say in `X-Keyproxy-Provider`, `-Attempts` and `-Removed` which way"
+        " they came")
     listen: tuple[Address, ...] = setting(network.addresses, "HOST:PORT", "localhost:8484",
         section="Where it listens", example=":8484", separator=",", needs_restart=True,
         meaning="`host:port`, several by comma; `localhost` is 127.0.0.1 and ::1, an empty host is"
