@@ -633,4 +633,4 @@ async def test_a_test_alert_says_whether_it_arrives(
     assert output.endswith("error: the test alert was not taken: status 410\n")
     code, output = await checked(upstream)
     assert code == 2
-    assert output.endswith("error: no alert is sent while KEYPROXY_ALERT_URL is not set\n")
+    assert "KEYPROXY_ALERT_URL is not set" in output

@@ -9,24 +9,19 @@ import time
 from keyproxy.admin.alerts import made
 from keyproxy.admin.conditions import Condition
 from keyproxy.admin.outbox import post
+from keyproxy.commands.findings import Finding
 from keyproxy.settings import Settings
 from keyproxy.transport.client import open_pools, open_session
 
 TEST = Condition("test", "This is a test, sent by keyproxy check --send-test-alert.", 0, 0)
 
 
-def send_test_alert(settings: Settings) -> int:
-    """Send it once and print whether it was taken; the exit code."""
-    if settings.alert_url is None:
-        print("error: no alert is sent while KEYPROXY_ALERT_URL is not set")
-        return 2
-    trouble = asyncio.run(_post(settings))
+def of_test_alert(settings: Settings) -> Finding:
+    """Send it once; whether it was taken."""
     signed = "not signed" if settings.alert_secret is None else "signed"
-    if trouble is not None:
-        print(f"error: the test alert was not taken: {trouble}")
-        return 1
-    print(f"test alert: taken by the receiver ({signed})")
-    return 0
+    if (trouble := asyncio.run(_post(settings))) is not None:
+        return Finding("test alert", "error", f"the test alert was not taken: {trouble}")
+    return Finding("test alert", "fine", f"taken by the receiver ({signed})")
 
 
 async def _post(settings: Settings) -> str | None:

@@ -11,23 +11,33 @@ _TIMEOUT_SECONDS = 5
 
 def is_tracked(path: Path) -> bool:
     """Whether a commit holds the file, or the next one will."""
-    return _code(path, "ls-files", "--error-unmatch", "--", path.name) == 0
+    return _ran(path, "ls-files", "--error-unmatch", "--", path.name)[0] == 0
 
 
 def is_ignored(path: Path) -> bool | None:
     """Whether no commit will take the file along; None where no commit could."""
-    code = _code(path, "check-ignore", "--quiet", "--", path.name)
+    code, _ = _ran(path, "check-ignore", "--quiet", "--", path.name)
     return None if code not in (0, 1) else code == 0
 
 
-def _code(path: Path, *arguments: str) -> int | None:
-    """git's exit code, asked in the folder of ``path``; None where it cannot be asked."""
+def last_commit_with(path: Path) -> str | None:
+    """The short name of the newest commit of any branch that changed the file; None without one."""
+    named = ("log", "--all", "--max-count=1", "--format=%h", "--", path.name)
+    return _ran(path, *named)[1].strip() or None
+
+
+def _ran(path: Path, *arguments: str) -> tuple[int | None, str]:
+    """git's exit code and words, asked in the folder of ``path``; None where it cannot be asked."""
     if (git := shutil.which("git")) is None:
-        return None
+        return None, ""
     try:
         done = subprocess.run(  # noqa: S603  # our own words and a file's name
-            [git, *arguments], cwd=path.parent, capture_output=True, timeout=_TIMEOUT_SECONDS
+            [git, *arguments],
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.returncode
+    except (OSError, UnicodeError, subprocess.TimeoutExpired):
+        return None, ""
+    return done.returncode, done.stdout

@@ -1,4 +1,4 @@
-"""What ``check`` says of each key, in words: the second half of ``keyproxy check``."""
+"""What ``check`` says of each key, in words, and of the names of models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 
+from keyproxy.commands.findings import Finding
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import STARS
 from keyproxy.policy.models import Known
@@ -33,26 +34,23 @@ _STATUSES = {
 }
 
 
-def report_keys(settings: Settings) -> int:
-    """Ask about each key and print the answer; the exit code."""
-    return asyncio.run(_report_keys(settings))
+def of_keys(settings: Settings) -> list[Finding]:
+    """What the upstream says of each key, and of the names of models."""
+    return asyncio.run(_of_keys(settings))
 
 
-async def _report_keys(settings: Settings) -> int:
-    has_trouble = False
+async def _of_keys(settings: Settings) -> list[Finding]:
+    found = []
     async with open_pools(settings) as pools:
         pool, keys = pools.of(settings.upstream), settings.all_keys
         upstream = Upstream(
             settings, pool, KeyStates(), hidden=keys, provider=PROVIDER, keys=settings.keys
         )
         for key in settings.all_keys:
-            print(f"key {key.label}")
-            for line in await _lines(upstream, key):
-                has_trouble = has_trouble or line.startswith("error: ")
-                print(f"  {line}")
-        for line in await _models(upstream, settings):
-            print(line)
-    return 1 if has_trouble else 0
+            about = f"key {key.label}"
+            found += [Finding.of_line(about, line) for line in await _lines(upstream, key)]
+        found += [Finding.of_line("models", line) for line in await _models(upstream, settings)]
+    return found
 
 
 async def _lines(upstream: Upstream, key: Secret) -> list[str]:

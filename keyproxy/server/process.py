@@ -161,14 +161,7 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> bool
 def narrow(running: Service) -> list[str]:
     """What does not fit into the memory there is, in a line."""
     room, largest = running.kit.room.max_bytes, running.settings.max_body_bytes
-    if room >= largest:
-        return []
-    wanted = memory.ITSELF_BYTES + 2 * largest
-    return [
-        f"the memory limit leaves {summary.size(room)} for request bodies, less than"
-        f" KEYPROXY_MAX_BODY ({summary.size(largest)}): larger ones get 503 until the limit is"
-        f" {summary.size(wanted)}"
-    ]
+    return list(memory.narrow(room, largest))
 
 
 def _say_hello(running: Service) -> None:

@@ -1,0 +1,68 @@
+"""Whether a folder that browsers are given holds a provider's key: ``check --scan dist/``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from keyproxy.commands.findings import Finding
+from keyproxy.key_forms import WHOLE, Secret, owner
+from keyproxy.settings.grammar import shown
+
+# The letters of a key are ASCII, so that any bytes can be looked through as this.
+_ENCODING = "latin-1"
+_LARGEST_BYTES = 64 << 20  # a bundle with its source map has a tenth of it
+# Firebase's and Maps' keys have the form of Gemini's, and are meant for pages.
+_SHARED_FORM = "AIza"
+
+
+def scan(folder: Path, own: Collection[Secret]) -> Iterator[Finding]:
+    """What the files below ``folder`` hold of keys in any known form, and of ``own`` ones.
+
+    Links are not followed. Nothing of a key is told but whose it is.
+    """
+    if not folder.is_dir():
+        yield Finding("build", "error", f"{shown(str(folder))} is no folder")
+        return
+    seen = 0
+    for path in _files(folder):
+        seen += 1
+        name = path.relative_to(folder).as_posix()
+        try:
+            if path.stat().st_size > _LARGEST_BYTES:
+                yield Finding("build", "warning", f"{shown(name)} is too large to be looked at")
+                continue
+            text = path.read_text(_ENCODING)
+        except OSError as error:
+            yield Finding("build", "error", f"{shown(name)}: {error.strerror}")
+            continue
+        yield from _in_text(name, text, own)
+    yield Finding("build", "fine", f"{seen} files of {shown(str(folder))} were looked at")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        paths = (Path(parent, name) for name in sorted(names))
+        yield from (path for path in paths if not path.is_symlink())
+
+
+def _in_text(name: str, text: str, own: Collection[Secret]) -> Iterator[Finding]:
+    cure = "make a new one, and give that to keyproxy only: what a browser gets, everybody has"
+    told = set()
+    for match in WHOLE.finditer(text):
+        key = match.group()
+        line = text.count("\n", 0, match.start()) + 1
+        whose = owner(key) or "a provider"
+        if (whose, line) in told:
+            continue
+        told.add((whose, line))
+        text_of = f"{shown(name)}, line {line}: a key of {whose}'s"
+        if key.startswith(_SHARED_FORM) and Secret(key) not in own:
+            hint = "fine if it is Firebase's or Maps' and restricted there; Gemini's must not be"
+            yield Finding("build", "warning", text_of, hint)
+        else:
+            yield Finding("build", "error", text_of, cure)
+    if not told and any(key.is_in(text) for key in own):
+        yield Finding("build", "error", f"{shown(name)}: the key that keyproxy holds", cure)
