@@ -47,9 +47,15 @@ async def proxy_before(
         pools = await stack.enter_async_context(open_pools(settings))
         upstreams = {}
         for name, each in fakes.items():
-            pool, keys = pools.of(each.base), [Secret(each.key)]
+            bases = [pools.of(each.origin + base) for base in each.vendor.bases]
             upstreams[name] = Upstream(
-                settings, pool, KeyStates(), hidden=hidden, provider=PROVIDERS[name], keys=keys
+                settings,
+                bases[0],
+                KeyStates(),
+                hidden=hidden,
+                provider=PROVIDERS[name],
+                keys=[Secret(each.key)],
+                messages_pool=bases[-1],
             )
         homes = Homes(
             tuple(PROVIDERS[name] for name in fakes),
