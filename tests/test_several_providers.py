@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -18,7 +19,10 @@ from keyproxy.server.service import Service, running
 from keyproxy.settings import Settings
 from keyproxy.settings.sources import Sources
 from tests import fake_upstream
+from tests.conftest import Proxy
 from tests.fake_upstream import FakeUpstream, Seen
+from tests.fakes import server as fakes
+from tests.fakes.server import Fakes
 
 OPENROUTER = "sk-or-v1-" + "0123456789abcdef" * 4
 GROQ, DEEPINFRA = "gsk_" + "a1" * 26, "c3" * 16
@@ -123,3 +127,61 @@ async def test_a_reload_brings_another_provider_and_takes_one_away(several: Seve
         [seen] = house.calls
         assert json.loads(seen.body) == {}
         assert "Authorization" not in seen.headers
+
+
+@asynccontextmanager
+async def before(fakes: Fakes, folder: Path, *more: str, **said: str) -> AsyncIterator[Proxy]:
+    """A keyproxy that uses ``fakes`` with their own keys, as settings name them."""
+    tables = []
+    for name, fake in fakes.items():
+        tables.append(f"[providers.{name}]\nbase = '{fake.base}'")
+        if len(fake.vendor.bases) > 1:
+            tables.append(f"messages_base = '{fake.origin}{fake.vendor.bases[1]}'")
+    (folder / "keyproxy.toml").write_text("\n".join([*tables, *more]))
+    keys = {f"{name.upper()}_API_KEY": fake.key for name, fake in fakes.items()}
+    environ = {"KEYPROXY_LISTEN": "127.0.0.1:0", "KEYPROXY_ADMIN": "off", "KEYPROXY_LEDGER": "off"}
+    settings = Sources("dev", {}, {**environ, **keys, **said}, folder).read()
+    async with running(settings) as service, aiohttp.ClientSession() as session:
+        yield Proxy(service, session, FakeUpstream())
+
+
+HI = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "native"),
+    [
+        ("groq", "openai/gpt-oss-120b", "openai/gpt-oss-120b"),
+        ("cerebras", "openai/gpt-oss-120b", "gpt-oss-120b"),
+        ("openai", "openai/gpt-4o-mini", "gpt-4o-mini"),
+        ("gemini", "google/gemini-3.5-flash", "gemini-3.5-flash"),
+        ("mistral", "mistralai/mistral-medium-3-5", "mistral-medium-3.5"),
+        ("xai", "x-ai/grok-4.3", "grok-4.3"),
+        ("deepinfra", "openai/gpt-oss-120b", "openai/gpt-oss-120b"),
+    ],
+)
+async def test_with_one_provider_that_is_not_openrouter_its_models_answer(
+    tmp_path: Path, name: str, model: str, native: str
+) -> None:
+    async with fakes.serving(name) as served, before(served, tmp_path) as proxy:
+        async with proxy.post({**HI, "model": model}) as answer:
+            body = await answer.json()
+        assert answer.status == 200, body
+        assert answer.headers["X-Keyproxy-Provider"] == name
+        [seen] = served.calls
+        assert seen.json["model"] == native
+        assert served.strays() == []
+        async with proxy.post({**HI, "model": "nobody/has-this"}) as refusal:
+            assert (refusal.status, len(served.calls)) == (404, 1)
+
+
+async def test_messages_go_to_whom_they_are_native(tmp_path: Path) -> None:
+    async with (
+        fakes.serving("groq", "deepinfra", "anthropic") as served,
+        before(served, tmp_path) as proxy,
+    ):
+        said = {**HI, "model": "anthropic/claude-haiku-4.5"}
+        async with proxy.post(said, path="/api/v1/messages") as answer:
+            assert answer.status == 200, await answer.text()
+        assert [seen.vendor for seen in served.calls] == ["deepinfra"]
+        assert served.strays() == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from secrets import token_urlsafe
 
@@ -37,6 +38,7 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
+from keyproxy.server.routing import Routing
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import unlisted
@@ -46,8 +48,9 @@ from keyproxy.transport.client import Pools
 from keyproxy.transport.intake import Room
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyStates
+from keyproxy.upstream.lists import Lists
 from keyproxy.upstream.openrouter import OPENROUTER
-from keyproxy.upstream.provider import Fetched, KeyReport, Row
+from keyproxy.upstream.provider import Fetched, KeyReport, Model, Row
 from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
@@ -89,6 +92,8 @@ class Assembly:
         self.accounting = Accounting(
             counters, book, self._upstreams, self._fetch_unshown, listing, settled
         )
+        self.lists = Lists(self._models_of)
+        self._routing = Routing(self.lists, lambda: self.accounting.prices)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Counters()
         self._room = Room(memory.for_bodies(memory.limit()))
@@ -132,16 +137,19 @@ class Assembly:
             used.name: self._upstream(settings, used, hidden) for used in settings.providers
         }
         upstream = upstreams.get(PROVIDER.name) or next(iter(upstreams.values()))
+        policy = policy_of(settings, self.names.known)
+        attempts = self._routing.attempts(settings, upstreams, bookings, policy.models)
         return AppKit(
             settings=settings,
             browser=browser_of(settings, self._origins(settings)),
             endpoints=Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
-            policy=policy_of(settings, self.names.known),
+            policy=replace(policy, is_routed=attempts is not None),
             admission=Admission(self.counters, *rates, settings.max_in_flight),
             bookings=bookings,
             upstream=upstream,
             upstreams=upstreams,
             catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
+            attempts=attempts,
         )
 
     def _upstream(self, app: Settings, used: Used, hidden: Collection[Secret]) -> Upstream:
@@ -165,6 +173,7 @@ class Assembly:
 
     async def close(self) -> None:
         """End what goes on beside calls, behind the last of them."""
+        await self.lists.close()
         await self.keys.close()  # after the calls, which ask about keys
         await self.verifiers.close()
         await self._catalogue.close()
@@ -182,6 +191,18 @@ class Assembly:
 
     def _upstreams(self) -> Mapping[str, Upstream]:
         return {name: app.upstream for name, app in self.kit.apps.items()}
+
+    async def _models_of(self, provider: str) -> Mapping[str, Model] | None:
+        """What a provider lists to the first app that uses it."""
+        upstreams = (app.upstreams.get(provider) for app in self.kit.apps.values())
+        upstream = next(filter(None, upstreams), None)
+        return None if upstream is None else await upstream.models()
+
+    def ask_for_lists(self) -> None:
+        """Have the lists of all providers that are used known from now on, but for OpenRouter's,
+        which has every model."""
+        used = (name for app in self.kit.apps.values() for name in app.upstreams)
+        self.lists.keep(tuple(dict.fromkeys(name for name in used if name != PROVIDER.name)))
 
     async def _ask_about(self, key: Secret) -> KeyReport | None:
         """What its upstream says of ``key``; None without an answer."""

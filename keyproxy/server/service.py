@@ -87,6 +87,7 @@ class Service:
             await self.admin.start()
         self.assembly.life.is_ready = True
         self.assembly.keys.inspect(self.settings.all_keys)
+        self.assembly.ask_for_lists()
         self._run(self.assembly.keys.run())
         self._run(self.alerts.run())
         self._run(self._outbox.run())
@@ -151,6 +152,7 @@ class Service:
         if stuck:
             _log.warning("these settings need a restart", settings=stuck)
         self.assembly.keys.inspect(settings.all_keys)
+        self.assembly.ask_for_lists()
 
     async def drain(self) -> None:
         """Stop: serve on for the delay, close the listeners, let open calls end, cut the rest."""

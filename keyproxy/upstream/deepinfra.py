@@ -3,15 +3,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
-from keyproxy.upstream.provider import KeyReport, Listing, Provider, ToldCost
+from keyproxy.price import Price, Rates
+from keyproxy.upstream.provider import (
+    KeyReport,
+    Listing,
+    Model,
+    Provider,
+    ToldCost,
+    models_in,
+)
 from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, NOTES, Takes, names
 
 
 def read_key(status: int, body: Any) -> KeyReport:
     """Anybody may read the list of models, and there is nothing else that costs nothing."""
     return KeyReport(status, is_verdict=status == 401)
+
+
+def _with_facts(model: Model, row: Mapping[str, Any]) -> Model:
+    """Its list tells prices in USD for a million tokens."""
+    told = row.get("metadata")
+    if not isinstance(told, dict):
+        return model
+    length, pricing = told.get("context_length"), told.get("pricing")
+    kinds = {
+        "prompt": "input_tokens",
+        "completion": "output_tokens",
+        "input_cache_read": "cache_read_tokens",
+    }
+    price = None
+    if isinstance(pricing, dict) and pricing.keys() <= set(kinds.values()):
+        usd = {kind: _per_token(pricing.get(name)) for kind, name in kinds.items()}
+        if usd["prompt"] is not None and usd["completion"] is not None:
+            rates = Rates(**{kind: each for kind, each in usd.items() if each is not None})
+            price = Price(rates, context_length=length if type(length) is int else None)
+    return Model(model.id, length if type(length) is int else None, price)
+
+
+def _per_token(value: Any) -> Decimal | None:
+    """None for what is no price, or one that nobody would take for one."""
+    is_price = type(value) in (int, float) and 0 <= value < 10_000
+    return Decimal(str(value)) / 1_000_000 if is_price else None
 
 
 DEEPINFRA = Provider(
@@ -41,7 +78,7 @@ DEEPINFRA = Provider(
         "embeddings": Takes(fields=EMBEDDINGS | names("dimensions"), drops=NOTES),
     },
     read_key=read_key,
-    listing=Listing("/models", is_public=True),
+    listing=Listing("/models", is_public=True, read_models=partial(models_in, more=_with_facts)),
     slug="deepinfra",
     native=lambda model: model,  # the same shape, in other case
     told_cost=ToldCost("estimated_cost"),

@@ -59,8 +59,13 @@ class Model(NamedTuple):
     price: Price | None = None
 
 
-def models_in(body: Any, context: str = "") -> tuple[Model, ...]:
-    """The models in OpenAI's list; ``context``: which of a row's names has the length.
+def models_in(
+    body: Any,
+    context: str = "",
+    more: Callable[[Model, Mapping[str, Any]], Model] = lambda model, row: model,
+) -> tuple[Model, ...]:
+    """The models in OpenAI's list; ``context``: which of a row's names has the length; ``more``
+    reads the rest of a row.
 
     Raises TypeError for what is no list.
     """
@@ -68,7 +73,7 @@ def models_in(body: Any, context: str = "") -> tuple[Model, ...]:
     if not isinstance(rows, list):
         raise TypeError("data is no list")
     return tuple(
-        Model(row["id"], length if type(length := row.get(context)) is int else None)
+        more(Model(row["id"], length if type(length := row.get(context)) is int else None), row)
         for row in rows
         if isinstance(row, dict) and isinstance(row.get("id"), str)
     )

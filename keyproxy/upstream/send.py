@@ -13,7 +13,7 @@ broke off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +33,7 @@ from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyStates
-from keyproxy.upstream.provider import Fetched, KeyReport, Provider, Told
+from keyproxy.upstream.provider import Fetched, KeyReport, Listing, Model, Provider, Told
 from keyproxy.upstream.requests import Lingering, Requests, key_rejected
 
 MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
@@ -139,6 +139,19 @@ class Upstream:
         HTTP client raises."""
         fetched = await self._whole(self.provider.key_path, key, MAX_REPORT_BYTES)
         return self.provider.read_key(fetched.status, answers.loads(fetched.raw))
+
+    async def models(self) -> Mapping[str, Model]:
+        """The provider's own list of models, by their ids there. Raises as ``send`` does."""
+        listing = self.provider.listing
+        key = None if listing.is_public else self._usable()[0]
+        fetched = await self._whole(listing.path, key, MAX_FETCH_BYTES)
+        if fetched.status != 200:
+            raise invalid(f"its list of models has the status {fetched.status}")
+        try:
+            read = await asyncio.to_thread(_models_in, listing, fetched.raw)
+        except (TypeError, RecursionError) as error:
+            raise invalid("it is no list of models") from error
+        return read
 
     def _usable(self) -> list[Secret]:
         if not (keys := self.states.usable(self.keys)):
@@ -270,3 +283,7 @@ class Upstream:
             return answers.cleaned(self.provider, raw, body, status)
         may_tell = status not in self.provider.cannot_pay
         return raw if kind.startswith("text/plain") and may_tell else None
+
+
+def _models_in(listing: Listing, raw: bytes) -> Mapping[str, Model]:
+    return {model.id: model for model in listing.read_models(answers.loads(raw))}
