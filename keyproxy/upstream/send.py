@@ -42,7 +42,7 @@ _JSON = "application/json"
 _log = structlog.get_logger("keyproxy.upstream")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """An answer on its way down: ``headers`` are final, the bytes of ``reply`` are to pass
     ``search`` first. Of an error: whose ``fault`` it is, and after how many ``rest_seconds`` it
