@@ -184,7 +184,7 @@ async def test_a_page_streams_through_vites_proxy(react_vite: Path, tab: chromiu
     vite = ("node_modules/vite/bin/vite.js", "preview", "--port", "{port}", "--strictPort")
     async with (
         serving(pace=1) as served,
-        started(react_vite, *vite, "--host", "127.0.0.1", KEYPROXY_URL=served.url) as origin,
+        started(react_vite, *vite, "--host", "127.0.0.1", LLM_PROXY=served.url) as origin,
     ):
         await tab.go(f"{origin}/")
         await ask(tab, TEXT)
@@ -196,7 +196,7 @@ async def test_a_page_streams_through_nexts_rewrites(tmp_path: Path, tab: chromi
     folder = copied("next", tmp_path)
     next_js = ("node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", "{port}")
     async with serving(pace=1) as served:
-        build(folder, KEYPROXY_URL=served.url, LLM_MODEL="demo/echo")
+        build(folder, LLM_PROXY=served.url, LLM_MODEL="demo/echo")
         async with started(folder, *next_js) as origin:
             await tab.go(f"{origin}/")
             await ask(tab, TEXT)

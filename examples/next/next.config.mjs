@@ -1,4 +1,4 @@
-const keyproxy = process.env.KEYPROXY_URL ?? "http://localhost:8484";
+const keyproxy = process.env.LLM_PROXY ?? "http://localhost:8484";
 
 /** @type {import("next").NextConfig} */
 export default {

@@ -2,7 +2,7 @@ import react from "@vitejs/plugin-react";
 import { defineConfig } from "vite";
 
 // The page's own origin serves the API too, as a web server in front does it in production.
-const target = process.env.KEYPROXY_URL ?? "http://localhost:8484";
+const target = process.env.LLM_PROXY ?? "http://localhost:8484";
 
 export default defineConfig({
   plugins: [react()],
