@@ -34,12 +34,11 @@ class ClientLeft(asyncio.CancelledError):
 
 
 class Booked(NamedTuple):
-    """How a call stands in the books when it ends: ``usd`` None, nobody knows what it may cost.
-
-    One that ``is_final`` never changes; another is asked about, and stands so until then.
+    """How a call stands in the books when it ends, in pico-USD (1e-12); None: nobody knows what it
+    may cost. One that ``is_final`` never changes; another is asked about, and stands so until then.
     """
 
-    usd: Decimal | None
+    pico: int | None
     source: CostSource
     is_final: bool
 

@@ -227,7 +227,7 @@ async def test_what_counts_as_a_failure(
     for _ in range(20):
         async with proxy.post() as answer:
             await answer.read()
-    failures = proxy.service._failures
+    failures = proxy.service.readers.failures
     assert failures.counts() == (20, 5)
     [alert] = await look(proxy, receiver, 1)
     assert alert["value"] == 0.25
@@ -237,7 +237,7 @@ async def test_calls_are_forgotten_after_five_minutes(
     start: Start, upstream: FakeUpstream, receiver: Receiver
 ) -> None:
     proxy = await start(ALERT_URL=receiver.url, UPSTREAM="http://127.0.0.1:9/api/v1")
-    failures, now = proxy.service._failures, [1000.0]
+    failures, now = proxy.service.readers.failures, [1000.0]
     failures.clock = lambda: now[0]
     await call(proxy, 20, status=502)
     await look(proxy, receiver, 1)

@@ -275,6 +275,12 @@ async def test_the_start_shows_the_addresses_first_and_short(tmp_path: Path) -> 
     assert "\x1b" not in hello + log
 
 
+async def test_the_start_names_the_dashboard_where_there_is_one(tmp_path: Path) -> None:
+    hello, _ = await start_of(tmp_path, KEYPROXY_ADMIN="127.0.0.1:0")
+    third = hello.splitlines()[3].strip()
+    assert re.fullmatch(r"Dashboard  http://localhost:\d+/", third)
+
+
 async def test_the_snippet_names_a_model_that_may_be_called(tmp_path: Path) -> None:
     hello, _ = await start_of(tmp_path, KEYPROXY_ALLOWED_MODELS="!openai/*,x-ai/*,x-ai/grok-4")
     assert 'model: "x-ai/grok-4"' in hello

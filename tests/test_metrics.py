@@ -18,7 +18,7 @@ from aiohttp import web
 from keyproxy.admin.gauges import GAUGES
 from keyproxy.admin.tally import FAMILIES, MOST_MODELS, Tally
 from keyproxy.call import Cost, Usage
-from keyproxy.ledger.entry import Unsettled
+from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.money.pricelist import PriceList
 from keyproxy.record import Booked, Record
 from keyproxy.upstream.provider import Told
@@ -220,7 +220,7 @@ def test_models_beyond_the_first_hundred_of_the_list_are_other() -> None:
 def test_a_cost_that_is_told_later_is_counted_once_and_then() -> None:
     tally = Tally()
     record = Record("POST", "/", request_id="req_1", app="default")
-    record.booked = Booked(Decimal("0.5"), "estimated", is_final=False)
+    record.booked = Booked(to_pico(Decimal("0.5")), "estimated", is_final=False)
     tally.ended(record)
     assert tally.unsettled_usd == 0.5
     assert tally.sums["keyproxy_cost_usd_total"] == {}

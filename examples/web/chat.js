@@ -266,6 +266,13 @@ $("#new").addEventListener("click", () => {
   input.focus();
 });
 
+// The dashboard is for this computer; keyproxy writes its address into the page.
+const dashboard = $('meta[name="dashboard"]')?.content;
+if (dashboard && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(location.hostname)) {
+  $("#dashboard").href = dashboard;
+  $("#dashboard").hidden = false;
+}
+
 $("#base").textContent = base;
 if (access.needsToken()) {
   offerNone();

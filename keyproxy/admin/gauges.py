@@ -9,7 +9,7 @@ from keyproxy.admin.tally import USUAL_PROVIDER, Amounts, Labels
 from keyproxy.admin.watched import Watched
 from keyproxy.money.budget import Level
 
-_NANO = 1e-9
+_NANO = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ def _budgets(seen: Seen) -> Amounts:
         for level in seen.levels
         for state, usd in (
             ("limit", float(level.pot.budget.usd)),
-            ("spent", level.spent * _NANO),
-            ("reserved", level.reserved * _NANO),
+            ("spent", level.spent / _NANO),
+            ("reserved", level.reserved / _NANO),
         )
     ]
 

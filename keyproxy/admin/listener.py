@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
 
-from keyproxy.admin import guard, prometheus
+from keyproxy.admin import guard, pages, prometheus
+from keyproxy.admin.events import Events
+from keyproxy.admin.history import History
+from keyproxy.admin.state import State
 from keyproxy.admin.watched import Watched
 from keyproxy.errors import Refusal
 from keyproxy.floods import Floods, Refused
@@ -21,6 +26,7 @@ from keyproxy.transport.intake import check_head
 from keyproxy.transport.server import CannotListen, GuardedServer, listening, shown
 
 MOST_CONNECTIONS = 64
+_CELLS_A_TICK = 4  # so that nobody who missed some lacks any
 _NO_APP = "(admin)"  # in counted lines
 _log = structlog.get_logger("keyproxy.admin")
 
@@ -33,7 +39,15 @@ class Admin:
     def __init__(self, watched: Watched) -> None:
         self.addresses: tuple[str, ...] = ()
         self._watched = watched
-        self._data: Mapping[str, Show] = {"/metrics": self._metrics}
+        history = History(watched.ledger, lambda: self._settings.log_address)
+        self._state = State(watched, history, time.time())
+        self._events = Events(self._first, self._tick)
+        self._pages = pages.files()
+        self._data: Mapping[str, Show] = {
+            "/metrics": self._metrics,
+            "/state.json": self._whole,
+            "/events": self._events.show,
+        }
         make_request = functools.partial(_Request, loop=asyncio.get_running_loop())
         self._floods = Floods()
         self._server = GuardedServer(
@@ -57,6 +71,7 @@ class Admin:
 
     async def close(self) -> None:
         """Let go of everything, at once."""
+        await self._events.close()
         await self._server.close()
         self._floods.close()
 
@@ -82,6 +97,9 @@ class Admin:
         guard.check_host(request.headers, self._settings)
         guard.check_method(request.method)
         path = request.raw_path.partition("?")[0]
+        if (page := self._pages.get(path)) is not None:
+            fields = {**pages.HEADERS, "Content-Type": page.content_type}
+            return web.Response(body=page.body, headers=fields)
         if (show := self._data.get(path)) is None:
             raise Refusal("endpoint_not_allowed", "There is nothing here; the dashboard is at /.")
         guard.check_reader(request.headers, self._settings)
@@ -92,6 +110,16 @@ class Admin:
         accept = request.headers.get("Accept", "")
         body, media_type = await asyncio.to_thread(prometheus.text, sums, now, accept)
         return web.Response(body=body, headers={"Content-Type": media_type})
+
+    async def _whole(self, request: web.BaseRequest) -> web.Response:
+        return web.json_response(await self._state.whole())
+
+    async def _first(self) -> dict[str, Any]:
+        return {**await self._state.live(), "cells": self._watched.recent.cells()}
+
+    async def _tick(self) -> dict[str, Any]:
+        cells = self._watched.recent.cells(_CELLS_A_TICK)
+        return {**await self._state.live(), "cells": cells}
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         request_id, status, code = new_request_id(), refusal.status, refusal.code

@@ -70,7 +70,7 @@ def _families(sums: Sums, now: Now) -> Iterator[Metric]:
         else:
             counter = CounterMetricFamily(family.name, family.help, labels=family.labels)
             for labels, value in kept.items():
-                counter.add_metric(labels, value * family.scale)
+                counter.add_metric(labels, value / family.per)
             yield counter
     for gauge, amounts in now:
         kind = CounterMetricFamily if gauge.is_sum else GaugeMetricFamily

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keyproxy.call import BASE, Cost
@@ -20,7 +21,7 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.record import Record
 from keyproxy.upstream.provider import Told
 
-PICO = 1e-12
+PICO = 10**12
 MOST_MODELS = 100
 """Of the price list, that have a name of their own in labels; further ones are ``other``."""
 MOST_UNSETTLED = 10_000  # as a book in memory holds: older ones stay estimated for good
@@ -55,7 +56,8 @@ class Spent(NamedTuple):
 class Family:
     """One metric. ``of`` a record, or of what was spent: by its labels, how much is added.
 
-    With ``buckets`` each amount is a value whose distribution is kept. ``scale``: of what is shown.
+    With ``buckets`` each amount is a value whose distribution is kept. ``per``: how many of what is
+    added make one of what is shown.
     """
 
     name: str
@@ -63,14 +65,16 @@ class Family:
     labels: Labels
     of: Callable[[Any], Amounts]
     buckets: tuple[float, ...] = ()
-    scale: float = 1.0
+    per: int = 1
 
 
 def _calls(record: Record) -> Amounts:
     if record.booked is None:
         return ()
     status = "none" if record.http_status is None else str(record.http_status)
-    return (((record.app or "", record.endpoint or "", _provider(record), status), 1),)
+    return (
+        ((record.app or "", record.endpoint or "", record.provider or USUAL_PROVIDER, status), 1),
+    )
 
 
 def _refusals(record: Record) -> Amounts:
@@ -78,7 +82,7 @@ def _refusals(record: Record) -> Amounts:
 
 
 def _attempts(record: Record) -> Amounts:
-    return (((_provider(record), _class_of(record)), 1),) if record.attempts else ()
+    return (((record.provider or USUAL_PROVIDER, _class_of(record)), 1),) if record.attempts else ()
 
 
 def _class_of(record: Record) -> str:
@@ -129,14 +133,11 @@ def _tokens(spent: Spent) -> Amounts:
     ]
 
 
-def _provider(record: Record) -> str:
-    return record.provider or USUAL_PROVIDER
-
-
 def _of_call(record: Record) -> Labels:
-    return _operation(record.endpoint), _provider(record)
+    return _operation(record.endpoint), record.provider or USUAL_PROVIDER
 
 
+@lru_cache
 def _operation(endpoint: str | None) -> str:
     path = (endpoint or "").partition(f" {BASE}/")[2]
     return _OPERATIONS.get(path, path)
@@ -174,13 +175,29 @@ OF_RECORDS = (
 """What is counted when a call has ended."""
 OF_SPENT = (
     Family("keyproxy_cost_usd_total", "Cost of calls in USD, counted once it is final.",
-           ("app", "provider", "model", "cost_source"), _cost, scale=PICO),
+           ("app", "provider", "model", "cost_source"), _cost, per=PICO),
     Family("gen_ai_client_token_usage", "Tokens of calls, counted once their cost is final.",
            (*_OPERATION, "gen_ai_token_type"), _tokens, buckets=_TOKENS),
 )
 """What is counted once, when the cost of a call is final."""
 # fmt: on
 FAMILIES = (*OF_RECORDS, *OF_SPENT)
+
+
+Adding = tuple[Callable[[Any], Amounts], tuple[float, ...], dict[Labels, Any]]
+"""What a family adds, its buckets, and to what."""
+
+
+def _add(families: list[Adding], fact: Record | Spent) -> None:
+    for of, buckets, sums in families:
+        for labels, amount in of(fact):
+            if not buckets:
+                sums[labels] = sums.get(labels, 0) + amount
+                continue
+            if (kept := sums.get(labels)) is None:
+                kept = sums[labels] = [0] * (len(buckets) + 2)
+            kept[bisect_left(buckets, amount)] += 1
+            kept[-1] += amount
 
 
 class Tally:
@@ -193,16 +210,18 @@ class Tally:
         self._prices = prices
         self.sums: dict[str, dict[Labels, Any]] = {family.name: {} for family in FAMILIES}
         self.sums["keyproxy_refusals_total"] |= {(code,): 0 for code in CODES}
+        self._of_records = self._adding(OF_RECORDS)
+        self._of_spent = self._adding(OF_SPENT)
         self._models: set[str] = set()
         self._unsettled: dict[str, int] = {}
         self._storage_down = 0
 
     def ended(self, record: Record) -> None:
         """A call is over."""
-        self._add(OF_RECORDS, record)
+        _add(self._of_records, record)
         if (booked := record.booked) is None:
             return
-        pico = 0 if booked.usd is None else to_pico(booked.usd)
+        pico = booked.pico or 0
         if not booked.is_final:
             self._unsettled[record.request_id] = pico
             if len(self._unsettled) > MOST_UNSETTLED:
@@ -211,14 +230,14 @@ class Tally:
         usage, asked = record.usage, record.models[0] if record.models else None
         spent = Spent(
             record.app or "",
-            _provider(record),
+            record.provider or USUAL_PROVIDER,
             self._model(record.served or asked),
             _operation(record.endpoint),
             pico,
             booked.source,
             *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
         )
-        self._add(OF_SPENT, spent)
+        _add(self._of_spent, spent)
 
     def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
         """The cost of a call has become final after its end."""
@@ -234,7 +253,7 @@ class Tally:
             source,
             *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
         )
-        self._add(OF_SPENT, spent)
+        _add(self._of_spent, spent)
 
     def refused(self, code: str) -> None:
         """An answer to what was no request."""
@@ -248,7 +267,7 @@ class Tally:
     @property
     def unsettled_usd(self) -> float:
         """What calls stand in the books with whose cost is not final."""
-        return sum(self._unsettled.values()) * PICO
+        return sum(self._unsettled.values()) / PICO
 
     def counts(self) -> Mapping[str, int]:
         """What is worth a line when the process ends, by its name."""
@@ -256,17 +275,8 @@ class Tally:
         counts = {"other_model_served": others, "storage_down": self._storage_down}
         return {name: count for name, count in counts.items() if count}
 
-    def _add(self, families: Iterable[Family], fact: Record | Spent) -> None:
-        for family in families:
-            for labels, amount in family.of(fact):
-                sums = self.sums[family.name]
-                if family.buckets:
-                    if (kept := sums.get(labels)) is None:
-                        kept = sums[labels] = [0] * (len(family.buckets) + 2)
-                    kept[bisect_left(family.buckets, amount)] += 1
-                    kept[-1] += amount
-                else:
-                    sums[labels] = sums.get(labels, 0) + amount
+    def _adding(self, families: Iterable[Family]) -> list[Adding]:
+        return [(each.of, each.buckets, self.sums[each.name]) for each in families]
 
     def _model(self, name: str | None) -> str:
         """The label of a model; an id of the price list, or ``other``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from keyproxy.admin.recent import Recent
 from keyproxy.admin.tally import Tally
 from keyproxy.kit import Kit
 from keyproxy.ledger.ledger import Book, Ledger
@@ -30,6 +31,7 @@ class Watched:
     counters: Counters
     book: Book
     prices: Callable[[], PriceBook | None]
+    recent: Recent
 
     @property
     def ledger(self) -> Ledger | None:

@@ -7,8 +7,9 @@ path of its own, so nothing else on the disk can be asked for.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +23,8 @@ _FOLDERS = (
     Path(__file__).parent / "web",
     Path(__file__).parents[2] / "examples" / "web",
 )
+
+_NO_DASHBOARD = b'<meta name="dashboard" content="">'
 
 HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -43,6 +46,13 @@ class PageFile:
 
     body: bytes
     content_type: str
+
+
+def linked(page: PageFile, dashboard: str) -> PageFile:
+    """The chat page with the dashboard's address, to which it links where it is opened on
+    loopback."""
+    told = f'<meta name="dashboard" content="{html.escape(dashboard)}">'.encode()
+    return replace(page, body=page.body.replace(_NO_DASHBOARD, told))
 
 
 def files() -> Mapping[str, PageFile]:

@@ -20,7 +20,7 @@ import structlog
 from keyproxy.call import Ask, Call, Client, End, Head
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry, is_final, standing
+from keyproxy.ledger.entry import Entry, is_final, standing, to_pico
 from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import LEAST_NANO, NOTHING, Advice, Budgets, Fit, Reservation
 from keyproxy.money.pricebook import PriceBook
@@ -276,7 +276,7 @@ class Bookings:
                 self.unsettled.add(entry.id)
             self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
             usd, counted, source = standing(entry, record.cost)
-            record.booked = Booked(usd, source, is_known)
+            record.booked = Booked(None if usd is None else to_pico(usd), source, is_known)
         if not self.budgets.may_wait:
             self.budgets.settle_here(reservation, counted)
         elif reservation.windows and booking.is_free:

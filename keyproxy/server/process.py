@@ -79,15 +79,17 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     reload = asyncio.Event()
-    pages = {} if settings.mode == "serve" else page.files()
+    pages = {} if settings.mode == "serve" else {**page.files()}
     if pairing is not None:
-        pages = {**pages, **pairing_pages()}
+        pages |= pairing_pages()
     async with contextlib.AsyncExitStack() as stack:
         if settings.mode == "demo":
             base_url = await stack.enter_async_context(demo_upstream.running())
             settings = settings.kept(keys=(Secret(demo_upstream.DEMO_KEY),), upstream=base_url)
         running = await stack.enter_async_context(service.running(settings, pages, pairing))
         _catch_signals(stop, reload)
+        if pages and (dashboard := _dashboard(running)):
+            pages["/"] = page.linked(pages["/"], dashboard)
         _say_hello(running)
         if pairing is not None:
             _offer_pairing(pairing, f"http://{running.addresses[-1]}{PATH}")
@@ -207,11 +209,13 @@ def _banner(running: Service) -> str:
     """In 80 columns, the addresses first."""
     settings = running.settings
     site = _site(running.addresses[0])
+    dashboard = _dashboard(running)
+    watched = f"\n  Dashboard  {dashboard}" if dashboard else ""
     is_demo = settings.mode == "demo"
     fake = " A fake upstream answers: no key, no internet, no cost." if is_demo else ""
     return f"""
   Base URL   {site}/api/v1
-  Chat page  {site}/
+  Chat page  {site}/{watched}
   Open to    {summary.short(settings)}
 
   import OpenAI from "openai";
@@ -262,6 +266,12 @@ def _site(address: str) -> str:
     host, _, port = address.rpartition(":")
     is_usual = host in ("127.0.0.1", "[::1]", "0.0.0.0", "[::]")  # noqa: S104 (compared only)
     return f"http://{'localhost' if is_usual else host}:{port}"
+
+
+def _dashboard(running: Service) -> str | None:
+    """Where it is; None where there is none."""
+    addresses = running.admin.addresses if running.admin else ()
+    return f"{_site(addresses[0])}/" if addresses else None
 
 
 def _model(settings: Settings) -> str:

@@ -15,9 +15,12 @@ from typing import Any
 import structlog
 
 from keyproxy.admin.alerts import Alerts
-from keyproxy.admin.conditions import Conditions, Failures
+from keyproxy.admin.conditions import Conditions
+from keyproxy.admin.failures import Failures
 from keyproxy.admin.listener import Admin
 from keyproxy.admin.outbox import Outbox
+from keyproxy.admin.readers import Readers
+from keyproxy.admin.recent import Recent
 from keyproxy.admin.tally import Tally
 from keyproxy.admin.watched import Watched
 from keyproxy.demo.page import PageFile
@@ -42,17 +45,22 @@ _log = structlog.get_logger("keyproxy")
 class Service:
     """One process's worth of keyproxy. Made by ``running``."""
 
-    def __init__(self, assembly: Assembly, tally: Tally, pages: Mapping[str, PageFile]) -> None:
+    def __init__(self, assembly: Assembly, readers: Readers, pages: Mapping[str, PageFile]) -> None:
         self.assembly = assembly
         self.accounting = assembly.accounting
-        self.tally = tally
+        self.tally = readers.tally
+        self.readers = readers
         self.addresses: tuple[str, ...] = ()
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
         self._floods = Floods()
-        self._failures = Failures()
         app = App(
-            lambda: self.kit, self._may_be_asked, self._ended, tally.refused, pages, self._floods
+            lambda: self.kit,
+            self._may_be_asked,
+            readers.ended,
+            readers.refused,
+            pages,
+            self._floods,
         )
         self._server = app.serve(self.settings, connection_limit())
         watched = self._watched()
@@ -61,7 +69,7 @@ class Service:
             lambda url: open_session(self.settings, url, assembly.pools.trust),
             lambda: self.settings,
         )
-        conditions = Conditions(watched, self._failures)
+        conditions = Conditions(watched, readers.failures)
         self.alerts = Alerts(conditions, self._outbox, self._instance)
 
     @property
@@ -115,11 +123,8 @@ class Service:
             counters=self.assembly.counters,
             book=self.accounting.book,
             prices=lambda: self.accounting.prices,
+            recent=self.readers.recent,
         )
-
-    def _ended(self, record: Record) -> None:
-        self.tally.ended(record)
-        self._failures.ended(record)
 
     def _instance(self) -> str:
         """What this process is called beside others."""
@@ -208,16 +213,20 @@ async def running(
     """A service that listens, and is closed at the end. ``pairing``: in the local network, too."""
     async with AsyncExitStack() as stack:
         session, pools = await stack.enter_async_context(open_clients(settings))
-        tally = Tally(lambda: service.accounting.prices)
+        readers = Readers(
+            Tally(lambda: service.accounting.prices),
+            Recent(lambda: service.settings.log_address),
+            Failures(),
+        )
         counters = Counters()
         if (storage := settings.storage) is not None:  # that replicas share
             ca = pools.trust if storage.has_tls else None
-            failure, on_change = settings.storage_failure, tally.storage_changed
+            failure, on_change = settings.storage_failure, readers.tally.storage_changed
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
-        assembly = Assembly(settings, session, pools, counters, book, tally.settled, pairing)
-        service = Service(assembly, tally, pages or {})
+        assembly = Assembly(settings, session, pools, counters, book, readers.settled, pairing)
+        service = Service(assembly, readers, pages or {})
         stack.push_async_callback(service.close)
         await service.start()
         yield service

@@ -1,0 +1,124 @@
+"""What the dashboard shows, as plain values for JSON: live from memory, thirty days from the
+ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from keyproxy import __version__
+from keyproxy.admin.gauges import budget_name
+from keyproxy.admin.history import History
+from keyproxy.admin.recent import CELL_SECONDS, Line
+from keyproxy.admin.watched import Watched
+from keyproxy.money.budget import Level
+
+MOST_OPEN, MOST_NAMES = 30, 8
+_OLD_PRICES_SECONDS = 2 * 86_400
+_NANO = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """``began_at`` in unix seconds."""
+
+    watched: Watched
+    history: History
+    began_at: float
+
+    async def whole(self) -> dict[str, Any]:
+        """Everything, thirty days included."""
+        live, days = await asyncio.gather(self.live(), self.history.days())
+        return {**live, "cells": self.watched.recent.cells(), "history": days}
+
+    async def live(self) -> dict[str, Any]:
+        """What is true now, but for the plots."""
+        watched, recent, now = self.watched, self.watched.recent, time.time()
+        settings = watched.kit().settings
+        records = sorted(watched.open_records(), key=lambda record: record.started_at)
+        is_calling = [record for record in records if record.endpoint and not record.is_quiet]
+        monotonic = time.monotonic()
+        return {
+            "process": {
+                "version": __version__,
+                "mode": settings.mode,
+                "began_at": self.began_at,
+                "cell_seconds": CELL_SECONDS,
+                "has_ledger": watched.ledger is not None,
+            },
+            "now": round(now, 3),
+            "open": {
+                "calls": len(is_calling),
+                "reserved_usd": float(sum(filter(None, (r.reserved for r in is_calling)))),
+                "list": [
+                    Line.of(record, now - (monotonic - record.started_at)).shown()
+                    for record in is_calling[:MOST_OPEN]
+                ],
+            },
+            "calls": recent.calls(),
+            "errors": recent.errors(),
+            "refusals": recent.refusals(),
+            "tops": recent.tops(MOST_NAMES),
+            "unsettled_usd": watched.tally.unsettled_usd,
+            "budgets": [_budget(level) for level in await watched.levels(now)],
+            "health": self._health(),
+        }
+
+    def _health(self) -> list[dict[str, str]]:
+        """Each thing that may be ill: its name, ``ok``, ``warn``, ``bad`` or ``off``, and why."""
+        watched = self.watched
+        settings, ledger, book = watched.kit().settings, watched.ledger, watched.prices()
+        states = watched.keys.states(settings.all_keys)
+        rejected = [state.key.label for state in states if state.is_rejected]
+        labels = ", ".join(state.key.label for state in states[:3])
+        keys = ("ok", labels)
+        if rejected:
+            keys = "bad" if len(rejected) == len(states) else "warn", f"set aside: {rejected[0]}"
+        age = None if book is None else book.age_seconds
+        prices = ("off", "nobody asks what a call costs")
+        if book is not None:
+            prices = ("warn", "no list yet") if age is None else ("ok", f"{_ago(age)} old")
+            if age is not None and age > _OLD_PRICES_SECONDS:
+                prices = "warn", f"{_ago(age)} old"
+        storage = ("ok", "this process")
+        if settings.storage is not None:
+            storage = ("ok", str(settings.storage))
+            if watched.counters.is_down:
+                storage = "bad", f"down: {settings.storage_failure}"
+        books = ("off", "calls are not booked")
+        if ledger is not None:
+            books = ("ok", f"{ledger.backlog} waiting") if ledger.backlog else ("ok", "written")
+            if ledger.losses:
+                books = "warn", f"{ledger.losses} calls lost"
+            if ledger.is_failing:
+                books = "bad", "cannot be written"
+        ready = ("ok", "ready") if watched.is_ready() else ("bad", "not ready")
+        return [
+            {"name": name, "state": state, "text": text}
+            for name, (state, text) in (
+                ("process", ready),
+                ("keys", keys),
+                ("prices", prices),
+                ("storage", storage),
+                ("ledger", books),
+            )
+        ]
+
+
+def _budget(level: Level) -> dict[str, Any]:
+    return {
+        "name": budget_name(level),
+        "limit": float(level.pot.budget.usd),
+        "spent": level.spent / _NANO,
+        "reserved": level.reserved / _NANO,
+        "ends": level.ends,
+    }
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
