@@ -182,12 +182,23 @@ class Usage:
     tool_calls: int | None = None
 
 
+class ToldCost(NamedTuple):
+    """Where in an answer's usage the provider says what the call has cost, and its unit in USD."""
+
+    name: str = "cost"
+    usd: Decimal = Decimal(1)
+
+
+IN_COST = ToldCost()
+
+
 @dataclass(slots=True)
 class Head:
     """What the head of the upstream's answer says of the call. ``kind`` is its media type.
 
     ``key`` is the label of the key it answers to. ``is_own``: the upstream wrote the body, not
-    we in place of an error page that is none of its own.
+    we in place of an error page that is none of its own. ``told_cost``: None where it never says
+    what a call has cost.
     """
 
     status: int
@@ -195,6 +206,7 @@ class Head:
     generation_id: str | None
     key: str
     is_own: bool = True
+    told_cost: ToldCost | None = IN_COST
 
 
 CostSource = Literal["exact", "computed", "estimated"]

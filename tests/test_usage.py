@@ -19,6 +19,8 @@ from keyproxy.call import Usage
 from keyproxy.dialects import Dialect
 from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
 from keyproxy.strict_json.scanner import MAX_VALUE_BYTES, Skimmer, Wanted, read_whole
+from keyproxy.upstream.provider import Provider
+from keyproxy.upstream.providers import PROVIDERS
 from tests.fakes.fake import BODIES, STREAMS
 from tests.fakes.replies import Reply, embedded
 from tests.fakes.vendors import VENDORS
@@ -613,3 +615,41 @@ def test_what_the_fakes_bill_is_what_is_read(
     assert told == (reply.used.prompt, reply.used.completion + reply.used.reasoning)
     if not (style == "embeddings" or (name == "anthropic" and style == "chat")):
         assert usage.cached_tokens == reply.used.cached
+
+
+@pytest.mark.parametrize("provider", PROVIDERS.values(), ids=str)
+def test_a_cost_is_taken_from_where_its_provider_says_it(provider: Provider) -> None:
+    told = {"deepinfra": "0.0000032", "xai": "0.001623"}.get(provider.name)
+    path = WIRE / f"provider-{provider.name}-stream.sse"
+    if not path.exists():
+        return  # OpenRouter's are above
+    reader = UsageReader(style_of(path.name), True, None, provider.told_cost)
+    reader.watch(path.read_bytes())
+    assert reader.usage is not None
+    assert reader.usage.cost == (None if told is None else Decimal(told))
+
+
+@pytest.mark.parametrize(
+    ("said", "cost"),
+    [
+        ('"cost": 0.5', None),
+        ('"cost_in_usd_ticks": 10000000000', Decimal(1)),
+        ('"cost_in_usd_ticks": -1', None),
+        ('"cost_in_usd_ticks": "10000000000"', None),
+        ('"cost_in_usd_ticks": 10000000000000001', None),  # more than a million
+    ],
+)
+def test_a_cost_elsewhere_or_none_that_can_be_true_is_not_believed(
+    said: str, cost: Decimal | None
+) -> None:
+    reader = UsageReader(dialects.CHAT, False, None, PROVIDERS["xai"].told_cost)
+    reader.watch(f'{{"id": "x", "usage": {{"prompt_tokens": 1, {said}}}}}'.encode())
+    assert reader.usage is not None
+    assert reader.usage.cost == cost
+
+
+def test_who_never_says_a_cost_is_not_believed_one() -> None:
+    reader = UsageReader(dialects.CHAT, False, None, PROVIDERS["groq"].told_cost)
+    reader.watch(b'{"usage": {"prompt_tokens": 1, "cost": 0.000001}}')
+    assert reader.usage is not None
+    assert reader.usage.cost is None

@@ -115,7 +115,9 @@ class Booking:
         self.desk.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
             is_event_stream = head.kind.startswith("text/event-stream")
-            self._reader = UsageReader(self.dialect, is_event_stream, head.generation_id)
+            self._reader = UsageReader(
+                self.dialect, is_event_stream, head.generation_id, head.told_cost
+            )
             self._watcher = partial(self._watch, self._reader)
             self.record.watchers.append(self._watcher)
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from keyproxy.call import Usage
+from keyproxy.call import IN_COST, ToldCost, Usage
 from keyproxy.dialects import Dialect
 from keyproxy.price import MAX_COST
 from keyproxy.strict_json.scanner import Place, Skimmer, Wanted, read_whole
@@ -56,12 +56,17 @@ class UsageReader:
     """
 
     def __init__(
-        self, dialect: Dialect, is_event_stream: bool, generation_id: str | None = None
+        self,
+        dialect: Dialect,
+        is_event_stream: bool,
+        generation_id: str | None = None,
+        told_cost: ToldCost | None = IN_COST,
     ) -> None:
+        """``told_cost``: where its provider says what a call has cost."""
         self.generation_id = generation_id
         self.is_finished = False
         self.error: str | None = None
-        self._dialect = dialect
+        self._dialect, self._told_cost = dialect, told_cost
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted = _wanted(self._places)
         self._said: dict[str, Any] | None = None
@@ -74,7 +79,9 @@ class UsageReader:
     @property
     def usage(self) -> Usage | None:
         """None when the answer did not say, or nothing that can be true."""
-        return None if self._said is None else _usage(self._said, self._dialect)
+        if self._said is None:
+            return None
+        return _usage(self._said, self._dialect, self._told_cost)
 
     def watch(self, chunk: bytes) -> None:
         """Look at the next bytes of the answer. Never raises."""
@@ -206,12 +213,15 @@ def _error_code(told: Any, code: Any) -> str | None:
     return None
 
 
-def _usage(said: Mapping[str, Any], dialect: Dialect) -> Usage | None:
+def _usage(said: Mapping[str, Any], dialect: Dialect, told_cost: ToldCost | None) -> Usage | None:
     read = _of_messages if dialect.counts_cache_apart else _of_openai
     costs = _part(said, "cost_details")
     tools = _part(said, "server_tool_use_details", "server_tool_use")
     tokens = read(said)
-    cost, upstream_cost = _amount(said.get("cost")), _amount(costs.get("upstream_inference_cost"))
+    cost, upstream_cost = None, _amount(costs.get("upstream_inference_cost"))
+    if told_cost is not None:
+        cost = _amount(said.get(told_cost.name), MAX_COST / told_cost.usd)
+        cost = None if cost is None else cost * told_cost.usd
     searches = _count(tools.get("web_search_requests"))
     calls = _count(tools.get("tool_calls_executed"))
     told = (*tokens, cost, upstream_cost, searches, calls)

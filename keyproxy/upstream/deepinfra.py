@@ -8,13 +8,13 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
+from keyproxy.call import ToldCost
 from keyproxy.price import Price, Rates
 from keyproxy.upstream.provider import (
     KeyReport,
     Listing,
     Model,
     Provider,
-    ToldCost,
     models_in,
 )
 from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, NOTES, Takes, names

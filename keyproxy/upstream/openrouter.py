@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote
 
-from keyproxy.call import DEARER_TIERS, Usage
+from keyproxy.call import DEARER_TIERS, IN_COST, Usage
 from keyproxy.dialects import DIALECTS
 from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.settings.grammar import secrets
@@ -21,7 +21,6 @@ from keyproxy.upstream.provider import (
     Model,
     Provider,
     Told,
-    ToldCost,
 )
 from keyproxy.upstream.takes import Takes
 
@@ -305,7 +304,7 @@ OPENROUTER = Provider(
             r"data policy|that support|allowed providers": Fault.CALLER,
         },
     ),
-    told_cost=ToldCost("cost"),
+    told_cost=IN_COST,
     attribution=attribution,
     call_header="X-Generation-Id",
     call_path=lambda id: f"/generation?id={quote(id, safe='')}",

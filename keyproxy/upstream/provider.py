@@ -13,7 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from keyproxy.call import Call, Usage
+from keyproxy.call import Call, ToldCost, Usage
 from keyproxy.errors import Refusal
 from keyproxy.price import Price
 from keyproxy.upstream import faults
@@ -157,13 +157,6 @@ class Listing:
         own = ("data", "total_count", "links")
         rest = {name: value for name, value in body.items() if name not in own}
         return rows, b"," + json.dumps(rest).encode()[1:-1] if rest else b""
-
-
-class ToldCost(NamedTuple):
-    """Where in an answer's usage the provider says what the call has cost, and its unit in USD."""
-
-    name: str
-    usd: Decimal = Decimal(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

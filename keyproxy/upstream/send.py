@@ -235,7 +235,8 @@ class Upstream:
     ) -> Head:
         name = self.provider.call_header
         id = None if name is None else fields.get(name)
-        return Head(status, fields.get("Content-Type", ""), id, key.label, is_own)
+        kind, told = fields.get("Content-Type", ""), self.provider.told_cost
+        return Head(status, kind, id, key.label, is_own, told)
 
     async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         check_head(reply)

@@ -6,9 +6,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from keyproxy.call import ToldCost
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.provider import Listing, Model, Provider, ToldCost, models_in, without_author
+from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
 from keyproxy.upstream.takes import CHAT, NOTES, RESPONSES, Takes, names
 
 
