@@ -16,6 +16,8 @@ from keyproxy.dialects import CATALOGUE, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.transport import refusals
 from keyproxy.transport.reply import Reply
+from keyproxy.upstream import error_shapes
+from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.provider import Fetched, Provider
 
@@ -28,6 +30,10 @@ UNAUTHORIZED = (
 )
 UNAFFORDABLE = (
     "The account behind this address cannot pay for this call; fewer max_tokens may help."
+)
+UNUSABLE = (
+    "The account behind this address cannot be used for this call. That is between this server and"
+    " the upstream: nothing that is asked of people here can change it."
 )
 
 
@@ -85,6 +91,34 @@ def holds_key(raw: bytes, body: Any, search: KeySearch) -> bool:
     except RecursionError:
         return True
     return search.is_in(raw) or search.is_in(anew.encode())
+
+
+def shown_error(
+    provider: Provider,
+    dialect: Dialect,
+    status: int,
+    raw: bytes,
+    body: Any,
+    kind: str,
+    fault: Fault,
+) -> bytes | None:
+    """An error's ``raw``, or ``body``, its JSON, in the dialect's shape and without what belongs to
+    the account; None when that cannot be told. ``kind``: its type."""
+    if not kind.startswith("application/json"):
+        may_be_told = kind.startswith("text/plain") and status not in provider.cannot_pay
+        return error_shapes.masked(raw) if may_be_told else None
+    if len(raw) > MAX_ERROR_BYTES:
+        return None
+    if not error_shapes.is_of(dialect, body):
+        shaped = error_shapes.in_shape(dialect, status, body)
+        if shaped is None:
+            return None
+        raw, body = shaped, loads(shaped)
+    if fault is Fault.ACCOUNT and status == 400:  # a status that is else the caller's own fault
+        body["error"]["message"] = UNUSABLE
+        raw = json.dumps(body).encode()
+    shown = cleaned(provider, raw, body, status)
+    return None if shown is None else error_shapes.masked(shown)
 
 
 def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:

@@ -249,7 +249,11 @@ class Upstream:
             said = None if raw is None else answers.loads(raw)
             fault = self.provider.classify(status, said)  # before it is cleaned
             rest_seconds = self.provider.rest_seconds(reply.headers, said)
-            body = None if raw is None else self._shown(status, raw, said, kind or "", search)
+            body = None
+            if raw is not None and self._may_be_told(status, raw, said, search):
+                body = answers.shown_error(
+                    self.provider, dialect, status, raw, said, kind or "", fault
+                )
             is_own = body is not None
             if status == 401:
                 fields["x-should-retry"] = "false"
@@ -272,18 +276,12 @@ class Upstream:
             _log.warning("the upstream's error body broke off", http_status=reply.status)
             return None
 
-    def _shown(
-        self, status: int, raw: bytes, body: Any, kind: str, search: KeySearch
-    ) -> bytes | None:
-        """What of an error's body may go down; None where that cannot be told. ``body``: its
-        JSON."""
-        if answers.holds_key(raw, body, search):
+    def _may_be_told(self, status: int, raw: bytes, body: Any, search: KeySearch) -> bool:
+        """Whether an error's body, ``body`` as JSON, holds none of the keys."""
+        holds_key = answers.holds_key(raw, body, search)
+        if holds_key:
             _log.error("the upstream's error body held a key", http_status=status)
-            return None
-        if kind.startswith(_JSON):
-            return answers.cleaned(self.provider, raw, body, status)
-        may_tell = status not in self.provider.cannot_pay
-        return raw if kind.startswith("text/plain") and may_tell else None
+        return not holds_key
 
 
 def _models_in(listing: Listing, raw: bytes) -> Mapping[str, Model]:
