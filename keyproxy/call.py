@@ -118,7 +118,8 @@ class Said:
     """What a call says, as the policy left it, for whoever must have it in other words.
 
     - ``fields``: every top-level field; ``asking``: the names of those that ask for something.
-    - ``answering``: the ids of the models that may answer, in their order.
+    - ``answering``: the ids of the models that may answer, in their order; ``route``: the name of
+      the operator's that they were asked for by.
     - ``inputs``: kinds of parts beside text: image, file, audio, video, or the type of another.
     - ``server_tools``: types of tools that run upstream.
     - ``is_sealed``: it holds reasoning that only its issuer can read; ``names_reasoning``: some of
@@ -134,6 +135,7 @@ class Said:
     server_tools: frozenset[str] = frozenset()
     is_sealed: bool = False
     names_reasoning: bool = False
+    route: str | None = None
 
 
 @dataclass(slots=True)

@@ -11,15 +11,14 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.routing.router import Way
 from tests.conftest import Proxy, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.server import Fakes
-from tests.routed import HI, failing, proxy_before
+from tests.routed import HI, MODEL, asked, failing, proxy_before
 
 OSS = {"model": "openai/gpt-oss-120b", **HI}
-FAILING = {"model": "a/b", **HI}
+FAILING = {"model": MODEL, **HI}
 THREE = ("groq", "cerebras", "openrouter")
 
 
@@ -27,10 +26,6 @@ THREE = ("groq", "cerebras", "openrouter")
 async def fakes() -> AsyncIterator[Fakes]:
     async with server.serving(*THREE) as running:
         yield running
-
-
-def asked(fakes: Fakes) -> list[str]:
-    return [seen.vendor for seen in fakes.calls]
 
 
 async def posted(proxy: Proxy, body: dict[str, Any]) -> tuple[int, Any, Any]:
@@ -84,7 +79,7 @@ async def test_bytes_go_up_as_they_came_where_nothing_changes(fakes: Fakes) -> N
 )
 async def test_another_home_answers(fakes: Fakes, end: str, word: str, is_streaming: bool) -> None:
     body = FAILING | {"stream": is_streaming}
-    async with proxy_before(fakes, at=failing(groq=end, cerebras="whole")) as proxy:
+    async with proxy_before(fakes, more=failing(groq=end, cerebras="whole")) as proxy:
         status, headers, raw = await posted(proxy, body)
     assert status == 200, raw
     assert headers["X-Keyproxy-Provider"] == "cerebras"
@@ -104,7 +99,7 @@ async def test_a_home_that_is_not_there(fakes: Fakes) -> None:
 
 @pytest.mark.parametrize("end", ["invalid", "made_up_tool"])
 async def test_the_callers_fault_stays_where_it_is(fakes: Fakes, end: str) -> None:
-    async with proxy_before(fakes, at=failing(groq=end, cerebras="whole")) as proxy:
+    async with proxy_before(fakes, more=failing(groq=end, cerebras="whole")) as proxy:
         status, headers, raw = await posted(proxy, FAILING)
     assert status in (400, 422)
     assert json.loads(raw)["error"]
@@ -124,7 +119,7 @@ async def test_no_attempt_after_the_first_output(fakes: Fakes) -> None:
 
 async def test_uncertain_failures_move_on_once(fakes: Fakes) -> None:
     at = failing(groq="500", cerebras="500", openrouter="whole")
-    async with proxy_before(fakes, at=at) as proxy:
+    async with proxy_before(fakes, more=at) as proxy:
         status, headers, _ = await posted(proxy, FAILING)
     assert (status, asked(fakes)) == (500, ["groq", "cerebras"])
     assert headers["X-Keyproxy-Attempts"] == "groq=500, cerebras=500"
@@ -133,7 +128,7 @@ async def test_uncertain_failures_move_on_once(fakes: Fakes) -> None:
 async def test_three_attempts_at_most() -> None:
     names = ("groq", "cerebras", "mistral", "openrouter")
     at = failing(groq="rate", cerebras="rate", mistral="rate", openrouter="whole")
-    async with server.serving(*names) as fakes, proxy_before(fakes, at=at) as proxy:
+    async with server.serving(*names) as fakes, proxy_before(fakes, more=at) as proxy:
         status, headers, _ = await posted(proxy, FAILING)
         assert (status, asked(fakes)) == (429, ["groq", "cerebras", "mistral"])
         assert headers["Retry-After"] == "1"  # Mistral's
@@ -141,14 +136,14 @@ async def test_three_attempts_at_most() -> None:
 
 async def test_what_failed_differently_is_one_stable_refusal(fakes: Fakes) -> None:
     at = failing(groq="rate", cerebras="503")
-    async with proxy_before(fakes, at=at) as proxy, proxy.post(FAILING) as answer:
+    async with proxy_before(fakes, more=at) as proxy, proxy.post(FAILING) as answer:
         await refused(answer, 503, "upstream_unavailable")
         assert answer.headers["Retry-After"] == "2"
         assert answer.headers["X-Keyproxy-Attempts"] == "groq=429, cerebras=503"
 
 
 async def test_a_home_that_asked_for_a_rest_is_tried_last(fakes: Fakes) -> None:
-    async with proxy_before(fakes, at=failing(groq="rate", cerebras="whole")) as proxy:
+    async with proxy_before(fakes, more=failing(groq="rate", cerebras="whole")) as proxy:
         for _ in range(3):
             status, _, _ = await posted(proxy, FAILING)
             assert status == 200
@@ -157,8 +152,7 @@ async def test_a_home_that_asked_for_a_rest_is_tried_last(fakes: Fakes) -> None:
 
 async def test_without_fallback_there_is_one_attempt(fakes: Fakes) -> None:
     at = failing(groq="rate", cerebras="whole")
-    usual = {"usual": Way(fallback="none")}
-    async with proxy_before(fakes, at=at, router=usual) as proxy:
+    async with proxy_before(fakes, more=at, FALLBACK="none") as proxy:
         status, headers, _ = await posted(proxy, FAILING)
     assert (status, asked(fakes)) == (429, ["groq"])
     assert headers["Retry-After"] == "2"
@@ -166,8 +160,8 @@ async def test_without_fallback_there_is_one_attempt(fakes: Fakes) -> None:
 
 async def test_a_silent_home_has_a_deadline_where_one_is_set(fakes: Fakes) -> None:
     at = failing(groq="silent", cerebras="whole")
-    limits = {"first_output_seconds": {"groq": 0.2, "cerebras": 0.2}}
-    async with proxy_before(fakes, at=at, attempts=limits) as proxy:
+    limit = 'first_output_timeout = "200ms"'
+    async with proxy_before(fakes, more=at, of_each=limit) as proxy:
         status, headers, _ = await posted(proxy, FAILING | {"stream": True})
     assert status == 200
     assert headers["X-Keyproxy-Attempts"] == "groq=timeout, cerebras=200"
@@ -188,8 +182,7 @@ async def test_nobody_qualifies_and_nothing_is_sent(fakes: Fakes) -> None:
 
 async def test_a_full_provider_is_passed_over(fakes: Fakes) -> None:
     at = failing(groq="slow", cerebras="whole")
-    limits = {"most_in_flight": {"groq": 1, "cerebras": 1}}
-    async with proxy_before(fakes, at=at, attempts=limits) as proxy:
+    async with proxy_before(fakes, more=at, of_each="max_in_flight = 1") as proxy:
         first = asyncio.create_task(posted(proxy, FAILING | {"stream": True}))
         await fakes["groq"].until(lambda: len(fakes["groq"].bills) == 1)
         _, headers, _ = await posted(proxy, FAILING)
@@ -201,8 +194,7 @@ async def test_a_full_provider_is_passed_over(fakes: Fakes) -> None:
 
 async def test_all_full_is_told(fakes: Fakes) -> None:
     at = failing(groq="slow")
-    limits = {"most_in_flight": {"groq": 1}}
-    async with proxy_before(fakes, at=at, attempts=limits) as proxy:
+    async with proxy_before(fakes, more=at, of_each="max_in_flight = 1") as proxy:
         first = asyncio.create_task(posted(proxy, FAILING))
         await fakes["groq"].until(lambda: len(fakes["groq"].bills) == 1)
         async with proxy.post(FAILING) as answer:
@@ -214,7 +206,7 @@ async def test_all_full_is_told(fakes: Fakes) -> None:
 
 async def test_route_headers_can_be_off(fakes: Fakes) -> None:
     at = failing(groq="rate", cerebras="whole")
-    async with proxy_before(fakes, at=at, attempts={"shows_route": False}) as proxy:
+    async with proxy_before(fakes, more=at, ROUTE_HEADERS="off") as proxy:
         _, headers, _ = await posted(proxy, FAILING)
     assert not {name for name in headers if name.startswith("X-Keyproxy-")}
 

@@ -104,14 +104,10 @@ class Caller:
 async def calling(
     name: str, directory: Path, fakes: Fakes, **variables: str
 ) -> AsyncIterator[Caller]:
-    at = {
-        model.canonical: [(name, None if name == "openrouter" else model.id)]
-        for model in fakes[name].vendor.models
-    }
     said: dict[str, Any] = {"ALLOWED_ENDPOINTS": ENDPOINTS, "RATE_LIMIT": "off", "TITLE": "Ours"}
     said |= variables
     async with (
-        proxy_before(fakes, at=at, **said) as proxy,
+        proxy_before(fakes, **said) as proxy,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
     ):
         yield Caller(proxy.url, session, fakes[name])

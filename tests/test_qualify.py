@@ -22,13 +22,17 @@ from keyproxy.routing.homes import Home, Homes, Place, parted
 from keyproxy.routing.preferences import Preferences, preferences
 from keyproxy.routing.qualify import Asked, Facts, No, qualify
 from keyproxy.upstream.openrouter import OPENROUTER
-from keyproxy.upstream.provider import Provider
+from keyproxy.upstream.provider import Model, Provider
 from keyproxy.upstream.takes import CHAT as CHAT_FIELDS
 from keyproxy.upstream.takes import MESSAGES as MESSAGES_FIELDS
 from keyproxy.upstream.takes import NOTES, Takes
 from keyproxy.upstream.takes import RESPONSES as RESPONSES_FIELDS
 
 OPEN = Features.of(["many", "priority", "provider", "web", "fallbacks"])
+
+
+def ids(*names: str) -> Mapping[str, Model]:
+    return {name: Model(name) for name in names}
 
 
 def provider(name: str, **values: Any) -> Provider:
@@ -50,7 +54,7 @@ MAKER = provider(
         "messages": Takes(fields=MESSAGES_FIELDS, betas=frozenset({"tools-2026"})),
     },
 )
-LISTS: Mapping[str, tuple[str, ...]] = {"fast": ("small", "large"), "maker": ("small",)}
+LISTS = {"fast": ids("small", "large"), "maker": ids("small")}
 HOMES = Homes((FAST, MAKER, OPENROUTER), listed=LISTS.get)
 
 
@@ -99,7 +103,7 @@ def test_a_rule_holds_where_the_list_has_what_comes_of_it(model: str, homes: lis
 
 def test_an_id_is_taken_as_the_list_has_it() -> None:
     """OpenRouter's ids are all small letters; DeepInfra has ``Qwen/Qwen3-32B``."""
-    other = replace(HOMES, providers=(FAST,), listed=lambda provider: ("Small", "LARGE"))
+    other = replace(HOMES, providers=(FAST,), listed=lambda provider: ids("Small", "LARGE"))
     assert homes_of("maker/small", other) == ["fast:Small"]
     assert homes_of("maker/huge", other) == []
 
@@ -146,7 +150,7 @@ def test_a_vendors_own_id_is_known_where_one_of_them_has_it(bare: str, model: st
 def test_a_name_that_two_vendors_have_is_nobodys() -> None:
     other = provider("other", author="other", native=MAKER.native)
     twin = provider("twin", author="maker", native=MAKER.native)
-    lists = dict(LISTS) | {"twin": ("small",)}
+    lists = LISTS | {"twin": ids("small")}
     assert Homes((MAKER, other), listed=lists.get).canonical("small") == "maker/small"
     assert Homes((MAKER, twin), listed=lists.get).canonical("small") is None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -23,7 +22,7 @@ from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.takes import RESPONSES as RESPONSES_FIELDS
 from keyproxy.upstream.takes import Takes
 from tests.conftest import Clock
-from tests.test_qualify import FAST, SEALED, call, provider
+from tests.test_qualify import FAST, SEALED, call, ids, provider
 
 SLOW = provider("slow", native=lambda model: model)
 MAKER = provider(
@@ -32,10 +31,10 @@ MAKER = provider(
     native=lambda model: model,
     takes={name: Takes(fields=RESPONSES_FIELDS | {"messages"}) for name in ("chat", "responses")},
 )
-LISTS: Mapping[str, tuple[str, ...]] = {
-    "fast": ("small",),
-    "slow": ("maker/small", "maker/other"),
-    "maker": ("maker/small",),
+LISTS = {
+    "fast": ids("small"),
+    "slow": ids("maker/small", "maker/other"),
+    "maker": ids("maker/small"),
 }
 USD = {"fast": "0.000002", "slow": "0.000001", "maker": "0.000003", "openrouter": "0.000004"}
 ANN = Client("ann", "192.0.2.1")

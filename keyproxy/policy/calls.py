@@ -10,7 +10,7 @@ from keyproxy.call import Call, Endpoint, Said
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields
 from keyproxy.policy.bounds import ask_of
-from keyproxy.policy.check import Check
+from keyproxy.policy.check import NO_NAMES, Check, Names
 from keyproxy.policy.features import NONE, Features, open_betas
 from keyproxy.policy.models import Models
 from keyproxy.strict_json import body
@@ -24,7 +24,8 @@ class Policy:
     """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
 
     ``counts_money``: calls say what they ask for, as far as it decides the price. ``is_routed``:
-    they keep what they say, too, for providers that want it in other words.
+    they keep what they say, too, for providers that want it in other words. ``names``: what else
+    than ids calls may name.
     """
 
     models: Models
@@ -33,6 +34,7 @@ class Policy:
     features: Features = NONE
     counts_money: bool = False
     is_routed: bool = False
+    names: Names = NO_NAMES
 
 
 def read(
@@ -48,7 +50,12 @@ def read(
     try:
         said = fields.said(parsed)
         check = Check(
-            endpoint.dialect, policy.features, policy.models, policy.aliases, policy.max_tokens
+            endpoint.dialect,
+            policy.features,
+            policy.models,
+            policy.aliases,
+            policy.max_tokens,
+            policy.names,
         )
         _check_models(check, said)
         check.impose(said)
@@ -86,6 +93,8 @@ def _said(
         return body.rewritten(parsed, reader, told, removed) if told or removed else raw
 
     named = [said["model"]] if "model" in said else []
+    if check.route is not None:
+        named = list(check.meant(check.route))
     named += said.get("models", ())
     named += (each["model"] for each in said.get("fallbacks", ()))
     seen = check.seen
@@ -98,6 +107,7 @@ def _said(
         seen.server_tools,
         seen.is_sealed,
         seen.names_reasoning,
+        check.route,
     )
 
 

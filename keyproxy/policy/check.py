@@ -128,11 +128,24 @@ def _spelled(part: Mapping[str, Any]) -> int:
     return len(url) if isinstance(url, str) and url.startswith("data:image/") else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What names stand for where there are several providers. ``routes``: the operator's, for
+    several models; ``canonical``: a vendor's own id, for OpenRouter's, None where nobody has it."""
+
+    routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    canonical: Callable[[str], str | None] = lambda name: None
+
+
+NO_NAMES = Names()
+
+
 @dataclass(slots=True)
 class Check:
     """One call under inspection, and what it allows.
 
-    ``named`` gathers the models that may answer or work for it, as the caller wrote them.
+    ``named`` gathers the models that may answer or work for it, as the caller wrote them; ``route``
+    is the one among them that stands for several.
     ``place`` is the top-level field that is looked at; ``changed`` gathers those that hold
     something else now than what was asked. ``seen``: what else decides the price.
     """
@@ -142,6 +155,8 @@ class Check:
     models: Models = ANY_MODEL
     aliases: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
+    names: Names = NO_NAMES
+    route: str | None = None
     place: str = ""
     named: list[str] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
@@ -150,7 +165,17 @@ class Check:
     @property
     def ids(self) -> tuple[str, ...]:
         """The models of ``named``, each once, by the ids that they stand for."""
-        return tuple(dict.fromkeys(self.aliases.get(name, name) for name in self.named))
+        return tuple(dict.fromkeys(id for name in self.named for id in self.meant(name)))
+
+    def meant(self, name: str) -> tuple[str, ...]:
+        """The ids that a name stands for: several where it is a route of the operator's, of which
+        those that are not allowed are skipped."""
+        if name == self.route:
+            return tuple(id for id in self.names.routes[name] if self.models.allows(id))
+        id = self.aliases.get(name)
+        if id is None and "/" not in name:
+            id = self.names.canonical(name)
+        return (name if id is None else id,)
 
     def require(
         self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
@@ -172,7 +197,9 @@ class Check:
         value = holder[key]
         if not isinstance(value, str):
             raise not_allowed(param, f"is {show(value)}", "the id of a model")
-        model = self.aliases.get(value, value)
+        if value in self.names.routes and param == "model":
+            self.route = value
+        [model, *_] = self.meant(value) or self.names.routes[value]
         self.models.check(model, param)
         self.named.append(value)
         self.seen.searches |= ":online" in model.lower()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keyproxy.upstream import shipped
-from keyproxy.upstream.provider import Provider
+from keyproxy.upstream.provider import Model, Provider
 
 ROUTER = "openrouter"
 """The provider that is a home of every model, and reads suffixes and ``provider{}`` itself."""
@@ -24,6 +24,10 @@ class Home(NamedTuple):
 
     provider: str
     native_id: str
+
+
+At = Sequence[tuple[str, str | None]]
+"""Providers in the operator's order, each with a model's id there, or None for the usual one."""
 
 
 class Place(NamedTuple):
@@ -58,18 +62,18 @@ class Homes:
 
     ``providers`` in the operator's order. ``allows``: by provider, whether it may be used for a
     model. ``at``: by model, what the operator names: providers, each with the id there or None.
-    ``listed``: the ids in a provider's own list of models, None while it is not known.
+    ``listed``: the models in a provider's own list by their ids there, None while it is not known.
     """
 
     providers: Sequence[Provider]
     allows: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
-    at: Mapping[str, Sequence[tuple[str, str | None]]] = field(default_factory=dict)
-    listed: Callable[[str], Collection[str] | None] = lambda provider: None
+    at: Mapping[str, At] = field(default_factory=dict)
+    listed: Callable[[str], Mapping[str, Model] | None] = lambda provider: None
 
-    def of(self, model: str) -> Found:
-        """Those of ``model``, as the policy allowed it."""
+    def of(self, model: str, at: At | None = None) -> Found:
+        """Those of ``model``, as the policy allowed it; ``at``: those that a route names of it."""
         plain, _ = parted(model)
-        if (named := self.at.get(plain)) is not None:
+        if (named := at or self.at.get(plain)) is not None:
             return Found(tuple(self._named(plain, model, named)))
         places, waits_for = [], []
         for provider in self.providers:
@@ -88,9 +92,7 @@ class Homes:
                 places.append(Place(Home(provider.name, native), provider, model))
         return Found(tuple(places), tuple(waits_for))
 
-    def _named(
-        self, plain: str, model: str, named: Sequence[tuple[str, str | None]]
-    ) -> Iterator[Place]:
+    def _named(self, plain: str, model: str, named: At) -> Iterator[Place]:
         by_name = {provider.name: provider for provider in self.providers}
         for name, told in named:
             if (provider := by_name.get(name)) is None:
@@ -99,6 +101,16 @@ class Homes:
             native = native or provider.native(plain)
             if native is not None:
                 yield Place(Home(name, native), provider, model, is_named=True)
+
+    def model_at(self, provider: str, native_id: str) -> str:
+        """OpenRouter's id of what the operator calls by the one it has at a provider."""
+        if provider == ROUTER:
+            return native_id
+        known = shipped.models_of(provider).get(native_id)
+        if known is not None and known.model is not None:
+            return known.model
+        own = next((each for each in self.providers if each.name == provider), None)
+        return native_id if own is None or own.author is None else f"{own.author}/{native_id}"
 
     def canonical(self, bare: str) -> str | None:
         """OpenRouter's id of what a vendor calls ``bare``, where exactly one provider that is used

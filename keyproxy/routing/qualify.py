@@ -70,11 +70,13 @@ class Asked:
 
 
 class Facts(NamedTuple):
-    """What is known of a model at a home; None where nobody tells."""
+    """What is known of a model at a home; None where nobody tells. ``source``: who says the
+    price."""
 
     price: Price | None = None
     context_tokens: int | None = None
     inputs: frozenset[str] | None = None
+    source: Literal["operator", "provider", "openrouter", "shipped"] | None = None
 
 
 def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:

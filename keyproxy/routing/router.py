@@ -18,7 +18,7 @@ from keyproxy.errors import Refusal
 from keyproxy.routing.breaker import Rests
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
 from keyproxy.routing.edits import Edits
-from keyproxy.routing.homes import ROUTER, Home, Homes, Place, parted
+from keyproxy.routing.homes import ROUTER, At, Home, Homes, Place, parted
 from keyproxy.routing.preferences import preferences
 from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
 from keyproxy.routing.retries import Retries
@@ -45,11 +45,14 @@ _REASONS: Mapping[Why, str] = {
 
 
 class Way(NamedTuple):
-    """How homes are chosen for a model or a route. ``max_price``: USD per million tokens."""
+    """How homes are chosen for a model or a route. ``max_price``: USD per million tokens; ``at``:
+    the homes that a route names, by model, and ``order`` all of them as it names them."""
 
     choose: Choice = "order"
     max_price: Mapping[str, float] = {}
     fallback: Fallback = "provider"
+    at: Mapping[str, At] = {}
+    order: Sequence[tuple[str, str]] = ()
 
 
 USUAL = Way()
@@ -117,7 +120,8 @@ class Memory:
 class Router:
     """How calls of one app find their homes.
 
-    ``usual``: where nothing else is said; ``ways``: by the id of a model. ``facts``: what is known
+    ``usual``: where nothing else is said; ``ways``: by the id of a model, ``routes`` by a name for
+    several. ``facts``: what is known
     of a model at a home.
     """
 
@@ -126,6 +130,7 @@ class Router:
     memory: Memory
     usual: Way = USUAL
     ways: Mapping[str, Way] = field(default_factory=dict)
+    routes: Mapping[str, Way] = field(default_factory=dict)
     facts: Callable[[Place], Facts] = lambda place: Facts()
 
     def plan(self, call: Call, client: Client) -> Plan:
@@ -134,16 +139,20 @@ class Router:
         assert said is not None  # noqa: S101 - the policy of routed calls keeps it
         thread = conversation(self.app, client.id, said.fields)
         asked, way = self._asked(call, said, thread)
-        looks = [self._look(asked, model) for model in said.answering]
-        options = [
-            option for look in looks for option in self._ordered(asked, look.fit, way, thread)
-        ]
+        looks = [self._look(asked, model, way) for model in said.answering]
+        groups = [look.fit for look in looks]
+        if said.route is not None:  # its models are as good as each other
+            groups = [self._listed(groups, way)]
+        options = [each for group in groups for each in self._ordered(asked, group, way, thread)]
         if not options:
             raise _nobody(said, looks)
         if call.endpoint.dialect is EMBEDDINGS:  # vectors of two models are not of one space
             options = options[:1]
         options.sort(key=lambda option: self.memory.rests.seconds(option.place.home) > 0)
-        return Plan(asked, tuple(_alone(said, options)), way.fallback, thread)
+        fallback = way.fallback
+        if fallback == "provider" and said.route is None:
+            fallback = "model"  # the call itself names the others, if there are any
+        return Plan(asked, tuple(_alone(said, options)), fallback, thread)
 
     def table(self, call: Call, client: Client) -> Iterator[Row]:
         """What becomes of the call at each provider that is used: first those that can take it, in
@@ -153,7 +162,7 @@ class Router:
         thread = conversation(self.app, client.id, said.fields)
         asked, way = self._asked(call, said, thread)
         for model in said.answering:
-            look = self._look(asked, model)
+            look = self._look(asked, model, way)
             for option in self._ordered(asked, look.fit, way, thread):
                 yield self._row(asked, option)
             for place, no in look.unfit:
@@ -165,8 +174,8 @@ class Router:
                     text = f"{provider.title} is not known to have {parted(model)[0]}"
                     yield Row(model, provider.name, None, No("id", text))
 
-    def _look(self, asked: Asked, model: str) -> _Look:
-        found = self.homes.of(model)
+    def _look(self, asked: Asked, model: str, way: Way) -> _Look:
+        found = self.homes.of(model, way.at.get(model))
         look = _Look([], [], found.waits_for)
         for place in found.places:
             facts = self.facts(place)
@@ -176,6 +185,13 @@ class Router:
             else:
                 look.fit.append(Option(place, verdict, facts))
         return look
+
+    @staticmethod
+    def _listed(groups: Iterable[Iterable[Option]], way: Way) -> list[Option]:
+        """The homes of several models, in the order in which a route names them, if it does."""
+        options = [option for group in groups for option in group]
+        order = {Home(*home): at for at, home in enumerate(way.order)}
+        return sorted(options, key=lambda option: order.get(option.place.home, 0))
 
     def _row(self, asked: Asked, option: Option) -> Row:
         place = option.place
@@ -192,6 +208,8 @@ class Router:
     def _asked(self, call: Call, said: Said, thread: bytes) -> tuple[Asked, Way]:
         model, _ = parted(said.answering[0])
         way, wanted = self.ways.get(model, self.usual), preferences(said)
+        if said.route is not None:
+            way = self.routes.get(said.route, way)
         if wanted.choose is not None:
             way = way._replace(choose=wanted.choose)
         issuer = self.memory.stays.issuer(thread) if said.is_sealed else None

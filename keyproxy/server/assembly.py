@@ -38,7 +38,7 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
-from keyproxy.server.routing import Routing
+from keyproxy.server.routing import Routing, is_routed, names_of
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import unlisted
@@ -104,6 +104,7 @@ class Assembly:
         """Have calls that begin from now on handled by ``settings``. Raises ``SettingsFault``, and
         changes nothing then."""
         _hide_secrets(settings)
+        self._routing.memory.rests.reloaded()
         verifiers = self.verifiers.of(settings)
         sessions = Sessions(settings.session_secrets or (self._own_secret,))
         identity = identity_of(settings, sessions, verifiers)
@@ -137,13 +138,18 @@ class Assembly:
             used.name: self._upstream(settings, used, hidden) for used in settings.providers
         }
         upstream = upstreams.get(PROVIDER.name) or next(iter(upstreams.values()))
-        policy = policy_of(settings, self.names.known)
-        attempts = self._routing.attempts(settings, upstreams, bookings, policy.models)
+        homes = self._routing.homes(settings, upstreams)
+        policy = replace(
+            policy_of(settings, self.names.known),
+            is_routed=is_routed(settings),
+            names=names_of(settings, homes),
+        )
+        attempts = self._routing.attempts(settings, homes, upstreams, bookings, policy.models)
         return AppKit(
             settings=settings,
             browser=browser_of(settings, self._origins(settings)),
             endpoints=Endpoints(settings.allowed_endpoints, is_local=settings.mode != "serve"),
-            policy=replace(policy, is_routed=attempts is not None),
+            policy=policy,
             admission=Admission(self.counters, *rates, settings.max_in_flight),
             bookings=bookings,
             upstream=upstream,

@@ -7,20 +7,26 @@ once; each app's attempts are made of that and of its settings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 
 from keyproxy.attempts.attempts import Attempts
 from keyproxy.money.booking import Bookings
-from keyproxy.money.homeprices import HomePrices
+from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
+from keyproxy.policy.check import NO_NAMES, Names
 from keyproxy.policy.models import Models
-from keyproxy.routing.homes import ROUTER, Homes, Place
+from keyproxy.price import Rates
+from keyproxy.routing.homes import ROUTER, Homes, Place, parted
 from keyproxy.routing.qualify import Facts
-from keyproxy.routing.router import Memory, Router
+from keyproxy.routing.router import Memory, Router, Way
 from keyproxy.settings import Settings
+from keyproxy.settings.routes import Route
 from keyproxy.upstream import shipped
 from keyproxy.upstream.lists import Lists
 from keyproxy.upstream.send import Upstream
+
+Upstreams = Mapping[str, Upstream]
 
 
 class Routing:
@@ -30,25 +36,46 @@ class Routing:
         self.memory = Memory()
         self._lists, self._prices = lists, prices
 
+    def homes(self, app: Settings, upstreams: Upstreams) -> Homes:
+        """Where the app's models can be called."""
+        return Homes(
+            [upstream.provider for upstream in upstreams.values()],
+            allows={
+                each.name: Models(each.models).allows
+                for each in app.providers
+                if each.models != ("*",)
+            },
+            at={route.name: route.at for route in app.routes if route.is_model and route.at},
+            listed=self._lists.of,
+        )
+
     def attempts(
         self,
         app: Settings,
-        upstreams: Mapping[str, Upstream],
+        homes: Homes,
+        upstreams: Upstreams,
         bookings: Bookings,
         models: Models,
     ) -> Attempts | None:
-        """None where OpenRouter is the only one that calls may go to."""
-        if list(upstreams) == [ROUTER]:
+        """None where calls go to OpenRouter as they are."""
+        if not is_routed(app):
             return None
-        used = app.providers
-        homes = Homes(
-            [upstream.provider for upstream in upstreams.values()],
-            allows={each.name: Models(each.models).allows for each in used},
-            listed=self._lists.of,
+        book = self._prices() if ROUTER in upstreams else None
+        prices = HomePrices(_said(app, homes), lambda name: self._lists.of(name) or {}, book)
+        usual = Way(app.choose, fallback=app.fallback)
+        named = [route for route in app.routes if not route.is_model]
+        router = Router(
+            app.name,
+            homes,
+            self.memory,
+            usual,
+            ways={route.name: _way(route, usual) for route in app.routes if route.is_model},
+            routes={route.name: _way(route, usual, homes) for route in named},
+            facts=partial(self._facts, prices),
         )
-        prices = HomePrices({}, lambda name: self._lists.of(name) or {}, self._prices())
+        used = app.providers
         return Attempts(
-            Router(app.name, homes, self.memory, facts=partial(self._facts, prices)),
+            router,
             upstreams,
             bookings,
             models,
@@ -59,6 +86,7 @@ class Routing:
                 if (seconds := each.first_output_timeout_seconds)
             },
             first_byte_seconds=app.first_byte_timeout_seconds,
+            shows_route=app.route_headers,
         )
 
     def _facts(self, prices: HomePrices, place: Place) -> Facts:
@@ -66,10 +94,56 @@ class Routing:
         name, native = place.home
         row = shipped.models_of(name).get(native)
         told = (self._lists.of(name) or {}).get(native)
-        priced = prices.of(place.provider, native, place.model)
+        priced = prices.of(place.provider, native, parted(place.model)[0])
         price = None if priced is None else priced.price
         known = (price, None if row is None else row.price)
         lengths = [None if told is None else told.context_tokens]
         lengths += [each.context_length for each in known if each is not None]
         inputs = None if row is None else row.inputs
-        return Facts(price, next(filter(None, lengths), None), inputs)
+        source = None if priced is None else priced.source
+        return Facts(price, next(filter(None, lengths), None), inputs, source)
+
+
+def is_routed(app: Settings) -> bool:
+    """Whether its calls may go elsewhere than to OpenRouter as they are."""
+    return app.provider_names != (ROUTER,) or bool(app.routes)
+
+
+def names_of(app: Settings, homes: Homes) -> Names:
+    """What the app's calls may name instead of OpenRouter's ids."""
+    if not is_routed(app):
+        return NO_NAMES
+    routes = {route.name: _models(route, homes) for route in app.routes if not route.is_model}
+    return Names(routes, homes.canonical)
+
+
+def _models(route: Route, homes: Homes) -> tuple[str, ...]:
+    """The ids of the models that a route stands for."""
+    named = (homes.model_at(provider, native or "") for provider, native in route.at)
+    return route.models or tuple(dict.fromkeys(named))
+
+
+def _way(route: Route, usual: Way, homes: Homes | None = None) -> Way:
+    """``homes``: of a route, whose places name models, too."""
+    at: dict[str, list[tuple[str, str | None]]] = {}
+    if homes is not None:
+        for provider, native in route.at:
+            at.setdefault(homes.model_at(provider, native or ""), []).append((provider, native))
+    return Way(
+        route.choose or usual.choose,
+        {name: float(usd) for name, usd in route.max_price.items()},
+        route.fallback or usual.fallback,
+        at,
+        tuple((provider, native or "") for provider, native in route.at) if at else (),
+    )
+
+
+def _said(app: Settings, homes: Homes) -> dict[tuple[str, str], Rates]:
+    """The operator's prices, by model and provider; those of a model beat those of a route."""
+    said: dict[tuple[str, str], Rates] = {}
+    for route in sorted(app.routes, key=lambda route: route.is_model):
+        models = (route.name,) if route.is_model else _models(route, homes)
+        for provider, usd in route.price.items():
+            rates = rates_of(dict[str, Decimal](usd))
+            said |= {(model, provider): rates for model in models}
+    return said
