@@ -23,7 +23,7 @@ import pytest
 
 from keyproxy import __main__
 from keyproxy.call import Usage
-from keyproxy.commands import usage
+from keyproxy.commands import reading
 from keyproxy.commands.usage_text import bar, cell, exact, usd
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Ledger, opened
@@ -183,7 +183,7 @@ def test_the_ends_of_the_calendar_are_no_trouble(
 
 def test_hours_are_counted_from_now() -> None:
     now = datetime(2026, 10, 2, 13, 10, tzinfo=UTC)
-    assert usage._moment("12h", now) == datetime(2026, 10, 2, 1, 10, tzinfo=UTC)
+    assert reading._moment("12h", now) == datetime(2026, 10, 2, 1, 10, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,179 @@
+"""What commands share that read the ledger: where it is, from when to when, how it is written out.
+
+They only read, beside a running keyproxy or not, and need no key and no other setting than the
+place of the ledger. Days are UTC, as the windows of budgets are.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from keyproxy.commands import line
+from keyproxy.console import printable
+from keyproxy.errors import KeyproxyError
+from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask, default_path, dev_path
+
+LEDGER = "KEYPROXY_LEDGER"
+EXIT_CODES = "Exit code 0: shown, 1: no ledger that can be read, 2: options."
+MOST_ROWS = 1_000_000
+_DEFAULT_SINCE = "30d"
+_SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_SWITCH_ON = (
+    "keyproxy dev and serve book calls unless KEYPROXY_LEDGER=off; --ledger FILE reads another file"
+)
+_WHEN = "a span such as 7d, 12h or 2w, a day such as 2026-11-01, today, yesterday"
+_T = TypeVar("_T")
+
+
+class Unread(KeyproxyError):
+    """There is no ledger that can be read; says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """From when to when; None: no border."""
+
+    since: datetime | None
+    until: datetime | None
+
+    @property
+    def begin(self) -> float:
+        return -math.inf if self.since is None else self.since.timestamp()
+
+    @property
+    def end(self) -> float:
+        return math.inf if self.until is None else self.until.timestamp()
+
+
+def add_times(parser: line.Parser) -> None:
+    """Options that say from when to when."""
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        default=_DEFAULT_SINCE,
+        help=f"{_WHEN}, all; 7d is today and the six days before (UTC); default: 30d",
+    )
+    parser.add_argument("--until", metavar="WHEN", help="the same; a day is included")
+
+
+def add_place(parser: line.Parser) -> None:
+    """Options that say which ledger is read."""
+    parser.add_argument(
+        "--ledger",
+        dest=LEDGER,
+        metavar="FILE",
+        help=f"the ledger to read [{LEDGER}; default: that of keyproxy dev in this folder, or,"
+        " where there is none, that of keyproxy serve]",
+    )
+    parser.add_argument(
+        "--serve", action="store_true", help="read the ledger of keyproxy serve by default"
+    )
+    line.add_files(parser)
+
+
+def times(parser: line.Parser, since: str, until: str | None) -> Between:
+    """What the options say; a wrong one ends the process with exit code 2."""
+    now = datetime.now(UTC)
+    between = Between(_within(since, now), _within(until, now, is_end=True))
+    if between.since is None and since != "all":
+        parser.error(f"--since: expected {_WHEN}, all")
+    if between.until is None and until is not None:
+        parser.error(f"--until: expected {_WHEN}")
+    return between
+
+
+def asked(given: line.Given, question: Callable[[sqlite3.Connection], _T]) -> tuple[Path, _T]:
+    """Which ledger it is, and what ``question`` returns about it. Raises ``Unread``."""
+    path, how = _place(given, is_serve=given.flags.serve)
+    if path is None:
+        raise Unread(how)
+    try:
+        return path, ask(path, question)
+    except LedgerMissing as missing:
+        why = f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}"
+        raise Unread(why) from missing
+    except LedgerFault as fault:
+        raise Unread(str(fault)) from fault
+    except sqlite3.Error as error:
+        raise Unread(f"{printable(path)} cannot be read: {error}") from error
+
+
+def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
+    """Where the ledger is, and who says so; without a place, why there is none."""
+    found = given.sources("dev").look()
+    text, place = found.said(LEDGER)
+    if found.unread:
+        return None, str(found.unread[0])
+    text = "" if text == "default" else text
+    if text == "off":
+        where = f" {place}" if place else ""
+        return None, f"the ledger is off ({LEDGER}=off{where}); unset it to have calls booked"
+    if text:
+        return Path(text), f"{LEDGER} {place}".rstrip()
+    own = None if is_serve else dev_path(Path.cwd())
+    if own is not None and own.exists():
+        return own, "the default place of keyproxy dev in this folder"
+    path = default_path()
+    if path is None:
+        return None, f"this user has no home folder, so {LEDGER} must name the ledger's file"
+    also = "" if own is None else f"), nor at {printable(own)} (that of keyproxy dev in this folder"
+    return path, f"the default place of keyproxy serve{also}"
+
+
+def _within(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
+    """As ``_moment``; the last moment that there is stands for an end beyond it."""
+    try:
+        return _moment(text, now, is_end=is_end)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if is_end else None
+
+
+def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
+    """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``."""
+    text = text or ""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text, re.ASCII):
+        span = int(match[1]) * _SPANS[match[2]]
+        return now - span if match[2] == "h" else today - span + timedelta(days=1)
+    day = {"today": today, "yesterday": today - timedelta(days=1)}.get(text)
+    if day is None:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        day = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if len(text) > len("2026-11-01"):  # with a time of the day
+            return day
+    return day + timedelta(days=1) if is_end else day
+
+
+def written(command: str, write: Callable[[], None]) -> int:
+    """Have it written to stdout; the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a client's name in no letters of the terminal's
+    try:
+        write()
+        sys.stdout.flush()
+    except SystemExit:
+        pass  # `keyproxy usage | head`, as rich says it
+    except OSError as error:  # the interpreter would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `keyproxy usage | head`
+            return fail(command, f"the output cannot be written: {error.strerror}")
+    return 0
+
+
+def fail(command: str, text: str) -> int:
+    """Say why there is nothing to show; the exit code."""
+    print(f"keyproxy {command}: {text}", file=sys.stderr)
+    return 1
