@@ -552,7 +552,9 @@ def test_ping_guesses_no_address_where_a_file_cannot_be_read(
     assert "keyproxy ping: .env is no UTF-8 text" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["dev", "serve", "demo", "check", "explain", "usage", "ping"])
+@pytest.mark.parametrize(
+    "command", ["dev", "serve", "demo", "check", "explain", "usage", "calls", "ping"]
+)
 @pytest.mark.parametrize("option", ["--env-file", "--config"])
 def test_every_command_that_reads_settings_takes_the_same_files(
     command: str, option: str, capsys: pytest.CaptureFixture[str]

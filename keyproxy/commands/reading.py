@@ -55,13 +55,13 @@ class Between:
         return math.inf if self.until is None else self.until.timestamp()
 
 
-def add_times(parser: line.Parser) -> None:
-    """Options that say from when to when."""
+def add_times(parser: line.Parser, of_one: str = "") -> None:
+    """Options that say from when to when; ``of_one``: what names one thing, of any time."""
     parser.add_argument(
         "--since",
         metavar="WHEN",
-        default=_DEFAULT_SINCE,
-        help=f"{_WHEN}, all; 7d is today and the six days before (UTC); default: 30d",
+        help=f"{_WHEN}, all; 7d is today and the six days before (UTC); default: {_DEFAULT_SINCE}"
+        + (f", with {of_one} all" if of_one else ""),
     )
     parser.add_argument("--until", metavar="WHEN", help="the same; a day is included")
 
@@ -81,9 +81,11 @@ def add_place(parser: line.Parser) -> None:
     line.add_files(parser)
 
 
-def times(parser: line.Parser, since: str, until: str | None) -> Between:
-    """What the options say; a wrong one ends the process with exit code 2."""
-    now = datetime.now(UTC)
+def times(
+    parser: line.Parser, since: str | None, until: str | None, usual: str = _DEFAULT_SINCE
+) -> Between:
+    """What the options say, ``usual`` without any; a wrong one ends the process, exit code 2."""
+    since, now = usual if since is None else since, datetime.now(UTC)
     between = Between(_within(since, now), _within(until, now, is_end=True))
     if between.since is None and since != "all":
         parser.error(f"--since: expected {_WHEN}, all")

@@ -1,0 +1,116 @@
+"""``keyproxy calls``: single calls, found in the ledger by id, client, time, status, cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from functools import partial
+
+from keyproxy.call import End
+from keyproxy.commands import line, reading
+from keyproxy.key_forms import owner
+from keyproxy.ledger.lookup import ORDERS, Wanted, find
+
+_TOP = 20
+_STATUS = re.compile(r"[1-5](?:\d\d|xx)", re.ASCII)
+_ENDS = ", ".join(End)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = _parser()
+    given = line.parse(parser, arguments)
+    flags = given.flags
+    usual = {"usual": "all"} if flags.id else {}
+    between = reading.times(parser, flags.since, flags.until, **usual)
+    if not 1 <= flags.top <= reading.MOST_ROWS:
+        parser.error("--top: expected a number of at least 1")
+    if flags.id is not None and owner(flags.id) is not None:
+        parser.error("ID: expected a request id or a provider's id of a call; a key is neither")
+    if flags.status is not None and not (_STATUS.fullmatch(flags.status) or flags.status in {*End}):
+        parser.error(f"--status: expected one such as 429 or 5xx, or how it ended: {_ENDS}")
+    wanted = Wanted(
+        id=flags.id,
+        client=flags.client,
+        app=flags.app,
+        status=flags.status,
+        model=flags.model,
+        usd=_amount(parser, "--min-cost", flags.min_cost),
+        seconds=_seconds(parser, flags.min_seconds),
+        since=between.begin,
+        until=between.end,
+    )
+    question = partial(find, wanted=wanted, order=flags.by, top=flags.top)
+    try:
+        path, found = reading.asked(given, question)
+    except reading.Unread as unread:
+        return reading.fail("calls", str(unread))
+    from keyproxy.commands import calls_text  # rich, which --help need not load
+
+    write = partial(calls_text.print_calls, found, path, is_one=flags.id is not None)
+    if flags.json:
+        write = partial(calls_text.print_json, found, path)
+    return reading.written("calls", write)
+
+
+def _amount(parser: line.Parser, option: str, text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        parser.error(f"{option}: expected USD such as 0.05")
+    return amount
+
+
+def _seconds(parser: line.Parser, text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?s?", text, re.ASCII):
+        parser.error("--min-seconds: expected seconds such as 10 or 2.5")
+    return float(text.rstrip("s"))
+
+
+def _parser() -> line.Parser:
+    parser = line.parser(
+        "calls",
+        f"A call that was refused before anything went up stands in the log only."
+        f" {reading.EXIT_CODES}",
+    )
+    parser.add_argument(
+        "id",
+        nargs="?",
+        metavar="ID",
+        help="a request id (X-Request-Id) or the provider's id (gen-…): shows all of that call",
+    )
+    parser.add_argument(
+        "--client",
+        metavar="NAME",
+        help="of this client: a name, an address, or a network such as the log shows",
+    )
+    parser.add_argument("--app", metavar="NAME", help="of this app")
+    parser.add_argument("--model", metavar="GLOB", help="asked for or served: openai/*")
+    parser.add_argument(
+        "--status",
+        metavar="STATUS",
+        help=f"the upstream's status, such as 429 or 5xx; or how it ended: {_ENDS}",
+    )
+    parser.add_argument("--min-cost", metavar="USD", help="calls that cost at least so much")
+    parser.add_argument("--min-seconds", metavar="SECONDS", help="calls that took so long")
+    reading.add_times(parser, "ID")
+    parser.add_argument(
+        "--by",
+        choices=ORDERS,
+        default=ORDERS[0],
+        help="the newest, dearest or slowest first; default: time",
+    )
+    parser.add_argument(
+        "--top", metavar="N", type=int, default=_TOP, help=f"the first N; default: {_TOP}"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="an object with all that is known of each, money exact"
+    )
+    reading.add_place(parser)
+    return parser
