@@ -29,7 +29,7 @@ from keyproxy.money.booking import Booking, Bookings
 from keyproxy.policy.models import Models, Served
 from keyproxy.price import Price
 from keyproxy.record import Record
-from keyproxy.routing.homes import ROUTER, Home
+from keyproxy.routing.homes import ROUTER, Home, Place, parted
 from keyproxy.routing.router import Memory, Option, Plan, Router
 from keyproxy.routing.speed import Pace
 from keyproxy.upstream.faults import Fault
@@ -40,12 +40,12 @@ _log = structlog.get_logger("keyproxy.routing")
 
 
 class _Open(NamedTuple):
-    """What is passed on; ``stack`` is closed behind it. ``home``: whose answer it is, asked for at
+    """What is passed on; ``stack`` is closed behind it. ``place``: whose answer it is, asked for at
     ``asked_at``; None where it is an error."""
 
     stack: AsyncExitStack
     answer: Answer
-    home: Home | None = None
+    place: Place | None = None
     asked_at: float = 0.0
 
 
@@ -87,23 +87,24 @@ class Attempts:
         is_long = call.ask is not None and call.ask.has_long_cache
         is_streaming = call.is_streaming
         del call, plan  # a stream may last for minutes; its request body need not
-        stack, answer, home, asked_at = await course.run()
+        stack, answer, place, asked_at = await course.run()
         del course
         async with stack:
             yield answer
-        if home is not None and record.ended is End.COMPLETE:
-            self.memory.stays.served(thread, home, for_long=is_long)
-            self._learn(home, record, tokens, asked_at, is_streaming=is_streaming)
+        if place is not None and record.ended is End.COMPLETE:
+            self.memory.stays.served(thread, place.home, for_long=is_long)
+            self._learn(place, record, tokens, asked_at, is_streaming=is_streaming)
 
     def _learn(
-        self, home: Home, record: Record, tokens: int, asked_at: float, *, is_streaming: bool
+        self, place: Place, record: Record, tokens: int, asked_at: float, *, is_streaming: bool
     ) -> None:
         """How fast a home was, and how much its model wrote."""
         written = None if record.usage is None else record.usage.output_tokens
         if not written or record.first_byte_at is None:
             return
         now, first_at = self.clock(), record.first_byte_at
-        self.memory.outputs.saw(self.router.app, home.native_id, written)
+        home = place.home
+        self.memory.outputs.saw(self.router.app, parted(place.model)[0], written)
         if is_streaming:
             pace = Pace(first_at - asked_at, (now - first_at) / written)
             self.memory.speeds.saw_stream(home, tokens, pace)
@@ -171,7 +172,7 @@ class _Course:
             if isinstance(found, Answer):
                 desk.memory.rests.answered(home)
                 self._tell(option, str(found.head.status))
-                return _Open(stack.pop_all(), found, home, asked_at)
+                return _Open(stack.pop_all(), found, option.place, asked_at)
             self._failed.append(found)
             self._note(found)
             if self._made > 1 or self._further(left, found):

@@ -254,7 +254,7 @@ class Router:
 
     def _output_tokens(self, asked: Asked, place: Place) -> float:
         most = None if asked.call.ask is None else asked.call.ask.max_output_tokens
-        return self.memory.outputs.expected(self.app, place.home.native_id, most)
+        return self.memory.outputs.expected(self.app, parted(place.model)[0], most)
 
 
 def _alone(said: Said, options: list[Option]) -> Iterator[Option]:

@@ -1,0 +1,141 @@
+"""What clients may name and ask for where there are several providers, before the fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import Proxy, refused
+from tests.fakes import server
+from tests.fakes.books import Plan
+from tests.fakes.server import Fakes
+from tests.routed import HI, asked, proxy_before
+
+FOUR = ("groq", "cerebras", "deepinfra", "openrouter")
+OSS = "openai/gpt-oss-120b"
+ROUTES = f"""
+[routes.quick]
+models = ["{OSS}", "z-ai/glm-4.7"]
+fallback = "model"
+[routes.exact]
+at = ["cerebras:zai-glm-4.7", "groq:{OSS}"]
+[routes.cheap]
+choose = "cheapest"
+at = ["cerebras:gpt-oss-120b", "groq:{OSS}", "deepinfra:{OSS}"]
+[routes.dear]
+models = ["{OSS}"]
+max_price = {{ input = 0.06 }}
+"""
+
+
+@pytest.fixture
+async def fakes() -> AsyncIterator[Fakes]:
+    async with server.serving(*FOUR) as running:
+        yield running
+
+
+async def provider_of(proxy: Proxy, model: str, **said: Any) -> str:
+    async with proxy.post({"model": model, **HI, **said}) as answer:
+        assert answer.status == 200, await answer.read()
+        return str(answer.headers["X-Keyproxy-Provider"])
+
+
+async def test_a_route_is_called_like_a_model(fakes: Fakes) -> None:
+    async with proxy_before(fakes, more=ROUTES) as proxy:
+        assert await provider_of(proxy, "quick") == "groq"
+        assert await provider_of(proxy, "exact") == "cerebras"
+    assert [seen.json["model"] for seen in fakes.calls] == ["zai-glm-4.7", OSS][::-1]
+
+
+async def test_a_route_is_open_where_one_of_its_models_is(fakes: Fakes) -> None:
+    async with proxy_before(fakes, more=ROUTES, ALLOWED_MODELS="z-ai/*") as proxy:
+        assert await provider_of(proxy, "quick") == "cerebras"  # the other is not allowed
+        async with proxy.post({"model": OSS, **HI}) as answer:
+            await refused(answer, 403, "model_not_allowed")
+        async with proxy.post({"model": "cheap", **HI}) as answer:
+            await refused(answer, 403, "model_not_allowed")
+    assert asked(fakes) == ["cerebras"]
+
+
+async def test_the_cheapest_of_several_homes(fakes: Fakes) -> None:
+    async with proxy_before(fakes, more=ROUTES) as proxy:
+        assert await provider_of(proxy, "cheap") == "deepinfra"
+        assert await provider_of(proxy, f"{OSS}:floor") == "deepinfra"
+        assert await provider_of(proxy, OSS) == "groq"
+    async with proxy_before(fakes, CHOOSE="cheapest") as proxy:
+        assert await provider_of(proxy, OSS) == "deepinfra"
+
+
+async def test_a_highest_price(fakes: Fakes) -> None:
+    async with proxy_before(fakes, more=ROUTES) as proxy:
+        assert await provider_of(proxy, "dear") == "deepinfra"
+
+
+async def test_a_conversation_stays_where_it_was(fakes: Fakes) -> None:
+    async with proxy_before(fakes, CHOOSE="cheapest", ALLOWED_FEATURES="provider") as proxy:
+        first = await provider_of(proxy, OSS, session_id="s1", provider={"sort": "throughput"})
+        assert first != "deepinfra"
+        assert await provider_of(proxy, OSS, session_id="s1") == first
+        assert await provider_of(proxy, OSS, session_id="s2") == "deepinfra"
+
+
+async def test_a_vendors_own_id_is_the_models(fakes: Fakes) -> None:
+    async with proxy_before(fakes, ALLOWED_MODELS="z-ai/*") as proxy:
+        raw = json.dumps({"model": "zai-glm-4.7", **HI}).encode()
+        async with proxy.post(raw) as answer:
+            assert (answer.status, answer.headers["X-Keyproxy-Provider"]) == (200, "cerebras")
+        async with proxy.post({"model": "gpt-4o", **HI}) as answer:
+            await refused(answer, 403, "model_not_allowed")
+    [seen] = fakes.calls
+    assert seen.body == raw  # it is called so there
+
+
+async def test_the_callers_order_and_models(fakes: Fakes) -> None:
+    async with proxy_before(fakes, ALLOWED_FEATURES="provider") as proxy:
+        order = {"order": ["deepinfra", "groq"]}
+        assert await provider_of(proxy, OSS, provider=order) == "deepinfra"
+        assert await provider_of(proxy, OSS, provider={"only": ["Cerebras"]}) == "cerebras"
+        only = {"only": ["azure"]}
+        assert await provider_of(proxy, OSS, provider=only) == "openrouter"
+        assert fakes.calls[-1].json["provider"] == only
+        models = ["google/gemini-3.5-flash", OSS]
+        assert await provider_of(proxy, models[0], models=models) == "openrouter"
+        assert "models" not in fakes.calls[-1].json  # others may take the second one
+        models[1] = "x-ai/grok-4.3"
+        assert await provider_of(proxy, models[0], models=models) == "openrouter"
+        assert fakes.calls[-1].json["models"] == models
+
+
+async def test_openrouter_alone_may_have_routes(fakes: Fakes) -> None:
+    async with server.serving("openrouter") as alone:
+        route = f'[routes.quick]\nmodels = ["{OSS}"]\n'
+        async with proxy_before(alone, more=route) as proxy:
+            assert await provider_of(proxy, "quick") == "openrouter"
+        assert alone.calls[0].json["model"] == OSS
+
+
+async def test_a_model_that_nobody_is_known_to_have(fakes: Fakes) -> None:
+    async with server.serving("groq") as alone, proxy_before(alone) as proxy:
+        async with asyncio.timeout(5):
+            while proxy.service.assembly.lists.of("groq") is None:
+                await asyncio.sleep(0)
+        async with proxy.post({"model": "google/gemini-3.5-flash", **HI}) as answer:
+            error = await refused(answer, 404, "no_provider_qualifies")
+        assert error["param"] == "model"
+        assert alone.calls == []
+
+
+async def test_a_route_goes_on_to_its_next_model_where_it_may(fakes: Fakes) -> None:
+    """Only with ``fallback = "model"``: another model is another answer."""
+    fakes["groq"].plan = lambda seen, body: Plan("rate")
+    at = f'at = ["groq:{OSS}", "cerebras:zai-glm-4.7"]\n'
+    more = f'[routes.stays]\n{at}[routes.goes]\n{at}fallback = "model"\n'
+    async with proxy_before(fakes, more=more) as proxy:
+        async with proxy.post({"model": "stays", **HI}) as answer:
+            assert answer.status == 429
+        assert await provider_of(proxy, "goes") == "cerebras"
+    assert asked(fakes) == ["groq", "cerebras"]  # groq rests by then
