@@ -22,7 +22,7 @@ from keyproxy.session_endpoint import Opening
 from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
-from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.catalogue import Allowed, Catalogue
 from keyproxy.upstream.send import Upstream
 
 
@@ -42,7 +42,8 @@ class AppKit:
     ``browser`` knows only the app's own origins. ``catalogue`` is asked for with the app's key,
     where the upstream shows it to nobody else. ``upstreams``: of each provider that is used, by its
     name, in the order in which they are asked; ``upstream`` is OpenRouter's, or else the first.
-    ``attempts``: where other providers than OpenRouter are used.
+    ``listed``: the models that lists show. ``attempts``: where other providers than OpenRouter are
+    used.
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class AppKit:
     upstream: Upstream
     upstreams: Mapping[str, Upstream]
     catalogue: Catalogue
+    listed: Allowed
     attempts: Attempts | None = None
 
 

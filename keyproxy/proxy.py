@@ -114,7 +114,7 @@ async def show_catalogue(
     request: web.BaseRequest, kit: Kit, app: AppKit, path: str, query: str
 ) -> web.StreamResponse:
     intake.refuse_body(request)
-    asked = path, query, app.policy.models, app.policy.aliases
+    asked = path, query, app.listed, app.policy.aliases
     try:
         page = await kit.catalogue.answer(*asked)
     except KeyWanted:

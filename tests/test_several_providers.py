@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -185,3 +186,70 @@ async def test_messages_go_to_whom_they_are_native(tmp_path: Path) -> None:
             assert answer.status == 200, await answer.text()
         assert [seen.vendor for seen in served.calls] == ["deepinfra"]
         assert served.strays() == []
+
+
+async def listed(proxy: Proxy, query: str = "") -> dict[str, Any]:
+    """The rows of the list of models, by id."""
+    async with proxy.get(f"/api/v1/models{query}") as answer:
+        body = await answer.json()
+    assert answer.status == 200, body
+    assert body["total_count"] == len(body["data"])
+    return {row["id"]: row for row in body["data"]}
+
+
+async def test_the_list_of_models_has_what_can_be_called_with_our_keys(tmp_path: Path) -> None:
+    async with (
+        fakes.serving("groq", "deepinfra", "openai") as served,
+        before(served, tmp_path) as proxy,
+    ):
+        rows = await listed(proxy)
+        named = {model.canonical for fake in served.values() for model in fake.vendor.models}
+        assert named - rows.keys() == {"openai/text-embedding-3-small", "baai/bge-m3"}
+        oss = rows["openai/gpt-oss-120b"]
+        assert oss["pricing"]["prompt"] == "0.00000005", "DeepInfra's, which is cheaper"
+        assert oss["context_length"] == 131_072
+        assert "openai/text-embedding-3-small" in await listed(proxy, "?output_modalities=all")
+        async with proxy.get("/api/v1/models/openai/gpt-oss-120b/endpoints") as answer:
+            homes = (await answer.json())["data"]["endpoints"]
+        assert [home["tag"] for home in homes] == ["groq", "deepinfra"]
+        async with proxy.get("/api/v1/model/openai/gpt-oss-120b") as answer:
+            assert (await answer.json())["data"] == oss
+        async with proxy.get("/api/v1/model/nobody/knows") as answer:
+            assert answer.status == 404
+
+
+async def test_the_list_has_nothing_that_is_not_allowed_or_has_no_home(tmp_path: Path) -> None:
+    async with (
+        fakes.serving("groq", "openai") as served,
+        before(served, tmp_path, KEYPROXY_ALLOWED_MODELS="openai/gpt-*,!openai/gpt-oss-*") as proxy,
+    ):
+        assert (await listed(proxy)).keys() == {"openai/gpt-6.1-sol", "openai/gpt-4o-mini"}
+
+
+async def test_beside_openrouter_the_list_has_what_it_lacks(tmp_path: Path) -> None:
+    async with (
+        fakes.serving("groq", "openrouter") as served,
+        before(served, tmp_path) as proxy,
+    ):
+        rows = await listed(proxy)
+        own = {model.canonical for model in served["openrouter"].vendor.models}
+        assert own - {"openai/text-embedding-3-small"} <= rows.keys() | {"x"}
+        assert "meta-llama/llama-4-scout" in rows, "Groq alone has it"
+        [oss] = [row for id, row in rows.items() if id == "openai/gpt-oss-120b"]
+        assert oss["pricing"]["prompt"] == "0.0000001", "OpenRouter's own row"
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+async def test_openrouter_is_asked_for_its_list_only_where_it_is_used_or_named(
+    tmp_path: Path, is_on: bool, upstream: FakeUpstream
+) -> None:
+    said = {"KEYPROXY_UPSTREAM": upstream.base_url}
+    if is_on:
+        said["KEYPROXY_PUBLIC_LIST"] = "on"
+    async with fakes.serving("openai") as served, before(served, tmp_path, **said) as proxy:
+        rows = await listed(proxy)
+        name = "openai/gpt-4o-mini"
+        assert ("description" in rows[name]) is not is_on, "OpenRouter's fake has none"
+        assert bool(upstream.catalogue) is is_on
+        assert not any("Authorization" in seen.headers for seen in upstream.catalogue)
+        assert "anthropic/claude-sonnet-4.5" not in rows, "nobody who is used has it"

@@ -368,6 +368,7 @@ LISTS = {
     "budget": "0.50/day;5/month",
     "app_budget": "5/day;50/month",
     "total_budget": "1/hour;20/day",
+    "alert_spend": "2/hour;20/day",
 }
 """Two entries of settings whose examples have one."""
 

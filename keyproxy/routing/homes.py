@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from keyproxy.upstream import shipped
 from keyproxy.upstream.provider import Model, Provider
@@ -133,6 +133,29 @@ class Homes:
         model = f"{provider.author}/{bare}"
         ids = self.listed(provider.name) or ()
         return model if provider.native(model) == bare and bare in ids else None
+
+
+class Allowed(Protocol):
+    """The operator's list of models."""
+
+    def allows(self, model: str) -> bool: ...
+
+    def check(self, model: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WithHome:
+    """Of the ``models`` that are allowed, those that have a home."""
+
+    models: Allowed
+    homes: Homes
+
+    def allows(self, model: str) -> bool:
+        return self.models.allows(model) and bool(self.homes.of(model).places)
+
+    def check(self, model: str) -> None:
+        """Raises ``model_not_allowed``."""
+        self.models.check(model)
 
 
 def _as_listed(native: str, ids: Collection[str]) -> str | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from secrets import token_urlsafe
+from typing import Literal
 
 import aiohttp
 import structlog
@@ -36,12 +37,13 @@ from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
+from keyproxy.routing.homes import WithHome
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
+from keyproxy.server.names import Names
 from keyproxy.server.routing import Routing, is_routed, names_of
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
-from keyproxy.settings.advice import unlisted
 from keyproxy.settings.providers import Used
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.client import Pools
@@ -49,15 +51,15 @@ from keyproxy.transport.intake import Room
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.lists import Lists
+from keyproxy.upstream.offered import Offered
 from keyproxy.upstream.openrouter import OPENROUTER
-from keyproxy.upstream.provider import Fetched, KeyReport, Model, Row
+from keyproxy.upstream.provider import Fetch, Fetched, KeyReport, Model, Provider
 from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
 
 PROVIDER = OPENROUTER
-REFRESH_SECONDS = 3600.0  # of names, as of prices
-RETRY_SECONDS = 60.0
+LISTS_PATIENCE_SECONDS = 5.0
 _INSPECTION_SECONDS = 10.0
 _log = structlog.get_logger("keyproxy")
 
@@ -87,12 +89,17 @@ class Assembly:
         self.lingering = Lingering()
         self.verifiers = Verifiers(session)
         listing = PROVIDER.listing
-        self._catalogue = Catalogue(self._fetch, self._fetch_shown, listing)
+        self.lists = Lists(self._models_of)
+        shown = self._others, self.lists.of, listing
+        wait = partial(self.lists.settled, LISTS_PATIENCE_SECONDS)
+        paged = Offered(*shown, lambda: self._openrouter("fetch"), wait)
+        whole = Offered(*shown, lambda: self._openrouter("fetch_shown"), wait)
+        self._catalogue = Catalogue(paged.fetch, whole.fetch, listing)
+        self._fetch_shown = whole.fetch
         self.names = Names(self._catalogue, lambda: self.kit.settings)
         self.accounting = Accounting(
             counters, book, self._upstreams, self._fetch_unshown, listing, settled
         )
-        self.lists = Lists(self._models_of)
         self._routing = Routing(self.lists, lambda: self.accounting.prices)
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Counters()
@@ -156,6 +163,7 @@ class Assembly:
             upstreams=upstreams,
             catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
             attempts=attempts,
+            listed=policy.models if attempts is None else WithHome(policy.models, homes),
         )
 
     def _upstream(self, app: Settings, used: Used, hidden: Collection[Secret]) -> Upstream:
@@ -184,16 +192,30 @@ class Assembly:
         await self.verifiers.close()
         await self._catalogue.close()
 
-    async def _fetch(self, path: str) -> Fetched:
-        return await self.kit.default.upstream.fetch(path)
-
-    async def _fetch_shown(self, path: str) -> Fetched:
-        return await self.kit.default.upstream.fetch_shown(path)
-
     async def _fetch_unshown(self, path: str) -> Fetched:
         """What no page shows: the list of all models is fetched once for it and for pages."""
         is_list = path == PROVIDER.listing.path
         return await (self.names.whole() if is_list else self._fetch_shown(path))
+
+    def _others(self) -> list[Provider]:
+        """The providers that are used by any app, but for OpenRouter."""
+        upstreams = (each for app in self.kit.apps.values() for each in app.upstreams.values())
+        used = {each.provider.name: each.provider for each in upstreams}
+        return [provider for name, provider in used.items() if name != PROVIDER.name]
+
+    def _openrouter(self, how: Literal["fetch", "fetch_shown"]) -> Fetch | None:
+        """How OpenRouter's lists are had; None where it is not to be asked. It is asked without a
+        key where no key of it is used."""
+        if not self.kit.settings.public_list:
+            return None
+        upstream = self.kit.default.upstreams.get(PROVIDER.name)
+        if upstream is None:
+            settings = self.kit.settings
+            pool, hidden = self.pools.of(settings.upstream), settings.hidden_keys
+            return Upstream(
+                settings, pool, self.keys, hidden=hidden, provider=PROVIDER, keys=()
+            ).fetch
+        return upstream.fetch if how == "fetch" else upstream.fetch_shown
 
     def _upstreams(self) -> Mapping[str, Upstream]:
         return {name: app.upstream for name, app in self.kit.apps.items()}
@@ -223,62 +245,6 @@ class Assembly:
             why = type(error.__cause__ or error).__name__
             _log.warning("the upstream could not be asked about a key", error=why)
             return None
-
-
-class Names:
-    """What the upstream's list of models tells of names: to the models in force, and to the
-    operator. Outlives a configuration; ``settings`` gives those in force."""
-
-    def __init__(self, catalogue: Catalogue, settings: Callable[[], Settings]) -> None:
-        self._catalogue = catalogue
-        self._settings = settings
-        self._rows: tuple[Row, ...] = ()
-        self._known = Known()
-        self._may_tell = False
-        self._told: set[str] = set()
-
-    def known(self) -> Known:
-        """What the longest list tells that was had last."""
-        if (rows := self._catalogue.rows) is not self._rows:
-            self._rows, self._known = rows, Known.of(row.kept for row in rows)
-        return self._known
-
-    async def whole(self) -> Fetched:
-        """The list of all models, looked at here first. Raises as ``Catalogue.whole`` does."""
-        fetched = await self._catalogue.whole()
-        if self._may_tell:
-            await self.tell()
-        return fetched
-
-    async def tell(self) -> None:
-        """Say, once each, which patterns and aliases name no model of the whole list.
-
-        Called when it listens, and from then on with each list: nobody waits for one.
-        """
-        self._may_tell = True
-        if not self._catalogue.whole_rows:
-            return
-        for line in await asyncio.to_thread(unlisted, self._settings(), self.known().listed):
-            if line not in self._told:
-                self._told.add(line)
-                _log.warning(line)
-
-    async def look(self) -> bool:
-        """Fetch the whole list; whether there was one to be had."""
-        try:
-            return (await self.whole()).status == 200
-        except Refusal:
-            return False
-
-    async def run(self) -> None:
-        """Keep the names fresh where there is no price book that does it, until cancelled."""
-        while True:
-            is_fresh = False
-            try:
-                is_fresh = await self.look()
-            except Exception:  # no memory or thread just now
-                _log.exception("the names of models could not be read")
-            await asyncio.sleep(REFRESH_SECONDS if is_fresh else RETRY_SECONDS)
 
 
 def browser_of(settings: Settings, origins: Iterable[str]) -> Browser:

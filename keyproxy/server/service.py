@@ -83,6 +83,7 @@ class Service:
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
+        self.assembly.ask_for_lists()  # which the first price list may wait for
         await self.accounting.start()
         wanted = [*self.settings.listen]
         if (pairing := self.assembly.pairing) is not None:
@@ -95,7 +96,6 @@ class Service:
             await self.admin.start()
         self.assembly.life.is_ready = True
         self.assembly.keys.inspect(self.settings.all_keys)
-        self.assembly.ask_for_lists()
         self._run(self.assembly.keys.run())
         self._run(self.alerts.run())
         self._run(self._outbox.run())

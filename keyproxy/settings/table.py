@@ -79,6 +79,11 @@ class Table:
         section="Other providers", example="groq,cerebras,openrouter", separator=",",
         is_upstream=True, is_app=True, variable=providers.NAMES,
         meaning="whose keys are used, in the order in which they are asked (docs/providers.md)")
+    public_list: bool = setting(plain.switch, "VALUE",
+        Derived("on where `openrouter` is used, else off", "provider_names",
+                lambda names: "openrouter" in names),
+        is_upstream=True, example="off",
+        meaning="whether OpenRouter's public list of models and prices is asked for, without a key")
     openai_keys: tuple[Secret, ...] = _key("openai", "sk-proj-…")
     anthropic_keys: tuple[Secret, ...] = _key("anthropic", "sk-ant-api03-…")
     gemini_keys: tuple[Secret, ...] = _key("gemini", "AIza…")

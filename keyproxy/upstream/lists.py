@@ -7,6 +7,7 @@ word to the bill. Outlives a configuration.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
@@ -16,6 +17,7 @@ from keyproxy.upstream.provider import Model
 
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
+TIMEOUT_SECONDS = 20.0
 _log = structlog.get_logger("keyproxy.upstream")
 Fetch = Callable[[str], Awaitable[Mapping[str, Model] | None]]
 """Gives the models of a provider, by its name and their ids there; None without a list. Raises our
@@ -31,10 +33,18 @@ class Lists:
         self._fetch, self._sleep = fetch, sleep
         self._lists: dict[str, Mapping[str, Model]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked: dict[str, asyncio.Event] = {}
 
     def of(self, provider: str) -> Mapping[str, Model] | None:
         """Its models as it last told them, by their ids there; None while it never did."""
         return self._lists.get(provider)
+
+    async def settled(self, patience_seconds: float) -> None:
+        """Wait until each provider has answered once, or so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                for asked in [*self._asked.values()]:
+                    await asked.wait()
 
     def keep(self, providers: Collection[str]) -> None:
         """Ask those providers, now and hourly, and forget what others told."""
@@ -42,8 +52,10 @@ class Lists:
             del self._lists[name]
         for name in self._tasks.keys() - set(providers):
             self._tasks.pop(name).cancel()
+            del self._asked[name]
         for name in providers:
             if name not in self._tasks:
+                self._asked[name] = asyncio.Event()
                 self._tasks[name] = asyncio.create_task(self._renew(name))
 
     async def close(self) -> None:
@@ -57,12 +69,14 @@ class Lists:
         while True:
             models = None
             try:
-                models = await self._fetch(name)
-            except Refusal as refusal:
-                why = refusal.hint or refusal.code
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    models = await self._fetch(name)
+            except (Refusal, TimeoutError) as error:
+                why = error.code if isinstance(error, Refusal) else "timeout"
                 _log.warning("a provider's list of models cannot be had", provider=name, why=why)
             except Exception:  # no memory or thread just now
                 _log.exception("a provider's list of models could not be read", provider=name)
             if models:
                 self._lists[name] = models
+            self._asked[name].set()
             await self._sleep(REFRESH_SECONDS if models else RETRY_SECONDS)

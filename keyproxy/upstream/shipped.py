@@ -36,7 +36,7 @@ def date() -> str:
 @cache
 def models_of(provider: str) -> Mapping[str, ShippedModel]:
     """By native id; none of a provider that is not in the table."""
-    return {row["id"]: _model(row) for row in _table()["models"].get(provider, ())}
+    return {id: _model(row) for id, row in _rows(provider).items()}
 
 
 @cache
@@ -45,7 +45,17 @@ def native_ids(provider: str) -> Mapping[str, str]:
     return {each.model: id for id, each in models_of(provider).items() if each.model is not None}
 
 
-def _model(row: dict[str, Any]) -> ShippedModel:
+def row_of(provider: str, native_id: str) -> Mapping[str, Any] | None:
+    """A row as it stands in the table; its JSON has the form of OpenRouter's."""
+    return _rows(provider).get(native_id)
+
+
+@cache
+def _rows(provider: str) -> Mapping[str, Mapping[str, Any]]:
+    return {row["id"]: row for row in _table()["models"].get(provider, ())}
+
+
+def _model(row: Mapping[str, Any]) -> ShippedModel:
     inputs = frozenset(row["architecture"]["input_modalities"])
     return ShippedModel(row["id"], row["model"], price_of_row(row), inputs)
 
