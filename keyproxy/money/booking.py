@@ -63,7 +63,6 @@ class Booking:
     entry: Entry = field(init=False)
     _reservation: Reservation = NOTHING
     _reader: UsageReader | None = None
-    _watcher: Callable[[bytes], None] | None = None
     _has_failed: bool = False
 
     async def __aenter__(self) -> Booking:
@@ -116,24 +115,25 @@ class Booking:
         if head.status < 400:
             is_event_stream = head.kind.startswith("text/event-stream")
             self._reader = UsageReader(
-                self.dialect, is_event_stream, head.generation_id, head.told_cost
+                self.dialect,
+                is_event_stream,
+                head.generation_id,
+                head.told_cost,
+                self._found_id,
             )
-            self._watcher = partial(self._watch, self._reader)
-            self.record.watchers.append(self._watcher)
+            self.record.watchers.append(self._reader.watch)
 
-    def _watch(self, reader: UsageReader, chunk: bytes) -> None:
-        reader.watch(chunk)
-        if self.record.generation_id is None and reader.generation_id is not None:
-            # Not at the end: should this process be killed, the next one can ask for the cost.
-            self.record.generation_id = reader.generation_id
-            self.desk.book.note(self.entry.id, reader.generation_id)
+    def _found_id(self, generation_id: str) -> None:
+        """Not at the end: should this process be killed, the next one can ask for the cost."""
+        self.record.generation_id = generation_id
+        self.desk.book.note(self.entry.id, generation_id)
 
     def failed(self, fault: Fault) -> None:
         """It brought nothing for the client, and another provider is asked; unless it was taken
         perhaps, it is not billed."""
         self.is_free, self._has_failed = fault is not Fault.UNCERTAIN, True
-        if self._watcher is not None:
-            self.record.watchers.remove(self._watcher)
+        if self._reader is not None:
+            self.record.watchers.remove(self._reader.watch)
 
     def end(self, error: BaseException | None = None) -> None:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for

@@ -10,7 +10,7 @@ as of October 2026.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -61,11 +61,14 @@ class UsageReader:
         is_event_stream: bool,
         generation_id: str | None = None,
         told_cost: ToldCost | None = IN_COST,
+        found_id: Callable[[str], None] = lambda id: None,
     ) -> None:
-        """``told_cost``: where its provider says what a call has cost."""
+        """``told_cost``: where its provider says what a call has cost. ``found_id`` is told the
+        ``generation_id`` that the head did not say, as it passes."""
         self.generation_id = generation_id
         self.is_finished = False
         self.error: str | None = None
+        self._found_id = found_id
         self._dialect, self._told_cost = dialect, told_cost
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted = _wanted(self._places)
@@ -174,6 +177,8 @@ class UsageReader:
             ids = [id for id in map(found.get, _IDS) if isinstance(id, str)]
             self._has_id = self._has_id or bool(ids)
             self.generation_id = next(filter(_GENERATION_ID.fullmatch, ids), None)
+            if self.generation_id is not None:
+                self._found_id(self.generation_id)
         kind = found.get(_TYPE)
         if isinstance(kind, str) and kind in _LAST_TYPES:
             self.is_finished = True
