@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from keyproxy.call import Call, Endpoint
 from keyproxy.dialects import CHAT, MESSAGES
@@ -115,6 +116,21 @@ async def test_a_key_is_asked_about_where_it_belongs(several: Several) -> None:
     for name, path in (("groq", "/models"), ("deepinfra", "/models"), ("openrouter", "/key")):
         asked = {each.target for each in several.seen(name) if "Authorization" in each.headers}
         assert asked == {f"/api/v1{path}"}
+
+
+async def test_a_rejected_key_is_told_of_with_its_provider(several: Several) -> None:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": "invalid api key"}}, status=401)
+
+    several.fakes["groq"].answer = refuse
+    [key] = [key for key in several.service.settings.all_keys if key.reveal() == GROQ]
+    state = several.assembly.keys.of(key)
+    await several.assembly.keys._question(state)
+    with capture_logs() as logs:
+        await several.service.alerts.look()
+    [told] = [log for log in logs if "alert" in log]
+    assert (told["alert"], told["app"]) == ("key_rejected", "default")
+    assert told["event"] == f"The key {key.label} of groq is rejected there, and set aside."
 
 
 async def test_a_reload_brings_another_provider_and_takes_one_away(several: Several) -> None:

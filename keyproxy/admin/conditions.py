@@ -21,6 +21,7 @@ from keyproxy.ledger.file import ask
 from keyproxy.ledger.queries import settled_spend
 from keyproxy.limits.windows import Span
 from keyproxy.money.budget import Level, shown, span
+from keyproxy.settings import Secret
 from keyproxy.settings.grammar.plain import Budget, Unit
 from keyproxy.upstream.keyring import KeyState
 
@@ -133,15 +134,18 @@ class Conditions:
             )
 
     def _keys(self, at: float) -> Iterator[Condition]:
-        settings = self.watched.kit().settings
-        users: dict[str, list[str]] = {}
-        for app in settings.all_apps:
-            for key in app.keys:
-                users.setdefault(key.label, []).append(app.name)
-        for state in self.watched.keys.states(settings.all_keys):
-            apps = users[state.key.label]
-            for found in _of_key(state, at):
-                yield found._replace(app=apps[0] if len(apps) == 1 else None, about=state.key.label)
+        providers: dict[Secret, str] = {}
+        apps: dict[Secret, set[str]] = {}
+        for app in self.watched.kit().settings.all_apps:
+            for used in app.providers:
+                for key in used.keys:
+                    providers[key] = used.name
+                    apps.setdefault(key, set()).add(app.name)
+        for state in self.watched.keys.states(providers):
+            users = apps[state.key]
+            for found in _of_key(state, providers[state.key], at):
+                app_name = next(iter(users)) if len(users) == 1 else None
+                yield found._replace(app=app_name, about=state.key.label)
 
     def _stores(self) -> Iterator[Condition]:
         if self.watched.counters.is_down:
@@ -163,20 +167,20 @@ def _spent(limits: Iterable[Budget], spent: Sequence[int], at: float) -> Iterato
             yield Condition("spend", text, float(usd), float(limit.usd), about=about)
 
 
-def _of_key(state: KeyState, at: float) -> Iterator[Condition]:
-    label = state.key.label
+def _of_key(state: KeyState, provider: str, at: float) -> Iterator[Condition]:
+    key = f"key {state.key.label} of {provider}"
     if state.is_rejected:
-        yield Condition("key_rejected", f"The provider rejects the key {label}.", 1, 0)
+        yield Condition("key_rejected", f"The {key} is rejected there, and set aside.", 1, 0)
     if (report := state.report) is None:
         return
     limit, left = report.limit, report.limit_remaining
     if limit and left is not None and left <= limit * CREDIT_LEFT:
-        text = f"Of the credit limit of the key {label}, {limit:f} USD, {left:f} are left."
+        text = f"Of the credit limit of the {key}, {limit:f} USD, {left:f} are left."
         yield Condition("key_credit", text, float(limit - left), float(limit))
     if (expires := _moment(report.expires_at)) is not None:
         days = (expires.timestamp() - at) / _DAY_SECONDS
         if days <= EXPIRES_DAYS:
-            text = f"The key {label} expires on {expires:%d %b %Y at %H:%M} UTC."
+            text = f"The {key} expires on {expires:%d %b %Y at %H:%M} UTC."
             yield Condition("key_expires", text, round(days, 2), EXPIRES_DAYS)
 
 
