@@ -5,33 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from keyproxy.commands.findings import Finding
 from keyproxy.errors import Refusal
-from keyproxy.key_forms import STARS
+from keyproxy.key_forms import NO_KEY, STARS
 from keyproxy.policy.models import Known
-from keyproxy.settings import Secret, Settings
+from keyproxy.settings import DEFAULT_APP, Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
-from keyproxy.transport.client import open_pools
+from keyproxy.settings.providers import Used
+from keyproxy.transport.client import Pools, open_pools
 from keyproxy.transport.pool import ProxyFailed
 from keyproxy.upstream.keyring import KeyStates
-from keyproxy.upstream.openrouter import OPENROUTER as PROVIDER
-from keyproxy.upstream.provider import KeyReport
+from keyproxy.upstream.openrouter import OPENROUTER
+from keyproxy.upstream.provider import KeyReport, Provider
+from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.send import Upstream
 
 TIMEOUT_SECONDS = 10.0
 # More of a key than this in one piece is more than its public label shows.
 _TELLING_CHARACTERS = 16
 
-_STATUSES = {
-    401: "the upstream does not know this key (401): mistyped, deleted, disabled or expired;"
-    f" make a new one at {PROVIDER.keys_page}",
-    402: "the account behind this key has no credit left (402); buy some, the key may be fine",
-    403: "the upstream refuses this key (403)",
-    404: f"the upstream has no {PROVIDER.key_path} (404): is KEYPROXY_UPSTREAM the whole base"
-    " address, /api/v1 included?",
-    429: "the upstream was asked too often (429); try again in a minute",
-}
+_UNKNOWN = "the upstream does not know this key (401): mistyped, deleted, disabled or expired"
 
 
 def of_keys(settings: Settings) -> list[Finding]:
@@ -40,37 +36,71 @@ def of_keys(settings: Settings) -> list[Finding]:
 
 
 async def _of_keys(settings: Settings) -> list[Finding]:
-    found = []
+    found: list[Finding] = []
+    asked: set[tuple[str, Secret]] = set()  # of another app, perhaps
     async with open_pools(settings) as pools:
-        pool, keys = pools.of(settings.upstream), settings.all_keys
-        upstream = Upstream(
-            settings, pool, KeyStates(), hidden=keys, provider=PROVIDER, keys=settings.keys
-        )
-        for key in settings.all_keys:
-            about = f"key {key.label}"
-            found += [Finding.of_line(about, line) for line in await _lines(upstream, key)]
-        found += [Finding.of_line("models", line) for line in await _models(upstream, settings)]
+        for app in settings.all_apps:
+            for used in app.providers:
+                upstream = _upstream(app, used, pools, settings.hidden_keys)
+                name = "" if upstream.provider is OPENROUTER else f"{upstream.provider.title} "
+                for key in used.keys:
+                    if key is NO_KEY or (used.name, key) in asked:
+                        continue
+                    asked.add((used.name, key))
+                    about, lines = f"{name}key {key.label}", await _lines(upstream, key)
+                    found += [Finding.of_line(about, line) for line in lines]
+                if app.name == DEFAULT_APP and upstream.provider is OPENROUTER:
+                    lines = await _models(upstream, settings)
+                    found += [Finding.of_line("models", line) for line in lines]
     return found
+
+
+def _upstream(app: Settings, used: Used, pools: Pools, hidden: Collection[Secret]) -> Upstream:
+    """A provider at its own address, with its own keys."""
+    provider = provider_of(used)
+    base, _ = bases_of(used, provider, app.upstream)
+    pool, keys = pools.of(base), used.keys or (NO_KEY,)
+    return Upstream(app, pool, KeyStates(), hidden=hidden, provider=provider, keys=keys)
 
 
 async def _lines(upstream: Upstream, key: Secret) -> list[str]:
     """What to print of one key."""
+    provider = upstream.provider
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             report = await upstream.inspect(key)
     except (Refusal, TimeoutError) as error:
         return [f"error: {_unreached(error.__cause__ or error)}"]
     if report.status != 200:
-        fallback = f"the upstream answered with status {report.status}"
-        return [f"error: {_STATUSES.get(report.status, fallback)}"]
+        return [f"error: {_of_status(report.status, provider)}"]
+    if not report.is_verdict:
+        return [f"unknown: anybody may read its list of models, and {provider.title} has no more"]
+    if provider is not OPENROUTER:
+        return ["works"]
     facts = _facts(report, key)
     if trouble := _trouble(report):
         return [*facts, f"error: {trouble}"]
     unlimited = (
         "warning: this key has no credit limit; set one, it is the only stop outside"
-        f" keyproxy: {PROVIDER.keys_page}"
+        f" keyproxy: {provider.keys_page}"
     )
     return [*facts, "works", *([unlimited] if report.limit is None else [])]
+
+
+def _of_status(status: int, provider: Provider) -> str:
+    """What an answer that is no report means."""
+    if status in provider.refuses_key and status in (400, 401):
+        return f"{_UNKNOWN}; make a new one at {provider.keys_page}"
+    base = "KEYPROXY_UPSTREAM" if provider is OPENROUTER else "its base"
+    path = urlsplit(provider.base).path
+    said = {
+        402: "the account behind this key has no credit left (402); buy some, the key may be fine",
+        403: "the upstream refuses this key (403)",
+        404: f"the upstream has no {provider.key_path} (404): is {base} the whole base"
+        f" address, {path} included?",
+        429: "the upstream was asked too often (429); try again in a minute",
+    }
+    return said.get(status, f"the upstream answered with status {status}")
 
 
 async def _models(upstream: Upstream, settings: Settings) -> list[str]:
@@ -79,7 +109,7 @@ async def _models(upstream: Upstream, settings: Settings) -> list[str]:
         return []
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            fetched = await upstream.fetch_shown(PROVIDER.listing.path)
+            fetched = await upstream.fetch_shown(OPENROUTER.listing.path)
     except (Refusal, TimeoutError):
         return ["warning: the upstream's list of models cannot be read; no name was compared"]
     if fetched.status != 200:
@@ -104,7 +134,7 @@ def _trouble(report: KeyReport) -> str | None:
     if report.is_management:
         return (
             "this is a management key: it cannot make calls and can change the account; make an"
-            f" ordinary key at {PROVIDER.keys_page}"
+            f" ordinary key at {OPENROUTER.keys_page}"
         )
     if report.label is None and report.limit is None:
         return "the answer says nothing of a key; is KEYPROXY_UPSTREAM the right address?"

@@ -135,8 +135,10 @@ class Upstream:
         return self.provider.read_call(fetched.raw) if fetched.status == 200 else None
 
     async def inspect(self, key: Secret) -> KeyReport:
-        """What the upstream says of ``key``; costs nothing. Raises as ``send`` does, from what the
-        HTTP client raises."""
+        """What the upstream says of ``key``, one of its own; costs nothing. Raises as ``send``
+        does, from what the HTTP client raises."""
+        if key not in self.keys:
+            raise LookupError("a key of another upstream's, or of none")
         fetched = await self._whole(self.provider.key_path, key, MAX_REPORT_BYTES)
         return self.provider.read_key(fetched.status, answers.loads(fetched.raw))
 

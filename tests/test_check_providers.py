@@ -1,0 +1,57 @@
+"""``keyproxy check`` asks each provider about its own keys, and nobody about another's."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.configured import environment, toml
+from tests.fakes.server import Fakes, serving
+from tests.program import environment as clean
+
+
+@pytest.fixture
+async def fakes() -> AsyncIterator[Fakes]:
+    async with serving() as running:
+        yield running
+
+
+async def checked(fakes: Fakes, directory: Path, **variables: str) -> tuple[int | None, str]:
+    """The exit code and what is printed."""
+    (directory / "keyproxy.toml").write_text(toml(fakes))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "keyproxy", "check"),
+        cwd=directory,
+        env=clean(**(environment(fakes) | variables)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+async def test_each_key_is_asked_about_at_its_own_provider(fakes: Fakes, tmp_path: Path) -> None:
+    code, said = await checked(fakes, tmp_path)
+    assert fakes.strays() == []
+    assert code == 0, said
+    for name, fake in fakes.items():
+        asked = [seen for seen in fake.seen if seen.keys == [fake.key]]
+        assert [seen.method for seen in asked] == ["GET"], name
+        assert fake.key not in said
+    assert said.count("unknown: anybody may read its list of models") == 1  # DeepInfra's
+
+
+async def test_a_key_that_one_of_them_does_not_know_is_told_with_where_to_get_one(
+    fakes: Fakes, tmp_path: Path
+) -> None:
+    unknown = "gsk_" + "Unknown00000" * 4
+    code, said = await checked(fakes, tmp_path, GROQ_API_KEY=unknown)
+    assert code == 1
+    assert "https://console.groq.com/keys" in said
+    assert said.count("error: ") == 1
+    assert fakes["groq"].seen[-1].keys == [unknown]
+    assert [seen for seen in fakes.seen if unknown in seen.keys and seen.vendor != "groq"] == []
