@@ -16,10 +16,11 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from keyproxy.attempts.attempts import Attempts
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Client, Endpoint
 from keyproxy.clients.identity import Identity
-from keyproxy.dialects import CATALOGUE
+from keyproxy.dialects import CATALOGUE, MESSAGES
 from keyproxy.errors import Refusal, Step
 from keyproxy.key_forms import STARS
 from keyproxy.kit import AppKit, Exchange, Kit
@@ -29,11 +30,13 @@ from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets
 from keyproxy.proxy import handle
 from keyproxy.record import Record
+from keyproxy.routing.router import Option, Router, Row
 from keyproxy.session_endpoint import PATH
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import written_hint
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.providers import bases_of
 from keyproxy.upstream.send import Upstream
 
 LOOPBACK = "127.0.0.1"
@@ -80,7 +83,14 @@ class Sent:
     is_changed: bool
 
 
-Verdict = Passed | Refusal | Sent
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The homes of a call: first those that can take it, in the order in which they are tried."""
+
+    rows: tuple[Row, ...]
+
+
+Verdict = Passed | Routed | Refusal | Sent
 
 
 async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
@@ -91,7 +101,11 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     try:
         await handle(cast(web.BaseRequest, _Request(asked)), exchange)
     except _WouldSend as error:
-        return [*_passed(kit, record, asked), _sent(kit.app_of(record), error.call, asked)]
+        app = kit.app_of(record)
+        sent = _sent(app, app.upstream, error.call, asked)
+        return [*_passed(kit, record, asked), sent]
+    except _Planned as planned:
+        return [*_passed(kit, record, asked), Routed(planned.rows), _outcome(kit, planned, asked)]
     except Refusal as refusal:
         refusal.hint = written_hint(refusal.hint, kit.app_of(record).settings)
         before = _ORDER[: _ORDER.index(refusal.step)]
@@ -135,15 +149,32 @@ def _client(record: Record, asked: Asked, app: Settings) -> str:
     return f"{how}; the client is {record.client} of the app {record.app}"
 
 
-def _sent(app: AppKit, call: Call, asked: Asked) -> Sent:
-    settings, provider = app.settings, app.upstream.provider
+def _outcome(kit: Kit, planned: _Planned, asked: Asked) -> Refusal | Sent:
+    """What goes to the first home, or why there is none."""
+    app, first = kit.apps[planned.app], planned.first
+    if isinstance(first, Refusal):
+        first.hint = written_hint(first.hint, app.settings)
+        return first
+    assert planned.call.said is not None  # noqa: S101 - or it would have no homes
+    call = replace(planned.call, body=first.edits.body(planned.call.said))
+    return _sent(app, app.upstreams[first.place.home.provider], call, asked)
+
+
+def _sent(app: AppKit, upstream: Upstream, call: Call, asked: Asked) -> Sent:
+    settings, provider = app.settings, upstream.provider
     if call.endpoint.dialect is CATALOGUE:
         head: Mapping[str, str] = headers.asking(provider, None)  # asked for without the key
     else:
-        masked = Secret(settings.keys[0].label if settings.keys else STARS)
-        head = headers.outgoing(provider, masked, app.upstream.ranking, call.headers)
+        key = upstream.keys[0]
+        masked = Secret(key.label or STARS) if key.reveal() else key
+        is_bearer = provider.taking(call).is_bearer
+        head = headers.outgoing(
+            provider, masked, upstream.ranking, call.headers, is_bearer=is_bearer
+        )
     is_changed = call.body != (asked.body or b"")
-    url = settings.upstream + call.target
+    used = next(each for each in settings.providers if each.name == provider.name)
+    base, messages_base = bases_of(used, provider, settings.upstream)
+    url = (messages_base if call.endpoint.dialect is MESSAGES else base) + call.target
     return Sent(call.endpoint.method, url, dict(head), call.body, is_changed)
 
 
@@ -152,6 +183,17 @@ class _WouldSend(Exception):
     """Every step has let ``call`` pass."""
 
     call: Call
+
+
+@dataclass
+class _Planned(Exception):
+    """Every step has let ``call`` of an app pass; ``first``: the home that it would go to, or why
+    there is none."""
+
+    app: str
+    call: Call
+    rows: tuple[Row, ...]
+    first: Option | Refusal
 
 
 class _Request:
@@ -184,6 +226,20 @@ class _Sending:
 
     async def __aexit__(self, *error: object) -> None:
         """It was never entered."""
+
+
+@dataclass(frozen=True)
+class _Planning:
+    """Attempts that nobody makes."""
+
+    router: Router
+
+    def answer(self, call: Call, client: Client, *rest: object) -> NoReturn:
+        try:
+            first: Option | Refusal = self.router.plan(call, client).options[0]
+        except Refusal as refusal:
+            first = refusal
+        raise _Planned(client.app, call, tuple(self.router.table(call, client)), first)
 
 
 async def _fetch(path: str) -> NoReturn:
@@ -224,4 +280,5 @@ def _app_without_traffic(app: AppKit) -> AppKit:
             run=lambda work: work.close(),
         ),
         upstream=cast(Upstream, SimpleNamespace(send=_Sending)),
+        attempts=app.attempts and cast(Attempts, _Planning(app.attempts.router)),
     )

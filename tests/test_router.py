@@ -190,7 +190,7 @@ def test_the_table_for_the_operator(router: Router) -> None:
         ("slow", "field"),
         ("maker", "field"),
     ]
-    assert None not in (rows[0].cost, rows[0].wait_seconds)
+    assert None not in (rows[0].cost, rows[0].first_output_seconds)
     [*_, last] = router.table(call({"model": "maker/other"}), ANN)
     assert (last.provider, last.native_id, last.why_not and last.why_not.why) == (
         "maker",

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = line.parser("explain", "Exit code 0: it would be sent, 1: refused, 2: settings.")
     parser.add_argument("--body", metavar="FILE", help="the JSON body; default: stdin")
     parser.add_argument("--serve", action="store_true", help="by the rules of keyproxy serve")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
     parser.add_argument("--all", action="store_true", help="a table of example calls instead")
     parser.add_argument("--origin", metavar="ORIGIN", help="the page's origin; none is no page")
     parser.add_argument("--host", metavar="HOST", help="the Host it calls; default: an allowed one")
@@ -56,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     target = flags.path or explained.CHAT
     method = flags.method or explained.usual_method(target, body)
     asked = Asked(method.upper(), target, body, fields, flags.app)
-    return explained.run(settings, partial(explained.print_steps, asked=asked))
+    show = explained.print_json if flags.json else explained.print_steps
+    return explained.run(settings, partial(show, asked=asked))
 
 
 def _read(name: str | None) -> bytes | None:

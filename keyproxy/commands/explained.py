@@ -7,6 +7,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import asdict
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -16,11 +17,12 @@ from keyproxy import session_endpoint
 from keyproxy.call import BASE
 from keyproxy.commands import line
 from keyproxy.console import MOST_COLUMNS, printable
-from keyproxy.dry_run import Asked, Passed, Sent, Verdict, steps
+from keyproxy.dry_run import Asked, Passed, Routed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
 from keyproxy.ledger.ledger import MemoryBook
 from keyproxy.limits.counters import Counters
+from keyproxy.routing.router import Row
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.summary import clients
@@ -68,6 +70,8 @@ def _lines(verdict: Verdict, asked: Asked) -> Iterator[str]:
         yield from _of_step(verdict.step, "ok", verdict.found)
     elif isinstance(verdict, Sent):
         yield from _of_sent(verdict)
+    elif isinstance(verdict, Routed):
+        yield from _of_routed(verdict)
     elif verdict.step is Step.BODY and not asked.body and asked.method == "POST":
         cure = "name its file with --body, or send it in by a pipe; an empty one is refused"
         yield from _of_step(verdict.step, "missing", f"there is no body: {cure}")
@@ -76,6 +80,68 @@ def _lines(verdict: Verdict, asked: Asked) -> Iterator[str]:
         yield from _of_step(verdict.step, "refused", why)
         if verdict.hint:  # a line to paste is never broken
             yield _INDENT + verdict.hint
+
+
+def _of_routed(routed: Routed) -> Iterator[str]:
+    """The table of homes, a line each."""
+    fit = [row for row in routed.rows if row.why_not is None]
+    outcome = "ok" if fit else "refused"
+    found = f"{len(fit)} of {len(routed.rows)} homes can take it, tried in this order"
+    if fit:
+        found += "; costs and times are expected, times by what is usual there"
+    yield from _of_step(Step.ROUTING, outcome, found)
+    models = {row.model for row in routed.rows}
+    for row in routed.rows:
+        id = f"{row.model} as {row.native_id}" if len(models) > 1 else row.native_id
+        home = f"{row.provider:<11} {id or '-'}"
+        if row.why_not is not None:
+            text = f"{home}: no, {row.why_not.text}"
+        else:
+            cost = "price unknown" if row.cost is None else f"{row.cost:.6f} USD"
+            text = f"{home}: {cost}, first output after {row.first_output_seconds:.1f} s"
+        yield from textwrap.wrap(
+            text,
+            MOST_COLUMNS,
+            initial_indent=_INDENT,
+            subsequent_indent=f"{_INDENT}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+async def print_json(kit: Kit, asked: Asked) -> int:
+    """The same as one JSON object."""
+    verdicts = await steps(kit, asked)
+    shown: dict[str, Any] = {"steps": []}
+    for verdict in verdicts:
+        if isinstance(verdict, Passed):
+            shown["steps"].append({"step": verdict.step, "found": verdict.found})
+        elif isinstance(verdict, Routed):
+            shown["homes"] = [_home(row) for row in verdict.rows]
+        elif isinstance(verdict, Sent):
+            body = verdict.body.decode(errors="replace")
+            shown["sent"] = asdict(verdict) | {"head": dict(verdict.head), "body": body}
+        else:
+            shown["refused"] = {
+                "step": verdict.step,
+                "status": verdict.status,
+                "code": verdict.code,
+                "message": verdict.message,
+                "param": verdict.param,
+                "hint": verdict.hint,
+            }
+    text = json.dumps(shown, indent=2)
+    for key in kit.settings.all_keys:  # which the call itself may show
+        if secret := key.reveal():
+            text = text.replace(secret, key.label)
+    print(text)
+    return 1 if "refused" in shown else 0
+
+
+def _home(row: Row) -> dict[str, Any]:
+    no = row.why_not
+    why_not = None if no is None else {"why": no.why, "text": no.text, "param": no.param}
+    return row._asdict() | {"why_not": why_not}
 
 
 def _of_step(step: Step, outcome: str, text: str) -> list[str]:

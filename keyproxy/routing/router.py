@@ -24,6 +24,7 @@ from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
 from keyproxy.routing.retries import Retries
 from keyproxy.routing.speed import Outputs, Speeds
 from keyproxy.routing.sticky import Stays, conversation
+from keyproxy.upstream.provider import Provider
 
 Fallback = Literal["none", "provider", "model"]
 LIST_SECONDS = 2.0
@@ -76,15 +77,14 @@ class _Look(NamedTuple):
 
 class Row(NamedTuple):
     """A home, whether or not it can take the call, for the operator: ``why_not`` None where it can.
-    ``cost``: expected USD; ``wait_seconds``: expected seconds."""
+    ``cost``: expected USD; ``first_output_seconds``: expected, too."""
 
     model: str
     provider: str
     native_id: str | None
     why_not: No | None
     cost: float | None = None
-    wait_seconds: float | None = None
-    rests_seconds: float = 0.0
+    first_output_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +171,15 @@ class Router:
             seen |= {option.place.home.provider for option in look.fit}
             for provider in self.homes.providers:
                 if provider.name not in seen:
-                    text = f"{provider.title} is not known to have {parted(model)[0]}"
-                    yield Row(model, provider.name, None, No("id", text))
+                    no = No("id", self._why_none(provider, model, look, way))
+                    yield Row(model, provider.name, None, no)
+
+    def _why_none(self, provider: Provider, model: str, look: _Look, way: Way) -> str:
+        if way.at or parted(model)[0] in self.homes.at:
+            return "`at` does not name it"
+        if provider.name in look.waits_for:
+            return f"{provider.title} may have it: its list of models is not there"
+        return f"{provider.title} is not known to have it"
 
     def _look(self, asked: Asked, model: str, way: Way) -> _Look:
         found = self.homes.of(model, way.at.get(model))
@@ -194,16 +201,10 @@ class Router:
         return sorted(options, key=lambda option: order.get(option.place.home, 0))
 
     def _row(self, asked: Asked, option: Option) -> Row:
-        place = option.place
-        return Row(
-            place.model,
-            place.home.provider,
-            place.home.native_id,
-            None,
-            self._cost(asked, option),
-            self._wait(asked, option),
-            self.memory.rests.seconds(place.home),
-        )
+        model, (provider, native_id) = option.place.model, option.place.home
+        cost, tokens = self._cost(asked, option), asked.input_tokens
+        pace = self.memory.speeds.expected(option.place.home, tokens, is_streaming=True)
+        return Row(model, provider, native_id, None, cost, pace.first_output_seconds)
 
     def _asked(self, call: Call, said: Said, thread: bytes) -> tuple[Asked, Way]:
         model, _ = parted(said.answering[0])
