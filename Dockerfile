@@ -13,7 +13,7 @@ RUN python3 -m venv /opt/build \
     && /opt/build/bin/pip --python /opt/keyproxy/bin/python install --no-cache-dir --no-compile \
         --no-deps --only-binary=:all: --require-hashes -r requirements/run.txt
 
-COPY LICENSE README.md pyproject.toml ./
+COPY LICENSE NOTICE README.md pyproject.toml ./
 COPY keyproxy keyproxy
 COPY examples/web examples/web
 # Bytecode is made here and never checked against its source again: the final root is read-only.

@@ -6,7 +6,7 @@ VENV   = .venv
 PIP    = $(VENV)/bin/python -m pip --disable-pip-version-check --no-input -q
 LOCKED = --no-deps --require-hashes
 
-.PHONY: help run test check venv lock image-check clean
+.PHONY: help run test check venv lock image-check dist clean
 
 help: ## what is here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ lock: ## look up the newest allowed versions and write requirements/*.txt
 
 image-check: ## build the image and try it, with Docker, Podman, or as root buildah
 	@bash scripts/image-check
+
+dist: $(VENV)/.dev ## build wheel and sdist into dist/
+	@$(VENV)/bin/python -m hatchling build -d dist
 
 clean: ## remove what make made
 	rm -rf $(VENV) dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache \

@@ -15,7 +15,8 @@ from tests.test_commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = [path for path in (ROOT / "examples").rglob("README.md") if "vendor" not in path.parts]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES)]
+OF_ROOT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*OF_ROOT, *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES)]
 each_page = pytest.mark.parametrize(
     "page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix()
 )

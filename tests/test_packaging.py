@@ -8,12 +8,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 import keyproxy
 from keyproxy.settings import ROWS, Settings
@@ -63,6 +65,55 @@ def test_wheel_installs_the_command_and_the_licence(wheel: zipfile.ZipFile) -> N
     about = f"keyproxy-{keyproxy.__version__}.dist-info"
     assert "keyproxy = keyproxy.__main__:main" in wheel.read(f"{about}/entry_points.txt").decode()
     assert f"{about}/licenses/LICENSE" in wheel.namelist()
+
+
+def test_wheel_carries_the_licences_of_what_it_is_made_of(wheel: zipfile.ZipFile) -> None:
+    licences = f"keyproxy-{keyproxy.__version__}.dist-info/licenses"
+    vendor = sorted((ROOT / "examples" / "web" / "vendor").glob("*.LICENSE"))
+    named = ["NOTICE", *(path.relative_to(ROOT).as_posix() for path in vendor)]
+    assert len(named) == 3
+    assert {f"{licences}/{name}" for name in named} <= set(wheel.namelist())
+
+
+def test_sdist_builds_the_same_wheel_and_can_be_tested(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    def build(kind: str, folder: Path) -> Path:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(tmp_path)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        [made] = tmp_path.glob("*.whl" if kind == "wheel" else "*.tar.gz")
+        return made
+
+    with tarfile.open(build("sdist", ROOT)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [folder] = (path for path in tmp_path.iterdir() if path.is_dir())
+    tree = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    listed = tracked()
+    assert tree - {"PKG-INFO"} == listed
+    with zipfile.ZipFile(build("wheel", folder)) as again:
+        assert again.namelist() == wheel.namelist()
+
+
+def tracked() -> set[str]:
+    """The files that git has, or would take: what a sdist is to hold."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git work tree")
+    return {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()}
+
+
+@pytest.mark.parametrize("name", ["ci.yml", "release.yml"])
+def test_workflows_run_what_everybody_runs(name: str) -> None:
+    path = ROOT / ".github" / "workflows" / name
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    [job] = yaml.safe_load(path.read_text())["jobs"].values()
+    lines = [step["run"] for step in job["steps"] if "run" in step]
+    assert lines
+    for line in lines:
+        command = line.split(" make ") if " make " in line else line.split()
+        assert command[-1] == ".ci/run" or command[-1] in targets
+    assert path.read_text().startswith("# Not run yet")
 
 
 def locked(name: str) -> dict[str, list[str]]:
