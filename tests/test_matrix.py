@@ -16,11 +16,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from keyproxy.server.service import running
+from tests.fakes.configured import settings_for
 from tests.fakes.fake import Fake
 from tests.fakes.server import Fakes, serving
 from tests.fakes.shapes import ORGANISATION, USER
 from tests.fakes.vendors import VENDORS
-from tests.routed import proxy_before
 
 PATHS = {
     "chat": "/api/v1/chat/completions",
@@ -104,13 +105,21 @@ class Caller:
 async def calling(
     name: str, directory: Path, fakes: Fakes, **variables: str
 ) -> AsyncIterator[Caller]:
-    said: dict[str, Any] = {"ALLOWED_ENDPOINTS": ENDPOINTS, "RATE_LIMIT": "off", "TITLE": "Ours"}
-    said |= variables
+    said = {
+        "LISTEN": "127.0.0.1:0",
+        "LEDGER": "off",
+        "ALLOWED_ENDPOINTS": ENDPOINTS,
+        "RATE_LIMIT": "off",
+        "TOTAL_BUDGET": "off",
+        "TITLE": "Ours",
+        "REFERER": "https://app.example",
+    }
+    said = {f"KEYPROXY_{name}": value for name, value in (said | variables).items()}
     async with (
-        proxy_before(fakes, **said) as proxy,
+        running(settings_for(fakes, directory, **said)) as service,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
     ):
-        yield Caller(proxy.url, session, fakes[name])
+        yield Caller(f"http://{service.addresses[0]}", session, fakes[name])
 
 
 def results(dialect: str, answer: Any) -> Iterator[dict[str, Any]]:

@@ -31,9 +31,9 @@ def toml(fakes: Fakes, *, at: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def settings_for(fakes: Fakes, directory: Path, *, at: bool = True, **variables: str) -> Settings:
+def settings_for(fakes: Fakes, directory: Path, **variables: str) -> Settings:
     """Those of ``dev``, read as from the files of ``directory``."""
-    (directory / "keyproxy.toml").write_text(toml(fakes, at=at))
+    (directory / "keyproxy.toml").write_text(toml(fakes))
     return Sources("dev", {}, environment(fakes) | variables, directory).read()
 
 
