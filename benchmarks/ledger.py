@@ -20,7 +20,7 @@ from pathlib import Path
 from keyproxy.call import Cost, Head, Usage
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Ledger, opened
-from keyproxy.record import Record
+from keyproxy.record import Attempt, Record
 
 RECORD = Record(
     "POST",
@@ -33,15 +33,21 @@ RECORD = Record(
 
 async def call(ledger: Ledger, number: int) -> float:
     """Book one call; the milliseconds it waited."""
+    at = time.time()
+    attempt = Attempt(
+        native_model="openai/gpt-4o-mini",
+        key="sk-or-v1-abc...def",
+        begun_at=at,
+        reserved=Decimal("0.0123"),
+    )
     entry = Entry(
         id=f"req_{number:024x}",
-        at=time.time(),
+        at=at,
         app="default",
         client=f"192.0.2.{number % 250}",
         endpoint="POST /api/v1/chat/completions",
         models=("openai/gpt-4o-mini",),
-        key="sk-or-v1-abc...def",
-        reserved=Decimal("0.0123"),
+        attempts=[attempt],
     )
     before = time.perf_counter()
     assert await ledger.begin(entry)

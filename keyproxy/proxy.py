@@ -70,7 +70,7 @@ async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResp
             del call  # its body goes up and is not kept for as long as the answer streams
             async with booking as money, sending as answer:  # 402, 429; 502, 504
                 hold.release()
-                money.answered(answer.head)
+                money.answered(answer.head, answer.fault)
                 if answer.head.status in _MAY_BE_UNLISTED:
                     record.hint = next(filter(None, map(models.unlisted, ids)), None)
                 return await relay(request, answer, record, idle_seconds=idle_seconds)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -33,14 +33,62 @@ class ClientLeft(asyncio.CancelledError):
         self.head = head
 
 
-class Booked(NamedTuple):
-    """How a call stands in the books when it ends, in pico-USD (1e-12); None: nobody knows what it
-    may cost. One that ``is_final`` never changes; another is asked about, and stands so until then.
+USUAL = "openrouter"
+"""The provider where no other is named."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One try of a call at one home. ``begun_at`` is unix time, ``key`` the label of the key.
+
+    ``reserved`` is set aside for it, and stands as its cost where none is known; None: nobody knows
+    what it may cost. ``is_told``: its provider says later what an answer has cost, asked by
+    ``answer_id``. ``rates``: JSON, USD for one of each. ``ended`` None: it is under way.
     """
 
-    pico: int | None
-    source: CostSource
-    is_final: bool
+    provider: str = USUAL
+    native_model: str
+    key: str
+    begun_at: float
+    reserved: Decimal | None
+    is_told: bool = True
+    fault: str | None = None
+    http_status: int | None = None
+    answer_id: str | None = None
+    connect_seconds: float | None = None
+    first_output_seconds: float | None = None
+    duration_seconds: float | None = None
+    cost: Cost | None = None
+    price_source: str | None = None
+    rates: str | None = None
+    ended: str | None = None
+
+    def note(self, answer_id: str | None, key: str | None) -> None:
+        """What the head of its answer told."""
+        self.answer_id, self.key = answer_id, key or self.key
+
+    def end(self, cost: Cost | None, http_status: int | None, ended: str, seconds: float) -> None:
+        """It is over, so many seconds after its begin."""
+        self.cost, self.http_status, self.ended = cost, http_status, str(ended)
+        self.duration_seconds = max(0.0, seconds)
+
+    @property
+    def standing(self) -> tuple[Decimal | None, Decimal, CostSource]:
+        """``cost``, ``counted`` and ``cost_source``: without a cost its reservation stands."""
+        if self.cost is None:
+            return self.reserved, self.reserved or Decimal(0), "estimated"
+        return self.cost.usd, self.cost.counted, self.cost.source
+
+    @property
+    def generation_id(self) -> str | None:
+        """By what its provider can be asked about it."""
+        return self.answer_id if self.is_told else None
+
+    @property
+    def is_final(self) -> bool:
+        """Of one that has ended: whether its cost is exact, or nobody can be asked about it."""
+        has_cost = self.cost is not None and self.cost.source == "exact"
+        return has_cost or self.generation_id is None
 
 
 _unused_ids: list[str] = []
@@ -61,7 +109,8 @@ class Record:
     Each fact is written by who knows it first. ``answer`` is what the upstream's head said,
     ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
     whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
-    ``reserved``: USD that it may cost at most. ``booked`` None: it reached no provider.
+    ``reserved``: USD that it may cost at most. ``booked``: its attempts as they
+    stand in the books, none where it reached no provider.
 
     Whose wait it was: ``queue_seconds`` ours, until the first attempt; ``connect_seconds`` for
     connections; ``longest_gap_seconds`` for the upstream, between two pieces of its answer;
@@ -93,7 +142,7 @@ class Record:
     usage: Usage | None = None
     cost: Cost | None = None
     reserved: Decimal | None = None
-    booked: Booked | None = None
+    booked: list[Attempt] = field(default_factory=list)
     attempts: int = 0
     is_connected: bool = False
     bytes_up: int = 0
@@ -112,7 +161,7 @@ class Record:
     first_byte_at: float | None = None
     clock: Callable[[], float] = time.monotonic
     started_at: float = field(init=False)
-    _asked_at: float = field(init=False, default=0.0)
+    asked_at: float = field(init=False, default=0.0)  # of the last attempt
 
     def __post_init__(self) -> None:
         self.started_at = self.clock()
@@ -130,14 +179,14 @@ class Record:
     def ask(self, provider: str) -> None:
         """An attempt begins, with the search for a connection."""
         self.provider, self.attempts, self.is_connected = provider, self.attempts + 1, False
-        self._asked_at = self.clock()
+        self.asked_at = self.clock()
         if self.queue_seconds is None:
-            self.queue_seconds = self._asked_at - self.started_at - self.client_seconds
+            self.queue_seconds = self.asked_at - self.started_at - self.client_seconds
 
     def connected(self) -> None:
         """The attempt has its connection: from now on bytes go up."""
         self.is_connected = True
-        waited = self.clock() - self._asked_at
+        waited = self.clock() - self.asked_at
         self.connect_seconds = (self.connect_seconds or 0.0) + waited
 
     def waited(self, seconds: float, *, is_for_client: bool) -> None:

@@ -33,7 +33,7 @@ from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.openrouter import OPENROUTER, read_call
 from keyproxy.upstream.provider import Fetched, Told
 from tests.counting import standings
-from tests.records import over
+from tests.records import entry, over
 
 ID = "gen-1790981416-AbCdEfGh"
 CLIENT = Client("203.0.113.9", "203.0.113.9")
@@ -313,8 +313,7 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     at = time.time()
     reservation = await budgets.reserve(CLIENT, 900_000_000, at)
     await budgets.settle(reservation, Decimal("0.9"))
-    entry = Entry("req_other", at, "default", CLIENT.id, "POST /x", ("a/b",), "key", Decimal("0.9"))
-    await book.begin(entry)
+    await book.begin(entry("req_other", at, client=CLIENT.id, reserved=Decimal("0.9")))
     book.note("req_other", "gen-1790981416-AbCdEfGh")
     book.complete("req_other", over(200, "client_left"), 1.0)
 

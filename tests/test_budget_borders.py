@@ -16,7 +16,6 @@ import pytest
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import opened
 from keyproxy.limits.counters import Counters, Table
 from keyproxy.limits.shared import open_shared
@@ -27,7 +26,7 @@ from keyproxy.settings.grammar.plain import Budget, Unit
 from tests import servers
 from tests.conftest import Clock
 from tests.counting import standings
-from tests.records import over
+from tests.records import entry, over
 
 CLIENT = Client("203.0.113.9", "203.0.113.9")
 USD = 10**9  # nano-dollars
@@ -160,11 +159,9 @@ async def test_a_start_reads_back_nothing_from_before_the_border(
     clock.now = end + 60
     async with counting("memory", clock) as counters, opened(tmp_path / "l", clock=clock) as ledger:
         for at, usd in ((end - 1, "0.7"), (end, "0.02"), (end + 59, "0.001")):
-            entry = Entry(
-                f"req_{at}", at, "default", CLIENT.id, "POST /x", ("a/b",), "k", Decimal(1)
-            )
-            await ledger.begin(entry)
-            ledger.complete(entry.id, over(200, "complete", Decimal(usd), "exact"), 1)
+            id = f"req_{at}"
+            await ledger.begin(entry(id, at, client=CLIENT.id, reserved=Decimal(1)))
+            ledger.complete(id, over(200, "complete", Decimal(usd), "exact"), 1)
         budgets = of_one_usd(counters, unit)
         missing = dict.fromkeys(budgets.kinds, 0.0)
         await restore(counters, {"default": budgets}, ledger.spent, clock.now, missing)

@@ -40,10 +40,12 @@ from keyproxy.ledger.file import (
 )
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.opening import open_writer
+from keyproxy.ledger.orders import Order
 from keyproxy.ledger.queries import By, Summary, summary
 from keyproxy.ledger.tables import ROWS_AT_ONCE
-from keyproxy.ledger.writer import Order, Writer
+from keyproxy.ledger.writer import Writer
 from keyproxy.record import Record
+from tests import records
 from tests.records import over
 
 if sys.platform != "win32":
@@ -58,16 +60,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="modes, limits and si
 
 
 def entry(id: str = "req_1", **more: Any) -> Entry:
-    said: dict[str, Any] = {
-        "at": NOW,
-        "app": "default",
-        "client": "192.0.2.1",
-        "endpoint": "POST /api/v1/chat/completions",
-        "models": ("openai/gpt-4o-mini",),
-        "key": "sk-or-v1-abc...def",
-        "reserved": Decimal("0.03"),
-    }
-    return Entry(id=id, **(said | more))
+    return records.entry(id, **({"at": NOW} | more))
 
 
 def outcome(cost: Decimal | None = COST, **more: Any) -> Record:
@@ -222,7 +215,7 @@ async def test_what_a_turn_of_the_loop_orders_is_written_by_as_few_statements_as
     statements: list[int] = []
     writer = Writer(path, lambda rows, _: statements.append(len(rows)), nothing, nothing)
     await writer.start()
-    orders = [Order((f"req_{number}",)) for number in range(ROWS_AT_ONCE + 8)]
+    orders = [Order(((f"req_{number}",),)) for number in range(ROWS_AT_ONCE + 8)]
     answers = [writer.ask(order) for order in orders]
     assert all(await asyncio.gather(*answers))
     assert statements == [ROWS_AT_ONCE, 8]
@@ -234,9 +227,9 @@ async def test_what_nobody_waits_for_goes_with_the_next_that_somebody_does(path:
     write = lambda rows, _: statements.append(len(rows))  # noqa: E731
     writer = Writer(path, write, nothing, nothing, moment_seconds=3600.0)
     await writer.start()
-    writer.put(Order(("req_1",)))
+    writer.put(Order((("req_1",),)))
     await asyncio.sleep(0)
-    assert await writer.ask(Order(("req_2",)))
+    assert await writer.ask(Order((("req_2",),)))
     assert statements == [2]
     await writer.close()
 
@@ -245,7 +238,7 @@ async def test_what_nobody_waits_for_is_written_within_a_moment(path: Path) -> N
     is_written = threading.Event()
     writer = Writer(path, lambda rows, _: is_written.set(), nothing, nothing)
     await writer.start()
-    writer.put(Order(("req_1",)))
+    writer.put(Order((("req_1",),)))
     assert await asyncio.to_thread(is_written.wait, 10.0)
     await writer.close()
 
@@ -395,7 +388,8 @@ async def test_postponed_call_is_told_when_its_time_has_come(path: Path) -> None
         await ledger.begin(entry())
         ledger.note("req_1", GENERATION)
         ledger.complete("req_1", outcome(None), 1.5)
-        ledger.postpone("req_1", NOW + 60)
+        [row] = await ledger.unsettled(10)
+        ledger.postpone(row, NOW + 60)
         assert await ledger.unsettled(10) == []
         now = NOW + 60
         assert [row.tries for row in await ledger.unsettled(10)] == [1]
@@ -444,13 +438,12 @@ _CHILD = """
 import asyncio, sys, time
 from decimal import Decimal
 from pathlib import Path
-from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import opened
+from tests import records
 from tests.records import over
 
 async def call(ledger, name):
-    entry = Entry(name, time.time(), "default", "c", "POST /x", ("m",), "k", Decimal("0.03"))
-    assert await ledger.begin(entry)
+    assert await ledger.begin(records.entry(name, time.time()))
     print(name, flush=True)
     ledger.note(name, f"gen-{name}")
 

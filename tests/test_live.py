@@ -17,18 +17,18 @@ from keyproxy.admin.events import MOST_READERS, TICK_SECONDS, Events
 from keyproxy.admin.history import History
 from keyproxy.admin.recent import CELL_SECONDS, CELLS, MINUTES, MOST_NAMES, Recent
 from keyproxy.call import Cost, Head, Usage
-from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.ledger.ledger import Ledger, opened
-from keyproxy.record import Booked, Record
+from keyproxy.record import Record
 from tests.conftest import Clock, Proxy, Start
 from tests.loopback import listening
+from tests.records import entry
 from tests.test_admin import HERE, look
 
 
 def over(model: str = "a/b", client: str = "c", usd: str | None = "0.5", **facts: Any) -> Record:
     record = Record("POST", "/x", models=(model,), client=client, app="default", http_status=200)
     record.endpoint, record.provider = "POST /api/v1/chat/completions", "openrouter"
-    record.booked = Booked(None if usd is None else to_pico(Decimal(usd)), "exact", is_final=True)
+    record.booked = entry(reserved=None if usd is None else Decimal(usd)).attempts
     record.answer = Head(200, "", None, "")
     record.usage = Usage(input_tokens=3, output_tokens=4)
     for name, fact in facts.items():
@@ -47,7 +47,7 @@ def test_a_call_is_in_its_cell_and_in_the_hour() -> None:
     recent = Recent(wall=lambda: 1_800_000_003.0)
     recent.ended(over(is_streaming=True, first_byte_at=None))
     recent.ended(over("a/other", usd="0.25"))
-    refusal = over(booked=None, code="rate_limited", side="client", http_status=429)
+    refusal = over(booked=[], code="rate_limited", side="client", http_status=429)
     refusal.hint = "KEYPROXY_RATE_LIMIT=off"
     recent.ended(refusal)
     recent.ended(over(usd="0", ended="upstream_cut"))
@@ -93,18 +93,17 @@ def test_what_is_kept_does_not_grow_with_names(clock: Clock) -> None:
 def test_a_cost_told_later_counts_then_and_addresses_are_as_in_the_log(clock: Clock) -> None:
     recent = Recent(lambda: "prefix", wall=clock)
     record = over(client="192.0.2.0/24", request_id="req_1")
-    record.booked = Booked(to_pico(Decimal("0.5")), "estimated", is_final=False)
+    said: dict[str, Any] = {
+        "endpoint": "POST /api/v1/responses",
+        "models": ("a/b",),
+        "generation_id": "gen-1",
+    }
+    call = entry("req_1", client="192.0.2.7", **said)
+    call.attempts[0].end(None, 200, "client_left", 1.0)
+    record.booked = call.attempts
     recent.ended(record)
     assert recent.tops(8)["client"] == [["192.0.2.0/24", 1, 0.0, 0]]
-    row = Unsettled(
-        *("req_1", 0.0, "default", "192.0.2.7", "POST /api/v1/responses", ("a/b",), "k", None),
-        served=None,
-        cost=Decimal("0.5"),
-        counted=Decimal("0.5"),
-        cost_source="estimated",
-        http_status=200,
-        ended="client_left",
-    )
+    [row] = call.unsettled(None)
     recent.settled(row, Cost(Decimal("0.1"), Decimal("0.1"), "exact"), None)
     assert recent.tops(8)["client"] == [["192.0.2.0/24", 1, 0.1, 0]]
     assert recent.calls()[0]["usd"] == 0.1

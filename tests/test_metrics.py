@@ -18,12 +18,12 @@ from aiohttp import web
 from keyproxy.admin.gauges import GAUGES
 from keyproxy.admin.tally import FAMILIES, MOST_MODELS, Tally
 from keyproxy.call import Cost, Usage
-from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.money.pricelist import PriceList
-from keyproxy.record import Booked, Record
+from keyproxy.record import Record
 from keyproxy.upstream.provider import Told
 from tests.conftest import Start
 from tests.fake_upstream import FakeUpstream, event_stream, serving
+from tests.records import entry
 from tests.test_admin import HERE, look
 from tests.test_logs import lines
 
@@ -209,7 +209,7 @@ def test_models_beyond_the_first_hundred_of_the_list_are_other() -> None:
     tally = Tally(lambda: Book)  # type: ignore[arg-type, return-value]
     for model in (*(f"a/{number}" for number in range(150)), "b/unlisted", "a/3:nitro"):
         record = Record("POST", "/", models=(model,), app="default")
-        record.booked = Booked(None, "exact", is_final=True)
+        record.booked = entry(reserved=None).attempts
         tally.ended(record)
     models = Counter(labels[2] for labels in tally.sums["keyproxy_cost_usd_total"])
     assert len(models) == MOST_MODELS + 1
@@ -220,19 +220,14 @@ def test_models_beyond_the_first_hundred_of_the_list_are_other() -> None:
 def test_a_cost_that_is_told_later_is_counted_once_and_then() -> None:
     tally = Tally()
     record = Record("POST", "/", request_id="req_1", app="default")
-    record.booked = Booked(to_pico(Decimal("0.5")), "estimated", is_final=False)
+    call = entry("req_1", endpoint="POST /api/v1/responses", generation_id="gen-1")
+    call.attempts[0].reserved = Decimal("0.5")
+    call.attempts[0].end(None, 200, "client_left", 1.0)
+    record.booked = call.attempts
     tally.ended(record)
     assert tally.unsettled_usd == 0.5
     assert tally.sums["keyproxy_cost_usd_total"] == {}
-    row = Unsettled(
-        *("req_1", 0.0, "default", "c", "POST /api/v1/responses", ("a/b",), "k", None),
-        served=None,
-        cost=Decimal("0.5"),
-        counted=Decimal("0.5"),
-        cost_source="estimated",
-        http_status=200,
-        ended="client_left",
-    )
+    [row] = call.unsettled(None)
     told = Told(Usage(input_tokens=3, output_tokens=4), None)
     tally.settled(row, Cost(Decimal("0.1"), Decimal("0.1"), "exact"), told)
     assert tally.unsettled_usd == 0

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keyproxy.call import Client, Usage
-from keyproxy.ledger.entry import Entry, Unsettled
+from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Ledger, MemoryBook, opened
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
@@ -28,21 +27,11 @@ from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream.provider import Told
 from tests import servers
 from tests.counting import standings
-from tests.records import over
+from tests.records import entry, over
 
 CUT = over(200, "upstream_cut")
 FAILED = over(503, "complete", Decimal(0), "computed")
-CALL = Entry(
-    id="req_0",
-    at=0.0,
-    app="default",
-    client="203.0.113.9",
-    endpoint="POST /api/v1/responses",
-    models=("openai/gpt-4o-mini",),
-    key="sk-or-v1-tes...def",
-    reserved=Decimal("0.01"),
-    generation_id="gen-1790981416-00000000",
-)
+CLIENT = Client("192.0.2.1", "192.0.2.1")
 FOUND = Told(Usage(cost=Decimal("0.002")), None)
 
 
@@ -52,9 +41,9 @@ async def cut_calls(
     """A book with so many calls whose cost is not known."""
     book = MemoryBook(clock)
     for number in range(count):
-        entry = replace(CALL, id=f"req_{number}", generation_id=f"gen-1790981416-{number:08}")
-        await book.begin(entry)
-        book.complete(entry.id, record, 0.1)
+        id = f"req_{number}"
+        await book.begin(entry(id, generation_id=f"gen-1790981416-{number:08}"))
+        book.complete(id, record, 0.1)
     return book
 
 
@@ -83,7 +72,7 @@ async def test_a_question_that_hangs_keeps_no_other_waiting() -> None:
     settler = Settler(book, ask, {}, ask_seconds=0.01)
     async with asyncio.timeout(5):
         assert [await settler.settle_due() for _ in range(3)] == [AT_ONCE, 1, 0]
-    assert list(book._unsettled) == ["req_0"]
+    assert list(book._unsettled) == [("req_0", 1)]
 
 
 async def test_an_odd_row_keeps_no_other_waiting_and_is_not_asked_about_for_ever() -> None:
@@ -160,7 +149,7 @@ async def test_settling_a_killed_process_ends_no_reservation_of_ours() -> None:
     """Else a budget that our calls have reserved would be told as spent."""
     counters = Counters()
     budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
-    client = Client("203.0.113.9", "203.0.113.9")
+    client = Client("192.0.2.1", "192.0.2.1")
     reservation = await budgets.reserve(client, 10_000_000, time.time())
     await budgets.release(client.id, time.time(), Decimal("0.01"))
     found = await standings(counters, reservation.windows)
@@ -174,12 +163,12 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
     path, now = tmp_path / "ledger.sqlite3", time.time()
     counters = Counters()
     budgets = Budgets(counters, app="default", of_client=[Budget(Decimal(1), "day")])
-    client = Client("203.0.113.9", "203.0.113.9")
+    client = Client("192.0.2.1", "192.0.2.1")
     reservation = await budgets.reserve(client, 10_000_000, now)
     later = lambda: now + 100.0  # noqa: E731
     async with opened(path) as still, opened(path, clock=later) as awake:
-        await still.begin(replace(CALL, at=now))
-        still.complete(CALL.id, CUT, 0.1)
+        await still.begin(entry("req_0", now, reserved=Decimal("0.01"), generation_id="gen-1"))
+        still.complete("req_0", CUT, 0.1)
         await budgets.settle(reservation, Decimal("0.01"))
         of_awake = Settler(awake, answered(FOUND), {"default": budgets})
 
@@ -200,11 +189,10 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
     if servers.binary(kind) is None:
         pytest.skip(f"no {kind}-server on this machine")
     path, now = tmp_path / "ledger.sqlite3", time.time()
-    client = Client(CALL.client, CALL.client)
     async with opened(path) as killed:
         for number in range(AT_ONCE):
-            entry = replace(CALL, id=f"req_{number}", generation_id=f"gen-{number}", at=now)
-            await killed.begin(entry)
+            call = entry(f"req_{number}", now, generation_id="gen-1", reserved=Decimal("0.01"))
+            await killed.begin(call)
         assert await killed.flush()
     async with servers.running(kind) as server, AsyncExitStack() as stack:
         place = storage(server.url)
@@ -224,7 +212,7 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
         (ledger, budgets), (_, of_other) = processes
         settler = Settler(ledger, answered(FOUND), {"default": budgets})
         assert await settler.settle_due() == AT_ONCE
-        reservation = await of_other.reserve(client, 5_000_000, now)
+        reservation = await of_other.reserve(CLIENT, 5_000_000, now)
         [spent, _] = await standings(counters, reservation.windows)
         assert spent.window.amount - spent.remaining == AT_ONCE * 2_000_000 + 5_000_000
 

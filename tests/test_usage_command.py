@@ -25,9 +25,8 @@ from keyproxy import __main__
 from keyproxy.call import Usage
 from keyproxy.commands import reading
 from keyproxy.commands.usage_text import bar, cell, exact, usd
-from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Ledger, opened
-from tests.records import over
+from tests.records import entry, over
 
 ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -36,11 +35,7 @@ FORMULA = '=HYPERLINK("https://evil.example")\x1b[31m'
 
 
 async def book(ledger: Ledger, id: str, at: datetime, cost: str | None, client: str) -> None:
-    models = ("openai/gpt-4o-mini",)
-    entry = Entry(
-        id, at.timestamp(), "default", client, "POST /x", models, "k…y", Decimal("0.0123")
-    )
-    await ledger.begin(entry)
+    await ledger.begin(entry(id, at.timestamp(), client=client, reserved=Decimal("0.0123")))
     given = None if cost is None else Decimal(cost)
     source: Any = "estimated" if cost is None else "exact"
     ledger.complete(id, over(200, "complete", given, source, Usage(1200, 34)), 1)

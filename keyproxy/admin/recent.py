@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyproxy.admin.failures import has_failed
-from keyproxy.admin.tally import PICO, USUAL_PROVIDER
+from keyproxy.admin.tally import PICO
 from keyproxy.call import Cost, End, Usage
 from keyproxy.clients.addresses import parse_address
 from keyproxy.clients.addresses import shown as address_shown
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
+from keyproxy.price import ZERO
 from keyproxy.record import Record
 from keyproxy.upstream.provider import Told
 
@@ -171,7 +172,7 @@ class Recent:
     def ended(self, record: Record) -> None:
         """A call is over."""
         booked, code = record.booked, record.code
-        if booked is None and code is None:
+        if not booked and code is None:
             return  # a page, a list of models, or the client left before anything was asked
         now = self._wall()
         cell, is_failure = self._cell(now), has_failed(record)
@@ -181,24 +182,20 @@ class Recent:
             cell.refused += 1
         else:
             cell.answered += 1
-        seconds = record.first_byte_seconds if record.is_streaming and booked is not None else None
+        seconds = record.first_byte_seconds if record.is_streaming and booked else None
         if seconds is not None and len(cell.first_tokens) < MOST_SAMPLES:
             cell.first_tokens.append(seconds)
-        pico = tokens = 0
-        if booked is not None:
-            if booked.is_final:
-                pico = booked.pico or 0
-                tokens = self._spend(cell, pico, record.usage)
-            asked = record.models[0] if record.models else None
-            self._add(
-                now,
-                (record.served or asked, record.app, record.client, record.provider),
-                1,
-                pico,
-                tokens,
-            )
-        is_final = booked is not None and booked.is_final
-        line = Line.of(record, now, pico / PICO if is_final else None)
+        usd: float | None = None
+        model = record.served or (record.models[0] if record.models else None)
+        for attempt in booked:
+            pico, tokens, is_last = 0, 0, attempt is booked[-1]
+            if attempt.is_final:
+                pico = to_pico(attempt.standing[0] or ZERO)
+                tokens = self._spend(cell, pico, record.usage if is_last else None)
+                usd = (usd or 0.0) + pico / PICO
+            names = model, record.app, record.client, attempt.provider
+            self._add(now, names, int(is_last), pico, tokens)
+        line = Line.of(record, now, usd)
         self._calls.append(line)
         if code is not None:
             self._refuse(code, now, record.hint)
@@ -213,10 +210,10 @@ class Recent:
         tokens = self._spend(self._cell(now), pico, None if told is None else told.usage)
         client = client_shown(row.client, self._detail())
         model = (told.model if told is not None else None) or row.served or ",".join(row.models)
-        self._add(now, (model, row.app, client, USUAL_PROVIDER), 0, pico, tokens)
+        self._add(now, (model, row.app, client, row.provider), 0, pico, tokens)
         for line in reversed(self._calls):
             if line.id == row.id:
-                line.usd = pico / PICO
+                line.usd = (line.usd or 0.0) + pico / PICO
                 break
 
     def refused(self, code: str) -> None:

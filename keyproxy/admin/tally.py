@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from keyproxy.call import BASE, Cost
+from keyproxy.call import BASE, Cost, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.money.pricebook import PriceBook
@@ -69,7 +69,7 @@ class Family:
 
 
 def _calls(record: Record) -> Amounts:
-    if record.booked is None:
+    if not record.booked:
         return ()
     status = "none" if record.http_status is None else str(record.http_status)
     return (
@@ -87,7 +87,7 @@ def _attempts(record: Record) -> Amounts:
 
 def _class_of(record: Record) -> str:
     """How an attempt went, in the words by which the next home is chosen."""
-    if record.booked is None:
+    if not record.booked:
         return "not_sent"
     status = record.upstream_status
     if status is None:
@@ -103,11 +103,11 @@ def _class_of(record: Record) -> str:
 
 def _first_token(record: Record) -> Amounts:
     seconds = record.first_byte_seconds if record.is_streaming else None
-    return () if seconds is None or record.booked is None else ((_of_call(record), seconds),)
+    return () if seconds is None or not record.booked else ((_of_call(record), seconds),)
 
 
 def _duration(record: Record) -> Amounts:
-    if record.booked is None:
+    if not record.booked:
         return ()
     return ((_of_call(record), record.clock() - record.started_at),)
 
@@ -213,40 +213,46 @@ class Tally:
         self._of_records = self._adding(OF_RECORDS)
         self._of_spent = self._adding(OF_SPENT)
         self._models: set[str] = set()
-        self._unsettled: dict[str, int] = {}
+        self._unsettled: dict[tuple[str, int], int] = {}
         self._storage_down = 0
 
     def ended(self, record: Record) -> None:
         """A call is over."""
         _add(self._of_records, record)
-        if (booked := record.booked) is None:
-            return
-        pico = booked.pico or 0
-        if not booked.is_final:
-            self._unsettled[record.request_id] = pico
+        for n, attempt in enumerate(record.booked, 1):
+            usd, _, source = attempt.standing
+            pico = 0 if usd is None else to_pico(usd)
+            if attempt.is_final:
+                usage = record.usage if n == len(record.booked) else None
+                self._spent(record, attempt.provider, pico, source, usage)
+                continue
+            self._unsettled[record.request_id, n] = pico
             if len(self._unsettled) > MOST_UNSETTLED:
                 del self._unsettled[next(iter(self._unsettled))]
-            return
-        usage, asked = record.usage, record.models[0] if record.models else None
+
+    def _spent(
+        self, record: Record, provider: str, pico: int, source: str, usage: Usage | None
+    ) -> None:
+        asked = record.models[0] if record.models else None
         spent = Spent(
             record.app or "",
-            record.provider or USUAL_PROVIDER,
+            provider,
             self._model(record.served or asked),
             _operation(record.endpoint),
             pico,
-            booked.source,
+            source,
             *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
         )
         _add(self._of_spent, spent)
 
     def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
         """The cost of a call has become final after its end."""
-        self._unsettled.pop(row.id, None)
+        self._unsettled.pop((row.id, row.n), None)
         usd, source = (row.cost, row.cost_source) if cost is None else (cost.usd, cost.source)
         usage, served = (None, None) if told is None else told
         spent = Spent(
             row.app,
-            USUAL_PROVIDER,
+            row.provider,
             self._model(served or row.served or row.models[0] if row.models else None),
             _operation(row.endpoint),
             0 if usd is None else to_pico(usd),

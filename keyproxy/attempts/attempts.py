@@ -26,8 +26,8 @@ from keyproxy.attempts.held import trouble_before_output
 from keyproxy.call import Call, Client, End
 from keyproxy.errors import Refusal
 from keyproxy.money.booking import Booking, Bookings
+from keyproxy.money.tariff import Tariff
 from keyproxy.policy.models import Models, Served
-from keyproxy.price import Price
 from keyproxy.record import Record
 from keyproxy.routing.homes import ROUTER, Home, Place, parted
 from keyproxy.routing.router import Memory, Option, Plan, Router
@@ -158,7 +158,7 @@ class _Course:
         desk, record, home = self._desk, self._record, option.place.home
         call = self._call(option)
         async with AsyncExitStack() as stack:
-            reserving = desk.bookings.reserve(record, self._client, call, _prices(option))
+            reserving = desk.bookings.reserve(record, self._client, call, _tariff(option))
             try:
                 money = await stack.enter_async_context(reserving)
             except Refusal as refusal:
@@ -226,7 +226,7 @@ class _Course:
             answer = await stack.enter_async_context(sending)
         except Refusal as refusal:
             return Failed(option, *of_refusal(refusal), refusal=refusal)
-        money.answered(answer.head)
+        money.answered(answer.head, answer.fault)
         if answer.fault is not None:
             word = "failed" if answer.fault is Fault.ACCOUNT else str(answer.head.status)
             return Failed(option, answer.fault, word, answer)
@@ -279,10 +279,11 @@ class _Course:
         return _Open(AsyncExitStack(), answer)
 
 
-def _prices(option: Option) -> Mapping[str, Price | None] | None:
-    """What the call costs at a home; None: the list of OpenRouter's tells."""
-    place = option.place
-    return None if place.home.provider == ROUTER else {place.model: option.facts.price}
+def _tariff(option: Option) -> Tariff:
+    """What the call costs at a home; OpenRouter's list tells what it does there."""
+    (name, native_id), provider, model, _ = option.place
+    prices = None if name == ROUTER else {model: option.facts.price}
+    return Tariff(name, native_id, prices, is_told=provider.call_path is not None)
 
 
 @contextmanager

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING
 
-from keyproxy.call import Cost, CostSource
+from keyproxy.call import CostSource
+
+if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
+    from keyproxy.record import Attempt, Record
 
 _PICO_DIGITS = 12
+_LEAST_CERTAIN_FIRST: tuple[CostSource, ...] = ("estimated", "computed", "exact")
 _MOST_USD = 1_000_000  # no call costs more; a million of them still fit an SQLite integer twice
 
 
 @dataclass(slots=True)
 class Entry:
-    """A call that is about to go out. ``at`` is unix time, ``key`` the label of the key.
-
-    ``reserved`` None: nobody knows what it may cost.
-    """
+    """A call that is about to go out, with its ``attempts`` so far, the last of which may be under
+    way. ``at`` is unix time. What it costs is the sum of what they cost."""
 
     id: str
     at: float
@@ -28,16 +31,88 @@ class Entry:
     client: str
     endpoint: str
     models: tuple[str, ...]
-    key: str
-    reserved: Decimal | None
-    generation_id: str | None = None
+    attempts: list[Attempt]
+
+    def end(self, record: Record, seconds: float) -> None:
+        """The call is over, and with it an attempt that is under way."""
+        last = self.attempts[-1]
+        if last.ended is None:
+            lasted = self.at + seconds - last.begun_at
+            last.end(record.cost, record.upstream_status, record.ended, lasted)
+
+    @property
+    def reserved(self) -> Decimal | None:
+        """What was set aside for all of it, one after the other."""
+        known = [each.reserved for each in self.attempts if each.reserved is not None]
+        return sum(known, Decimal(0)) if known else None
+
+    @property
+    def standing(self) -> tuple[Decimal | None, Decimal, CostSource]:
+        """As that of an attempt. It is as certain as the least certain part of it; an attempt that
+        was refused for nothing makes it no less so."""
+        if len(self.attempts) == 1:
+            return self.attempts[0].standing
+        each = [attempt.standing for attempt in self.attempts]
+        known = [cost for cost, _, _ in each if cost is not None]
+        parts = {source for cost, _, source in each if cost or source != "computed"}
+        least: CostSource = next(filter(parts.__contains__, _LEAST_CERTAIN_FIRST), "computed")
+        counted = sum((counted for _, counted, _ in each), Decimal(0))
+        return (sum(known, Decimal(0)) if known else None), counted, least
+
+    @property
+    def is_final(self) -> bool:
+        """As that of an attempt."""
+        return all(each.is_final for each in self.attempts)
+
+    def unsettled(self, served: str | None) -> list[Unsettled]:
+        """Its attempts whose cost is not final, once it has ended."""
+        return [
+            Unsettled(
+                id=self.id,
+                n=n,
+                at=attempt.begun_at,
+                app=self.app,
+                client=self.client,
+                endpoint=self.endpoint,
+                models=self.models,
+                provider=attempt.provider,
+                native_model=attempt.native_model,
+                key=attempt.key,
+                generation_id=attempt.generation_id,
+                reserved=attempt.reserved,
+                served=served,
+                cost=attempt.standing[0],
+                counted=attempt.standing[1],
+                cost_source=attempt.standing[2],
+                http_status=attempt.http_status,
+                ended=attempt.ended or "",
+            )
+            for n, attempt in enumerate(self.attempts, 1)
+            if not attempt.is_final
+        ]
 
 
 @dataclass(slots=True, kw_only=True)
-class Unsettled(Entry):
-    """A booked call whose final cost is not known. ``cost`` is what stands until then, None where
-    nobody knows what it may be, and ``counted`` what budgets count."""
+class Unsettled:
+    """An attempt whose final cost is not known, of a call that has ended.
 
+    ``n``: the first is 1; ``at``: when it began. ``cost`` is what stands until then, None where
+    nobody knows what it may be, and ``counted`` what budgets count. ``generation_id`` None: there
+    is nothing to ask by.
+    """
+
+    id: str
+    n: int
+    at: float
+    app: str
+    client: str
+    endpoint: str
+    models: tuple[str, ...]
+    provider: str
+    native_model: str
+    key: str
+    generation_id: str | None
+    reserved: Decimal | None
     served: str | None
     cost: Decimal | None
     counted: Decimal
@@ -45,19 +120,6 @@ class Unsettled(Entry):
     http_status: int | None
     ended: str
     tries: int = 0
-
-
-def standing(entry: Entry, cost: Cost | None) -> tuple[Decimal | None, Decimal, CostSource]:
-    """``cost``, ``counted`` and ``cost_source`` of a call, as in ``Unsettled``: without a cost
-    its reservation stands."""
-    if cost is None:
-        return entry.reserved, entry.reserved or Decimal(0), "estimated"
-    return cost.usd, cost.counted, cost.source
-
-
-def is_final(cost: Cost | None, generation_id: str | None) -> bool:
-    """Whether the cost of an ended call is exact, or the upstream gave nothing to ask it by."""
-    return generation_id is None or (cost is not None and cost.source == "exact")
 
 
 def to_pico(amount: Decimal) -> int:

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ import structlog
 
 from keyproxy.call import Cost, Usage
 from keyproxy.ledger import queries, tables
-from keyproxy.ledger.entry import Entry, Unsettled, is_final, standing
+from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask
-from keyproxy.ledger.writer import MOMENT_SECONDS, MOST_ORDERS, Order, Writer
+from keyproxy.ledger.orders import Order
+from keyproxy.ledger.writer import MOMENT_SECONDS, MOST_ORDERS, Writer
 from keyproxy.record import Record
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
@@ -85,13 +86,14 @@ class Ledger:
         return self._writer.is_failing or self._is_late
 
     async def begin(self, entry: Entry) -> bool:
-        """Book a call before it goes out; False where that could not be made durable in time.
+        """Book a call before its last attempt goes out; False where that could not be made durable
+        in time.
 
-        Cancelled, the call is withdrawn: it did not go out.
+        Cancelled at the first, the call is withdrawn: it did not go out.
         """
         begun = tables.beginning(entry, self._id)
         self._open[entry.id] = entry, begun
-        order = Order(tables.row_of(begun, entry))
+        order = Order(tables.rows_of(begun, entry))
         booked = self._writer.ask(order)
         if self.is_failing:
             return False
@@ -102,18 +104,18 @@ class Ledger:
         try:
             return await booked is True
         except asyncio.CancelledError:
-            self.withdraw(entry.id)
+            if len(entry.attempts) == 1:
+                self.withdraw(entry.id)
             raise
         finally:
             del self._waiting[order]
 
-    def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
-        """What the answer's head told: by what to ask for the cost, and under which key. Durable
-        within two moments, unless the call ends before."""
+    def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
+        """What the head of an attempt's answer told: its id, by which some providers can be asked,
+        and under which key. Durable within two moments, unless the call ends before."""
         if (found := self._open.get(id)) is None:
             return
-        entry, _ = found
-        entry.generation_id, entry.key = generation_id, key or entry.key
+        found[0].attempts[-1].note(answer_id, key)
         if not self._noted:
             asyncio.get_running_loop().call_later(MOMENT_SECONDS, self._write_noted)
         self._noted.add(id)
@@ -121,7 +123,7 @@ class Ledger:
     def _write_noted(self) -> None:
         for id in self._noted:
             entry, begun = self._open[id]
-            self._writer.put(Order(tables.row_of(begun, entry)))
+            self._writer.put(Order(tables.rows_of(begun, entry)))
         self._noted.clear()
 
     def withdraw(self, id: str) -> None:
@@ -132,16 +134,15 @@ class Ledger:
             self._writer.put(Order(work=partial(tables.delete, id)))
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
-        """Book how a call ended; at once, nobody waits. An id that is not open is left alone.
-
-        The row is settled if the cost is exact or there is no generation id to ask by.
-        """
+        """Book how a call and its attempts ended; at once, nobody waits. It may begin again, with
+        a further attempt. An id that is not open is left alone."""
         if (found := self._open.get(id)) is not None:
             entry, begun = found
-            row = tables.row_of(begun, entry, record, seconds)
+            entry.end(record, seconds)
+            rows = tables.rows_of(begun, entry, record, seconds)
             del self._open[id]
             self._noted.discard(id)
-            self._writer.put(Order(row, is_last=True))
+            self._writer.put(Order(rows, is_last=True))
 
     async def is_ours(self, id: str) -> bool:
         """Whether no other process has settled a call that was completed here; True where the
@@ -151,7 +152,8 @@ class Ledger:
         return await self._asked(partial(tables.is_of, id, self._id)) is not False
 
     async def unsettled(self, limit: int) -> list[Unsettled]:
-        """Ended calls without a final cost that may be tried now, the oldest tries first.
+        """Attempts of ended calls without a final cost that may be tried now, the oldest tries
+        first.
 
         Calls of processes that have gone are taken over here: no other process gets them.
         Empty where the ledger cannot be asked just now.
@@ -164,20 +166,20 @@ class Ledger:
         cost: Cost | None = None,
         usage: Usage | None = None,
         served: str | None = None,
+        n: int = 1,
     ) -> bool:
-        """Book the final cost of a call, or that what stands there is final; one that is settled
-        already keeps its own, and one that another process has now is left to it.
+        """Book the final cost of a call's ``n``-th attempt, or that what stands there is final; one
+        that is settled already keeps its own, and one that another process has now is left to it.
 
         True once it is durable, however long that takes: of several, and of several processes,
         one gets it.
         """
-        changes = tables.settled(cost, usage, served)
-        work = partial(tables.update, id, self._id, changes)
+        work = partial(tables.settle, id, n, self._id, cost, usage, served)
         return await self._writer.ask(Order(work=work)) is True
 
-    def postpone(self, id: str, until: float) -> None:
+    def postpone(self, row: Unsettled, until: float) -> None:
         """Let ``unsettled`` not tell of a call before ``until`` (unix time); counts a try."""
-        self._writer.put(Order(work=partial(tables.postpone, id, until)))
+        self._writer.put(Order(work=partial(tables.postpone, row, until)))
 
     async def spent(
         self, since: float, until: float = math.inf, *, is_least: bool = False
@@ -273,36 +275,29 @@ class MemoryBook:
 
     clock: Callable[[], float] = time.time
     _open: dict[str, Entry] = field(init=False, default_factory=dict)
-    _unsettled: dict[str, tuple[float, Unsettled]] = field(init=False, default_factory=dict)
+    _unsettled: dict[tuple[str, int], tuple[float, Unsettled]] = field(
+        init=False, default_factory=dict
+    )
 
     async def begin(self, entry: Entry) -> bool:
         self._open[entry.id] = entry
         return True
 
-    def note(self, id: str, generation_id: str | None, key: str | None = None) -> None:
+    def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
         if (entry := self._open.get(id)) is not None:
-            entry.generation_id, entry.key = generation_id, key or entry.key
+            entry.attempts[-1].note(answer_id, key)
 
     def withdraw(self, id: str) -> None:
         self._open.pop(id, None)
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
-        entry = self._open.pop(id, None)
-        if entry is None or is_final(record.cost, entry.generation_id):
+        if (entry := self._open.pop(id, None)) is None:
             return
-        cost, counted, source = standing(entry, record.cost)
-        row = Unsettled(
-            **asdict(entry),
-            served=record.served,
-            cost=cost,
-            counted=counted,
-            cost_source=source,
-            http_status=record.upstream_status,
-            ended=record.ended,
-        )
-        self._unsettled[id] = (0.0, row)
-        if len(self._unsettled) > MOST_UNSETTLED:
-            del self._unsettled[next(iter(self._unsettled))]
+        entry.end(record, seconds)
+        for row in entry.unsettled(record.served):
+            self._unsettled[id, row.n] = (0.0, row)
+            if len(self._unsettled) > MOST_UNSETTLED:
+                del self._unsettled[next(iter(self._unsettled))]
 
     async def is_ours(self, id: str) -> bool:
         return True
@@ -318,12 +313,13 @@ class MemoryBook:
         cost: Cost | None = None,
         usage: Usage | None = None,
         served: str | None = None,
+        n: int = 1,
     ) -> bool:
-        return self._unsettled.pop(id, None) is not None
+        return self._unsettled.pop((id, n), None) is not None
 
-    def postpone(self, id: str, until: float) -> None:
-        if (known := self._unsettled.get(id)) is not None:
-            self._unsettled[id] = (until, replace(known[1], tries=known[1].tries + 1))
+    def postpone(self, row: Unsettled, until: float) -> None:
+        if (row.id, row.n) in self._unsettled:
+            self._unsettled[row.id, row.n] = (until, replace(row, tries=row.tries + 1))
 
 
 Book = Ledger | MemoryBook

@@ -33,9 +33,8 @@ import structlog
 
 from keyproxy.ledger.file import fault_of
 from keyproxy.ledger.held_file import HeldFile
-from keyproxy.ledger.tables import ROWS_AT_ONCE, Row
-
-Work = Callable[[sqlite3.Connection], Any]
+from keyproxy.ledger.orders import Losses, Order, Work
+from keyproxy.ledger.tables import ROWS_AT_ONCE, Rows
 
 MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
 _BATCH = 500  # a transaction of some 10 ms
@@ -46,48 +45,6 @@ _CLOSING_RETRY_SECONDS = 0.1
 _log = structlog.get_logger("keyproxy.ledger")
 
 
-@dataclass(eq=False, slots=True)
-class Order:
-    """A row to write, or ``work`` to do with the file: a change or a question.
-
-    ``answer`` is told once that is durable: True for a row, or what ``work`` returned; None where
-    it cannot be done, and as soon as a row has to wait for better times. ``is_last``: no other row
-    of its id will come.
-    """
-
-    row: Row | None = None
-    work: Work | None = None
-    is_last: bool = False
-    answer: asyncio.Future[Any] | None = None
-
-    def tell(self, result: Any) -> None:
-        """Give the answer to whoever still waits for it."""
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(result)
-
-
-@dataclass(slots=True)
-class _Losses:
-    """How many calls the file does not hold as they ended: each counts once, however many of its
-    rows were lost, and not at all if a later one is written. For whoever has the lock."""
-
-    count: int = 0  # may fall again, by calls that are under way
-    _curable: set[object] = field(default_factory=set)
-
-    def add(self, order: Order) -> None:
-        """This row will not be written."""
-        if order.row is not None:
-            id = order.row[0]
-            self.count += id not in self._curable
-            (self._curable.discard if order.is_last else self._curable.add)(id)
-
-    def take_back(self, id: object) -> None:
-        """A later row of this id will be written, or none is needed any more."""
-        if id in self._curable:
-            self._curable.remove(id)
-            self.count -= 1
-
-
 @dataclass(slots=True)
 class Writer:
     """The thread, its line of orders, and how it fares. One for a ledger, made on the loop.
@@ -95,12 +52,12 @@ class Writer:
     Beside a busy loop each call of the thread, and each of its statements, makes one of the two
     wait for the other (the GIL): so it is called seldom, and many rows go in by one statement.
 
-    ``write`` puts rows into the file, ``ROWS_AT_ONCE`` at most. ``chore`` is done again and again,
-    each time after as many seconds as it returned; ``farewell`` once, as the last thing.
+    ``write`` puts rows into the file, of ``ROWS_AT_ONCE`` calls at most. ``chore`` is done again
+    and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.
     """
 
     path: Path
-    write: Callable[[Sequence[Row], sqlite3.Connection], None]
+    write: Callable[[Sequence[Rows], sqlite3.Connection], None]
     chore: Callable[[sqlite3.Connection], float]
     farewell: Work
     busy_seconds: float = 1.0
@@ -115,7 +72,7 @@ class Writer:
     _is_closing: bool = False
     _close_by: float = 0.0
     _is_losing: bool = False
-    _lost: _Losses = field(default_factory=_Losses)
+    _lost: Losses = field(default_factory=Losses)
     _connection: sqlite3.Connection | None = None
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
@@ -153,11 +110,11 @@ class Writer:
             if not self._is_closing and len(self._orders) < self.most_orders:
                 self._orders.append(order)
                 self._call_for(order)
-                if order.row is not None:
-                    self._lost.take_back(order.row[0])
+                if order.rows:
+                    self._lost.take_back(order.id)
                 return True
             self._lost.add(order)
-            if order.row is not None and not self._is_losing:
+            if order.rows and not self._is_losing:
                 self._is_losing = True
                 why = "it is closed" if self._is_closing else "too many wait for it"
                 _log.error("calls are not booked in the ledger any more", why=why)
@@ -207,7 +164,7 @@ class Writer:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
         for order in list(self._orders):
-            if order.is_last or (order.row is not None and order.row[0] in open_ids):
+            if order.is_last or (order.rows and order.id in open_ids):
                 self._lost.add(order)
         if self.losses:
             _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
@@ -270,11 +227,11 @@ class Writer:
         """All of ``batch`` in one transaction, in its order; the answers."""
         connection.execute("BEGIN IMMEDIATE")
         answers: list[Any] = []
-        rows: dict[object, Row] = {}  # of several with one id the last is written
+        rows: dict[object, Rows] = {}  # of several with one id the last are written
         with connection:
             for order in batch:
-                if order.row is not None:
-                    rows[order.row[0]] = order.row
+                if order.rows:
+                    rows[order.id] = order.rows
                     answers.append(True)
                 elif order.work is not None:
                     self._write_rows(rows, connection)
@@ -282,7 +239,7 @@ class Writer:
             self._write_rows(rows, connection)
         return answers
 
-    def _write_rows(self, rows: dict[object, Row], connection: sqlite3.Connection) -> None:
+    def _write_rows(self, rows: dict[object, Rows], connection: sqlite3.Connection) -> None:
         every = list(rows.values())
         for start in range(0, len(every), ROWS_AT_ONCE):
             self.write(every[start : start + ROWS_AT_ONCE], connection)
@@ -292,8 +249,8 @@ class Writer:
         """Write one order of a batch that could not be written whole; a faulty one is lost."""
         try:
             answer = self._transact(connection, [order])[0]
-            if order.row is not None:
-                self.forget(order.row[0])
+            if order.rows:
+                self.forget(order.id)
             return answer
         except _FAULTS_OF_ONE:
             with self._news:
@@ -310,7 +267,7 @@ class Writer:
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
         with self._news:
             self.is_failing = True  # rows that come from now on see it themselves
-            told = [(o, None) for o in self._orders if o.answer and o.row is not None]
+            told = [(o, None) for o in self._orders if o.answer and o.rows]
         self._tell(told)
 
     def _succeed(self) -> None:

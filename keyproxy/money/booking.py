@@ -9,46 +9,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, End, Head
+from keyproxy.call import Ask, Call, Client, Cost, End, Head
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry, is_final, standing, to_pico
+from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Book
-from keyproxy.money.budget import LEAST_NANO, NOTHING, Advice, Budgets, Fit, Reservation
+from keyproxy.money.budget import NOTHING, Budgets, Reservation
 from keyproxy.money.pricebook import PriceBook
+from keyproxy.money.reserving import fit, known_prices, to_reserve
+from keyproxy.money.tariff import PriceSource, Tariff, rates_text
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import (
     ZERO,
-    Price,
     cost_of_answer,
     cost_of_error,
-    dearest,
-    fitting_max_tokens,
     nano,
 )
-from keyproxy.record import Booked, ClientLeft, Record
+from keyproxy.record import USUAL, Attempt, ClientLeft, Record
 from keyproxy.upstream.faults import Fault
 
-PRICES_PATIENCE_SECONDS = 5.0
-PROVIDERS_PATIENCE_SECONDS = 2.0
+FREE = Cost(ZERO, ZERO, "computed")  # of what was not sent
 _log = structlog.get_logger("keyproxy.money")
 
 
 @dataclass(slots=True)
 class Booking:
-    """What becomes known of a call's money while it runs; ``record`` is told. Entered, its worst
-    case is set aside and booked; left, it is settled, however ``record`` says that it ended.
+    """What becomes known of an attempt's money while it runs; ``record`` is told. Entered, its
+    worst case is set aside and it is booked; left, it is settled, however ``record`` says that it
+    ended. A call with several attempts has a booking for each, one after the other, and costs the
+    sum of theirs.
 
-    ``price``: of the one model that may answer, if there is only one. ``is_free``: nothing has
-    been sent that could cost.
+    ``tariff``: of the home that it goes to; None: the one upstream. ``is_free``: nothing has been
+    sent that could cost.
     """
 
     desk: Bookings
@@ -57,37 +57,34 @@ class Booking:
     _call: Call
     dialect: Dialect
     ask: Ask | None
-    prices: Mapping[str, Price | None] | None = None
-    price: Price | None = None
+    tariff: Tariff | None = None
     is_free: bool = True
     entry: Entry = field(init=False)
+    attempt: Attempt = field(init=False)
     _reservation: Reservation = NOTHING
     _reader: UsageReader | None = None
-    _has_failed: bool = False
 
     async def __aenter__(self) -> Booking:
         desk, client, ask = self.desk, self.client, self.ask
-        call = self._call
+        call, record = self._call, self.record
         del self._call  # its body is not kept for as long as the answer streams
-        models = call.ids
-        prices = self.prices
-        if prices is None:
-            prices = await desk.prices_of(models)
+        tariff = self.tariff = await desk.full(self.tariff, call.ids)
         at = desk.clock()  # after what may wait: it says which day's budget pays
-        worst = None if ask is None else dearest(prices.values(), ask)
-        amount = desk.to_reserve(worst, prices, ask)
-        self._reservation = await desk.set_aside(client, amount, at, partial(_fit, prices, ask))
-        if len(prices) == 1:
-            [self.price] = prices.values()
+        worst = tariff.worst(ask)
+        self._reservation = await desk.set_aside(client, worst, at, tariff, ask)
+        self.attempt = Attempt(
+            provider=tariff.provider,
+            native_model=tariff.native_model,
+            key=tariff.key,
+            begun_at=at,
+            reserved=worst,
+            is_told=tariff.is_told,
+            price_source=tariff.source,
+        )
+        record.booked.append(self.attempt)
+        begun_at, name = record.booked[0].begun_at, call.endpoint.name
         self.entry = Entry(
-            self.record.request_id,
-            at,
-            client.app,
-            client.id,
-            call.endpoint.name,
-            models,
-            desk.key,
-            worst,
+            *(record.request_id, begun_at, client.app, client.id, name, call.ids), record.booked
         )
         del call
         try:
@@ -96,7 +93,7 @@ class Booking:
             self._leave(error)
             raise
         self.is_free = False  # from now on it may have reached the upstream
-        self.record.reserved = worst
+        record.reserved = worst
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -108,9 +105,11 @@ class Booking:
         finally:
             self.desk.close(self, self._reservation)
 
-    def answered(self, head: Head) -> None:
-        """The head has come; from now on the record's bytes are looked at."""
+    def answered(self, head: Head, fault: Fault | None = None) -> None:
+        """The head has come; from now on the record's bytes are looked at. ``fault``: whose an
+        error is."""
         self.record.answer, self.record.generation_id = head, head.generation_id
+        self.attempt.fault = None if fault is None else str(fault)
         self.desk.book.note(self.entry.id, head.generation_id, head.key)
         if head.status < 400:
             is_event_stream = head.kind.startswith("text/event-stream")
@@ -129,19 +128,26 @@ class Booking:
         self.desk.book.note(self.entry.id, generation_id)
 
     def failed(self, fault: Fault) -> None:
-        """It brought nothing for the client, and another provider is asked; unless it was taken
-        perhaps, it is not billed."""
-        self.is_free, self._has_failed = fault is not Fault.UNCERTAIN, True
+        """It brought nothing for the client, and another provider may be asked. It costs nothing if
+        it was not sent, or refused; else its worst case stands until more is known."""
+        record, head, cost = self.record, self.record.answer, None
+        self.is_free = fault is Fault.NOT_SENT
+        if self.is_free:
+            cost = FREE
+        elif fault is not Fault.UNCERTAIN:
+            cost = FREE if head is None or head.status < 400 else self._cost()
         if self._reader is not None:
-            self.record.watchers.remove(self._reader.watch)
+            record.watchers.remove(self._reader.watch)
+        self.attempt.fault = str(fault)
+        self._end(cost, End.REFUSED if head is None else End.COMPLETE)
+        record.answer, record.generation_id = None, None
 
     def end(self, error: BaseException | None = None) -> None:
         """The call is over, or broken off by ``error``; its cost is known now, or asked for
         later."""
-        record, reader = self.record, self._reader
-        if self._has_failed:
-            record.answer, record.generation_id = None, None
-            return
+        record, reader, attempt = self.record, self._reader, self.attempt
+        if attempt.ended is not None:
+            return  # it has failed
         if error is not None:
             record.end_by(error)
         if reader is not None:
@@ -149,19 +155,39 @@ class Booking:
             if reader.error is not None and record.ended is End.COMPLETE:
                 record.ended = End.UPSTREAM_ERROR
         if isinstance(error, Refusal):
-            self.is_free = error.is_free
+            self.is_free, attempt.fault = error.is_free, str(Fault.UNCERTAIN)
         elif isinstance(error, ClientLeft):
             self.is_free = error.head is None
             if error.head is not None:
                 self.answered(error.head)
+        if self.is_free:
+            attempt.fault = str(Fault.NOT_SENT)
+        record.cost = FREE if self.is_free else self._cost()
+        self._end(record.cost, record.ended)
+
+    def _cost(self) -> Cost | None:
+        """Of the answer; None where only asking the upstream can tell."""
+        record, reader = self.record, self._reader
         if (head := record.answer) is None:
-            return
+            return None
         if head.status >= 400:
-            record.cost = cost_of_error(head.status, self.ask, is_own=head.is_own)
-            return
+            return cost_of_error(head.status, self.ask, is_own=head.is_own)
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and reader.error is None
-        record.cost = cost_of_answer(record.usage, is_whole, self.price, self.ask)
+        price = None if self.tariff is None else self.tariff.price
+        return cost_of_answer(record.usage, is_whole, price, self.ask)
+
+    def _end(self, cost: Cost | None, ended: End) -> None:
+        attempt, record = self.attempt, self.record
+        attempt.end(cost, record.upstream_status, ended, self.desk.clock() - attempt.begun_at)
+        if record.connect_seconds is not None:
+            before = (each.connect_seconds or 0.0 for each in record.booked[:-1])
+            attempt.connect_seconds = record.connect_seconds - sum(before)
+        if record.first_byte_at is not None:
+            attempt.first_output_seconds = record.first_byte_at - record.asked_at
+        if self.tariff is not None and (price := self.tariff.price) is not None:
+            tokens = 0 if record.usage is None else record.usage.input_tokens or 0
+            attempt.rates = rates_text(price.at(tokens))
 
 
 @dataclass(slots=True)
@@ -169,8 +195,8 @@ class Bookings:
     """Books the calls of one app.
 
     ``prices`` None: nobody asks what a call costs. ``key``: the label of the key that is tried
-    first. ``run`` starts what outlives the call; ``unsettled`` receives the ids of calls whose cost
-    is not final, where the book knows those of other processes, too.
+    first. ``run`` starts what outlives the call; ``unsettled`` receives the attempts whose cost is
+    not final, by their call's id and number, where the book knows those of other processes, too.
     """
 
     budgets: Budgets
@@ -179,30 +205,41 @@ class Bookings:
     run: Callable[[Coroutine[Any, Any, None]], object]
     key: str = ""
     refuses_unpriced: bool = False
-    unsettled: set[str] | None = None
+    unsettled: set[tuple[str, int]] | None = None
     clock: Callable[[], float] = time.time
 
     def reserve(
-        self,
-        record: Record,
-        client: Client,
-        call: Call,
-        prices: Mapping[str, Price | None] | None = None,
+        self, record: Record, client: Client, call: Call, tariff: Tariff | None = None
     ) -> Booking:
-        """A booking for ``call``, to be entered. ``prices`` of its models, where they are not those
-        of the desk's own list.
+        """A booking for an attempt of ``call``, to be entered; by default at the one upstream.
 
         That raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
-        return Booking(self, record, client, call, call.endpoint.dialect, call.ask, prices)
+        return Booking(self, record, client, call, call.endpoint.dialect, call.ask, tariff)
+
+    async def full(self, tariff: Tariff | None, models: Sequence[str]) -> Tariff:
+        """With the prices of the desk's own list where it has none of its own. Raises
+        ``overloaded`` while they are not known and must be."""
+        if tariff is not None and tariff.prices is not None:
+            return tariff
+        is_counted, must_know = not self.budgets.is_empty, self.refuses_unpriced
+        prices = await known_prices(self.prices, models, is_counted=is_counted, must_know=must_know)
+        source: PriceSource | None = None if self.prices is None else "provider"
+        if tariff is None:
+            return Tariff(USUAL, ",".join(models), prices, source, self.key, is_told=True)
+        return replace(tariff, prices=prices, source=source)
 
     async def set_aside(
-        self, client: Client, amount: int, at: float, fit: Fit | None
+        self, client: Client, worst: Decimal | None, at: float, tariff: Tariff, ask: Ask | None
     ) -> Reservation:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
+        prices = tariff.prices or {}
+        must_know = self.refuses_unpriced and not self.budgets.is_empty
+        amount = to_reserve(worst, prices, ask, must_know=must_know)
+        advise = partial(fit, prices, ask)
         if not self.budgets.may_wait:
-            return await self.budgets.reserve(client, amount, at, fit)
-        reserving = asyncio.create_task(self.budgets.reserve(client, amount, at, fit))
+            return await self.budgets.reserve(client, amount, at, advise)
+        reserving = asyncio.create_task(self.budgets.reserve(client, amount, at, advise))
         try:
             return await asyncio.shield(reserving)
         except asyncio.CancelledError:
@@ -213,72 +250,20 @@ class Bookings:
         with contextlib.suppress(Refusal):
             await self.budgets.settle(await reserving, ZERO)
 
-    def to_reserve(
-        self, worst: Decimal | None, prices: Mapping[str, Price | None], ask: Ask | None
-    ) -> int:
-        """Nano-dollars. Raises ``call_too_costly`` where the worst is not known and must be."""
-        if worst is not None:
-            return nano(worst)
-        if not self.refuses_unpriced or self.budgets.is_empty:
-            return LEAST_NANO
-        unpriced = next((model for model, price in prices.items() if price is None), None)
-        what, instead = f"The price of {unpriced}", ""
-        if unpriced is None:
-            part = "" if ask is None else ask.part
-            what = f"What {part or 'this call'} can cost at most"
-            instead = " Send its text instead." if part == "the file" else ""
-        raise Refusal(
-            "call_too_costly",
-            f"{what} is not known here, so that no budget could be kept.{instead}",
-            param=None if unpriced is None else "model",
-            hint="KEYPROXY_UNPRICED=allow",
-        )
-
-    async def prices_of(self, models: Sequence[str]) -> dict[str, Price | None]:
-        """Raises ``overloaded`` where prices are not known yet, or what a model's providers take,
-        and must be: one may take more than the list says."""
-        prices = self.prices
-        if prices is None:
-            return dict.fromkeys(models)
-        if not self.budgets.is_empty:
-            must_know = self.refuses_unpriced
-            if not prices.listed.priced:
-                await prices.loaded(
-                    PRICES_PATIENCE_SECONDS if must_know else PROVIDERS_PATIENCE_SECONDS
-                )
-            is_known = await prices.learn(models, PROVIDERS_PATIENCE_SECONDS)
-            if must_know and not prices.listed.priced:
-                raise Refusal(
-                    "overloaded",
-                    "The prices of models are not known here yet, so that no budget could be kept;"
-                    " try again soon.",
-                    retry_after_seconds=prices.asks_in_seconds,
-                    hint="no list of models could be fetched; to let calls through"
-                    " until a budget is spent: KEYPROXY_UNPRICED=allow",
-                )
-            if must_know and not is_known:
-                raise Refusal(
-                    "overloaded",
-                    "What the providers of this model take is not known here yet, so that no"
-                    " budget could be kept; try again in a second.",
-                    retry_after_seconds=1.0,
-                    hint="GET /models/{author}/{slug}/endpoints was not answered in time; to take"
-                    " the price of the list of models: KEYPROXY_UNPRICED=allow",
-                )
-        return {model: prices.price_of(model) for model in models}
-
     def close(self, booking: Booking, reservation: Reservation) -> None:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
-        entry, record, counted = booking.entry, booking.record, ZERO
-        if booking.is_free:
+        entry, record, attempt = booking.entry, booking.record, booking.attempt
+        counted = attempt.standing[1]
+        if all(each.fault == Fault.NOT_SENT for each in entry.attempts):
             self.book.withdraw(entry.id)
+            record.booked, record.cost = [], None
         else:
-            is_known = is_final(record.cost, record.generation_id)
-            if self.unsettled is not None and not is_known:
-                self.unsettled.add(entry.id)
+            if self.unsettled is not None and not attempt.is_final:
+                self.unsettled.add((entry.id, len(entry.attempts)))
             self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
-            usd, counted, source = standing(entry, record.cost)
-            record.booked = Booked(None if usd is None else to_pico(usd), source, is_known)
+            if len(entry.attempts) > 1:
+                usd, all_counted, source = entry.standing
+                record.cost = None if usd is None else Cost(usd, all_counted, source)
         if not self.budgets.may_wait:
             self.budgets.settle_here(reservation, counted)
         elif reservation.windows and booking.is_free:
@@ -292,17 +277,3 @@ class Bookings:
         gives_back = nano(counted) < reservation.amount
         if not gives_back or await self.book.is_ours(id):
             await self.budgets.settle(reservation, counted)
-
-
-def _fit(prices: Mapping[str, Price | None], ask: Ask | None, usd: Decimal) -> Advice | None:
-    """How many tokens of an answer ``usd`` pays for, with whichever of the models answers."""
-    known = [price for price in prices.values() if price is not None]
-    if ask is None or not known:
-        return None
-    each = [fitting_max_tokens(price, ask, usd) for price in known]
-    tokens = min(filter(None, each), default=None)
-    if tokens is None or None in each:
-        return None
-    fields = ask.length_fields
-    reasoning = " and less reasoning" if ask.reasoning_tokens >= tokens else ""
-    return Advice(fields[0], f"ask for {' and '.join(fields)} ≤ {tokens}{reasoning}")

@@ -105,7 +105,7 @@ class Settler:
         is_error = (row.http_status or 0) >= 400
         pauses = ERROR_PAUSES_SECONDS if is_error else self.pauses_seconds
         if row.tries < len(pauses):
-            self.book.postpone(row.id, self.clock() + pauses[row.tries])
+            self.book.postpone(row, self.clock() + pauses[row.tries])
             return
         await self._end(row)
         if is_error and not row.cost:
@@ -120,7 +120,7 @@ class Settler:
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.
         async with self.lock:
-            is_ours = await self.book.settle(row.id, cost, usage, model)
+            is_ours = await self.book.settle(row.id, cost, usage, model, row.n)
             is_counted = self.counts(row)
             budgets = self.budgets.get(row.app)
             if is_ours:

@@ -65,7 +65,7 @@ class Accounting:
         self._lasting: set[asyncio.Task[None]] = set()  # until we close
         self._prices: PriceBook | None = None
         self._restored_at = float("inf")  # of shared counters, which hold every process' calls
-        self._own: set[str] = set()  # calls of ours whose cost is not final
+        self._own: set[tuple[str, int]] = set()  # attempts of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
         self._settler = Settler(
             *(self.book, self._ask, self._budgets, self._is_counted),
@@ -197,8 +197,8 @@ class Accounting:
         await asyncio.gather(*lasting, return_exceptions=True)
 
     def _is_counted(self, row: Unsettled) -> bool:
-        is_own = row.id in self._own or self._ledger is None
-        self._own.discard(row.id)
+        is_own = (row.id, row.n) in self._own or self._ledger is None
+        self._own.discard((row.id, row.n))
         return is_own or row.at < self._restored_at
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,51 @@
+"""What an attempt of a call may cost at one home, and who says so. Pure."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Literal
+
+from keyproxy.call import Ask
+from keyproxy.price import Price, Rates, dearest
+
+PriceSource = Literal["operator", "provider", "openrouter", "shipped"]
+"""Who says what a model costs: the operator, the provider itself, the provider's row in
+OpenRouter's list of a model's hosts, the table that is shipped."""
+_RATES_KEPT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """A home and its prices, by the models that may answer there: several, of which one does, where
+    it is told a list. None of one: nobody tells; None of all: the desk's own list does.
+
+    ``key``: the label of the key that is tried first. ``is_told``: the provider says later what an
+    answer has cost.
+    """
+
+    provider: str
+    native_model: str
+    prices: Mapping[str, Price | None] | None = None
+    source: PriceSource | None = None
+    key: str = ""
+    is_told: bool = False
+
+    @property
+    def price(self) -> Price | None:
+        """Of the one model that may answer, if there is only one."""
+        prices = self.prices or {}
+        return next(iter(prices.values())) if len(prices) == 1 else None
+
+    def worst(self, ask: Ask | None) -> Decimal | None:
+        """The most that an attempt can cost, in USD; None where nobody knows."""
+        return None if ask is None else dearest((self.prices or {}).values(), ask)
+
+
+@functools.lru_cache(_RATES_KEPT)
+def rates_text(rates: Rates) -> str:
+    """As the ledger keeps rates: a JSON object, USD for one of each that has a price."""
+    return json.dumps({name: f"{usd:f}" for name, usd in asdict(rates).items() if usd})
