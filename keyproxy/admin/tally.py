@@ -209,7 +209,9 @@ class Tally:
     def __init__(self, prices: Callable[[], PriceBook | None] = lambda: None) -> None:
         self._prices = prices
         self.sums: dict[str, dict[Labels, Any]] = {family.name: {} for family in FAMILIES}
+        # Prometheus sees an increase only of what was there before.
         self.sums["keyproxy_refusals_total"] |= {(code,): 0 for code in CODES}
+        self.sums["keyproxy_other_model_served_total"][()] = 0
         self._of_records = self._adding(OF_RECORDS)
         self._of_spent = self._adding(OF_SPENT)
         self._models: set[str] = set()
