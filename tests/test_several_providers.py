@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,11 +16,12 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy.call import Call, Endpoint
+from keyproxy.commands.key_report import of_keys
 from keyproxy.dialects import CHAT, MESSAGES
 from keyproxy.record import Record
 from keyproxy.server.assembly import Assembly
 from keyproxy.server.service import Service, running
-from keyproxy.settings import Settings
+from keyproxy.settings import Secret, Settings
 from keyproxy.settings.sources import Sources
 from tests import fake_upstream
 from tests.conftest import Proxy
@@ -146,18 +149,23 @@ async def test_a_reload_brings_another_provider_and_takes_one_away(several: Seve
         assert "Authorization" not in seen.headers
 
 
-@asynccontextmanager
-async def before(fakes: Fakes, folder: Path, *more: str, **said: str) -> AsyncIterator[Proxy]:
-    """A keyproxy that uses ``fakes`` with their own keys, as settings name them."""
+def settings_for(served: Fakes, folder: Path, *more: str, **said: str) -> Settings:
+    """Settings that use ``served`` with their own keys, in their order."""
     tables = []
-    for name, fake in fakes.items():
+    for name, fake in served.items():
         tables.append(f"[providers.{name}]\nbase = '{fake.base}'")
         if len(fake.vendor.bases) > 1:
             tables.append(f"messages_base = '{fake.origin}{fake.vendor.bases[1]}'")
     (folder / "keyproxy.toml").write_text("\n".join([*tables, *more]))
-    keys = {f"{name.upper()}_API_KEY": fake.key for name, fake in fakes.items()}
+    keys = {f"{name.upper()}_API_KEY": fake.key for name, fake in served.items()}
     environ = {"KEYPROXY_LISTEN": "127.0.0.1:0", "KEYPROXY_ADMIN": "off", "KEYPROXY_LEDGER": "off"}
-    settings = Sources("dev", {}, {**environ, **keys, **said}, folder).read()
+    return Sources("dev", {}, {**environ, **keys, **said}, folder).read()
+
+
+@asynccontextmanager
+async def before(fakes: Fakes, folder: Path, *more: str, **said: str) -> AsyncIterator[Proxy]:
+    """A keyproxy that uses ``fakes`` with their own keys, as settings name them."""
+    settings = settings_for(fakes, folder, *more, **said)
     async with running(settings) as service, aiohttp.ClientSession() as session:
         yield Proxy(service, session, FakeUpstream())
 
@@ -269,3 +277,46 @@ async def test_openrouter_is_asked_for_its_list_only_where_it_is_used_or_named(
         assert bool(upstream.catalogue) is is_on
         assert not any("Authorization" in seen.headers for seen in upstream.catalogue)
         assert "anthropic/claude-sonnet-4.5" not in rows, "nobody who is used has it"
+
+
+async def test_check_asks_each_provider_about_its_own_keys(tmp_path: Path) -> None:
+    names = ("groq", "deepinfra", "anthropic", "openrouter")
+    async with fakes.serving(*names) as served:
+        settings = settings_for(served, tmp_path)
+        found = await asyncio.to_thread(of_keys, settings)
+        told = {each.about: (each.grade, each.text) for each in found}
+        labels = {name: Secret(fake.key).label for name, fake in served.items()}
+        assert told[f"Groq key {labels['groq']}"] == ("fine", "works")
+        assert told[f"Anthropic key {labels['anthropic']}"] == ("fine", "works")
+        assert told[f"DeepInfra key {labels['deepinfra']}"][1].startswith("unknown: anybody")
+        assert told["Groq"][1] == "2 models listed, the prices of 2 are known"
+        assert re.search(r"is of 20\d\d-\d\d-\d\d", told["models"][1])
+        assert served.strays() == []
+        assert served.calls == []
+
+
+async def test_check_says_which_key_and_which_name_does_not_work(tmp_path: Path) -> None:
+    async with fakes.serving("groq", "xai") as served:
+        said = {
+            "GROQ_API_KEY": "gsk_" + "z9" * 26,
+            "KEYPROXY_ALLOWED_MODELS": "x-ai/grok-4.3,openai/none-such",
+        }
+        found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, **said))
+        errors = [(each.about, each.text) for each in found if each.grade == "error"]
+        assert errors == [
+            ("Groq key gsk_z9z...9z9", "the upstream does not know this key (401): mistyped,"
+             " deleted, disabled or expired"),
+        ]  # fmt: skip
+        warnings = [each.text for each in found if each.grade == "warning"]
+        assert warnings == [
+            "its list of models cannot be had (its list of models has the status 401)"
+        ]
+        assert served.strays() == []
+
+
+async def test_check_names_a_model_that_has_no_home(tmp_path: Path) -> None:
+    async with fakes.serving("groq", "xai") as served:
+        said = {"KEYPROXY_ALLOWED_MODELS": "x-ai/grok-4.3,openai/none-such"}
+        found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, **said))
+        [warning] = [each.text for each in found if each.grade == "warning"]
+        assert warning == "openai/none-such has no home: none of groq, xai lists it"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from keyproxy.commands.findings import Finding
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import NO_KEY, STARS
 from keyproxy.policy.models import Known
+from keyproxy.routing.homes import Homes
 from keyproxy.settings import DEFAULT_APP, Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.settings.providers import Used
 from keyproxy.transport.client import Pools, open_pools
 from keyproxy.transport.pool import ProxyFailed
+from keyproxy.upstream import shipped
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
-from keyproxy.upstream.provider import KeyReport, Provider
+from keyproxy.upstream.provider import KeyReport, Model, Provider
 from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.send import Upstream
 
@@ -37,6 +39,7 @@ def of_keys(settings: Settings) -> list[Finding]:
 
 async def _of_keys(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
+    listed: dict[str, Mapping[str, Model] | None] = {}
     asked: set[tuple[str, Secret]] = set()  # of another app, perhaps
     async with open_pools(settings) as pools:
         for app in settings.all_apps:
@@ -49,9 +52,19 @@ async def _of_keys(settings: Settings) -> list[Finding]:
                     asked.add((used.name, key))
                     about, lines = f"{name}key {key.label}", await _lines(upstream, key)
                     found += [Finding.of_line(about, line) for line in lines]
-                if app.name == DEFAULT_APP and upstream.provider is OPENROUTER:
-                    lines = await _models(upstream, settings)
-                    found += [Finding.of_line("models", line) for line in lines]
+                if app.name != DEFAULT_APP:
+                    continue
+                if upstream.provider is OPENROUTER:
+                    about, lines = "models", await _models(upstream, settings)
+                else:
+                    lines, listed[used.name] = await _list(upstream)
+                    about = upstream.provider.title
+                found += [Finding.of_line(about, line) for line in lines]
+    if settings.provider_names != (OPENROUTER.name,):
+        lines = [f"the shipped table of models and prices is of {shipped.date()}"]
+        if OPENROUTER.name not in settings.provider_names:
+            lines += _homeless(settings, listed)
+        found += [Finding.of_line("models", line) for line in lines]
     return found
 
 
@@ -103,9 +116,38 @@ def _of_status(status: int, provider: Provider) -> str:
     return said.get(status, f"the upstream answered with status {status}")
 
 
+async def _list(upstream: Upstream) -> tuple[list[str], Mapping[str, Model] | None]:
+    """What to print of a provider's own list of models, and the list."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            models = await upstream.models()
+    except (Refusal, TimeoutError) as error:
+        why = (error.hint or error.code) if isinstance(error, Refusal) else "timeout"
+        return [f"warning: its list of models cannot be had ({why})"], None
+    rows = shipped.models_of(upstream.provider.name)
+    told = {id for id, model in models.items() if model.price is not None}
+    told |= {id for id in models.keys() & rows.keys() if rows[id].price is not None}
+    return [f"{len(models)} models listed, the prices of {len(told)} are known"], models
+
+
+def _homeless(settings: Settings, listed: Mapping[str, Mapping[str, Model] | None]) -> list[str]:
+    """What to print of the names that no provider has, as far as all could be asked."""
+    homes = Homes([provider_of(used) for used in settings.providers], listed=listed.get)
+    lines = []
+    for app in settings.all_apps:
+        where = "" if app is settings else f" of [apps.{app.name}]"
+        named = [each for each in app.allowed_models if not set("*!") & set(each)]
+        for model in dict.fromkeys([*named, *(model for _, model in app.model_aliases)]):
+            found = homes.of(model)
+            if not found.places and not found.waits_for:
+                who = ", ".join(listed)
+                lines.append(f"warning: {model}{where} has no home: none of {who} lists it")
+    return lines
+
+
 async def _models(upstream: Upstream, settings: Settings) -> list[str]:
     """What to print of the patterns and aliases, compared with the upstream's public list."""
-    if not names_models(settings):
+    if not names_models(settings) or not settings.public_list:
         return []
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
