@@ -20,11 +20,10 @@ import pytest
 
 from keyproxy import __main__
 from keyproxy.call import Usage
-from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import opened
 from tests.conftest import BODY, Start
 from tests.fake_upstream import WIRE_HEADERS
-from tests.records import over
+from tests.records import entry, over
 
 AT = datetime.now(UTC).replace(minute=31, second=7, microsecond=512_000) - timedelta(days=2)
 NASTY = "x\x1b[31m=1"
@@ -48,15 +47,14 @@ def path(here: Path) -> Path:
                 at = (AT + timedelta(minutes=minutes)).timestamp()
                 models = ("openai/gpt-4o-mini",) if id != B else ("anthropic/opus", "openai/gpt-4o")
                 app = "shop" if id == D else "default"
-                await ledger.begin(Entry(id, at, app, client, "POST /x", models, "k…y", Decimal(2)))
+                call = entry(id, at, app=app, client=client, models=models, reserved=Decimal(2))
+                await ledger.begin(call)
                 ledger.note(id, generation_id, "k…y")
                 given = None if cost is None else Decimal(cost)
                 usage = Usage(1200, 34, 1000) if id == A else None
                 ledger.complete(id, over(status, ended, given, "exact", usage), seconds)
             at = (AT + timedelta(minutes=9)).timestamp()
-            await ledger.begin(
-                Entry("req_open", at, "default", "bob", "POST /x", ("m",), "k", None)
-            )
+            await ledger.begin(entry("req_open", at, client="bob", models=("m",), reserved=None))
 
     asyncio.run(fill(here / "ledger.sqlite3"))
     return here / "ledger.sqlite3"
