@@ -110,6 +110,7 @@ class Passing:
         loop = asyncio.get_running_loop()
         self._guard, self._record, self._is_chunked = guard, record, is_chunked
         self._reply, self._search = answer.reply, answer.search
+        self._outlives_client = answer.outlives_client
         self._over: asyncio.Future[None] = loop.create_future()
         self._fault: Exception | None = None
         self._clock, self._idle_seconds = loop.time, idle_seconds
@@ -144,7 +145,10 @@ class Passing:
                 self._reply.close()
         except Exception as fault:
             self._fault = fault
-            self._reply.close()
+            if not self._outlives_client:
+                self._reply.close()
+            elif not self._over.done():
+                self._over.set_result(None)
 
     def _write(self, data: bytes) -> None:
         now = self._clock()

@@ -11,6 +11,7 @@ only while there is a further one to go to.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 import structlog
 
+from keyproxy.attempts.drains import Drains
 from keyproxy.attempts.failed import OF_CALLER, Failed, last_word, of_refusal, route_headers
 from keyproxy.attempts.held import trouble_before_output
 from keyproxy.call import Call, Client, End
@@ -54,7 +56,8 @@ class Attempts:
     """Calls of one app, where more than OpenRouter is used.
 
     ``most_in_flight`` and ``first_output_seconds`` by provider, where they are bounded. One call's
-    attempts begin within ``first_byte_seconds``.
+    attempts begin within ``first_byte_seconds``. ``drained``: providers whose answers ``drains``
+    reads on when the client leaves.
     """
 
     router: Router
@@ -65,6 +68,8 @@ class Attempts:
     first_output_seconds: Mapping[str, float] = field(default_factory=dict)
     first_byte_seconds: float = 600.0
     shows_route: bool = True
+    drained: frozenset[str] = frozenset()
+    drains: Drains = field(default_factory=Drains)
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -89,11 +94,23 @@ class Attempts:
         del call, plan  # a stream may last for minutes; its request body need not
         stack, answer, place, asked_at = await course.run()
         del course
+        answer.outlives_client = place is not None and place.provider.name in self.drained
         async with stack:
-            yield answer
+            try:
+                yield answer
+            except asyncio.CancelledError:
+                self._read_on(stack, answer, record)
+                raise
+            if record.ended is End.CLIENT_LEFT:
+                self._read_on(stack, answer, record)
         if place is not None and record.ended is End.COMPLETE:
             self.memory.stays.served(thread, place.home, for_long=is_long)
             self._learn(place, record, tokens, asked_at, is_streaming=is_streaming)
+
+    def _read_on(self, stack: AsyncExitStack, answer: Answer, record: Record) -> None:
+        """The client has left; what the answer costs is worth to know, if it goes on anyway."""
+        if answer.outlives_client and not record.is_cutting():
+            self.drains.take(stack, answer.reply, tuple(record.watchers))
 
     def _learn(
         self, place: Place, record: Record, tokens: int, asked_at: float, *, is_streaming: bool

@@ -185,8 +185,13 @@ class Assembly:
         """Whose pages may call an app."""
         return app.allowed_origins + (() if self.pairing is None else self.pairing.origins)
 
+    async def end_drains(self, seconds: float) -> None:
+        """Let answers whose clients have left end within so many seconds; the rest are cut."""
+        await self._routing.drains.end(seconds)
+
     async def close(self) -> None:
         """End what goes on beside calls, behind the last of them."""
+        await self._routing.drains.end()
         await self.lists.close()
         await self.keys.close()  # after the calls, which ask about keys
         await self.verifiers.close()

@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import partial
 
 from keyproxy.attempts.attempts import Attempts
+from keyproxy.attempts.drains import Drains
 from keyproxy.money.booking import Bookings
 from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
@@ -33,7 +34,7 @@ class Routing:
     """One for a process. ``prices`` gives OpenRouter's, None where nobody asks for them."""
 
     def __init__(self, lists: Lists, prices: Callable[[], PriceBook | None]) -> None:
-        self.memory = Memory()
+        self.memory, self.drains = Memory(), Drains()
         self._lists, self._prices = lists, prices
 
     def homes(self, app: Settings, upstreams: Upstreams) -> Homes:
@@ -87,6 +88,12 @@ class Routing:
             },
             first_byte_seconds=app.first_byte_timeout_seconds,
             shows_route=app.route_headers,
+            drained=frozenset(
+                each.name
+                for each in used
+                if (each.on_hangup or upstreams[each.name].provider.on_hangup) == "drain"
+            ),
+            drains=self.drains,
         )
 
     def _facts(self, prices: HomePrices, place: Place) -> Facts:

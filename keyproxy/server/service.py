@@ -174,6 +174,7 @@ class Service:
         # aiohttp has no event for the end of a call.
         while self._server.busy() and clock() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_SECONDS)
+        await self.assembly.end_drains(max(0.0, deadline - clock()))
         if cut := self._server.busy():
             _log.warning("calls cut by the stop", calls=len(cut))
         life.is_cutting = True

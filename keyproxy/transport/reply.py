@@ -60,6 +60,11 @@ class Reply:
         return self._source is None and self._error is None
 
     @property
+    def is_open(self) -> bool:
+        """Whether more of it may come."""
+        return self._source is not None
+
+    @property
     def error(self) -> BrokenOff | None:
         """How it broke off, if it did."""
         return self._error

@@ -46,7 +46,7 @@ _log = structlog.get_logger("keyproxy.upstream")
 class Answer:
     """An answer on its way down: ``headers`` are final, the bytes of ``reply`` are to pass
     ``search`` first. Of an error: whose ``fault`` it is, and after how many ``rest_seconds`` it
-    asks us to come again."""
+    asks us to come again. ``outlives_client``: it is read on when nobody wants it any more."""
 
     head: Head
     headers: CIMultiDict[str]
@@ -54,6 +54,7 @@ class Answer:
     search: KeySearch
     fault: Fault | None = None
     rest_seconds: float | None = None
+    outlives_client: bool = False
 
 
 class Upstream:
