@@ -13,11 +13,16 @@ import anthropic
 import openai
 import pytest
 from anthropic.types import MessageParam, ToolParam
-from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+from openai.types.chat import (
+    ChatCompletionContentPartImageParam,
+    ChatCompletionMessageParam,
+    ChatCompletionToolParam,
+)
+from pydantic import BaseModel
 
 from keyproxy.demo.failures import RETRY_AFTER_SECONDS
 from tests.conftest import Start
-from tests.sdk.served import ASKED, TEXT, call_a_function, serving
+from tests.sdk.served import ASKED, TEXT, call_a_function, give_embeddings, serving
 
 HELLO: list[ChatCompletionMessageParam] = [{"role": "user", "content": TEXT}]
 HELLO_ANTHROPIC: list[MessageParam] = [{"role": "user", "content": TEXT}]
@@ -120,6 +125,38 @@ class TestOpenAI:
         calls = completion.choices[0].message.tool_calls
         assert calls is not None
         assert json.loads(calls[0].function.arguments) == ASKED
+
+    async def test_structured_output_is_read(self) -> None:
+        class Place(BaseModel):
+            city: str
+
+        told: list[ChatCompletionMessageParam] = [{"role": "user", "content": json.dumps(ASKED)}]
+        async with serving() as served, open_openai(served.url) as client:
+            answer = await client.chat.completions.parse(
+                model="demo/echo", messages=told, response_format=Place
+            )
+        assert answer.choices[0].message.parsed == Place.model_validate(ASKED)
+
+    async def test_a_picture_goes_up(self) -> None:
+        picture: ChatCompletionContentPartImageParam = {
+            "type": "image_url",
+            "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="},
+        }
+        told: list[ChatCompletionMessageParam] = [
+            {"role": "user", "content": [{"type": "text", "text": TEXT}, picture]}
+        ]
+        async with serving() as served, open_openai(served.url) as client:
+            answer = await client.chat.completions.create(model="demo/echo", messages=told)
+        assert answer.choices[0].message.content == TEXT
+
+    async def test_embeddings_are_read_where_they_are_opted_in(self, start: Start) -> None:
+        proxy = await start(ALLOWED_ENDPOINTS="POST /api/v1/embeddings")
+        give_embeddings(proxy.upstream)
+        async with open_openai(proxy.url) as client:
+            answer = await client.embeddings.create(
+                model="openai/text-embedding-3-small", input=TEXT, encoding_format="float"
+            )
+        assert answer.data[0].embedding == [0.0123, -0.0456, 0.0789]
 
     async def test_responses_are_read_and_streamed(self) -> None:
         async with serving() as served, open_openai(served.url) as client:
@@ -239,7 +276,7 @@ class TestOpenAI:
             with pytest.raises(openai.APIError, match="disconnected"):
                 [chunk async for chunk in stream]
 
-    async def test_closing_a_stream_reaches_the_upstream(self) -> None:
+    async def test_leaving_a_stream_reaches_the_upstream(self) -> None:
         async with serving(pace=1) as served, open_openai(served.url) as client:
             stream = await client.chat.completions.create(
                 model="demo/long", messages=HELLO, stream=True

@@ -15,7 +15,7 @@ from tests.conftest import Start
 from tests.jwt_issuer import SECRET
 from tests.sdk.node import MODULES, Node, install
 from tests.sdk.outside import needed
-from tests.sdk.served import ASKED, TEXT, call_a_function, serving
+from tests.sdk.served import ASKED, TEXT, call_a_function, give_embeddings, serving
 
 pytestmark = pytest.mark.timeout(300)  # the first test also installs the packages
 
@@ -83,6 +83,26 @@ async def test_responses_are_read(sdk: str, tell: Tell) -> None:
 async def test_responses_are_streamed(sdk: str, tell: Tell) -> None:
     answer = await tell(sdk, "responsesStream")
     assert ("".join(answer["pieces"]), answer["status"]) == ("Grüße 🙂 aus Köln", "completed")
+
+
+@pytest.mark.parametrize("sdk", [*OFFICIAL, "ai"])
+async def test_structured_output_is_read(sdk: str, tell: Tell) -> None:
+    assert await tell(sdk, "structured") == ASKED
+
+
+@pytest.mark.parametrize("sdk", [*OFFICIAL, "ai"])
+async def test_a_picture_goes_up(sdk: str, tell: Tell) -> None:
+    assert await tell(sdk, "image") == {"text": TEXT}
+
+
+@pytest.mark.parametrize("sdk", ["openai", "ai"])
+async def test_embeddings_are_read_where_they_are_opted_in(
+    sdk: str, node: Node, start: Start
+) -> None:
+    proxy = await start(ALLOWED_ENDPOINTS="POST /api/v1/embeddings")
+    give_embeddings(proxy.upstream)
+    answer = await node.run(sdk, "embeddings", proxy.url)
+    assert answer == {"embedding": [0.0123, -0.0456, 0.0789]}
 
 
 @pytest.mark.parametrize("sdk", OFFICIAL)

@@ -2,11 +2,12 @@
 // so, as an application uses them, one case each.
 
 import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { createOpenRouter } from "@openrouter/ai-sdk-provider";
-import { generateText, stepCountIs, streamText, tool } from "ai";
+import { embed, generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-import { counting, failure } from "./outcome.mjs";
+import { counting, failure, PIXEL } from "./outcome.mjs";
 
 const prompt = "Grüße aus Köln 🙂 你好";
 
@@ -26,6 +27,28 @@ export const cases = {
     const answer = streamText({ model: model(base, "demo/echo"), prompt });
     for await (const piece of answer.textStream) pieces.push(piece);
     return { pieces, tokens: (await answer.usage).outputTokens };
+  },
+
+  async structured(base) {
+    const answer = await generateText({
+      model: model(base, "demo/echo"),
+      prompt: '{"city":"Köln"}',
+      output: Output.object({ schema: z.object({ city: z.string() }) }),
+    });
+    return answer.output;
+  },
+
+  async image(base) {
+    const picture = { type: "image", image: PIXEL, mediaType: "image/png" };
+    const content = [{ type: "text", text: prompt }, picture];
+    const messages = [{ role: "user", content }];
+    return { text: (await generateText({ model: model(base, "demo/echo"), messages })).text };
+  },
+
+  async embeddings(base) {
+    const provider = createOpenAICompatible({ name: "keyproxy", baseURL: `${base}/api/v1` });
+    const model = provider.embeddingModel("openai/text-embedding-3-small");
+    return { embedding: (await embed({ model, value: "Grüße" })).embedding };
   },
 
   async tools(base) {

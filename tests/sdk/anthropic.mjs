@@ -1,8 +1,10 @@
 // The `@anthropic-ai/sdk` package as an application uses it, one case each.
 
 import Anthropic from "@anthropic-ai/sdk";
+import { zodOutputFormat } from "@anthropic-ai/sdk/helpers/zod";
+import { z } from "zod";
 
-import { counting, described, failure } from "./outcome.mjs";
+import { counting, described, failure, PIXEL } from "./outcome.mjs";
 
 const HELLO = [{ role: "user", content: "Grüße aus Köln 🙂 你好" }];
 const WEATHER = {
@@ -30,6 +32,24 @@ export const cases = {
       finish: answer.stop_reason,
       tokens: answer.usage.output_tokens,
     };
+  },
+
+  async structured(base) {
+    const answer = await open(base).messages.parse({
+      ...ask("demo/echo"),
+      messages: [{ role: "user", content: '{"city":"Köln"}' }],
+      output_config: { format: zodOutputFormat(z.object({ city: z.string() })) },
+    });
+    return answer.parsed_output;
+  },
+
+  async image(base) {
+    const source = { type: "base64", media_type: "image/png", data: PIXEL };
+    const content = [{ type: "text", text: HELLO[0].content }, { type: "image", source }];
+    const answer = await open(base).messages.create(
+      ask("demo/echo", { messages: [{ role: "user", content }] }),
+    );
+    return { text: answer.content[0].text };
   },
 
   async stream(base) {

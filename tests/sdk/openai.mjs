@@ -1,8 +1,10 @@
 // The `openai` package as an application uses it, one case each.
 
 import OpenAI from "openai";
+import { zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
 
-import { counting, described, failure } from "./outcome.mjs";
+import { counting, described, failure, PIXEL } from "./outcome.mjs";
 
 const HELLO = [{ role: "user", content: "Grüße aus Köln 🙂 你好" }];
 const WEATHER = {
@@ -67,6 +69,30 @@ export const cases = {
     });
     const [{ function: asked }] = (await stream.finalMessage()).tool_calls;
     return { asked: { name: asked.name, arguments: asked.arguments } };
+  },
+
+  /** What is asked for in a form comes in it: the demo says back what it was told. */
+  async structured(base) {
+    const answer = await open(base).chat.completions.parse({
+      model: "demo/echo",
+      messages: [{ role: "user", content: '{"city":"Köln"}' }],
+      response_format: zodResponseFormat(z.object({ city: z.string() }), "place"),
+    });
+    return answer.choices[0].message.parsed;
+  },
+
+  async image(base) {
+    const url = `data:image/png;base64,${PIXEL}`;
+    const content = [{ type: "text", text: HELLO[0].content }, { type: "image_url", image_url: { url } }];
+    const messages = [{ role: "user", content }];
+    const answer = await open(base).chat.completions.create({ model: "demo/echo", messages });
+    return { text: answer.choices[0].message.content };
+  },
+
+  async embeddings(base) {
+    const asked = { model: "openai/text-embedding-3-small", input: "Grüße" };
+    const answer = await open(base).embeddings.create({ ...asked, encoding_format: "float" });
+    return { embedding: answer.data[0].embedding };
   },
 
   async everyField(base) {

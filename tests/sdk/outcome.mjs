@@ -37,3 +37,7 @@ export function described(error) {
     headers: Object.fromEntries(READ.map((name) => [name, read(name)])),
   };
 }
+
+/** A picture of one pixel, as base64 of PNG. */
+export const PIXEL =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";

@@ -78,6 +78,16 @@ def call_a_function(upstream: FakeUpstream, *before: dict[str, Any]) -> None:
     upstream.answer = answer
 
 
+def give_embeddings(upstream: FakeUpstream) -> None:
+    """From now on every answer is one of the upstream's embeddings."""
+    raw = (Path(__file__).parent.parent / "wire" / "embeddings.json").read_bytes()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(body=raw)
+
+    upstream.answer = answer
+
+
 def _has_result(asked: dict[str, Any]) -> bool:
     messages = asked.get("messages") or asked["input"]
     return any(
