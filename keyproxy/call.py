@@ -143,7 +143,8 @@ class Call:
     """A request after every check: ``body`` is exactly what goes up.
 
     ``models`` as they were asked for, aliases included; ``ids`` are those they stand for. ``said``:
-    where there are several providers to choose from.
+    where there are several providers to choose from. ``conversation``: the hash of what it belongs
+    to, where a provider may be told.
     """
 
     endpoint: Endpoint
@@ -156,6 +157,7 @@ class Call:
     ask: Ask | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     said: Said | None = field(default=None, repr=False, compare=False)
+    conversation: bytes = field(default=b"", repr=False)
 
     @property
     def target(self) -> str:

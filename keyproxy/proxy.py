@@ -148,7 +148,10 @@ async def read_call(
     asked = endpoint, raw, app.policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"
-        return await kit.large_bodies.do(*place, read_large, kit.room, *asked)
+        call = await kit.large_bodies.do(*place, read_large, kit.room, *asked)
+        if call.said is not None:  # what was read stays until a provider has answered
+            hold.add(body.KEPT_TIMES * len(raw))
+        return call
     return calls.read(*asked)
 
 

@@ -139,3 +139,22 @@ async def test_a_route_goes_on_to_its_next_model_where_it_may(fakes: Fakes) -> N
             assert answer.status == 429
         assert await provider_of(proxy, "goes") == "cerebras"
     assert asked(fakes) == ["groq", "cerebras"]  # groq rests by then
+
+
+async def test_xai_is_told_which_calls_belong_together_and_not_by_whom(fakes: Fakes) -> None:
+    async with server.serving("xai") as alone, proxy_before(alone) as proxy:
+        for session in ("s1", "s1", "s2"):
+            await provider_of(proxy, "x-ai/grok-4.3", session_id=session)
+    marks = [seen.headers["x-grok-conv-id"] for seen in alone.calls]
+    assert marks[0] == marks[1] != marks[2]
+    assert all(len(mark) == 32 for mark in marks)
+
+
+async def test_a_large_call_goes_its_way_off_the_loop(fakes: Fakes) -> None:
+    turns = [{"role": "assistant", "content": "x" * 1000, "reasoning": "y"}] * 200
+    body = {"model": OSS, "messages": [*turns, *HI["messages"]]}
+    fakes["groq"].plan = lambda seen, body: Plan("rate")
+    async with proxy_before(fakes) as proxy, proxy.post(body) as answer:
+        assert answer.headers["X-Keyproxy-Provider"] == "cerebras"
+        assert answer.headers["X-Keyproxy-Removed"] == "messages.reasoning"
+    assert "reasoning" not in fakes.calls[-1].json["messages"][0]

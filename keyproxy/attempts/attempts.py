@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
@@ -34,10 +34,12 @@ from keyproxy.record import Record
 from keyproxy.routing.homes import ROUTER, Home, Place, parted
 from keyproxy.routing.router import Memory, Option, Plan, Router
 from keyproxy.routing.speed import Pace
+from keyproxy.strict_json.body import is_large
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.send import Answer, Upstream
 
 MOST = 3
+T = TypeVar("T")
 _log = structlog.get_logger("keyproxy.routing")
 
 
@@ -85,7 +87,7 @@ class Attempts:
         Raises ``no_provider_qualifies``, ``overloaded``; what ``Bookings.reserve`` and
         ``Upstream.send`` raise; ``upstream_unavailable`` where several failed differently.
         """
-        plan = self.router.plan(call, client)
+        plan = await _off_loop(self.router.plan, call, client, at=call)
         self.memory.retries.called()
         course = _Course(self, plan, client, record, fields)
         tokens, thread = plan.asked.input_tokens, plan.conversation
@@ -173,7 +175,7 @@ class _Course:
     async def _try(self, option: Option, left: Sequence[Option]) -> _Open | None:
         """None: it failed, or was not made for want of money."""
         desk, record, home = self._desk, self._record, option.place.home
-        call = self._call(option)
+        call = await self._call(option)
         async with AsyncExitStack() as stack:
             reserving = desk.bookings.reserve(record, self._client, call, _tariff(option))
             try:
@@ -223,13 +225,13 @@ class _Course:
             return [each for each in left if each.place.home.provider != own]
         return list(left)
 
-    def _call(self, option: Option) -> Call:
+    async def _call(self, option: Option) -> Call:
         """The call as it goes to a home; what is priced is its one model, where that is known."""
-        call, edits = self._plan.asked.call, option.edits
-        body = edits.body(self._plan.asked.said)
+        call, edits, thread = self._plan.asked.call, option.edits, self._plan.conversation
+        body = await _off_loop(edits.body, self._plan.asked.said, at=call)
         is_whole = option.place.home.provider == ROUTER and "models" not in edits.dropped
         ids = call.ids if is_whole else (option.place.model,)
-        return replace(call, body=body, ids=ids, said=None)
+        return replace(call, body=body, ids=ids, said=None, conversation=thread)
 
     async def _ask(
         self, stack: AsyncExitStack, option: Option, call: Call, money: Booking, can_go_on: bool
@@ -294,6 +296,13 @@ class _Course:
             raise answer
         self._record.answer = answer.head
         return _Open(AsyncExitStack(), answer)
+
+
+async def _off_loop(work: Callable[..., T], *arguments: Any, at: Call) -> T:
+    """What ``work`` returns; in a thread where the body of ``at`` is large."""
+    if is_large(at.body):
+        return await asyncio.to_thread(work, *arguments)
+    return work(*arguments)
 
 
 def _tariff(option: Option) -> Tariff:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from typing import TypeVar
 
@@ -19,7 +20,8 @@ class Recent(OrderedDict[Key, Value]):
     def used(self, key: Key) -> Value | None:
         """The value of ``key``, which is used by that; None where there is none."""
         if (value := self.get(key)) is not None:
-            self.move_to_end(key)
+            with contextlib.suppress(KeyError):  # of a large call, in a thread: it may just be gone
+                self.move_to_end(key)
         return value
 
     def put(self, key: Key, value: Value) -> Value:

@@ -25,6 +25,9 @@ THREAD_COMMAS = 1_000
 SMALL_BYTES = 4_000  # whatever is in them, they take less than that
 _SECOND_TYPE = re.compile(r",[ \t]*(?:[\w.+*-]+/|$)", re.A)
 _ELEMENT_BYTES = 200
+KEPT_TIMES = 3
+"""So much more memory than its bytes a large body takes while what was read of it is kept: as one
+text, and in parts. (More, where it has many short ones, which are bounded in number.)"""
 _TIMES, _TIMES_ESCAPED, _TIMES_WIDE = 5, 8, 14  # measured: benchmarks/memory.py
 _JSON_TYPE = re.compile(r'application/json(?:[ \t]*;[ \t]*charset="?utf-8"?)?[ \t]*', re.I | re.A)
 

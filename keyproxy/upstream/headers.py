@@ -6,6 +6,8 @@ whatever a client adds. No I/O.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -42,9 +44,11 @@ def outgoing(
     passed: Iterable[tuple[str, str]] = (),
     *,
     is_bearer: bool = False,
+    conversation: bytes = b"",
 ) -> CIMultiDict[str]:
     """The head of a call, with our key as the only credential; ``is_bearer``: in OpenAI's form,
-    whatever the provider's own."""
+    whatever the provider's own. ``conversation``: what the call belongs to, which the provider is
+    told in a form that only this key makes, if it wants to know."""
     head: CIMultiDict[str] = CIMultiDict(passed)
     head["Content-Type"] = "application/json"
     head.update(ranking)
@@ -55,6 +59,9 @@ def outgoing(
     head.update(own)
     if is_bearer and key.reveal():
         head["Authorization"] = f"Bearer {key.reveal()}"
+    if conversation and provider.conversation_header is not None:
+        mark = hmac.digest(key.reveal().encode(), conversation, hashlib.sha256)
+        head[provider.conversation_header] = mark[:16].hex()
     return head
 
 

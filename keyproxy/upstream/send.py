@@ -209,7 +209,12 @@ class Upstream:
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
         takes = self.provider.taking(call)
         head = headers.outgoing(
-            self.provider, key, self.ranking, call.headers, is_bearer=takes.is_bearer
+            self.provider,
+            key,
+            self.ranking,
+            call.headers,
+            is_bearer=takes.is_bearer,
+            conversation=call.conversation,
         )
         requests = self._messages if call.endpoint.dialect is MESSAGES else self.requests
         has_left, method = False, call.endpoint.method
