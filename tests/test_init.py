@@ -317,6 +317,24 @@ def test_what_other_files_say_wrong_is_told(
     assert "KEYPROXY_RATE_LIMIT" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("is_exported", [True, False])
+def test_a_key_that_counts_before_the_file_is_told(
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_exported: bool,
+) -> None:
+    if is_exported:
+        monkeypatch.setenv("OPENROUTER_API_KEY", KEY)
+    else:
+        Path(".env.local").write_text(f"OPENROUTER_API_KEY={KEY}\n")
+    assert run("init", "--yes") == 0
+    place = "of the environment" if is_exported else "in .env.local"
+    said = capsys.readouterr().out
+    assert f"OPENROUTER_API_KEY {place} counts before .env" in said
+    assert KEY not in said
+
+
 # --- frameworks ------------------------------------------------------------------------------
 
 
@@ -339,7 +357,7 @@ def test_a_framework_is_known_by_its_files_or_its_package(
     assert run("init", "--yes") == 0
     address, client = each.lines("http://localhost:8484/api/v1")
     said = capsys.readouterr().out
-    assert f"{each.name}\n  {address}\n  {client}\n" in said
+    assert f"{each.name}, with the SDK of `npm install openai`\n  {address}\n  {client}\n" in said
     assert "http://localhost:8484/api/v1" in address
 
 

@@ -225,8 +225,15 @@ def _say_what_next(beginning: Beginning, awaited: Path | None) -> int:
     print("\nNext")
     if awaited is not None:
         print(f"  paste the key into {awaited}")
+    found = Sources.of_process("dev", {}).look()
+    for name in (secrets.KEY, secrets.KEY_FILE):
+        text, place = found.said(name)
+        if text and place != f"in {ENV}":
+            print(
+                f"  {name} {place or 'of the environment'} counts before {ENV}: take it out there"
+            )
     line.print_columns(steps, indent=2)
     if framework := framework_in(beginning.directory):
         address, client = framework.lines(_BASE)
-        print(f"\n{framework.name}\n  {address}\n  {client}")
+        print(f"\n{framework.name}, with the SDK of `npm install openai`\n  {address}\n  {client}")
     return 0
