@@ -20,6 +20,7 @@ from keyproxy.commands.key_report import of_keys
 from keyproxy.dialects import CHAT, MESSAGES
 from keyproxy.record import Record
 from keyproxy.server.assembly import Assembly
+from keyproxy.server.process import _banner
 from keyproxy.server.service import Service, running
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.sources import Sources
@@ -320,3 +321,35 @@ async def test_check_names_a_model_that_has_no_home(tmp_path: Path) -> None:
         found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, **said))
         [warning] = [each.text for each in found if each.grade == "warning"]
         assert warning == "openai/none-such has no home: none of groq, xai lists it"
+
+
+@pytest.mark.parametrize(
+    ("names", "call"),
+    [
+        (["groq"], 'responses.create({ model: "openai/gpt-oss-120b"'),
+        (["cerebras"], 'chat.completions.create({ model: "openai/gpt-oss-120b"'),
+        (["anthropic"], 'ai.messages.create({ model: "anthropic/claude-haiku-4.5"'),
+        (["xai"], 'responses.create({ model: "x-ai/grok-4.3"'),
+        (["mistral", "openrouter"], 'responses.create({ model: "openai/gpt-4o-mini"'),
+    ],
+)
+async def test_the_start_shows_a_call_that_can_be_answered(
+    tmp_path: Path, names: list[str], call: str
+) -> None:
+    async with (
+        fakes.serving(*names) as served,
+        before(served, tmp_path) as proxy,
+    ):
+        text = _banner(proxy.service)
+    assert call in text
+    assert f"  Providers  {', '.join(names)}\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+async def test_the_start_says_whose_keys_lie_about(tmp_path: Path) -> None:
+    async with (
+        fakes.serving("groq") as served,
+        before(served, tmp_path, MISTRAL_API_KEY="your-key", OPENAI_API_KEY="sk-x") as proxy,
+    ):
+        text = _banner(proxy.service)
+    assert "  Providers  groq; set and not used: OPENAI_API_KEY, MISTRAL_API_KEY\n" in text

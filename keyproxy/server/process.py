@@ -13,13 +13,14 @@ from pathlib import Path
 import structlog
 
 from keyproxy import __version__, logs
+from keyproxy.console import elided
 from keyproxy.demo import page
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
 from keyproxy.pairing import PATH, Pairing
-from keyproxy.policy.models import Models
 from keyproxy.server import memory, service
 from keyproxy.server.service import Service
+from keyproxy.server.snippet import snippet
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import odd
 from keyproxy.settings.sources import Sources
@@ -197,6 +198,16 @@ def _say_hello(running: Service) -> None:
     )
 
 
+def _asked(settings: Settings) -> str:
+    """A line of the banner: whose keys are used where that is not OpenRouter's alone, and whose lie
+    about."""
+    used = ", ".join(settings.provider_names)
+    parts = [] if used == "openrouter" else [used]
+    if settings.seen and settings.mode != "demo":
+        parts.append(f"set and not used: {', '.join(settings.seen)}")
+    return f"\n  Providers  {elided('; '.join(parts), 67)}" if parts else ""
+
+
 def _keys(settings: Settings) -> Mapping[str, object]:
     """Whose keys are used, by their labels; those that lie about."""
     labels = summary.keys(settings)
@@ -216,12 +227,9 @@ def _banner(running: Service) -> str:
     return f"""
   Base URL   {site}/api/v1
   Chat page  {site}/{watched}
-  Open to    {summary.short(settings)}
+  Open to    {summary.short(settings)}{_asked(settings)}
 
-  import OpenAI from "openai";
-  const ai = new OpenAI({{ baseURL: "{site}/api/v1",
-    apiKey: "none", dangerouslyAllowBrowser: true }});
-  await ai.responses.create({{ model: "{_model(settings)}", input: "Hello" }});
+{snippet(running.kit.default, site)}
 
   Ctrl-C stops it.{fake}
 """
@@ -272,11 +280,3 @@ def _dashboard(running: Service) -> str | None:
     """Where it is; None where there is none."""
     addresses = running.admin.addresses if running.admin else ()
     return f"{_site(addresses[0])}/" if addresses else None
-
-
-def _model(settings: Settings) -> str:
-    """One to begin with: the usual one, or one that the settings name in its place."""
-    usual = "demo/chat" if settings.mode == "demo" else "openai/gpt-4o-mini"
-    allowed = Models(settings.allowed_models)
-    named = (name for name in settings.allowed_models if "*" not in name)
-    return next(filter(allowed.allows, [usual, *named]), usual)
