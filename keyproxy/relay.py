@@ -60,6 +60,8 @@ async def relay(
         await response.prepare(request)
         if not is_whole:
             is_chunked = "Transfer-Encoding" in response.headers
+            for head in (response.headers, answer.headers, answer.reply.headers):
+                head.clear()  # a stream may last for minutes, and has gone through with them
             guard = cast(HeadGuard, request.protocol)
             await Passing(guard, answer, record, is_chunked, idle_seconds).over()
         elif body := answer.reply.waiting():
@@ -98,6 +100,21 @@ async def _finish(
 
 class Passing:
     """A body on its way from the upstream's connection to that of the client."""
+
+    __slots__ = (
+        "_clock",
+        "_fault",
+        "_guard",
+        "_idle_seconds",
+        "_is_behind",
+        "_is_chunked",
+        "_moved_at",
+        "_over",
+        "_record",
+        "_reply",
+        "_search",
+        "_timer",
+    )
 
     def __init__(
         self,

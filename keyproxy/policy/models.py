@@ -34,6 +34,7 @@ PLAIN_VARIANTS = frozenset({"free", "floor", "exacto", "thinking", "extended"})
 """Suffixes that only route, or are models with a price in the catalogue."""
 _ROUTERS = names("auto auto-beta auto-code bodybuilder free fusion fusion-flash pareto-code")
 _MODEL_OF_ANSWER = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
+_LONGEST_FIELD_BYTES = 512
 _ENOUGH_BYTES = 16 * 1024  # the first event or the first fields name it, in all three styles
 # Anthropic's models sell their speed as a sibling at several times the price.
 _FAST = re.compile(r"(?:~?anthropic/|claude-).*-fast(?![a-z])")
@@ -258,24 +259,29 @@ class Served:
     escaped.
     """
 
+    __slots__ = ("_allowed", "_count", "_ids", "_record", "_rest")
+
     def __init__(self, record: Record, ids: Sequence[str], allowed: Models) -> None:
         """``ids``: the models that may answer."""
         self._record = record
         self._ids = ids
         self._allowed = allowed
-        self._seen = b""
+        self._rest = b""
+        self._count = 0
 
     def watch(self, chunk: bytes) -> None:
         """Look at bytes that pass; once the model is known, the record shows no more."""
-        self._seen += chunk
+        seen = self._rest + chunk
+        self._rest = seen[-_LONGEST_FIELD_BYTES:]
+        self._count += len(chunk)
         # Where no event names it, an expression would go through all of them for each.
-        match = _MODEL_OF_ANSWER.search(self._seen) if b'"model"' in self._seen else None
+        match = _MODEL_OF_ANSWER.search(seen) if b'"model"' in seen else None
         if match is not None:
             model = shortened(match[1].decode(errors="replace"), 200)
             self._record.served = model
             if self._is_other(model):
                 self._record.is_other_model = True
-        if match or len(self._seen) > _ENOUGH_BYTES:
+        if match or self._count > _ENOUGH_BYTES:
             # A new list: the record is just going through the one that it has.
             others = [each for each in self._record.watchers if each != self.watch]
             self._record.watchers = others

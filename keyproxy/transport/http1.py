@@ -45,6 +45,30 @@ class Connection(asyncio.Protocol):
     """One connection. ``released`` is told when the next request may go over it, ``lost`` when it
     is gone."""
 
+    __slots__ = (
+        "_alarm",
+        "_answered",
+        "_due",
+        "_ends_by_close",
+        "_fault",
+        "_fields",
+        "_has_more",
+        "_interim",
+        "_is_long",
+        "_is_paused",
+        "_is_sent",
+        "_lost",
+        "_must_close",
+        "_overhead",
+        "_parser",
+        "_pieces",
+        "_released",
+        "_reply",
+        "_room",
+        "_state",
+        "_transport",
+    )
+
     def __init__(
         self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
     ) -> None:
@@ -53,8 +77,7 @@ class Connection(asyncio.Protocol):
         self._state = _IDLE
         self._transport: asyncio.Transport | None = None
         self._is_paused = False  # reading
-        self._may_write = asyncio.Event()  # also set where there is nothing to wait for any more
-        self._may_write.set()
+        self._room: asyncio.Future[None] | None = None  # to write; None: there is some
         self._due = 0.0  # for the head that is waited for
         self._alarm: asyncio.TimerHandle | None = None
         self._clear()
@@ -110,7 +133,8 @@ class Connection(asyncio.Protocol):
         transport.write(head)
         pieces = memoryview(body)
         for start in range(0, len(body), _PIECE_BYTES):
-            await self._may_write.wait()
+            if self._room is not None:
+                await self._room
             if self._state != _HEAD:
                 return
             transport.write(pieces[start : start + _PIECE_BYTES])
@@ -203,10 +227,14 @@ class Connection(asyncio.Protocol):
         self._lost(self)
 
     def pause_writing(self) -> None:
-        self._may_write.clear()
+        if self._room is None:
+            self._room = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
-        self._may_write.set()
+        """There is room, or nothing to wait for any more."""
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
 
     # What the parser tells.
 
@@ -234,6 +262,7 @@ class Connection(asyncio.Protocol):
             (name.decode(), value.decode("utf-8", "surrogateescape"))
             for name, value in self._fields
         )
+        self._fields = []
         codings = [coding.strip().lower() for coding in headers.getall("Transfer-Encoding", [])]
         length = headers.get("Content-Length")
         version = parser.get_http_version()
@@ -249,7 +278,7 @@ class Connection(asyncio.Protocol):
         self._reply = reply = Reply(status, headers, size, self)
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(reply)
-        self._may_write.set()
+        self.resume_writing()
 
     def on_body(self, data: bytes) -> None:
         self._overhead = 0
@@ -292,4 +321,4 @@ class Connection(asyncio.Protocol):
         if self._reply is not None:
             reply, self._reply = self._reply, None
             reply.end(error if isinstance(error, BrokenOff) else BrokenOff(str(error)))
-        self._may_write.set()
+        self.resume_writing()

@@ -108,6 +108,8 @@ class KeySearch:
     the next chunk, so honest streams pass without delay.
     """
 
+    __slots__ = ("_held", "_keys", "_needles", "_seen", "_window")
+
     def __init__(self, keys: Sequence[Secret]) -> None:
         self._keys = tuple(key.reveal().encode() for key in keys)
         self._needles = tuple((key, _beginning(key)) for key in self._keys)
