@@ -271,7 +271,7 @@ def test_readme_runs_the_image_with_all_that_serve_asks_for() -> None:
 @pytest.mark.parametrize("auth", ["none", "token", "session", "jwt"])
 def test_every_line_of_the_env_example_is_a_setting_that_fits(auth: str) -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
-    said = dict(re.findall(r"^#?((?:KEYPROXY|OPENROUTER)_[A-Z_]+)=(.*)$", "\n".join(lines), re.M))
+    said = dict(re.findall(r"^#?((?:KEYPROXY|[A-Z]+_API)_[A-Z_]+)=(.*)$", "\n".join(lines), re.M))
     del said["OPENROUTER_API_KEY"]
     contents = {"openrouter_api_key": KEY, "keyproxy_client_tokens": f"phone:{'0' * 64}"}
 
