@@ -273,7 +273,11 @@ def test_every_line_of_the_env_example_is_a_setting_that_fits(auth: str) -> None
     lines = (ROOT / ".env.example").read_text().splitlines()
     said = dict(re.findall(r"^#?((?:KEYPROXY|[A-Z]+_API)_[A-Z_]+)=(.*)$", "\n".join(lines), re.M))
     del said["OPENROUTER_API_KEY"]
-    contents = {"openrouter_api_key": KEY, "keyproxy_client_tokens": f"phone:{'0' * 64}"}
+    contents = {
+        "openrouter_api_key": KEY,
+        "groq_api_key": "gsk_" + "a1" * 26,
+        "keyproxy_client_tokens": f"phone:{'0' * 64}",
+    }
 
     def read_file(path: Path) -> bytes:
         return contents.get(path.name, "invented-" + "x" * 32).encode()
