@@ -109,6 +109,7 @@ class Passing:
         "_is_behind",
         "_is_chunked",
         "_moved_at",
+        "_outlives_client",
         "_over",
         "_record",
         "_reply",
