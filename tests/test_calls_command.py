@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import sqlite3
 import subprocess
 import sys
@@ -20,10 +21,12 @@ import pytest
 
 from keyproxy import __main__
 from keyproxy.call import Usage
-from keyproxy.ledger.ledger import opened
+from keyproxy.ledger.ledger import Ledger, opened
 from tests.conftest import BODY, Start
 from tests.fake_upstream import WIRE_HEADERS
+from tests.fakes import server as fakes
 from tests.records import entry, over
+from tests.routed import HI, MODEL, failing, proxy_before
 
 AT = datetime.now(UTC).replace(minute=31, second=7, microsecond=512_000) - timedelta(days=2)
 NASTY = "x\x1b[31m=1"
@@ -178,7 +181,7 @@ def test_one_call_is_shown_in_full(path: Path, run: Run) -> None:
     assert shown["time"] == f"{AT:%Y-%m-%d %H:%M:%S}.512 UTC"
     assert shown["tokens"] == "1,200 in, 1,000 cached, 34 out"
     assert shown["cost"] == "0.000088 USD, exact"
-    assert shown["waits"] == "in all 1.250 s"
+    assert shown["from out to end"] == "1.250 s"
 
 
 def test_what_is_not_there_is_said(path: Path, run: Run) -> None:
@@ -285,3 +288,45 @@ async def test_a_running_keyproxy_is_read_while_it_writes(start: Start, tmp_path
     finally:
         calling.cancel()
         await asyncio.gather(calling, return_exceptions=True)
+
+
+async def shown(path: Path, *arguments: str) -> str:
+    """What a process of its own writes about a ledger."""
+    done = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "keyproxy", "calls", *arguments, "--ledger", str(path)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await done.communicate()
+    assert done.returncode == 0
+    return out.decode()
+
+
+async def test_the_attempts_of_a_call_and_whose_waits_it_had_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    more = failing(groq="rate", cerebras="whole")
+    async with (
+        fakes.serving("groq", "cerebras", "openrouter") as some,
+        proxy_before(some, more=more, LEDGER=str(path)) as proxy,
+    ):
+        async with proxy.post({"model": MODEL, **HI}) as answer:
+            assert answer.headers["X-Keyproxy-Attempts"] == "groq=429, cerebras=200"
+            id = answer.headers["X-Request-Id"]
+            await answer.read()
+        ledger = proxy.service.accounting.book
+        assert isinstance(ledger, Ledger)
+        await ledger.flush()
+        [call] = json.loads(await shown(path, id, "--json"))["calls"]
+        text = await shown(path, id)
+    assert (call["provider"], call["http_status"]) == ("cerebras", 200)
+    for wait in ("queue_seconds", "first_byte_seconds", "longest_gap_seconds"):
+        assert call[wait] >= 0
+    first, second = call["attempts"]
+    assert (first["provider"], first["class"], first["http_status"]) == ("groq", "load", 429)
+    assert (second["provider"], second["class"], second["ended"]) == ("cerebras", None, "complete")
+    facts, _, attempts = text.partition("\nattempts\n")
+    for wait in ("before it went out", "connecting", "to the first byte", "longest gap"):
+        assert re.search(rf"^{wait} +\d+\.\d{{3}} s$", facts, re.M)
+    assert [line.split()[:2] for line in attempts.splitlines()] == [
+        ["1", "groq"],
+        ["2", "cerebras"],
+    ]

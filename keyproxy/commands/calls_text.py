@@ -146,7 +146,7 @@ def _lines(row: Row) -> Iterator[tuple[str, str]]:
         "provider": row.get("provider"),
         "key": row["key"],
         "status": _status(row),
-        "waits": _waits(row),
+        **_waits(row),
         "tokens": _tokens(row),
         "cost": _cost(row["cost"], row["cost_source"]),
         "budgets count": None if row["counted"] == row["cost"] else f"{exact(row['counted'])} USD",
@@ -163,17 +163,16 @@ def _cost(cost: Decimal | None, source: str) -> str:
     return "unknown" if cost is None else f"{exact(cost)} USD, {source}"
 
 
-def _waits(row: Row) -> str:
-    """Whose wait it was, as far as that is known; a ledger of before knows only the sum."""
+def _waits(row: Row) -> dict[str, str]:
+    """Whose wait it was, as far as that is known; a ledger of before knows only the last."""
     known = {
-        "here": row.get("queue_seconds"),
+        "before it went out": row.get("queue_seconds"),
         "connecting": _last(row, "connect_seconds"),
         "to the first byte": row.get("first_byte_seconds"),
         "longest gap": row.get("longest_gap_seconds"),
-        "in all": row["duration_seconds"],
+        "from out to end": row["duration_seconds"],
     }
-    each = (f"{name} {seconds:.3f} s" for name, seconds in known.items() if seconds is not None)
-    return ", ".join(each)
+    return {name: f"{seconds:.3f} s" for name, seconds in known.items() if seconds is not None}
 
 
 def _tokens(row: Row) -> str:
@@ -192,8 +191,8 @@ def _attempt(row: Row) -> list[str]:
         f"{row['n']}",
         row["provider"],
         row["native_model"],
-        row["class"] or _status(row),
-        "" if row["http_status"] is None else str(row["http_status"]),
+        _status(row),
+        row["class"] or "",
         "" if seconds is None else f"{seconds:.3f} s",
         _cost(row["cost"], row["cost_source"]),
         row["answer_id"] or "",
