@@ -2,6 +2,7 @@
 # need a network, and the first `test`, which fetches the npm SDKs where there is a Node to run them.
 
 ARGS   =
+JOBS   = auto
 VENV   = .venv
 PIP    = $(VENV)/bin/python -m pip --disable-pip-version-check --no-input -q
 LOCKED = --no-deps --require-hashes
@@ -11,13 +12,14 @@ LOCKED = --no-deps --require-hashes
 help: ## what is here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "ARGS='…' is passed on by run and test; PYTHON=… names the Python that makes $(VENV)."
+	@echo "ARGS='…' is passed on by run and test; PYTHON=… names the Python that makes $(VENV);"
+	@echo "JOBS=0 runs the tests one after the other."
 
 run: $(VENV)/.installed ## run keyproxy here: `dev` with a key, `demo` without one
 	@exec $(VENV)/bin/keyproxy dev --or-demo $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## all that CI asks for: linters, types, tests
 	$(VENV)/bin/ruff check

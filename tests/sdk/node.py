@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,8 +29,22 @@ def install() -> None:
     lock, stamp = HERE / "package-lock.json", MODULES / ".installed"
     if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
         return
-    subprocess.run([needed("npm"), *_NPM], cwd=HERE, check=True, timeout=_INSTALL_SECONDS)
-    stamp.write_bytes(lock.read_bytes())
+    with _alone():
+        if stamp.is_file() and stamp.read_bytes() == lock.read_bytes():
+            return  # by another process of the tests, meanwhile
+        subprocess.run([needed("npm"), *_NPM], cwd=HERE, check=True, timeout=_INSTALL_SECONDS)
+        stamp.write_bytes(lock.read_bytes())
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process of the tests at a time, where the system has such locks."""
+    with (Path(tempfile.gettempdir()) / "keyproxy-tests-npm.lock").open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def bundle(directory: Path) -> None:
