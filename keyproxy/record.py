@@ -110,7 +110,7 @@ class Record:
     ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
     whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
     ``reserved``: USD that it may cost at most. ``booked``: its attempts as they
-    stand in the books, none where it reached no provider.
+    stand in the books, none where it reached no provider; ``unsent``: those that reached none.
 
     Whose wait it was: ``queue_seconds`` ours, until the first attempt; ``connect_seconds`` for
     connections; ``longest_gap_seconds`` for the upstream, between two pieces of its answer;
@@ -143,6 +143,7 @@ class Record:
     cost: Cost | None = None
     reserved: Decimal | None = None
     booked: list[Attempt] = field(default_factory=list)
+    unsent: list[Attempt] = field(default_factory=list)
     attempts: int = 0
     is_connected: bool = False
     bytes_up: int = 0

@@ -28,7 +28,9 @@ from tests.test_admin import HERE, look
 def over(model: str = "a/b", client: str = "c", usd: str | None = "0.5", **facts: Any) -> Record:
     record = Record("POST", "/x", models=(model,), client=client, app="default", http_status=200)
     record.endpoint, record.provider = "POST /api/v1/chat/completions", "openrouter"
-    record.booked = entry(reserved=None if usd is None else Decimal(usd)).attempts
+    record.booked = entry(reserved=None).attempts
+    if usd is not None:
+        record.booked[0].cost = Cost(Decimal(usd), Decimal(usd), "exact")
     record.answer = Head(200, "", None, "")
     record.usage = Usage(input_tokens=3, output_tokens=4)
     for name, fact in facts.items():

@@ -13,7 +13,7 @@ from keyproxy.record import Record
 
 FAILING_SECONDS = 300.0
 _BUCKETS = 30  # of the time in which calls are counted
-_BROKEN = frozenset(
+BROKEN = frozenset(
     {End.STALLED, End.UPSTREAM_CUT, End.UPSTREAM_ERROR, End.KEY_IN_ANSWER, End.FAILED}
 )
 _OUR_TROUBLE = frozenset({401, 402, 408, 429})
@@ -56,4 +56,4 @@ def has_failed(record: Record) -> bool | None:
     status = record.upstream_status
     if status is None or record.ended in (End.CLIENT_LEFT, End.STOPPED):
         return None
-    return status >= 500 or status in _OUR_TROUBLE or record.ended in _BROKEN
+    return status >= 500 or status in _OUR_TROUBLE or record.ended in BROKEN

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from keyproxy.call import BASE, Cost, Usage
+from keyproxy.admin.failures import BROKEN
+from keyproxy.call import BASE, Cost, End, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.record import Record
+from keyproxy.record import Attempt, Record
+from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Told
 
 PICO = 10**12
@@ -27,6 +29,7 @@ MOST_MODELS = 100
 MOST_UNSETTLED = 10_000  # as a book in memory holds: older ones stay estimated for good
 USUAL_PROVIDER = "openrouter"
 _OTHER = "other"
+_LEFT = frozenset({End.CLIENT_LEFT, End.STOPPED})
 _OPERATIONS = {
     "chat/completions": "chat",
     "responses": "chat",
@@ -82,23 +85,26 @@ def _refusals(record: Record) -> Amounts:
 
 
 def _attempts(record: Record) -> Amounts:
-    return (((record.provider or USUAL_PROVIDER, _class_of(record)), 1),) if record.attempts else ()
+    if not record.attempts:
+        return ()  # there was no key to try it with
+    made = (*record.unsent, *record.booked)
+    return [((attempt.provider, _class_of(attempt)), 1) for attempt in made]
 
 
-def _class_of(record: Record) -> str:
-    """How an attempt went, in the words by which the next home is chosen."""
-    if not record.booked:
-        return "not_sent"
-    status = record.upstream_status
+def _class_of(attempt: Attempt) -> str:
+    """How it went, in the words by which the next home is chosen."""
+    status, ended = attempt.http_status, attempt.ended
+    if attempt.fault is not None:
+        return attempt.fault
     if status is None:
-        return "uncertain"
+        return Fault.CALLER if ended in _LEFT else Fault.UNCERTAIN
     if status < 400:
-        return "ok"
+        return Fault.UNCERTAIN if ended in BROKEN else "ok"
     if status in (408, 429, 503, 529):
-        return "load"
+        return Fault.LOAD
     if status in (401, 402):
-        return "account"
-    return "caller" if status < 500 else "uncertain"
+        return Fault.ACCOUNT
+    return Fault.CALLER if status < 500 else Fault.UNCERTAIN
 
 
 def _first_token(record: Record) -> Amounts:

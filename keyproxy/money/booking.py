@@ -256,6 +256,7 @@ class Bookings:
         counted = attempt.standing[1]
         if all(each.fault == Fault.NOT_SENT for each in entry.attempts):
             self.book.withdraw(entry.id)
+            record.unsent += record.booked
             record.booked, record.cost = [], None
         else:
             if self.unsettled is not None and not attempt.is_final:
