@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from keyproxy.admin.tally import USUAL_PROVIDER, Amounts, Labels
+from keyproxy.admin.tally import Amounts, Labels
 from keyproxy.admin.watched import Watched
 from keyproxy.money.budget import Level
 
@@ -68,8 +68,10 @@ def _open_streams(seen: Seen) -> Amounts:
 
 
 def _keys(seen: Seen) -> Amounts:
-    keys = seen.watched.kit().settings.all_keys
-    return (((USUAL_PROVIDER,), bool(seen.watched.keys.usable(keys))),)
+    return [
+        ((name,), not states or not all(state.is_rejected for state in states))
+        for name, states in seen.watched.provider_keys().items()
+    ]
 
 
 def _price_age(seen: Seen) -> Amounts:

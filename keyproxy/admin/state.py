@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from keyproxy.admin.history import History
 from keyproxy.admin.recent import CELL_SECONDS, Line
 from keyproxy.admin.watched import Watched
 from keyproxy.money.budget import Level
+from keyproxy.upstream.keyring import KeyState
 
 MOST_OPEN, MOST_NAMES = 30, 8
 _OLD_PRICES_SECONDS = 2 * 86_400
@@ -70,12 +72,11 @@ class State:
         """Each thing that may be ill: its name, ``ok``, ``warn``, ``bad`` or ``off``, and why."""
         watched = self.watched
         settings, ledger, book = watched.kit().settings, watched.ledger, watched.prices()
-        states = watched.keys.states(settings.all_keys)
-        rejected = [state.key.label for state in states if state.is_rejected]
-        labels = ", ".join(state.key.label for state in states[:3])
-        keys = ("ok", labels)
-        if rejected:
-            keys = "bad" if len(rejected) == len(states) else "warn", f"set aside: {rejected[0]}"
+        providers = watched.provider_keys()
+        keys = [
+            ("keys" if len(providers) == 1 else name, _keys(states))
+            for name, states in providers.items()
+        ]
         age = None if book is None else book.age_seconds
         prices = ("off", "nobody asks what a call costs")
         if book is not None:
@@ -99,12 +100,20 @@ class State:
             {"name": name, "state": state, "text": text}
             for name, (state, text) in (
                 ("process", ready),
-                ("keys", keys),
+                *keys,
                 ("prices", prices),
                 ("storage", storage),
                 ("ledger", books),
             )
         ]
+
+
+def _keys(states: Sequence[KeyState]) -> tuple[str, str]:
+    """How the keys of a provider are, and which."""
+    rejected = [state.key.label for state in states if state.is_rejected]
+    if rejected:
+        return "bad" if len(rejected) == len(states) else "warn", f"set aside: {rejected[0]}"
+    return "ok", ", ".join(state.key.label for state in states[:3]) or "needs no key"
 
 
 def _budget(level: Level) -> dict[str, Any]:

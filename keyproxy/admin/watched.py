@@ -13,7 +13,8 @@ from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import Level, levels
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.record import Record
-from keyproxy.upstream.keyring import KeyStates
+from keyproxy.settings import Secret
+from keyproxy.upstream.keyring import KeyState, KeyStates
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,14 @@ class Watched:
     def ledger(self) -> Ledger | None:
         """None where calls are booked in memory only."""
         return self.book if isinstance(self.book, Ledger) else None
+
+    def provider_keys(self) -> dict[str, list[KeyState]]:
+        """What is known of the keys of all apps, by the provider that they are for."""
+        keys: dict[str, dict[Secret, None]] = {}
+        for app in self.kit().settings.all_apps:
+            for used in app.providers:
+                keys.setdefault(used.name, {}).update(dict.fromkeys(used.keys))
+        return {name: self.keys.states(each) for name, each in keys.items()}
 
     async def levels(self, at: float) -> list[Level]:
         """Where the budgets of apps and of all together stand."""
