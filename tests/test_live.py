@@ -147,6 +147,7 @@ async def test_thirty_days_come_out_of_the_ledger(start: Start, tmp_path: Path) 
     [[_, calls, usd, inputs, outputs]] = state["history"]["days"]
     assert (calls, usd, inputs, outputs) == (1, 0.000088, 14, 6)
     assert state["history"]["tops"]["client"] == [["127.0.0.1", 1, 0.000088, 20]]
+    assert state["history"]["tops"]["provider"] == [["openrouter", 1, 0.000088, 20]]
     assert state["process"]["has_ledger"] is True
 
 

@@ -25,7 +25,9 @@ from keyproxy import __main__
 from keyproxy.call import Usage
 from keyproxy.commands import reading
 from keyproxy.commands.usage_text import bar, cell, exact, usd
+from keyproxy.ledger.file import ask
 from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.queries import summary
 from tests.records import entry, over
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -417,7 +419,7 @@ def on_terminal(path: Path, columns: int, *arguments: str) -> str:
 LONG = "client-" + "0123456789abcdef" * 6
 
 
-@pytest.mark.parametrize("by", ["day", "client", "model", "status"])
+@pytest.mark.parametrize("by", ["day", "client", "model", "provider", "status"])
 def test_no_line_is_longer_than_80_columns_where_there_is_no_terminal(
     path: Path, run: Run, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -464,3 +466,20 @@ def test_terminal_shows_a_table_that_fits_with_whole_numbers(path: Path, columns
     assert re.search(r"ann +0.000088 +1 +1,200 +34", text)
     assert re.search(r"total +1.512388 +0.012300 +3 +3,600 +102", text)
     assert ("█" in text) == (columns == 120)
+
+
+async def test_money_is_summed_at_the_provider_that_took_it(tmp_path: Path) -> None:
+    made = entry(at=1000.0, reserved=Decimal("0.5"))
+    first = entry(at=1000.0, reserved=Decimal("0.25")).attempts[0]
+    first.provider, first.ended = "groq", "upstream_cut"
+    made.attempts.insert(0, first)
+    async with opened(tmp_path / "ledger.sqlite3") as ledger:
+        assert await ledger.begin(made)
+        usage = Usage(3, 4)
+        ledger.complete(made.id, over(200, "complete", Decimal("0.125"), "exact", usage), 1)
+        await ledger.flush()
+        found = ask(ledger.path, lambda connection: summary(connection, "provider"))
+        whole = ask(ledger.path, lambda connection: summary(connection, "app"))
+    figures = [(row.name, row.calls, row.spend, row.output_tokens) for row in found.rows]
+    assert figures == [("groq", 1, Decimal("0.25"), 0), ("openrouter", 1, Decimal("0.125"), 4)]
+    assert (whole.total.calls, whole.total.spend) == (1, found.total.spend)

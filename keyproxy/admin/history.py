@@ -21,7 +21,7 @@ DAYS = 30
 KEPT_SECONDS = 60.0
 MOST_ROWS = 10
 _DAY_SECONDS = 86_400
-_OF: tuple[By, ...] = ("model", "app", "client")
+_OF: tuple[By, ...] = ("model", "app", "client", "provider")
 _APP_CLIENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]*/)?(.*)", re.DOTALL)
 _log = structlog.get_logger("keyproxy.admin")
 

@@ -16,17 +16,27 @@ from typing import Literal, get_args
 from keyproxy.call import CostSource
 from keyproxy.ledger.entry import from_pico
 
-By = Literal["day", "app", "client", "model", "status"]
+By = Literal["day", "app", "client", "model", "provider", "status"]
 
 _NAMES: Mapping[By, str] = {
     "day": "strftime('%Y-%m-%d', begun_at, 'unixepoch')",
     "app": "app",
     "client": "CASE app WHEN 'default' THEN client ELSE app || '/' || client END",
     "model": "coalesce(served, models)",
+    "provider": "provider",
     "status": "coalesce(http_status, ended, 'under way')",
 }
 BY: tuple[By, ...] = tuple(_NAMES)
 _HALF = 1_000_000
+# Money is where each attempt was made; tokens are of the last one, whose answer was passed on.
+_TRIES = """(
+    SELECT a.provider, a.begun_at, a.cost, a.counted, a.cost_source, c.input_tokens, c.output_tokens
+    FROM calls AS c JOIN attempts AS a ON a.call_id = c.id
+    WHERE a.n = (SELECT max(n) FROM attempts WHERE call_id = c.id)
+  UNION ALL
+    SELECT a.provider, a.begun_at, a.cost, a.counted, a.cost_source, NULL, NULL
+    FROM attempts AS a
+    WHERE a.n < (SELECT max(n) FROM attempts WHERE call_id = a.call_id))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +78,12 @@ def summary(
     until: float = math.inf,
     top: int | None = None,
 ) -> Summary:
-    """Calls that began at ``since`` or later and before ``until``, grouped."""
+    """Calls that began at ``since`` or later and before ``until``, grouped; by provider, tries."""
+    rows_of = _TRIES if by == "provider" else "calls"
     found = connection.execute(
         f"""SELECT {_NAMES[by]}, count(*), count(*) - count(cost),
               {", ".join(map(_halves, _MONEY))}, total(input_tokens), total(output_tokens)
-            FROM calls WHERE begun_at >= ? AND begun_at < ? GROUP BY 1""",  # noqa: S608  # our own words
+            FROM {rows_of} WHERE begun_at >= ? AND begun_at < ? GROUP BY 1""",  # noqa: S608  # our own words
         (since, until),
     )
     sums = {}

@@ -180,7 +180,7 @@ function show() {
   showPlots(latest);
   const old = RANGES[range].days;
   $("spend-span").textContent = old ? "last 30 days, out of the ledger" : "last hour";
-  fill($("tops"), old ? history?.tops ?? { model: [], app: [], client: [] } : latest.tops, views.tops);
+  fill($("tops"), old ? history?.tops ?? { model: [], app: [], client: [], provider: [] } : latest.tops, views.tops);
   fill($("budgets"), latest.budgets.map((each) => ({ ...each, left: span(each.ends - now) })), (list) => views.budgets(list, now));
   fill($("refusals"), latest.refusals, views.refusals);
   const opened = open.list.map((call) => ({ ...call, is_open: true })).reverse();
