@@ -42,6 +42,9 @@ async def test_each_key_is_asked_about_at_its_own_provider(fakes: Fakes, tmp_pat
         asked = [seen for seen in fake.seen if seen.keys == [fake.key]]
         assert {seen.method for seen in asked} == {"GET"}, name
         assert fake.key not in said
+    for name in ("Groq key gsk_", "xAI key xai-"):
+        [at] = [n for n, line in enumerate(said.splitlines()) if line.startswith(name)]
+        assert said.splitlines()[at + 1] == "  works"
     assert said.count("unknown: anybody may read its list of models") == 1  # DeepInfra's
 
 

@@ -22,7 +22,10 @@ from keyproxy.commands import doctor, front_trial
 from keyproxy.commands.findings import Finding
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.server import memory
+from keyproxy.settings.sources import Sources
 from tests.conftest import KEY, settings
+from tests.fakes import configured
+from tests.fakes import server as fakes
 from tests.loopback import listening
 from tests.sdk.served import Served, serving
 from tests.test_commands import FakeServer, check, fake, report, run
@@ -200,6 +203,18 @@ async def test_a_clock_that_is_wrong_is_told(skew: float, grade: str) -> None:
     assert finding.grade == grade
     assert (skew <= 0) or "ahead of" in finding.text
     assert (skew >= 0) or "behind" in finding.text
+
+
+async def test_nobody_is_asked_for_the_time_who_is_not_used(tmp_path: Path) -> None:
+    """Nor shown a key for it: OpenRouter is not there at all."""
+    async with fakes.serving("groq") as served:
+        said = {"KEYPROXY_PROVIDERS": "groq", "KEYPROXY_CLIENT_AUTH": "session"}
+        (tmp_path / "keyproxy.toml").write_text(configured.toml(served))
+        environ = configured.environment(served) | said
+        used = Sources("dev", {}, environ, tmp_path).read()
+        [finding] = [each async for each in doctor.of_clock(used)]
+    assert finding.grade == "fine"
+    assert [(seen.vendor, seen.keys) for seen in served.seen] == [("groq", [])]
 
 
 async def test_the_clock_is_asked_where_something_ends_by_it() -> None:

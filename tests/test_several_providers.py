@@ -310,7 +310,7 @@ async def test_check_says_which_key_and_which_name_does_not_work(tmp_path: Path)
         ]  # fmt: skip
         warnings = [each.text for each in found if each.grade == "warning"]
         assert warnings == [
-            "its list of models cannot be had (its list of models has the status 401)"
+            "Groq's list of models cannot be had (its list of models has the status 401)"
         ]
         assert served.strays() == []
 

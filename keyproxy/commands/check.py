@@ -111,11 +111,11 @@ def _tell(found: Sequence[Finding], *, is_json: bool, **more: object) -> int:
         print(findings.as_json(code, found, **more))
         return code
     for about, group in groupby(found, key=lambda finding: finding.about):
-        told = list(group)
-        if about.startswith("key "):
+        is_of_key = "key" in about.split()  # a provider's name may stand in front
+        if is_of_key:
             print(about)
-        for finding in told:
-            if about.startswith("key "):
+        for finding in group:
+            if is_of_key:
                 print(f"  {finding}")
             elif finding.grade == "fine":
                 print(f"{about}: {finding}")

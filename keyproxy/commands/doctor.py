@@ -26,9 +26,9 @@ from keyproxy.settings.grammar import shown
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
 from keyproxy.transport.client import open_clients
 from keyproxy.transport.fetch import fetch
+from keyproxy.upstream.providers import bases_of, provider_of
 
 _TIMEOUT_SECONDS = 10.0
-_LARGEST_ANSWER = 8 << 20
 # What JWTs are allowed by default, and a second on the way.
 _MOST_SKEW_SECONDS = 31
 
@@ -117,16 +117,19 @@ async def of_storage(settings: Settings) -> Finding:
 
 
 async def of_clock(settings: Settings) -> AsyncIterator[Finding]:
-    """Whether this computer and the upstream agree on the time, where something ends by it."""
+    """Whether this computer and the first provider agree on the time, where something ends by it.
+    It is asked without a key: a refusal tells the time, too."""
     auths = {app.client_auth for app in settings.all_apps}
     if auths.isdisjoint({"jwt", "session"}) and settings.mode != "serve":
         return
+    used = settings.providers[0]
+    base, _ = bases_of(used, provider_of(used), settings.upstream)
     try:
         async with open_clients(settings) as (session, _):
             whole = await fetch(
                 session,
-                f"{settings.upstream}/models/count",
-                max_bytes=_LARGEST_ANSWER,
+                f"{base}/models",
+                max_bytes=0,  # its head tells
                 timeout_seconds=_TIMEOUT_SECONDS,
             )
         told = parsedate_to_datetime(whole.headers["Date"]).timestamp()
@@ -135,10 +138,10 @@ async def of_clock(settings: Settings) -> AsyncIterator[Finding]:
         return
     skew = time.time() - told
     if abs(skew) <= _MOST_SKEW_SECONDS:
-        yield Finding("clock", "fine", "it agrees with the upstream's")
+        yield Finding("clock", "fine", "it agrees with the provider's")
         return
     way = "ahead of" if skew > 0 else "behind"
-    text = f"it is {abs(skew):.0f} s {way} the upstream's: JWTs, sessions and budgets end by it"
+    text = f"it is {abs(skew):.0f} s {way} the provider's: JWTs, sessions and budgets end by it"
     yield Finding("clock", "error", text, "let NTP set it: timedatectl set-ntp true")
 
 

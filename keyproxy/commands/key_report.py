@@ -123,7 +123,8 @@ async def _list(upstream: Upstream) -> tuple[list[str], Mapping[str, Model] | No
             models = await upstream.models()
     except (Refusal, TimeoutError) as error:
         why = (error.hint or error.code) if isinstance(error, Refusal) else "timeout"
-        return [f"warning: its list of models cannot be had ({why})"], None
+        whose = f"{upstream.provider.title}'s list of models"
+        return [f"warning: {whose} cannot be had ({why})"], None
     rows = shipped.models_of(upstream.provider.name)
     told = {id for id, model in models.items() if model.price is not None}
     told |= {id for id in models.keys() & rows.keys() if rows[id].price is not None}
