@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from keyproxy.call import Call, Endpoint
 from keyproxy.commands.key_report import of_keys
 from keyproxy.dialects import CHAT, MESSAGES
+from keyproxy.errors import Refusal
 from keyproxy.record import Record
 from keyproxy.server.assembly import Assembly
 from keyproxy.server.process import _banner
@@ -353,3 +354,35 @@ async def test_the_start_says_whose_keys_lie_about(tmp_path: Path) -> None:
     ):
         text = _banner(proxy.service)
     assert "  Providers  groq; set and not used: OPENAI_API_KEY, MISTRAL_API_KEY\n" in text
+
+
+@pytest.mark.parametrize("name", ["gemini", "xai"])
+async def test_a_key_that_is_refused_with_400_is_set_aside(tmp_path: Path, name: str) -> None:
+    keys = {"gemini": "AIza" + "z9" * 17 + "z", "xai": "xai-" + "z9" * 40}
+    async with fakes.serving(name) as served:
+        trouble = (
+            served[name].vendor.troubles.get("wrong_key") or served[name].vendor.troubles["key"]
+        )
+        settings = settings_for(served, tmp_path, **{f"{name.upper()}_API_KEY": keys[name]})
+        found = await asyncio.to_thread(of_keys, settings)
+    [error] = [each.text for each in found if each.grade == "error"]
+    assert "does not know this key" in error
+
+
+async def test_a_list_that_holds_a_key_is_not_shown(several: Several) -> None:
+    async def listing(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"data": [{"id": f"a/{OPENROUTER}"}, {"id": "a/b"}]})
+
+    several.fakes["groq"].answer = listing
+    with pytest.raises(Refusal) as caught:
+        await several.service.kit.default.upstreams["groq"].models()
+    assert caught.value.code == "upstream_invalid"
+
+
+async def test_an_odd_id_in_a_list_is_no_model(several: Several) -> None:
+    async def listing(request: web.Request) -> web.StreamResponse:
+        ids = ["a/b", "a b", "x" * 201, "\x1b[31m", ""]
+        return web.json_response({"data": [{"id": id} for id in ids]})
+
+    several.fakes["groq"].answer = listing
+    assert list(await several.service.kit.default.upstreams["groq"].models()) == ["a/b"]

@@ -103,7 +103,7 @@ Tables = Mapping[str, Mapping[str, str]]
 
 def named(environ: Mapping[str, str], tables: Tables) -> tuple[str, ...]:
     """Who is used, as far as that can be told before anything is judged."""
-    text = environ.get(NAMES, "") or ",".join(tables) or "openrouter"
+    text = environ.get(NAMES, "").strip() or ",".join(tables) or "openrouter"
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 

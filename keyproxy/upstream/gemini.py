@@ -53,6 +53,5 @@ GEMINI = Provider(
         },
         texts={"api key not valid|api key expired": Fault.ACCOUNT},
     ),
-    refuses_key=frozenset({400, 401, 403}),
     on_hangup="drain",
 )

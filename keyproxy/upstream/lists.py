@@ -47,16 +47,14 @@ class Lists:
                     await asked.wait()
 
     def keep(self, providers: Collection[str]) -> None:
-        """Ask those providers, now and hourly, and forget what others told."""
+        """Ask those providers, now and hourly, and forget what others told. An old list holds until
+        there is a new one: another key or address may stand behind the name."""
         for name in self._lists.keys() - set(providers):
             del self._lists[name]
-        for name in self._tasks.keys() - set(providers):
-            self._tasks.pop(name).cancel()
-            del self._asked[name]
-        for name in providers:
-            if name not in self._tasks:
-                self._asked[name] = asyncio.Event()
-                self._tasks[name] = asyncio.create_task(self._renew(name))
+        for task in self._tasks.values():
+            task.cancel()
+        self._asked = {name: self._asked.get(name, asyncio.Event()) for name in providers}
+        self._tasks = {name: asyncio.create_task(self._renew(name)) for name in providers}
 
     async def close(self) -> None:
         tasks = [*self._tasks.values()]
@@ -78,5 +76,6 @@ class Lists:
                 _log.exception("a provider's list of models could not be read", provider=name)
             if models:
                 self._lists[name] = models
-            self._asked[name].set()
+            if (asked := self._asked.get(name)) is not None:
+                asked.set()
             await self._sleep(REFRESH_SECONDS if models else RETRY_SECONDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,15 @@ from keyproxy.upstream.provider import Fetch, Fetched, Listing, Model, Provider,
 
 Listed = Callable[[str], Mapping[str, Model] | None]
 """What a provider lists, by native id; None while it never did."""
+
+
+_EMBEDS = re.compile(r"embed|(?:^|/)(?:bge|e5|gte)-|sentence-transformers/", re.I)
+# Vendors list all that they have, and do not say what it makes.
+_WRITES_NO_TEXT = re.compile(
+    r"whisper|tts|transcribe|realtime|dall-e|image|imagen|veo|sora|lyria|moderation|davinci|babbage"
+    r"|speech|rerank|stable-diffusion|flux|guard|orpheus|ocr|video",
+    re.I,
+)
 
 
 class Offer(NamedTuple):
@@ -76,6 +86,8 @@ def offers(providers: Iterable[Provider], listed: Listed) -> Iterator[Offer]:
         table, told = shipped.models_of(provider.name), listed(provider.name)
         for native in table if told is None else told:
             known = table.get(native)
+            if known is None and _WRITES_NO_TEXT.search(native):
+                continue
             model = known.model if known is not None else None
             model = model or _canonical(provider, native)
             if model is None:
@@ -110,7 +122,7 @@ def _told(model: Model) -> dict[str, Any]:
 
 def _row(model: str, native: str, known: Mapping[str, Any]) -> dict[str, Any]:
     inputs = known.get("architecture", {}).get("input_modalities", ["text"])
-    writes = ["embeddings"] if "embed" in native else ["text"]
+    writes = ["embeddings"] if _EMBEDS.search(native) else ["text"]
     length = known.get("context_length")
     return {
         "id": model,

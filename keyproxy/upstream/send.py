@@ -13,6 +13,7 @@ broke off.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from keyproxy.upstream.requests import Lingering, Requests, key_rejected
 MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 _JSON = "application/json"
+_MODEL_ID = re.compile(r"[!-~]{1,200}")
 _log = structlog.get_logger("keyproxy.upstream")
 
 
@@ -141,7 +143,10 @@ class Upstream:
         if key not in self.keys:
             raise LookupError("a key of another upstream's, or of none")
         fetched = await self._whole(self.provider.key_path, key, MAX_REPORT_BYTES)
-        return self.provider.read_key(fetched.status, answers.loads(fetched.raw))
+        status, body = fetched.status, answers.loads(fetched.raw)
+        if status == 400 and self.provider.classify(status, body) is Fault.ACCOUNT:
+            status = 401  # so Google and xAI say it
+        return self.provider.read_key(status, body)
 
     async def models(self) -> Mapping[str, Model]:
         """The provider's own list of models, by their ids there. Raises as ``send`` does."""
@@ -151,10 +156,13 @@ class Upstream:
         if fetched.status != 200:
             raise invalid(f"its list of models has the status {fetched.status}")
         try:
-            read = await asyncio.to_thread(_models_in, listing, fetched.raw)
+            models = await asyncio.to_thread(_models_in, listing, fetched.raw, self._search)
         except (TypeError, RecursionError) as error:
             raise invalid("it is no list of models") from error
-        return read
+        if models is None:
+            _log.error("the upstream's list of models held a key", provider=self.provider.name)
+            raise invalid("it holds a key")
+        return models
 
     def _usable(self) -> list[Secret]:
         if not (keys := self.states.usable(self.keys)):
@@ -292,5 +300,10 @@ class Upstream:
         return not holds_key
 
 
-def _models_in(listing: Listing, raw: bytes) -> Mapping[str, Model]:
-    return {model.id: model for model in listing.read_models(answers.loads(raw))}
+def _models_in(listing: Listing, raw: bytes, search: KeySearch) -> Mapping[str, Model] | None:
+    """None where it holds a key: pages are shown what it lists."""
+    body = answers.loads(raw)
+    models = listing.read_models(body)
+    if answers.holds_key(raw, body, search):
+        return None
+    return {model.id: model for model in models if _MODEL_ID.fullmatch(model.id)}
