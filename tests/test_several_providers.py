@@ -360,9 +360,6 @@ async def test_the_start_says_whose_keys_lie_about(tmp_path: Path) -> None:
 async def test_a_key_that_is_refused_with_400_is_set_aside(tmp_path: Path, name: str) -> None:
     keys = {"gemini": "AIza" + "z9" * 17 + "z", "xai": "xai-" + "z9" * 40}
     async with fakes.serving(name) as served:
-        trouble = (
-            served[name].vendor.troubles.get("wrong_key") or served[name].vendor.troubles["key"]
-        )
         settings = settings_for(served, tmp_path, **{f"{name.upper()}_API_KEY": keys[name]})
         found = await asyncio.to_thread(of_keys, settings)
     [error] = [each.text for each in found if each.grade == "error"]
