@@ -616,9 +616,11 @@ async def test_a_test_alert_says_whether_it_arrives(
     upstream: FakeUpstream, receiver: Receiver
 ) -> None:
     upstream.key_report |= {"limit": 20, "limit_remaining": 15}
-    code, output = await checked(upstream, ALERT_URL=receiver.url, ALERT_SECRET=SECRET)
+    said = {"ALERT_URL": receiver.url, "ALERT_SECRET": SECRET, "ALERT_SPEND": "2/hour"}
+    code, output = await checked(upstream, **said)
     assert code == 0, output
     assert output.endswith("test alert: taken by the receiver (signed)\n")
+    assert "alerts: to 127.0.0.1, signed; spend beyond 2 USD an hour\n" in output
     assert "s3cret-path" not in output
     [got] = receiver.got
     assert (got.alert["alert"], got.alert["state"]) == ("test", "firing")

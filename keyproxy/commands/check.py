@@ -97,6 +97,7 @@ def _found(sources: Sources, settings: Settings, *, sends_alert: bool) -> Iterat
 
     for warning in (*sources.warnings(), *odd(settings)):
         yield Finding.of_line("settings", f"warning: {warning}")
+    yield Finding("alerts", "fine", summary.alerts(settings))
     yield from doctor.of_git(sources.secret_files())
     yield from doctor.of_machine(settings)
     yield from key_report.of_keys(settings)

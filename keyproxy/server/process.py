@@ -191,6 +191,7 @@ def _say_hello(running: Service) -> None:
         max_in_flight=settings.max_in_flight,
         max_tokens=settings.max_tokens,
         budgets=summary.budgets(settings),
+        alerts=summary.alerts(settings),
         ledger=running.accounting.place,
         limits_counted=summary.storage(settings),
         room_for_bodies=summary.size(running.kit.room.max_bytes),

@@ -6,6 +6,7 @@ Knows settings only, and shows of a secret no more than its label.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
 
 from keyproxy.console import elided
 from keyproxy.settings import Rate, Settings
@@ -68,6 +69,16 @@ def budgets(app: Settings) -> str:
         *(f"{budget} in all" for budget in app.total_budget),
     ]
     return "; ".join(parts) or "off"
+
+
+def alerts(settings: Settings) -> str:
+    """Who is told when something leaves its range, and which spend does."""
+    where = "in the log only"
+    if settings.alert_url is not None:
+        signed = "signed" if settings.alert_secret else "not signed"
+        where = f"to {urlsplit(settings.alert_url.reveal()).hostname}, {signed}"
+    spend = ", ".join(map(str, settings.alert_spend))
+    return f"{where}; spend beyond {spend}" if spend else where
 
 
 def of_app(app: Settings) -> Mapping[str, str]:
