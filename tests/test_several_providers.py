@@ -383,3 +383,11 @@ async def test_an_odd_id_in_a_list_is_no_model(several: Several) -> None:
 
     several.fakes["groq"].answer = listing
     assert list(await several.service.kit.default.upstreams["groq"].models()) == ["a/b"]
+
+
+async def test_check_names_an_id_that_its_provider_does_not_list(tmp_path: Path) -> None:
+    async with fakes.serving("groq", "xai") as served:
+        route = '[models."a/b"]\nat = ["groq:no-such", "xai:grok-4.3"]'
+        found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, route))
+    [warning] = [each.text for each in found if each.grade == "warning"]
+    assert warning == "at of a/b: groq does not list no-such"

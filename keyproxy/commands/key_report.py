@@ -62,6 +62,7 @@ async def _of_keys(settings: Settings) -> list[Finding]:
                 found += [Finding.of_line(about, line) for line in lines]
     if settings.provider_names != (OPENROUTER.name,):
         lines = [f"the shipped table of models and prices is of {shipped.date()}"]
+        lines += _unlisted_homes(settings, listed)
         if OPENROUTER.name not in settings.provider_names:
             lines += _homeless(settings, listed)
         found += [Finding.of_line("models", line) for line in lines]
@@ -129,6 +130,23 @@ async def _list(upstream: Upstream) -> tuple[list[str], Mapping[str, Model] | No
     told = {id for id, model in models.items() if model.price is not None}
     told |= {id for id in models.keys() & rows.keys() if rows[id].price is not None}
     return [f"{len(models)} models listed, the prices of {len(told)} are known"], models
+
+
+def _unlisted_homes(
+    settings: Settings, listed: Mapping[str, Mapping[str, Model] | None]
+) -> list[str]:
+    """What to print of the ids in ``at`` that their providers do not list."""
+    told = dict.fromkeys(
+        (route.name, *home)
+        for app in settings.all_apps
+        for route in app.routes
+        for home in route.at
+    )
+    return [
+        f"warning: at of {name}: {provider} does not list {native}"
+        for name, provider, native in told
+        if native and (models := listed.get(provider)) is not None and native not in models
+    ]
 
 
 def _homeless(settings: Settings, listed: Mapping[str, Mapping[str, Model] | None]) -> list[str]:
