@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from keyproxy.commands import COMMANDS
 from keyproxy.commands.frameworks import FRAMEWORKS
 from keyproxy.errors import CODES
 from keyproxy.settings import ROWS
+from tests.sdk.node import MODULES, install
+from tests.sdk.outside import needed
+from tests.sdk.served import TEXT, serving
 from tests.test_commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,6 +89,43 @@ def test_the_lines_of_every_framework_are_those_that_init_prints() -> None:
 def test_what_no_test_can_run_says_so(page: Path) -> None:
     for before in re.findall(r"(.*)\n\n```(?:swift|kotlin|dart)\n", page.read_text()):
         assert "not run here" in before
+
+
+@pytest.mark.timeout(300)  # the first of the tests with npm's packages installs them
+@pytest.mark.parametrize("language", ["js", "python"])
+async def test_the_readmes_snippets_run(language: str, tmp_path: Path) -> None:
+    """As they stand, but for the port, and with a call behind them."""
+    text = (ROOT / "README.md").read_text()
+    [snippet] = re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    async with serving() as served:
+        snippet = snippet.replace("http://localhost:8484", served.url)
+        assert served.url in snippet
+        path = tmp_path / f"snippet.{'mjs' if language == 'js' else 'py'}"
+        path.write_text(snippet + BEHIND[language])
+        program = sys.executable
+        if language == "js":
+            install()
+            (tmp_path / "node_modules").symlink_to(MODULES)
+            program = needed("node")
+        process = await asyncio.create_subprocess_exec(
+            program, str(path), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        told, trouble = await process.communicate()
+    assert told.decode().strip() == TEXT, trouble.decode()
+
+
+_ASKED = f'{{"role": "user", "content": "{TEXT}"}}'
+BEHIND = {
+    "js": f"""
+const messages = [{_ASKED}];
+const answer = await openai.chat.completions.create({{ model: "demo/echo", messages }});
+console.log(answer.choices[0].message.content);
+""",
+    "python": f"""
+answer = client.chat.completions.create(model="demo/echo", messages=[{_ASKED}])
+print(answer.choices[0].message.content)
+""",
+}
 
 
 def test_the_readme_is_read_in_one_go() -> None:

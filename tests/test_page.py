@@ -456,6 +456,8 @@ async def test_models_of_a_true_upstream_are_chosen_tried_and_awaited(
         await tab.wait_for("!document.querySelector('#starters').hidden")
         assert await tab.evaluate("document.querySelector('#demo').hidden")
         assert await tab.evaluate("document.querySelector('#model').value") == "openai/gpt-4o-mini"
+        hint = await tab.evaluate("document.querySelector('#hint').textContent")
+        assert hint == "openai/gpt-4o-mini", "half a price is none"
         await tab.evaluate("document.querySelector('#starters button').click()")
         assert "sidecar" in await tab.evaluate("document.querySelector('#input').value")
         await tab.press("Enter")

@@ -157,7 +157,8 @@ function describe(chosen) {
   if (chosen.id.startsWith("demo/")) return chosen.description;
   const perMillion = (price) => dollars(Number(price) * 1e6);
   const { prompt, completion } = chosen.pricing ?? {};
-  if (!(Number(prompt) >= 0)) return chosen.id; // a router: the price depends
+  // A router's price depends; of other providers' models some price may be unknown.
+  if (!(Number(prompt) >= 0 && Number(completion) >= 0)) return chosen.id;
   const prices = `${perMillion(prompt)} in, ${perMillion(completion)} out`;
   return `${chosen.id}: ${prices}, per million tokens`;
 }
