@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from keyproxy.attempts.failed import OF_CALLER
 from keyproxy.call import Call
 from keyproxy.routing.first_output import FirstOutput, Seen
 from keyproxy.routing.router import Option
@@ -41,4 +42,7 @@ async def trouble_before_output(
         return Fault.UNCERTAIN, "cut"
     if seen.what == "output":
         return None
-    return option.place.provider.classify(answer.head.status, seen.error), "failed"
+    fault = option.place.provider.classify(answer.head.status, seen.error)
+    # What was said with a good status may be billed; whoever else is asked would say the same of
+    # a fault of the caller's.
+    return None if fault in OF_CALLER else (Fault.UNCERTAIN, "failed")
