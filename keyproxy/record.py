@@ -110,7 +110,8 @@ class Record:
     ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
     whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
     ``reserved``: USD that it may cost at most. ``booked``: its attempts as they
-    stand in the books, none where it reached no provider; ``unsent``: those that reached none.
+    stand in the books, none where it reached no provider;
+    ``unsent``: those of it that did not, until one does.
 
     Whose wait it was: ``queue_seconds`` ours, until the first attempt; ``connect_seconds`` for
     connections; ``longest_gap_seconds`` for the upstream, between two pieces of its answer;

@@ -295,6 +295,8 @@ class MemoryBook:
             return
         entry.end(record, seconds)
         for row in entry.unsettled(record.served):
+            if row.n < len(entry.attempts):
+                continue  # it is known since that one ended
             self._unsettled[id, row.n] = (0.0, row)
             if len(self._unsettled) > MOST_UNSETTLED:
                 del self._unsettled[next(iter(self._unsettled))]

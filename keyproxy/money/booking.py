@@ -81,10 +81,11 @@ class Booking:
             is_told=tariff.is_told,
             price_source=tariff.source,
         )
-        record.booked.append(self.attempt)
-        begun_at, name = record.booked[0].begun_at, call.endpoint.name
+        attempts = record.booked = [*record.unsent, *record.booked, self.attempt]
+        record.unsent = []
+        begun_at, name = attempts[0].begun_at, call.endpoint.name
         self.entry = Entry(
-            *(record.request_id, begun_at, client.app, client.id, name, call.ids), record.booked
+            *(record.request_id, begun_at, client.app, client.id, name, call.ids), attempts
         )
         del call
         try:
@@ -256,8 +257,7 @@ class Bookings:
         counted = attempt.standing[1]
         if all(each.fault == Fault.NOT_SENT for each in entry.attempts):
             self.book.withdraw(entry.id)
-            record.unsent += record.booked
-            record.booked, record.cost = [], None
+            record.unsent, record.booked, record.cost = entry.attempts, [], None
         else:
             if self.unsettled is not None and not attempt.is_final:
                 self.unsettled.add((entry.id, len(entry.attempts)))
