@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
+from typing import Literal
 
 from keyproxy.call import ANYTHING, Ask, Cost, Usage
 
@@ -26,6 +27,11 @@ _NANO_PLACES = Decimal("1e-9")
 _EXACT = Context(prec=120, rounding=ROUND_CEILING)
 _GIVEN_UP = frozenset({502, 504, 520, 524})
 """What an edge says when the server behind it, which had the call, broke off or took too long."""
+
+
+PriceSource = Literal["operator", "provider", "openrouter", "shipped"]
+"""Who says what a model costs at a provider: the operator, the provider itself, its row in
+OpenRouter's list of the model's hosts, the table that is shipped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from keyproxy.settings import Secret
 from tests.conftest import Proxy, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
@@ -218,3 +222,38 @@ async def test_the_line_of_a_call_names_its_provider(fakes: Fakes) -> None:
     line = next(line for line in lines if line.get("http_status") == 200)
     assert (line["provider"], line["native_model"]) == ("groq", "openai/gpt-oss-120b")
     assert "is_other_model" not in line
+
+
+async def test_each_attempt_is_a_row_and_the_call_costs_their_sum(
+    fakes: Fakes, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    homes = failing(groq="rate", cerebras="reset", openrouter="whole")
+    homes += "".join(f'[models."{MODEL}".price.{name}]\ninput = 1\noutput = 2\n' for name in THREE)
+    body = FAILING | {"max_tokens": 100}
+    async with proxy_before(fakes, more=homes, LEDGER=str(ledger), BUDGET="5/day") as proxy:
+        status, _, _ = await posted(proxy, body)
+        assert status == 200
+    with contextlib.closing(sqlite3.connect(ledger)) as connection:
+        connection.row_factory = sqlite3.Row
+        tries = connection.execute("SELECT * FROM attempts ORDER BY n").fetchall()
+        [call] = connection.execute("SELECT * FROM calls").fetchall()
+    told = "provider", "native_model", "class", "http_status", "cost_source"
+    assert [tuple(row[name] for name in told) for row in tries] == [
+        ("groq", "fails/rate", "load", 429, "computed"),
+        ("cerebras", "fails/reset", "uncertain", None, "estimated"),
+        ("openrouter", "fails/whole", None, 200, "exact"),
+    ]
+    costs = [row["cost"] for row in tries]
+    assert costs[0] == 0
+    assert costs[1] == tries[1]["reserved"] > 200_000_000
+    [bill] = fakes["openrouter"].bills
+    assert bill.cost is not None
+    assert costs[2] == bill.cost * 10**12
+    assert (call["cost"], call["attempts"], call["cost_source"]) == (sum(costs), 3, "estimated")
+    assert call["counted"] == sum(row["counted"] for row in tries)
+    assert (call["provider"], call["native_model"]) == ("openrouter", "fails/whole")
+    assert call["generation_id"] == tries[2]["answer_id"]
+    assert [row["key"] for row in tries] == [Secret(fakes[name].key).label for name in THREE]
+    assert {row["price_source"] for row in tries} == {"operator", "provider"}
+    assert json.loads(tries[1]["rates"]) == {"prompt": "0.000001", "completion": "0.000002"}

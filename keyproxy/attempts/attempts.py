@@ -177,7 +177,7 @@ class _Course:
         desk, record, home = self._desk, self._record, option.place.home
         call = await self._call(option)
         async with AsyncExitStack() as stack:
-            reserving = desk.bookings.reserve(record, self._client, call, _tariff(option))
+            reserving = desk.bookings.reserve(record, self._client, call, self._tariff(option))
             try:
                 money = await stack.enter_async_context(reserving)
             except Refusal as refusal:
@@ -203,6 +203,20 @@ class _Course:
                 raise found.refusal
             assert found.answer is not None  # noqa: S101 - nothing was held
             return _Open(stack.pop_all(), found.answer)
+
+    def _tariff(self, option: Option) -> Tariff:
+        """What the call costs at a home; OpenRouter's list tells what it does there."""
+        (name, native_id), provider, model, _ = option.place
+        prices = None if name == ROUTER else {model: option.facts.price}
+        key = next(iter(self._desk.upstreams[name].keys), None)
+        return Tariff(
+            name,
+            native_id,
+            prices,
+            option.facts.source,
+            key="" if key is None else key.label,
+            is_told=provider.call_path is not None,
+        )
 
     def _further(self, left: Sequence[Option], failed: Failed | None = None) -> list[Option]:
         """Where the call may go on to: after it ``failed`` so, or at best."""
@@ -303,13 +317,6 @@ async def _off_loop(work: Callable[..., T], *arguments: Any, at: Call) -> T:
     if is_large(at.body):
         return await asyncio.to_thread(work, *arguments)
     return work(*arguments)
-
-
-def _tariff(option: Option) -> Tariff:
-    """What the call costs at a home; OpenRouter's list tells what it does there."""
-    (name, native_id), provider, model, _ = option.place
-    prices = None if name == ROUTER else {model: option.facts.price}
-    return Tariff(name, native_id, prices, is_told=provider.call_path is not None)
 
 
 @contextmanager

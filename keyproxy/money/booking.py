@@ -25,10 +25,11 @@ from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import NOTHING, Budgets, Reservation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.reserving import fit, known_prices, to_reserve
-from keyproxy.money.tariff import PriceSource, Tariff, rates_text
+from keyproxy.money.tariff import Tariff, rates_text
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import (
     ZERO,
+    PriceSource,
     cost_of_answer,
     cost_of_error,
     nano,

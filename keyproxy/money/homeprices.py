@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.price import Price, Rates
+from keyproxy.price import Price, PriceSource, Rates
 from keyproxy.upstream import shipped
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Model, Provider
 
-PriceSource = Literal["operator", "provider", "openrouter", "shipped"]
 PER_TOKEN = {
     "input": "prompt",
     "cached": "input_cache_read",

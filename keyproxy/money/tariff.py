@@ -7,14 +7,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Literal
 
 from keyproxy.call import Ask
-from keyproxy.price import Price, Rates, dearest
+from keyproxy.price import Price, PriceSource, Rates, dearest
 
-PriceSource = Literal["operator", "provider", "openrouter", "shipped"]
-"""Who says what a model costs: the operator, the provider itself, the provider's row in
-OpenRouter's list of a model's hosts, the table that is shipped."""
 _RATES_KEPT = 1024
 
 

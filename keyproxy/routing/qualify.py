@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from keyproxy.call import Call, Said
-from keyproxy.price import Price
+from keyproxy.price import Price, PriceSource
 from keyproxy.routing.edits import Edits, Unfit, edits_for
 from keyproxy.routing.homes import ROUTER, Place
 from keyproxy.routing.preferences import NONE, Preferences, is_above
@@ -76,7 +76,7 @@ class Facts(NamedTuple):
     price: Price | None = None
     context_tokens: int | None = None
     inputs: frozenset[str] | None = None
-    source: Literal["operator", "provider", "openrouter", "shipped"] | None = None
+    source: PriceSource | None = None
 
 
 def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
