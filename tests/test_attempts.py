@@ -171,6 +171,15 @@ async def test_a_silent_home_has_a_deadline_where_one_is_set(fakes: Fakes) -> No
     assert headers["X-Keyproxy-Attempts"] == "groq=timeout, cerebras=200"
 
 
+async def test_a_home_that_falls_silent_before_it_says_something_is_left(fakes: Fakes) -> None:
+    """Not after all the time for which an answer may be held."""
+    at = failing(groq="silent", cerebras="whole")
+    async with proxy_before(fakes, more=at, IDLE_TIMEOUT="200ms") as proxy:
+        status, headers, _ = await posted(proxy, FAILING | {"stream": True})
+    assert status == 200
+    assert headers["X-Keyproxy-Attempts"] == "groq=timeout, cerebras=200"
+
+
 async def test_nobody_qualifies_and_nothing_is_sent(fakes: Fakes) -> None:
     async with proxy_before(fakes) as proxy:
         body = {"model": "a/b", "provider": {"only": ["azure"]}, **HI}

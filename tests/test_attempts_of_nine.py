@@ -34,7 +34,7 @@ async def test_a_call_goes_on_where_another_may_take_it(name: str, said: str, mo
     other = other_than(name)
     async with (
         serving(name, other) as fakes,
-        proxy_before(fakes, at=failing(**{name: said, other: "whole"})) as proxy,
+        proxy_before(fakes, more=failing(**{name: said, other: "whole"})) as proxy,
         proxy.post(body_for("chat")) as answer,
     ):
         raw, head = await answer.text(), answer.headers
@@ -70,7 +70,7 @@ async def test_an_error_is_told_in_the_shape_of_its_dialect(
     trouble = VENDORS[name].troubles[said]
     async with (
         serving(name) as fakes,
-        proxy_before(fakes, at=failing(**{name: said})) as proxy,
+        proxy_before(fakes, more=failing(**{name: said})) as proxy,
         proxy.post(body_for(PATHS[dialect]), PATHS[dialect]) as answer,
     ):
         raw = await answer.text()
@@ -94,7 +94,7 @@ async def test_a_400_that_is_the_accounts_is_not_laid_at_the_callers_door(
 ) -> None:
     async with (
         serving(name) as fakes,
-        proxy_before(fakes, at=failing(**{name: said})) as proxy,
+        proxy_before(fakes, more=failing(**{name: said})) as proxy,
         proxy.post(body_for("chat")) as answer,
     ):
         raw = await answer.text()

@@ -58,8 +58,8 @@ class Attempts:
     """Calls of one app, where more than OpenRouter is used.
 
     ``most_in_flight`` and ``first_output_seconds`` by provider, where they are bounded. One call's
-    attempts begin within ``first_byte_seconds``. ``drained``: providers whose answers ``drains``
-    reads on when the client leaves.
+    attempts begin within ``first_byte_seconds``, and no home is silent for ``idle_seconds``.
+    ``drained``: providers whose answers ``drains`` reads on when the client leaves.
     """
 
     router: Router
@@ -69,6 +69,7 @@ class Attempts:
     most_in_flight: Mapping[str, int] = field(default_factory=dict)
     first_output_seconds: Mapping[str, float] = field(default_factory=dict)
     first_byte_seconds: float = 600.0
+    idle_seconds: float = 120.0
     shows_route: bool = True
     drained: frozenset[str] = frozenset()
     drains: Drains = field(default_factory=Drains)
@@ -265,7 +266,8 @@ class _Course:
             return Failed(option, answer.fault, word, answer)
         if can_go_on:
             seconds = None if deadline is None else asked_at + deadline - desk.clock()
-            if (trouble := await trouble_before_output(answer, call, option, seconds)) is not None:
+            trouble = await trouble_before_output(answer, call, option, seconds, desk.idle_seconds)
+            if trouble is not None:
                 return Failed(option, *trouble)
         models = (home.native_id, *call.ids)
         self._record.watchers.append(Served(self._record, models, desk.models).watch)

@@ -87,6 +87,7 @@ class Routing:
                 if (seconds := each.first_output_timeout_seconds)
             },
             first_byte_seconds=app.first_byte_timeout_seconds,
+            idle_seconds=app.idle_timeout_seconds,
             shows_route=app.route_headers,
             drained=frozenset(
                 each.name
