@@ -158,3 +158,35 @@ async def test_a_large_call_goes_its_way_off_the_loop(fakes: Fakes) -> None:
         assert answer.headers["X-Keyproxy-Provider"] == "cerebras"
         assert answer.headers["X-Keyproxy-Removed"] == "messages.reasoning"
     assert "reasoning" not in fakes.calls[-1].json["messages"][0]
+
+
+async def test_a_home_that_the_budget_does_not_hold_is_left_out_while_another_fits(
+    fakes: Fakes,
+) -> None:
+    """Groq's worst case is above what is left, DeepInfra's below."""
+    body = {"model": OSS, "max_tokens": 1000, **HI}
+    async with proxy_before(fakes, TOTAL_BUDGET="0.0006/day", UNPRICED="refuse") as proxy:
+        async with proxy.post(body) as answer:
+            assert answer.headers["X-Keyproxy-Provider"] == "deepinfra"
+        async with proxy.post(body | {"max_tokens": 100_000}) as answer:
+            await refused(answer, 402, "call_too_costly")
+    assert asked(fakes) == ["deepinfra"]
+
+
+async def test_what_is_too_long_for_one_home_goes_on_to_a_longer_one_only(fakes: Fakes) -> None:
+    more = f"""
+[routes.alike]
+at = ["groq:{OSS}", "cerebras:gpt-oss-120b"]
+fallback = "model"
+[routes.longer]
+at = ["groq:{OSS}", "openai:gpt-6.1-sol"]
+fallback = "model"
+"""
+    async with server.serving("groq", "cerebras", "openai") as some:
+        for name in ("groq", "cerebras"):
+            some[name].plan = lambda seen, body: Plan("context")
+        async with proxy_before(some, more=more) as proxy:
+            async with proxy.post({"model": "alike", **HI}) as answer:
+                assert answer.status == 400
+            assert asked(some) == ["groq"]
+            assert await provider_of(proxy, "longer") == "openai"
