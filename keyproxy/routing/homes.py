@@ -6,7 +6,7 @@ which holds where the provider's own list of models has what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -69,28 +69,52 @@ class Homes:
     allows: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
     at: Mapping[str, At] = field(default_factory=dict)
     listed: Callable[[str], Mapping[str, Model] | None] = lambda provider: None
+    # By provider, the list and its ids by their small letters.
+    _small: dict[str, tuple[Mapping[str, Model], dict[str, str]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     def of(self, model: str, at: At | None = None) -> Found:
         """Those of ``model``, as the policy allowed it; ``at``: those that a route names of it."""
         plain, _ = parted(model)
         if (named := at or self.at.get(plain)) is not None:
             return Found(tuple(self._named(plain, model, named)))
-        places, waits_for = [], []
+        waits_for: list[str] = []
+        return Found(tuple(self._unnamed(plain, model, waits_for)), tuple(waits_for))
+
+    def _unnamed(self, plain: str, model: str, waits_for: list[str]) -> Iterator[Place]:
+        """By the table or a rule; those that may have it are added to ``waits_for``."""
         for provider in self.providers:
             if not self.allows.get(provider.name, _everything)(plain):
                 continue
             if provider.name == ROUTER:
-                places.append(Place(Home(ROUTER, model), provider, model))
+                yield Place(Home(ROUTER, model), provider, model)
                 continue
             native = shipped.native_ids(provider.name).get(plain)
             if native is None and (native := provider.native(plain)) is not None:
-                ids = self.listed(provider.name)
-                if ids is None:
+                if (ids := self.listed(provider.name)) is None:
                     waits_for.append(provider.name)
-                native = _as_listed(native, ids or ())
+                    continue
+                native = self._as_listed(provider.name, native, ids)
             if native is not None:
-                places.append(Place(Home(provider.name, native), provider, model))
-        return Found(tuple(places), tuple(waits_for))
+                yield Place(Home(provider.name, native), provider, model)
+
+    def has(self, model: str) -> bool:
+        """Whether any home of ``model`` is known: asked of each row of long lists."""
+        plain, _ = parted(model)
+        if plain in self.at:
+            return bool(self.of(model).places)
+        return next(self._unnamed(plain, model, []), None) is not None
+
+    def _as_listed(self, provider: str, native: str, ids: Mapping[str, Model]) -> str | None:
+        """An id as the provider's list has it, whose letters may be large; None where it has
+        none."""
+        if native in ids:
+            return native
+        kept = self._small.get(provider)
+        if kept is None or kept[0] is not ids:
+            kept = self._small[provider] = ids, {id.lower(): id for id in reversed([*ids])}
+        return kept[1].get(native.lower())
 
     def _named(self, plain: str, model: str, named: At) -> Iterator[Place]:
         by_name = {provider.name: provider for provider in self.providers}
@@ -151,19 +175,11 @@ class WithHome:
     homes: Homes
 
     def allows(self, model: str) -> bool:
-        return self.models.allows(model) and bool(self.homes.of(model).places)
+        return self.models.allows(model) and self.homes.has(model)
 
     def check(self, model: str) -> None:
         """Raises ``model_not_allowed``."""
         self.models.check(model)
-
-
-def _as_listed(native: str, ids: Collection[str]) -> str | None:
-    """An id as a provider's list has it, whose letters may be large; None where it has none."""
-    if native in ids:
-        return native
-    small = native.lower()
-    return next((id for id in ids if id.lower() == small), None)
 
 
 def _everything(model: str) -> bool:
