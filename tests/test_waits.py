@@ -38,15 +38,20 @@ def lines() -> Iterator[Any]:
 async def test_a_pause_in_the_answer_is_the_upstreams(
     lines: Any, proxy: Proxy, upstream: FakeUpstream
 ) -> None:
+    has_come = asyncio.Event()
+
     async def halting(request: web.Request) -> web.StreamResponse:
         response = await event_stream(request)
         await response.write(b"data: {}\n\n")
+        await has_come.wait()
         await asyncio.sleep(WAIT)
         await response.write(b"data: [DONE]\n\n")
         return response
 
     upstream.answer = halting
     async with proxy.post(BODY | {"stream": True}) as answer:
+        await answer.content.readany()
+        has_come.set()
         await answer.read()
     [line] = lines()
     assert line["longest_gap_ms"] >= WAIT_MS
@@ -77,7 +82,7 @@ async def test_a_slow_upload_is_the_clients(lines: Any, proxy: Proxy) -> None:
     async def dripping() -> AsyncIterator[bytes]:
         text = json.dumps(BODY).encode()
         yield text[:10]
-        await asyncio.sleep(WAIT)
+        await asyncio.sleep(5 * WAIT)  # some of it passes before the body is waited for
         yield text[10:]
 
     headers = {"Content-Type": "application/json"}
