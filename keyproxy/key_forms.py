@@ -64,6 +64,20 @@ OWNERS: Mapping[str, str | None] = MappingProxyType(
     }
 )
 """Each provider that settings know by name, and who gives out its keys, where these have a form."""
+EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "openrouter": "sk-or-v1-…",
+        "openai": "sk-proj-…",
+        "anthropic": "sk-ant-api03-…",
+        "gemini": "AIza…",
+        "groq": "gsk_…",
+        "cerebras": "csk-…",
+        "xai": "xai-…",
+    }
+)
+"""How such a key begins, by provider, where they have a form."""
+SHARED_BEGINNING = "AIza"
+"""Of Gemini's older keys, and of Firebase's and Maps', which are meant for pages."""
 
 
 def _any(most_asked: int, *more: str) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from keyproxy.commands.findings import Finding
-from keyproxy.key_forms import WHOLE, Secret, owner
+from keyproxy.key_forms import SHARED_BEGINNING, WHOLE, Secret, owner
 from keyproxy.settings.grammar import shown
 
 # The letters of a key are ASCII, so that any bytes can be looked through as this.
 _ENCODING = "latin-1"
 _LARGEST_BYTES = 64 << 20  # a bundle with its source map has a tenth of it
-# Firebase's and Maps' keys have the form of Gemini's, and are meant for pages.
-_SHARED_FORM = "AIza"
 
 
 def scan(folder: Path, own: Collection[Secret]) -> Iterator[Finding]:
@@ -59,7 +57,7 @@ def _in_text(name: str, text: str, own: Collection[Secret]) -> Iterator[Finding]
             continue
         told.add((whose, line))
         text_of = f"{shown(name)}, line {line}: a key of {whose}'s"
-        if key.startswith(_SHARED_FORM) and Secret(key) not in own:
+        if key.startswith(SHARED_BEGINNING) and Secret(key) not in own:
             hint = "fine if it is Firebase's or Maps' and restricted there; Gemini's must not be"
             yield Finding("build", "warning", text_of, hint)
         else:

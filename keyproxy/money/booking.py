@@ -105,6 +105,7 @@ class Booking:
         try:
             self.end(error)
         finally:
+            self._reader = None  # it tells us of ids: a circle, which only a collection would free
             self.desk.close(self, self._reservation)
 
     def answered(self, head: Head, fault: Fault | None = None) -> None:

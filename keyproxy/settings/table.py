@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
-from keyproxy.key_forms import Secret
+from keyproxy.key_forms import EXAMPLES, Secret
 from keyproxy.settings import providers
 from keyproxy.settings.grammar import features, jwt, network, or_off, origins, plain, secrets
 from keyproxy.settings.grammar.network import Address, StorageServer
@@ -54,9 +54,10 @@ def _ten_times(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
     return tuple(Rate(rate.amount * 10, rate.seconds) for rate in rates)
 
 
-def _key(provider: str, example: str) -> Any:
+def _key(provider: str) -> Any:
     """The row of the key of another provider than OpenRouter."""
     variable, in_file = providers.key_variables(provider)
+    example = EXAMPLES.get(provider, "…")
     return setting(secrets.keys, "VALUE", SAY_IT, example=example, separator=",", is_secret=True,
         is_upstream=True, is_app=True, instead=in_file, variable=variable, provider=provider,
         meaning=f"the key of `{provider}`, where that is used; several as above",
@@ -70,8 +71,8 @@ class Table:
 
     # fmt: off
     keys: tuple[Secret, ...] = setting(secrets.keys, "VALUE", SAY_IT, section="The key",
-        example="sk-or-v1-…", separator=",", is_secret=True, is_upstream=True, is_app=True,
-        instead=KEY_FILE, variable=KEY, unsaid=which_key, provider="openrouter",
+        example=EXAMPLES["openrouter"], separator=",", is_secret=True, is_upstream=True,
+        is_app=True, instead=KEY_FILE, variable=KEY, unsaid=which_key, provider="openrouter",
         meaning="the key; several by comma or newline, the first that works is used",
         in_file="a file that holds the key, such as a Docker or Kubernetes secret; read again when"
         " it changes")
@@ -84,14 +85,14 @@ class Table:
                 lambda names: "openrouter" in names),
         is_upstream=True, example="off",
         meaning="whether OpenRouter's public list of models and prices is asked for, without a key")
-    openai_keys: tuple[Secret, ...] = _key("openai", "sk-proj-…")
-    anthropic_keys: tuple[Secret, ...] = _key("anthropic", "sk-ant-api03-…")
-    gemini_keys: tuple[Secret, ...] = _key("gemini", "AIza…")
-    groq_keys: tuple[Secret, ...] = _key("groq", "gsk_…")
-    cerebras_keys: tuple[Secret, ...] = _key("cerebras", "csk-…")
-    deepinfra_keys: tuple[Secret, ...] = _key("deepinfra", "…")
-    mistral_keys: tuple[Secret, ...] = _key("mistral", "…")
-    xai_keys: tuple[Secret, ...] = _key("xai", "xai-…")
+    openai_keys: tuple[Secret, ...] = _key("openai")
+    anthropic_keys: tuple[Secret, ...] = _key("anthropic")
+    gemini_keys: tuple[Secret, ...] = _key("gemini")
+    groq_keys: tuple[Secret, ...] = _key("groq")
+    cerebras_keys: tuple[Secret, ...] = _key("cerebras")
+    deepinfra_keys: tuple[Secret, ...] = _key("deepinfra")
+    mistral_keys: tuple[Secret, ...] = _key("mistral")
+    xai_keys: tuple[Secret, ...] = _key("xai")
     choose: Choose = setting(plain.word(*CHOOSE), "VALUE", "order", is_upstream=True, is_app=True,
         example="cheapest", meaning="which home of a model a call goes to: `order` (as listed),"
         " `cheapest` or `fastest`")
