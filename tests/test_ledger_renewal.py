@@ -158,7 +158,10 @@ async def test_usage_reads_ledgers_of_before_and_after(path: Path, *, is_new: bo
     found = ask(path, lambda connection: summary(connection, "client"))
     assert (found.total.calls, found.total.unknown) == (9, 1)
     assert (found.total.spend, found.total.counted) == (SPENT, COUNTED)
+    [tries] = ask(path, lambda connection: summary(connection, "provider")).rows
+    assert (tries.name, tries.spend, tries.input_tokens) == ("openrouter", SPENT, 2414)
     with contextlib.closing(open_reader(path)) as connection:
+        assert connection.execute("SELECT DISTINCT attempts FROM calls").fetchall() == [(1,)]
         [sums] = connection.execute("SELECT count(*), sum(cost), sum(counted) FROM attempts")
     assert sums == (9, int(SPENT * 10**12), int(COUNTED * 10**12))
 

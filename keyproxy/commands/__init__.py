@@ -20,7 +20,7 @@ COMMANDS: Mapping[str, Command] = {
     "check": Command("check:main", "report every fault of the settings, ask whether the key works"),
     "explain": Command("explain:main", "which step would refuse a call, and what to change"),
     "init": Command("init:main", "write .env, and a file of its own for the key"),
-    "usage": Command("usage:main", "what was spent, by day, app, client, model or status"),
+    "usage": Command("usage:main", "what was spent, by day, app, client, model, provider"),
     "calls": Command("calls:main", "find calls by id, client, time, status or cost"),
     "token": Command("token:main", "make a client token; only its hash is stored"),
     "ping": Command("ping:main", "health check of a running keyproxy, for images"),

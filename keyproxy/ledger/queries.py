@@ -30,13 +30,10 @@ BY: tuple[By, ...] = tuple(_NAMES)
 _HALF = 1_000_000
 # Money is where each attempt was made; tokens are of the last one, whose answer was passed on.
 _TRIES = """(
-    SELECT a.provider, a.begun_at, a.cost, a.counted, a.cost_source, c.input_tokens, c.output_tokens
-    FROM calls AS c JOIN attempts AS a ON a.call_id = c.id
-    WHERE a.n = (SELECT max(n) FROM attempts WHERE call_id = c.id)
-  UNION ALL
-    SELECT a.provider, a.begun_at, a.cost, a.counted, a.cost_source, NULL, NULL
-    FROM attempts AS a
-    WHERE a.n < (SELECT max(n) FROM attempts WHERE call_id = a.call_id))"""
+    SELECT a.provider, c.begun_at, a.cost, a.counted, a.cost_source,
+      CASE n WHEN c.attempts THEN input_tokens END AS input_tokens,
+      CASE n WHEN c.attempts THEN output_tokens END AS output_tokens
+    FROM calls AS c JOIN attempts AS a ON call_id = id)"""
 
 
 @dataclass(frozen=True, slots=True)

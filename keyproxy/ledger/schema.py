@@ -1,5 +1,9 @@
 """The tables of the ledger, and how those of an earlier keyproxy become them.
 
+Each attempt has a row, also the only one of a call: whoever adds them up need not know how many a
+call had, and each is settled by itself. The call's row holds the sum; its thread writes both in one
+transaction, by a statement for each table, so that a plain call costs the loop a tuple more.
+
 Each change of the tables takes away a name that the older ones need: a process of theirs that has
 the file open finds out with its next statement, looks at the version and leaves the file alone.
 """
@@ -78,12 +82,16 @@ _TABLES = (
     _ATTEMPTS,
     _SWEPT,
 )
-ONE_ATTEMPT = """
+_ONE_ATTEMPT = """
     SELECT id AS call_id, 1 AS n, 'openrouter' AS provider, models AS native_model, key,
       NULL AS class, http_status, generation_id AS answer_id, begun_at, NULL AS connect_seconds,
       NULL AS first_output_seconds, duration_seconds, reserved, cost, counted, cost_source,
       NULL AS price_source, NULL AS rates, is_settled, ended
-    FROM calls"""
+    FROM main.calls"""
+_AS_CALLS = """
+    SELECT *, 'openrouter' AS provider, NULL AS native_model, 1 AS attempts, NULL AS queue_seconds,
+      NULL AS first_byte_seconds, NULL AS longest_gap_seconds
+    FROM main.calls"""
 _FROM_VERSION_2 = (
     "ALTER TABLE calls RENAME COLUMN writer TO booked_by",
     "ALTER TABLE calls ADD COLUMN provider TEXT NOT NULL DEFAULT 'openrouter'",
@@ -94,7 +102,7 @@ _FROM_VERSION_2 = (
     "ALTER TABLE calls ADD COLUMN longest_gap_seconds REAL",
     _ATTEMPTS,
     _SWEPT,
-    f"INSERT INTO attempts {ONE_ATTEMPT} ORDER BY id",
+    f"INSERT INTO attempts {_ONE_ATTEMPT} ORDER BY id",
 )
 
 
@@ -111,5 +119,6 @@ def renew(connection: sqlite3.Connection) -> None:
 
 
 def show_renewed(connection: sqlite3.Connection) -> None:
-    """Let this connection read tables of ``OLDEST`` as if they had attempts."""
-    connection.execute(f"CREATE TEMP VIEW attempts AS {ONE_ATTEMPT}")
+    """Let this connection read tables of ``OLDEST`` as if they were today's."""
+    connection.execute(f"CREATE TEMP VIEW attempts AS {_ONE_ATTEMPT}")
+    connection.execute(f"CREATE TEMP VIEW calls AS {_AS_CALLS}")
