@@ -88,6 +88,10 @@ def test_a_key_of_each_provider_may_stand_in_a_file_and_be_several(tmp_path: Pat
     ("said", "words"),
     [
         ({"KEYPROXY_PROVIDERS": "grok"}, ["KEYPROXY_PROVIDERS", "groq perhaps?"]),
+        (
+            {"KEYPROXY_PROVIDERS": "cerebras,grok,house,openrouter"},
+            ["    KEYPROXY_PROVIDERS=cerebras,groq,openrouter", "'house'; expected: one of"],
+        ),
         ({"KEYPROXY_PROVIDERS": "Groq"}, ["KEYPROXY_PROVIDERS"]),
         ({"KEYPROXY_PROVIDERS": "mistral"}, ["MISTRAL_API_KEY is not set"]),
         ({"KEYPROXY_PROVIDERS": "groq", "GROQ_API_KEY_FILE": "x"}, ["GROQ_API_KEY_FILE", "beside"]),

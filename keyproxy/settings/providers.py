@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -213,12 +213,14 @@ def key_faults(used: Used, keys: Collection[Secret], upstream: str) -> Iterator[
     )
 
 
-def unknown(name: str, tables: Collection[str]) -> SettingsFault:
-    """The fault of a name in ``KEYPROXY_PROVIDERS`` that nobody has."""
+def unknown(name: str, used: Iterable[str], tables: Collection[str]) -> SettingsFault:
+    """The fault of a name in ``KEYPROXY_PROVIDERS`` that nobody has; ``used``: all it names."""
     known = [*OWNERS, *tables]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"{close[0]} perhaps?" if close else f"one of {', '.join(known)}"
-    paste = f"{NAMES}={close[0] if close else 'openrouter'}"
+    kept = [close[0] if each == name and close else each for each in used]
+    cured = dict.fromkeys(each for each in kept if each in known)
+    paste = f"{NAMES}={','.join(cured) or 'openrouter'}"
     return SettingsFault(
         NAMES, found=shown(name), expected=f"{hint} (docs/providers.md)", paste=paste
     )

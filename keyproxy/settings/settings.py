@@ -220,7 +220,7 @@ class Reading:
         """What is said of a provider that is used; None where that is faulty."""
         said = dict(tables.get(name, {}))
         if name not in OWNERS and name not in tables:
-            self.faults.append(providers.unknown(name, tables))
+            self.faults.append(providers.unknown(name, self.used, tables))
             return None
         found = list(providers.table_faults(said, name))
         if name in OWNERS:

@@ -60,7 +60,7 @@ def _key(provider: str) -> Any:
     example = EXAMPLES.get(provider, "…")
     return setting(secrets.keys, "VALUE", SAY_IT, example=example, separator=",", is_secret=True,
         is_upstream=True, is_app=True, instead=in_file, variable=variable, provider=provider,
-        meaning=f"the key of `{provider}`, where that is used; several as above",
+        meaning=f"the key of `{provider}`, where that is used; several by comma or newline",
         in_file="a file that holds it")  # fmt: skip
 
 
