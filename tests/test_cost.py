@@ -40,6 +40,7 @@ EVERYTHING = {
     "KEYPROXY_BUDGET": "1000/day",
     "KEYPROXY_TOTAL_BUDGET": "100000/day",
     "KEYPROXY_LOG_LEVEL": "info",
+    "KEYPROXY_ADMIN": "127.0.0.1:0",
 }
 PROGRAM = """
 import os, signal, sys

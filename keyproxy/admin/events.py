@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from keyproxy.errors import Refusal
 TICK_SECONDS = 1.0
 UNREAD_SECONDS = 10.0
 MOST_READERS = 40
+_ON_ITS_WAY_BYTES = 64 << 10
 _log = structlog.get_logger("keyproxy.admin")
 Look = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -60,6 +62,7 @@ class Events:
         try:
             if self._ticking is None:
                 self._ticking = asyncio.create_task(self._run())
+            _keep_little_on_its_way(request)
             await response.prepare(request)
             text = _event("state", await self._first())
             while text and not self._is_closed:
@@ -98,6 +101,13 @@ class Events:
         waiting, self._next = self._next, None
         if waiting is not None and not waiting.done():
             waiting.set_result(text)
+
+
+def _keep_little_on_its_way(request: web.BaseRequest) -> None:
+    """Left alone, the system would hold megabytes for a reader that has stopped."""
+    sock = None if request.transport is None else request.transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY_BYTES)
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
