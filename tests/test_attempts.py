@@ -266,3 +266,17 @@ async def test_each_attempt_is_a_row_and_the_call_costs_their_sum(
     assert [row["key"] for row in tries] == [Secret(fakes[name].key).label for name in THREE]
     assert {row["price_source"] for row in tries} == {"operator", "provider"}
     assert json.loads(tries[1]["rates"]) == {"prompt": "0.000001", "completion": "0.000002"}
+
+
+@pytest.mark.parametrize("is_streaming", [False, True])
+async def test_an_answers_own_id_is_booked_where_nobody_is_asked_about_it(
+    fakes: Fakes, tmp_path: Path, is_streaming: bool
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    async with proxy_before(fakes, LEDGER=str(ledger)) as proxy:
+        _, _, raw = await posted(proxy, OSS | {"stream": is_streaming})
+    with contextlib.closing(sqlite3.connect(ledger)) as connection:
+        [(id, is_settled)] = connection.execute("SELECT answer_id, is_settled FROM attempts")
+        assert connection.execute("SELECT generation_id FROM calls").fetchall() == [(None,)]
+    assert json.dumps(id).encode() in raw
+    assert is_settled

@@ -468,6 +468,20 @@ def test_an_id_of_another_shape_is_not_one(text: str) -> None:
     assert read([event({"id": text, "choices": []})]).generation_id is None
 
 
+@pytest.mark.parametrize(
+    ("texts", "id"),
+    [
+        (["chatcmpl-A.b:c_1", "chatcmpl-other"], "chatcmpl-A.b:c_1"),
+        (["<script>", "chatcmpl-1"], None),
+        (["a" * 129], None),
+        ([1, "msg_1"], "msg_1"),
+    ],
+)
+def test_the_first_id_of_any_plain_form_is_the_answers(texts: list[Any], id: str | None) -> None:
+    reader = read([event({"id": text, "choices": []}) for text in texts])
+    assert (reader.answer_id, reader.generation_id) == (id, None)
+
+
 def test_of_raw_audio_nothing_is_known() -> None:
     reader = read([b'ID3\x04\x00{"usage":{}}', b"\xff\xfb"], dialects.SPEECH, is_event_stream=False)
     assert seen(reader) == (None, None, False, False)

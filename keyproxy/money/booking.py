@@ -182,6 +182,8 @@ class Booking:
 
     def _end(self, cost: Cost | None, ended: End) -> None:
         attempt, record = self.attempt, self.record
+        if not attempt.is_told and self._reader is not None:
+            attempt.answer_id = self._reader.answer_id
         attempt.end(cost, record.upstream_status, ended, self.desk.clock() - attempt.begun_at)
         if record.connect_seconds is not None:
             before = (each.connect_seconds or 0.0 for each in record.booked[:-1])

@@ -41,6 +41,7 @@ _BOUNDARY = re.compile(rb"\n\r?\n")
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _MAY_BE_LAST = (b"}", b"}\n", b"}\r\n", b"]", b"]\n", b"]\r\n")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
 _Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
 """Of the input and the output; cached, written to a cache, reasoning: as ``Usage`` has them."""
@@ -50,6 +51,7 @@ class UsageReader:
     """One for each answer; ``watch`` sees every chunk, the rest says what was learnt so far.
 
     - ``generation_id``: the answer's ``gen-…``, or None; it may be known from the head.
+    - ``answer_id``: the first id of any form, where none was known from the head.
     - ``is_finished``: the answer said that it is complete.
     - ``error``: the code or type of the error that it told of, whatever its status; "error" where
       none is readable, None where it told of none.
@@ -67,6 +69,7 @@ class UsageReader:
         "_said",
         "_told_cost",
         "_wanted",
+        "answer_id",
         "error",
         "generation_id",
         "is_finished",
@@ -83,6 +86,7 @@ class UsageReader:
         """``told_cost``: where its provider says what a call has cost. ``found_id`` is told the
         ``generation_id`` that the head did not say, as it passes."""
         self.generation_id = generation_id
+        self.answer_id: str | None = None
         self.is_finished = False
         self.error: str | None = None
         self._found_id = found_id
@@ -192,7 +196,9 @@ class UsageReader:
         """What a whole document says."""
         if self.generation_id is None:
             ids = [id for id in map(found.get, _IDS) if isinstance(id, str)]
-            self._has_id = self._has_id or bool(ids)
+            if ids and not self._has_id:
+                self._has_id = True
+                self.answer_id = next(filter(_ID.fullmatch, ids), None)
             self.generation_id = next(filter(_GENERATION_ID.fullmatch, ids), None)
             if self.generation_id is not None:
                 self._found_id(self.generation_id)
