@@ -113,3 +113,17 @@ def test_how_a_home_is_chosen_for_all_and_for_an_app() -> None:
 def test_the_demo_has_no_routes() -> None:
     document = tomllib.loads('[models."a/b"]\nchoose = "best"')
     assert Settings.from_environ("demo", {}, routes=document).routes == ()
+
+
+def test_a_highest_price_for_all_and_for_an_app() -> None:
+    settings: Any = Settings.from_environ(
+        "dev",
+        KEYS | {"KEYPROXY_MAX_PRICE": "input=1.0, output=5"},
+        {"a": {"KEYPROXY_MAX_PRICE": "input=0.5"}},
+    )
+    assert [app.max_price for app in settings.all_apps] == [
+        {"input": 1, "output": 5},
+        {"input": Decimal("0.5")},
+    ]
+    for text in ("1", "input", "input=-1", "in=1", "input=1,input=2"):
+        assert "KEYPROXY_MAX_PRICE" in faults("", KEYPROXY_MAX_PRICE=text)

@@ -190,3 +190,14 @@ fallback = "model"
                 assert answer.status == 400
             assert asked(some) == ["groq"]
             assert await provider_of(proxy, "longer") == "openai"
+
+
+async def test_an_app_may_set_a_highest_price(fakes: Fakes) -> None:
+    async with proxy_before(fakes, more=ROUTES, MAX_PRICE="input=0.06,output=9") as proxy:
+        assert await provider_of(proxy, OSS) == "deepinfra"
+    app = '[apps.cheap]\nmax_price = { input = 0.06 }\nallowed_origins = ["https://a.example"]\n'
+    async with proxy_before(fakes, more=app) as proxy:
+        headers = {"Origin": "https://a.example"}
+        async with proxy.post({"model": OSS, **HI}, headers=headers) as answer:
+            assert answer.headers["X-Keyproxy-Provider"] == "deepinfra"
+        assert await provider_of(proxy, OSS) == "groq"

@@ -63,7 +63,7 @@ class Routing:
             return None
         book = self._prices() if ROUTER in upstreams else None
         prices = HomePrices(_said(app, homes), lambda name: self._lists.of(name) or {}, book)
-        usual = Way(app.choose, fallback=app.fallback)
+        usual = Way(app.choose, _lower({}, app.max_price or {}), app.fallback)
         named = [route for route in app.routes if not route.is_model]
         router = Router(
             app.name,
@@ -139,11 +139,19 @@ def _way(route: Route, usual: Way, homes: Homes | None = None) -> Way:
             at.setdefault(homes.model_at(provider, native or ""), []).append((provider, native))
     return Way(
         route.choose or usual.choose,
-        {name: float(usd) for name, usd in route.max_price.items()},
+        _lower(usual.max_price, route.max_price),
         route.fallback or usual.fallback,
         at,
         tuple((provider, native or "") for provider, native in route.at) if at else (),
     )
+
+
+def _lower(one: Mapping[str, float], other: Mapping[str, Decimal]) -> dict[str, float]:
+    """Both of two highest prices hold."""
+    lowest = dict(one)
+    for name, usd in other.items():
+        lowest[name] = min(lowest.get(name, float(usd)), float(usd))
+    return lowest
 
 
 def _said(app: Settings, homes: Homes) -> dict[tuple[str, str], Rates]:

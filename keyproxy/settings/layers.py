@@ -37,6 +37,7 @@ _MISSPELT = re.compile(r"key_?prox[yi]?_", re.IGNORECASE)
 _VARIABLES = sorted(row.variable for row in ROWS.values())
 _PAIRS = [(row.variable, row.file.variable) for row in ROWS.values() if row.file]
 """Each variable that may stand in a file, with the one that names the file."""
+_NAMED = {row.variable for row in ROWS.values() if row.has_names}
 # Each variable with the separator of its lists.
 _OF_APPS = {name: row.separator for row in ROWS.values() if row.is_app for name in row.variables}
 # A file cannot name another file instead of itself, and its providers are tables.
@@ -169,6 +170,9 @@ def _table(
     for key, value in table.items():
         separator = variables.get(known.get(key, ""), ",")
         text = _text(value, separator)
+        if isinstance(value, dict) and known.get(key) in _NAMED:
+            pairs = [f"{name}={_text(number, '')}" for name, number in value.items()]
+            text = ",".join(pairs)
         if key not in known:
             found, expected = _unknown(key, value, known, is_app=prefix.startswith("apps."))
         elif text is None:

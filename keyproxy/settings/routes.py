@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings.grammar import mask, shown
+from keyproxy.settings.grammar import Unfit, mask, shown
 
 Choose = Literal["order", "cheapest", "fastest"]
 CHOOSE = ("order", "cheapest", "fastest")
@@ -28,6 +28,7 @@ _HOME = re.compile(r"([a-z][a-z0-9-]{0,31})(?::([^\s,]{1,200}))?")
 OF_PRICE = ("input", "cached", "cache_write", "output")
 """USD for a million tokens."""
 OF_MAX_PRICE = ("input", "output")
+_AMOUNT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,9})?")
 _MOST_USD = Decimal(1_000_000)
 _BAD = object()
 
@@ -172,6 +173,18 @@ class RouteReading:
     def _fault(self, place: str, found: str, expected: str) -> Any:
         self.faults.append(SettingsFault(place, found=found, expected=expected))
         return _BAD
+
+
+def max_price(text: str) -> Usd:
+    """``input=1.0,output=5``: the most that a home may take, in USD for a million tokens."""
+    expected = f"USD for a million tokens, as in {','.join(f'{n}=1.0' for n in OF_MAX_PRICE)}"
+    found = {}
+    for part in text.split(","):
+        name, _, amount = (each.strip() for each in part.partition("="))
+        if name not in OF_MAX_PRICE or name in found or not _AMOUNT.fullmatch(amount):
+            raise Unfit(expected, found=shown(part.strip()))
+        found[name] = Decimal(amount)
+    return found
 
 
 def alias_faults(

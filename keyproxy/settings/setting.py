@@ -55,6 +55,7 @@ class Setting:
     group: str = ""
     variable: str = ""
     separator: str = ""  # between the entries of a list; "" is no list
+    has_names: bool = False  # name=value, by comma; a table in the TOML file
     needs_restart: bool = False  # a reload leaves it as it was
     is_secret: bool = False
     is_upstream: bool = False  # concerns the true upstream, which the demo does not have

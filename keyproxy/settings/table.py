@@ -16,12 +16,12 @@ from typing import Any, Literal
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
 from keyproxy.key_forms import EXAMPLES, Secret
-from keyproxy.settings import providers
+from keyproxy.settings import providers, routes
 from keyproxy.settings.grammar import features, jwt, network, or_off, origins, plain, secrets
 from keyproxy.settings.grammar.network import Address, StorageServer
 from keyproxy.settings.grammar.plain import Budget, Rate
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE, ClientToken
-from keyproxy.settings.routes import CHOOSE, Choose
+from keyproxy.settings.routes import CHOOSE, Choose, Usd
 from keyproxy.settings.setting import (
     SAY_IT,
     Derived,
@@ -96,6 +96,10 @@ class Table:
     choose: Choose = setting(plain.word(*CHOOSE), "VALUE", "order", is_upstream=True, is_app=True,
         example="cheapest", meaning="which home of a model a call goes to: `order` (as listed),"
         " `cheapest` or `fastest`")
+    max_price: Usd | None = setting(routes.max_price, "USD", None, example="input=1.0,output=5.0",
+        has_names=True, is_upstream=True, is_app=True,
+        meaning="the most that a home may take, in USD for a million tokens; dearer ones are left"
+        " out")
     fallback: Literal["none", "provider"] = setting(plain.word("none", "provider"), "VALUE",
         "provider", is_upstream=True, example="none",
         meaning="where a call goes on to when a provider fails before anything was shown:"
