@@ -391,3 +391,16 @@ async def test_check_names_an_id_that_its_provider_does_not_list(tmp_path: Path)
         found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, route))
     [warning] = [each.text for each in found if each.grade == "warning"]
     assert warning == "at of a/b: groq does not list no-such"
+
+
+@pytest.mark.parametrize(("is_used", "status"), [(True, 502), (False, 200)])
+async def test_while_openrouters_list_is_away_a_part_of_it_is_no_list(
+    tmp_path: Path, is_used: bool, status: int
+) -> None:
+    """Prices of all that OpenRouter has would be taken for unknown."""
+    names = ("groq", "openrouter") if is_used else ("groq",)
+    away = {"KEYPROXY_UPSTREAM": "http://127.0.0.1:9/api/v1", "KEYPROXY_PUBLIC_LIST": "on"}
+    async with fakes.serving(*names, absent=("openrouter",)) as served:
+        said = {} if is_used else away
+        async with before(served, tmp_path, **said) as proxy, proxy.get("/api/v1/models") as answer:
+            assert answer.status == status

@@ -92,8 +92,9 @@ class Assembly:
         self.lists = Lists(self._models_of)
         shown = self._others, self.lists.of, listing
         wait = partial(self.lists.settled, LISTS_PATIENCE_SECONDS)
-        paged = Offered(*shown, lambda: self._openrouter("fetch"), wait)
-        whole = Offered(*shown, lambda: self._openrouter("fetch_shown"), wait)
+        rest = lambda: PROVIDER.name in self.kit.default.upstreams, wait
+        paged = Offered(*shown, lambda: self._openrouter("fetch"), *rest)
+        whole = Offered(*shown, lambda: self._openrouter("fetch_shown"), *rest)
         self._catalogue = Catalogue(paged.fetch, whole.fetch, listing)
         self._fetch_shown = whole.fetch
         self.names = Names(self._catalogue, lambda: self.kit.settings)

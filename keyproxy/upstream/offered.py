@@ -42,13 +42,14 @@ class Offer(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Offered:
     """``providers`` gives those that are used, but for OpenRouter; ``ask`` gives OpenRouter's
-    resources, or None where it is not to be asked; ``settled`` waits a moment for what others
-    list, after a start."""
+    resources, or None where it is not to be asked; ``is_used``: whether calls go there.
+    ``settled`` waits a moment for what others list, after a start."""
 
     providers: Callable[[], Sequence[Provider]]
     listed: Listed
     listing: Listing
     ask: Callable[[], Fetch | None]
+    is_used: Callable[[], bool]
     settled: Callable[[], Awaitable[None]]
 
     async def fetch(self, path: str) -> Fetched:
@@ -61,12 +62,9 @@ class Offered:
         own = await asyncio.to_thread(lambda: [*offers(providers, self.listed)])
         if not self._is_list(path):
             return _detail(path, own)
-        try:
-            fetched = None if ask is None else await ask(path)
-        except Refusal:
-            fetched = None
-        if fetched is None or fetched.status != 200:
-            fetched = Fetched(200, b"")
+        fetched = await self._openrouters(ask, path)
+        if fetched.status != 200:
+            return fetched
         known = {row.model for row in fetched.rows}
         rows = [
             Row(model, _json(row), {name: row[name] for name in self.listing.kept if name in row})
@@ -74,6 +72,18 @@ class Offered:
             if model not in known and (path == self.listing.path or self.listing.is_usual(row))
         ]
         return fetched._replace(rows=(*fetched.rows, *rows))
+
+    async def _openrouters(self, ask: Fetch | None, path: str) -> Fetched:
+        """Its list, or an empty one. Where calls go there, an old list of all is better than a new
+        one of some: then errors are handed on."""
+        nothing = Fetched(200, b"")
+        try:
+            fetched = nothing if ask is None else await ask(path)
+        except Refusal:
+            if self.is_used():
+                raise
+            return nothing
+        return fetched if fetched.status == 200 or self.is_used() else nothing
 
     def _is_list(self, path: str) -> bool:
         """What narrows a list by more than what models write is OpenRouter's to know."""
