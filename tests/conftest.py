@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import io
 import itertools
@@ -26,6 +27,7 @@ from tests.fake_upstream import FakeUpstream
 KEY = "sk-or-v1-test-" + "0123456789abcdef" * 4
 CHAT = "/api/v1/chat/completions"
 _LEDGERS = tempfile.TemporaryDirectory(prefix="keyproxy-tests-")
+atexit.register(_LEDGERS.cleanup)
 _NUMBERS = itertools.count()
 BODY: dict[str, Any] = {
     "model": "openai/gpt-4o-mini",

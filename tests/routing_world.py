@@ -15,15 +15,16 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from keyproxy.price import Price, Rates
+from keyproxy.routing.breaker import Rests
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
 from keyproxy.routing.homes import Home
 from keyproxy.routing.speed import Outputs, Pace, Speeds
 from keyproxy.routing.sticky import WARM_SECONDS, Stays
+from keyproxy.upstream.faults import Fault
 
 MODEL = "openai/gpt-oss-120b"
 WARM_UP_CALLS = 50
-_REFUSED_SECONDS = 0.2  # until a 429 is there
-_RESTS_SECONDS = 15.0
+_REFUSED_SECONDS = 0.2  # until a 429 or a 500 is there
 
 
 class State(NamedTuple):
@@ -31,7 +32,7 @@ class State(NamedTuple):
 
     pace: Pace
     calls_per_minute: float = float("inf")
-    fails: float = 0.0  # share of calls answered 503
+    fails: float = 0.0  # share of calls answered 500
 
 
 def price(prompt: str, completion: str, cached: str) -> Price:
@@ -138,7 +139,6 @@ class Run:
     listed: Sequence[Home] = HOMES
     seed: int = 1
     now: float = 0.0
-    rests: dict[Home, float] = field(default_factory=dict)
     open: dict[Home, list[float]] = field(default_factory=dict)  # when calls there will end
     asked: dict[Home, list[float]] = field(default_factory=dict)  # when calls were taken
 
@@ -147,6 +147,7 @@ class Run:
         self.speeds = Speeds(self._clock)
         self.outputs = Outputs(self._clock)
         self.stays = Stays(self._clock)
+        self.rests = Rests(self._clock)
         self.open = {home: [] for home in self.listed}
         self.asked = {home: [] for home in self.listed}
 
@@ -213,11 +214,14 @@ class Run:
             state = self.world.states[home](self.now)
             lately = [at for at in self.asked[home] if at > self.now - 60]
             self.asked[home] = lately
-            if len(lately) >= state.calls_per_minute or self.lots.random() < state.fails:
+            self.rests.tries(home)
+            is_full = len(lately) >= state.calls_per_minute
+            if is_full or self.lots.random() < state.fails:
                 waited += _REFUSED_SECONDS
-                self.rests[home] = self.now + _RESTS_SECONDS
+                self.rests.failed(home, Fault.LOAD if is_full else Fault.UNCERTAIN, None)
                 self.stays.failed(turn.key, home)
                 continue
+            self.rests.answered(home)
             lately.append(self.now)
             first, token = state.pace
             pace = Pace(first * self.lots.lognormvariate(0, 0.4), token)
@@ -238,7 +242,7 @@ class Run:
                 heapq.heappop(ends)
             pace = self.speeds.expected(home, turn.prompt_tokens, is_streaming=True)
             score = expected_wait(pace, tokens, len(ends), is_streaming=True)
-        return Candidate(home, score, max(0.0, self.rests.get(home, 0.0) - self.now))
+        return Candidate(home, score, self.rests.seconds(home))
 
     def _bill(self, home: Home, turn: _Turns, output: int, warm_at: Home | None) -> float:
         """USD of a turn, of which what the last one said is read from the cache of its home."""
