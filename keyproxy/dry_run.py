@@ -105,7 +105,15 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
         sent = _sent(app, app.upstream, error.call, asked)
         return [*_passed(kit, record, asked), sent]
     except _Planned as planned:
-        return [*_passed(kit, record, asked), Routed(planned.rows), _outcome(kit, planned, asked)]
+        before = _ORDER[: _ORDER.index(Step.ROUTING)]
+        passed, outcome = [*_passed(kit, record, asked)], _outcome(kit, planned, asked)
+        behind = [each for each in passed if each.step not in before]  # a refusal comes before it
+        return [
+            *(each for each in passed if each.step in before),
+            Routed(planned.rows),
+            *(behind if isinstance(outcome, Sent) else ()),
+            outcome,
+        ]
     except Refusal as refusal:
         refusal.hint = written_hint(refusal.hint, kit.app_of(record).settings)
         before = _ORDER[: _ORDER.index(refusal.step)]

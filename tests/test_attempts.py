@@ -52,13 +52,14 @@ async def test_the_first_home_answers_with_its_own_key_and_id(fakes: Fakes) -> N
 
 async def test_what_was_removed_is_told(fakes: Fakes) -> None:
     body = OSS | {"session_id": "s", "tools": [], "presence_penalty": 0}
-    async with proxy_before(fakes) as proxy, proxy.post(body) as answer:
+    page = {"Origin": "http://localhost:5173"}
+    async with proxy_before(fakes) as proxy, proxy.post(body, headers=page) as answer:
         assert answer.status == 200
         assert answer.headers["X-Keyproxy-Removed"] == "session_id, tools"
-        exposed = answer.headers.get("Access-Control-Expose-Headers", "")
+        exposed = answer.headers["Access-Control-Expose-Headers"].lower()
     [seen] = fakes.calls
     assert seen.json == OSS | {"presence_penalty": 0}
-    assert exposed == ""
+    assert all(f"x-keyproxy-{name}" in exposed for name in ("provider", "attempts", "removed"))
 
 
 async def test_bytes_go_up_as_they_came_where_nothing_changes(fakes: Fakes) -> None:
