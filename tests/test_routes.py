@@ -92,6 +92,8 @@ async def test_a_vendors_own_id_is_the_models(fakes: Fakes) -> None:
             await refused(answer, 403, "model_not_allowed")
     [seen] = fakes.calls
     assert seen.body == raw  # it is called so there
+    async with proxy_before(fakes, MODEL_ALIASES="mine=zai-glm-4.7") as proxy:
+        assert await provider_of(proxy, "mine") == "cerebras"
 
 
 async def test_the_callers_order_and_models(fakes: Fakes) -> None:

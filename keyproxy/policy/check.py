@@ -172,10 +172,8 @@ class Check:
         those that are not allowed are skipped."""
         if name == self.route:
             return tuple(id for id in self.names.routes[name] if self.models.allows(id))
-        id = self.aliases.get(name)
-        if id is None and "/" not in name:
-            id = self.names.canonical(name)
-        return (name if id is None else id,)
+        id = self.aliases.get(name, name)
+        return (id if "/" in id else self.names.canonical(id) or id,)
 
     def require(
         self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
