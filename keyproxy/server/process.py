@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -48,7 +48,8 @@ def run(
     forbid_core_dumps()
     memory.give_back_large_blocks()
     try:
-        asyncio.run(_serve(settings, sources, why, pairing))
+        with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+            runner.run(_serve(settings, sources, why, pairing))
     except SettingsFault as fault:  # one that only starting could find
         print(f"keyproxy {settings.mode}: {fault}", file=sys.stderr)
         return 2
@@ -60,6 +61,14 @@ def run(
     except KeyboardInterrupt:  # where the loop takes no signal handlers (Windows)
         return 0
     return 0
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.loop == "asyncio":
+        return None
+    import uvloop  # the settings have looked whether it is there
+
+    return uvloop.new_event_loop
 
 
 def forbid_core_dumps() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -140,6 +141,17 @@ def word(*known: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def loop(text: str) -> str:
+    """``asyncio``, or ``uvloop`` where that is installed."""
+    if (name := word("asyncio", "uvloop")(text)) == "uvloop" and find_spec(name) is None:
+        raise Unfit(
+            "asyncio; or uvloop, once it is installed beside keyproxy (not on Windows)",
+            found="uvloop, which is not installed",
+            value="asyncio",
+        )
+    return name
 
 
 def switch(text: str) -> bool:
