@@ -181,6 +181,18 @@ async def test_a_home_that_falls_silent_before_it_says_something_is_left(fakes: 
     assert headers["X-Keyproxy-Attempts"] == "groq=timeout, cerebras=200"
 
 
+async def test_what_was_held_goes_on_where_it_is_too_late_for_another_home(fakes: Fakes) -> None:
+    at, times = failing(groq="silent", cerebras="whole"), {"IDLE_TIMEOUT": "400ms"}
+    async with (
+        proxy_before(fakes, more=at, FIRST_BYTE_TIMEOUT="200ms", **times) as proxy,
+        proxy.post(FAILING | {"stream": True}) as answer,
+    ):
+        assert answer.status == 200
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await answer.read()
+    assert asked(fakes) == ["groq"]
+
+
 async def test_nobody_qualifies_and_nothing_is_sent(fakes: Fakes) -> None:
     async with proxy_before(fakes) as proxy:
         body = {"model": "a/b", "provider": {"only": ["azure"]}, **HI}

@@ -202,8 +202,9 @@ class _Course:
             self._tell(option)
             if found.refusal is not None:
                 raise found.refusal
-            assert found.answer is not None  # noqa: S101 - nothing was held
-            return _Open(stack.pop_all(), found.answer)
+            answer = found.answer or found.held
+            assert answer is not None  # noqa: S101 - as there is no refusal
+            return _Open(stack.pop_all(), answer)
 
     def _tariff(self, option: Option) -> Tariff:
         """What the call costs at a home; OpenRouter's list tells what it does there."""
@@ -268,7 +269,7 @@ class _Course:
             seconds = None if deadline is None else asked_at + deadline - desk.clock()
             trouble = await trouble_before_output(answer, call, option, seconds, desk.idle_seconds)
             if trouble is not None:
-                return Failed(option, *trouble)
+                return Failed(option, *trouble, held=answer)
         models = (home.native_id, *call.ids)
         self._record.watchers.append(Served(self._record, models, desk.models).watch)
         return answer

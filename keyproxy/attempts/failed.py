@@ -25,13 +25,15 @@ _LONGEST = 1000  # characters of a header that names what was removed
 
 class Failed(NamedTuple):
     """An attempt that brought nothing for the client. ``word``: its status, or what became of it;
-    ``answer``: an error that may be passed on, ``refusal``: ours where there was none."""
+    ``answer``: an error that may be passed on, ``refusal``: ours where there was none; ``held``: an
+    answer of a good status that brought no output, which may be passed on as it goes on."""
 
     option: Option
     fault: Fault
     word: str
     answer: Answer | None = None
     refusal: Refusal | None = None
+    held: Answer | None = None
 
     @property
     def status(self) -> int | None:
