@@ -234,3 +234,25 @@ def test_a_cost_that_is_told_later_is_counted_once_and_then() -> None:
     assert tally.sums["keyproxy_cost_usd_total"] == {
         ("default", "openrouter", "other", "exact"): 10**11
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "counted"),
+    [(None, (3, 4)), (Usage(), (3, 4)), (Usage(output_tokens=9), (3, 9))],
+)
+def test_tokens_that_an_answer_told_count_where_nobody_tells_more(
+    told: Usage | None, counted: tuple[int, int]
+) -> None:
+    """As the ledger has them, which keeps what it knows."""
+    tally = Tally()
+    record = Record("POST", "/", request_id="req_1", usage=Usage(input_tokens=3, output_tokens=4))
+    call = entry("req_1", generation_id="gen-1")
+    call.attempts[0].end(None, 200, "upstream_cut", 1.0)
+    record.booked = call.attempts
+    tally.ended(record)
+    [row] = call.unsettled(None)
+    tally.settled(row, None, None if told is None else Told(told, None))
+    sums = tally.sums["gen_ai_client_token_usage"]
+    assert {labels[-1]: kept[-1] for labels, kept in sums.items()} == dict(
+        zip(("input", "output"), counted, strict=True)
+    )

@@ -206,6 +206,16 @@ def _add(families: list[Adding], fact: Record | Spent) -> None:
             kept[-1] += amount
 
 
+def _tokens_in(told: Usage | None, before: Usage | None = None) -> tuple[int | None, int | None]:
+    """In and out, as they were told last: what is not told again stays, as in the ledger."""
+    inputs = outputs = None
+    for usage in (before, told):
+        if usage is not None:
+            inputs = inputs if usage.input_tokens is None else usage.input_tokens
+            outputs = outputs if usage.output_tokens is None else usage.output_tokens
+    return inputs, outputs
+
+
 class Tally:
     """The sums of one process. Everything belongs to the loop.
 
@@ -221,7 +231,7 @@ class Tally:
         self._of_records = self._adding(OF_RECORDS)
         self._of_spent = self._adding(OF_SPENT)
         self._models: set[str] = set()
-        self._unsettled: dict[tuple[str, int], int] = {}
+        self._unsettled: dict[tuple[str, int], tuple[int, Usage | None]] = {}
         self._storage_down = 0
 
     def ended(self, record: Record) -> None:
@@ -230,11 +240,11 @@ class Tally:
         for n, attempt in enumerate(record.booked, 1):
             usd, _, source = attempt.standing
             pico = 0 if usd is None else to_pico(usd)
+            usage = record.usage if n == len(record.booked) else None
             if attempt.is_final:
-                usage = record.usage if n == len(record.booked) else None
                 self._spent(record, attempt.provider, pico, source, usage)
                 continue
-            self._unsettled[record.request_id, n] = pico
+            self._unsettled[record.request_id, n] = pico, usage
             if len(self._unsettled) > MOST_UNSETTLED:
                 del self._unsettled[next(iter(self._unsettled))]
 
@@ -249,13 +259,13 @@ class Tally:
             _operation(record.endpoint),
             pico,
             source,
-            *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
+            *_tokens_in(usage),
         )
         _add(self._of_spent, spent)
 
     def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
         """The cost of a call has become final after its end."""
-        self._unsettled.pop((row.id, row.n), None)
+        _, before = self._unsettled.pop((row.id, row.n), (0, None))
         usd, source = (row.cost, row.cost_source) if cost is None else (cost.usd, cost.source)
         usage, served = (None, None) if told is None else told
         spent = Spent(
@@ -265,7 +275,7 @@ class Tally:
             _operation(row.endpoint),
             0 if usd is None else to_pico(usd),
             source,
-            *((None, None) if usage is None else (usage.input_tokens, usage.output_tokens)),
+            *_tokens_in(usage, before),
         )
         _add(self._of_spent, spent)
 
@@ -281,7 +291,7 @@ class Tally:
     @property
     def unsettled_usd(self) -> float:
         """What calls stand in the books with whose cost is not final."""
-        return sum(self._unsettled.values()) / PICO
+        return sum(pico for pico, _ in self._unsettled.values()) / PICO
 
     def counts(self) -> Mapping[str, int]:
         """What is worth a line when the process ends, by its name."""
