@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -65,10 +66,14 @@ class Watching:
 
 
 @pytest.fixture
-async def watching(request: pytest.FixtureRequest, tab: Tab) -> AsyncIterator[Watching]:
+async def watching(
+    request: pytest.FixtureRequest, tab: Tab, tmp_path: Path
+) -> AsyncIterator[Watching]:
     async with upstream.running(pace=0) as base, aiohttp.ClientSession() as session:
         said = {"OPENROUTER_API_KEY": upstream.DEMO_KEY, "UPSTREAM": base}
         said |= {"ADMIN": "127.0.0.1:0", "TOTAL_BUDGET": "5/day", **getattr(request, "param", {})}
+        if "LEDGER" in said:
+            said["LEDGER"] = str(tmp_path / "ledger.sqlite3")
         async with service.running(settings("dev", **said)) as running:
             yield Watching(running, session, tab)
 
@@ -186,7 +191,7 @@ async def test_a_token_is_asked_for_and_stays_in_the_tab(watching: Watching) -> 
     await tab.wait_for(f"{CALLS}.includes('demo/chat')")
 
 
-@asking(LEDGER="ledger.sqlite3")
+@asking(LEDGER="a file")
 async def test_thirty_days_are_shown(watching: Watching) -> None:
     await watching.call()
     book: Any = watching.service.accounting.book
