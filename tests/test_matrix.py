@@ -204,7 +204,8 @@ async def test_embeddings_arrive(name: str, tmp_path: Path) -> None:
 UNSPOKEN = [
     (name, dialect)
     for name, vendor in VENDORS.items()
-    for dialect in PATHS.keys() - vendor.paths.keys()
+    for dialect in PATHS
+    if dialect not in vendor.paths
 ]
 
 

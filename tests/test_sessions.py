@@ -97,6 +97,7 @@ def test_a_change_of_any_character_is_found(position: int) -> None:
 @pytest.mark.parametrize(
     "changed",
     [_SIGNED[:-1], _SIGNED + "A", _SIGNED + "=", _SIGNED + "\n", " " + _SIGNED, _SIGNED.upper()],
+    ids=["shorter", "longer", "padded", "with a line", "with a space", "in capitals"],
 )
 def test_a_token_has_no_second_spelling(changed: str) -> None:
     assert refused(Sessions([SECRET]), changed) == "credential_invalid"
