@@ -199,6 +199,8 @@ class Passing:
 
     def _look(self) -> None:
         """The timer is set anew only when it goes off, not for each piece."""
+        if self._over.done():
+            return  # it has ended in this very turn
         until = self._moved_at + self._idle_seconds
         if self._clock() < until:
             self._timer = asyncio.get_running_loop().call_at(until, self._look)

@@ -93,6 +93,7 @@ async def started(folder: Path, *command: str, **variables: str) -> AsyncIterato
         stderr=asyncio.subprocess.STDOUT,
     )
     assert process.stdout is not None
+    draining = None
     try:
         async with asyncio.timeout(_START_SECONDS):
             async for line in process.stdout:
@@ -104,7 +105,8 @@ async def started(folder: Path, *command: str, **variables: str) -> AsyncIterato
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-        draining.cancel()
+        if draining is not None:
+            draining.cancel()
 
 
 @pytest.fixture

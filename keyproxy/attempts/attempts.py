@@ -178,13 +178,13 @@ class _Course:
         desk, record, home = self._desk, self._record, option.place.home
         call = await self._call(option)
         async with AsyncExitStack() as stack:
+            stack.enter_context(_in_flight(desk.memory, home))
             reserving = desk.bookings.reserve(record, self._client, call, self._tariff(option))
             try:
                 money = await stack.enter_async_context(reserving)
             except Refusal as refusal:
                 self._lacking = self._lacking or refusal
                 return None
-            stack.enter_context(_in_flight(desk.memory, home))
             desk.memory.rests.tries(home)
             self._made += 1
             asked_at, can_go_on = desk.clock(), bool(self._further(left))
