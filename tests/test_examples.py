@@ -88,7 +88,8 @@ async def started(folder: Path, *command: str, **variables: str) -> AsyncIterato
         needed("node"),
         *(word.format(port=port) for word in command),
         cwd=folder,
-        env={**os.environ, "NEXT_TELEMETRY_DISABLED": "1", **variables},
+        # Vite colours its lines wherever CI is set, in the midst of the words that are looked for.
+        env={**os.environ, "NEXT_TELEMETRY_DISABLED": "1", "NO_COLOR": "1", **variables},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
