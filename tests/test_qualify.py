@@ -14,6 +14,7 @@ from keyproxy.call import Call, Endpoint
 from keyproxy.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from keyproxy.policy import calls
 from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import NO_NAMES, Names
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.price import Price, Rates
@@ -62,10 +63,13 @@ def homes_of(model: str, homes: Homes = HOMES) -> list[str]:
     return [":".join(place.home) for place in homes.of(model).places]
 
 
-def call(said: dict[str, Any], style: Dialect = CHAT, **headers: str) -> Call:
+def call(
+    said: dict[str, Any], style: Dialect = CHAT, names: Names = NO_NAMES, **headers: str
+) -> Call:
     raw = json.dumps({"model": "maker/small"} | said).encode()
     endpoint = Endpoint("POST", f"/api/v1{style.path}", style)
-    policy = Policy(Models(["*"], OPEN), features=OPEN, counts_money=True, is_routed=True)
+    models = Models(["*"], OPEN)
+    policy = Policy(models, features=OPEN, counts_money=True, is_routed=True, names=names)
     passed = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     return calls.read(endpoint, raw, policy, passed, "")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from keyproxy.call import Client
 from keyproxy.dialects import CHAT, EMBEDDINGS, RESPONSES, Dialect
 from keyproxy.errors import Refusal
+from keyproxy.policy.check import Names
 from keyproxy.price import Price, Rates
 from keyproxy.routing.homes import Home, Homes, Place
 from keyproxy.routing.qualify import Facts
@@ -112,6 +114,50 @@ def test_several_models_one_after_the_other(router: Router) -> None:
 def test_a_list_of_models_goes_up_as_it_is_where_only_openrouter_has_them(router: Router) -> None:
     [only] = plan(router, model="a/b", models=["c/d"]).options
     assert (only.edits.changes, only.edits.dropped) == ({}, [])
+
+
+def tries(router: Router, **said: Any) -> list[tuple[str | None, list[str]]]:
+    """Of each option, the model in the body that goes up, where that is written anew, and what is
+    left out."""
+    options = plan(router, **said).options
+    return [(each.edits.changes.get("model"), each.edits.dropped) for each in options]
+
+
+AT = {"a/one": (("openrouter", None),), "b/two": (("slow", "two"),), "c/as": (("openrouter", "c"),)}
+
+
+@pytest.mark.parametrize(
+    ("said", "tried"),
+    [
+        ({"model": "a/one", "models": ["b/two"]}, [(None, ["models"])]),
+        ({"model": "b/two", "models": ["a/one"]}, [("a/one", ["models"])]),
+        (
+            {"model": "x/y", "models": ["a/one", "b/two"]},
+            [(None, ["models"]), ("a/one", ["models"])],
+        ),
+        ({"model": "x/y", "models": ["c/as"]}, [(None, ["models"]), ("c", ["models"])]),
+        ({"model": "x/y", "models": ["a/one"]}, [(None, [])]),
+    ],
+)
+def test_no_list_goes_up_with_a_model_that_openrouter_is_no_home_of(
+    router: Router, said: dict[str, Any], tried: list[tuple[str | None, list[str]]]
+) -> None:
+    own = replace(router, homes=replace(router.homes, at=AT))
+    assert tries(own, top_a=0.5, **said) == tried
+
+
+def test_a_list_is_led_by_the_model_that_it_was_asked_for_by(router: Router) -> None:
+    """Also while OpenRouter fails for that one: it knows itself whom to ask."""
+    router.memory.rests.failed(Home("openrouter", "a/b"), Fault.LOAD, 60)
+    assert tries(router, model="a/b", models=["c/d"]) == [(None, [])]
+
+
+def test_a_route_at_openrouter_goes_on_to_its_next_model(router: Router) -> None:
+    named = replace(router, routes={"quick": Way(fallback="model")})
+    asked = call({"model": "quick"}, names=Names({"quick": ("a/b", "c/d")}))
+    assert asked.said is not None
+    bodies = [each.edits.body(asked.said) for each in named.plan(asked, ANN).options]
+    assert [json.loads(body) for body in bodies] == [{"model": "a/b"}, {"model": "c/d"}]
 
 
 def test_embeddings_take_the_first_home_and_never_change_it(router: Router) -> None:

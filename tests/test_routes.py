@@ -112,12 +112,34 @@ async def test_the_callers_order_and_models(fakes: Fakes) -> None:
         assert fakes.calls[-1].json["models"] == models
 
 
+@pytest.mark.parametrize(("model", "other"), [("a/one", "b/two"), ("b/two", "a/one")])
+async def test_openrouter_is_told_of_no_model_that_it_may_not_answer(
+    fakes: Fakes, model: str, other: str
+) -> None:
+    """Only OpenRouter takes the field, and only one of the models may go there."""
+    places = '[models."a/one"]\nat = ["openrouter:fails/whole"]\n'
+    places += '[models."b/two"]\nat = ["groq:fails/whole"]\n'
+    async with proxy_before(fakes, more=places) as proxy:
+        assert await provider_of(proxy, model, models=[other], top_a=0.5) == "openrouter"
+    [seen] = fakes.calls
+    assert seen.json == {"model": "fails/whole", "top_a": 0.5, **HI}
+
+
 async def test_openrouter_alone_may_have_routes(fakes: Fakes) -> None:
     async with server.serving("openrouter") as alone:
         route = f'[routes.quick]\nmodels = ["{OSS}"]\n'
         async with proxy_before(alone, more=route) as proxy:
             assert await provider_of(proxy, "quick") == "openrouter"
         assert alone.calls[0].json["model"] == OSS
+
+
+async def test_a_route_at_openrouter_alone_goes_on_to_its_next_model() -> None:
+    async with server.serving("openrouter") as alone:
+        models = '"fails/503", "fails/whole"'
+        route = f'[routes.quick]\nmodels = [{models}]\nfallback = "model"\n'
+        async with proxy_before(alone, more=route) as proxy:
+            assert await provider_of(proxy, "quick") == "openrouter"
+        assert [seen.json["model"] for seen in alone.calls] == ["fails/503", "fails/whole"]
 
 
 async def test_a_model_that_nobody_is_known_to_have(fakes: Fakes) -> None:
@@ -173,6 +195,16 @@ async def test_a_home_that_the_budget_does_not_hold_is_left_out_while_another_fi
         async with proxy.post(body | {"max_tokens": 100_000}) as answer:
             await refused(answer, 402, "call_too_costly")
     assert asked(fakes) == ["deepinfra"]
+
+
+async def test_a_model_of_a_route_that_the_budget_does_not_hold_is_left_out() -> None:
+    """What is set aside is the price of the one model that is asked, not of the dearest."""
+    models = f'"openai/gpt-6.1-sol", "{OSS}"'
+    route = f'[routes.quick]\nmodels = [{models}]\nfallback = "model"\n'
+    async with server.serving("openrouter") as alone:
+        async with proxy_before(alone, more=route, TOTAL_BUDGET="0.005/day") as proxy:
+            assert await provider_of(proxy, "quick", max_tokens=1000) == "openrouter"
+        assert [seen.json["model"] for seen in alone.calls] == [OSS]
 
 
 async def test_what_is_too_long_for_one_home_goes_on_to_a_longer_one_only(fakes: Fakes) -> None:

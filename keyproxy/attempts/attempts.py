@@ -242,12 +242,13 @@ class _Course:
         return list(left)
 
     async def _call(self, option: Option) -> Call:
-        """The call as it goes to a home; what is priced is its one model, where that is known."""
-        call, edits, thread = self._plan.asked.call, option.edits, self._plan.conversation
-        body = await _off_loop(edits.body, self._plan.asked.said, at=call)
-        is_whole = option.place.home.provider == ROUTER and "models" not in edits.dropped
-        ids = call.ids if is_whole else (option.place.model,)
-        return replace(call, body=body, ids=ids, said=None, conversation=thread)
+        """The call as it goes to a home; what is priced is its one model, where that is known, and
+        those that work for it."""
+        plan, call, said = self._plan, self._plan.asked.call, self._plan.asked.said
+        body = await _off_loop(option.edits.body, said, at=call)
+        others = (id for id in call.ids if id not in said.answering)
+        ids = call.ids if plan.is_whole else (option.place.model, *others)
+        return replace(call, body=body, ids=ids, said=None, conversation=plan.conversation)
 
     async def _ask(
         self, stack: AsyncExitStack, option: Option, call: Call, money: Booking, can_go_on: bool

@@ -90,12 +90,14 @@ class Row(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """``options`` in the order to try; ``fallback`` says how far one may go on from the first.
-    ``conversation`` is the hash by which it is known here."""
+    ``conversation`` is the hash by which it is known here. ``is_whole``: a list of models goes up
+    as it is, so that any of them may answer; else each try names one."""
 
     asked: Asked
     options: tuple[Option, ...]
     fallback: Fallback
     conversation: bytes
+    is_whole: bool = False
 
 
 @dataclass(eq=False)
@@ -146,13 +148,17 @@ class Router:
         options = [each for group in groups for each in self._ordered(asked, group, way, thread)]
         if not options:
             raise _nobody(said, looks)
+        if is_whole := _is_whole(said, looks):
+            options = looks[0].fit
+        else:
+            _name_one(said, options)
         if call.endpoint.dialect is EMBEDDINGS:  # vectors of two models are not of one space
             options = options[:1]
         options.sort(key=lambda option: self.memory.rests.seconds(option.place.home) > 0)
         fallback = way.fallback
         if fallback == "provider" and said.route is None:
             fallback = "model"  # the call itself names the others, if there are any
-        return Plan(asked, tuple(_alone(said, options)), fallback, thread)
+        return Plan(asked, tuple(options), fallback, thread, is_whole)
 
     def table(self, call: Call, client: Client) -> Iterator[Row]:
         """What becomes of the call at each provider that is used: first those that can take it, in
@@ -258,18 +264,19 @@ class Router:
         return self.memory.outputs.expected(self.app, parted(place.model)[0], most)
 
 
-def _alone(said: Said, options: list[Option]) -> Iterator[Option]:
-    """Where OpenRouter is the only home of all, a list of models goes up as it is; else each try
-    names one model."""
-    is_router = {option.place.home.provider for option in options} == {ROUTER}
-    if len(said.answering) == 1 or is_router:
-        yield from options[:1] if is_router else options
-        return
-    lists = [name for name in ("models", "fallbacks") if name in said.fields]
+def _is_whole(said: Said, looks: Sequence[_Look]) -> bool:
+    """Whether a list of models goes up as it is: each of them has OpenRouter for its only home,
+    and is called there as it was asked for."""
+    homes = [[option.place.home for option in look.fit] for look in looks]
+    return said.route is None and homes == [[Home(ROUTER, model)] for model in said.answering]
+
+
+def _name_one(said: Said, options: Iterable[Option]) -> None:
+    """Each try names one model."""
+    lists = [name for name in ("models", "fallbacks") if name in said.asking]
     for option in options:
         if option.place.home.provider == ROUTER:
             option.edits.dropped += lists
-        yield option
 
 
 def _nobody(said: Said, looks: Sequence[_Look]) -> Refusal:
