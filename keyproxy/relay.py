@@ -101,22 +101,6 @@ async def _finish(
 class Passing:
     """A body on its way from the upstream's connection to that of the client."""
 
-    __slots__ = (
-        "_clock",
-        "_fault",
-        "_guard",
-        "_idle_seconds",
-        "_is_behind",
-        "_is_chunked",
-        "_moved_at",
-        "_outlives_client",
-        "_over",
-        "_record",
-        "_reply",
-        "_search",
-        "_timer",
-    )
-
     def __init__(
         self,
         guard: HeadGuard,

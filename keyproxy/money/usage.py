@@ -57,24 +57,6 @@ class UsageReader:
       none is readable, None where it told of none.
     """
 
-    __slots__ = (
-        "_body",
-        "_dialect",
-        "_found_id",
-        "_has_id",
-        "_is_event_stream",
-        "_long_line",
-        "_places",
-        "_rest",
-        "_said",
-        "_told_cost",
-        "_wanted",
-        "answer_id",
-        "error",
-        "generation_id",
-        "is_finished",
-    )
-
     def __init__(
         self,
         dialect: Dialect,

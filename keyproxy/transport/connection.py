@@ -45,20 +45,6 @@ class HeadGuard(RequestHandler):
     nothing of its answer for ``unread_timeout`` is cut; aiohttp would wait for it for ever.
     """
 
-    __slots__ = (
-        "_behind",
-        "_floods",
-        "_head_bytes",
-        "_head_timer",
-        "_header_timeout",
-        "_last_payload",
-        "_refused",
-        "_seen_of_body",
-        "_stray_bytes",
-        "_unread_timeout",
-        "_unread_timer",
-    )
-
     def __init__(
         self,
         manager: Any,

@@ -46,30 +46,6 @@ class Connection(asyncio.Protocol):
     """One connection. ``released`` is told when the next request may go over it, ``lost`` when it
     is gone."""
 
-    __slots__ = (
-        "_alarm",
-        "_answered",
-        "_due",
-        "_ends_by_close",
-        "_fault",
-        "_fields",
-        "_has_more",
-        "_interim",
-        "_is_long",
-        "_is_paused",
-        "_is_sent",
-        "_lost",
-        "_must_close",
-        "_overhead",
-        "_parser",
-        "_pieces",
-        "_released",
-        "_reply",
-        "_room",
-        "_state",
-        "_transport",
-    )
-
     def __init__(
         self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
     ) -> None:

@@ -36,19 +36,6 @@ class Source(Protocol):
 class Reply:
     """``length`` is the Content-Length, if it has one; ``source`` None: the body is over."""
 
-    __slots__ = (
-        "_ended",
-        "_error",
-        "_show",
-        "_size",
-        "_source",
-        "_take",
-        "_waiting",
-        "headers",
-        "length",
-        "status",
-    )
-
     def __init__(
         self,
         status: int,
