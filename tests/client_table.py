@@ -36,8 +36,11 @@ OF_NPM = {
     "openai": "openai",
     "anthropic": "@anthropic-ai/sdk",
     "openrouter": "@openrouter/sdk",
-    "ai": "ai",
-    "compatible": "@ai-sdk/openai-compatible",
+    "ai": "@openrouter/ai-sdk-provider",
+    "ai-compatible": "@ai-sdk/openai-compatible",
+    "ai-openai": "@ai-sdk/openai",
+    "ai-groq": "@ai-sdk/groq",
+    "ai-anthropic": "@ai-sdk/anthropic",
 }
 OF_PYTHON = {"openai": test_sdk.TestOpenAI, "anthropic": test_sdk.TestAnthropic}
 

@@ -96,7 +96,7 @@ async def test_leaving_a_stream_in_a_page_reaches_the_upstream(origin: str, tell
             assert counts == {"open": 0, "finished": 0, "aborted": aborted}
 
 
-@pytest.mark.parametrize("case", (*OFFICIAL, "compatible", "fetch"))
+@pytest.mark.parametrize("case", (*OFFICIAL, "ai-compatible", "fetch"))
 async def test_an_sdk_in_a_page_calls_with_a_session(case: str, origin: str, tell: Tell) -> None:
     said: dict[str, Any] = {"ALLOWED_MODELS": "*", "ALLOWED_ORIGINS": origin}
     async with serving("serve", **said, CLIENT_AUTH="session", SESSION_SECRET=SECRET) as served:

@@ -126,18 +126,35 @@ def node() -> Iterator[Node]:
         yield node
 
 
+AI = ("chat", "stream", "tools", "toolsStream")
 CASES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("chat", "openai", ("chat", "tools", "toolsStream")),
-    ("chat", "compatible", ("chat", "stream", "tools")),
+    ("chat", "openrouter", ("chat", "stream", "tools")),
+    ("chat", "ai-compatible", AI),
+    ("chat", "ai-openai-chat", AI),
+    ("chat", "ai-groq", AI),
     ("responses", "openai", ("responses", "responsesStream")),
+    ("responses", "openrouter", ("responses", "responsesStream")),
+    ("responses", "ai-openai", AI),
+    ("messages", "ai-anthropic", AI),
     ("messages", "anthropic", ("chat", "stream", "rawStream", "tools", "toolsStream")),
 )
+UNLIKE_OPENROUTER = {
+    **dict.fromkeys(("anthropic", "gemini", "deepinfra", "mistral"), "chat"),
+    "openai": "stream",  # null as the usage of all chunks but the last
+}
+"""Whose chat has not the form that OpenRouter's SDK insists on, and where that shows."""
 SAYS = {
     **dict.fromkeys(("chat", "stream", "responses", "responsesStream"), TEXT),
     **dict.fromkeys(("tools", "toolsStream"), "get_weather"),
     "rawStream": "message_stop",
 }
-SPOKEN = [(name, sdk, cases) for dialect, sdk, cases in CASES for name in speaking(dialect)]
+SPOKEN = [
+    (name, sdk, cases)
+    for dialect, sdk, cases in CASES
+    for name in speaking(dialect)
+    if (sdk, dialect) != ("openrouter", "chat") or name not in UNLIKE_OPENROUTER
+]
 
 
 @pytest.mark.timeout(300)  # the first test also installs the packages
@@ -155,3 +172,19 @@ async def test_the_sdks_in_node_neither(
             said = json.dumps(await node.run(sdk, case, caller.url), ensure_ascii=False)
             assert SAYS[case] in said.replace('", "', "")
         assert fakes.strays() == []
+
+
+@pytest.mark.parametrize("name", UNLIKE_OPENROUTER)
+async def test_openrouters_sdk_reads_no_answers_of_another_form(
+    name: str, node: Node, tmp_path: Path
+) -> None:
+    """It says so, and what was answered has come, and is paid for: docs/clients.md."""
+    aliases = f"demo/echo={VENDORS[name].models[0].canonical}"
+    async with (
+        serving(name) as fakes,
+        calling(name, tmp_path, fakes, MODEL_ALIASES=aliases) as caller,
+    ):
+        with pytest.raises(pytest.fail.Exception, match=r"ResponseValidationError|ZodError"):
+            await node.run("openrouter", UNLIKE_OPENROUTER[name], caller.url)
+        [bill] = caller.fake.bills
+        assert bill.cost is not None

@@ -22,6 +22,7 @@ _OSS = "openai/gpt-oss-120b"
 _SONNET, _HAIKU = "anthropic/claude-sonnet-4.6", "anthropic/claude-haiku-4.5"
 
 
+_PRINT = {"system_fingerprint": "fp_example"}
 _RATES = {
     f"x-ratelimit-{what}-{of}": value
     for of, values in (("requests", ("500", "499", "120ms")), ("tokens", ("30000", "29500", "1s")))
@@ -64,6 +65,7 @@ OPENAI = Vendor(
     chat=ChatStyle(
         usage_at="asked_chunk",
         usage=usage.openai,
+        extra=_PRINT,
         message={"refusal": None, "annotations": []},
     ),
     bills_on=False,
@@ -143,6 +145,7 @@ GROQ = Vendor(
     chat=ChatStyle(
         usage_at="x_groq",
         usage=usage.groq,
+        extra=_PRINT,
         opening={"role": "assistant", "content": ""},
         reasoning="reasoning",
     ),
@@ -167,7 +170,11 @@ CEREBRAS = Vendor(
         "/public/v1/models": Catalogue(lists.listed_by(lists.cerebras), is_public=True),
     },
     chat=ChatStyle(
-        usage_at="last", usage=usage.cerebras, opening={"role": "assistant"}, reasoning="reasoning"
+        usage_at="last",
+        usage=usage.cerebras,
+        extra=_PRINT,
+        opening={"role": "assistant"},
+        reasoning="reasoning",
     ),
     bills_on=False,
 )
@@ -269,6 +276,7 @@ XAI = Vendor(
     chat=ChatStyle(
         usage_at="asked_chunk",
         usage=usage.xai,
+        extra=_PRINT,
         opening={"role": "assistant", "content": ""},
         reasoning="reasoning_content",
         message={"refusal": None},
@@ -310,7 +318,7 @@ OPENROUTER = Vendor(
         comment=b": OPENROUTER PROCESSING\n\n",
         reasoning="reasoning",
         message={"refusal": None, "reasoning": None},
-        extra={"provider": "Example"},
+        extra={"provider": "Example", **_PRINT},
     ),
     bills_on=False,
 )

@@ -74,7 +74,7 @@ export const cases = {
       return (await generateText({ model: open(MODEL), prompt: "Grüße" })).text;
     }),
 
-  compatible: (base) =>
+  "ai-compatible": (base) =>
     counted(async () => {
       const fetch = fetchFor(madeUpFirst(base));
       const open = createOpenAICompatible({ name: "keyproxy", baseURL: `${base}/api/v1`, fetch });

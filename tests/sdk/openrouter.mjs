@@ -35,7 +35,7 @@ export const cases = {
       if (chunk.choices[0]?.delta.content) pieces.push(chunk.choices[0].delta.content);
       usage = chunk.usage ?? usage;
     }
-    return { pieces, tokens: usage.completionTokens };
+    return { pieces, tokens: usage?.completionTokens };
   },
 
   async tools(base) {
