@@ -457,6 +457,21 @@ async def test_a_key_in_the_catalogue_does_not_come_down(
         await refused(answer, 502, "upstream_invalid")
 
 
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32-be"])
+async def test_a_key_in_another_coding_does_not_come_down(before: Before, coding: str) -> None:
+    """Python's reader of JSON guesses codings in which the bytes of a key are others."""
+    row = {"id": "openai/gpt-4o", "description": KEY}
+    body = json.dumps({"data": [row], "error": {"message": KEY}, "user_id": "u"}).encode(coding)
+    head = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    proxy = await before(head % (b"200 OK", len(body)) + body)
+    async with proxy.get("/api/v1/models") as answer:
+        await refused(answer, 502, "upstream_invalid")
+    proxy = await before(head % (b"400 No", len(body)) + body)
+    async with proxy.post() as answer:
+        assert answer.status == 400
+        assert KEY[:40] not in json.dumps(await answer.json())
+
+
 async def everything(proxy: Proxy) -> str:
     """Head and body of an answer as the client has them, cut or whole."""
     got = bytearray()

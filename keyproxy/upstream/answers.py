@@ -52,9 +52,11 @@ def check_head(reply: Reply) -> None:
 
 
 def loads(raw: bytes) -> Any:
-    """Somebody else's JSON, or None; never raises."""
+    """Somebody else's JSON in UTF-8, or None; never raises. (Left alone, ``json`` would read UTF-16
+    and UTF-32, too, in which no search for a key finds it.)"""
     try:
-        return json.loads(raw, parse_int=lambda digits: int(digits[:_MOST_DIGITS]))
+        text = raw.decode("utf-8-sig")
+        return json.loads(text, parse_int=lambda digits: int(digits[:_MOST_DIGITS]))
     except (ValueError, RecursionError):
         return None
 

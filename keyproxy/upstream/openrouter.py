@@ -64,7 +64,8 @@ def read_call(raw: bytes) -> Told | None:
     """What ``GET /generation?id=`` says ("Get request and usage metadata for a generation"): total
     cost, native token counts; None without a cost that can be true. 404 for some minutes."""
     try:
-        body = json.loads(raw, parse_float=Decimal, parse_int=Decimal, parse_constant=str)
+        text = raw.decode()
+        body = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=str)
     except (ValueError, RecursionError, InvalidOperation):
         return None
     data = _object(body, "data")
