@@ -284,6 +284,13 @@ def test_the_operators_highest_price_holds_everywhere() -> None:
     assert verdict(dear, "openrouter", price=PRICE) == "price"
 
 
+@pytest.mark.parametrize("name", ["input", "prompt", "output", "completion"])
+def test_no_call_raises_the_operators_highest_price(name: str) -> None:
+    said: dict[str, Any] = {"provider": {"max_price": {name: 1000}}}
+    assert verdict(asked(said, max_price={"input": 0.5}), price=PRICE) == "price"
+    assert verdict(asked(said, max_price={"output": 0.5}), price=PRICE) == "price"
+
+
 def test_a_model_may_read_less_than_its_provider() -> None:
     assert verdict(asked(user(PART)), inputs=frozenset({"text"})) == "input"
 

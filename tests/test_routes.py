@@ -75,6 +75,14 @@ async def test_a_highest_price(fakes: Fakes) -> None:
         assert await provider_of(proxy, "dear") == "deepinfra"
 
 
+async def test_no_call_raises_the_operators_highest_price(fakes: Fakes) -> None:
+    high = {"max_price": {"input": 1000, "prompt": 1000, "output": 1000, "completion": 1000}}
+    words = {"ALLOWED_FEATURES": "provider"}
+    async with proxy_before(fakes, MAX_PRICE="input=0.06,output=9", **words) as proxy:
+        assert await provider_of(proxy, OSS, provider=high) == "deepinfra"
+    assert asked(fakes) == ["deepinfra"]
+
+
 async def test_a_conversation_stays_where_it_was(fakes: Fakes) -> None:
     async with proxy_before(fakes, CHOOSE="cheapest", ALLOWED_FEATURES="provider") as proxy:
         first = await provider_of(proxy, OSS, session_id="s1", provider={"sort": "throughput"})

@@ -159,11 +159,11 @@ def _of_sizes(asked: Asked, place: Place, facts: Facts) -> No | None:
     if context is not None and tokens + (length or 0) > context:
         text = f"about {tokens} tokens and an answer are more than the {context} of {title}"
         return No("context", text)
-    most = {**asked.max_price}
-    if place.provider.name != ROUTER:  # it reads the call's own
-        most |= asked.preferences.max_price
-    if most and price is None:
-        return No("price", f"what {title} takes is not known here, and a highest price is set")
-    if price is not None and (dear := is_above(price, most, tokens)) is not None:
-        return No("price", f"the price of {dear} at {title} is above the highest that is allowed")
+    wanted = {} if place.provider.name == ROUTER else asked.preferences.max_price  # it reads its own
+    for most in (asked.max_price, wanted):
+        if most and price is None:
+            return No("price", f"what {title} takes is not known here, and a highest price is set")
+        if price is not None and (dear := is_above(price, most, tokens)) is not None:
+            text = f"the price of {dear} at {title} is above the highest that is allowed"
+            return No("price", text)
     return None
