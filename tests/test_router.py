@@ -17,7 +17,7 @@ from keyproxy.price import Price, Rates
 from keyproxy.routing.homes import Home, Homes, Place
 from keyproxy.routing.qualify import Facts
 from keyproxy.routing.retries import A_MINUTE, Retries
-from keyproxy.routing.router import Memory, Plan, Router, Way
+from keyproxy.routing.router import Fallback, Memory, Plan, Router, Way
 from keyproxy.routing.speed import Pace
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.openrouter import OPENROUTER
@@ -158,6 +158,73 @@ def test_a_route_at_openrouter_goes_on_to_its_next_model(router: Router) -> None
     assert asked.said is not None
     bodies = [each.edits.body(asked.said) for each in named.plan(asked, ANN).options]
     assert [json.loads(body) for body in bodies] == [{"model": "a/b"}, {"model": "c/d"}]
+
+
+LOW = Way(max_price={"input": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("ways", "said"),
+    [
+        ({"maker/other": LOW}, {"model": "maker/small", "models": ["maker/other"]}),
+        ({"maker/other": LOW}, {"model": "quick"}),
+        ({"maker/other": Way()}, {"model": "low"}),
+    ],
+)
+def test_each_model_has_its_own_highest_price(
+    router: Router, ways: dict[str, Way], said: dict[str, Any]
+) -> None:
+    """Also where it is called in a list, or by a route."""
+    both = ("maker/small", "maker/other")
+    routes = {"quick": Way(), "low": Way(max_price={"input": 1.5, "output": 9})}
+    named = replace(router, ways=ways, routes=routes)
+    found = named.plan(call(said, names=Names({"quick": both, "low": both})), ANN).options
+    homes = [each.place.home.provider for each in found if each.place.model == "maker/other"]
+    assert homes == ["slow"]
+    assert len(found) == (2 if said["model"] == "low" else 5)
+
+
+def test_each_model_has_its_own_choice_and_says_whether_another_home_is_asked(
+    router: Router,
+) -> None:
+    ways = {"maker/small": Way(fallback="none"), "maker/other": Way("cheapest")}
+    own = replace(router, ways=ways, homes=replace(router.homes, providers=(OPENROUTER, SLOW)))
+    found = plan(own, models=["maker/other"]).options
+    assert [(each.place.home.provider, each.fallback) for each in found] == [
+        ("openrouter", "none"),
+        ("slow", "none"),
+        ("slow", "model"),
+        ("openrouter", "model"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usual", "own", "route", "fallbacks"),
+    [
+        ("provider", None, "model", ["model", "model"]),
+        ("none", None, "model", ["model", "model"]),
+        ("provider", "none", "model", ["none", "model"]),
+        ("provider", "provider", None, ["provider", "provider"]),
+        ("none", "provider", None, ["none", "none"]),
+        ("none", None, None, ["none", "none"]),
+    ],
+)
+def test_how_far_a_route_goes_on(
+    router: Router,
+    usual: Fallback,
+    own: Fallback | None,
+    route: Fallback | None,
+    fallbacks: list[Fallback],
+) -> None:
+    """As it says itself; but a model that no other home may be asked for stays the last."""
+    named = replace(
+        router,
+        usual=Way(fallback=usual),
+        ways={"a/b": Way(fallback=own)},
+        routes={"quick": Way(fallback=route)},
+    )
+    asked = call({"model": "quick"}, names=Names({"quick": ("a/b", "c/d")}))
+    assert [each.fallback for each in named.plan(asked, ANN).options] == fallbacks
 
 
 def test_embeddings_take_the_first_home_and_never_change_it(router: Router) -> None:

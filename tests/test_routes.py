@@ -75,12 +75,62 @@ async def test_a_highest_price(fakes: Fakes) -> None:
         assert await provider_of(proxy, "dear") == "deepinfra"
 
 
+DEAR = """
+[models."a/one"]
+at = ["groq:fails/503"]
+[models."b/two"]
+at = ["groq:fails/whole", "deepinfra:fails/whole"]
+max_price = { input = 1 }
+price = { groq = { input = 2, output = 2 }, deepinfra = { input = 1, output = 2 } }
+[routes.both]
+models = ["a/one", "b/two"]
+fallback = "model"
+"""
+
+
+@pytest.mark.parametrize("said", [{"model": "a/one", "models": ["b/two"]}, {"model": "both"}])
+async def test_a_model_is_nowhere_called_above_its_highest_price(
+    fakes: Fakes, said: dict[str, Any]
+) -> None:
+    async with (
+        proxy_before(fakes, more=DEAR, MAX_PRICE="input=0,output=5") as proxy,
+        proxy.post({"model": "b/two", **HI}) as answer,
+    ):
+        await refused(answer, 404, "no_provider_qualifies")
+    assert fakes.calls == []
+    async with proxy_before(fakes, more=DEAR) as proxy:
+        assert await provider_of(proxy, **said) == "deepinfra"
+    assert asked(fakes) == ["groq", "deepinfra"]
+
+
 async def test_no_call_raises_the_operators_highest_price(fakes: Fakes) -> None:
     high = {"max_price": {"input": 1000, "prompt": 1000, "output": 1000, "completion": 1000}}
     words = {"ALLOWED_FEATURES": "provider"}
     async with proxy_before(fakes, MAX_PRICE="input=0.06,output=9", **words) as proxy:
         assert await provider_of(proxy, OSS, provider=high) == "deepinfra"
     assert asked(fakes) == ["deepinfra"]
+
+
+async def test_a_model_without_a_further_home_is_the_last_that_is_asked(fakes: Fakes) -> None:
+    """It is this model that says so, wherever it stands in a list or a route."""
+    more = """
+[models."a/one"]
+at = ["groq:fails/503"]
+[models."b/two"]
+at = ["cerebras:fails/503"]
+fallback = "none"
+[models."c/three"]
+at = ["deepinfra:fails/whole"]
+[routes.all]
+models = ["a/one", "b/two", "c/three"]
+fallback = "model"
+"""
+    for said in ({"model": "a/one", "models": ["b/two", "c/three"]}, {"model": "all"}):
+        for fake in fakes.values():
+            fake.seen.clear()
+        async with proxy_before(fakes, more=more) as proxy, proxy.post({**said, **HI}) as answer:
+            assert answer.status == 503
+            assert asked(fakes) == ["groq", "cerebras"]
 
 
 async def test_a_conversation_stays_where_it_was(fakes: Fakes) -> None:

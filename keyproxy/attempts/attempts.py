@@ -160,7 +160,8 @@ class _Course:
             if (found := await self._try(option, left)) is not None:
                 return found
             if self._failed:
-                left = self._further(left, self._failed[-1])
+                last = self._failed[-1]
+                left = self._further(last.option, left, last.fault)
                 if left and not self._desk.memory.retries.take():
                     _log.warning("too many calls needed a second attempt; one gets none")
                     left = []
@@ -187,7 +188,7 @@ class _Course:
                 return None
             desk.memory.rests.tries(home)
             self._made += 1
-            asked_at, can_go_on = desk.clock(), bool(self._further(left))
+            asked_at, can_go_on = desk.clock(), bool(self._further(option, left))
             found = await self._ask(stack, option, call, money, can_go_on)
             if isinstance(found, Answer):
                 desk.memory.rests.answered(home)
@@ -195,7 +196,7 @@ class _Course:
                 return _Open(stack.pop_all(), found, option.place, asked_at)
             self._failed.append(found)
             self._note(found)
-            if self._made > 1 or self._further(left, found):
+            if self._made > 1 or self._further(option, left, found.fault):
                 money.failed(found.fault)
                 return None
             # The only home: its error, and what it costs, are as they are without others.
@@ -220,15 +221,14 @@ class _Course:
             is_told=provider.call_path is not None,
         )
 
-    def _further(self, left: Sequence[Option], failed: Failed | None = None) -> list[Option]:
-        """Where the call may go on to: after it ``failed`` so, or at best."""
+    def _further(
+        self, option: Option, left: Sequence[Option], fault: Fault | None = None
+    ) -> list[Option]:
+        """Where the call may go on to from a home: after it failed so there, or at best."""
         is_late = self._desk.clock() > self._until
-        if self._plan.fallback == "none" or self._made >= MOST or is_late:
+        if option.fallback == "none" or self._made >= MOST or is_late:
             return []
-        if failed is None:
-            return list(left)
-        option, fault = failed.option, failed.fault
-        if self._plan.fallback == "provider":
+        if option.fallback == "provider":
             left = [each for each in left if each.place.model == option.place.model]
         uncertain = [each for each in self._failed if each.fault is Fault.UNCERTAIN]
         if fault is Fault.CALLER or (fault is Fault.UNCERTAIN and len(uncertain) > 1):

@@ -112,6 +112,12 @@ def is_above(price: Price, most: Mapping[str, float], tokens: int) -> str | None
     return None
 
 
+def lowest(*most: Mapping[str, float]) -> dict[str, float]:
+    """Highest prices of which all hold."""
+    names = {name: None for each in most for name in each}
+    return {name: min(each[name] for each in most if name in each) for name in names}
+
+
 def _slugs(value: Any) -> tuple[str, ...]:
     return (
         tuple(slug.lower() for slug in value if isinstance(slug, str))

@@ -159,7 +159,9 @@ def _of_sizes(asked: Asked, place: Place, facts: Facts) -> No | None:
     if context is not None and tokens + (length or 0) > context:
         text = f"about {tokens} tokens and an answer are more than the {context} of {title}"
         return No("context", text)
-    wanted = {} if place.provider.name == ROUTER else asked.preferences.max_price  # it reads its own
+    wanted = (
+        {} if place.provider.name == ROUTER else asked.preferences.max_price
+    )  # it reads its own
     for most in (asked.max_price, wanted):
         if most and price is None:
             return No("price", f"what {title} takes is not known here, and a highest price is set")

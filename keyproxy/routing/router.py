@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from keyproxy.call import Call, Client, Said
@@ -19,7 +19,7 @@ from keyproxy.routing.breaker import Rests
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
 from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import ROUTER, At, Home, Homes, Place, parted
-from keyproxy.routing.preferences import preferences
+from keyproxy.routing.preferences import lowest, preferences
 from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
 from keyproxy.routing.retries import Retries
 from keyproxy.routing.speed import Outputs, Speeds
@@ -46,12 +46,13 @@ _REASONS: Mapping[Why, str] = {
 
 
 class Way(NamedTuple):
-    """How homes are chosen for a model or a route. ``max_price``: USD per million tokens; ``at``:
-    the homes that a route names, by model, and ``order`` all of them as it names them."""
+    """How homes are chosen for a model or a route. ``max_price``: USD per million tokens;
+    ``fallback`` None: as for all; ``at``: the homes that a route names, by model, and ``order`` all
+    of them as it names them."""
 
     choose: Choice = "order"
     max_price: Mapping[str, float] = {}
-    fallback: Fallback = "provider"
+    fallback: Fallback | None = None
     at: Mapping[str, At] = {}
     order: Sequence[tuple[str, str]] = ()
 
@@ -60,16 +61,19 @@ USUAL = Way()
 
 
 class Option(NamedTuple):
-    """A home that can take the call, and what changes of it there."""
+    """A home that can take the call, and what changes of it there; ``fallback``: how far the call
+    may go on from it."""
 
     place: Place
     edits: Edits
     facts: Facts
+    fallback: Fallback
 
 
 class _Look(NamedTuple):
     """The homes of one model: those that can take the call, and those that cannot."""
 
+    way: Way
     fit: list[Option]
     unfit: list[tuple[Place, No]]
     waits_for: tuple[str, ...]
@@ -89,13 +93,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``options`` in the order to try; ``fallback`` says how far one may go on from the first.
-    ``conversation`` is the hash by which it is known here. ``is_whole``: a list of models goes up
-    as it is, so that any of them may answer; else each try names one."""
+    """``options`` in the order to try. ``conversation`` is the hash by which it is known here.
+    ``is_whole``: a list of models goes up as it is, so that any of them may answer; else each try
+    names one."""
 
     asked: Asked
     options: tuple[Option, ...]
-    fallback: Fallback
     conversation: bytes
     is_whole: bool = False
 
@@ -140,12 +143,12 @@ class Router:
         said = call.said
         assert said is not None  # noqa: S101 - the policy of routed calls keeps it
         thread = conversation(self.app, client.id, said.fields)
-        asked, way = self._asked(call, said, thread)
-        looks = [self._look(asked, model, way) for model in said.answering]
-        groups = [look.fit for look in looks]
+        asked = self._asked(call, said, thread)
+        looks = [self._look(asked, model) for model in said.answering]
+        groups = [(look.fit, look.way.choose) for look in looks]
         if said.route is not None:  # its models are as good as each other
-            groups = [self._listed(groups, way)]
-        options = [each for group in groups for each in self._ordered(asked, group, way, thread)]
+            groups = [(self._listed(looks), looks[0].way.choose)]
+        options = [each for group in groups for each in self._ordered(asked, *group, thread)]
         if not options:
             raise _nobody(said, looks)
         if is_whole := _is_whole(said, looks):
@@ -155,10 +158,7 @@ class Router:
         if call.endpoint.dialect is EMBEDDINGS:  # vectors of two models are not of one space
             options = options[:1]
         options.sort(key=lambda option: self.memory.rests.seconds(option.place.home) > 0)
-        fallback = way.fallback
-        if fallback == "provider" and said.route is None:
-            fallback = "model"  # the call itself names the others, if there are any
-        return Plan(asked, tuple(options), fallback, thread, is_whole)
+        return Plan(asked, tuple(options), thread, is_whole)
 
     def table(self, call: Call, client: Client) -> Iterator[Row]:
         """What becomes of the call at each provider that is used: first those that can take it, in
@@ -166,10 +166,10 @@ class Router:
         said = call.said
         assert said is not None  # noqa: S101 - as above
         thread = conversation(self.app, client.id, said.fields)
-        asked, way = self._asked(call, said, thread)
+        asked = self._asked(call, said, thread)
         for model in said.answering:
-            look = self._look(asked, model, way)
-            for option in self._ordered(asked, look.fit, way, thread):
+            look = self._look(asked, model)
+            for option in self._ordered(asked, look.fit, look.way.choose, thread):
                 yield self._row(asked, option)
             for place, no in look.unfit:
                 yield Row(model, place.home.provider, place.home.native_id, no)
@@ -177,33 +177,52 @@ class Router:
             seen |= {option.place.home.provider for option in look.fit}
             for provider in self.homes.providers:
                 if provider.name not in seen:
-                    no = No("id", self._why_none(provider, model, look, way))
+                    no = No("id", self._why_none(provider, model, look))
                     yield Row(model, provider.name, None, no)
 
-    def _why_none(self, provider: Provider, model: str, look: _Look, way: Way) -> str:
-        if way.at or parted(model)[0] in self.homes.at:
+    def _why_none(self, provider: Provider, model: str, look: _Look) -> str:
+        if look.way.at or parted(model)[0] in self.homes.at:
             return "`at` does not name it"
         if provider.name in look.waits_for:
             return f"{provider.title} may have it: its list of models is not there"
         return f"{provider.title} is not known to have it"
 
-    def _look(self, asked: Asked, model: str, way: Way) -> _Look:
+    def _look(self, asked: Asked, model: str) -> _Look:
+        way = self._way(asked, model)
         found = self.homes.of(model, way.at.get(model))
-        look = _Look([], [], found.waits_for)
+        look = _Look(way, [], [], found.waits_for)
+        fallback = way.fallback or self.usual.fallback or "provider"
+        if fallback == "provider" and asked.said.route is None:
+            fallback = "model"  # the call itself names the others, if there are any
+        asked = replace(asked, max_price=way.max_price)
         for place in found.places:
             facts = self.facts(place)
             verdict = qualify(asked, place, facts)
             if isinstance(verdict, No):
                 look.unfit.append((place, verdict))
             else:
-                look.fit.append(Option(place, verdict, facts))
+                look.fit.append(Option(place, verdict, facts, fallback))
         return look
 
+    def _way(self, asked: Asked, model: str) -> Way:
+        """How ``model`` finds its home: as its route says, if it is called by one. Yet nothing
+        passes its own highest price, nor goes on from it where it is to be the last."""
+        own = self.ways.get(parted(model)[0])
+        way = own or self.usual
+        if asked.said.route is not None:
+            way = self.routes[asked.said.route]
+            if own is not None:
+                way = way._replace(max_price=lowest(way.max_price, own.max_price))
+            if own is not None and own.fallback == "none":
+                way = way._replace(fallback="none")
+        choose = asked.preferences.choose
+        return way if choose is None else way._replace(choose=choose)
+
     @staticmethod
-    def _listed(groups: Iterable[Iterable[Option]], way: Way) -> list[Option]:
-        """The homes of several models, in the order in which a route names them, if it does."""
-        options = [option for group in groups for option in group]
-        order = {Home(*home): at for at, home in enumerate(way.order)}
+    def _listed(looks: Sequence[_Look]) -> list[Option]:
+        """The homes of a route's models, in the order in which it names them, if it does."""
+        options = [option for look in looks for option in look.fit]
+        order = {Home(*home): at for at, home in enumerate(looks[0].way.order)}
         return sorted(options, key=lambda option: order.get(option.place.home, 0))
 
     def _row(self, asked: Asked, option: Option) -> Row:
@@ -212,31 +231,25 @@ class Router:
         pace = self.memory.speeds.expected(option.place.home, tokens, is_streaming=True)
         return Row(model, provider, native_id, None, cost, pace.first_output_seconds)
 
-    def _asked(self, call: Call, said: Said, thread: bytes) -> tuple[Asked, Way]:
-        model, _ = parted(said.answering[0])
-        way, wanted = self.ways.get(model, self.usual), preferences(said)
-        if said.route is not None:
-            way = self.routes.get(said.route, way)
-        if wanted.choose is not None:
-            way = way._replace(choose=wanted.choose)
+    def _asked(self, call: Call, said: Said, thread: bytes) -> Asked:
         issuer = self.memory.stays.issuer(thread) if said.is_sealed else None
         used = {provider.name for provider in self.homes.providers}
         who = issuer.provider if issuer is not None and issuer.provider in used else None
-        return Asked(call, said, wanted, who, way.max_price), way
+        return Asked(call, said, preferences(said), who)
 
     def _ordered(
-        self, asked: Asked, options: Iterable[Option], way: Way, thread: bytes
+        self, asked: Asked, options: Iterable[Option], choose: Choice, thread: bytes
     ) -> list[Option]:
-        """The homes of one model."""
+        """Homes that are as good as each other but for what ``choose`` asks."""
         by_home = {option.place.home: option for option in options}
-        score = {"cheapest": self._cost, "fastest": self._wait}.get(way.choose)
+        score = {"cheapest": self._cost, "fastest": self._wait}.get(choose)
         rests = self.memory.rests
         homes = ordered(
             [
                 Candidate(home, score and score(asked, option), rests.seconds(home))
                 for home, option in by_home.items()
             ],
-            way.choose,
+            choose,
             thread,
             self.memory.stays.warm(thread),
         )

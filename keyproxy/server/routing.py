@@ -19,6 +19,7 @@ from keyproxy.policy.check import NO_NAMES, Names
 from keyproxy.policy.models import Models
 from keyproxy.price import Rates
 from keyproxy.routing.homes import ROUTER, Homes, Place, parted
+from keyproxy.routing.preferences import lowest
 from keyproxy.routing.qualify import Facts
 from keyproxy.routing.router import Memory, Router, Way
 from keyproxy.settings import Settings
@@ -63,7 +64,7 @@ class Routing:
             return None
         book = self._prices() if ROUTER in upstreams else None
         prices = HomePrices(_said(app, homes), lambda name: self._lists.of(name) or {}, book)
-        usual = Way(app.choose, _lower({}, app.max_price or {}), app.fallback)
+        usual = Way(app.choose, _numbers(app.max_price or {}), app.fallback)
         named = [route for route in app.routes if not route.is_model]
         router = Router(
             app.name,
@@ -139,19 +140,15 @@ def _way(route: Route, usual: Way, homes: Homes | None = None) -> Way:
             at.setdefault(homes.model_at(provider, native or ""), []).append((provider, native))
     return Way(
         route.choose or usual.choose,
-        _lower(usual.max_price, route.max_price),
-        route.fallback or usual.fallback,
+        lowest(usual.max_price, _numbers(route.max_price)),
+        route.fallback,
         at,
         tuple((provider, native or "") for provider, native in route.at) if at else (),
     )
 
 
-def _lower(one: Mapping[str, float], other: Mapping[str, Decimal]) -> dict[str, float]:
-    """Both of two highest prices hold."""
-    lowest = dict(one)
-    for name, usd in other.items():
-        lowest[name] = min(lowest.get(name, float(usd)), float(usd))
-    return lowest
+def _numbers(usd: Mapping[str, Decimal]) -> dict[str, float]:
+    return {name: float(amount) for name, amount in usd.items()}
 
 
 def _said(app: Settings, homes: Homes) -> dict[tuple[str, str], Rates]:
