@@ -186,6 +186,13 @@ class Usage:
     tool_calls: int | None = None
 
 
+class Told(NamedTuple):
+    """What is said of a call when it is asked about later."""
+
+    usage: Usage
+    model: str | None
+
+
 class ToldCost(NamedTuple):
     """Where in an answer's usage the provider says what the call has cost, and its unit in USD."""
 

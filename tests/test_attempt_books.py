@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy import dialects
-from keyproxy.call import Ask, Call, Client, Endpoint, Head, Usage
+from keyproxy.call import Ask, Call, Client, Endpoint, Head, Told, Usage
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.ledger.ledger import Book, Ledger, opened
@@ -30,7 +30,6 @@ from keyproxy.price import Price, Rates
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.provider import Told
 from tests.conftest import Clock
 from tests.counting import standings
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from keyproxy import dialects
-from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Usage
+from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Told, Usage
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.ledger import Book, MemoryBook, opened
@@ -31,7 +31,7 @@ from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.openrouter import OPENROUTER, read_call
-from keyproxy.upstream.provider import Fetched, Told
+from keyproxy.upstream.provider import Fetched
 from tests.counting import standings
 from tests.records import entry, over
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.call import Cost, Usage
+from keyproxy.call import Cost, Told, Usage
 from keyproxy.ledger import schema
 from keyproxy.ledger.entry import Entry, from_pico, to_pico
 from keyproxy.ledger.file import (
@@ -359,7 +359,7 @@ async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Led
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(None), 1.5)
     known, late = Decimal("0.0125"), Decimal("0.9")
-    final = ledger.settle("req_1", Cost(known, known, "exact"), Usage(20, 9), "a/b")
+    final = ledger.settle("req_1", Cost(known, known, "exact"), Told(Usage(20, 9), "a/b"))
     other = ledger.settle("req_1", Cost(late, late, "estimated"))
     assert [await final, await other] == [True, False]
     assert await ledger.unsettled(10) == []

@@ -17,10 +17,9 @@ from aiohttp import web
 
 from keyproxy.admin.gauges import GAUGES
 from keyproxy.admin.tally import FAMILIES, MOST_MODELS, Tally
-from keyproxy.call import Cost, Usage
+from keyproxy.call import Cost, Told, Usage
 from keyproxy.money.pricelist import PriceList
 from keyproxy.record import Record
-from keyproxy.upstream.provider import Told
 from tests.conftest import Start
 from tests.fake_upstream import FakeUpstream, event_stream, serving
 from tests.records import entry

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.call import Client, Usage
+from keyproxy.call import Client, Told, Usage
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Ledger, MemoryBook, opened
 from keyproxy.limits.counters import Counters
@@ -24,7 +24,6 @@ from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.record import Record
 from keyproxy.settings.grammar.network import storage
 from keyproxy.settings.grammar.plain import Budget
-from keyproxy.upstream.provider import Told
 from tests import servers
 from tests.counting import standings
 from tests.records import entry, over

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from keyproxy.admin.failures import Failures
 from keyproxy.admin.recent import Recent
 from keyproxy.admin.tally import Tally
-from keyproxy.call import Cost
+from keyproxy.call import Cost, Told
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.record import Record
-from keyproxy.upstream.provider import Told
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,13 @@ from typing import Any
 
 from keyproxy.admin.failures import has_failed
 from keyproxy.admin.tally import PICO
-from keyproxy.call import Cost, End, Usage
+from keyproxy.call import Cost, End, Told, Usage
 from keyproxy.clients.addresses import parse_address
 from keyproxy.clients.addresses import shown as address_shown
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.price import ZERO
 from keyproxy.record import Record
-from keyproxy.upstream.provider import Told
 
 CELL_SECONDS = 5
 CELLS = 3600 // CELL_SECONDS

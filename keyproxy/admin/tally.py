@@ -15,13 +15,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keyproxy.admin.failures import BROKEN
-from keyproxy.call import BASE, Cost, End, Usage
+from keyproxy.call import BASE, Cost, End, Told, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.record import Attempt, Record
 from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.provider import Told
 
 PICO = 10**12
 MOST_MODELS = 100

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from keyproxy.call import Cost, Usage
+from keyproxy.call import Cost, Told
 from keyproxy.ledger import queries, tables
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask
@@ -161,12 +161,7 @@ class Ledger:
         return await self._asked(partial(tables.unsettled, self._id, self.clock(), limit)) or []
 
     async def settle(
-        self,
-        id: str,
-        cost: Cost | None = None,
-        usage: Usage | None = None,
-        served: str | None = None,
-        n: int = 1,
+        self, id: str, cost: Cost | None = None, told: Told | None = None, n: int = 1
     ) -> bool:
         """Book the final cost of a call's ``n``-th attempt, or that what stands there is final; one
         that is settled already keeps its own, and one that another process has now is left to it.
@@ -174,7 +169,7 @@ class Ledger:
         True once it is durable, however long that takes: of several, and of several processes,
         one gets it.
         """
-        work = partial(tables.settle, id, n, self._id, cost, usage, served)
+        work = partial(tables.settle, id, n, self._id, cost, told)
         return await self._writer.ask(Order(work=work)) is True
 
     def postpone(self, row: Unsettled, until: float) -> None:
@@ -310,12 +305,7 @@ class MemoryBook:
         return due[:limit]
 
     async def settle(
-        self,
-        id: str,
-        cost: Cost | None = None,
-        usage: Usage | None = None,
-        served: str | None = None,
-        n: int = 1,
+        self, id: str, cost: Cost | None = None, told: Told | None = None, n: int = 1
     ) -> bool:
         return self._unsettled.pop((id, n), None) is not None
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from keyproxy.call import Cost, End, Usage
+from keyproxy.call import Cost, End, Told, Usage
 from keyproxy.ledger.entry import Entry, Unsettled, from_pico, to_pico
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
@@ -197,12 +197,11 @@ def settle(
     n: int,
     writer: str,
     cost: Cost | None,
-    usage: Usage | None,
-    served: str | None,
+    told: Told | None,
     connection: sqlite3.Connection,
 ) -> bool:
     """Make what an attempt stands with final, or ``cost``; whether it was the writer's and was not
-    settled. Of a call's last one ``usage`` and ``served`` are the call's, too."""
+    settled. What is ``told`` of a call's last one is of the call, too."""
     changes = {"id": id, "n": n, "me": writer, "cost": None, "counted": None, "source": None}
     if cost is not None:
         changes |= {"cost": to_pico(cost.usd), "counted": to_pico(cost.counted)}
@@ -210,14 +209,14 @@ def settle(
     if not connection.execute(_SETTLE, changes).rowcount:
         return False
     connection.execute(_ADD_UP, changes)
-    told: dict[str, object] = {**_tokens(usage)}
-    if served is not None:
-        told["served"] = _storable(served)
-    if told:
+    news: dict[str, object] = {} if told is None else {**_tokens(told.usage)}
+    if told is not None and told.model is not None:
+        news["served"] = _storable(told.model)
+    if news:
         connection.execute(
-            f"UPDATE calls SET {', '.join(f'{name} = ?' for name in told)}"  # noqa: S608  # our own names
+            f"UPDATE calls SET {', '.join(f'{name} = ?' for name in news)}"  # noqa: S608  # our own names
             " WHERE id = ? AND attempts = ?",
-            (*told.values(), id, n),
+            (*news.values(), id, n),
         )
     return True
 

@@ -14,12 +14,11 @@ from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
 
-from keyproxy.call import Cost, End
+from keyproxy.call import Cost, End, Told
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import Budgets
 from keyproxy.price import told_cost
-from keyproxy.upstream.provider import Told
 
 LOOK_SECONDS = 1.0
 AT_ONCE = 16
@@ -113,17 +112,16 @@ class Settler:
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
     async def _end(
-        self, row: Unsettled, cost: Cost | None = None, found: Told | None = None
+        self, row: Unsettled, cost: Cost | None = None, told: Told | None = None
     ) -> None:
         """Book the final cost, and have the budgets count it; without one what stands stays."""
-        usage, model = (None, None) if found is None else found
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.
         async with self.lock:
-            is_ours = await self.book.settle(row.id, cost, usage, model, row.n)
+            is_ours = await self.book.settle(row.id, cost, told, row.n)
             is_counted = self.counts(row)
             budgets = self.budgets.get(row.app)
             if is_ours:
-                self.settled(row, cost, found)
+                self.settled(row, cost, told)
             if cost is not None and is_ours and is_counted and budgets is not None:
                 await budgets.correct(row.client, row.at, cost.counted - row.counted)

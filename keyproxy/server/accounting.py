@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from keyproxy.call import Told
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.file import LedgerFault, default_path, dev_path
@@ -30,7 +31,7 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.settling import Settled, Settler
 from keyproxy.settings import Mode, Settings
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
-from keyproxy.upstream.provider import Fetch, Listing, Told
+from keyproxy.upstream.provider import Fetch, Listing
 from keyproxy.upstream.send import Upstream
 
 _SETTLED_SECONDS = 5.0

@@ -9,19 +9,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote
 
-from keyproxy.call import DEARER_TIERS, IN_COST, Usage
+from keyproxy.call import DEARER_TIERS, IN_COST, Told, Usage
 from keyproxy.dialects import DIALECTS
 from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.settings.grammar import secrets
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.provider import (
-    KeyReport,
-    Listing,
-    Model,
-    Provider,
-    Told,
-)
+from keyproxy.upstream.provider import KeyReport, Listing, Model, Provider
 from keyproxy.upstream.takes import Takes
 
 # What is written out in digits: an exponent of a few characters may stand for gigabytes.

@@ -13,7 +13,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from keyproxy.call import Call, ToldCost, Usage
+from keyproxy.call import Call, Told, ToldCost
 from keyproxy.errors import Refusal
 from keyproxy.price import Price
 from keyproxy.upstream import faults
@@ -34,13 +34,6 @@ class KeyReport:
     is_management: bool = False
     is_verdict: bool = True
     """False: the answer says nothing of the key, since anybody gets it."""
-
-
-class Told(NamedTuple):
-    """What is said of a call when it is asked about later."""
-
-    usage: Usage
-    model: str | None
 
 
 class Row(NamedTuple):

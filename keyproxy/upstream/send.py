@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 from multidict import CIMultiDict
 
-from keyproxy.call import Call, Head
+from keyproxy.call import Call, Head, Told
 from keyproxy.dialects import MESSAGES, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.record import ClientLeft, Record
@@ -34,7 +34,7 @@ from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyStates
-from keyproxy.upstream.provider import Fetched, KeyReport, Listing, Model, Provider, Told
+from keyproxy.upstream.provider import Fetched, KeyReport, Listing, Model, Provider
 from keyproxy.upstream.requests import Lingering, Requests, key_rejected
 
 MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
