@@ -9,8 +9,8 @@ from importlib import import_module
 from keyproxy import __version__
 from keyproxy.commands import COMMANDS
 
-_LINES = [f"  keyproxy {name:<7} {command.summary}" for name, command in COMMANDS.items()]
-_FIRST = "\n".join(_LINES[:5])  # what a person wants; the last is for images
+_LINES = [f"  keyproxy {name:<7}  {command.summary}" for name, command in COMMANDS.items()]
+_FIRST = "\n".join(_LINES[:5])  # which of these one wants
 _HELP = "\n".join(
     [
         "usage: keyproxy COMMAND [OPTIONS]\n",

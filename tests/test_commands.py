@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 
 from keyproxy import __main__, __version__
 from keyproxy.commands import COMMANDS
+from keyproxy.demo.models import MODELS
 from keyproxy.settings import ROWS
 from keyproxy.settings.sources import Sources
 
@@ -90,7 +92,7 @@ def test_bare_keyproxy_says_in_five_lines_which_command_one_wants(
 ) -> None:
     assert run() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [text.split()[1] for text in lines] == ["dev", "serve", "demo", "check", "explain"]
+    assert [text.split()[1] for text in lines] == ["demo", "init", "dev", "serve", "check"]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +105,13 @@ def test_help_names_every_command(option: str, capsys: pytest.CaptureFixture[str
     assert run(option) == 0
     text = capsys.readouterr().out
     assert all(f"keyproxy {name} " in text for name in COMMANDS)
+
+
+def test_help_of_the_demo_names_models_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--help") == 0
+    named = set(re.findall(r"demo/[\w-]+", capsys.readouterr().out))
+    assert named
+    assert named <= MODELS.keys()
 
 
 @pytest.mark.parametrize("word", ["start", KEY, f"--key={KEY}"])

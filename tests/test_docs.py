@@ -11,6 +11,7 @@ import pytest
 
 from keyproxy.commands import COMMANDS
 from keyproxy.commands.frameworks import FRAMEWORKS
+from keyproxy.demo.models import MODELS
 from keyproxy.errors import CODES
 from keyproxy.settings import ROWS
 from tests.sdk.node import MODULES, install
@@ -83,6 +84,13 @@ def test_the_lines_of_every_framework_are_those_that_init_prints() -> None:
         address, client = framework.lines("http://localhost:8484/api/v1")
         place, _, line = address.partition(": ")
         assert f"| {framework.name} | `{place}`: `{line}` | `{client}` |" in text
+
+
+def test_all_that_the_demo_can_do_is_told() -> None:
+    text = (ROOT / "docs" / "frameworks.md").read_text()
+    assert set(re.findall(r"`(demo/[\w-]+)`", text)) == {
+        id for id in MODELS if id.startswith("demo/")
+    }
 
 
 @each_page

@@ -11,15 +11,16 @@ class Command(NamedTuple):
     summary: str
 
 
+# In the order in which a newcomer meets them.
 COMMANDS: Mapping[str, Command] = {
-    "dev": Command("run:dev", "run it beside a web app on this computer"),
-    "serve": Command("run:serve", "run it for others; it lists what must be said"),
     "demo": Command(
         "run:demo", "try it with a built-in fake upstream: no key, no internet, no settings"
     ),
+    "init": Command("init:main", "write .env, and a file of its own for the key"),
+    "dev": Command("run:dev", "run it beside a web app on this computer"),
+    "serve": Command("run:serve", "run it for others; it lists what must be said"),
     "check": Command("check:main", "report every fault of the settings, ask whether the key works"),
     "explain": Command("explain:main", "which step would refuse a call, and what to change"),
-    "init": Command("init:main", "write .env, and a file of its own for the key"),
     "usage": Command("usage:main", "what was spent, by day, app, client, model, provider"),
     "calls": Command("calls:main", "find calls by id, client, time, status or cost"),
     "token": Command("token:main", "make a client token; only its hash is stored"),

@@ -52,9 +52,10 @@ class Given:
 
 def parser(command: str, more: str = "") -> Parser:
     """An empty parser of one command, which is described by its summary and ``more``."""
+    summary = COMMANDS[command].summary
     return Parser(
         prog=f"keyproxy {command}",
-        description=f"{COMMANDS[command].summary}. {more}".rstrip(),
+        description=f"{summary[0].upper()}{summary[1:]}. {more}".rstrip(),
         allow_abbrev=False,
         formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=30),
     )

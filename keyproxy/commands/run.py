@@ -51,7 +51,11 @@ def serve(arguments: Sequence[str]) -> int:
 
 def demo(arguments: Sequence[str]) -> int:
     """Against a built-in fake upstream."""
-    parser = line.parser("demo", "A chat page is at /.")
+    parser = line.parser(
+        "demo",
+        "A chat page is at /. The models demo/slow, demo/429, demo/cut and others do what a page"
+        " must cope with (docs/frameworks.md).",
+    )
     return _run(line.parse(parser, arguments, ["demo"]).sources("demo"))
 
 
