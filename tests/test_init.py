@@ -114,6 +114,16 @@ def test_a_client_token_is_shown_and_only_its_hash_is_kept(
     assert "kpt_" not in capsys.readouterr().out, "the first one goes on to be the one that opens"
 
 
+def test_the_demo_is_named_where_there_is_no_key_yet(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("init", "--yes") == 0
+    assert "keyproxy demo" in capsys.readouterr().out
+    kept(config, "openrouter_api_key").write_text(KEY)
+    assert run("init", "--yes") == 0
+    assert "keyproxy demo" not in capsys.readouterr().out
+
+
 def test_key_in_env_names_no_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("init", "--yes", "--key-in-env") == 0
     assert "\nOPENROUTER_API_KEY=\n" in Path(".env").read_text()

@@ -28,6 +28,7 @@ from keyproxy.settings import (
     Settings,
 )
 from keyproxy.settings.grammar.network import StorageServer
+from keyproxy.settings.grammar.secrets import KEYS_PAGE
 from keyproxy.settings.setting import SAY_IT, Derived, spoken
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
@@ -63,9 +64,9 @@ def dev(**variables: str) -> Settings:
     return Settings.from_environ("dev", {"OPENROUTER_API_KEY": KEY} | said)
 
 
-def faults(mode: Mode, environ: Mapping[str, str]) -> dict[str, SettingsFault]:
+def faults(mode: Mode, environ: Mapping[str, str], **more: Any) -> dict[str, SettingsFault]:
     with pytest.raises(SettingsFaults) as caught:
-        Settings.from_environ(mode, environ)
+        Settings.from_environ(mode, environ, **more)
     return {fault.variable: fault for fault in caught.value.faults}
 
 
@@ -318,6 +319,21 @@ def test_key_file_without_a_key_is_a_fault(content: bytes, found: str) -> None:
     assert fault.variable == "OPENROUTER_API_KEY_FILE"
     assert found in str(fault)
     assert KEY not in str(fault)
+
+
+def test_an_empty_key_file_says_where_to_paste() -> None:
+    """``keyproxy init --yes`` leaves one, and it is the first fault that a newcomer meets."""
+    path = "/home/me/my config/openrouter_api_key"
+    found = faults("dev", {"OPENROUTER_API_KEY_FILE": path}, read_file=lambda _: b"")
+    fault = found["OPENROUTER_API_KEY_FILE"]
+    assert path in str(fault.found)
+    assert fault.paste == f"cat > '{path}'"
+
+
+def test_who_has_no_key_hears_where_there_is_one_and_what_needs_none() -> None:
+    expected = faults("dev", {})["OPENROUTER_API_KEY"].expected
+    for words in (KEYS_PAGE, "keyproxy init", "keyproxy demo"):
+        assert words in expected
 
 
 def test_key_beside_its_file_is_a_fault() -> None:

@@ -225,6 +225,7 @@ def _say_what_next(beginning: Beginning, awaited: Path | None) -> int:
     print("\nNext")
     if awaited is not None:
         print(f"  paste the key into {awaited}")
+        steps.append(("keyproxy demo", "the same without a key, with made-up answers"))
     found = Sources.of_process("dev", {}).look()
     for name in (secrets.KEY, secrets.KEY_FILE):
         text, place = found.said(name)

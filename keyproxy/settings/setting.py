@@ -10,7 +10,7 @@ from typing import Any, Literal
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import NotInstalled, Unfit, mask, shown
 from keyproxy.settings.grammar.plain import file_path
-from keyproxy.settings.grammar.secrets import MAKING, misnamed
+from keyproxy.settings.grammar.secrets import KEYS_PAGE, MAKING, misnamed
 
 Mode = Literal["dev", "serve", "demo"]
 _UNIT = re.compile("_(seconds|bytes|days)$")
@@ -183,7 +183,9 @@ def which_key(setting: Setting, environ: Mapping[str, str]) -> SettingsFault:
     """The question for the key, which may stand under another name."""
     near = misnamed(environ)
     if near is None:
-        return unsaid(setting, environ)
+        fault = unsaid(setting, environ)
+        fault.expected += f"; from {KEYS_PAGE}; keyproxy init asks for it, keyproxy demo needs none"
+        return fault
     return SettingsFault(
         setting.variable,
         found=f"not set, but {near} is",

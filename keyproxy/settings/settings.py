@@ -5,6 +5,7 @@ Built from any mapping of variables; the environment and the files are read in `
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -304,7 +305,11 @@ class Reading:
             unfit.found = f"{shown(path)}{unfit.where}, which is {unfit.found}"
             raise
         if setting.is_secret and not text.strip():
-            raise Unfit(f"a file that holds {setting.meaning}", found="an empty file")
+            raise Unfit(
+                f"in it, {setting.meaning}; this takes what is pasted, up to Ctrl-D",
+                found=f"{shown(path)}, an empty file",
+                line=f"cat > {shlex.quote(path)}",
+            )
         try:
             return setting.parse(text)
         except Unfit as unfit:
