@@ -6,7 +6,7 @@ as long.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -209,7 +209,7 @@ class Head:
 
     ``key`` is the label of the key it answers to. ``is_own``: the upstream wrote the body, not
     we in place of an error page that is none of its own. ``told_cost``: None where it never says
-    what a call has cost.
+    what a call has cost. ``holds_key``: whether a text that the answer tells may stand in no book.
     """
 
     status: int
@@ -218,6 +218,7 @@ class Head:
     key: str
     is_own: bool = True
     told_cost: ToldCost | None = IN_COST
+    holds_key: Callable[[str], bool] = lambda text: False
 
 
 CostSource = Literal["exact", "computed", "estimated"]

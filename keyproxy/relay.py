@@ -67,7 +67,8 @@ async def relay(
         elif body := answer.reply.waiting():
             if answer.search.is_in(body):
                 _cut_for_key(record)
-            record.watch(body)
+            else:
+                record.watch(body)
         if record.ended is End.COMPLETE:
             await _finish(request, response, body, record, idle_seconds)
     except TimeoutError:

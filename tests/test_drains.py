@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
-from tests.conftest import Proxy
+from keyproxy.attempts.drains import Drains
+from keyproxy.settings import Secret
+from keyproxy.transport.reply import Reply
+from keyproxy.upstream.headers import KeySearch
+from tests.conftest import KEY, Proxy
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.fake import Fake
@@ -78,3 +84,25 @@ async def test_a_stop_ends_what_is_read_on(fakes: Fakes) -> None:
         await drains.end()
         await fake.until(lambda: is_over(fake))
     assert b"[DONE]" not in bytes(fake.bills[0].said)
+
+
+async def test_a_key_in_what_is_read_on_cuts_it_and_is_shown_to_nobody() -> None:
+    class Connection:
+        is_cut = False
+
+        def pause_reading(self) -> None: ...
+
+        def resume_reading(self) -> None: ...
+
+        def abort(self) -> None:
+            self.is_cut = True
+
+    drains, seen, connection = Drains(), bytearray(), Connection()
+    reply = Reply(200, CIMultiDict(), None, connection)
+    drains.take(AsyncExitStack(), reply, KeySearch([Secret(KEY)]), [seen.extend])
+    for piece in (b'{"model":"a/b","x":"', KEY[:50].encode(), KEY[50:].encode()):
+        reply.feed(piece)
+    assert connection.is_cut
+    assert bytes(seen) == b'{"model":"a/b","x":"'
+    reply.end()
+    await drains.end(1.0)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import json
 import logging
 import random
+import sqlite3
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy import logs
+from keyproxy.ledger.ledger import Ledger
 from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyStates
@@ -326,6 +331,49 @@ async def test_the_key_is_nowhere(
     assert "held a key" in written.getvalue()
     assert KEY[20:] not in shown
     assert KEY[:30] not in shown
+
+
+SHORT = "sk-or-v1-" + "0123456789abcdef" * 3
+HIDDEN = SHORT.replace("-", "\\u002d")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        f'{{"id":"c","model":"{SHORT}"}}',
+        f'{{"id":"gen-{HIDDEN}","error":{{"message":"no"}}}}',
+        f'{{"id":"c","error":{{"code":"{HIDDEN}"}}}}',
+    ],
+    ids=["model", "id", "code"],
+)
+async def test_a_key_that_an_answer_tells_is_in_no_book(
+    start: Start, upstream: FakeUpstream, tmp_path: Path, told: str, kind: str
+) -> None:
+    """Ledger and dashboard are read by more people than may know the key."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        form = "data: {}\n\n" if kind == "text/event-stream" else "{}"
+        return web.Response(text=form.format(told), content_type=kind)
+
+    upstream.answer = answer
+    path = tmp_path / "ledger.sqlite3"
+    proxy = await start(OPENROUTER_API_KEY=SHORT, LEDGER=str(path), ADMIN="127.0.0.1:0")
+    with contextlib.suppress(aiohttp.ClientError):
+        async with proxy.post() as got:
+            await got.read()
+    assert proxy.service.admin is not None
+    url = f"http://{proxy.service.admin.addresses[0]}/state.json"
+    async with proxy.session.get(url) as figures:
+        state = await figures.json()
+    assert len(state["errors"]) == 1
+    book = proxy.service.accounting.book
+    assert isinstance(book, Ledger)
+    assert await book.flush()
+    with contextlib.closing(sqlite3.connect(path)) as ledger:
+        [call] = ledger.execute("SELECT * FROM calls").fetchall()
+        [attempt] = ledger.execute("SELECT * FROM attempts").fetchall()
+    assert SHORT not in f"{json.dumps(state)} {call} {attempt}"
 
 
 async def transcript(proxy: Proxy, body: dict[str, Any], path: str = CHAT) -> str:

@@ -113,7 +113,7 @@ class Attempts:
     def _read_on(self, stack: AsyncExitStack, answer: Answer, record: Record) -> None:
         """The client has left; what the answer costs is worth to know, if it goes on anyway."""
         if answer.outlives_client and not record.is_cutting():
-            self.drains.take(stack, answer.reply, tuple(record.watchers))
+            self.drains.take(stack, answer.reply, answer.search, tuple(record.watchers))
 
     def _learn(
         self, place: Place, record: Record, tokens: int, asked_at: float, *, is_streaming: bool

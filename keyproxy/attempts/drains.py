@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from keyproxy.transport.reply import BrokenOff, Reply
+from keyproxy.upstream.headers import KeySearch
 
 MOST = 32
 """At once, in a process."""
@@ -29,17 +30,22 @@ class Drains:
         self,
         stack: AsyncExitStack,
         reply: Reply,
+        search: KeySearch,
         watchers: Sequence[Callable[[bytes], None]],
     ) -> None:
         """Read ``reply`` to its end, and close what is on ``stack`` then: the attempt, and what is
-        set aside for it. Where there is no room for it, nothing is taken from ``stack``."""
+        set aside for it. A key in it, by ``search``, cuts it. Where there is no room for it,
+        nothing is taken from ``stack``."""
         if self._is_over or len(self._tasks) >= MOST or not reply.is_open:
             return
         over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def look(data: bytes) -> None:
+            if (passed := search.feed(data)) is None:
+                reply.close()
+                return
             for watcher in watchers:
-                watcher(data)
+                watcher(passed)
 
         def ended(error: BrokenOff | None) -> None:
             if not over.done():

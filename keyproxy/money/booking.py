@@ -122,6 +122,7 @@ class Booking:
                 head.generation_id,
                 head.told_cost,
                 self._found_id,
+                head.holds_key,
             )
             self.record.watchers.append(self._reader.watch)
 

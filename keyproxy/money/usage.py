@@ -64,14 +64,16 @@ class UsageReader:
         generation_id: str | None = None,
         told_cost: ToldCost | None = IN_COST,
         found_id: Callable[[str], None] = lambda id: None,
+        holds_key: Callable[[str], bool] = lambda text: False,
     ) -> None:
         """``told_cost``: where its provider says what a call has cost. ``found_id`` is told the
-        ``generation_id`` that the head did not say, as it passes."""
+        ``generation_id`` that the head did not say, as it passes. A text that ``holds_key``, behind
+        JSON's escapes perhaps, is neither an id nor an error's name."""
         self.generation_id = generation_id
         self.answer_id: str | None = None
         self.is_finished = False
         self.error: str | None = None
-        self._found_id = found_id
+        self._found_id, self._holds_key = found_id, holds_key
         self._dialect, self._told_cost = dialect, told_cost
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted = _wanted(self._places)
@@ -177,7 +179,8 @@ class UsageReader:
     def _take(self, found: Mapping[Place, Any]) -> None:
         """What a whole document says."""
         if self.generation_id is None:
-            ids = [id for id in map(found.get, _IDS) if isinstance(id, str)]
+            texts = (id for id in map(found.get, _IDS) if isinstance(id, str))
+            ids = [id for id in texts if not self._holds_key(id)]
             if ids and not self._has_id:
                 self._has_id = True
                 self.answer_id = next(filter(_ID.fullmatch, ids), None)
@@ -190,8 +193,8 @@ class UsageReader:
         is_error = isinstance(kind, str) and kind in _ERROR_TYPES
         told = next((found[place] for place in _ERRORS if place in found), None)
         if told is not None or is_error or found.get(_FINISH) == "error":
-            code = found.get(_CODE) if is_error else None
-            self.error = _error_code(told, code) or self.error or "error"
+            code = _error_code(told, found.get(_CODE) if is_error else None)
+            self.error = code if code and not self._holds_key(code) else self.error or "error"
         said: Any = next((found[place] for place in self._places if place in found), {})
         if not isinstance(said, dict):
             self._said = {}  # the last one wins, also when it is not to be trusted

@@ -134,6 +134,9 @@ class KeySearch:
     def is_in(self, data: bytes) -> bool:
         return any(map(data.__contains__, self._keys))
 
+    def is_in_text(self, text: str) -> bool:
+        return self.is_in(text.encode(errors="replace"))
+
     def feed(self, chunk: bytes) -> bytes | None:
         """The bytes that may go out now; None when a key was found."""
         data, held = self._seen + chunk, 0

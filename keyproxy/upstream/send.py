@@ -135,7 +135,10 @@ class Upstream:
         keys = self._usable()
         key = next((key for key in keys if key.label == key_label), keys[0])
         fetched = await self._whole(self.provider.call_path(id), key, MAX_REPORT_BYTES)
-        return self.provider.read_call(fetched.raw) if fetched.status == 200 else None
+        told = self.provider.read_call(fetched.raw) if fetched.status == 200 else None
+        if told is not None and self._search.is_in_text(told.model or ""):
+            told = told._replace(model=None)  # it goes into the books
+        return told
 
     async def inspect(self, key: Secret) -> KeyReport:
         """What the upstream says of ``key``, one of its own; costs nothing. Raises as ``send``
@@ -252,7 +255,7 @@ class Upstream:
         name = self.provider.call_header
         id = None if name is None else fields.get(name)
         kind, told = fields.get("Content-Type", ""), self.provider.told_cost
-        return Head(status, kind, id, key.label, is_own, told)
+        return Head(status, kind, id, key.label, is_own, told, self._search.is_in_text)
 
     async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         check_head(reply)
