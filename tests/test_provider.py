@@ -21,7 +21,7 @@ from keyproxy.record import Record
 from keyproxy.settings import Secret
 from keyproxy.transport.client import open_pools
 from keyproxy.upstream.anthropic import ANTHROPIC
-from keyproxy.upstream.compatible import openai_compatible
+from keyproxy.upstream.compatible import compatible
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.send import Answer, Upstream
@@ -106,7 +106,7 @@ async def test_a_version_that_the_client_names_is_its_own(
 async def test_a_host_that_asks_for_no_key_gets_none(upstream: FakeUpstream) -> None:
     given = settings()
     async with open_pools(given) as pools:
-        house = openai_compatible("house", upstream.base_url)
+        house = compatible("openai-compatible", "house", upstream.base_url)
         pool, keys = pools.of(upstream.base_url), [NO_KEY]
         asked = Upstream(given, pool, KeyStates(), provider=house, keys=keys)
         answer, _ = await sent(asked, Call(CHAT, CHAT.path, b"{}"))

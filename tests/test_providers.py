@@ -12,7 +12,7 @@ import pytest
 import keyproxy
 from keyproxy import dialects
 from keyproxy.key_forms import owner
-from keyproxy.upstream.compatible import DIALECTS, anthropic_compatible, openai_compatible
+from keyproxy.upstream.compatible import DIALECTS, compatible
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Provider
 from keyproxy.upstream.providers import PROVIDERS
@@ -130,7 +130,7 @@ def test_a_rule_proposes_an_id(name: str, model: str, native: str | None) -> Non
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_any_other_host_speaks_what_it_is_said_to(name: str) -> None:
-    house = openai_compatible("house", "http://127.0.0.1:8000/v1", [name])
+    house = compatible("openai-compatible", "house", "http://127.0.0.1:8000/v1", [name])
     assert set(house.takes) == {name}
     dialect = next(each for each in dialects.DIALECTS if each.name == name)
     assert (house.takes[name].fields or frozenset()) <= dialect.fields.keys()
@@ -138,7 +138,7 @@ def test_any_other_host_speaks_what_it_is_said_to(name: str) -> None:
 
 
 def test_a_host_in_anthropics_manner_wants_its_key_in_anthropics_header() -> None:
-    house = anthropic_compatible("house", "https://llm.example/v1")
+    house = compatible("anthropic-compatible", "house", "https://llm.example/v1")
     assert (house.key_header, house.key_form, set(house.takes)) == ("x-api-key", "{}", {"messages"})
     assert dict(house.head) == {"anthropic-version": "2023-06-01"}
 

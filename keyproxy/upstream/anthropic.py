@@ -8,7 +8,6 @@ from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Provider, without_author
 from keyproxy.upstream.takes import CHAT, MESSAGES, NOTES, Takes, names
 
-VERSION = (("anthropic-version", "2023-06-01"),)
 _rule = without_author("anthropic")
 
 
@@ -26,7 +25,7 @@ ANTHROPIC = Provider(
     keys_page="https://console.anthropic.com/settings/keys",
     key_header="x-api-key",
     key_form="{}",
-    head=VERSION,
+    head=(("anthropic-version", "2023-06-01"),),
     takes={
         "messages": Takes(
             fields=MESSAGES

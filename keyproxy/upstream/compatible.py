@@ -4,8 +4,10 @@ a gateway of one's own. Of such a host only what settings say is known."""
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
-from keyproxy.upstream.anthropic import VERSION
+from keyproxy.settings.providers import Kind
+from keyproxy.upstream.anthropic import ANTHROPIC
 from keyproxy.upstream.provider import Provider
 from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, NOTES, RESPONSES, Takes, names
 
@@ -38,34 +40,21 @@ DIALECTS = tuple(_DIALECTS)
 """What such a host may be said to speak."""
 
 
-def openai_compatible(name: str, base: str, dialects: Collection[str] = ("chat",)) -> Provider:
-    """The host at ``base`` whose key is asked for as OpenAI does."""
-    return Provider(
+def compatible(kind: Kind, name: str, base: str, dialects: Collection[str] = ()) -> Provider:
+    """The host at ``base`` whose key is asked for as OpenAI does, or as Anthropic does."""
+    is_anthropic = kind == "anthropic-compatible"
+    usual = "messages" if is_anthropic else "chat"
+    made = Provider(
         name=name,
         title=name,
         base=base,
         key_variable=f"key_file in [providers.{name}]",
         keys_page=base,
-        takes={each: _DIALECTS[each] for each in dialects},
+        takes={each: _DIALECTS[each] for each in dialects or (usual,)},
         slug="",
         native=lambda model: model,
     )
-
-
-def anthropic_compatible(
-    name: str, base: str, dialects: Collection[str] = ("messages",)
-) -> Provider:
-    """The host at ``base`` whose key is asked for as Anthropic does."""
-    return Provider(
-        name=name,
-        title=name,
-        base=base,
-        key_variable=f"key_file in [providers.{name}]",
-        keys_page=base,
-        key_header="x-api-key",
-        key_form="{}",
-        head=VERSION,
-        takes={each: _DIALECTS[each] for each in dialects},
-        slug="",
-        native=lambda model: model,
-    )
+    if not is_anthropic:
+        return made
+    own = ANTHROPIC
+    return replace(made, key_header=own.key_header, key_form=own.key_form, head=own.head)

@@ -15,7 +15,7 @@ from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.settings.grammar import secrets
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.provider import KeyReport, Listing, Model, Provider
+from keyproxy.upstream.provider import KeyReport, Listing, Provider
 from keyproxy.upstream.takes import Takes
 
 # What is written out in digits: an exponent of a few characters may stand for gigabytes.
@@ -144,18 +144,6 @@ def price_of_row(row: Any) -> Price | None:
     return price if is_free or price.rates.prompt or price.rates.completion else None
 
 
-def read_models(body: Any) -> tuple[Model, ...]:
-    """The models in the list, with what their rows tell. Raises TypeError for what is no list."""
-    rows = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(rows, list):
-        raise TypeError("data is no list")
-    return tuple(
-        Model(row["id"], _length(row.get("context_length")), price_of_row(row))
-        for row in rows
-        if isinstance(row, dict) and isinstance(row.get("id"), str)
-    )
-
-
 def price_of_providers(endpoints: Iterable[Any], with_tiers: bool = False) -> Price | None:
     """The dearest of the providers of one model, by the list ``endpoints``.
 
@@ -272,7 +260,6 @@ OPENROUTER = Provider(
     listing=Listing(
         path="/models?output_modalities=all",
         is_public=True,
-        read_models=read_models,
         is_usual=is_usual,
         kept=(
             "id",

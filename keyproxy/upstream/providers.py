@@ -9,7 +9,7 @@ from types import MappingProxyType
 from keyproxy.settings.providers import Used
 from keyproxy.upstream.anthropic import ANTHROPIC
 from keyproxy.upstream.cerebras import CEREBRAS
-from keyproxy.upstream.compatible import anthropic_compatible, openai_compatible
+from keyproxy.upstream.compatible import compatible
 from keyproxy.upstream.deepinfra import DEEPINFRA
 from keyproxy.upstream.gemini import GEMINI
 from keyproxy.upstream.groq import GROQ
@@ -30,11 +30,7 @@ def provider_of(used: Used) -> Provider:
     """
     if used.kind is None:
         return PROVIDERS[used.name]
-    base = used.base or ""
-    if used.kind == "openai-compatible":
-        made = openai_compatible(used.name, base, used.dialects or ("chat",))
-    else:
-        made = anthropic_compatible(used.name, base, used.dialects or ("messages",))
+    made = compatible(used.kind, used.name, used.base or "", used.dialects or ())
     return replace(made, messages_base=used.messages_base)
 
 
