@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from keyproxy.upstream import shipped
+from keyproxy.upstream.catalogue import Allowed
 from keyproxy.upstream.provider import Model, Provider
 
 ROUTER = "openrouter"
@@ -157,14 +158,6 @@ class Homes:
         model = f"{provider.author}/{bare}"
         ids = self.listed(provider.name) or ()
         return model if provider.native(model) == bare and bare in ids else None
-
-
-class Allowed(Protocol):
-    """The operator's list of models."""
-
-    def allows(self, model: str) -> bool: ...
-
-    def check(self, model: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

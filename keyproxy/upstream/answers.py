@@ -2,12 +2,14 @@
 
 Errors pass with their status. Their bodies are small JSON; the account's user id and balance
 are taken out, and what is not readable becomes JSON of the same status, in the shape that the
-caller's SDK parses.
+caller's SDK parses. Five shapes come: an object or a text under ``error``, the bare object, a list
+under ``detail``, any of these in a list. One that has the dialect's shape already stays as it is.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import structlog
@@ -16,13 +18,20 @@ from keyproxy.dialects import CATALOGUE, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.transport import refusals
 from keyproxy.transport.reply import Reply
-from keyproxy.upstream import error_shapes
+from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.provider import Fetched, Provider
 
 MAX_ERROR_BYTES = 256 * 1024
 _MOST_DIGITS = 4000  # Python reads no integer of more than 4300
+# Of accounts, organisations and people there, as the texts of errors name them.
+_IDS = re.compile(
+    rb"\b(?:org|proj|user|acct|team)[-_](?=[\w-]*\d)[\w-]{8,}"
+    rb"|(?<=organization )[0-9a-f-]{32,36}|(?<=team )[0-9a-f-]{32,36}"
+    rb"|(?<=projects/)\d{6,}|(?<=project )\d{6,}",
+    re.I,
+)
 _log = structlog.get_logger("keyproxy.upstream")
 UNAUTHORIZED = (
     "The upstream did not accept this call (401). That is between this server and the upstream:"
@@ -108,11 +117,11 @@ def shown_error(
     the account; None when that cannot be told. ``kind``: its type."""
     if not kind.startswith("application/json"):
         may_be_told = kind.startswith("text/plain") and status not in provider.cannot_pay
-        return error_shapes.masked(raw) if may_be_told else None
+        return _masked(raw) if may_be_told else None
     if len(raw) > MAX_ERROR_BYTES:
         return None
-    if not error_shapes.is_of(dialect, body):
-        shaped = error_shapes.in_shape(dialect, status, body)
+    if not _is_of(dialect, body):
+        shaped = _in_shape(dialect, status, body)
         if shaped is None:
             return None
         raw, body = shaped, loads(shaped)
@@ -120,7 +129,39 @@ def shown_error(
         body["error"]["message"] = UNUSABLE
         raw = json.dumps(body).encode()
     shown = cleaned(provider, raw, body, status)
-    return None if shown is None else error_shapes.masked(shown)
+    return None if shown is None else _masked(shown)
+
+
+def _is_of(dialect: Dialect, body: Any) -> bool:
+    """Whether an error's JSON has the dialect's own shape."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return False
+    if dialect.errors == "anthropic":
+        return body.get("type") == "error" and isinstance(error.get("type"), str)
+    return isinstance(error.get("message"), str)
+
+
+def _in_shape(dialect: Dialect, status: int, body: Any) -> bytes | None:
+    """An error in the dialect's shape, with the code, type and field that its JSON tells; None
+    where that says nothing."""
+    said = faults.said(body)
+    if said is None or said.message is None:
+        return None
+    if dialect.errors == "anthropic":
+        return refusals.anthropic_body(status, said.message, {})
+    fields = {
+        "code": status if said.code in (None, "") else said.code,
+        "type": said.type or "upstream_error",
+        "param": said.param,
+        "metadata": {"source": "upstream"},
+    }
+    return refusals.openai_body(status, said.message, fields)
+
+
+def _masked(raw: bytes) -> bytes:
+    """``raw`` without the ids of accounts and organisations in its texts."""
+    return _IDS.sub(b"***", raw)
 
 
 def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:
