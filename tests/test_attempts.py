@@ -113,6 +113,33 @@ async def test_the_callers_fault_stays_where_it_is(fakes: Fakes, end: str) -> No
     assert asked(fakes) == ["groq"]
 
 
+async def test_no_caller_takes_a_home_from_others_by_a_field_that_is_refused_there() -> None:
+    """Which the policy and our table let through; it goes on to where it is taken, if anywhere."""
+    at = failing(openai="whole", groq="whole", openrouter="whole")
+    field = {"prompt_cache_options": {"mode": "explicit"}}
+    async with server.serving("openai", "groq", "openrouter") as fakes:
+        async with proxy_before(fakes, more=at) as proxy:
+            with capture_logs() as lines:
+                status, headers, _ = await posted(proxy, FAILING | field)
+            assert (status, headers["X-Keyproxy-Provider"]) == (200, "openrouter")
+            assert headers["X-Keyproxy-Attempts"] == "openai=400, openrouter=200"
+            [line] = [line for line in lines if line["event"] == "an attempt failed"]
+            assert (line["fault"], line["log_level"]) == ("field", "warning")
+            _, headers, _ = await posted(proxy, FAILING)
+            assert headers["X-Keyproxy-Provider"] == "openai"
+        assert asked(fakes) == ["openai", "openai", "openrouter"]
+
+
+async def test_the_field_that_nobody_takes_is_told_the_caller() -> None:
+    field = {"prompt_cache_options": {"mode": "explicit"}}
+    async with server.serving("openai", "groq") as fakes:
+        async with proxy_before(fakes, more=failing(openai="whole", groq="whole")) as proxy:
+            status, headers, raw = await posted(proxy, FAILING | field)
+        assert (status, asked(fakes)) == (400, ["openai"])
+        assert json.loads(raw)["error"]["param"] == "prompt_cache_options"
+        assert "Retry-After" not in headers
+
+
 async def test_no_attempt_after_the_first_output(fakes: Fakes) -> None:
     fakes["groq"].plan = lambda seen, body: Plan("cut", pause_seconds=0.05)
     async with proxy_before(fakes) as proxy, proxy.post(OSS | {"stream": True}) as answer:

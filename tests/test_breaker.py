@@ -32,6 +32,7 @@ def fail(rests: Rests, times: int = 1, fault: Fault = Fault.UNCERTAIN) -> None:
         (Fault.LOAD, 86_400.0, LONGEST_SECONDS),
         (Fault.ACCOUNT, None, LONGEST_SECONDS),
         (Fault.CONFIG, None, LONGEST_SECONDS),
+        (Fault.FIELD, None, 0.0),
         (Fault.UNCERTAIN, None, 0.0),
         (Fault.NOT_SENT, None, 0.0),
     ],
@@ -106,6 +107,34 @@ def test_what_is_off_is_asked_again_after_a_reload(rests: Rests) -> None:
     assert rests.seconds(HOME) == 0.0
 
 
+def test_what_is_off_is_on_again_once_it_answers(rests: Rests) -> None:
+    """It is tried where no other home is left."""
+    rests.failed(HOME, Fault.CONFIG, None)
+    rests.tries(HOME)
+    rests.answered(HOME)
+    assert rests.seconds(HOME) == 0.0
+
+
 def test_faults_of_the_caller_tell_nothing_of_a_home(rests: Rests) -> None:
     fail(rests, 9, Fault.CALLER)
+    assert rests.seconds(HOME) == 0.0
+
+
+@pytest.mark.parametrize("fault", [Fault.LOAD, Fault.CONFIG, Fault.ACCOUNT])
+def test_what_it_refuses_wakes_no_home_that_rests(rests: Rests, fault: Fault) -> None:
+    """Whoever writes a faulty call may choose where it goes."""
+    rests.failed(HOME, fault, 60.0)
+    rests.failed(HOME, Fault.CALLER, None)
+    assert rests.seconds(HOME) >= 60.0
+
+
+def test_a_home_that_refuses_is_there(rests: Rests, clock: Clock) -> None:
+    fail(rests, 2)
+    rests.failed(HOME, Fault.CALLER, None)
+    fail(rests)
+    assert rests.seconds(HOME) == 0.0
+    fail(rests, 2)
+    clock.now += REST_SECONDS
+    rests.tries(HOME)
+    rests.failed(HOME, Fault.CALLER, None)
     assert rests.seconds(HOME) == 0.0

@@ -55,7 +55,7 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
         (GROQ, 413, error("too large", code="rate_limit_exceeded", type="tokens"), Fault.LOAD),
         (GROQ, 413, error("Request Entity Too Large"), Fault.CALLER),
         (GROQ, 498, None, Fault.LOAD),
-        (GROQ, 400, error("property 'store' is unsupported"), Fault.CONFIG),
+        (GROQ, 400, error("property 'store' is unsupported"), Fault.FIELD),
         (GROQ, 400, error("property 'x' is unsupported", param="messages.0.x"), Fault.CALLER),
         (GROQ, 400, error("no such tool", code="tool_use_failed"), Fault.CALLER),
         (GROQ, 400, error("Please reduce the length of the messages"), Fault.CONTEXT),
@@ -66,7 +66,10 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
         (GROQ, 200, error("overloaded", code=503), Fault.LOAD),
         (GROQ, 200, error("broke off"), Fault.UNCERTAIN),
         (OPENROUTER, 404, error("No endpoints found"), Fault.CONFIG),
+        (OPENROUTER, 404, error("No endpoints found for a/b."), Fault.CONFIG),
         (OPENROUTER, 404, error("No endpoints found matching your data policy"), Fault.CALLER),
+        (OPENROUTER, 404, error("No endpoints found that can handle the parameters"), Fault.CALLER),
+        (OPENROUTER, 404, error("No allowed providers are available"), Fault.CALLER),
         (OPENROUTER, 402, error("given your current in-flight requests"), Fault.LOAD),
         (OPENROUTER, 400, error("x/y is not a valid model ID"), Fault.CONFIG),
         (OPENROUTER, 403, error("flagged by moderation"), Fault.CALLER),
@@ -119,7 +122,7 @@ def test_each_error_of_the_fakes_is_laid_at_the_right_door(name: str) -> None:
 @pytest.mark.parametrize(
     ("complaint", "told"),
     [
-        (Complaint("unknown", ("store",)), Fault.CONFIG),
+        (Complaint("unknown", ("store",)), Fault.FIELD),
         (Complaint("unknown", ("messages", 1, "x")), Fault.CALLER),
         (Complaint("unknown", ("messages", 0, "content", 0, "x")), Fault.CALLER),
         (Complaint("unknown", ("tools", 0, "function", "x")), Fault.CALLER),

@@ -87,7 +87,7 @@ def test_a_field_that_is_unknown_there_is_no_fault_of_the_caller(provider: Provi
     vendor = VENDORS[provider.name]
     if provider.name in ("cerebras", "deepinfra", "xai"):
         return  # they do not tell the two apart
-    for path, fault in ((("odd",), Fault.CONFIG), (("messages", 0, "odd"), Fault.CALLER)):
+    for path, fault in ((("odd",), Fault.FIELD), (("messages", 0, "odd"), Fault.CALLER)):
         trouble = vendor.complain(Complaint("unknown", path))
         body = vendor.body_of(trouble, "messages" if "messages" in vendor.paths else "chat")
         assert provider.classify(trouble.status, body) is fault

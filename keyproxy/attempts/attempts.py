@@ -39,6 +39,7 @@ from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.send import Answer, Upstream
 
 MOST = 3
+_LEVELS = {Fault.ACCOUNT: logging.ERROR, Fault.CONFIG: logging.ERROR, Fault.FIELD: logging.WARNING}
 T = TypeVar("T")
 _log = structlog.get_logger("keyproxy.routing")
 
@@ -278,15 +279,13 @@ class _Course:
     def _note(self, failed: Failed) -> None:
         """Remember how a home failed."""
         memory, home, fault = self._desk.memory, failed.option.place.home, failed.fault
-        if fault in OF_CALLER:
-            memory.rests.answered(home)
-            return
         seconds = None if failed.answer is None else failed.answer.rest_seconds
         memory.rests.failed(home, fault, seconds)
+        if fault in OF_CALLER:
+            return
         memory.stays.failed(self._plan.conversation, home)
-        is_ours = fault in (Fault.ACCOUNT, Fault.CONFIG)
         _log.log(
-            logging.ERROR if is_ours else logging.INFO,
+            _LEVELS.get(fault, logging.INFO),
             "an attempt failed",
             request_id=self._record.request_id,
             provider=home.provider,

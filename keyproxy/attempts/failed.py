@@ -55,6 +55,8 @@ def last_word(failed: Sequence[Failed], rests: Rests) -> tuple[Answer | Refusal,
     one, else what all of them say, else that nobody can answer. It says truly when to come again.
     """
     of_caller = [each for each in failed if each.fault in OF_CALLER]
+    if all(each.fault is Fault.FIELD for each in failed):
+        of_caller = [*failed]
     last = (of_caller or failed)[-1]
     wait = max(1.0, min(rests.seconds(each.option.place.home) for each in failed))
     is_common = len({each.status for each in failed}) == 1

@@ -30,6 +30,7 @@ ENOUGH = 6
 _MOST_KEPT = 2048
 FAILURES = frozenset({Fault.NOT_SENT, Fault.UNCERTAIN})
 """Faults that tell of a home that is not well; others say so themselves, or are no news of it."""
+OF_CALL = frozenset({Fault.CALLER, Fault.CONTEXT, Fault.FIELD})
 
 
 @dataclass(slots=True)
@@ -71,13 +72,24 @@ class Rests:
             state.tried_at = self.clock()
 
     def answered(self, home: Home) -> None:
-        """It has answered a call, or refused one that nobody would take."""
+        """It has answered a call."""
         if (state := self._states.get(home)) is not None:
+            state.until, state.is_off = 0.0, False
+            self._is_there(home)
+
+    def _is_there(self, home: Home) -> None:
+        """One that rests goes on to rest all the same."""
+        state = self._states.get(home)
+        if state is not None and state.until <= self.clock():
             state.until, state.pause, state.in_a_row, state.tried_at = 0.0, REST_SECONDS, 0, None
             state.ended.append((self.clock(), True))
 
     def failed(self, home: Home, fault: Fault, seconds: float | None) -> None:
-        """It has failed so; ``seconds``: how long it asks us to wait."""
+        """It has failed so; ``seconds``: how long it asks us to wait. What is a call's own fault
+        neither benches a home nor wakes it: whoever calls may choose both."""
+        if fault in OF_CALL:
+            self._is_there(home)
+            return
         state = self._states.used(home) or self._states.put(home, _State())
         now = self.clock()
         was_tried, state.tried_at = state.tried_at is not None, None

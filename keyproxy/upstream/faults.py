@@ -26,7 +26,8 @@ class Fault(StrEnum):
     UNCERTAIN = "uncertain"  # it may have been taken, and billed
     CALLER = "caller"  # no other provider would take it
     CONTEXT = "context"  # as the caller's, but a larger context may take it
-    CONFIG = "config"  # this provider does not have the model or the field that we think it has
+    CONFIG = "config"  # this provider does not have the model that we think it has
+    FIELD = "field"  # nor takes the field that we think it takes: another provider may
 
 
 class Said(NamedTuple):
@@ -148,7 +149,7 @@ def by(
             if status in (400, 413, 422) and _TOO_LONG.search(message):
                 return Fault.CONTEXT
             if status in (400, 422) and _is_of_unknown_field(error):
-                return Fault.CONFIG
+                return Fault.FIELD
             if status == 403 and _MODERATED.search(message):
                 return Fault.CALLER
         usual = Fault.CALLER if 400 <= status < 500 else Fault.UNCERTAIN

@@ -283,7 +283,7 @@ OPENROUTER = Provider(
             r"in[- ]flight": Fault.LOAD,
             r"not a valid model": Fault.CONFIG,
             # The model is there, and no host of it takes this very call.
-            r"data policy|that support|allowed providers": Fault.CALLER,
+            r"data policy|that (?:support|can handle)|allowed providers": Fault.CALLER,
         },
     ),
     told_cost=IN_COST,

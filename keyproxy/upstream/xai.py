@@ -48,7 +48,7 @@ XAI = Provider(
         texts={
             r"(?:incorrect|invalid) api key": Fault.ACCOUNT,
             r"used all available credits|spending limit": Fault.ACCOUNT,
-            r"not supported on this model|does not support parameter": Fault.CONFIG,
+            r"not supported on this model|does not support parameter": Fault.FIELD,
         }
     ),
     told_cost=ToldCost("cost_in_usd_ticks", Decimal("1e-10")),
