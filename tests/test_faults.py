@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.gemini import GEMINI
 from keyproxy.upstream.groq import GROQ
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Provider
@@ -48,6 +49,9 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
     return {"error": {"message": message, **more}}
 
 
+NO_FILE = "You do not have permission to access the File abc or it may not exist."
+
+
 @pytest.mark.parametrize(
     ("provider", "status", "body", "fault"),
     [
@@ -65,12 +69,14 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
         (GROQ, 500, None, Fault.UNCERTAIN),
         (GROQ, 200, error("overloaded", code=503), Fault.LOAD),
         (GROQ, 200, error("broke off"), Fault.UNCERTAIN),
+        (GEMINI, 403, error("Permission denied", status="PERMISSION_DENIED"), Fault.ACCOUNT),
+        (GEMINI, 403, error(NO_FILE, status="PERMISSION_DENIED"), Fault.CALLER),
         (OPENROUTER, 404, error("No endpoints found"), Fault.CONFIG),
         (OPENROUTER, 404, error("No endpoints found for a/b."), Fault.CONFIG),
         (OPENROUTER, 404, error("No endpoints found matching your data policy"), Fault.CALLER),
         (OPENROUTER, 404, error("No endpoints found that can handle the parameters"), Fault.CALLER),
         (OPENROUTER, 404, error("No allowed providers are available"), Fault.CALLER),
-        (OPENROUTER, 402, error("given your current in-flight requests"), Fault.LOAD),
+        (OPENROUTER, 402, error("This request would exceed your in-flight budget"), Fault.LOAD),
         (OPENROUTER, 400, error("x/y is not a valid model ID"), Fault.CONFIG),
         (OPENROUTER, 403, error("flagged by moderation"), Fault.CALLER),
         (OPENROUTER, 402, error("more credits"), Fault.ACCOUNT),
@@ -78,6 +84,26 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
 )
 def test_whose_fault_it_is(provider: Provider, status: int, body: Any, fault: Fault) -> None:
     assert provider.classify(status, body) is fault
+
+
+def test_an_accounts_trouble_may_be_told_with_an_apostrophe() -> None:
+    body = error("This request would exceed your organization's spend limit.")
+    assert PROVIDERS["anthropic"].classify(400, body) is Fault.ACCOUNT
+
+
+ECHOED = (
+    *("Your credit balance is too low", "reached your usage limits", "API key not valid"),
+    *("incorrect API key", "used all available credits", "x is not a valid model ID"),
+    "This request would exceed your credits given your in-flight requests",
+)
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+@pytest.mark.parametrize("said", ECHOED)
+def test_what_a_caller_wrote_is_not_taken_for_the_providers_word(name: str, said: str) -> None:
+    """Errors repeat the values that they refuse; what they say themselves begins them."""
+    for text in (f"tool_choice.type: '{said}' is none", f"This model has no tool `{said}`"):
+        assert PROVIDERS[name].classify(400, error(text)) is Fault.CALLER
 
 
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}

@@ -4,7 +4,7 @@ its SDK 2.14.0, November 2026)."""
 from __future__ import annotations
 
 from keyproxy.upstream import faults
-from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import Listing, Provider, without_author
 from keyproxy.upstream.takes import CHAT, MESSAGES, NOTES, Takes, names
 
@@ -61,8 +61,8 @@ ANTHROPIC = Provider(
             "timeout_error": Fault.UNCERTAIN,
         },
         texts={
-            "credit balance is too low": Fault.ACCOUNT,
-            "spend(?:ing)? limit|usage limit": Fault.ACCOUNT,
+            "^your credit balance is too low": Fault.ACCOUNT,
+            f"^(?:you|this|enforced){OWN_WORDS}(?:spend(?:ing)? limit|usage limit)": Fault.ACCOUNT,
         },
     ),
     refuses_key=frozenset({401, 403}),

@@ -80,6 +80,8 @@ _WITHIN = re.compile(  # what Cerebras begins with "body.n:" is at the top
     r"^'?(?!body\.\w+:)[a-z_]+[.\[][^:]*:|cannot find field.* at '|\" at '", re.I
 )
 _MODERATED = re.compile(r"moderat|flagged|content[ _]policy|content[ _]filter|safety", re.I)
+OWN_WORDS = r"(?:[^'\"`]|(?<=\w)'s )*"
+"""Of a message: up to what it quotes."""
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _LONGEST_MESSAGE = 20_000
 
@@ -130,7 +132,10 @@ def by(
     statuses: Mapping[int, Fault] = MappingProxyType({}),
 ) -> Callable[[int, Any], Fault]:
     """A provider's ``classify``: by expressions for its messages, by its own words, which are codes
-    and types in small letters, and by those of all; by its own statuses, and those of all."""
+    and types in small letters, and by those of all; by its own statuses, and those of all.
+
+    Messages repeat what callers wrote: an expression that benches a home begins as they do (``^``),
+    and reads their ``OWN_WORDS``."""
     told = [(re.compile(text, re.I), fault) for text, fault in texts.items()]
 
     def classify(status: int, body: Any) -> Fault:

@@ -51,7 +51,10 @@ GEMINI = Provider(
             "unavailable": Fault.LOAD,
             "deadline_exceeded": Fault.UNCERTAIN,
         },
-        texts={"api key not valid|api key expired": Fault.ACCOUNT},
+        texts={
+            "^api key (?:not valid|expired)": Fault.ACCOUNT,
+            "permission to access the file": Fault.CALLER,  # a file that the caller named
+        },
     ),
     on_hangup="drain",
 )

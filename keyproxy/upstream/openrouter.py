@@ -14,7 +14,7 @@ from keyproxy.dialects import DIALECTS
 from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.settings.grammar import secrets
 from keyproxy.upstream import faults
-from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import KeyReport, Listing, Provider
 from keyproxy.upstream.takes import Takes
 
@@ -280,8 +280,8 @@ OPENROUTER = Provider(
     native=lambda model: model,
     classify=faults.by(
         texts={
-            r"in[- ]flight": Fault.LOAD,
-            r"not a valid model": Fault.CONFIG,
+            f"^this request would exceed{OWN_WORDS}in[- ]flight": Fault.LOAD,
+            r"^\S+ is not a valid model": Fault.CONFIG,
             # The model is there, and no host of it takes this very call.
             r"data policy|that (?:support|can handle)|allowed providers": Fault.CALLER,
         },

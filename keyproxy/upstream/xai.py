@@ -8,7 +8,7 @@ from typing import Any
 
 from keyproxy.call import ToldCost
 from keyproxy.upstream import faults
-from keyproxy.upstream.faults import Fault
+from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
 from keyproxy.upstream.takes import CHAT, NOTES, RESPONSES, Takes, names
 
@@ -46,8 +46,8 @@ XAI = Provider(
     native=without_author("x-ai"),
     classify=faults.by(
         texts={
-            r"(?:incorrect|invalid) api key": Fault.ACCOUNT,
-            r"used all available credits|spending limit": Fault.ACCOUNT,
+            r"^(?:incorrect|invalid) api key": Fault.ACCOUNT,
+            f"^your team{OWN_WORDS}(?:used all available credits|spending limit)": Fault.ACCOUNT,
             r"not supported on this model|does not support parameter": Fault.FIELD,
         }
     ),
