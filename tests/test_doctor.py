@@ -199,7 +199,7 @@ async def test_a_clock_that_is_wrong_is_told(skew: float, grade: str) -> None:
 
     async with listening(answer) as port:
         said = settings("dev", UPSTREAM=f"http://127.0.0.1:{port}/api/v1", CLIENT_AUTH="session")
-        [finding] = [each async for each in doctor.of_clock(said)]
+        [finding] = await doctor.of_clock(said)
     assert finding.grade == grade
     assert (skew <= 0) or "ahead of" in finding.text
     assert (skew >= 0) or "behind" in finding.text
@@ -212,13 +212,13 @@ async def test_nobody_is_asked_for_the_time_who_is_not_used(tmp_path: Path) -> N
         (tmp_path / "keyproxy.toml").write_text(configured.toml(served))
         environ = configured.environment(served) | said
         used = Sources("dev", {}, environ, tmp_path).read()
-        [finding] = [each async for each in doctor.of_clock(used)]
+        [finding] = await doctor.of_clock(used)
     assert finding.grade == "fine"
     assert [(seen.vendor, seen.keys) for seen in served.seen] == [("groq", [])]
 
 
 async def test_the_clock_is_asked_where_something_ends_by_it() -> None:
-    assert [each async for each in doctor.of_clock(settings("dev"))] == []
+    assert await doctor.of_clock(settings("dev")) == []
 
 
 def test_bodies_that_do_not_fit_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +293,7 @@ async def demo() -> AsyncIterator[Served]:
 
 
 async def trial(url: str) -> list[Finding]:
-    return [finding async for finding in front_trial.through(url)]
+    return await front_trial.through(url)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/api/v1"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -285,7 +284,7 @@ async def test_check_asks_each_provider_about_its_own_keys(tmp_path: Path) -> No
     names = ("groq", "deepinfra", "anthropic", "openrouter")
     async with fakes.serving(*names) as served:
         settings = settings_for(served, tmp_path)
-        found = await asyncio.to_thread(of_keys, settings)
+        found = await of_keys(settings)
         told = {each.about: (each.grade, each.text) for each in found}
         labels = {name: Secret(fake.key).label for name, fake in served.items()}
         assert told[f"Groq key {labels['groq']}"] == ("fine", "works")
@@ -303,7 +302,7 @@ async def test_check_says_which_key_and_which_name_does_not_work(tmp_path: Path)
             "GROQ_API_KEY": "gsk_" + "z9" * 26,
             "KEYPROXY_ALLOWED_MODELS": "x-ai/grok-4.3,openai/none-such",
         }
-        found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, **said))
+        found = await of_keys(settings_for(served, tmp_path, **said))
         errors = [(each.about, each.text) for each in found if each.grade == "error"]
         assert errors == [
             ("Groq key gsk_z9z...9z9", "the upstream does not know this key (401): mistyped,"
@@ -319,7 +318,7 @@ async def test_check_says_which_key_and_which_name_does_not_work(tmp_path: Path)
 async def test_check_names_a_model_that_has_no_home(tmp_path: Path) -> None:
     async with fakes.serving("groq", "xai") as served:
         said = {"KEYPROXY_ALLOWED_MODELS": "x-ai/grok-4.3,openai/none-such"}
-        found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, **said))
+        found = await of_keys(settings_for(served, tmp_path, **said))
         [warning] = [each.text for each in found if each.grade == "warning"]
         assert warning == "openai/none-such has no home: none of groq, xai lists it"
 
@@ -361,7 +360,7 @@ async def test_a_key_that_is_refused_with_400_is_set_aside(tmp_path: Path, name:
     keys = {"gemini": "AIza" + "z9" * 17 + "z", "xai": "xai-" + "z9" * 40}
     async with fakes.serving(name) as served:
         settings = settings_for(served, tmp_path, **{f"{name.upper()}_API_KEY": keys[name]})
-        found = await asyncio.to_thread(of_keys, settings)
+        found = await of_keys(settings)
     [error] = [each.text for each in found if each.grade == "error"]
     assert "does not know this key" in error
 
@@ -388,7 +387,7 @@ async def test_an_odd_id_in_a_list_is_no_model(several: Several) -> None:
 async def test_check_names_an_id_that_its_provider_does_not_list(tmp_path: Path) -> None:
     async with fakes.serving("groq", "xai") as served:
         route = '[models."a/b"]\nat = ["groq:no-such", "xai:grok-4.3"]'
-        found = await asyncio.to_thread(of_keys, settings_for(served, tmp_path, route))
+        found = await of_keys(settings_for(served, tmp_path, route))
     [warning] = [each.text for each in found if each.grade == "warning"]
     assert warning == "at of a/b: groq does not list no-such"
 

@@ -66,9 +66,11 @@ def _asked_for(folder: Path | None, url: str | None, sources: Sources) -> Iterat
             own = ()  # keys in a known form are found all the same
         yield from scan(folder, own)
     if url is not None:
-        from keyproxy.commands.front_trial import collected  # the HTTP client
+        import asyncio  # --help need not load it
 
-        yield from collected(url)
+        from keyproxy.commands.front_trial import through
+
+        yield from asyncio.run(through(url))
 
 
 def _check(sources: Sources, flags: Namespace) -> int:
@@ -87,22 +89,25 @@ def _check(sources: Sources, flags: Namespace) -> int:
         for name, told in apps.items():
             print(f"app {name}")
             line.print_columns(told.items(), indent=2)
-    found = list(_found(sources, settings, sends_alert=flags.send_test_alert))
+    import asyncio  # as above
+
+    found = asyncio.run(_found(sources, settings, sends_alert=flags.send_test_alert))
     return _tell(found, is_json=flags.json, mode=sources.mode, apps=apps)
 
 
-def _found(sources: Sources, settings: Settings, *, sends_alert: bool) -> Iterator[Finding]:
+async def _found(sources: Sources, settings: Settings, *, sends_alert: bool) -> list[Finding]:
     # The HTTP client; --help need not load it.
-    from keyproxy.commands import alert_test, doctor, key_report
+    from keyproxy.commands import doctor, key_report
 
-    for warning in (*sources.warnings(), *odd(settings)):
-        yield Finding.of_line("settings", f"warning: {warning}")
-    yield Finding("alerts", "fine", summary.alerts(settings))
-    yield from doctor.of_git(sources.secret_files())
-    yield from doctor.of_machine(settings)
-    yield from key_report.of_keys(settings)
-    if sends_alert:
-        yield alert_test.of_test_alert(settings)
+    warnings = (*sources.warnings(), *odd(settings))
+    return [
+        *(Finding.of_line("settings", f"warning: {warning}") for warning in warnings),
+        Finding("alerts", "fine", summary.alerts(settings)),
+        *doctor.of_git(sources.secret_files()),
+        *await doctor.of_machine(settings),
+        *await key_report.of_keys(settings),
+        *([await doctor.of_test_alert(settings)] if sends_alert else ()),
+    ]
 
 
 def _tell(found: Sequence[Finding], *, is_json: bool, **more: object) -> int:

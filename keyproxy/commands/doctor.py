@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
+import socket
 import sqlite3
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 from structlog.testing import capture_logs
 
 from keyproxy import __version__
+from keyproxy.admin.alerts import made
+from keyproxy.admin.conditions import Condition
+from keyproxy.admin.outbox import post
 from keyproxy.commands import git
 from keyproxy.commands.findings import Finding
 from keyproxy.ledger.file import LedgerFault, ask, default_path, dev_path
@@ -24,13 +28,14 @@ from keyproxy.server import memory
 from keyproxy.settings import Settings
 from keyproxy.settings.grammar import shown
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
-from keyproxy.transport.client import open_clients
+from keyproxy.transport.client import open_clients, open_pools, open_session
 from keyproxy.transport.fetch import fetch
 from keyproxy.upstream.providers import bases_of, provider_of
 
 _TIMEOUT_SECONDS = 10.0
 # What JWTs are allowed by default, and a second on the way.
 _MOST_SKEW_SECONDS = 31
+_TEST = Condition("test", "This is a test, sent by keyproxy check --send-test-alert.", 0, 0)
 
 
 def of_versions() -> Finding:
@@ -116,12 +121,12 @@ async def of_storage(settings: Settings) -> Finding:
     return Finding("storage", "fine", "it answers")
 
 
-async def of_clock(settings: Settings) -> AsyncIterator[Finding]:
+async def of_clock(settings: Settings) -> list[Finding]:
     """Whether this computer and the first provider agree on the time, where something ends by it.
     It is asked without a key: a refusal tells the time, too."""
     auths = {app.client_auth for app in settings.all_apps}
     if auths.isdisjoint({"jwt", "session"}) and settings.mode != "serve":
-        return
+        return []
     used = settings.providers[0]
     base, _ = bases_of(used, provider_of(used), settings.upstream)
     try:
@@ -134,21 +139,29 @@ async def of_clock(settings: Settings) -> AsyncIterator[Finding]:
             )
         told = parsedate_to_datetime(whole.headers["Date"]).timestamp()
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError):
-        yield Finding("clock", "warning", "nobody could be asked for the time")
-        return
+        return [Finding("clock", "warning", "nobody could be asked for the time")]
     skew = time.time() - told
     if abs(skew) <= _MOST_SKEW_SECONDS:
-        yield Finding("clock", "fine", "it agrees with the provider's")
-        return
+        return [Finding("clock", "fine", "it agrees with the provider's")]
     way = "ahead of" if skew > 0 else "behind"
     text = f"it is {abs(skew):.0f} s {way} the provider's: JWTs, sessions and budgets end by it"
-    yield Finding("clock", "error", text, "let NTP set it: timedatectl set-ntp true")
+    return [Finding("clock", "error", text, "let NTP set it: timedatectl set-ntp true")]
 
 
-def of_machine(settings: Settings) -> list[Finding]:
+async def of_machine(settings: Settings) -> list[Finding]:
     """All that is neither a setting nor a key nor git's."""
+    asked = [await of_storage(settings), *await of_clock(settings)]
+    return [of_versions(), of_memory(settings), of_ledger(settings), *asked]
 
-    async def asked() -> list[Finding]:
-        return [await of_storage(settings), *[each async for each in of_clock(settings)]]
 
-    return [of_versions(), of_memory(settings), of_ledger(settings), *asyncio.run(asked())]
+async def of_test_alert(settings: Settings) -> Finding:
+    """Send an alert that nothing is behind, once; whether it was taken."""
+    signed = "not signed" if settings.alert_secret is None else "signed"
+    instance = socket.gethostname()
+    alert = made("firing", _TEST, instance, f"keyproxy at {instance}: {_TEST.text}", time.time())
+    async with open_pools(settings) as pools:
+        open_one = partial(open_session, settings, trust=pools.trust)
+        trouble = await post(open_one, settings, alert.body())
+    if trouble is not None:
+        return Finding("test alert", "error", f"the test alert was not taken: {trouble}")
+    return Finding("test alert", "fine", f"taken by the receiver ({signed})")

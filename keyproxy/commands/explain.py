@@ -44,12 +44,14 @@ def main(arguments: Sequence[str]) -> int:
         fields["Origin"] = flags.origin
     if flags.credential:
         fields["Authorization"] = f"Bearer {flags.credential}"
-    from keyproxy.commands import explained  # the rules; --help need not load them
+    import asyncio  # --help need not load it, nor the rules
+
+    from keyproxy.commands import explained
     from keyproxy.dry_run import Asked
 
     if flags.all:
         work = partial(explained.print_table, fields=fields, app=flags.app)
-        return explained.run(settings, work)
+        return asyncio.run(explained.with_kit(settings, work))
     try:
         body = _read(flags.body)
     except OSError as error:
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
     method = flags.method or explained.usual_method(target, body)
     asked = Asked(method.upper(), target, body, fields, flags.app)
     show = explained.print_json if flags.json else explained.print_steps
-    return explained.run(settings, partial(show, asked=asked))
+    return asyncio.run(explained.with_kit(settings, partial(show, asked=asked)))
 
 
 def _read(name: str | None) -> bytes | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import textwrap
@@ -42,11 +41,6 @@ async def with_kit(settings: Settings, work: Callable[[Kit], Awaitable[T]]) -> T
             return await work(assembly.kit)
         finally:
             await assembly.close()
-
-
-def run(settings: Settings, work: Callable[[Kit], Awaitable[int]]) -> int:
-    """The exit code that ``work`` makes of the kit."""
-    return asyncio.run(with_kit(settings, work))
 
 
 async def print_steps(kit: Kit, asked: Asked) -> int:

@@ -4,9 +4,7 @@ cookies: ``check --through URL``. It asks the demo's models, which cost nothing.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import aiohttp
 
@@ -29,19 +27,20 @@ _UNBUFFERED = (
 )
 
 
-async def through(url: str) -> AsyncIterator[Finding]:
+async def through(url: str) -> list[Finding]:
     """What a stream and a call with large cookies meet on their way through ``url``, the address
     of the front server with or without ``/api/v1``."""
     base = url.rstrip("/").removesuffix("/api/v1")
-    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    timeout, found = aiohttp.ClientTimeout(total=_SECONDS), list[Finding]()
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            yield await _stream(session, f"{base}/api/v1/chat/completions")
-            yield await _cookies(session, f"{base}/api/v1/models")
+            found.append(await _stream(session, f"{base}/api/v1/chat/completions"))
+            found.append(await _cookies(session, f"{base}/api/v1/models"))
     except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
         why = type(error).__name__  # its own text may repeat an address with a password
         cure = "is the address right, and does keyproxy demo run behind it?"
-        yield Finding("front", "error", f"{shown(url)} cannot be used ({why})", cure)
+        found.append(Finding("front", "error", f"{shown(url)} cannot be used ({why})", cure))
+    return found
 
 
 async def _stream(session: aiohttp.ClientSession, url: str) -> Finding:
@@ -92,12 +91,3 @@ async def _cookies(session: aiohttp.ClientSession, url: str) -> Finding:
             cure = "nginx: large_client_header_buffers 8 32k; or serve it under a host of its own"
             return Finding("front", "warning", text, cure)
     return Finding("front", "fine", f"{_COOKIE_BYTES} bytes of cookies pass")
-
-
-def collected(url: str) -> list[Finding]:
-    """All that ``through`` finds."""
-
-    async def all_of_them() -> list[Finding]:
-        return [finding async for finding in through(url)]
-
-    return asyncio.run(all_of_them())

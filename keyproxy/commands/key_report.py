@@ -32,12 +32,8 @@ _TELLING_CHARACTERS = 16
 _UNKNOWN = "the upstream does not know this key (401): mistyped, deleted, disabled or expired"
 
 
-def of_keys(settings: Settings) -> list[Finding]:
+async def of_keys(settings: Settings) -> list[Finding]:
     """What the upstream says of each key, and of the names of models."""
-    return asyncio.run(_of_keys(settings))
-
-
-async def _of_keys(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     listed: dict[str, Mapping[str, Model] | None] = {}
     asked: set[tuple[str, Secret]] = set()  # of another app, perhaps
