@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -155,6 +156,38 @@ def test_a_field_with_a_meaning_is_never_left_out(
     with pytest.raises(Unfit) as caught:
         edited(raw, home)
     assert caught.value.param == field
+
+
+MANY = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+NAMED = {"type": "object", "properties": {"minItems": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "word"),
+    [
+        (MANY, "minItems"),
+        ({"type": "object", "properties": {"cities": MANY}}, "minItems"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"type": "null"}, MANY]}}}, "minItems"),
+        ({"type": "object", "properties": {"properties": MANY}}, "minItems"),
+        (NAMED, None),
+        ({"$defs": {"maxItems": NAMED}, "type": "object"}, None),
+        ({"type": "array", "items": NAMED}, None),
+    ],
+)
+def test_a_keyword_of_a_schema_that_is_refused_is_a_field_with_a_meaning(
+    schema: dict[str, Any], word: str | None
+) -> None:
+    home = replace(STRICT, schema_words=frozenset({"minItems", "maxItems"}))
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    tool = {"type": "function", "function": {"name": "x", "parameters": schema}}
+    for place, value in {"response_format": form, "tools": [tool]}.items():
+        raw = json.dumps({"model": "a/b", place: value}).encode()
+        if word is None:
+            edited(raw, home)
+            continue
+        with pytest.raises(Unfit) as caught:
+            edited(raw, home)
+        assert caught.value.param == f"{place}: {word}"
 
 
 VALUES: dict[str, list[Any]] = {

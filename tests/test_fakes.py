@@ -254,7 +254,7 @@ REFUSED: dict[str, list[dict[str, Any]]] = {
         {"messages": [*SAID, _ECHO, *SAID]},
         {"messages": [{"role": "user", "content": "Hi", "name": "Ada"}]},
     ],
-    "xai": [{"presence_penalty": 0}, {"frequency_penalty": 0}, {"reasoning_effort": "low"}],
+    "xai": [{"presence_penalty": 0}, {"frequency_penalty": 0}, {"stop": ["END"]}],
     "anthropic": [{"n": 2}],
     "deepinfra": [{"messages": None}],
 }

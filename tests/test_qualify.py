@@ -55,6 +55,16 @@ MAKER = provider(
         "messages": Takes(fields=MESSAGES_FIELDS, betas=frozenset({"tools-2026"})),
     },
 )
+THINKER = provider(
+    "thinker",
+    native=lambda model: None,
+    takes={
+        "chat": Takes(
+            fields=CHAT_FIELDS | {"reasoning_effort"}, drops=NOTES, effort="reasoning_effort"
+        )
+    },
+)
+SOMETIMES = "sampling while thinking"
 LISTS = {"fast": ids("small", "large"), "maker": ids("small")}
 HOMES = Homes((FAST, MAKER, OPENROUTER), listed=LISTS.get)
 
@@ -83,6 +93,7 @@ def asked(said: dict[str, Any], style: Dialect = CHAT, **more: Any) -> Asked:
 def verdict(asked: Asked, name: str = "fast", **facts: Any) -> str:
     """The word for why not, with the field that is to blame, or "yes"."""
     places = {place.home.provider: place for place in HOMES.of(asked.said.answering[0]).places}
+    places["thinker"] = Place(Home("thinker", "t"), THINKER, "maker/small")
     found = qualify(asked, places[name], Facts(**facts))
     if isinstance(found, Edits):
         return "yes"
@@ -295,6 +306,50 @@ def test_a_model_may_read_less_than_its_provider() -> None:
     assert verdict(asked(user(PART)), inputs=frozenset({"text"})) == "input"
 
 
+FORM = {"type": "json_schema", "json_schema": {"name": "city", "schema": {}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "lacks", "word"),
+    [
+        ({"temperature": 0.5}, "sampling", "field temperature"),
+        ({"temperature": 0.5}, "penalties", "yes"),
+        ({"temperature": 1, "top_p": 1}, "sampling", "yes"),  # as is done without them
+        ({"temperature": 0.5}, "sampling while thinking", "field temperature"),
+        ({"temperature": 0.5, "reasoning_effort": "low"}, SOMETIMES, "field temperature"),
+        ({"temperature": 0.5, "reasoning_effort": "none"}, SOMETIMES, "yes"),
+        ({"temperature": 0.5, "reasoning": {"effort": "none"}}, SOMETIMES, "yes"),
+        ({"stop": ["END"]}, "stop", "field stop"),
+        ({"reasoning_effort": "low"}, "effort", "field reasoning_effort"),
+        ({"reasoning": {"effort": "low"}}, "effort", "field reasoning.effort"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "field tools"),
+        ({"tools": [], "tool_choice": "auto"}, "tools", "yes"),
+        ({"response_format": FORM}, "schemas", "field response_format"),
+        ({"response_format": {"type": "json_object"}}, "schemas", "yes"),
+    ],
+)
+def test_a_model_may_lack_what_others_have_there(
+    said: dict[str, Any], lacks: str, word: str
+) -> None:
+    assert verdict(asked(said), "thinker", lacks=frozenset({lacks})) == word
+    assert verdict(asked(said), "thinker") == "yes"
+
+
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ({"reasoning": {"effort": "low"}}, "field reasoning.effort"),
+        ({"reasoning": {"summary": "auto"}}, "yes"),
+        ({"reasoning": {"effort": None, "summary": None}}, "yes"),
+        ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "field text.format"),
+        ({"text": {"format": {"type": "text"}}}, "yes"),
+    ],
+)
+def test_so_it_is_with_responses(said: dict[str, Any], word: str) -> None:
+    lacks = frozenset({"effort", "schemas"})
+    assert verdict(asked(said | {"input": "x"}, RESPONSES), "maker", lacks=lacks) == word
+
+
 def test_how_a_call_wants_its_home_chosen() -> None:
     def choose(**said: Any) -> str | None:
         return asked(said).preferences.choose
@@ -321,3 +376,5 @@ def test_the_reason_is_told_in_words() -> None:
     place = HOMES.of("maker/small").places[0]
     found = qualify(asked({"seed": 1}), place, Facts())
     assert found == No("field", "Fast does not take seed", "seed")
+    found = qualify(asked({"stop": "x"}), place, Facts(lacks=frozenset({"stop"})))
+    assert found == No("field", "small at Fast does not take stop", "stop")

@@ -39,8 +39,8 @@ async def before(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Pro
         yield request.param, proxy, fakes
 
 
-def model_of(fake: Fake) -> str:
-    return next(model.canonical for model in fake.vendor.models if model.dialects is None)
+def models_of(fake: Fake) -> list[str]:
+    return [model.canonical for model in fake.vendor.models if model.dialects is None]
 
 
 def turns(dialect: str) -> dict[str, Any]:
@@ -60,6 +60,10 @@ async def ask(
         return answer.status, code, answer.headers.get("X-Keyproxy-Provider", ""), raw
 
 
+CITIES = {"type": "array", "minItems": 1, "items": {"type": "string"}}
+SCHEMA = {"type": "object", "properties": {"minItems": {"type": "string"}, "cities": CITIES}}
+ANSWER = {"type": "json_schema", "json_schema": {"name": "cities", "schema": SCHEMA}}
+TOOLS = [{"type": "function", "function": {"name": "visit", "parameters": SCHEMA}}]
 VALUES: dict[str, list[Any]] = {
     "temperature": [0, 1, None],
     "top_p": [0.5, 1],
@@ -78,12 +82,18 @@ VALUES: dict[str, list[Any]] = {
     "n": [1, 2, None],
     "stream": [True, False, None],
     "stream_options": [{"include_usage": True}, {"include_usage": False}, None],
-    "tools": [[], None],
+    "tools": [[], None, TOOLS],
     "tool_choice": ["auto", "none"],
     "parallel_tool_calls": [True, False],
-    "response_format": [{"type": "text"}, {"type": "json_object"}],
-    "reasoning": [{"effort": "low"}, {"effort": "high", "exclude": False}, {"max_tokens": 200}],
-    "reasoning_effort": ["low", None],
+    "response_format": [{"type": "text"}, {"type": "json_object"}, ANSWER],
+    "reasoning": [
+        {"effort": "low"},
+        {"effort": "none"},
+        {"effort": "high", "exclude": False},
+        {"max_tokens": 200},
+        {"summary": "auto"},
+    ],
+    "reasoning_effort": ["low", "none", None],
     "verbosity": ["low"],
     "store": [False, None],
     "user": ["ann", ""],
@@ -96,7 +106,7 @@ VALUES: dict[str, list[Any]] = {
     "prompt_cache_key": ["k"],
     "safety_identifier": ["k"],
     "transforms": [["middle-out"], []],
-    "text": [{"format": {"type": "text"}}],
+    "text": [{"format": {"type": "text"}}, {"format": {"name": "city", **ANSWER}}],
     "truncation": ["disabled", "auto"],
     "include": [[], ["reasoning.encrypted_content"]],
     "background": [False],
@@ -115,8 +125,9 @@ async def test_what_qualifies_is_never_refused_there(
     draw = random.Random(f"{name} {dialect}")
     own = [each for each in VALUES if each in FIELDS[dialect]]
     taken = 0
+    models = models_of(fakes[name])
     for _ in range(150):
-        body = {"model": model_of(fakes[name]), **turns(dialect)}
+        body = {"model": draw.choice(models), **turns(dialect)}
         for field in draw.sample(own, draw.randint(1, 4)):
             body[field] = draw.choice(VALUES[field])
         if dialect == "messages":

@@ -248,7 +248,9 @@ async def test_the_list_has_nothing_that_is_not_allowed_or_has_no_home(tmp_path:
         fakes.serving("groq", "openai") as served,
         before(served, tmp_path, KEYPROXY_ALLOWED_MODELS="openai/gpt-*,!openai/gpt-oss-*") as proxy,
     ):
-        assert (await listed(proxy)).keys() == {"openai/gpt-6.1-sol", "openai/gpt-4o-mini"}
+        assert (await listed(proxy)).keys() == {
+            f"openai/{model}" for model in ("gpt-6.1-sol", "gpt-4o-mini", "gpt-5.6-sol")
+        }
 
 
 async def test_beside_openrouter_the_list_has_what_it_lacks(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ async def test_check_asks_each_provider_about_its_own_keys(tmp_path: Path) -> No
         assert told[f"Groq key {labels['groq']}"] == ("fine", "works")
         assert told[f"Anthropic key {labels['anthropic']}"] == ("fine", "works")
         assert told[f"DeepInfra key {labels['deepinfra']}"][1].startswith("unknown: anybody")
-        assert told["Groq"][1] == "2 models listed, the prices of 2 are known"
+        assert told["Groq"][1] == "3 models listed, the prices of 3 are known"
         assert re.search(r"is of 20\d\d-\d\d-\d\d", told["models"][1])
         assert served.strays() == []
         assert served.calls == []

@@ -9,6 +9,8 @@ import pytest
 
 from keyproxy.price import Price, Rates
 from keyproxy.upstream import shipped
+from keyproxy.upstream.takes import LACKS
+from tests.fakes.vendors import VENDORS
 
 PROVIDERS = ["openai", "anthropic", "gemini", "groq", "cerebras", "deepinfra", "mistral", "xai"]
 
@@ -73,6 +75,28 @@ def test_prices_are_those_of_their_date() -> None:
     named = ("prompt", "completion", "input_cache_read")
     assert [getattr(price.rates, each) for each in named] == [getattr(rates, n) for n in named]
     assert date(2026, 11, 1) <= date.fromisoformat(shipped.date()) <= date.today()
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_what_a_model_lacks_is_said_in_known_words(provider: str) -> None:
+    for each in shipped.models_of(provider).values():
+        assert each.lacks <= LACKS.keys(), each.native_id
+
+
+@pytest.mark.parametrize(
+    ("provider", "native_id"),
+    [(name, model.id) for name in PROVIDERS for model in VENDORS[name].models],
+)
+def test_what_a_model_refuses_is_what_the_fake_of_it_refuses(provider: str, native_id: str) -> None:
+    fake, row = VENDORS[provider].model(native_id), shipped.models_of(provider).get(native_id)
+    assert fake is not None
+    lacks = frozenset() if row is None else row.lacks
+    sometimes = lacks & {"sampling while thinking"}
+    always = frozenset().union(*(LACKS[word] for word in lacks - sometimes))
+    assert (
+        always | ({"json_schema"} & fake.refuses if "schemas" in lacks else set()) == fake.refuses
+    )
+    assert frozenset().union(*(LACKS[word] for word in sometimes)) == fake.unless_idle
 
 
 def test_who_is_not_in_the_table_has_no_models() -> None:

@@ -37,6 +37,7 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
         "service_tier": ("auto", "default", "standard", "standard_only"),
         "speed": ("standard",),
         "store": (False,),
+        "temperature": (1,),
         "tool_choice": ("auto",),
         "top_a": (0,),
         "top_k": (0,),
@@ -49,6 +50,8 @@ _USUAL: Mapping[str, tuple[Any, ...]] = MappingProxyType(
 _OF_SERVER_TOOLS = frozenset({"max_tool_calls", "stop_server_tools_when"})
 _SAID_WITH_EFFORT = MappingProxyType({"enabled": True, "exclude": False})
 """What says nothing more in ``reasoning`` beside an effort."""
+_NAMED = names("properties patternProperties $defs definitions")
+"""Of a JSON schema: others stand in these under names of the caller's."""
 _ONLY_NULL = frozenset({"refusal", "audio"})
 """Keys of an echoed answer that mean something unless they are null."""
 _PARTS = names("text image_url input_audio file")
@@ -92,6 +95,7 @@ def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edi
         edits.changes["model"] = native_id
     if takes.fields is None:
         return edits
+    _look_within(said, takes)
     spelled = _spell_length(edits, said, dialect, takes) | _spell_effort(edits, said, takes)
     for name, value in said.fields.items():
         if name in spelled:
@@ -115,6 +119,38 @@ def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edi
         _shorten_turns(edits, said, takes)
     edits.dropped = [name for name in edits.dropped if name not in edits.changes]
     return edits
+
+
+def _look_within(said: Said, takes: Takes) -> None:
+    """Raises ``Unfit`` for what is refused in fields that are taken."""
+    reasoning, text = said.fields.get("reasoning"), said.fields.get("text")
+    if not takes.has_effort and isinstance(reasoning, dict) and reasoning.get("effort"):
+        raise Unfit("reasoning.effort")
+    form = text.get("format") if isinstance(text, dict) else None
+    places = {"response_format": said.fields.get("response_format"), "text.format": form}
+    for name, value in places.items():
+        is_schema = isinstance(value, dict) and value.get("type") == "json_schema"
+        if is_schema and not takes.has_schemas:
+            raise Unfit(name)
+    if takes.schema_words:
+        for name, value in (*places.items(), ("tools", said.fields.get("tools"))):
+            if (word := _keyword(value, takes.schema_words)) is not None:
+                raise Unfit(f"{name}: {word}")
+
+
+def _keyword(value: Any, words: frozenset[str]) -> str | None:
+    """One of the keywords of JSON schemas that stands in ``value``; not as what a property is
+    called."""
+    left = [(value, False)]
+    while left:
+        value, are_names = left.pop()
+        if isinstance(value, dict):
+            if not are_names and (found := words & value.keys()):
+                return min(found)
+            left += [(inner, name in _NAMED and not are_names) for name, inner in value.items()]
+        elif isinstance(value, list):
+            left += [(inner, False) for inner in value]
+    return None
 
 
 def _is_usual(said: Said, name: str, value: Any) -> bool:

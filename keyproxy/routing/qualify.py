@@ -71,12 +71,13 @@ class Asked:
 
 class Facts(NamedTuple):
     """What is known of a model at a home; None where nobody tells. ``source``: who says the
-    price."""
+    price. ``lacks``: what it refuses that others take there."""
 
     price: Price | None = None
     context_tokens: int | None = None
     inputs: frozenset[str] | None = None
     source: PriceSource | None = None
+    lacks: frozenset[str] = frozenset()
 
 
 def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
@@ -96,9 +97,18 @@ def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
     if no := no or _of_sizes(asked, place, facts):
         return no
     try:
+        takes = takes.lacking(_lacks(asked.said, facts))
         return edits_for(asked.said, dialect, takes, place.home.native_id)
     except Unfit as unfit:
-        return No("field", f"{title} does not take {unfit.param}", unfit.param)
+        who = f"{place.home.native_id} at {title}" if facts.lacks else title
+        return No("field", f"{who} does not take {unfit.param}", unfit.param)
+
+
+def _lacks(said: Said, facts: Facts) -> frozenset[str]:
+    """What the model lacks for a call: some can be told how to sample once they need not think."""
+    told = said.fields.get("reasoning")
+    effort = told.get("effort") if isinstance(told, dict) else said.fields.get("reasoning_effort")
+    return facts.lacks - ({"sampling while thinking"} if effort == "none" else frozenset())
 
 
 def _of_parts(asked: Asked, place: Place, inputs: frozenset[str] | None) -> No | None:

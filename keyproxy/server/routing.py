@@ -110,7 +110,8 @@ class Routing:
         lengths += [each.context_length for each in known if each is not None]
         inputs = None if row is None else row.inputs
         source = None if priced is None else priced.source
-        return Facts(price, next(filter(None, lengths), None), inputs, source)
+        lacks = frozenset() if row is None else row.lacks
+        return Facts(price, next(filter(None, lengths), None), inputs, source, lacks)
 
 
 def is_routed(app: Settings) -> bool:

@@ -26,6 +26,8 @@ CEREBRAS = Provider(
             strict_turns=ECHOES,
             turn=TURN,
             inputs=frozenset({"image"}),
+            # "Unsupported JSON schema fields": seen of these two, in tools as well.
+            schema_words=names("minItems maxItems"),
         )
     },
     slug="cerebras",

@@ -20,12 +20,14 @@ _FILE = "shipped_models.json"
 
 class ShippedModel(NamedTuple):
     """A model at a provider. ``model``: OpenRouter's id of it; None where nobody has told that.
-    ``inputs``: kinds of what it reads: ``text``, ``image``, ``file``, ``audio``."""
+    ``inputs``: kinds of what it reads: ``text``, ``image``, ``file``, ``audio``. ``lacks``: what of
+    calls it refuses, in the words of ``takes.LACKS``."""
 
     native_id: str
     model: str | None
     price: Price | None
     inputs: frozenset[str]
+    lacks: frozenset[str]
 
 
 def date() -> str:
@@ -57,7 +59,8 @@ def _rows(provider: str) -> Mapping[str, Mapping[str, Any]]:
 
 def _model(row: Mapping[str, Any]) -> ShippedModel:
     inputs = frozenset(row["architecture"]["input_modalities"])
-    return ShippedModel(row["id"], row["model"], price_of_row(row), inputs)
+    lacks = frozenset(row.get("lacks", ()))
+    return ShippedModel(row["id"], row["model"], price_of_row(row), inputs, lacks)
 
 
 @cache

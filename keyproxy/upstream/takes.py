@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal, Self
 
 
 def names(text: str) -> frozenset[str]:
@@ -35,6 +37,20 @@ ECHOES = names("reasoning reasoning_content reasoning_details annotations refusa
 """Keys of answers that strict providers refuse when a client sends its conversation back."""
 TURN = names("role content tool_calls tool_call_id")
 """Keys of a message that every provider takes."""
+_SAMPLING = names("temperature top_p top_k logprobs top_logprobs")
+LACKS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "sampling": _SAMPLING,
+        "sampling while thinking": _SAMPLING,
+        "penalties": names("frequency_penalty presence_penalty logit_bias"),
+        "stop": names("stop"),
+        "tools": names("tools tool_choice parallel_tool_calls functions function_call"),
+        "effort": names("reasoning_effort"),
+        "schemas": frozenset(),
+    }
+)
+"""What some models of a provider lack, as the shipped table says, and the fields that they refuse:
+OpenAI's and xAI's that think are not told how to sample, others not how hard to think."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +70,8 @@ class Takes:
     - ``inputs``: kinds of input beside text. ``betas``: names in ``anthropic-beta`` that it
       knows; None: it is for it to judge.
     - ``is_bearer``: its key enters as ``Authorization: Bearer`` here, whatever its own form.
+    - ``has_effort``, ``has_schemas``: it can be told how hard to think, and by which JSON schema to
+      answer. ``schema_words``: keywords of schemas that it refuses, in tools, too.
     - ``is_named_only``: too unlike the dialect to be taken unless the operator names it.
     """
 
@@ -69,3 +87,19 @@ class Takes:
     betas: frozenset[str] | None = frozenset()
     is_bearer: bool = False
     is_named_only: bool = False
+    has_effort: bool = True
+    has_schemas: bool = True
+    schema_words: frozenset[str] = frozenset()
+
+    def lacking(self, words: Set[str]) -> Self:
+        """What it takes for a model that lacks so much; ``words`` are those of ``LACKS``."""
+        if not words or self.fields is None:
+            return self
+        refused = frozenset().union(*(LACKS.get(word, ()) for word in words))
+        return replace(
+            self,
+            fields=self.fields - refused,
+            effort=None if "effort" in words else self.effort,
+            has_effort="effort" not in words,
+            has_schemas="schemas" not in words,
+        )

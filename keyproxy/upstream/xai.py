@@ -27,9 +27,12 @@ XAI = Provider(
     keys_page="https://console.x.ai",
     takes={
         "chat": Takes(
-            # Penalties are refused even at 0, and `reasoning_effort` by most models.
-            fields=CHAT | names("logprobs top_logprobs seed n stream_options user"),
+            # Penalties are refused even at 0; `reasoning_effort` by most older models, as the
+            # shipped table says.
+            fields=CHAT
+            | names("logprobs top_logprobs seed n stream_options user reasoning_effort"),
             drops=NOTES,
+            effort="reasoning_effort",
             asks_usage=True,
             inputs=frozenset({"image"}),
         ),

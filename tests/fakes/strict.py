@@ -175,10 +175,19 @@ def _complaints(
 
 
 def _of_fields(body: Json, rules: Strictness, model: Model) -> Iterator[Complaint]:
+    reasoning = body.get("reasoning") or {}
+    effort = body.get("reasoning_effort", reasoning.get("effort"))
+    refused = model.refuses | (model.unless_idle if effort != "none" else frozenset())
+    if "reasoning_effort" in refused and reasoning.get("effort"):
+        yield Complaint("unsupported", ("reasoning", "effort"))
+    form = body.get("response_format") or (body.get("text") or {}).get("format") or {}
+    if "json_schema" in refused and form.get("type") == "json_schema":
+        text = "This model does not support response format `json_schema`"
+        yield Complaint("value", ("response_format",), text)
     for name, value in body.items():
         if rules.fields is not None and name not in rules.fields:
             yield Complaint("unknown", (name,))
-        elif name in rules.refused or name in model.refuses:
+        elif name in rules.refused or name in refused:
             yield Complaint("unsupported", (name,))
         elif name in rules.only and value not in rules.only[name]:
             yield Complaint("value", (name,), f"must be one of {list(rules.only[name])}")
@@ -232,8 +241,9 @@ def _schema_words(
     value: Any, words: frozenset[str], where: tuple[str | int, ...]
 ) -> Iterator[Complaint]:
     if isinstance(value, dict):
+        are_names = where[-1] in ("properties", "$defs") and where[-2:-1] != ("properties",)
         for name, inner in value.items():
-            if name in words:
+            if name in words and not are_names:
                 yield Complaint("unsupported", (*where, name))
             yield from _schema_words(inner, words, (*where, name))
     elif isinstance(value, list):

@@ -16,7 +16,8 @@ class Model(NamedTuple):
     """``id`` is the vendor's, ``canonical`` OpenRouter's; prices in USD per million tokens.
 
     ``thinks``: tokens of hidden reasoning in each answer. ``wants``: the spelling of the output's
-    length that it insists on. ``refuses``: fields that others of the vendor take.
+    length that it insists on. ``refuses``: fields that others of the vendor take, ``json_schema``
+    for a schema to answer by; ``unless_idle``: those that it refuses but where it need not think.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Model(NamedTuple):
     thinks: int = 0
     wants: str | None = None
     refuses: frozenset[str] = frozenset()
+    unless_idle: frozenset[str] = frozenset()
     dialects: frozenset[str] | None = None
     """Those it is served in; None: all of the vendor's but embeddings."""
 

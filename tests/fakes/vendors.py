@@ -22,6 +22,9 @@ _OSS = "openai/gpt-oss-120b"
 _SONNET, _HAIKU = "anthropic/claude-sonnet-4.6", "anthropic/claude-haiku-4.5"
 
 
+_SAMPLING = frozenset({"temperature", "top_p", "top_k", "logprobs", "top_logprobs"})
+_UNBENT = frozenset({"frequency_penalty", "presence_penalty", "logit_bias", "stop"})
+_NO_EFFORT = frozenset({"reasoning_effort"})
 _PRINT = {"system_fingerprint": "fp_example"}
 _RATES = {
     f"x-ratelimit-{what}-{of}": value
@@ -49,8 +52,19 @@ OPENAI = Vendor(
             context=_LONG,
             reads_images=True,
             wants="max_completion_tokens",
+            refuses=_SAMPLING | _UNBENT,
         ),
-        _model("gpt-4o-mini", "openai/gpt-4o-mini", "0.15", "0.6", "0.075", reads_images=True),
+        _model(
+            *("gpt-4o-mini", "openai/gpt-4o-mini", "0.15", "0.6", "0.075"),
+            reads_images=True,
+            refuses=_NO_EFFORT,
+        ),
+        _model(
+            *("gpt-5.6-sol", "openai/gpt-5.6-sol", "2", "10", "0.2"),
+            wants="max_completion_tokens",
+            refuses=_UNBENT,
+            unless_idle=_SAMPLING,
+        ),
         _embedder("text-embedding-3-small", "openai/text-embedding-3-small", "0.02", "0", "0.02"),
     ),
     shape=shapes.openai,
@@ -79,6 +93,11 @@ ANTHROPIC = Vendor(
     models=(
         _model("claude-sonnet-4-6", _SONNET, "3", "15", "0.3", context=200_000, reads_images=True),
         _model("claude-haiku-4-5", _HAIKU, "1", "5", "0.1", context=200_000, reads_images=True),
+        _model(
+            *("claude-opus-4-8", "anthropic/claude-opus-4.8", "5", "25", "0.5"),
+            reads_images=True,
+            refuses=_SAMPLING,
+        ),
     ),
     shape=shapes.anthropic,
     shape_of={"chat": shapes.openai},
@@ -135,6 +154,12 @@ GROQ = Vendor(
             *("meta-llama/llama-4-scout-17b-16e-instruct", "meta-llama/llama-4-scout"),
             *("0.11", "0.34", "0.11"),
             reads_images=True,
+            refuses=_NO_EFFORT,
+        ),
+        _model(
+            *("llama-3.3-70b-versatile", "meta-llama/llama-3.3-70b-instruct"),
+            *("0.59", "0.79", "0.59"),
+            refuses=_NO_EFFORT | {"json_schema"},
         ),
     ),
     shape=shapes.groq,
@@ -259,7 +284,12 @@ XAI = Vendor(
             *("grok-4.3", "x-ai/grok-4.3", "3", "15", "0.75"),
             reads_images=True,
             thinks=100,
-            refuses=frozenset({"reasoning_effort"}),
+            refuses=frozenset({"stop"}),
+        ),
+        _model(
+            *("grok-4.20-0309-reasoning", "x-ai/grok-4.20-0309-reasoning", "3", "15", "0.75"),
+            thinks=100,
+            refuses=_NO_EFFORT | {"stop"},
         ),
     ),
     shape=shapes.xai,
