@@ -23,7 +23,7 @@ from keyproxy.settings import ROWS, Settings
 from keyproxy.transport import refusals
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
-from keyproxy.transport.server import CannotListen, GuardedServer, listening, shown
+from keyproxy.transport.server import CannotListen, GuardedServer
 
 MOST_CONNECTIONS = 64
 _CELLS_A_TICK = 4  # so that nobody who missed some lacks any
@@ -57,17 +57,13 @@ class Admin:
     async def start(self) -> None:
         """Listen. A default port that is taken is worth a warning; else raises CannotListen."""
         try:
-            sockets = listening(self._settings.admin)
+            self.addresses = await self._server.listen(self._settings.admin)
         except CannotListen as error:
             wanted = ",".join(map(str, self._settings.admin))
             if not error.is_taken or wanted != ROWS["admin"].dev:
                 raise
             cure = "KEYPROXY_ADMIN names another address"
             _log.warning(f"no dashboard and no metrics: {error}; {cure}")
-            return
-        self.addresses = tuple(map(shown, sockets))
-        for sock in sockets:
-            await self._server.listen(sock)
 
     async def close(self) -> None:
         """Let go of everything, at once."""

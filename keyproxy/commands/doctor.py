@@ -99,7 +99,7 @@ def of_ledger(settings: Settings) -> Finding:
 def of_memory(settings: Settings) -> Finding:
     """Whether the largest body fits."""
     limit = memory.limit()
-    for line in memory.narrow(memory.for_bodies(limit), settings.max_body_bytes):
+    if line := memory.narrow(memory.for_bodies(limit), settings.max_body_bytes):
         cure = "raise the limit, or lower KEYPROXY_MAX_BODY"
         return Finding("memory", "warning", line, cure)
     text = "no limit" if limit is None else f"a limit of {limit >> 20} MiB, enough"

@@ -64,7 +64,7 @@ class Accounting:
         self._unread: dict[Kind, float] = {}  # by windows that lack what was spent before a time
         self._tasks: set[asyncio.Task[None]] = set()  # of calls that have ended
         self._lasting: set[asyncio.Task[None]] = set()  # until we close
-        self._prices: PriceBook | None = None
+        self.prices: PriceBook | None = None  # where nobody asks what a call costs
         self._restored_at = float("inf")  # of shared counters, which hold every process' calls
         self._own: set[tuple[str, int]] = set()  # attempts of ours whose cost is not final
         self._settling = asyncio.Lock()  # a row settled while the ledger is read must not count so
@@ -79,16 +79,6 @@ class Accounting:
         """The ledger's file, or "off"."""
         return "off" if self._ledger is None else str(self._ledger.path)
 
-    @property
-    def prices(self) -> PriceBook | None:
-        """None where nobody asks what a call costs."""
-        return self._prices
-
-    @property
-    def has_prices(self) -> bool:
-        """Whether the list of models is asked for at the start and hourly."""
-        return self._prices is not None
-
     def adopt(self, settings: Settings) -> dict[str, Bookings]:
         """Keep the budgets of ``settings`` from now on, and book by them; by the app's name.
 
@@ -96,12 +86,12 @@ class Accounting:
         under way counts there with what was set aside for it.
         """
         apps = settings.all_apps
-        if self._prices is None and any(app.counts_money for app in apps):
+        if self.prices is None and any(app.counts_money for app in apps):
             name = pricelist.file_name(settings.upstream)
             path = None if self._ledger is None else self._ledger.path.with_name(name)
-            self._prices = PriceBook(self.fetch, path, listing=self.listing)
+            self.prices = PriceBook(self.fetch, path, listing=self.listing)
             if self._lasting:
-                self._go_on(self._prices.run())
+                self._go_on(self.prices.run())
         budgets = {
             app.name: Budgets(
                 self.counters,
@@ -114,16 +104,16 @@ class Accounting:
             for app in apps
         }
         self._budgets |= budgets
-        if self._prices is not None:  # first calls would wait for what providers take
+        if self.prices is not None:  # first calls would wait for what providers take
             named = (_named(app) for app in apps if not budgets[app.name].is_empty)
-            self._prices.ask_ahead(dict.fromkeys(itertools.chain.from_iterable(named)))
+            self.prices.ask_ahead(dict.fromkeys(itertools.chain.from_iterable(named)))
         if self._lasting:
             self._recall_missing(budgets)
         return {
             app.name: Bookings(
                 budgets[app.name],
                 self.book,
-                self._prices,
+                self.prices,
                 self._run,
                 key=app.keys[0].label if app.keys else "",
                 refuses_unpriced=app.refuses_unpriced,
@@ -136,9 +126,9 @@ class Accounting:
         """Take up where the last process ended. Shared counters outlived it, unless their storage
         was emptied."""
         self._kinds = _kinds(self._budgets)
-        if self._prices is not None:
-            await self._prices.open()
-            self._go_on(self._prices.run())
+        if self.prices is not None:
+            await self.prices.open()
+            self._go_on(self.prices.run())
         if self._ledger is not None:
             at, is_shared = time.time(), self.counters.is_shared
             if not is_shared:

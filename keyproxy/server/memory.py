@@ -54,14 +54,15 @@ def for_bodies(limit_bytes: int | None) -> int:
     return max(0, min((limit_bytes - ITSELF_BYTES) // 2, MOST_BYTES))
 
 
-def narrow(room_bytes: int, largest_bytes: int) -> Iterator[str]:
-    """A line where the largest body that is allowed never fits into the room for bodies."""
-    if room_bytes < largest_bytes:
-        yield (
-            f"the memory limit leaves {size(room_bytes)} for request bodies, less than"
-            f" KEYPROXY_MAX_BODY ({size(largest_bytes)}): larger ones get 503 until the limit is"
-            f" {size(ITSELF_BYTES + 2 * largest_bytes)}"
-        )
+def narrow(room_bytes: int, largest_bytes: int) -> str | None:
+    """What to say where the largest body that is allowed never fits into the room for bodies."""
+    if room_bytes >= largest_bytes:
+        return None
+    return (
+        f"the memory limit leaves {size(room_bytes)} for request bodies, less than"
+        f" KEYPROXY_MAX_BODY ({size(largest_bytes)}): larger ones get 503 until the limit is"
+        f" {size(ITSELF_BYTES + 2 * largest_bytes)}"
+    )
 
 
 def give_back_large_blocks() -> None:

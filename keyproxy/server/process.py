@@ -103,8 +103,8 @@ async def _serve(
         _say_hello(running)
         if pairing is not None:
             _offer_pairing(pairing, f"http://{running.addresses[-1]}{PATH}")
-        of_settings = *sources.warnings(), *odd(settings), *narrow(running)
-        for warning in (*filter(None, [why]), *of_settings):
+        narrow = memory.narrow(running.kit.room.max_bytes, settings.max_body_bytes)
+        for warning in filter(None, (why, *sources.warnings(), *odd(settings), narrow)):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload, memory.Heap()))
         try:
@@ -168,12 +168,6 @@ async def _reread(running: Service, sources: Sources, *, is_asked: bool) -> bool
         faults = error.faults if isinstance(error, SettingsFaults) else [error]
         _log.error("settings not reloaded", faults=[str(fault) for fault in faults])
     return False
-
-
-def narrow(running: Service) -> list[str]:
-    """What does not fit into the memory there is, in a line."""
-    room, largest = running.kit.room.max_bytes, running.settings.max_body_bytes
-    return list(memory.narrow(room, largest))
 
 
 def _say_hello(running: Service) -> None:

@@ -36,7 +36,7 @@ from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Address, Settings
 from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.transport.client import open_clients, open_session
-from keyproxy.transport.server import connection_limit, listening, shown
+from keyproxy.transport.server import connection_limit
 
 _DRAIN_LOOK_SECONDS = 0.05
 _log = structlog.get_logger("keyproxy")
@@ -88,10 +88,7 @@ class Service:
         wanted = [*self.settings.listen]
         if (pairing := self.assembly.pairing) is not None:
             wanted.append(Address(str(pairing.address), wanted[0].port))
-        sockets = listening(wanted)
-        self.addresses = tuple(map(shown, sockets))
-        for sock in sockets:
-            await self._server.listen(sock)
+        self.addresses = await self._server.listen(wanted)
         if self.admin is not None:
             await self.admin.start()
         self.assembly.life.is_ready = True
@@ -105,7 +102,7 @@ class Service:
         """Know the names of models from the start on, where one of them is excluded; tell of
         patterns that match none. Where there are prices, their list tells the names."""
         self._run(self.assembly.names.tell())
-        if self.accounting.has_prices:
+        if self.accounting.prices is not None:
             return
         patterns = [each for app in self.settings.all_apps for each in app.allowed_models]
         if any(pattern.startswith("!") for pattern in patterns):

@@ -191,7 +191,7 @@ class Table:
         "VALUE", None, example="off",
         meaning="a captcha that a page must have solved to open a session: `turnstile`,"
         " `hcaptcha`; `off`")
-    captcha_secret: Secret | None = setting(secrets.captcha_secret, "VALUE", None, example="…",
+    captcha_secret: Secret | None = setting(secrets.given_out, "VALUE", None, example="…",
         is_secret=True, meaning="the captcha's secret key, as its vendor shows it",
         in_file="a file that holds the captcha's secret key")
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(network.networks, "NETWORKS",
@@ -336,7 +336,7 @@ class Table:
         example="https://hooks.example/keyproxy", is_secret=True,
         meaning="where alerts are posted to as JSON (docs/watching.md), such as an incoming webhook"
         " of Slack's or Discord's; https only, unless its host is loopback; `off`")
-    alert_secret: Secret | None = setting(secrets.alert_secret, "VALUE", None, example="…",
+    alert_secret: Secret | None = setting(secrets.given_out, "VALUE", None, example="…",
         is_secret=True, meaning="signs what is posted, so that its receiver can tell it from"
         " others'", in_file="a file that holds the secret that signs alerts")
     alert_spend: tuple[Budget, ...] = setting(plain.budgets, "USD/TIME", "off", example="2/hour",

@@ -153,9 +153,12 @@ class GuardedServer(web.Server):
         self._refused = refused
         self._listening: dict[socket.socket, asyncio.Server] = {}
 
-    async def listen(self, sock: socket.socket) -> None:
-        """Take connections from ``sock``, which is ours from now on."""
-        self._listening[sock] = await self._loop.create_server(self, sock=sock, backlog=BACKLOG)
+    async def listen(self, addresses: Iterable[Address]) -> tuple[str, ...]:
+        """Take connections; at which addresses, in figures. Raises CannotListen."""
+        sockets = listening(addresses)
+        for sock in sockets:
+            self._listening[sock] = await self._loop.create_server(self, sock=sock, backlog=BACKLOG)
+        return tuple(map(shown, sockets))
 
     async def stop_listening(self) -> None:
         """Take no more connections.

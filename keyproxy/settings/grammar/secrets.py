@@ -123,17 +123,8 @@ def session_secret(text: str) -> tuple[Secret, ...]:
     return tuple(Secret(part) for part in dict.fromkeys(parts))
 
 
-def captcha_secret(text: str) -> Secret:
-    """A captcha's secret key as its vendor gave it out."""
-    return _given_out(text)
-
-
-def alert_secret(text: str) -> Secret:
-    """What signs alerts; their receiver may have given it out."""
-    return _given_out(text)
-
-
-def _given_out(text: str) -> Secret:
+def given_out(text: str) -> Secret:
+    """A secret that somebody else may have made: a captcha's vendor, the receiver of alerts."""
     value = _without_line_end(text)
     trouble = _trouble(value, 8) or ("is longer than 256 characters" if len(value) > 256 else None)
     if trouble:
