@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -116,9 +117,12 @@ Fake = TypeVar("Fake", bound=FakeUpstream)
 
 
 @asynccontextmanager
-async def serving(fake: Fake, trust: ssl.SSLContext | None = None) -> AsyncIterator[Fake]:
-    """``fake`` on loopback, over TLS when given what to serve it with."""
-    async with listening(fake.handle, ssl_context=trust) as port:
+async def serving(
+    fake: Fake, trust: ssl.SSLContext | None = None, at: socket.socket | None = None
+) -> AsyncIterator[Fake]:
+    """``fake`` on loopback, over TLS when given what to serve it with. ``at``: a socket of a
+    loopback elsewhere."""
+    async with listening(fake.handle, at, ssl_context=trust) as port:
         scheme = "http" if trust is None else "https"
         fake.base_url = f"{scheme}://127.0.0.1:{port}/api/v1"
         yield fake

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,9 +11,11 @@ from aiohttp import web
 
 
 @asynccontextmanager
-async def listening(served: Any, **options: Any) -> AsyncIterator[int]:
+async def listening(
+    served: Any, at: socket.socket | None = None, **options: Any
+) -> AsyncIterator[int]:
     """The port of ``served``, an application or a handler of every request; ``options`` are those
-    of ``web.TCPSite``."""
+    of ``web.TCPSite``. ``at``: a socket that listens elsewhere."""
     runner: web.BaseRunner
     if isinstance(served, web.Application):
         runner = web.AppRunner(
@@ -22,7 +25,10 @@ async def listening(served: Any, **options: Any) -> AsyncIterator[int]:
         server = web.Server(served, handler_cancellation=True, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, **options).start()
+    site = (
+        web.TCPSite(runner, "127.0.0.1", 0, **options) if at is None else web.SockSite(runner, at)
+    )
+    await site.start()
     try:
         yield runner.addresses[0][1]
     finally:

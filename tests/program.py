@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,14 @@ class Program:
             await self._news.wait_for(lambda: len(found()) >= count)
         return found()[0]
 
+    async def shown(self, pattern: str) -> re.Match[str]:
+        """The first match of ``pattern`` in all that was written; waits until there is one."""
+        async with asyncio.timeout(DEADLINE_SECONDS), self._news:
+            await self._news.wait_for(lambda: re.search(pattern, self.text))
+        found = re.search(pattern, self.text)
+        assert found
+        return found
+
     async def ended(self) -> int:
         async with asyncio.timeout(DEADLINE_SECONDS):
             code = await self.process.wait()
@@ -65,11 +74,11 @@ class Program:
     async def _read(self) -> None:
         assert self.process.stderr is not None
         async for raw in self.process.stderr:
-            self.text += raw.decode()
-            with contextlib.suppress(ValueError):
-                async with self._news:
+            async with self._news:
+                self.text += raw.decode()
+                with contextlib.suppress(ValueError):
                     self.lines.append(json.loads(raw))
-                    self._news.notify_all()
+                self._news.notify_all()
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -105,10 +114,11 @@ def ran(
 
 @asynccontextmanager
 async def started(
-    command: str, directory: Path, *options: str, **variables: str
+    command: str, directory: Path, *options: str, before: Sequence[str] = (), **variables: str
 ) -> AsyncIterator[Program]:
-    """``keyproxy COMMAND`` in ``directory``, listening."""
+    """``keyproxy COMMAND`` in ``directory``, listening; ``before`` is what runs it."""
     process = await asyncio.create_subprocess_exec(
+        *before,
         sys.executable,
         "-m",
         "keyproxy",

@@ -20,6 +20,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.network import Computer
+
 NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser", "chrome")
 START_SECONDS = 30
 COMMAND_SECONDS = 30
@@ -68,10 +70,12 @@ def find_chromium() -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def opened(program: str) -> AsyncIterator[Tab]:
-    """A fresh browser with one empty tab; both end with the block."""
+async def opened(program: str, on: Computer | None = None) -> AsyncIterator[Tab]:
+    """A fresh browser with one empty tab; both end with the block. ``on``: where it runs, if not
+    here."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
+            *(on.command if on else ()),
             program,
             *_ARGUMENTS,
             f"--user-data-dir={profile}",
@@ -86,7 +90,7 @@ async def opened(program: str) -> AsyncIterator[Tab]:
                 address = await _debugger_address(process.stderr)
             draining = asyncio.create_task(process.stderr.read())
             async with (
-                aiohttp.ClientSession() as session,
+                on.session() if on else aiohttp.ClientSession() as session,
                 session.ws_connect(address, max_msg_size=0) as socket,
                 _connected(socket) as connection,
             ):
