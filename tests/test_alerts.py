@@ -317,6 +317,8 @@ async def test_a_key_that_nears_its_limit_and_its_end(
         {"limit": None, "limit_remaining": None},
         {"limit": 0, "limit_remaining": 0, "expires_at": "never"},
         {"expires_at": "2999-01-01T00:00:00Z"},
+        {"expires_at": "0001-01-01T00:00:00+23:59"},  # no time in UTC
+        {"expires_at": "9999-12-31T23:59:59-23:59"},
     ],
 )
 async def test_a_key_that_is_well_is_not_told_of(
