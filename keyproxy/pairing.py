@@ -81,7 +81,7 @@ class Pairing:
         said = request.headers.get(CODE_FIELD, "") if request.method == "POST" else ""
         is_heard = self._wrong[device] < MOST_WRONG and self._wrong.total() < MOST_WRONG_IN_ALL
         is_valid = is_heard and device is not None and self.clock() < self._ends_at
-        if is_valid and secrets.compare_digest(said.encode(), self.code.encode()):
+        if is_valid and secrets.compare_digest(_bytes(said), self.code.encode()):
             self._ends_at = float("-inf")
             self._admitted.add(device)
             return f"{_COOKIE}={self._cookie}; Path=/; HttpOnly; SameSite=Lax"
@@ -115,7 +115,7 @@ class Pairing:
     def _has_cookie(self, headers: CIMultiDictProxy[str]) -> bool:
         pairs = (each.strip() for each in headers.get("Cookie", "").split(";"))
         own = f"{_COOKIE}={self._cookie}".encode()
-        return any(secrets.compare_digest(pair.encode(), own) for pair in pairs)
+        return any(secrets.compare_digest(_bytes(pair), own) for pair in pairs)
 
     def _is_named(self, host: str) -> bool:
         try:
@@ -123,3 +123,8 @@ class Pairing:
             return name is not None and ip_address(name) == self.address
         except ValueError:
             return False
+
+
+def _bytes(text: str) -> bytes:
+    """Of a head, as they came: what is no text has surrogates."""
+    return text.encode("utf-8", "surrogateescape")

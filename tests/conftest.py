@@ -62,9 +62,9 @@ class Proxy:
     def get(self, path: str, **options: Any) -> Any:
         return self.session.get(self.url + path, **options)
 
-    async def raw(self, data: bytes, *, timeout: float = 5.0) -> bytes:
+    async def raw(self, data: bytes, *, timeout: float = 5.0, port: int | None = None) -> bytes:
         """Everything that comes back for ``data`` until the connection closes."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port or self.port)
         try:
             writer.write(data)
             async with asyncio.timeout(timeout):

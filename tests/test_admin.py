@@ -16,6 +16,7 @@ from keyproxy.settings import Settings
 from keyproxy.transport.server import CannotListen
 from tests.conftest import CHAT, KEY, Proxy, Start, refused, settings
 from tests.program import ran, started
+from tests.raw import answers, request
 
 TOKEN = secrets.token_hex(32)
 DATA = ("/metrics", "/state.json", "/events")
@@ -122,6 +123,14 @@ async def test_with_a_token_figures_are_for_who_shows_it(start: Start, path: str
     shown = {"Authorization": f"Bearer {TOKEN}", "Sec-Fetch-Site": "same-site"}
     async with look(proxy, path, headers=shown) as answer:
         await refused(answer, 403, "origin_not_allowed")
+
+
+async def test_a_token_that_is_no_text_is_none(start: Start) -> None:
+    proxy = await start(ADMIN=HERE, ADMIN_TOKEN=TOKEN)
+    port = int(admin(proxy).rpartition(":")[2])
+    data = request("GET", "/metrics", b"Authorization: Bearer \xff\xfe", "Connection: close")
+    [answer] = answers(await proxy.raw(data, port=port))
+    assert (answer.status, answer.code) == (401, "credential_invalid")
 
 
 async def test_a_token_that_is_changed_counts_at_once(start: Start) -> None:

@@ -5,6 +5,7 @@ The network is loopback here: this computer is 127.0.0.1, devices have other add
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -192,6 +193,20 @@ async def test_a_dev_server_on_this_computer_lends_nobody_its_address(network: N
             assert len(network.upstream.calls) == before
             if "Host" not in headers:
                 assert "changeOrigin: false" in error["message"]
+
+
+async def test_what_is_no_text_is_neither_code_nor_cookie(network: Network) -> None:
+    name = f"{LAN}:{network.port}".encode()
+    here = HERE, int(network.service.addresses[0].rpartition(":")[2])
+    for head in (
+        b"POST /pair HTTP/1.1\r\nHost: %b\r\nX-Pairing-Code: \xff",
+        b"GET /api/v1/models HTTP/1.1\r\nHost: %b\r\nCookie: keyproxy_paired=\xff",
+    ):
+        reader, writer = await asyncio.open_connection(*here)
+        writer.write(head % name + b"\r\nConnection: close\r\n\r\n")
+        assert b"not_paired" in await reader.read()
+        writer.close()
+    assert network.upstream.catalogue == []
 
 
 async def test_the_cookie_goes_nowhere_else(network: Network) -> None:
