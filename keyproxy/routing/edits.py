@@ -227,9 +227,9 @@ def _shortened(turn: Any, takes: Takes, gone: set[str]) -> Any:
 def _kind(part: Any) -> str:
     """Of a part of a message, under which its words or its data stand. Raises ``Unfit``."""
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in _PARTS:
+    if not isinstance(kind, str) or kind not in _PARTS:
         raise Unfit("messages.content.type")
-    return str(kind)
+    return kind
 
 
 def _known(value: Any, keys: Set[str], place: str, gone: set[str]) -> Any:

@@ -83,7 +83,7 @@ def _has_error(body: Any) -> bool:
     response = body.get("response")
     inner = response.get("error") if isinstance(response, dict) else None
     return (
-        body.get("type") in _ERRORS
+        _type(body) in _ERRORS
         or body.get("error") is not None
         or inner is not None
         or any(
@@ -94,11 +94,16 @@ def _has_error(body: Any) -> bool:
 
 
 def _is_silent(body: dict[str, Any]) -> bool:
-    if body.get("type") in _SILENT:
+    if _type(body) in _SILENT:
         return True
     if body.get("object") != "chat.completion.chunk" or body.get("usage"):
         return False
     return not any(map(_says_something, _choices(body)))
+
+
+def _type(body: dict[str, Any]) -> str:
+    kind = body.get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _says_something(choice: dict[str, Any]) -> bool:
