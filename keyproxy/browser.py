@@ -148,7 +148,6 @@ class Browser:
                 "host_not_allowed",
                 "This address does not answer under the host name that was asked for.",
                 hint=self._host_line(hosts),
-                must_close=True,
             )
 
     def check_origin(self, headers: CIMultiDictProxy[str]) -> None:

@@ -45,23 +45,26 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a refusal's name stands for. ``curable``: the same call may succeed later."""
+    """What a refusal's name stands for. ``curable``: the same call may succeed later.
+    ``must_close``: the connection ends after the answer, because a body is left unread or in
+    doubt."""
 
     status: int
     step: Step
     side: Side = Side.CLIENT
     curable: bool = False
+    must_close: bool = False
 
 
 CODES: Mapping[str, Code] = MappingProxyType(
     {
-        "shutting_down": Code(503, Step.STOPPING, Side.OURS, curable=True),
-        "bad_request": Code(400, Step.HEAD),
-        "head_timeout": Code(408, Step.HEAD, curable=True),
-        "uri_too_long": Code(414, Step.HEAD),
-        "expectation_failed": Code(417, Step.HEAD),
-        "head_too_large": Code(431, Step.HEAD),
-        "host_not_allowed": Code(421, Step.HOST),
+        "shutting_down": Code(503, Step.STOPPING, Side.OURS, curable=True, must_close=True),
+        "bad_request": Code(400, Step.HEAD, must_close=True),
+        "head_timeout": Code(408, Step.HEAD, curable=True, must_close=True),
+        "uri_too_long": Code(414, Step.HEAD, must_close=True),
+        "expectation_failed": Code(417, Step.HEAD, must_close=True),
+        "head_too_large": Code(431, Step.HEAD, must_close=True),
+        "host_not_allowed": Code(421, Step.HOST, must_close=True),
         "origin_not_allowed": Code(403, Step.ORIGIN),
         "not_paired": Code(403, Step.ORIGIN),
         "credential_missing": Code(401, Step.CREDENTIAL),
@@ -69,15 +72,15 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "credential_expired": Code(401, Step.CREDENTIAL),
         "captcha_failed": Code(403, Step.CREDENTIAL),
         "provider_key_sent": Code(400, Step.CREDENTIAL),
-        "endpoint_not_allowed": Code(404, Step.ENDPOINT),
-        "method_not_allowed": Code(405, Step.ENDPOINT),
-        "query_not_allowed": Code(400, Step.ENDPOINT),
+        "endpoint_not_allowed": Code(404, Step.ENDPOINT, must_close=True),
+        "method_not_allowed": Code(405, Step.ENDPOINT, must_close=True),
+        "query_not_allowed": Code(400, Step.ENDPOINT, must_close=True),
         "rate_limited": Code(429, Step.LIMITS, curable=True),
         "too_many_in_flight": Code(429, Step.LIMITS, curable=True),
         "overloaded": Code(503, Step.LIMITS, Side.OURS, curable=True),
-        "body_timeout": Code(408, Step.BODY, curable=True),
-        "body_too_large": Code(413, Step.BODY),
-        "unsupported_media_type": Code(415, Step.BODY),
+        "body_timeout": Code(408, Step.BODY, curable=True, must_close=True),
+        "body_too_large": Code(413, Step.BODY, must_close=True),
+        "unsupported_media_type": Code(415, Step.BODY, must_close=True),
         "invalid_json": Code(400, Step.BODY),
         "model_missing": Code(400, Step.POLICY),
         "model_not_allowed": Code(403, Step.POLICY),
@@ -91,7 +94,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "upstream_key_rejected": Code(502, Step.UPSTREAM, Side.UPSTREAM),
         "upstream_invalid": Code(502, Step.UPSTREAM, Side.UPSTREAM, curable=True),
         "upstream_timeout": Code(504, Step.UPSTREAM, Side.UPSTREAM, curable=True),
-        "internal_error": Code(500, Step.SERVER, Side.OURS, curable=True),
+        "internal_error": Code(500, Step.SERVER, Side.OURS, curable=True, must_close=True),
     }
 )
 """The one table of refusals; what each asks of a page stands in the README."""
@@ -151,7 +154,7 @@ class Refusal(KeyproxyError):
     ``message`` is fit for strangers. ``hint`` is shown in ``dev`` and in the log only: the line to
     paste, ``NAME=value`` with the whole new value, which ``advice`` writes as its layer wants it,
     or words, or ``words: NAME=value``. ``retry_after_seconds`` is the true wait.
-    ``must_close``: the connection ends after the answer, because a body is left unread or in doubt.
+    ``is_unread``: a body is left unread, although its code alone does not say so.
     ``is_free``: whatever was asked of the upstream, it did nothing that could cost.
     ``details``: what an SDK of Anthropic's reads off ``error.details``.
     """
@@ -163,7 +166,7 @@ class Refusal(KeyproxyError):
     hint: str | None = None
     retry_after_seconds: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    must_close: bool = False
+    is_unread: bool = False
     is_free: bool = False
     details: Mapping[str, object] | None = None
 
@@ -182,6 +185,10 @@ class Refusal(KeyproxyError):
     def step(self) -> Step:
         return CODES[self.code].step
 
+    @property
+    def must_close(self) -> bool:
+        return self.is_unread or CODES[self.code].must_close
+
 
 def overloaded() -> Refusal:
     """The refusal of what this process has no memory for at the moment."""
@@ -189,5 +196,5 @@ def overloaded() -> Refusal:
         "overloaded",
         "Too many large requests at the moment.",
         retry_after_seconds=1,
-        must_close=True,
+        is_unread=True,
     )

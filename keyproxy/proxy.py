@@ -82,7 +82,6 @@ def refuse_when_stopping(kit: Kit) -> None:
             "shutting_down",
             "This server is being stopped; another one may answer.",
             retry_after_seconds=1,
-            must_close=True,
         )
 
 

@@ -100,7 +100,7 @@ class Opening:
                 message,
                 retry_after_seconds=max(standing.resets_in_seconds for standing in full),
                 hint=doubled("KEYPROXY_SESSION_RATE_LIMIT", rates, full) if rates else None,
-                must_close=True,
+                is_unread=True,
             )
 
 
@@ -111,17 +111,13 @@ def check_head(method: str, target: str, door: Door) -> None:
             "endpoint_not_allowed",
             "There are no sessions here.",
             hint=_SESSIONS + (": KEYPROXY_CLIENT_AUTH=session" if door.auth == "none" else ""),
-            must_close=True,
         )
     if method != "POST":
         raise Refusal(
-            "method_not_allowed",
-            "This path answers POST only.",
-            headers={"Allow": "POST, OPTIONS"},
-            must_close=True,
+            "method_not_allowed", "This path answers POST only.", headers={"Allow": "POST, OPTIONS"}
         )
     if target != PATH:
-        raise Refusal("query_not_allowed", "This call takes no query string.", must_close=True)
+        raise Refusal("query_not_allowed", "This call takes no query string.")
 
 
 async def _captcha_response(request: web.BaseRequest, hold: intake.Hold) -> str:

@@ -24,7 +24,6 @@ def check_host(headers: CIMultiDictProxy[str], settings: Settings) -> None:
             "host_not_allowed",
             "This address does not answer under the host name that was asked for"
             " (KEYPROXY_ADMIN_HOSTS).",
-            must_close=True,
         )
 
 
@@ -32,10 +31,7 @@ def check_method(method: str) -> None:
     """Raises ``method_not_allowed`` for whatever does not only read."""
     if method not in ("GET", "HEAD"):
         raise Refusal(
-            "method_not_allowed",
-            "Nothing can be changed here.",
-            headers={"Allow": "GET, HEAD"},
-            must_close=True,
+            "method_not_allowed", "Nothing can be changed here.", headers={"Allow": "GET, HEAD"}
         )
 
 

@@ -121,7 +121,7 @@ async def count_failure(counters: Counters, refusal: Refusal, network: str) -> N
             "rate_limited",
             "Too many calls from this network address had no credential that was accepted.",
             retry_after_seconds=verdict.standings[0].resets_in_seconds,
-            must_close=True,
+            is_unread=True,
         ) from refusal
 
 

@@ -98,7 +98,6 @@ class Endpoints:
                 "method_not_allowed",
                 f"This path answers {endpoint.method} only.",
                 headers={"Allow": f"{endpoint.method}, OPTIONS"},
-                must_close=True,
             )
         if mark:
             _check_query(endpoint, query)
@@ -120,12 +119,11 @@ class Endpoints:
                 "endpoint_not_allowed",
                 "This endpoint is not open here.",
                 hint=f"KEYPROXY_ALLOWED_ENDPOINTS={','.join((*self._names, known.name))}",
-                must_close=True,
             )
         sentence, base = _advice(path)
         message = f"There is no such endpoint here. {sentence}".rstrip()
         hint = f"the base URL is http://{host}{base}" if base and host and self._is_local else None
-        return Refusal("endpoint_not_allowed", message, hint=hint, must_close=True)
+        return Refusal("endpoint_not_allowed", message, hint=hint)
 
 
 def _compiled(template: str) -> re.Pattern[str]:
@@ -146,7 +144,6 @@ def _check_query(endpoint: Endpoint, query: str) -> None:
         "This call takes no query string."
         if endpoint.method == "POST" or "{" in endpoint.path
         else f"The query may hold {', '.join(sorted(LIST_PARAMETERS))}, each once.",
-        must_close=True,
     )
     pairs = [pair.partition("=") for pair in query.split("&")]
     is_fit = all(

@@ -52,13 +52,10 @@ def check_media_type(headers: CIMultiDictProxy[str]) -> None:
             "The header Content-Type is there twice; send it once, as application/json."
             if is_twice
             else "Send the body as Content-Type: application/json, in UTF-8.",
-            must_close=True,
         )
     codings = [coding.strip().lower() for coding in headers.getall("Content-Encoding", [])]
     if any(coding != "identity" for coding in codings):
-        raise Refusal(
-            "unsupported_media_type", "Send the body without Content-Encoding.", must_close=True
-        )
+        raise Refusal("unsupported_media_type", "Send the body without Content-Encoding.")
 
 
 def is_large(raw: bytes) -> bool:

@@ -273,7 +273,7 @@ def _refusal_of(exc: BaseException | None) -> Refusal:
     if said.startswith("Too many headers"):
         return refusals.of_head("head_too_large")
     if said.startswith("Duplicate "):
-        return Refusal("bad_request", _TWICE, must_close=True)
+        return Refusal("bad_request", _TWICE)
     return refusals.of_head("bad_request")
 
 

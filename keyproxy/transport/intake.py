@@ -132,13 +132,12 @@ def check_head(request: web.BaseRequest) -> None:
             "method_not_allowed",
             "This method is not served.",
             headers={"Allow": "GET, POST, OPTIONS"},
-            must_close=True,
         )
     if "Expect" in headers and _lowered(headers, "Expect") != ["100-continue"]:
-        raise Refusal("expectation_failed", "Only Expect: 100-continue is met.", must_close=True)
+        raise Refusal("expectation_failed", "Only Expect: 100-continue is met.")
     # An offer of h2c, which JDK's client and curl make, is passed over.
     if "Upgrade" in headers and _lowered(headers, "Upgrade") != ["h2c"]:
-        raise Refusal("bad_request", "Other protocols are not spoken here.", must_close=True)
+        raise Refusal("bad_request", "Other protocols are not spoken here.")
 
 
 def _lowered(headers: CIMultiDictProxy[str], name: str) -> list[str]:
@@ -148,7 +147,7 @@ def _lowered(headers: CIMultiDictProxy[str], name: str) -> list[str]:
 def refuse_body(request: web.BaseRequest) -> None:
     """Raises ``bad_request`` when a call that has no use for a body brings one."""
     if request.body_exists:
-        raise Refusal("bad_request", "This call takes no body.", must_close=True)
+        raise Refusal("bad_request", "This call takes no body.")
 
 
 async def read_body(
@@ -184,11 +183,9 @@ async def read_body(
             async for chunk in request.content.iter_any():
                 found += counted(chunk, len(found))
     except TimeoutError as error:
-        raise Refusal(
-            "body_timeout", "The body did not arrive in time.", must_close=True
-        ) from error
+        raise Refusal("body_timeout", "The body did not arrive in time.") from error
     except (web.RequestPayloadError, web.PayloadAccessError) as error:
-        raise Refusal("bad_request", "The body's framing is broken.", must_close=True) from error
+        raise Refusal("bad_request", "The body's framing is broken.") from error
     return bytes(found)
 
 
@@ -204,5 +201,4 @@ def too_large(max_bytes: int, size: int | None) -> Refusal:
         "body_too_large",
         f"The body is larger than {max_bytes} bytes.",
         hint=f"KEYPROXY_MAX_BODY={enough}" if has_line else None,
-        must_close=True,
     )

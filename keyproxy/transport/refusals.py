@@ -26,12 +26,12 @@ _TYPED = tuple(f"{BASE}{dialect.path}" for dialect in DIALECTS if dialect.errors
 
 def of_head(code: str) -> Refusal:
     """What a connection says to a head that is no request, and when there are too many."""
-    return Refusal(code, _HEAD_FAULTS[code], must_close=True)
+    return Refusal(code, _HEAD_FAULTS[code])
 
 
 def internal() -> Refusal:
     """What strangers are told of a fault of ours."""
-    return Refusal("internal_error", "Something went wrong here.", must_close=True)
+    return Refusal("internal_error", "Something went wrong here.")
 
 
 def speaks_messages(path: str) -> bool:
