@@ -6,19 +6,19 @@ sentence what is so. Texts hold no word of a caller's: names are the operator's,
 
 from __future__ import annotations
 
-import asyncio
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, get_args
+
+import structlog
 
 from keyproxy.admin.failures import Failures
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.entry import from_pico, to_pico
-from keyproxy.ledger.file import ask
-from keyproxy.ledger.queries import settled_spend
+from keyproxy.ledger.file import LedgerFault
 from keyproxy.limits.windows import Span
 from keyproxy.money.budget import Level, shown, span
 from keyproxy.settings import Secret
@@ -33,6 +33,7 @@ CREDIT_LEFT = Decimal("0.1")
 """Of a key's credit limit."""
 EXPIRES_DAYS = 7
 _DAY_SECONDS = 86_400.0
+_log = structlog.get_logger("keyproxy.alerts")
 
 
 class Condition(NamedTuple):
@@ -50,29 +51,41 @@ class Condition(NamedTuple):
 class Spend:
     """What calls have cost in windows of the calendar, once that is final.
 
-    What was spent in a running window before this process began is read back from the ledger.
+    What this process has spent it has in memory, also what the ledger does not hold yet; what
+    others had in the window in which it began is read back from there.
     """
 
     watched: Watched
     _begun: dict[Unit, tuple[Span, int]] = field(default_factory=dict, init=False)
+    _before: dict[Unit, int] = field(default_factory=dict, init=False)
+    _is_unread: bool = field(default=False, init=False)
 
-    async def pico_usd(self, unit: Unit, at: float) -> int:
-        """In the window that runs."""
-        running, total = span(unit, at), self._total()
-        if (known := self._begun.get(unit)) is not None and known[0] == running:
-            return total - known[1]
-        before = 0 if known is not None else await self._before(running.begins)
-        self._begun[unit] = running, total - before
-        return before
+    async def pico_usd(self, units: Sequence[Unit], at: float) -> list[int]:
+        """In those windows that run."""
+        total = int(sum(self.watched.tally.sums["keyproxy_cost_usd_total"].values()))
+        for unit in get_args(Unit):  # of all, since a reload may ask for any
+            running, known = span(unit, at), self._begun.get(unit)
+            if known is None:
+                self._begun[unit] = running, 0
+            elif known[0] != running:
+                self._begun[unit], self._before[unit] = (running, total), 0
+        spent = [total - self._begun[unit][1] for unit in units]
+        return [own + await self._others(unit) for own, unit in zip(spent, units, strict=True)]
 
-    def _total(self) -> int:
-        return int(sum(self.watched.tally.sums["keyproxy_cost_usd_total"].values()))
-
-    async def _before(self, since: float) -> int:
-        if (ledger := self.watched.ledger) is None:
-            return self._total()
-        spent = partial(settled_spend, since=since)
-        return to_pico(await asyncio.to_thread(ask, ledger.path, spent))
+    async def _others(self, unit: Unit) -> int:
+        """Asked for until it is known, and then remembered."""
+        if unit not in self._before and (ledger := self.watched.ledger) is not None:
+            begun = self._begun[unit][0]
+            try:
+                usd = await ledger.settled_by_others(begun.begins)
+            except (LedgerFault, sqlite3.Error) as error:
+                if not self._is_unread:
+                    _log.warning("alerts lack what was spent before the start", why=str(error))
+                self._is_unread = True
+                return 0
+            if begun == self._begun[unit][0]:
+                self._before[unit] = to_pico(usd)
+        return self._before.get(unit, 0)
 
 
 @dataclass(slots=True)
@@ -91,7 +104,7 @@ class Conditions:
         """What is out of its range at the time ``at``."""
         levels = await self.watched.levels(at)
         limits = self.watched.kit().settings.alert_spend
-        spent = [await self._spend.pico_usd(limit.unit, at) for limit in limits]
+        spent = await self._spend.pico_usd([limit.unit for limit in limits], at)
         return [
             *_spent(limits, spent, at),
             *self._failing(),

@@ -188,6 +188,12 @@ class Ledger:
         question = partial(queries.spent, since=since, until=until, gone=gone)
         return await asyncio.to_thread(ask, self.path, question)
 
+    async def settled_by_others(self, since: float) -> Decimal:
+        """What calls of other processes have cost since then, where that is final, in USD. Raises
+        ``LedgerFault``, ``sqlite3.Error``."""
+        question = partial(queries.settled_spend, since=since, but=self._id)
+        return await asyncio.to_thread(ask, self.path, question)
+
     async def flush(self) -> bool:
         """Wait until all that was ordered is durable; False where that takes too long."""
         return await self._asked(lambda connection: True) is True

@@ -112,11 +112,13 @@ def _total(name: str, sums: Iterable[int]) -> Total:
     return Total(name, calls, unknown, exact, computed, estimated, counted, inputs, outputs)
 
 
-def settled_spend(connection: sqlite3.Connection, since: float) -> Decimal:
-    """What calls that began at ``since`` or later have cost, where that is final, in USD."""
+def settled_spend(connection: sqlite3.Connection, since: float, but: str) -> Decimal:
+    """What calls that began at ``since`` or later have cost, where that is final, in USD; without
+    those of the writer ``but``."""
     found = connection.execute(
-        f"SELECT {_halves('cost')} FROM calls WHERE begun_at >= ? AND is_settled",  # noqa: S608  # a number
-        (since,),
+        f"SELECT {_halves('cost')} FROM calls"  # noqa: S608  # a number
+        " WHERE begun_at >= ? AND is_settled AND booked_by != ?",
+        (since, but),
     )
     [(high, low)] = found
     return from_pico(high * _HALF + low)

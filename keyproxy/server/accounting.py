@@ -186,6 +186,8 @@ class Accounting:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_SETTLED_SECONDS)
         await asyncio.gather(*lasting, return_exceptions=True)
+        if self._ledger is not None:
+            await self._ledger.flush()
 
     def _is_counted(self, row: Unsettled) -> bool:
         is_own = (row.id, row.n) in self._own or self._ledger is None
