@@ -12,6 +12,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import structlog
 from aiohttp import web
@@ -33,9 +35,9 @@ from keyproxy.admin.outbox import MOST_HELD, PAUSES_SECONDS, Alert, Outbox, sign
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Secret, Settings
 from keyproxy.transport.client import open_clients, open_session
-from tests.conftest import BODY, KEY, Proxy, Start, inspected, settings
+from tests.conftest import BODY, CHAT, KEY, Proxy, Start, inspected, settings
 from tests.fake_upstream import FakeUpstream, completion, event_stream
-from tests.program import environment
+from tests.program import environment, started
 from tests.receiver import Receiver, receiving
 
 SECRET = "whsec_0123456789abcdef"
@@ -48,7 +50,9 @@ def lines() -> Iterator[Any]:
     stream = io.StringIO()
     logs.configure("json", "info", stream)
     yield lambda: [
-        line for text in stream.getvalue().splitlines() if "alert" in (line := json.loads(text))
+        line
+        for line in map(json.loads, stream.getvalue().splitlines())
+        if "alert" in line or "not delivered" in line["message"]
     ]
     structlog.reset_defaults()
 
@@ -413,6 +417,189 @@ async def test_a_reload_changes_who_is_told(
         await call(proxy)
         await look(proxy, other, 1)
     assert receiver.got == []
+
+
+# The end of a process, and the next one.
+
+
+async def test_what_is_found_at_the_stop_is_delivered_before_it(
+    upstream: FakeUpstream, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Also by a receiver that fails the first time: the stop waits for no pause."""
+    statuses = iter([500, 200])
+
+    async def fail(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=next(statuses))
+
+    receiver.answer = fail
+    said = {"KEYPROXY_ALERT_URL": receiver.url, "KEYPROXY_ALERT_SPEND": "0.00001/day"}
+    said["KEYPROXY_UPSTREAM"] = upstream.base_url
+    async with started("dev", tmp_path, **said) as program:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(program.url + CHAT, json=BODY) as answer,
+        ):
+            assert answer.status == 200
+        program.signal(signal.SIGTERM)
+        assert await program.ended() == 0
+        first, again = await receiver.told(2)
+    assert first == again
+    assert first["alert"] == "spend"
+    assert "not delivered" not in program.text
+
+
+async def test_what_is_left_at_the_stop_is_said(
+    lines: Any, start: Start, receiver: Receiver
+) -> None:
+    never = asyncio.Event()
+
+    async def hang(request: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    receiver.answer = hang
+    proxy = await start(ALERT_URL=receiver.url, ALERT_SPEND="0.00001/day;0.00002/month")
+    await call(proxy)
+    await look(proxy, receiver, 1)
+    await proxy.service.drain()
+    await proxy.service.close()
+    first, second, left = lines()
+    assert left["message"] == "alerts were not delivered before the stop"
+    assert (left["level"], left["count"]) == ("error", 2)
+    assert left["ids"] == [first["id"], second["id"]]
+
+
+@pytest.fixture
+def kept(tmp_path: Path, receiver: Receiver) -> dict[str, str]:
+    """Settings of a process and of the next one."""
+    return {"LEDGER": str(tmp_path / "ledger.sqlite3"), "ALERT_URL": receiver.url}
+
+
+async def ended(proxy: Proxy) -> None:
+    await proxy.service.drain()
+    await proxy.service.close()
+    await proxy.service.accounting.book.close()  # type: ignore[union-attr]
+
+
+async def test_the_next_process_tells_the_end_of_what_an_earlier_one_told(
+    start: Start, receiver: Receiver, kept: dict[str, str]
+) -> None:
+    first = await start(ALERT_SPEND="0.0001/month", **kept)
+    await call(first, 2)
+    [fired] = await look(first, receiver, 1)
+    await ended(first)
+    second = await start(ALERT_SPEND="5/month", **kept)
+    _, over = await look(second, receiver, 2)
+    assert (over["alert"], over["state"]) == ("spend", "resolved")
+    assert over["text"] == fired["text"].replace(": ", ": No longer: ", 1)
+    assert over["instance"] == fired["instance"]
+    assert (over["value"], over["limit"]) == (fired["value"], fired["limit"])
+    await ended(second)
+    third = await start(ALERT_SPEND="5/month", **kept)
+    await look(third, receiver, 2)
+
+
+async def test_what_still_fires_after_a_restart_is_not_told_anew(
+    start: Start, receiver: Receiver, kept: dict[str, str]
+) -> None:
+    said = {**kept, "ALERT_SPEND": "0.0001/month"}
+    first = await start(**said)
+    await call(first, 2)
+    await look(first, receiver, 1)
+    await ended(first)
+    second = await start(**said)
+    await look(second, receiver, 1)
+    await call(second)
+    await look(second, receiver, 1)
+    second.service.apply(settings(UPSTREAM=second.upstream.base_url, **kept))
+    assert [each["state"] for each in await look(second, receiver, 2)] == ["firing", "resolved"]
+
+
+async def test_what_nobody_took_is_told_by_the_next_process(
+    start: Start, receiver: Receiver, kept: dict[str, str]
+) -> None:
+    async def fail(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    receiver.answer = fail
+    said = {**kept, "ALERT_SPEND": "0.0001/month"}
+    first = await start(**said)
+    await call(first, 2)
+    await look(first, receiver, 1)
+    await ended(first)
+    receiver.answer, refused = None, len(receiver.got)
+    second = await start(**said)
+    alert = (await look(second, receiver, refused + 1))[-1]
+    assert (alert["alert"], alert["state"]) == ("spend", "firing")
+    await look(second, receiver, refused + 1)
+
+
+async def test_a_key_is_not_well_again_before_the_next_process_has_asked(
+    start: Start, upstream: FakeUpstream, receiver: Receiver, kept: dict[str, str]
+) -> None:
+    upstream.key_status = 401
+    first = await start(**kept)
+    await inspected(first)
+    await look(first, receiver, 1)
+    await ended(first)
+    may_answer = asyncio.Event()
+
+    async def late(request: web.Request) -> web.Response:
+        await may_answer.wait()
+        return web.json_response({}, status=upstream.key_status)
+
+    upstream.key_answer = late
+    second = await start(**kept)
+    await look(second, receiver, 1)
+    may_answer.set()
+    await inspected(second)
+    await look(second, receiver, 1)
+    upstream.key_status, upstream.key_answer = 200, None
+    second.service.assembly.keys.inspect(second.service.settings.all_keys)
+    await inspected(second)
+    assert [each["state"] for each in await look(second, receiver, 2)] == ["firing", "resolved"]
+
+
+async def test_calls_do_not_go_well_again_because_a_process_has_seen_none(
+    start: Start, upstream: FakeUpstream, receiver: Receiver, kept: dict[str, str]
+) -> None:
+    async def broken(request: web.Request) -> web.Response:
+        return web.json_response({"error": {"code": 500, "message": "no"}}, status=500)
+
+    upstream.answer = broken
+    first = await start(RATE_LIMIT="off", **kept)
+    await call(first, 20, status=500)
+    await look(first, receiver, 1)
+    await ended(first)
+    second = await start(RATE_LIMIT="off", **kept)
+    await look(second, receiver, 1)
+    await call(second, 20, status=500)
+    await look(second, receiver, 1)
+    await ended(second)
+    upstream.answer = None
+    third = await start(RATE_LIMIT="off", **kept)
+    await call(third, 19)
+    await look(third, receiver, 1)
+    await call(third)
+    over = (await look(third, receiver, 2))[-1]
+    assert (over["alert"], over["state"]) == ("calls_failing", "resolved")
+    await ended(third)
+
+
+async def test_after_five_minutes_without_calls_a_process_says_so(
+    start: Start, upstream: FakeUpstream, receiver: Receiver, kept: dict[str, str]
+) -> None:
+    first = await start(UPSTREAM="http://127.0.0.1:9/api/v1", **kept)
+    await call(first, 20, status=502)
+    await look(first, receiver, 1)
+    await ended(first)
+    second = await start(**kept)
+    now = [time.monotonic()]
+    second.service.alerts.clock = lambda: now[0]
+    await look(second, receiver, 1)
+    now[0] += 301
+    over = (await look(second, receiver, 2))[-1]
+    assert (over["alert"], over["state"]) == ("calls_failing", "resolved")
 
 
 # Receivers that do not take it.

@@ -15,7 +15,7 @@ from typing import NamedTuple, get_args
 
 import structlog
 
-from keyproxy.admin.failures import Failures
+from keyproxy.admin.failures import FAILING_SECONDS, Failures
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.entry import from_pico, to_pico
 from keyproxy.ledger.file import LedgerFault
@@ -112,6 +112,21 @@ class Conditions:
             *self._keys(at),
             *self._stores(),
         ]
+
+    def is_over(self, condition: Condition, seconds: float) -> bool:
+        """Whether a process of so many seconds that has not found it knows that it is over."""
+        if condition.alert == "calls_failing":
+            return seconds >= FAILING_SECONDS or self.failures.counts()[0] >= FAILING_CALLS
+        if not condition.alert.startswith("key_"):
+            return True
+        keys = self.watched.kit().settings.all_keys
+        return all(
+            state.report is not None
+            or state.is_rejected
+            or (state.is_unclear and condition.alert == "key_rejected")
+            for state in self.watched.keys.states(keys)
+            if state.key.label == condition.about
+        )
 
     def _failing(self) -> Iterator[Condition]:
         """Fewer calls than say something change nothing, while any of them failed."""

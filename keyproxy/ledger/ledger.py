@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import structlog
 
 from keyproxy.call import Cost, Told
-from keyproxy.ledger import queries, tables
+from keyproxy.ledger import notes, queries, tables
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.orders import Order
@@ -193,6 +193,14 @@ class Ledger:
         ``LedgerFault``, ``sqlite3.Error``."""
         question = partial(queries.settled_spend, since=since, but=self._id)
         return await asyncio.to_thread(ask, self.path, question)
+
+    def keep(self, id: str, text: str | None) -> None:
+        """Have the next process find ``text`` under ``id``; None: nothing any more."""
+        self._writer.put(Order(work=partial(notes.keep, id, text, self._id)))
+
+    async def kept(self) -> list[str] | None:
+        """What is kept here or by processes that have gone; None where it cannot be asked now."""
+        return await self._asked(partial(notes.kept, self._id, self.clock()))
 
     async def flush(self) -> bool:
         """Wait until all that was ordered is durable; False where that takes too long."""

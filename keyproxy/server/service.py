@@ -70,7 +70,7 @@ class Service:
             lambda: self.settings,
         )
         conditions = Conditions(watched, readers.failures)
-        self.alerts = Alerts(conditions, self._outbox, self._instance)
+        self.alerts = Alerts(conditions, self._outbox, self._instance, watched.ledger)
 
     @property
     def kit(self) -> Kit:
@@ -177,6 +177,7 @@ class Service:
         life.is_cutting = True
         for connection in cut:
             connection.force_close()
+        await self.alerts.finish()
 
     async def close(self) -> None:
         """Release everything, at once."""
