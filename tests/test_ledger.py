@@ -38,7 +38,7 @@ from keyproxy.ledger.file import (
     dev_path,
     open_reader,
 )
-from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.ledger import HANGING_SECONDS, Ledger, opened
 from keyproxy.ledger.opening import open_writer
 from keyproxy.ledger.orders import Order
 from keyproxy.ledger.queries import By, Summary, summary
@@ -89,6 +89,10 @@ async def ledger(path: Path) -> AsyncIterator[Ledger]:
 def failing(ledger: Ledger) -> bool:
     """As a function, since mypy takes a property to be as it was."""
     return ledger.is_failing
+
+
+def down(ledger: Ledger) -> bool:
+    return ledger.is_down
 
 
 async def summed(ledger: Ledger, by: By, **more: Any) -> Summary:
@@ -627,8 +631,12 @@ async def test_locked_file_holds_neither_calls_nor_the_loop_for_long(path: Path)
             assert await ledger.begin(entry("req_2")) is False  # and nobody after it
             assert time.monotonic() - before < 0.1
             assert failing(ledger)
+            assert not down(ledger)  # a process that was held up is nobody's alarm
+            ledger.clock = lambda: time.time() + HANGING_SECONDS
+            assert down(ledger)
         await written(ledger)
         assert not failing(ledger)
+        assert not down(ledger)
         assert await ledger.begin(entry("req_3")) is True
     assert len(rows(path)) == 3
     assert [log["event"] for log in logs] == [

@@ -181,7 +181,7 @@ class Conditions:
             text = "The storage of limits and budgets is down (KEYPROXY_STORAGE_FAILURE is {})."
             yield Condition("storage_down", text.format(how), 1, 0)
         ledger = self.watched.ledger
-        if ledger is not None and ledger.is_failing:
+        if ledger is not None and ledger.is_down:
             text = "The ledger cannot be written; calls go on, and wait in memory to be booked."
             yield Condition("ledger_down", text, ledger.backlog, 0)
 

@@ -93,7 +93,7 @@ class State:
             books = ("ok", f"{ledger.backlog} waiting") if ledger.backlog else ("ok", "written")
             if ledger.losses:
                 books = "warn", f"{ledger.losses} calls lost"
-            if ledger.is_failing:
+            if ledger.is_down:
                 books = "bad", "cannot be written"
         ready = ("ok", "ready") if watched.is_ready() else ("bad", "not ready")
         return [

@@ -34,6 +34,8 @@ from keyproxy.record import Record
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
 # How long a call waits for its row. A slow disk takes a tenth of it; then the call goes on.
 PATIENCE_SECONDS = 1.0
+HANGING_SECONDS = 10.0
+"""A ledger that is late for so long is down to those who watch."""
 MOST_UNSETTLED = 10_000
 """In memory; beyond it the oldest stay estimated for good."""
 _SEEN_EVERY_SECONDS = 20.0
@@ -60,7 +62,7 @@ class Ledger:
     _waiting: dict[Order, float] = field(init=False, default_factory=dict)
     _watch: asyncio.TimerHandle | None = field(init=False, default=None)
     _sweep_at: float = field(init=False, default=0.0)
-    _is_late: bool = field(init=False, default=False)
+    _late_since: float | None = field(init=False, default=None)
     _writer: Writer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +85,14 @@ class Ledger:
     @property
     def is_failing(self) -> bool:
         """Whether nothing can be written just now; calls go on and wait in memory."""
-        return self._writer.is_failing or self._is_late
+        return self._writer.is_failing or self._late_since is not None
+
+    @property
+    def is_down(self) -> bool:
+        """As ``is_failing``, but for a disk or a process that was held up for a moment."""
+        since = self._late_since
+        is_hanging = since is not None and self.clock() >= since + HANGING_SECONDS
+        return self._writer.is_failing or is_hanging
 
     async def begin(self, entry: Entry) -> bool:
         """Book a call before its last attempt goes out; False where that could not be made durable
@@ -238,7 +247,7 @@ class Ledger:
         if loop.time() < (due := self._waiting[waiting[0]]):
             self._watch = loop.call_at(due, self._look)
             return
-        self._is_late = True
+        self._late_since = self.clock()
         _log.error("the ledger is slow; calls go on without waiting for it")
         for order in waiting:
             order.tell(False)
@@ -246,7 +255,7 @@ class Ledger:
         waiting[0].answer.add_done_callback(self._be_in_time)
 
     def _be_in_time(self, answer: asyncio.Future[Any]) -> None:
-        self._is_late = False
+        self._late_since = None
         if answer.result():
             _log.info("the ledger is in time again")
 
