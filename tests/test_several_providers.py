@@ -26,7 +26,7 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.settings.sources import Sources
 from tests import fake_upstream
 from tests.conftest import Proxy
-from tests.fake_upstream import FakeUpstream, Seen
+from tests.fake_upstream import FakeUpstream, Seen, completion
 from tests.fakes import server as fakes
 from tests.fakes.server import Fakes
 
@@ -199,6 +199,26 @@ async def test_with_one_provider_that_is_not_openrouter_its_models_answer(
         assert served.strays() == []
         async with proxy.post({**HI, "model": "nobody/has-this"}) as refusal:
             assert (refusal.status, len(served.calls)) == (404, 1)
+
+
+@pytest.mark.parametrize("model", ["meta-llama/llama-3.2-3b", "llama3.2"])
+async def test_a_model_whose_price_nobody_tells_is_no_router(tmp_path: Path, model: str) -> None:
+    async with fake_upstream.serving(FakeUpstream()) as house:
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if request.method == "GET":
+                return web.json_response({"object": "list", "data": [{"id": model}]})
+            return completion()
+
+        house.answer = answer
+        told = "[providers.house]\nkind = 'openai-compatible'\nkey = 'none'\n"
+        settings = read(tmp_path, f"{told}base = '{house.base_url}'")
+        async with running(settings) as service, aiohttp.ClientSession() as session:
+            proxy = Proxy(service, session, house)
+            assert "links" in (await listed(proxy))[model]
+            async with proxy.post({**HI, "model": model}) as got:
+                assert got.status == 200, await got.text()
+        assert [json.loads(seen.body)["model"] for seen in house.calls] == [model]
 
 
 async def test_messages_go_to_whom_they_are_native(tmp_path: Path) -> None:

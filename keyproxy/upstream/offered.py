@@ -22,6 +22,8 @@ Listed = Callable[[str], Mapping[str, Model] | None]
 """What a provider lists, by native id; None while it never did."""
 
 
+_UNTOLD = {"prompt": "-1", "completion": "-1"}
+"""A price that nobody tells."""
 _EMBEDS = re.compile(r"embed|(?:^|/)(?:bge|e5|gte)-|sentence-transformers/", re.I)
 # Vendors list all that they have, and do not say what it makes.
 _WRITES_NO_TEXT = re.compile(
@@ -67,7 +69,7 @@ class Offered:
             return fetched
         known = {row.model for row in fetched.rows}
         rows = [
-            Row(model, _json(row), {name: row[name] for name in self.listing.kept if name in row})
+            Row(model, _json(row), {name: row[name] for name in self._kept(row)})
             for model, row in _cheapest(own).items()
             if model not in known and (path == self.listing.path or self.listing.is_usual(row))
         ]
@@ -84,6 +86,10 @@ class Offered:
                 raise
             return nothing
         return fetched if fetched.status == 200 or self.is_used() else nothing
+
+    def _kept(self, row: Mapping[str, Any]) -> Iterator[str]:
+        """A price of -1 is a router's: to ourselves, what nobody tells is said to be nothing."""
+        return (name for name in self.listing.kept if row.get(name, _UNTOLD) is not _UNTOLD)
 
     def _is_list(self, path: str) -> bool:
         """What narrows a list by more than what models write is OpenRouter's to know."""
@@ -149,7 +155,7 @@ def _row(model: str, native: str, known: Mapping[str, Any]) -> dict[str, Any]:
             "tokenizer": "Other",
             "instruct_type": None,
         },
-        "pricing": known.get("pricing", {"prompt": "-1", "completion": "-1"}),
+        "pricing": known.get("pricing", _UNTOLD),
         "top_provider": {
             "context_length": length,
             "max_completion_tokens": known.get("max_completion_tokens"),
