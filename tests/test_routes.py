@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from keyproxy.routing.retries import A_MINUTE
 from tests.conftest import Proxy, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
@@ -263,6 +264,20 @@ async def test_a_model_of_a_route_that_the_budget_does_not_hold_is_left_out() ->
         async with proxy_before(alone, more=route, TOTAL_BUDGET="0.005/day") as proxy:
             assert await provider_of(proxy, "quick", max_tokens=1000) == "openrouter"
         assert [seen.json["model"] for seen in alone.calls] == [OSS]
+
+
+async def test_a_home_that_the_budget_does_not_hold_costs_no_further_attempt() -> None:
+    """The process has few of them: one for each that failed, none for one that was not made."""
+    dear = "openai/gpt-6.1-sol"
+    more = '[models."a/b"]\nat = ["openai:fails/whole"]\nprice.openai = { input = 1, output = 1 }\n'
+    more += "".join(f'[models."{model}"]\nat = ["openrouter"]\n' for model in (dear, OSS))
+    body = {"models": [dear, OSS], "max_tokens": 1000, "prompt_cache_options": {"mode": "x"}}
+    async with server.serving("openai", "openrouter") as some:
+        async with proxy_before(some, at=False, more=more, TOTAL_BUDGET="0.009/day") as proxy:
+            for _ in range(A_MINUTE):
+                assert await provider_of(proxy, "a/b", **body) == "openrouter"
+        calls = [(seen.vendor, seen.json["model"]) for seen in some.calls]
+        assert calls == [("openai", "fails/whole")] * A_MINUTE + [("openrouter", OSS)] * A_MINUTE
 
 
 async def test_what_is_too_long_for_one_home_goes_on_to_a_longer_one_only(fakes: Fakes) -> None:

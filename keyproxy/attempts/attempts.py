@@ -158,9 +158,10 @@ class _Course:
             option, *left = left
             if not self._has_room(option.place.home.provider):
                 continue
+            before = len(self._failed)
             if (found := await self._try(option, left)) is not None:
                 return found
-            if self._failed:
+            if len(self._failed) > before:
                 last = self._failed[-1]
                 left = self._further(last.option, left, last.fault)
                 if left and not self._desk.memory.retries.take():
