@@ -24,12 +24,11 @@ MODEL = "a/b"
 
 @asynccontextmanager
 async def proxy_before(
-    fakes: Fakes, *, more: str = "", of_each: str = "", at: bool = True, **variables: str
+    fakes: Fakes, *, more: str = "", of_each: str = "", **variables: str
 ) -> AsyncIterator[Proxy]:
     """A running keyproxy that uses ``fakes`` in their order, each with its own key. ``more`` of its
-    TOML file, ``of_each`` of each provider's table; ``at``: what models they have is said there.
-    Names are without ``KEYPROXY_``."""
-    said = toml(fakes, at=at).replace("\nbase = ", f"\n{of_each}\nbase = ") + more
+    TOML file, ``of_each`` of each provider's table; names without ``KEYPROXY_``."""
+    said = toml(fakes).replace("\nbase = ", f"\n{of_each}\nbase = ") + more
     environ = environment(fakes) | {
         "KEYPROXY_LISTEN": "127.0.0.1:0",
         "KEYPROXY_LEDGER": "off",
