@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from multidict import CIMultiDict
 
 from keyproxy.attempts.drains import Drains
+from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret
 from keyproxy.transport.reply import Reply
 from keyproxy.upstream.headers import KeySearch
-from tests.conftest import KEY, Proxy
+from tests.conftest import CHAT, KEY, Proxy
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.fake import Fake
@@ -60,6 +64,107 @@ async def test_groq_is_read_to_its_end_unless_the_operator_says_otherwise(
             await asyncio.gather(*drains._tasks)
     [bill] = fake.bills
     assert (b"[DONE]" in bytes(bill.said)) is is_whole
+
+
+def booked(path: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT provider, cost, cost_source, ended, is_settled FROM attempts"
+        ).fetchall()
+
+
+WHOLE = STREAM | {"stream": False}
+SLOW_HEAD = Plan(tokens=40, pause_seconds=0.2)
+
+
+@pytest.mark.parametrize("names", [("groq",), ("groq", "cerebras")])  # held, while there is another
+@pytest.mark.parametrize(
+    ("body", "plan", "has_head"),
+    [
+        (WHOLE, SLOW_HEAD, False),
+        (WHOLE, Plan(tokens=40, ends="slow"), True),
+        (STREAM, Plan(tokens=40, ends="slow"), True),
+    ],
+)
+async def test_what_has_not_begun_when_its_client_leaves_is_booked_at_what_it_cost(
+    names: tuple[str, ...], body: dict[str, Any], plan: Plan, has_head: bool, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    async with server.serving(*names) as fakes:
+        fake = fakes["groq"]
+        fake.plan = lambda seen, body: plan
+        async with proxy_before(fakes, LEDGER=str(ledger)) as proxy:
+            asking = asyncio.ensure_future(proxy.post(body).__aenter__())
+            await fake.until(lambda: bool(fake.bills))
+            [record] = proxy.service._open_records()
+            while has_head and record.answer is None:
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            drains = proxy.service.assembly._routing.drains
+            while not drains._tasks:
+                await asyncio.sleep(0)
+            fake.released.set()
+            async with asyncio.timeout(5):
+                await asyncio.gather(*drains._tasks)
+        assert len(fakes.calls) == 1
+        [bill] = fake.bills
+        assert bill.cost is not None
+        cost = int(bill.cost * 10**12)
+        assert booked(ledger) == [("groq", cost, "computed", "client_left", 1)]
+
+
+async def test_what_is_not_worth_to_be_known_is_not_waited_for() -> None:
+    """There was no connection yet, or there is no room: the caller hears what it would without."""
+    drains, stack, seen = Drains(), AsyncExitStack(), asyncio.Event()
+
+    async def work() -> None:
+        seen.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ClientLeft(None) from None
+
+    async def late(found: None) -> None:
+        pytest.fail("it was waited for")
+
+    asking = asyncio.ensure_future(drains.outlast(stack, work(), Record("POST", CHAT), late))
+    await seen.wait()
+    asking.cancel()
+    with pytest.raises(ClientLeft):
+        await asking
+    assert not drains._tasks
+
+
+async def test_a_refusal_that_comes_when_the_client_has_left_costs_nothing(
+    fakes: Fakes, tmp_path: Path
+) -> None:
+    """And nobody else is asked for a client that is no more."""
+    ledger = tmp_path / "ledger.sqlite3"
+    fake, come = fakes["groq"], asyncio.Event()
+    answer = fake._answer
+
+    async def late(*asked: Any) -> Any:
+        come.set()
+        await fake.released.wait()
+        return fake._error(fake.vendor.troubles["rate"], "chat")
+
+    fake._answer = late  # type: ignore[method-assign, assignment]
+    async with proxy_before(fakes, LEDGER=str(ledger)) as proxy:
+        asking = asyncio.ensure_future(proxy.post(WHOLE).__aenter__())
+        await come.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        drains = proxy.service.assembly._routing.drains
+        while not drains._tasks:
+            await asyncio.sleep(0)
+        fake.released.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*drains._tasks)
+    fake._answer = answer  # type: ignore[method-assign]
+    assert [seen.vendor for seen in fakes.calls] == ["groq"]
+    [(provider, cost, *_)] = booked(ledger)
+    assert (provider, cost) == ("groq", 0)
 
 
 async def test_a_provider_that_stops_billing_is_cut(fakes: Fakes) -> None:

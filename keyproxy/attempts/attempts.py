@@ -18,11 +18,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from keyproxy.attempts.drains import Drains
+from keyproxy.attempts.drains import Drains, read
 from keyproxy.attempts.failed import OF_CALLER, Failed, last_word, of_refusal, route_headers
 from keyproxy.attempts.held import trouble_before_output
 from keyproxy.call import Call, Client, End
@@ -191,7 +192,11 @@ class _Course:
             desk.memory.rests.tries(home)
             self._made += 1
             asked_at, can_go_on = desk.clock(), bool(self._further(option, left))
-            found = await self._ask(stack, option, call, money, can_go_on)
+            inner = await stack.enter_async_context(AsyncExitStack())  # it may outlast this one
+            asking = self._ask(inner, option, call, money, can_go_on)
+            if home.provider in desk.drained:
+                asking = desk.drains.outlast(stack, asking, record, partial(self._late, money))
+            found = await asking
             if isinstance(found, Answer):
                 desk.memory.rests.answered(home)
                 self._tell(option, str(found.head.status))
@@ -208,6 +213,14 @@ class _Course:
             answer = found.answer or found.held
             assert answer is not None  # noqa: S101 - as there is no refusal
             return _Open(stack.pop_all(), answer)
+
+    async def _late(self, money: Booking, found: Answer | Failed) -> None:
+        """What came of an attempt when the client had left already."""
+        if isinstance(found, Answer):
+            await read(found.reply, found.search, (money.watch,))
+        else:
+            self._note(found)
+            money.failed(found.fault)
 
     def _tariff(self, option: Option) -> Tariff:
         """What the call costs at a home; OpenRouter's list tells what it does there."""

@@ -5,17 +5,20 @@ it is known what they cost. Nothing is kept but what the books read off them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 
 import structlog
 
+from keyproxy.record import Record
 from keyproxy.transport.reply import BrokenOff, Reply
 from keyproxy.upstream.headers import KeySearch
 
 MOST = 32
 """At once, in a process."""
 LONGEST_SECONDS = 60.0
+T = TypeVar("T")
 _log = structlog.get_logger("keyproxy.routing")
 
 
@@ -34,25 +37,37 @@ class Drains:
         watchers: Sequence[Callable[[bytes], None]],
     ) -> None:
         """Read ``reply`` to its end, and close what is on ``stack`` then: the attempt, and what is
-        set aside for it. A key in it, by ``search``, cuts it. Where there is no room for it,
-        nothing is taken from ``stack``."""
-        if self._is_over or len(self._tasks) >= MOST or not reply.is_open:
-            return
-        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        set aside for it. Where there is no room for it, nothing is taken from ``stack``."""
+        if self._has_room and reply.is_open:
+            self._begin(stack, read(reply, search, watchers))
 
-        def look(data: bytes) -> None:
-            if (passed := search.feed(data)) is None:
-                reply.close()
-                return
-            for watcher in watchers:
-                watcher(passed)
+    async def outlast(
+        self,
+        stack: AsyncExitStack,
+        asking: Coroutine[Any, Any, T],
+        record: Record,
+        late: Callable[[T], Awaitable[None]],
+    ) -> T:
+        """What ``asking`` returns, which may be the answer to come or be held. When the caller is
+        cancelled after bytes went up, it goes on where there is room, and what it returns is for
+        ``late``; what is on ``stack`` is closed then."""
+        task = asyncio.create_task(asking)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._has_room and record.is_connected and not record.is_cutting():
+                self._begin(stack, _go_on(task, late))
+            else:
+                task.cancel()
+                await task  # which may know what became of the call
+            raise
 
-        def ended(error: BrokenOff | None) -> None:
-            if not over.done():
-                over.set_result(None)
+    @property
+    def _has_room(self) -> bool:
+        return not self._is_over and len(self._tasks) < MOST
 
-        reply.pass_on(look, ended)  # at once, while nobody else reads it
-        task = asyncio.create_task(self._drain(stack.pop_all(), over))
+    def _begin(self, stack: AsyncExitStack, rest: Awaitable[None]) -> None:
+        task = asyncio.create_task(_drain(stack.pop_all(), rest))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -65,11 +80,37 @@ class Drains:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    @staticmethod
-    async def _drain(stack: AsyncExitStack, over: asyncio.Future[None]) -> None:
-        async with stack:
-            try:
-                async with asyncio.timeout(LONGEST_SECONDS):
-                    await over
-            except TimeoutError:
-                _log.info("an answer was not read to its end", after_seconds=LONGEST_SECONDS)
+
+def read(
+    reply: Reply, search: KeySearch, watchers: Sequence[Callable[[bytes], None]]
+) -> Awaitable[None]:
+    """Show the rest of ``reply`` to ``watchers``, from now on; it is over when what is returned is.
+    A key in it, by ``search``, cuts it."""
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(data: bytes) -> None:
+        if (passed := search.feed(data)) is None:
+            reply.close()
+            return
+        for watcher in watchers:
+            watcher(passed)
+
+    def ended(error: BrokenOff | None) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    reply.pass_on(look, ended)  # at once, while nobody else reads it
+    return over
+
+
+async def _go_on(task: asyncio.Task[T], late: Callable[[T], Awaitable[None]]) -> None:
+    await late(await task)
+
+
+async def _drain(stack: AsyncExitStack, rest: Awaitable[None]) -> None:
+    async with stack:
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await rest
+        except TimeoutError:
+            _log.info("an answer was not read to its end", after_seconds=LONGEST_SECONDS)

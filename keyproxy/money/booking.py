@@ -126,6 +126,11 @@ class Booking:
             )
             self.record.watchers.append(self._reader.watch)
 
+    def watch(self, chunk: bytes) -> None:
+        """Look at bytes of an answer that nobody records any more."""
+        if self._reader is not None:
+            self._reader.watch(chunk)
+
     def _found_id(self, generation_id: str) -> None:
         """Not at the end: should this process be killed, the next one can ask for the cost."""
         self.record.generation_id = generation_id
