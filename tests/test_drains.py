@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict
 
-from keyproxy.attempts.drains import Drains
+from keyproxy.attempts.drains import MOST_BYTES, Drains
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret
 from keyproxy.transport.reply import Reply
@@ -112,6 +112,20 @@ async def test_what_has_not_begun_when_its_client_leaves_is_booked_at_what_it_co
         assert bill.cost is not None
         cost = int(bill.cost * 10**12)
         assert booked(ledger) == [("groq", cost, "computed", "client_left", 1)]
+
+
+async def test_no_large_body_is_kept_for_a_client_that_is_no_more(fakes: Fakes) -> None:
+    fake = fakes["groq"]
+    fake.plan = lambda seen, body: Plan(ends="hang")
+    large = WHOLE | {"messages": [{"role": "user", "content": "x" * (MOST_BYTES + 1)}]}
+    async with proxy_before(fakes) as proxy:
+        asking = asyncio.ensure_future(proxy.post(large).__aenter__())
+        await fake.until(lambda: bool(fake.bills))
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        while proxy.service._open_records():
+            await asyncio.sleep(0)
+        assert not proxy.service.assembly._routing.drains._tasks
 
 
 async def test_what_is_not_worth_to_be_known_is_not_waited_for() -> None:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 
-from keyproxy.attempts.drains import Drains, read
+from keyproxy.attempts.drains import MOST_BYTES, Drains, read
 from keyproxy.attempts.failed import OF_CALLER, Failed, last_word, of_refusal, route_headers
 from keyproxy.attempts.held import trouble_before_output
 from keyproxy.call import Call, Client, End
@@ -194,7 +194,7 @@ class _Course:
             asked_at, can_go_on = desk.clock(), bool(self._further(option, left))
             inner = await stack.enter_async_context(AsyncExitStack())  # it may outlast this one
             asking = self._ask(inner, option, call, money, can_go_on)
-            if home.provider in desk.drained:
+            if home.provider in desk.drained and len(call.body) <= MOST_BYTES:
                 asking = desk.drains.outlast(stack, asking, record, partial(self._late, money))
             found = await asking
             if isinstance(found, Answer):

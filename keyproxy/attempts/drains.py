@@ -17,6 +17,8 @@ from keyproxy.upstream.headers import KeySearch
 
 MOST = 32
 """At once, in a process."""
+MOST_BYTES = 256 * 1024
+"""Of the body of a call whose answer has not begun: it is kept as long, several times its size."""
 LONGEST_SECONDS = 60.0
 T = TypeVar("T")
 _log = structlog.get_logger("keyproxy.routing")
