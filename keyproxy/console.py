@@ -81,13 +81,7 @@ class ShortLines:
         told = [f"{name}={value}" for name, value in event.items() if name not in _SHOWN_ELSEWHERE]
         marked = [] if level == "info" else [level]
         text = _GAP.join([_time(event), *marked, " ".join([event.get("event", ""), *told])])
-        lines = textwrap.wrap(
-            text,
-            self._columns or sys.maxsize,
-            subsequent_indent=_INDENT,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        lines = wrapped(text, self._columns or sys.maxsize, "", _INDENT)
         colour = _LEVEL_COLOURS.get(level)
         return [self._painted(colour, line) if colour else line for line in lines]
 
@@ -104,6 +98,18 @@ class ShortLines:
 
     def _painted(self, colour: int, text: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._has_colour and text else text
+
+
+def wrapped(text: str, columns: int, first: str = "", rest: str = "") -> list[str]:
+    """``text`` in lines that begin with ``first`` and ``rest``; no word of it is broken."""
+    return textwrap.wrap(
+        text,
+        columns,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def elided(text: str, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from functools import partial
@@ -23,8 +24,6 @@ def main(arguments: Sequence[str]) -> int:
     flags = given.flags
     usual = {"usual": "all"} if flags.id else {}
     between = reading.times(parser, flags.since, flags.until, **usual)
-    if not 1 <= flags.top <= reading.MOST_ROWS:
-        parser.error("--top: expected a number of at least 1")
     if flags.id is not None and owner(flags.id) is not None:
         parser.error("ID: expected a request id or a provider's id of a call; a key is neither")
     if flags.status is not None and not (_STATUS.fullmatch(flags.status) or flags.status in {*End}):
@@ -35,41 +34,32 @@ def main(arguments: Sequence[str]) -> int:
         app=flags.app,
         status=flags.status,
         model=flags.model,
-        usd=_amount(parser, "--min-cost", flags.min_cost),
-        seconds=_seconds(parser, flags.min_seconds),
+        usd=flags.min_cost,
+        seconds=flags.min_seconds,
         since=between.begin,
         until=between.end,
     )
     question = partial(find, wanted=wanted, order=flags.by, top=flags.top)
-    try:
-        path, found = reading.asked(given, question)
-    except reading.Unread as unread:
-        return reading.fail("calls", str(unread))
     from keyproxy.commands import calls_text  # rich, which --help need not load
 
-    write = partial(calls_text.print_calls, found, path, is_one=flags.id is not None)
-    if flags.json:
-        write = partial(calls_text.print_json, found, path)
-    return reading.written("calls", write)
+    table = partial(calls_text.print_calls, is_one=flags.id is not None)
+    write = calls_text.print_json if flags.json else table
+    return reading.answer("calls", given, question, write)
 
 
-def _amount(parser: line.Parser, option: str, text: str | None) -> Decimal | None:
-    if text is None:
-        return None
+def _amount(text: str) -> Decimal:
     try:
         amount = Decimal(text)
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
-        parser.error(f"{option}: expected USD such as 0.05")
+        raise ArgumentTypeError("expected USD such as 0.05")
     return amount
 
 
-def _seconds(parser: line.Parser, text: str | None) -> float | None:
-    if text is None:
-        return None
+def _seconds(text: str) -> float:
     if not re.fullmatch(r"\d{1,9}(?:\.\d{1,6})?s?", text, re.ASCII):
-        parser.error("--min-seconds: expected seconds such as 10 or 2.5")
+        raise ArgumentTypeError("expected seconds such as 10 or 2.5")
     return float(text.rstrip("s"))
 
 
@@ -97,8 +87,12 @@ def _parser() -> line.Parser:
         metavar="STATUS",
         help=f"the upstream's status, such as 429 or 5xx; or how it ended: {_ENDS}",
     )
-    parser.add_argument("--min-cost", metavar="USD", help="calls that cost at least so much")
-    parser.add_argument("--min-seconds", metavar="SECONDS", help="calls that took so long")
+    parser.add_argument(
+        "--min-cost", metavar="USD", type=_amount, help="calls that cost at least so much"
+    )
+    parser.add_argument(
+        "--min-seconds", metavar="SECONDS", type=_seconds, help="calls that took so long"
+    )
     reading.add_times(parser, "ID")
     parser.add_argument(
         "--by",
@@ -106,9 +100,7 @@ def _parser() -> line.Parser:
         default=ORDERS[0],
         help="the newest, dearest or slowest first; default: time",
     )
-    parser.add_argument(
-        "--top", metavar="N", type=int, default=_TOP, help=f"the first N; default: {_TOP}"
-    )
+    reading.add_top(parser, _TOP, f"the first N; default: {_TOP}")
     parser.add_argument(
         "--json", action="store_true", help="an object with all that is known of each, money exact"
     )

@@ -5,10 +5,10 @@ Meanings come from the settings table. Texts in and out; nothing is read or writ
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from keyproxy.console import wrapped
 from keyproxy.key_forms import STARS
 from keyproxy.settings import lines
 from keyproxy.settings.setting import Setting
@@ -49,9 +49,8 @@ def _block(said: Said) -> str:
     return "\n".join([*_comment(meaning), "#" * said.is_example + said.line])
 
 
-def _comment(words: str) -> Iterator[str]:
-    broken = textwrap.wrap(words, _COLUMNS - 2, break_long_words=False, break_on_hyphens=False)
-    return (f"# {line}" for line in broken)
+def _comment(words: str) -> list[str]:
+    return wrapped(words, _COLUMNS, "# ", "# ")
 
 
 def compared(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import textwrap
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain
@@ -15,7 +14,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from keyproxy import session_endpoint
 from keyproxy.call import BASE
 from keyproxy.commands import line
-from keyproxy.console import MOST_COLUMNS, printable
+from keyproxy.console import MOST_COLUMNS, printable, wrapped
 from keyproxy.dry_run import Asked, Passed, Routed, Sent, Verdict, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
@@ -47,10 +46,15 @@ async def print_steps(kit: Kit, asked: Asked) -> int:
     """One call, step by step; 0 when it would be sent."""
     verdicts = await steps(kit, asked)
     for text in chain.from_iterable(_lines(verdict, asked) for verdict in verdicts):
-        for key in kit.settings.all_keys:  # which the call itself may show
-            text = text.replace(key.reveal(), key.label)
-        print(printable(text))
+        print(printable(_masked(text, kit)))
     return 1 if isinstance(verdicts[-1], Refusal) else 0
+
+
+def _masked(text: str, kit: Kit) -> str:
+    """``text`` without keyproxy's keys, which the call itself may show."""
+    for key in kit.settings.all_keys:
+        text = text.replace(key.reveal(), key.label)
+    return text
 
 
 def usual_method(target: str, body: bytes | None) -> str:
@@ -93,14 +97,7 @@ def _of_routed(routed: Routed) -> Iterator[str]:
         else:
             cost = "price unknown" if row.cost is None else f"{row.cost:.6f} USD"
             text = f"{home}: {cost}, first output after {row.first_output_seconds:.1f} s"
-        yield from textwrap.wrap(
-            text,
-            MOST_COLUMNS,
-            initial_indent=_INDENT,
-            subsequent_indent=f"{_INDENT}  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        yield from wrapped(text, MOST_COLUMNS, _INDENT, f"{_INDENT}  ")
 
 
 async def print_json(kit: Kit, asked: Asked) -> int:
@@ -124,11 +121,7 @@ async def print_json(kit: Kit, asked: Asked) -> int:
                 "param": verdict.param,
                 "hint": verdict.hint,
             }
-    text = json.dumps(shown, indent=2)
-    for key in kit.settings.all_keys:  # which the call itself may show
-        if secret := key.reveal():
-            text = text.replace(secret, key.label)
-    print(text)
+    print(_masked(json.dumps(shown, indent=2), kit))
     return 1 if "refused" in shown else 0
 
 
@@ -140,14 +133,7 @@ def _home(row: Row) -> dict[str, Any]:
 
 def _of_step(step: Step, outcome: str, text: str) -> list[str]:
     columns = shutil.get_terminal_size((MOST_COLUMNS, 24)).columns
-    return textwrap.wrap(
-        text,
-        min(columns, MOST_COLUMNS),
-        initial_indent=f"  {step:<10}  {outcome:<7}  ",
-        subsequent_indent=_INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrapped(text, min(columns, MOST_COLUMNS), f"  {step:<10}  {outcome:<7}  ", _INDENT)
 
 
 def _of_sent(sent: Sent) -> Iterator[str]:

@@ -43,7 +43,7 @@ async def of_keys(settings: Settings) -> list[Finding]:
                 upstream = _upstream(app, used, pools, settings.hidden_keys)
                 name = "" if upstream.provider is OPENROUTER else f"{upstream.provider.title} "
                 for key in used.keys:
-                    if key is NO_KEY or (used.name, key) in asked:
+                    if (used.name, key) in asked:
                         continue
                     asked.add((used.name, key))
                     about, lines = f"{name}key {key.label}", await _lines(upstream, key)

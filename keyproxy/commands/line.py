@@ -11,14 +11,13 @@ import functools
 import re
 import shutil
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from keyproxy.commands import COMMANDS
-from keyproxy.console import MOST_COLUMNS
+from keyproxy.console import MOST_COLUMNS, wrapped
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, ROWS
 from keyproxy.settings.grammar import mask
@@ -147,8 +146,7 @@ def report(command: str, faults: SettingsFaults) -> int:
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     for fault in faults.faults:
         text, *pasted = str(fault).splitlines()  # what is pasted is never broken
-        text = textwrap.fill(text, columns, break_long_words=False, break_on_hyphens=False)
-        print("", text, *pasted, sep="\n", file=sys.stderr)
+        print("", *wrapped(text, columns), *pasted, sep="\n", file=sys.stderr)
     return 2
 
 

@@ -12,15 +12,16 @@ import os
 import re
 import sqlite3
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from keyproxy.commands import line
 from keyproxy.console import printable
-from keyproxy.errors import KeyproxyError
 from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask, default_path, dev_path
 
 LEDGER = "KEYPROXY_LEDGER"
@@ -33,10 +34,6 @@ _SWITCH_ON = (
 )
 _WHEN = "a span such as 7d, 12h or 2w, a day such as 2026-11-01, today, yesterday"
 _T = TypeVar("_T")
-
-
-class Unread(KeyproxyError):
-    """There is no ledger that can be read; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +91,36 @@ def times(
     return between
 
 
-def asked(given: line.Given, question: Callable[[sqlite3.Connection], _T]) -> tuple[Path, _T]:
-    """Which ledger it is, and what ``question`` returns about it. Raises ``Unread``."""
+def add_top(parser: line.Parser, usual: int, meaning: str) -> None:
+    parser.add_argument("--top", metavar="N", type=_number, default=usual, help=meaning)
+
+
+def _number(text: str) -> int:
+    number = int(text) if re.fullmatch(r"\d{1,7}", text, re.ASCII) else 0
+    if not 1 <= number <= MOST_ROWS:
+        raise ArgumentTypeError("expected a number of at least 1")
+    return number
+
+
+def answer(
+    command: str,
+    given: line.Given,
+    question: Callable[[sqlite3.Connection], _T],
+    write: Callable[[_T, Path], None],
+) -> int:
+    """Have ``write`` print what ``question`` returns about the ledger; the exit code."""
     path, how = _place(given, is_serve=given.flags.serve)
     if path is None:
-        raise Unread(how)
+        return _fail(command, how)
     try:
-        return path, ask(path, question)
-    except LedgerMissing as missing:
-        why = f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}"
-        raise Unread(why) from missing
+        found = ask(path, question)
+    except LedgerMissing:
+        return _fail(command, f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}")
     except LedgerFault as fault:
-        raise Unread(str(fault)) from fault
+        return _fail(command, str(fault))
     except sqlite3.Error as error:
-        raise Unread(f"{printable(path)} cannot be read: {error}") from error
+        return _fail(command, f"{printable(path)} cannot be read: {error}")
+    return _written(command, partial(write, found, path))
 
 
 def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
@@ -159,8 +172,7 @@ def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetim
     return day + timedelta(days=1) if is_end else day
 
 
-def written(command: str, write: Callable[[], None]) -> int:
-    """Have it written to stdout; the exit code."""
+def _written(command: str, write: Callable[[], None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a client's name in no letters of the terminal's
     try:
@@ -171,11 +183,11 @@ def written(command: str, write: Callable[[], None]) -> int:
     except OSError as error:  # the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # `keyproxy usage | head`
-            return fail(command, f"the output cannot be written: {error.strerror}")
+            return _fail(command, f"the output cannot be written: {error.strerror}")
     return 0
 
 
-def fail(command: str, text: str) -> int:
+def _fail(command: str, text: str) -> int:
     """Say why there is nothing to show; the exit code."""
     print(f"keyproxy {command}: {text}", file=sys.stderr)
     return 1

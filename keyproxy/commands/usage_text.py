@@ -10,7 +10,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +21,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from keyproxy.commands.reading import Between
 from keyproxy.console import printable
 from keyproxy.ledger.queries import By, Summary, Total
 
@@ -37,52 +37,42 @@ _MOST_DIGITS = 12  # the ledger's own
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked of which ledger."""
-
-    path: Path
-    by: By
-    since: datetime | None
-    until: datetime | None
-
-
-def print_json(found: Summary, asked: Asked) -> None:
+def print_json(found: Summary, path: Path, *, by: By, between: Between) -> None:
     """One object; money as decimal texts, exact."""
     document = {
-        "ledger": str(asked.path),
-        "by": asked.by,
-        "since": _iso(asked.since),
-        "until": _iso(asked.until),
-        "rows": [{str(asked.by): total.name, **_figures(total)} for total in found.rows],
+        "ledger": str(path),
+        "by": by,
+        "since": _iso(between.since),
+        "until": _iso(between.until),
+        "rows": [{str(by): total.name, **_figures(total)} for total in found.rows],
         "rows_left_out": found.left_out,
         "total": _figures(found.total),
     }
     print(json.dumps(document, indent=2))
 
 
-def print_csv(found: Summary, asked: Asked) -> None:
+def print_csv(found: Summary, path: Path, *, by: By, between: Between) -> None:
     """A line a row, without totals: a spreadsheet makes its own."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([asked.by, *_figures(found.total)])
+    writer.writerow([by, *_figures(found.total)])
     for total in found.rows:
         writer.writerow([cell(total.name), *_figures(total).values()])
 
 
-def print_table(found: Summary, asked: Asked) -> None:
+def print_table(found: Summary, path: Path, *, by: By, between: Between) -> None:
     """Aligned columns, and what else should be known; colours and bars on a terminal only."""
     width = None if sys.stdout.isatty() else _WIDTH
     console = Console(width=width, highlight=False, markup=False, emoji=False)
-    path, span = printable(str(asked.path)), _span(asked)
+    where, span = printable(str(path)), _span(between)
     what = "Spend" if found.rows else "No calls"
-    if cell_len(heading := f"{what} in {path} {span}") <= console.width:
+    if cell_len(heading := f"{what} in {where} {span}") <= console.width:
         console.print(heading)
     else:
         console.print(f"{what} {span}, in")
-        console.print(path, soft_wrap=True)  # to be copied whole
+        console.print(where, soft_wrap=True)  # to be copied whole
     if found.rows:
         console.print()
-        _print_rows(console, found, "day (UTC)" if asked.by == "day" else asked.by)
+        _print_rows(console, found, "day (UTC)" if by == "day" else by)
         for note in _notes(found):
             console.print()
             console.print(note)
@@ -207,11 +197,11 @@ def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")
 
 
-def _span(asked: Asked) -> str:
-    if asked.since is None and asked.until is None:
+def _span(between: Between) -> str:
+    if between.since is None and between.until is None:
         return "since the ledger began"
-    since = "the beginning" if asked.since is None else _minute(asked.since)
-    return f"from {since} to {'now' if asked.until is None else _minute(asked.until)}, UTC"
+    since = "the beginning" if between.since is None else _minute(between.since)
+    return f"from {since} to {'now' if between.until is None else _minute(between.until)}, UTC"
 
 
 def _minute(moment: datetime) -> str:
