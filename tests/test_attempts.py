@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy.settings import Secret
@@ -19,6 +20,7 @@ from tests.conftest import Proxy, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.server import Fakes
+from tests.loopback import listening
 from tests.routed import HI, MODEL, asked, failing, proxy_before
 
 OSS = {"model": "openai/gpt-oss-120b", **HI}
@@ -111,6 +113,39 @@ async def test_the_callers_fault_stays_where_it_is(fakes: Fakes, end: str) -> No
     assert headers["X-Keyproxy-Provider"] == "groq"
     assert "X-Keyproxy-Attempts" not in headers
     assert asked(fakes) == ["groq"]
+
+
+SAID_LATE: dict[str, Any] = {
+    "chat": {"error": {"type": "invalid_request_error", "code": "invalid_value", "message": "no"}},
+    "messages": {"type": "error", "error": {"type": "invalid_request_error", "message": "no"}},
+    "responses": {"type": "response.failed", "response": {"error": {"code": "invalid_prompt"}}},
+}
+
+
+@pytest.mark.parametrize("first", ["500", "503"])
+@pytest.mark.parametrize("style", SAID_LATE)
+async def test_the_callers_fault_behind_a_good_status_passes(style: str, first: str) -> None:
+    """Also where others have failed before: it is told as it came, not as a trouble of ours."""
+    said = b"data: %b\n\n" % json.dumps(SAID_LATE[style]).encode()
+
+    async def say(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(body=said, content_type="text/event-stream")
+
+    names = {"messages": ("deepinfra", "anthropic", "openrouter")}
+    names["responses"] = ("groq", "openai", "openrouter")
+    ask = {"model": MODEL, "stream": True, "max_tokens": 9, **HI}
+    if style == "responses":
+        ask = {"model": MODEL, "stream": True, "input": "x"}
+    one, two, three = names.get(style, ("groq", "cerebras", "openrouter"))
+    at = failing(**{one: first, two: "whole", three: "whole"})
+    async with server.serving(one, two, three) as fakes, listening(say) as port:
+        fakes[two].origin = f"http://127.0.0.1:{port}"
+        path = {"chat": "/api/v1/chat/completions"}.get(style, f"/api/v1/{style}")
+        async with proxy_before(fakes, more=at) as proxy, proxy.post(ask, path) as answer:
+            assert (answer.status, await answer.read()) == (200, said)
+            assert answer.headers["X-Keyproxy-Attempts"] == f"{one}={first}, {two}=200"
+        assert asked(fakes) == [one]
 
 
 async def test_no_caller_takes_a_home_from_others_by_a_field_that_is_refused_there() -> None:

@@ -69,6 +69,8 @@ NO_FILE = "You do not have permission to access the File abc or it may not exist
         (GROQ, 500, None, Fault.UNCERTAIN),
         (GROQ, 200, error("overloaded", code=503), Fault.LOAD),
         (GROQ, 200, error("broke off"), Fault.UNCERTAIN),
+        (GROQ, 200, error("bad", code="x", type="invalid_request_error"), Fault.CALLER),
+        (GROQ, 200, error("bad", type="server_error"), Fault.UNCERTAIN),
         (GEMINI, 403, error("Permission denied", status="PERMISSION_DENIED"), Fault.ACCOUNT),
         (GEMINI, 403, error(NO_FILE, status="PERMISSION_DENIED"), Fault.CALLER),
         (OPENROUTER, 404, error("No endpoints found"), Fault.CONFIG),

@@ -66,12 +66,23 @@ def test_what_is_output(body: Any) -> None:
         {"error": {"code": 502, "message": "x"}, "choices": []},
         chunk({"content": ""}, finish_reason="error"),
         {"type": "error", "error": {"type": "overloaded_error"}},
-        {"type": "response.failed", "response": {"error": {"code": "server_error"}}},
     ],
 )
 def test_an_error_before_any_output(body: Any) -> None:
     assert watched(event(body)) == Seen("error", body)
     assert watched(event(chunk({"content": "x"})) + event(body)) == Seen("output")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "response.failed", "response": {"error": {"code": "x"}}},
+        {"type": "response.failed", "error": None, "response": {"error": {"code": "x"}}},
+        chunk({"content": ""}, finish_reason="error", error={"code": "x"}),
+    ],
+)
+def test_an_error_further_within_is_told_as_one(body: Any) -> None:
+    assert watched(event(body)) == Seen("error", {"error": {"code": "x"}})
 
 
 def test_events_may_come_in_any_pieces() -> None:

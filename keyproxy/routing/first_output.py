@@ -23,7 +23,7 @@ _ERRORS = frozenset({"error", "response.failed", "response.error"})
 
 
 class Seen(NamedTuple):
-    """``error``: the JSON in which it stands."""
+    """``error``: JSON that holds it at its top."""
 
     what: Literal["output", "error"]
     error: Any = None
@@ -61,7 +61,8 @@ def _of_body(raw: bytes) -> Seen:
         body = json.loads(raw)
     except (ValueError, RecursionError):
         return OUTPUT
-    return Seen("error", body) if _has_error(body) else OUTPUT
+    error = _error(body)
+    return OUTPUT if error is None else Seen("error", error)
 
 
 def _of_event(event: bytes) -> Seen | None:
@@ -72,25 +73,23 @@ def _of_event(event: bytes) -> Seen | None:
         body = json.loads(data)
     except (ValueError, RecursionError):
         return OUTPUT
-    if _has_error(body):
-        return Seen("error", body)
+    if (error := _error(body)) is not None:
+        return Seen("error", error)
     return None if isinstance(body, dict) and _is_silent(body) else OUTPUT
 
 
-def _has_error(body: Any) -> bool:
+def _error(body: Any) -> Any:
+    """The error that ``body`` tells of, as JSON that holds it at its top; None where it tells of
+    none."""
     if not isinstance(body, dict):
-        return False
-    response = body.get("response")
-    inner = response.get("error") if isinstance(response, dict) else None
-    return (
-        _type(body) in _ERRORS
-        or body.get("error") is not None
-        or inner is not None
-        or any(
-            choice.get("error") is not None or choice.get("finish_reason") == "error"
-            for choice in _choices(body)
-        )
-    )
+        return None
+    if body.get("error") is not None:
+        return body
+    for place in (body.get("response"), *_choices(body)):
+        if isinstance(place, dict) and place.get("error") is not None:
+            return {"error": place["error"]}
+    is_told = any(choice.get("finish_reason") == "error" for choice in _choices(body))
+    return body if is_told or _type(body) in _ERRORS else None
 
 
 def _is_silent(body: dict[str, Any]) -> bool:

@@ -65,6 +65,7 @@ _WORDS: Mapping[str, Fault] = MappingProxyType(
         "invalid_api_key": Fault.ACCOUNT,
     }
 )
+_OF_REQUEST = frozenset({"invalid_request_error", "invalid_request", "invalid_argument"})
 _TOO_LONG = re.compile(
     r"context[ _](?:length|window)|prompt is too long|maximum (?:context|prompt) length"
     r"|input token count|reduce the length|too many tokens",
@@ -142,7 +143,8 @@ def by(
         error = said(body)
         if status < 400:  # a head of good cheer, and an error behind it
             code = str(error.code) if error else ""
-            status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
+            status = 400 if error and error.words & _OF_REQUEST else 500
+            status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else status
         if error is not None:
             message = error.message or ""
             for text, fault in told:

@@ -58,6 +58,7 @@ OPENAI = Provider(
             "billing_hard_limit_reached": Fault.ACCOUNT,
             "billing_not_active": Fault.ACCOUNT,
             "content_policy_violation": Fault.CALLER,
+            "invalid_prompt": Fault.CALLER,
         }
     ),
 )
