@@ -72,6 +72,24 @@ def edited(raw: bytes, home: Takes, native: str = "b", style: Dialect = CHAT) ->
         ),
         (b'{"model":"a/b","max_tokens":-1,%b}' % HI, OLD, b'{"model":"b",%b}' % HI, "max_tokens"),
         (
+            b'{"model":"a/b","max_completion_tokens":9,%b}' % HI,
+            WIDE,
+            b'{"model":"b","max_completion_tokens":9,%b}' % HI,
+            "",
+        ),
+        (
+            b'{"model":"a/b","max_tokens":20,"max_completion_tokens":9,%b}' % HI,
+            WIDE,
+            b'{"model":"b","max_completion_tokens":9,%b}' % HI,
+            "",
+        ),
+        (
+            b'{"model":"a/b","max_tokens":9,"max_completion_tokens":-1,%b}' % HI,
+            WIDE,
+            b'{"model":"b","max_tokens":9,%b}' % HI,
+            "",
+        ),
+        (
             b'{"model":"a/b",%b,"stream":true}' % HI,
             STRICT,
             b'{"model":"b",%b,"stream":true, "stream_options": {"include_usage": true}}' % HI,

@@ -201,6 +201,28 @@ async def test_a_route_at_openrouter_alone_goes_on_to_its_next_model() -> None:
         assert [seen.json["model"] for seen in alone.calls] == ["fails/503", "fails/whole"]
 
 
+async def test_one_length_goes_up_and_it_is_within_the_cap(fakes: Fakes) -> None:
+    """Vendors refuse both in one call, and read either."""
+    lengths = [(900, 800), (900, 50), (50, 900), (None, 900), (900, None), (-1, 900)]
+    async with proxy_before(fakes, MAX_TOKENS="100") as proxy:
+        for plain, newer in lengths:
+            said = {"max_tokens": plain, "max_completion_tokens": newer}
+            told = {name: value for name, value in said.items() if value is not None}
+            assert await provider_of(proxy, OSS, **told) == "groq"
+    sent = [
+        {name: value for name, value in seen.json.items() if name.startswith("max_")}
+        for seen in fakes.calls
+    ]
+    assert sent == [
+        {"max_tokens": 100},
+        {"max_completion_tokens": 50},
+        {"max_tokens": 50},
+        {"max_completion_tokens": 100},
+        {"max_tokens": 100},
+        {"max_tokens": 100},
+    ]
+
+
 async def test_a_model_that_nobody_is_known_to_have(fakes: Fakes) -> None:
     async with server.serving("groq") as alone, proxy_before(alone) as proxy:
         async with asyncio.timeout(5):

@@ -160,19 +160,22 @@ def _is_usual(said: Said, name: str, value: Any) -> bool:
 
 
 def _spell_length(edits: Edits, said: Said, dialect: Dialect, takes: Takes) -> set[str]:
-    """The length stands under the one name that is taken, the shorter of two; which names are
-    done with."""
-    if takes.length is None or takes.length not in dialect.lengths:
-        return set()
+    """The length stands under one name, the one that is taken, and is the shorter of two; which
+    names are done with."""
     told = [name for name in dialect.lengths if name in said.asking]
-    lengths = [whole_number(said.fields[name]) for name in told]
-    bounds = [length for length in lengths if length is not None and length >= 0]
+    lengths = {name: whole_number(said.fields[name]) for name in told}
+    bounds = {name: n for name, n in lengths.items() if n is not None and n >= 0}
+    taken: str | None = takes.length if takes.length in dialect.lengths else None
+    if taken is None and len(told) < 2:
+        return set()
     if not bounds:  # -1 asks for no bound, which only routers know
         edits.dropped += told
         return set(told)
-    edits.respelled += [name for name in told if name != takes.length]
-    if whole_number(said.fields.get(takes.length)) != min(bounds):
-        edits.changes[takes.length] = min(bounds)
+    shorter = min(bounds, key=bounds.__getitem__)
+    name = taken or shorter
+    edits.respelled += [each for each in told if each != name]
+    if lengths.get(name) != bounds[shorter]:
+        edits.changes[name] = bounds[shorter]
     return set(told)
 
 
