@@ -1,4 +1,6 @@
-"""Thousands of calls over three homes that fail in every way, and the ledger against their books.
+"""Thousands of calls over homes that fail in every way, and the ledger against their books.
+
+In three dialects: chat has three homes, so have messages, responses two of these.
 
 Which way a call goes at a home follows from its number and the home alone. What is waited for is
 the state of the ledger, as the next process finds it.
@@ -34,9 +36,14 @@ from tests.test_money_simulation import PER_CALL, address, all_settled, rows, st
 CALLS = 3000
 AT_ONCE = 40
 KILLED_AT = (1000, 2000)
-HOMES = ("groq", "deepinfra", "openrouter")
-MODEL = "openai/gpt-oss-120b"
+HOMES = ("groq", "anthropic", "deepinfra", "openrouter")
 MOST_TOKENS = 40
+OPEN, CLOSED = "openai/gpt-oss-120b", "anthropic/claude-haiku-4.5"
+DIALECTS: dict[str, dict[str, Any]] = {  # what is called where, and how often out of ten
+    "chat/completions": {"model": OPEN, "max_tokens": MOST_TOKENS, "share": 5},
+    "messages": {"model": CLOSED, "max_tokens": MOST_TOKENS, "share": 3},
+    "responses": {"model": OPEN, "max_output_tokens": MOST_TOKENS, "share": 2},
+}
 _NUMBER = re.compile(rb"call number (\d+)")
 _SHARES = {  # how calls go at a home, out of a hundred
     "whole": 54,
@@ -57,7 +64,7 @@ def plan_of(vendor: Vendor, number: int) -> Plan:
     ends = dice.choices(list(_SHARES), list(_SHARES.values()))[0]
     troubles = [name for name, each in vendor.troubles.items() if each.kind == ends]
     if ends == "load":  # a 402 of OpenRouter's is one, too, and asks about the key
-        troubles = ["rate", "503"]
+        troubles = [name for name in ("rate", "503", "529") if name in vendor.troubles]
     if ends == "caller":
         troubles = ["invalid"]
     tokens = dice.randint(3, 12)
@@ -138,9 +145,11 @@ class World:
         leaves = dice.choices(["never", "before the head", "in the middle"], [8, 1, 1])[0]
         patience = dice.choice([0.002, 0.01, 0.03]) if leaves == "before the head" else 60
         said = [{"role": "user", "content": f"This is call number {number}. Greet."}]
-        body = {"model": MODEL, "messages": said, "max_tokens": MOST_TOKENS}
+        path = dice.choices([*DIALECTS], [each["share"] for each in DIALECTS.values()])[0]
+        body = {"input" if path == "responses" else "messages": said, **DIALECTS[path]}
+        del body["share"]
         body["stream"] = dice.random() < 0.7
-        path, headers = "/api/v1/chat/completions", {"X-Forwarded-For": address(number)}
+        path, headers = f"/api/v1/{path}", {"X-Forwarded-For": address(number)}
         try:
             async with asyncio.timeout(patience) as timer:
                 async with self.session.post(url + path, json=body, headers=headers) as answer:
@@ -182,7 +191,7 @@ async def world() -> AsyncIterator[World]:
 def variables(fakes: Fakes, directory: Path, **more: str) -> dict[str, str]:
     (directory / "keyproxy.toml").write_text(toml(fakes))
     said = SERVE | {
-        "ALLOWED_MODELS": "openai/*",
+        "ALLOWED_MODELS": "openai/*,anthropic/*",
         "LEDGER": str(directory / "ledger.sqlite3"),
         "TRUSTED_PROXIES": "loopback",
         "RATE_LIMIT": "off",
@@ -238,7 +247,7 @@ def faults_of_attempt(number: int, bill: Bill, row: dict[str, Any]) -> Iterator[
 
 
 @pytest.mark.timeout(300)
-async def test_the_ledger_is_the_books_of_three_homes(world: World, tmp_path: Path) -> None:
+async def test_the_ledger_is_the_books_of_all_homes(world: World, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite3"
     said = variables(world.fakes, tmp_path, TOTAL_BUDGET="100/month")
     load = asyncio.create_task(world.call_all(CALLS))
@@ -255,6 +264,9 @@ async def test_the_ledger_is_the_books_of_three_homes(world: World, tmp_path: Pa
         await all_settled(ledger)
         await stop(program)
     assert list(faults(world, ledger)) == []
+    dialects = Counter(row["endpoint"] for row in rows(ledger))
+    assert len(dialects) == len(DIALECTS), dialects
+    assert min(dialects.values()) > CALLS / 10, dialects
     moved = Counter(len(homes) for homes in world.arrivals.values())
     booked = attempts(ledger)  # as wild as it was meant to be
     assert min(moved[2], *Counter(row["cost_source"] for row in booked).values()) > 100
