@@ -7,7 +7,7 @@ left out and said to be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import NoReturn, cast
@@ -105,20 +105,18 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
         sent = _sent(app, app.upstream, error.call, asked)
         return [*_passed(kit, record, asked), sent]
     except _Planned as planned:
-        before = _ORDER[: _ORDER.index(Step.ROUTING)]
         passed, outcome = [*_passed(kit, record, asked)], _outcome(kit, planned, asked)
-        behind = [each for each in passed if each.step not in before]  # a refusal comes before it
-        return [
-            *(each for each in passed if each.step in before),
-            Routed(planned.rows),
-            *(behind if isinstance(outcome, Sent) else ()),
-            outcome,
-        ]
+        before = _before(Step.ROUTING, passed)
+        behind = passed[len(before) :] if isinstance(outcome, Sent) else ()
+        return [*before, Routed(planned.rows), *behind, outcome]
     except Refusal as refusal:
         refusal.hint = written_hint(refusal.hint, kit.app_of(record).settings)
-        before = _ORDER[: _ORDER.index(refusal.step)]
-        return [*(each for each in _passed(kit, record, asked) if each.step in before), refusal]
+        return [*_before(refusal.step, _passed(kit, record, asked)), refusal]
     return [*_passed(kit, record, asked)]
+
+
+def _before(step: Step, passed: Iterable[Passed]) -> list[Passed]:
+    return [each for each in passed if _ORDER.index(each.step) < _ORDER.index(step)]
 
 
 def _passed(kit: Kit, record: Record, asked: Asked) -> Iterator[Passed]:

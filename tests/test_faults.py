@@ -187,7 +187,7 @@ RESTS = {
 def test_how_long_each_of_the_fakes_wants_to_be_left_alone(
     name: str, seconds: float | None
 ) -> None:
-    provider, vendor = PROVIDERS[name], VENDORS[name]
+    vendor = VENDORS[name]
     trouble = vendor.troubles["rate"]
     headers = CIMultiDict({**vendor.hints, **trouble.headers})
-    assert provider.rest_seconds(headers, vendor.body_of(trouble, "chat")) == seconds
+    assert faults.rest_seconds(headers, vendor.body_of(trouble, "chat")) == seconds

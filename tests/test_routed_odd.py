@@ -18,6 +18,7 @@ from keyproxy.money.usage import UsageReader
 from keyproxy.routing.first_output import FirstOutput
 from keyproxy.routing.homes import Homes
 from keyproxy.routing.router import Memory, Router
+from keyproxy.upstream import faults
 from keyproxy.upstream.answers import shown_error
 from keyproxy.upstream.providers import PROVIDERS
 from tests.fakes import server
@@ -157,9 +158,9 @@ def test_odd_answers_are_no_fault_of_ours(dialect: Dialect) -> None:
             first = FirstOutput(dialect, is_event_stream=is_stream)
             assert first.watch(data) or first.watch(None)
             UsageReader(dialect, is_stream).watch(data)
+        faults.rest_seconds({}, json.loads(raw))
         for provider in PROVIDERS.values():
             fault = provider.classify(400, json.loads(raw))
-            provider.rest_seconds({}, json.loads(raw))
             shown_error(provider, dialect, 400, raw, json.loads(raw), "application/json", fault)
 
 

@@ -130,10 +130,9 @@ def by(
     *,
     words: Mapping[str, Fault] = MappingProxyType({}),
     texts: Mapping[str, Fault] = MappingProxyType({}),
-    statuses: Mapping[int, Fault] = MappingProxyType({}),
 ) -> Callable[[int, Any], Fault]:
     """A provider's ``classify``: by expressions for its messages, by its own words, which are codes
-    and types in small letters, and by those of all; by its own statuses, and those of all.
+    and types in small letters, by those of all, and by the status.
 
     Messages repeat what callers wrote: an expression that benches a home begins as they do (``^``),
     and reads their ``OWN_WORDS``."""
@@ -160,7 +159,7 @@ def by(
             if status == 403 and _MODERATED.search(message):
                 return Fault.CALLER
         usual = Fault.CALLER if 400 <= status < 500 else Fault.UNCERTAIN
-        return statuses.get(status) or COMMON.get(status, usual)
+        return COMMON.get(status, usual)
 
     return classify
 

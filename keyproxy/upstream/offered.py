@@ -108,7 +108,7 @@ def offers(providers: Iterable[Provider], listed: Listed) -> Iterator[Offer]:
             model = model or _canonical(provider, native)
             if model is None:
                 continue
-            row = dict(shipped.row_of(provider.name, native) or {})
+            row = dict(shipped.rows_of(provider.name).get(native, {}))
             if told is not None:
                 row |= _told(told[native])
             yield Offer(model, provider, _row(model, native, row))

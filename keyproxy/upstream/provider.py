@@ -191,8 +191,6 @@ class Provider:
     in which case it is written."""
     classify: Callable[[int, Any], Fault] = faults.classify
     """Whose fault an error is, from its status and JSON, None where it was none."""
-    rest_seconds: Callable[[Mapping[str, str], Any], float | None] = faults.rest_seconds
-    """After which time to ask again, from an error's head (by names in any case) and JSON."""
     on_hangup: Literal["cut", "drain"] = "cut"
     """``drain``: it goes on and bills when its client leaves, so that the rest is worth reading."""
     told_cost: ToldCost | None = None

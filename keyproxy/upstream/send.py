@@ -17,7 +17,6 @@ import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 from multidict import CIMultiDict
@@ -29,7 +28,7 @@ from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret, Settings
 from keyproxy.transport.pool import Pool
 from keyproxy.transport.reply import Reply, known
-from keyproxy.upstream import answers, headers
+from keyproxy.upstream import answers, faults, headers
 from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
@@ -267,9 +266,11 @@ class Upstream:
             raw = await self._error_body(reply)
             said = None if raw is None else answers.loads(raw)
             fault = self.provider.classify(status, said)  # before it is cleaned
-            rest_seconds = self.provider.rest_seconds(reply.headers, said)
+            rest_seconds = faults.rest_seconds(reply.headers, said)
             body = None
-            if raw is not None and self._may_be_told(status, raw, said, search):
+            if raw is not None and answers.holds_key(raw, said, search):
+                _log.error("the upstream's error body held a key", http_status=status)
+            elif raw is not None:
                 body = answers.shown_error(
                     self.provider, dialect, status, raw, said, kind or "", fault
                 )
@@ -294,13 +295,6 @@ class Upstream:
         except Refusal:
             _log.warning("the upstream's error body broke off", http_status=reply.status)
             return None
-
-    def _may_be_told(self, status: int, raw: bytes, body: Any, search: KeySearch) -> bool:
-        """Whether an error's body, ``body`` as JSON, holds none of the keys."""
-        holds_key = answers.holds_key(raw, body, search)
-        if holds_key:
-            _log.error("the upstream's error body held a key", http_status=status)
-        return not holds_key
 
 
 def _models_in(listing: Listing, raw: bytes, search: KeySearch) -> Mapping[str, Model] | None:

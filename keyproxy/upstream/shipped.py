@@ -38,7 +38,7 @@ def date() -> str:
 @cache
 def models_of(provider: str) -> Mapping[str, ShippedModel]:
     """By native id; none of a provider that is not in the table."""
-    return {id: _model(row) for id, row in _rows(provider).items()}
+    return {id: _model(row) for id, row in rows_of(provider).items()}
 
 
 @cache
@@ -47,13 +47,9 @@ def native_ids(provider: str) -> Mapping[str, str]:
     return {each.model: id for id, each in models_of(provider).items() if each.model is not None}
 
 
-def row_of(provider: str, native_id: str) -> Mapping[str, Any] | None:
-    """A row as it stands in the table; its JSON has the form of OpenRouter's."""
-    return _rows(provider).get(native_id)
-
-
 @cache
-def _rows(provider: str) -> Mapping[str, Mapping[str, Any]]:
+def rows_of(provider: str) -> Mapping[str, Mapping[str, Any]]:
+    """Rows as they stand in the table, by native id; their JSON has the form of OpenRouter's."""
     return {row["id"]: row for row in _table()["models"].get(provider, ())}
 
 
