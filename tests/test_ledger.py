@@ -42,7 +42,7 @@ from keyproxy.ledger.ledger import HANGING_SECONDS, Ledger, opened
 from keyproxy.ledger.opening import open_writer
 from keyproxy.ledger.orders import Order
 from keyproxy.ledger.queries import By, Summary, summary
-from keyproxy.ledger.tables import ROWS_AT_ONCE
+from keyproxy.ledger.tables import ROWS_AT_ONCE, Rows
 from keyproxy.ledger.writer import Writer
 from keyproxy.record import Record
 from tests import records
@@ -219,7 +219,7 @@ async def test_what_a_turn_of_the_loop_orders_is_written_by_as_few_statements_as
     statements: list[int] = []
     writer = Writer(path, lambda rows, _: statements.append(len(rows)), nothing, nothing)
     await writer.start()
-    orders = [Order(((f"req_{number}",),)) for number in range(ROWS_AT_ONCE + 8)]
+    orders = [Order(Rows((f"req_{number}",))) for number in range(ROWS_AT_ONCE + 8)]
     answers = [writer.ask(order) for order in orders]
     assert all(await asyncio.gather(*answers))
     assert statements == [ROWS_AT_ONCE, 8]
@@ -231,9 +231,9 @@ async def test_what_nobody_waits_for_goes_with_the_next_that_somebody_does(path:
     write = lambda rows, _: statements.append(len(rows))  # noqa: E731
     writer = Writer(path, write, nothing, nothing, moment_seconds=3600.0)
     await writer.start()
-    writer.put(Order((("req_1",),)))
+    writer.put(Order(Rows(("req_1",))))
     await asyncio.sleep(0)
-    assert await writer.ask(Order((("req_2",),)))
+    assert await writer.ask(Order(Rows(("req_2",))))
     assert statements == [2]
     await writer.close()
 
@@ -242,7 +242,7 @@ async def test_what_nobody_waits_for_is_written_within_a_moment(path: Path) -> N
     is_written = threading.Event()
     writer = Writer(path, lambda rows, _: is_written.set(), nothing, nothing)
     await writer.start()
-    writer.put(Order((("req_1",),)))
+    writer.put(Order(Rows(("req_1",))))
     assert await asyncio.to_thread(is_written.wait, 10.0)
     await writer.close()
 
@@ -255,7 +255,7 @@ async def test_prompts_have_no_column(ledger: Ledger) -> None:
             for row in connection.execute(f"PRAGMA table_info({table})")
         ]
     assert not [name for name in names if name in {"body", "prompt", "messages", "completion"}]
-    assert len(names) == 51, "a new column: does it hold anything a user wrote?"
+    assert len(names) == 57, "a new column: does it hold anything a user wrote?"
 
 
 # --- money ---------------------------------------------------------------------------------
@@ -370,6 +370,24 @@ async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Led
     row = rows(ledger.path)["req_1"]
     assert (row["cost"], row["cost_source"]) == (12_500_000_000, "exact")
     assert (row["input_tokens"], row["output_tokens"], row["reasoning_tokens"]) == (20, 9, 3)
+
+
+async def test_an_attempt_that_is_settled_before_the_next_begins_keeps_its_cost(
+    ledger: Ledger,
+) -> None:
+    call = entry(generation_id=GENERATION)
+    await ledger.begin(call)
+    ledger.complete(call.id, outcome(None), 1.5)
+    assert await ledger.settle(call.id, Cost(Decimal("0.001"), Decimal("0.001"), "exact"))
+    call.attempts.append(entry().attempts[0])
+    assert await ledger.begin(call)
+    ledger.complete(call.id, outcome(Decimal("0.002")), 2.5)
+    assert await ledger.flush()
+    with contextlib.closing(open_reader(ledger.path)) as connection:
+        costs = connection.execute("SELECT n, cost, is_settled FROM attempts ORDER BY n")
+        assert costs.fetchall() == [(1, 10**9, 1), (2, 2 * 10**9, 1)]
+        [whole] = connection.execute("SELECT cost, attempts, is_settled, ended FROM calls")
+    assert whole == (3 * 10**9, 2, 1, "complete")
 
 
 async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> None:

@@ -30,10 +30,17 @@ if sys.platform != "win32":
     import resource
 
 
-OF_VERSION_2 = gzip.decompress((Path(__file__).parent / "ledger-2.sqlite3.gz").read_bytes())
+OF_VERSION_2, OF_VERSION_3 = (
+    gzip.decompress((Path(__file__).parent / f"ledger-{version}.sqlite3.gz").read_bytes())
+    for version in (2, 3)
+)
 """Nine calls of 2 October 2026, booked by the version of that time, which was then killed: 1 exact,
 2 computed and to be asked about, 3 cut, 4 an error, 5 with a provider's own bill, 6 of a model
-without a price, 7 without an answer, 8 and 9 under way, 9 without an id to ask by."""
+without a price, 7 without an answer, 8 and 9 under way, 9 without an id to ask by.
+
+Version 3 had a row for each attempt. Seven calls, its writer alive: 1 exact, 2 left, 3 at another
+provider, 4 with three attempts, of which the second may have cost, 5 with two, 6 and 7 under way, 7
+with its second."""
 IDS = [f"req_{number:024}" for number in range(10)]
 SPENT = Decimal("0.121388")
 COUNTED = Decimal("0.131388")
@@ -187,6 +194,38 @@ async def test_calls_of_before_are_settled(path: Path) -> None:
         assert columns(path, stands, f"{source} IN ('{IDS[3]}', '{IDS[9]}')") == settled
 
 
+async def test_attempts_of_before_stand_as_they_did(path: Path) -> None:
+    path.write_bytes(OF_VERSION_3)
+    question = "SELECT * FROM attempts ORDER BY call_id, n"
+    before, calls = held(path, question), calls_of(path)
+    assert len(before) == 11
+    with contextlib.closing(open_reader(path)) as older:
+        assert older.execute(question).fetchall() == before
+        spent = summary(older, "provider")
+    await renew(path)
+    assert is_renewed(path)
+    assert (held(path, question), calls_of(path)) == (before, calls)
+    assert held(path, "SELECT DISTINCT call_id FROM several_attempts") == [
+        (f"req_{number:024}",) for number in (4, 5, 7)
+    ]
+    assert ask(path, lambda connection: summary(connection, "provider")) == spent
+    assert {row.name: row.calls for row in spent.rows} == {"openrouter": 6, "groq": 4, "mistral": 1}
+
+
+async def test_attempts_of_before_are_settled(path: Path) -> None:
+    path.write_bytes(OF_VERSION_3)
+    later = NOW + 1000.0  # its writer is gone
+    async with opened(path, clock=lambda: later) as ledger:
+        found = {(row.id[-1], row.n): row for row in await ledger.unsettled(99)}
+        assert sorted(found) == [("2", 1), ("4", 2), ("6", 1), ("7", 2)]
+        true = Cost(Decimal("0.001"), Decimal("0.001"), "exact")
+        for row in found.values():
+            assert await ledger.settle(row.id, true, n=row.n)
+        assert await ledger.unsettled(99) == []
+    sums = held(path, "SELECT cost / 1000000000 FROM calls WHERE is_settled ORDER BY id")
+    assert [cost for (cost,) in sums] == [1, 1, 2, 5, 1, 1, 1]
+
+
 # --- a renewal in trouble ------------------------------------------------------------------
 
 
@@ -209,7 +248,7 @@ class Connection:
         return self.connection.execute(statement)
 
 renew = schema.renew
-schema.renew = lambda connection: renew(Connection(connection))
+schema.renew = lambda connection, version: renew(Connection(connection), version)
 if sys.argv[2] == "copied":
     schema.renew = kill
 if sys.argv[2] == "copying":
@@ -232,13 +271,20 @@ async def test_a_renewal_that_is_killed_is_done_again(path: Path, at: str) -> No
 
 
 def make_large(path: Path) -> None:
-    """So that the attempts take more room than the calls did."""
+    """So that what is written anew takes more room than the file has."""
+    path.write_bytes(OF_VERSION_3)
     with reading(path) as connection:
         for number in range(50):
             connection.execute(
-                "INSERT INTO calls (id, writer, begun_at, app, client, endpoint, models, key,"
+                "INSERT INTO calls (id, booked_by, begun_at, app, client, endpoint, models, key,"
                 " counted, cost_source, is_settled) VALUES (?, '', 1790981416, '', '', '', ?, '',"
                 " 0, 'exact', 1)",
+                (f"req_{number}", "x" * 4000),
+            )
+            connection.execute(
+                "INSERT INTO attempts (call_id, n, provider, native_model, key, begun_at, counted,"
+                " cost_source, rates, is_settled) VALUES (?, 1, 'groq', '', '', 1790981416, 0,"
+                " 'exact', ?, 1)",
                 (f"req_{number}", "x" * 4000),
             )
         connection.commit()

@@ -134,7 +134,7 @@ def _opened(path: Path, how: str, temporary: str) -> sqlite3.Connection:
         if not version:
             raise sqlite3.DatabaseError("file is empty")
         if version < schema.VERSION:
-            schema.show_renewed(connection)
+            schema.show_renewed(connection, version)
     except BaseException:
         connection.close()
         raise

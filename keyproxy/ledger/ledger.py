@@ -102,7 +102,7 @@ class Ledger:
         """
         begun = tables.beginning(entry, self._id)
         self._open[entry.id] = entry, begun
-        order = Order(tables.rows_of(begun, entry))
+        order = Order(tables.begun(begun, entry))
         booked = self._writer.ask(order)
         if self.is_failing:
             return False
@@ -132,7 +132,7 @@ class Ledger:
     def _write_noted(self) -> None:
         for id in self._noted:
             entry, begun = self._open[id]
-            self._writer.put(Order(tables.rows_of(begun, entry)))
+            self._writer.put(Order(tables.begun(begun, entry)))
         self._noted.clear()
 
     def withdraw(self, id: str) -> None:
@@ -148,7 +148,7 @@ class Ledger:
         if (found := self._open.get(id)) is not None:
             entry, begun = found
             entry.end(record, seconds)
-            rows = tables.rows_of(begun, entry, record, seconds)
+            rows = tables.ended(begun, entry, record, seconds)
             del self._open[id]
             self._noted.discard(id)
             self._writer.put(Order(rows, is_last=True))

@@ -79,8 +79,8 @@ def find(connection: sqlite3.Connection, wanted: Wanted, order: Order, top: int)
 
 
 _CONDITIONS: Mapping[str, str] = {
-    "id": "(id = :id OR generation_id = :id"
-    " OR id IN (SELECT call_id FROM attempts WHERE answer_id = :id))",
+    "id": "(id = :id OR generation_id = :id OR attempt_answer_id = :id"
+    " OR id IN (SELECT call_id FROM several_attempts WHERE answer_id = :id))",
     "client": "is_within(client, :client)",
     "app": "app = :app",
     "model": "(served GLOB :model OR models GLOB :model)",
@@ -123,6 +123,8 @@ def _add_attempts(connection: sqlite3.Connection, rows: list[Row]) -> None:
     ids = list(by_id)
     for row in rows:
         row["tried"] = []
+        for name in [name for name in row if name.startswith("attempt_")]:
+            del row[name]  # it is told with the attempt
     for start in range(0, len(ids), _FEW):
         some = ids[start : start + _FEW]
         marks = ", ".join("?" * len(some))

@@ -82,7 +82,7 @@ def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
             return
         if version:
             copy = _copied(path)
-            schema.renew(connection)
+            schema.renew(connection, version)
         else:
             schema.create(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -23,7 +23,7 @@ class Order:
     its id will come.
     """
 
-    rows: Rows = ()
+    rows: Rows | None = None
     work: Work | None = None
     is_last: bool = False
     answer: asyncio.Future[Any] | None = None
@@ -31,7 +31,7 @@ class Order:
     @property
     def id(self) -> object:
         """Of the call whose rows it has."""
-        return self.rows[0][0]
+        return None if self.rows is None else self.rows.call[0]
 
     def tell(self, result: Any) -> None:
         """Give the answer to whoever still waits for it."""

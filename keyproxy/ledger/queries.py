@@ -30,10 +30,12 @@ BY: tuple[By, ...] = tuple(_NAMES)
 _HALF = 1_000_000
 # Money is where each attempt was made; tokens are of the last one, whose answer was passed on.
 _TRIES = """(
+    SELECT provider, begun_at, cost, counted, cost_source, input_tokens, output_tokens
+    FROM calls WHERE attempts = 1
+    UNION ALL
     SELECT a.provider, c.begun_at, a.cost, a.counted, a.cost_source,
-      CASE n WHEN c.attempts THEN input_tokens END AS input_tokens,
-      CASE n WHEN c.attempts THEN output_tokens END AS output_tokens
-    FROM calls AS c JOIN attempts AS a ON call_id = id)"""
+      CASE n WHEN c.attempts THEN input_tokens END, CASE n WHEN c.attempts THEN output_tokens END
+    FROM calls AS c JOIN several_attempts AS a ON call_id = id)"""
 
 
 @dataclass(frozen=True, slots=True)

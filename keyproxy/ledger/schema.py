@@ -1,8 +1,8 @@
 """The tables of the ledger, and how those of an earlier keyproxy become them.
 
-Each attempt has a row, also the only one of a call: whoever adds them up need not know how many a
-call had, and each is settled by itself. The call's row holds the sum; its thread writes both in one
-transaction, by a statement for each table, so that a plain call costs the loop a tuple more.
+A call that needed one attempt, as nearly each does, is one row: its attempt stands in it. Those of
+a call that needed several have a row each, settled by themselves, and the call's row holds the sum.
+Who only reads asks the view ``attempts``, which shows both alike.
 
 Each change of the tables takes away a name that the older ones need: a process of theirs that has
 the file open finds out with its next statement, looks at the version and leaves the file alone.
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 
-VERSION = 3  # 2 had no attempts; 1 had no column for what budgets count, and was never released
+VERSION = 4  # 3 had a row for each attempt, 2 none, 1 no column for what budgets count
 OLDEST = 2
 """What ``renew`` makes today's tables of."""
 
-_ATTEMPTS = """CREATE TABLE attempts (
-            call_id TEXT NOT NULL,      -- of calls
+_SEVERAL = """CREATE TABLE several_attempts (
+            call_id TEXT NOT NULL,      -- of calls, one that needed several
             n INTEGER NOT NULL,         -- 1 is the first
             provider TEXT NOT NULL,
             native_model TEXT NOT NULL, -- the model's name there; several, comma-separated
@@ -39,8 +39,16 @@ _ATTEMPTS = """CREATE TABLE attempts (
             ended TEXT,                 -- how; NULL while under way
             PRIMARY KEY (call_id, n)
         ) WITHOUT ROWID"""
+_ATTEMPTS = """CREATE VIEW attempts AS
+        SELECT * FROM several_attempts
+        UNION ALL
+        SELECT id, 1, provider, coalesce(native_model, models), key, attempt_class, http_status,
+          coalesce(attempt_answer_id, generation_id), begun_at, attempt_connect_seconds,
+          attempt_first_output_seconds, duration_seconds, reserved, cost, counted, cost_source,
+          attempt_price_source, attempt_rates, is_settled, ended
+        FROM calls WHERE attempts = 1"""
 _SWEPT = """CREATE TRIGGER calls_gone AFTER DELETE ON calls BEGIN
-            DELETE FROM attempts WHERE call_id = OLD.id;
+            DELETE FROM several_attempts WHERE call_id = OLD.id;
         END"""
 _TABLES = (
     """CREATE TABLE calls (
@@ -74,24 +82,28 @@ _TABLES = (
             attempts INTEGER NOT NULL DEFAULT 1,  -- how many; money is the sum of theirs
             queue_seconds REAL,
             first_byte_seconds REAL,
-            longest_gap_seconds REAL
+            longest_gap_seconds REAL,
+            attempt_class TEXT,         -- these as in several_attempts, where it needed one
+            attempt_answer_id TEXT,     -- if it is not the generation's
+            attempt_connect_seconds REAL,
+            attempt_first_output_seconds REAL,
+            attempt_price_source TEXT,
+            attempt_rates TEXT
         )""",
     "CREATE INDEX calls_begun_at ON calls (begun_at)",
     "CREATE INDEX calls_unsettled ON calls (next_try_at) WHERE is_settled = 0",
     "CREATE TABLE writers (id TEXT NOT NULL UNIQUE, seen_at REAL NOT NULL)",
+    _SEVERAL,
     _ATTEMPTS,
     _SWEPT,
 )
-_ONE_ATTEMPT = """
-    SELECT id AS call_id, 1 AS n, 'openrouter' AS provider, models AS native_model, key,
-      NULL AS class, http_status, generation_id AS answer_id, begun_at, NULL AS connect_seconds,
-      NULL AS first_output_seconds, duration_seconds, reserved, cost, counted, cost_source,
-      NULL AS price_source, NULL AS rates, is_settled, ended
-    FROM main.calls"""
-_AS_CALLS = """
-    SELECT *, 'openrouter' AS provider, NULL AS native_model, 1 AS attempts, NULL AS queue_seconds,
-      NULL AS first_byte_seconds, NULL AS longest_gap_seconds
-    FROM main.calls"""
+_NEW_IN_4 = tuple(
+    f"ALTER TABLE calls ADD COLUMN attempt_{column}"
+    for column in (
+        *("class TEXT", "answer_id TEXT", "connect_seconds REAL", "first_output_seconds REAL"),
+        *("price_source TEXT", "rates TEXT"),
+    )
+)
 _FROM_VERSION_2 = (
     "ALTER TABLE calls RENAME COLUMN writer TO booked_by",
     "ALTER TABLE calls ADD COLUMN provider TEXT NOT NULL DEFAULT 'openrouter'",
@@ -100,10 +112,50 @@ _FROM_VERSION_2 = (
     "ALTER TABLE calls ADD COLUMN queue_seconds REAL",
     "ALTER TABLE calls ADD COLUMN first_byte_seconds REAL",
     "ALTER TABLE calls ADD COLUMN longest_gap_seconds REAL",
+    *_NEW_IN_4,
+    _SEVERAL,
     _ATTEMPTS,
     _SWEPT,
-    f"INSERT INTO attempts {_ONE_ATTEMPT} ORDER BY id",
 )
+_FROM_VERSION_3 = (
+    "DROP TRIGGER calls_gone",
+    "ALTER TABLE attempts RENAME TO several_attempts",
+    *_NEW_IN_4,
+    """UPDATE calls SET
+         (attempt_class, attempt_answer_id, attempt_connect_seconds,
+          attempt_first_output_seconds, attempt_price_source, attempt_rates) = (
+           SELECT class, nullif(answer_id, generation_id), connect_seconds, first_output_seconds,
+             price_source, rates
+           FROM several_attempts WHERE call_id = id AND n = 1)
+       WHERE attempts = 1""",
+    """DELETE FROM several_attempts
+       WHERE call_id IN (SELECT id FROM calls WHERE attempts = 1)""",
+    _ATTEMPTS,
+    _SWEPT,
+)
+_OF_ONE = """
+          {} AS attempt_class, {} AS attempt_answer_id, {} AS attempt_connect_seconds,
+          {} AS attempt_first_output_seconds, {} AS attempt_price_source, {} AS attempt_rates"""
+_NAMES = ["class", "answer_id", "connect_seconds", "first_output_seconds", "price_source", "rates"]
+_SHOWN = {
+    2: (
+        f"""CREATE TEMP VIEW calls AS
+        SELECT *, 'openrouter' AS provider, NULL AS native_model, 1 AS attempts,
+          NULL AS queue_seconds, NULL AS first_byte_seconds, NULL AS longest_gap_seconds,
+          {_OF_ONE.format(*["NULL"] * 6)}
+        FROM main.calls""",  # noqa: S608  # our own words
+        f"CREATE TEMP TABLE {_SEVERAL.removeprefix('CREATE TABLE ')}",
+    ),
+    3: (
+        f"""CREATE TEMP VIEW calls AS
+        SELECT calls.*,
+          {_OF_ONE.format(*_NAMES)}
+        FROM main.calls LEFT JOIN main.attempts ON attempts = 1 AND call_id = id""",  # noqa: S608  # the same
+        """CREATE TEMP VIEW several_attempts AS
+        SELECT * FROM main.attempts
+        WHERE call_id IN (SELECT id FROM main.calls WHERE attempts > 1)""",
+    ),
+}
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -112,13 +164,13 @@ def create(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def renew(connection: sqlite3.Connection) -> None:
-    """Make today's tables of those of ``OLDEST``; every call of before was one attempt."""
-    for statement in _FROM_VERSION_2:
+def renew(connection: sqlite3.Connection, version: int) -> None:
+    """Make today's tables of those of a version that is not younger than ``OLDEST``."""
+    for statement in _FROM_VERSION_2 if version == 2 else _FROM_VERSION_3:
         connection.execute(statement)
 
 
-def show_renewed(connection: sqlite3.Connection) -> None:
-    """Let this connection read tables of ``OLDEST`` as if they were today's."""
-    connection.execute(f"CREATE TEMP VIEW attempts AS {_ONE_ATTEMPT}")
-    connection.execute(f"CREATE TEMP VIEW calls AS {_AS_CALLS}")
+def show_renewed(connection: sqlite3.Connection, version: int) -> None:
+    """Let this connection read tables of that version as if they were today's."""
+    for statement in (*_SHOWN[version], _ATTEMPTS.replace("VIEW", "TEMP VIEW")):
+        connection.execute(statement)

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keyproxy.call import Cost, End, Told, Usage
+from keyproxy.call import Cost, CostSource, End, Told, Usage
 from keyproxy.ledger.entry import Entry, Unsettled, from_pico, to_pico
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
@@ -25,26 +25,38 @@ ROWS_AT_ONCE = 32
 _MOST_COUNT = 1 << 53
 
 Row = tuple[object, ...]
-"""A whole row in the order of its table's columns, its id first, with ``_NULL`` for NULL."""
+"""Values of a row in the order of its columns, the id of its call first, ``_NULL`` for NULL."""
 
-Rows = tuple[Row, ...]
-"""A call's: its own first, then those of its attempts."""
+
+class Rows(NamedTuple):
+    """What is written of a call: its row; those of its attempts, where there are several."""
+
+    call: Row
+    attempts: tuple[Row, ...] = ()
+    has_ended: bool = False
+
+
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 _WAITS = ("queue_seconds", "first_byte_seconds", "longest_gap_seconds")
-_BEGINNING = ("id", "booked_by", "begun_at", "app", "client", "endpoint", "models")
-_END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS, *_WAITS)
 _NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
-_NO_END = (_NULL,) * len(_END)
-_MONEY = ("reserved", "cost", "counted", "cost_source", "is_settled")
-_OF_CALL = ("provider", "native_model", "key", "generation_id", "attempts", *_MONEY, *_END)
+_BEGINNING = ("id", "booked_by", "begun_at", "app", "client", "endpoint", "models")
+_MONEY = ("reserved", "cost", "counted", "cost_source")
+_NAMES = ("provider", "native_model", "key", "generation_id")
+_OF_ONE = ("attempt_answer_id", "attempt_price_source")
+_STANDING = ("attempts", *_NAMES, *_OF_ONE, *_MONEY, "is_settled")
+_END_OF_ONE = (
+    *("attempt_class", "attempt_connect_seconds", "attempt_first_output_seconds", "attempt_rates"),
+)
+_END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS, *_WAITS)
+_ENDED = (*_END_OF_ONE, *_END)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
     *("begun_at", "connect_seconds", "first_output_seconds", "duration_seconds", *_MONEY),
-    *("price_source", "rates", "ended"),
+    *("price_source", "rates", "is_settled", "ended"),
 )
 _NULLABLE = {
-    *("reserved", "generation_id", "cost", "answer_id", "class", "price_source", "rates", *_END),
-    *("connect_seconds", "first_output_seconds"),
+    *("reserved", "generation_id", "cost", "answer_id", "class", "price_source", "rates"),
+    *("connect_seconds", "first_output_seconds", *_OF_ONE, *_ENDED),
 }
 _SWEEP = """
     DELETE FROM calls WHERE rowid IN (
@@ -54,22 +66,31 @@ _ADOPT = f"""
     WHERE is_settled = 0 AND booked_by != :me
       AND booked_by NOT IN (SELECT id FROM writers WHERE seen_at > :gone)"""  # noqa: S608  # our own word
 _ADOPT_ATTEMPTS = f"""
-    UPDATE attempts SET ended = '{End.KILLED}' WHERE ended IS NULL AND call_id IN (
+    UPDATE several_attempts SET ended = '{End.KILLED}' WHERE ended IS NULL AND call_id IN (
         SELECT id FROM calls WHERE booked_by = :me AND is_settled = 0 AND ended = '{End.KILLED}')"""  # noqa: S608  # our own word
-_UNSETTLED = """
-    SELECT calls.id, n, attempts.begun_at AS at, app, client, endpoint, models,
-      attempts.provider, attempts.native_model, attempts.key, answer_id AS generation_id,
-      attempts.reserved, served, attempts.cost, attempts.counted, attempts.cost_source,
-      attempts.http_status, attempts.ended, tries
-    FROM calls JOIN attempts ON call_id = id AND attempts.is_settled = 0
-    WHERE calls.is_settled = 0 AND next_try_at <= :now AND booked_by = :me
-      AND calls.ended IS NOT NULL
-    ORDER BY next_try_at, calls.begun_at LIMIT :limit"""
-_SETTLE = """
-    UPDATE attempts SET is_settled = 1, cost = coalesce(:cost, cost),
-      counted = coalesce(:counted, counted), cost_source = coalesce(:source, cost_source)
-    WHERE call_id = :id AND n = :n AND is_settled = 0
-      AND call_id IN (SELECT id FROM calls WHERE id = :id AND booked_by = :me)"""
+_DUE = (
+    "calls.is_settled = 0 AND next_try_at <= :now AND booked_by = :me AND calls.ended IS NOT NULL"
+)
+_UNSETTLED = f"""
+    SELECT id, 1 AS n, begun_at AS at, app, client, endpoint, models, provider,
+      coalesce(native_model, models) AS native_model, key, generation_id, reserved, served, cost,
+      counted, cost_source, http_status, ended, tries, next_try_at
+    FROM calls WHERE attempts = 1 AND {_DUE}
+    UNION ALL
+    SELECT id, n, a.begun_at, app, client, endpoint, models, a.provider, a.native_model, a.key,
+      a.answer_id, a.reserved, served, a.cost, a.counted, a.cost_source, a.http_status, a.ended,
+      tries, next_try_at
+    FROM calls JOIN several_attempts AS a ON call_id = id AND a.is_settled = 0 WHERE {_DUE}
+    ORDER BY next_try_at, at LIMIT :limit"""  # noqa: S608  # our own words
+_FINAL = """
+    SET is_settled = 1, cost = coalesce(:cost, cost), counted = coalesce(:counted, counted),
+      cost_source = coalesce(:source, cost_source)"""
+_SETTLE = f"""
+    UPDATE calls {_FINAL}
+    WHERE id = :id AND attempts = 1 AND :n = 1 AND is_settled = 0 AND booked_by = :me"""
+_SETTLE_OF_SEVERAL = f"""
+    UPDATE several_attempts {_FINAL} WHERE call_id = :id AND n = :n AND is_settled = 0
+      AND call_id IN (SELECT id FROM calls WHERE id = :id AND booked_by = :me)"""  # noqa: S608  # our own words
 # As ``Entry.standing`` and ``Entry.is_final`` have it.
 _ADD_UP = """
     UPDATE calls SET (cost, counted, is_settled, cost_source) = (
@@ -77,60 +98,78 @@ _ADD_UP = """
         CASE WHEN max(cost_source = 'estimated') THEN 'estimated'
              WHEN max(cost_source = 'computed' AND cost != 0) THEN 'computed'
              WHEN max(cost_source = 'exact') THEN 'exact' ELSE 'computed' END
-      FROM attempts WHERE call_id = :id)
+      FROM several_attempts WHERE call_id = :id)
     WHERE id = :id"""
+# What was settled of the first attempt while the next one began.
+_KEEP_SETTLED = """
+    INSERT OR IGNORE INTO several_attempts SELECT * FROM attempts
+    WHERE call_id = :id AND is_settled AND cost_source = 'exact'"""
 
 
 def beginning(entry: Entry, writer: str) -> Row:
     """The columns of a call that never change, which its rows begin with."""
     texts = entry.app, entry.client, entry.endpoint, ",".join(entry.models)
-    return _storable(entry.id), writer, entry.at, *map(_storable, texts)
+    return entry.id, writer, entry.at, *map(_storable, texts)
 
 
-def rows_of(begun: Row, entry: Entry, record: Record | None = None, seconds: float = 0.0) -> Rows:
-    """The row of a call that begins with ``begun``, and those of its attempts; without a record, of
-    one under way."""
+def begun(beginning: Row, entry: Entry) -> Rows:
+    """Of a call that begins so, whose last attempt is under way."""
+    call, attempts = _standing(beginning, entry)
+    return Rows(call, attempts)
+
+
+def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
+    """Of a call that has ended, as ``record`` says, after so many seconds."""
+    call, attempts = _standing(beginning, entry)
+    last, usage, tokens = entry.attempts[-1], record.usage, _tokens(record.usage)
+    end = (
+        *(last.fault, last.connect_seconds, last.first_output_seconds),
+        *(last.rates, last.http_status, last.ended, seconds, _storable(record.served)),
+        None if usage is None else int(usage.is_byok),
+        *map(tokens.get, _TOKENS),
+        *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
+    )
+    return Rows((*call, *[_NULL if value is None else value for value in end]), attempts, True)
+
+
+def _standing(beginning: Row, entry: Entry) -> tuple[Row, tuple[Row, ...]]:
     attempts = entry.attempts
-    rows = [_row_of_attempt(begun[0], n, attempt) for n, attempt in enumerate(attempts, 1)]
     last = attempts[-1]
-    ids = [id for attempt in attempts if (id := attempt.generation_id) is not None]
-    if len(attempts) == 1:
-        money = rows[0][_MONEY_AT]
-    else:
-        is_final = int(last.ended is not None and entry.is_final)
-        cost, counted, source = entry.standing
-        money = _pico(entry.reserved), _pico(cost), to_pico(counted), source, is_final
-    names = last.provider, _storable(last.native_model), _storable(last.key)
-    call = (*begun, *names, _storable(ids[-1] if ids else None), len(attempts), *money)
-    end = _NO_END if record is None else _end(last, record, seconds)
-    return (*call, *end), *rows
+    rows: tuple[Row, ...] = ()
+    money: Row = _money(last.reserved, *last.standing)
+    generation_id, answer_id = last.generation_id, None if last.is_told else last.answer_id
+    if len(attempts) > 1:
+        money = _money(entry.reserved, *entry.standing)
+        told = [id for each in attempts if (id := each.generation_id) is not None]
+        generation_id = told[-1] if told else None
+        rows = tuple([_row_of(beginning[0], n, each) for n, each in enumerate(attempts, 1)])
+    call = (
+        *(*beginning, len(attempts), last.provider, _storable(last.native_model)),
+        *(_storable(last.key), _storable(generation_id), _storable(answer_id)),
+        *(_NULL if last.price_source is None else last.price_source, *money),
+        int(last.ended is not None and entry.is_final),
+    )
+    return call, rows
 
 
-def _row_of_attempt(id: object, n: int, attempt: Attempt) -> Row:
-    cost, counted, source = attempt.standing
+def _row_of(id: object, n: int, attempt: Attempt) -> Row:
     row = (
         *(id, n, attempt.provider, _storable(attempt.native_model), _storable(attempt.key)),
         *(attempt.fault, attempt.http_status, _storable(attempt.answer_id), attempt.begun_at),
         *(attempt.connect_seconds, attempt.first_output_seconds, attempt.duration_seconds),
-        *(_pico(attempt.reserved), _pico(cost), to_pico(counted), source),
-        int(attempt.ended is not None and attempt.is_final),
-        *(attempt.price_source, attempt.rates, attempt.ended),
+        *_money(attempt.reserved, *attempt.standing),
+        *(attempt.price_source, attempt.rates),
+        *(int(attempt.ended is not None and attempt.is_final), attempt.ended),
     )
     return tuple([_NULL if value is None else value for value in row])
 
 
-_MONEY_AT = slice(_OF_ATTEMPT.index("reserved"), _OF_ATTEMPT.index("is_settled") + 1)
-
-
-def _end(last: Attempt, record: Record, seconds: float) -> Row:
-    usage, tokens = record.usage, _tokens(record.usage)
-    row = (
-        *(last.http_status, last.ended, seconds, _storable(record.served)),
-        None if usage is None else int(usage.is_byok),
-        *[tokens.get(name) for name in _TOKENS],
-        *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
-    )
-    return tuple([_NULL if value is None else value for value in row])
+def _money(
+    reserved: Decimal | None, cost: Decimal | None, counted: Decimal, source: CostSource
+) -> tuple[int, int, int, str]:
+    pico = _pico(reserved)
+    costs = pico if cost is reserved else _pico(cost)
+    return pico, costs, costs if counted is cost else to_pico(counted), source
 
 
 def _pico(amount: Decimal | None) -> int:
@@ -153,38 +192,60 @@ def _storable(text: str | None) -> str | int:
 
 
 def book(calls: Sequence[Rows], connection: sqlite3.Connection) -> None:
-    """Write the whole rows of these calls, begun or complete, ``ROWS_AT_ONCE`` at most, and those
-    of their attempts: a statement for each table."""
-    connection.execute(_BOOKING(len(calls)), list(chain.from_iterable(rows[0] for rows in calls)))
-    attempts = list(chain.from_iterable(rows[1:] for rows in calls))
+    """Write these calls, begun or ended, ``ROWS_AT_ONCE`` at most: a statement for each kind of
+    rows."""
+    several = [rows for rows in calls if rows.attempts]
+    for rows in several:
+        connection.execute(_KEEP_SETTLED, {"id": rows.call[0]})
+    _write(_BEGIN, [rows.call for rows in calls if not rows.has_ended], connection)
+    _write(_COMPLETE, [rows.call for rows in calls if rows.has_ended], connection)
+    attempts = [row for rows in several for row in rows.attempts]
     for start in range(0, len(attempts), ROWS_AT_ONCE):
-        some = attempts[start : start + ROWS_AT_ONCE]
-        connection.execute(_BOOKING_ATTEMPTS(len(some)), list(chain.from_iterable(some)))
-    for rows in calls:
-        if len(rows) > 2:  # one of them may have been settled by another process meanwhile
-            connection.execute(_ADD_UP, {"id": rows[0][0]})
+        _write(_BOOK_ATTEMPTS, attempts[start : start + ROWS_AT_ONCE], connection)
+    for rows in several:  # one of them may have been settled by another process meanwhile
+        connection.execute(_ADD_UP, {"id": rows.call[0]})
 
 
-def _booking(table: str, key: str, columns: Sequence[str], changing: Sequence[str]) -> Booking:
+def _write(statement: Statement, rows: list[Row], connection: sqlite3.Connection) -> None:
+    if rows:
+        connection.execute(statement(len(rows)), list(chain.from_iterable(rows)))
+
+
+def _booking(
+    table: str, key: str, columns: Sequence[str], changes: Sequence[str], more: str = "0"
+) -> Statement:
     """A row that went missing, or into a file that is gone, is made whole by its completion. What
-    does not change is left alone, and its index with it."""
-    changed = ", ".join(f"{n} = excluded.{n}" for n in changing)
+    does not change is left alone, and its index with it; a final cost, too, unless ``more``."""
     row = ", ".join(f"nullif(?, {_NULL})" if name in _NULLABLE else "?" for name in columns)
 
     @functools.cache
     def of(rows: int) -> str:
         return f"""
         INSERT INTO {table} ({", ".join(columns)}) VALUES {", ".join([f"({row})"] * rows)}
-        ON CONFLICT ({key}) DO UPDATE SET {changed}
-        WHERE NOT ({table}.is_settled AND {table}.cost_source = 'exact')"""  # noqa: S608  # our own names
+        ON CONFLICT ({key}) DO UPDATE SET {", ".join(changes)}
+        WHERE NOT ({table}.is_settled AND {table}.cost_source = 'exact') OR {more}"""  # noqa: S608  # our own names
 
     return of
 
 
-Booking = Callable[[int], str]
-"""The statement that writes so many rows."""
-_BOOKING = _booking("calls", "id", (*_BEGINNING, *_OF_CALL), ("booked_by", *_OF_CALL))
-_BOOKING_ATTEMPTS = _booking("attempts", "call_id, n", _OF_ATTEMPT, _OF_ATTEMPT[2:])
+def _anew(columns: Sequence[str]) -> list[str]:
+    return [f"{name} = excluded.{name}" for name in columns]
+
+
+Statement = Callable[[int], str]
+"""That writes so many rows."""
+_GOES_ON = "excluded.attempts > calls.attempts"
+_BEGIN = _booking(
+    *("calls", "id", (*_BEGINNING, *_STANDING)),
+    [*_anew(("booked_by", *_STANDING)), *[f"{name} = NULL" for name in _ENDED]],
+    _GOES_ON,
+)
+_COMPLETE = _booking(
+    *("calls", "id", (*_BEGINNING, *_STANDING, *_ENDED)),
+    _anew(("booked_by", *_STANDING, *_ENDED)),
+    _GOES_ON,
+)
+_BOOK_ATTEMPTS = _booking("several_attempts", "call_id, n", _OF_ATTEMPT, _anew(_OF_ATTEMPT[2:]))
 
 
 def sweep(before: float, most: int, connection: sqlite3.Connection) -> int:
@@ -207,8 +268,9 @@ def settle(
         changes |= {"cost": to_pico(cost.usd), "counted": to_pico(cost.counted)}
         changes["source"] = cost.source
     if not connection.execute(_SETTLE, changes).rowcount:
-        return False
-    connection.execute(_ADD_UP, changes)
+        if not connection.execute(_SETTLE_OF_SEVERAL, changes).rowcount:
+            return False
+        connection.execute(_ADD_UP, changes)
     news: dict[str, object] = {} if told is None else {**_tokens(told.usage)}
     if told is not None and told.model is not None:
         news["served"] = _storable(told.model)
@@ -249,8 +311,8 @@ def unsettled(
     if connection.execute(_ADOPT, asked).rowcount:
         connection.execute(_ADOPT_ATTEMPTS, asked)
     found = connection.execute(_UNSETTLED, asked)
-    names = [column[0] for column in found.description]
-    return [_unsettled(dict(zip(names, row, strict=True))) for row in found]
+    names = [column[0] for column in found.description[:-1]]
+    return [_unsettled(dict(zip(names, row, strict=False))) for row in found]
 
 
 def _unsettled(known: dict[str, Any]) -> Unsettled:
