@@ -9,8 +9,9 @@ import io
 import itertools
 import json
 import os
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith(("KEYPROXY_", "OPENROUTER_", "KUBERNETES_")):
             monkeypatch.delenv(name)
     return tmp_path
+
+
+@pytest.fixture
+def powerless() -> Iterator[Path]:
+    """A directory others can reach, and no power to read what is forbidden."""
+    if sys.platform == "win32":
+        pytest.skip("no modes")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        before = os.geteuid()
+        yield directory
+        os.seteuid(before)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from keyproxy.commands import doctor, front_trial
+from keyproxy.commands import build_scan, doctor, front_trial
 from keyproxy.commands.findings import Finding
 from keyproxy.demo import upstream as demo_upstream
 from keyproxy.server import memory
@@ -281,6 +281,34 @@ def test_a_build_without_keys_is_fine(here: Path, capsys: pytest.CaptureFixture[
     assert run("check", "--scan", ".") == 0
     assert capsys.readouterr().out == "build: 1 files of '.' were looked at\n"
     assert run("check", "--scan", "elsewhere") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
+def test_a_pipe_in_a_build_is_not_opened(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(here / "index.js")
+    assert run("check", "--scan", ".") == 0
+    assert "warning: 'index.js' is a pipe or a device" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes")
+def test_a_folder_that_cannot_be_looked_into_is_an_error(powerless: Path) -> None:
+    (powerless / "assets").mkdir(mode=0o000)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    lines = [str(finding) for finding in build_scan.scan(powerless, ())]
+    assert f"error: '{powerless}/assets': Permission denied" in lines
+
+
+def test_a_file_of_many_keys_is_told_of_in_a_few_lines(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counted anew for each key, its lines would take hours."""
+    (here / "keys.txt").write_text(f"{GROQ}\n" * 200_000)
+    assert run("check", "--scan", ".") == 1
+    written = capsys.readouterr().out.splitlines()
+    assert len(written) == 22
+    assert "line 20: a key of Groq's" in written[19]
+    assert "more keys behind these" in written[20]
 
 
 # --- a server in front -----------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -459,19 +458,6 @@ def test_oversized_key_file_is_a_fault(tmp_path: Path) -> None:
 def test_pipe_in_place_of_the_key_file_is_a_fault(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "key")
     assert "a pipe or a device" in faults(of_key_file(tmp_path))
-
-
-@pytest.fixture
-def powerless() -> Iterator[Path]:
-    """A directory others can reach, and no power to read what is forbidden."""
-    if sys.platform == "win32":
-        pytest.skip("no modes")
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o755)
-        before = os.geteuid()
-        yield directory
-        os.seteuid(before)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no modes")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+import stat
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from keyproxy.commands.findings import Finding
@@ -13,22 +14,30 @@ from keyproxy.settings.grammar import shown
 # The letters of a key are ASCII, so that any bytes can be looked through as this.
 _ENCODING = "latin-1"
 _LARGEST_BYTES = 64 << 20  # a bundle with its source map has a tenth of it
+_MOST_LINES = 20
+"""Of a file, that are told of."""
 
 
 def scan(folder: Path, own: Collection[Secret]) -> Iterator[Finding]:
     """What the files below ``folder`` hold of keys in any known form, and of ``own`` ones.
 
-    Links are not followed. Nothing of a key is told but whose it is.
+    Links are not followed, and what is no file is not opened. Nothing of a key is told but whose
+    it is.
     """
     if not folder.is_dir():
         yield Finding("build", "error", f"{shown(str(folder))} is no folder")
         return
     seen = 0
-    for path in _files(folder):
+    failed: list[OSError] = []
+    for path in _files(folder, failed.append):
         seen += 1
         name = path.relative_to(folder).as_posix()
         try:
-            if path.stat().st_size > _LARGEST_BYTES:
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                yield Finding("build", "warning", f"{shown(name)} is a pipe or a device")
+                continue
+            if about.st_size > _LARGEST_BYTES:
                 yield Finding("build", "warning", f"{shown(name)} is too large to be looked at")
                 continue
             text = path.read_text(_ENCODING)
@@ -36,11 +45,14 @@ def scan(folder: Path, own: Collection[Secret]) -> Iterator[Finding]:
             yield Finding("build", "error", f"{shown(name)}: {error.strerror}")
             continue
         yield from _in_text(name, text, own)
+    for fault in failed:
+        yield Finding("build", "error", f"{shown(str(fault.filename))}: {fault.strerror}")
     yield Finding("build", "fine", f"{seen} files of {shown(str(folder))} were looked at")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _files(folder: Path, failed: Callable[[OSError], None]) -> Iterator[Path]:
+    """``failed`` is told of folders that cannot be looked into."""
+    for parent, folders, names in os.walk(folder, onerror=failed):
         folders.sort()
         paths = (Path(parent, name) for name in sorted(names))
         yield from (path for path in paths if not path.is_symlink())
@@ -48,13 +60,18 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _in_text(name: str, text: str, own: Collection[Secret]) -> Iterator[Finding]:
     cure = "make a new one, and give that to keyproxy only: what a browser gets, everybody has"
-    told = set()
+    told: set[tuple[str, int]] = set()
+    line, counted_to = 1, 0
     for match in WHOLE.finditer(text):
         key = match.group()
-        line = text.count("\n", 0, match.start()) + 1
+        line += text.count("\n", counted_to, match.start())
+        counted_to = match.start()
         whose = owner(key) or "a provider"
         if (whose, line) in told:
             continue
+        if len(told) == _MOST_LINES:
+            yield Finding("build", "error", f"{shown(name)}: more keys behind these", cure)
+            return
         told.add((whose, line))
         text_of = f"{shown(name)}, line {line}: a key of {whose}'s"
         if key.startswith(SHARED_BEGINNING) and Secret(key) not in own:
