@@ -345,6 +345,57 @@ def test_a_key_that_counts_before_the_file_is_told(
     assert KEY not in said
 
 
+# --- folders that somebody made up ---
+
+
+@needs_git
+@posix
+def test_nothing_that_a_folder_names_is_run(config: Path) -> None:
+    """git runs what the configuration of an unpacked folder says, unless it is kept from that."""
+    git("init", "-q")
+    git("config", "core.fsmonitor", f"touch {config.parent}/was-run #")
+    assert run("init", "--yes") == 0
+    assert not (config.parent / "was-run").exists()
+
+
+@posix
+@pytest.mark.parametrize("name", [".env", ".gitignore"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_nothing_is_written_through_a_link(
+    config: Path, capsys: pytest.CaptureFixture[str], name: str, is_there: bool
+) -> None:
+    elsewhere = config.parent / "profile"
+    if is_there:
+        elsewhere.write_text("# mine\n")
+    Path(name).symlink_to(elsewhere)
+    assert run("init", "--yes") == 1
+    assert f"{name} is a link to {elsewhere}" in capsys.readouterr().err
+    assert not is_there or elsewhere.read_text() == "# mine\n"
+    assert not config.exists()
+
+
+@posix
+def test_a_folder_that_cannot_be_made_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.symlink_to(config.parent / "gone")
+    assert run("init", "--yes") == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@posix
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_a_package_that_is_none_is_not_read(config: Path, kind: str) -> None:
+    path = Path("package.json")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_text('{"dependencies": {"next": "1"}, "x": "%s"}' % ("y" * (1 << 20)))
+    assert framework_in(Path.cwd()) is None
+
+
 # --- frameworks ------------------------------------------------------------------------------
 
 

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from keyproxy.settings.sources import read_file
+
 _SDK = "new OpenAI({{ baseURL: {url}, apiKey: 'none', dangerouslyAllowBrowser: true{more} }})"
 
 
@@ -67,7 +69,7 @@ def framework_in(directory: Path) -> Framework | None:
 
 def _packages(path: Path) -> frozenset[str]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(read_file(path).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return frozenset()
     kinds = ("dependencies", "devDependencies")

@@ -1,12 +1,19 @@
-"""What git says of a file; where there is no git, or no work tree, it says nothing."""
+"""What git says of a file; where there is no git, or no work tree, it says nothing.
+
+A folder may have come with a configuration of its own (an archive, somebody's share), so that git
+is kept from running what that names, and from fetching what is not there.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 _TIMEOUT_SECONDS = 5
+_RUNS_NOTHING = ("-c", "core.fsmonitor=", "-c", "log.showSignature=false")
+_FETCHES_NOTHING = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
 
 
 def is_tracked(path: Path) -> bool:
@@ -32,8 +39,9 @@ def _ran(path: Path, *arguments: str) -> tuple[int | None, str]:
         return None, ""
     try:
         done = subprocess.run(  # noqa: S603  # our own words and a file's name
-            [git, *arguments],
+            [git, *_RUNS_NOTHING, *arguments],
             cwd=path.parent,
+            env=os.environ | _FETCHES_NOTHING,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_SECONDS,

@@ -6,6 +6,7 @@ Asks who calls, or takes options; what to write is ``beginning``'s.
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from keyproxy.commands import git, line
 from keyproxy.commands.beginning import AUDIENCES, ENV, OPTIONS, SERVE_ENV, Beginning, hosts_of
 from keyproxy.commands.file_changes import Change
 from keyproxy.commands.frameworks import framework_in
+from keyproxy.console import printable
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.folders import project_name, user_folder
 from keyproxy.settings import ROWS
@@ -64,6 +66,10 @@ def main(arguments: Sequence[str]) -> int:
     except (EOFError, KeyboardInterrupt):
         print("\nkeyproxy init: nothing was written", file=sys.stderr)
         return 1
+    except OSError as error:
+        why = f"{printable(error.filename)} cannot be written: {error.strerror}"
+        print(f"\nkeyproxy init: {why}", file=sys.stderr)
+        return 1
 
 
 def _init(given: line.Given, directory: Path) -> int:
@@ -86,6 +92,10 @@ def _init(given: line.Given, directory: Path) -> int:
     key = _asked_key(beginning.key_place) if is_asking and not has_key else ""
     token, stored = _new_token()
     changes = [each for each in beginning.changes(key, stored.pair) if each.is_any]
+    if link := next((each.path for each in changes if each.path.is_symlink()), None):
+        what = f"{link.name} is a link to {printable(os.readlink(link))}, and stays as it is"
+        print(f"keyproxy init: {what}; nothing was written", file=sys.stderr)
+        return 1
     _show(changes, directory)
     if is_asking and changes and not _is_agreed():
         raise EOFError
