@@ -83,7 +83,7 @@ def test_the_lines_of_every_framework_are_those_that_init_prints() -> None:
     for framework in FRAMEWORKS:
         address, client = framework.lines("http://localhost:8484/api/v1")
         place, _, line = address.partition(": ")
-        assert f"| {framework.name} | `{place}`: `{line}` | `{client}` |" in text
+        assert f"| {framework.name} | `{place}`: `{line}` | `{client}` | " in text
 
 
 def test_all_that_the_demo_can_do_is_told() -> None:

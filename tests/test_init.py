@@ -420,6 +420,8 @@ def test_a_framework_is_known_by_its_files_or_its_package(
     said = capsys.readouterr().out
     assert f"{each.name}, with the SDK of `npm install openai`\n  {address}\n  {client}\n" in said
     assert "http://localhost:8484/api/v1" in address
+    # Which no build reads: its page would call the SDK's vendor.
+    assert (".env.production" in said) == address.startswith(".env.development")
 
 
 @pytest.mark.parametrize(

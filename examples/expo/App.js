@@ -1,4 +1,4 @@
-// Not run here: see README.md.
+// Run in a browser, not run on a phone: see README.md.
 import { fetch } from "expo/fetch";
 import OpenAI from "openai";
 import { useRef, useState } from "react";

@@ -28,6 +28,12 @@ class Framework:
     url: str
     more: str = ""
 
+    @property
+    def live(self) -> str | None:
+        """The file that a build reads instead of ``place``; None where that is read, too. An SDK
+        without an address calls its vendor."""
+        return ".env.production" if self.place == ".env.development" else None
+
     def is_in(self, directory: Path, packages: frozenset[str]) -> bool:
         """Whether ``directory``, whose pages use ``packages``, is a project of this framework."""
         return self.package in packages or any(

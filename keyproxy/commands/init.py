@@ -247,4 +247,8 @@ def _say_what_next(beginning: Beginning, awaited: Path | None) -> int:
     if framework := framework_in(beginning.directory):
         address, client = framework.lines(_BASE)
         print(f"\n{framework.name}, with the SDK of `npm install openai`\n  {address}\n  {client}")
+        if live := framework.live:
+            print(
+                f"  {live}: the same variable for a build, with the address where keyproxy is live"
+            )
     return 0
