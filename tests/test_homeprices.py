@@ -108,6 +108,8 @@ async def test_hosts_are_asked_about_once_somebody_wants_their_price(source: Sou
 async def test_openrouters_own_price_is_that_of_its_list(source: Source) -> None:
     prices = HomePrices({}, lambda provider: {}, await read(source))
     assert prompt_and_source(prices.of(OPENROUTER, MODEL, MODEL)) == ("0.0002", "provider")
+    assert prompt_and_source(prices.of(OPENROUTER, MODEL, "a/cheap")) == ("0.0002", "provider")
+    assert prices.of(OPENROUTER, "a/dear", MODEL) is None
     assert HomePrices({}, lambda provider: {}, None).of(OPENROUTER, MODEL, MODEL) is None
 
 

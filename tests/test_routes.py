@@ -278,6 +278,27 @@ async def test_a_home_that_the_budget_does_not_hold_is_left_out_while_another_fi
     assert asked(fakes) == ["deepinfra"]
 
 
+GROK = "x-ai/grok-4.3"
+
+
+async def test_a_model_that_openrouter_calls_otherwise_has_the_price_of_what_is_called() -> None:
+    """3 and 15 USD, not what the caller's name stands for in its list, or nothing."""
+    more = f'[models."house/grok"]\nat = ["openrouter:{GROK}"]\n'
+    async with server.serving("openrouter") as alone:
+        said = {"max_tokens": 1000, **HI}
+        limits = {"TOTAL_BUDGET": "0.01/day", "UNPRICED": "refuse"}
+        async with proxy_before(alone, more=more, **limits) as proxy:
+            async with proxy.post({"model": "house/grok", **said}) as answer:
+                await refused(answer, 402, "call_too_costly")
+            assert await provider_of(proxy, "house/grok", max_tokens=100) == "openrouter"
+        async with (
+            proxy_before(alone, more=more, MAX_PRICE="input=1,output=5") as proxy,
+            proxy.post({"model": "house/grok", **said}) as answer,
+        ):
+            await refused(answer, 404, "no_provider_qualifies")
+        assert [seen.json["model"] for seen in alone.calls] == [GROK]
+
+
 async def test_a_model_of_a_route_that_the_budget_does_not_hold_is_left_out() -> None:
     """What is set aside is the price of the one model that is asked, not of the dearest."""
     models = f'"openai/gpt-6.1-sol", "{OSS}"'

@@ -183,7 +183,8 @@ class _Course:
         call = await self._call(option)
         async with AsyncExitStack() as stack:
             stack.enter_context(_in_flight(desk.memory, home))
-            reserving = desk.bookings.reserve(record, self._client, call, self._tariff(option))
+            tariff = self._tariff(option, call)
+            reserving = desk.bookings.reserve(record, self._client, call, tariff)
             try:
                 money = await stack.enter_async_context(reserving)
             except Refusal as refusal:
@@ -222,7 +223,7 @@ class _Course:
             self._note(found)
             money.failed(found.fault)
 
-    def _tariff(self, option: Option) -> Tariff:
+    def _tariff(self, option: Option, call: Call) -> Tariff:
         """What the call costs at a home; OpenRouter's list tells what it does there."""
         (name, native_id), provider, model, _ = option.place
         prices = None if name == ROUTER else {model: option.facts.price}
@@ -234,6 +235,7 @@ class _Course:
             option.facts.source,
             key="" if key is None else key.label,
             is_told=provider.call_path is not None,
+            listed=tuple(native_id if id == model else id for id in call.ids),
         )
 
     def _further(

@@ -233,6 +233,7 @@ class Bookings:
         ``overloaded`` while they are not known and must be."""
         if tariff is not None and tariff.prices is not None:
             return tariff
+        models = models if tariff is None else tariff.listed or models
         is_counted, must_know = not self.budgets.is_empty, self.refuses_unpriced
         prices = await known_prices(self.prices, models, is_counted=is_counted, must_know=must_know)
         source: PriceSource | None = None if self.prices is None else "provider"

@@ -60,7 +60,7 @@ class HomePrices:
     def _told(self, provider: Provider, native_id: str, model: str) -> Priced | None:
         """What others than the operator tell, the nearest to the bill first."""
         if provider is OPENROUTER:
-            price = None if self.book is None else self.book.price_of(model)
+            price = None if self.book is None else self.book.price_of(native_id)
             return None if price is None else Priced(price, "provider")
         row = self.listed(provider.name).get(native_id)
         if row is not None and row.price is not None:

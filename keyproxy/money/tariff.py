@@ -17,7 +17,8 @@ _RATES_KEPT = 1024
 @dataclass(frozen=True, slots=True)
 class Tariff:
     """A home and its prices, by the models that may answer there: several, of which one does, where
-    it is told a list. None of one: nobody tells; None of all: the desk's own list does.
+    it is told a list. None of one: nobody tells; None of all: the desk's own list does, which has
+    them as ``listed``, where that is not as calls name them.
 
     ``key``: the label of the key that is tried first. ``is_told``: the provider says later what an
     answer has cost.
@@ -29,6 +30,7 @@ class Tariff:
     source: PriceSource | None = None
     key: str = ""
     is_told: bool = False
+    listed: tuple[str, ...] = ()
 
     @property
     def price(self) -> Price | None:
