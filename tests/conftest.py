@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from typing import Any
 import aiohttp
 import pytest
 
+from keyproxy import __main__
 from keyproxy.server.service import Service, running
 from keyproxy.settings import Settings
-from tests import fake_upstream
+from tests import fake_upstream, servers
 from tests.fake_upstream import FakeUpstream
+from tests.servers import Server
 
 KEY = "sk-or-v1-test-" + "0123456789abcdef" * 4
 CHAT = "/api/v1/chat/completions"
@@ -75,6 +77,15 @@ class Proxy:
 
 
 Start = Callable[..., Awaitable[Proxy]]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@asynccontextmanager
+async def served(said: Settings, upstream: FakeUpstream, pages: Any = None) -> AsyncIterator[Proxy]:
+    """A keyproxy before ``upstream``."""
+    timeout = aiohttp.ClientTimeout(total=20)
+    async with running(said, pages) as service, aiohttp.ClientSession(timeout=timeout) as session:
+        yield Proxy(service, session, upstream)
 
 
 @dataclass
@@ -113,6 +124,31 @@ def powerless() -> Iterator[Path]:
         before = os.geteuid()
         yield directory
         os.seteuid(before)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Run:
+    """``command("usage", "--by", "app")``: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        try:
+            code = __main__.main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        written = capsys.readouterr()
+        return code, written.out, written.err
+
+    return run
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """A storage of the kind that this machine has."""
+    kind = next((kind for kind in servers.KINDS if servers.binary(kind)), None)
+    if kind is None:
+        pytest.skip("neither Redis nor Valkey on this machine")
+    async with servers.running(kind) as running:
+        yield running
 
 
 @pytest.fixture
@@ -157,11 +193,8 @@ async def start(upstream: FakeUpstream) -> AsyncIterator[Start]:
 
         async def started(mode: str = "dev", pages: Any = None, **variables: str) -> Proxy:
             said = {"UPSTREAM": upstream.base_url} | (SERVE if mode == "serve" else {}) | variables
-            service = await stack.enter_async_context(running(settings(mode, **said), pages))
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20))
-            )
-            return Proxy(service, session, upstream)
+            made = served(settings(mode, **said), upstream, pages)
+            return await stack.enter_async_context(made)
 
         yield started
 

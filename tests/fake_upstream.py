@@ -113,6 +113,31 @@ async def event_stream(request: web.Request, **headers: str) -> web.StreamRespon
     return response
 
 
+def streaming(until: asyncio.Event, *more: bytes) -> Handler:
+    """Answers with an event, and with ``more`` when the time has come."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = await event_stream(request)
+        await response.write(b"data: 1\n\n")
+        await until.wait()
+        for piece in more:
+            await response.write(piece)
+        return response
+
+    return answer
+
+
+async def begun(request: web.Request) -> web.StreamResponse:
+    """Answers with an event, and then with nothing."""
+    return await streaming(asyncio.Event())(request)
+
+
+async def silent(request: web.Request) -> web.StreamResponse:
+    """Never answers."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
 Fake = TypeVar("Fake", bound=FakeUpstream)
 
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
-
-from keyproxy.server.service import running
 from keyproxy.settings.sources import Sources
-from tests.conftest import Proxy
+from tests.conftest import Proxy, served
 from tests.fake_upstream import FakeUpstream
 from tests.fakes.books import FAILS
 from tests.fakes.configured import environment, toml
@@ -35,14 +32,11 @@ async def proxy_before(
         "KEYPROXY_TOTAL_BUDGET": "off",
         **{f"KEYPROXY_{name}": value for name, value in variables.items()},
     }
-    async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (directory / "keyproxy.toml").write_text(said)
-        settings = Sources("dev", {}, environ, directory).read()
-        service = await stack.enter_async_context(running(settings))
-        timeout = aiohttp.ClientTimeout(total=20)
-        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
-        yield Proxy(service, session, FakeUpstream())
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory, "keyproxy.toml").write_text(said)
+        settings = Sources("dev", {}, environ, Path(directory)).read()
+        async with served(settings, FakeUpstream()) as proxy:
+            yield proxy
 
 
 def failing(**ends: str) -> str:

@@ -11,18 +11,17 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from keyproxy import __main__
 from keyproxy.call import Usage
 from keyproxy.ledger.ledger import Ledger, opened
-from tests.conftest import BODY, Start
+from tests.conftest import BODY, Run, Start
 from tests.fake_upstream import WIRE_HEADERS
 from tests.fakes import server as fakes
 from tests.records import entry, over
@@ -63,22 +62,9 @@ def path(here: Path) -> Path:
     return here / "ledger.sqlite3"
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """``run("--client", "ann")``: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = __main__.main(["calls", *arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        written = capsys.readouterr()
-        return code, written.out, written.err
-
-    return run
+def run(command: Run) -> Run:
+    return partial(command, "calls")
 
 
 def found(run: Run, path: Path, *arguments: str) -> list[str]:

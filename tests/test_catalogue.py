@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import web
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.models import Models
-from keyproxy.server.service import running
 from keyproxy.settings.sources import Sources
 from keyproxy.upstream import answers
 from keyproxy.upstream.catalogue import (
@@ -26,7 +25,7 @@ from keyproxy.upstream.catalogue import (
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Fetched
-from tests.conftest import KEY, Proxy, Start, refused, settings
+from tests.conftest import KEY, Proxy, Start, refused, served, settings
 from tests.fake_upstream import MODELS, FakeUpstream, completion
 
 
@@ -345,12 +344,11 @@ async def test_prices_and_names_of_a_list_that_wants_a_key_are_known_and_not_kep
         UNPRICED="refuse",
         ALLOWED_MODELS="*,!some/other",
     )
-    async with running(given) as service, ClientSession() as session:
-        call = {"model": "openai/of-test", "messages": []}
-        async with Proxy(service, session, upstream).post(call) as answer:
+    async with served(given, upstream) as proxy:
+        async with proxy.post({"model": "openai/of-test", "messages": []}) as answer:
             assert answer.status == 200
         async with asyncio.timeout(5):
-            while not service.assembly.names.known().listed:
+            while not proxy.service.assembly.names.known().listed:
                 await asyncio.sleep(0.01)
     assert ledger.exists()
     assert list(ledger.parent.glob("prices*")) == []

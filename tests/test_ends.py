@@ -16,9 +16,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from keyproxy.call import End
-from keyproxy.server.service import running
-from tests.conftest import BODY, KEY, Proxy, settings
-from tests.fake_upstream import FakeUpstream, completion, event_stream
+from tests.conftest import BODY, KEY, Proxy, served, settings
+from tests.fake_upstream import FakeUpstream, begun, completion, event_stream, silent
 
 DEADLINE_SECONDS = 5.0
 ERROR = b'data: {"error":{"code":"server_error"},"choices":[]}\n\n'
@@ -30,8 +29,8 @@ async def ended(upstream: FakeUpstream, directory: Path, act: Act, **said: str) 
     ledger = directory / "ledger.sqlite3"
     given = settings(UPSTREAM=upstream.base_url, LEDGER=str(ledger), **said)
     with capture_logs() as lines:
-        async with running(given) as service, aiohttp.ClientSession() as session:
-            await act(Proxy(service, session, upstream))
+        async with served(given, upstream) as proxy:
+            await act(proxy)
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while not any("ended" in line for line in lines):
                     await asyncio.sleep(0.01)
@@ -92,17 +91,6 @@ async def stop(proxy: Proxy) -> None:
 
 async def whole(request: web.Request) -> web.StreamResponse:
     return completion()
-
-
-async def silent(request: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def begun(request: web.Request) -> web.StreamResponse:
-    response = await event_stream(request)
-    await response.write(b"data: 1\n\n")
-    return await silent(request)
 
 
 async def failed(request: web.Request) -> web.StreamResponse:

@@ -6,9 +6,9 @@ import asyncio
 import json
 
 import pytest
-from aiohttp import web
 
 from tests.conftest import BODY, CHAT, Proxy, Start
+from tests.fake_upstream import silent
 from tests.raw import CALL, Connection, answers, only_answer, refused_raw, request
 
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CALL), CALL)
@@ -436,11 +436,7 @@ async def test_a_truncated_call_is_not_forwarded(proxy: Proxy, data: bytes) -> N
 
 
 async def test_a_client_that_half_closes_has_left_and_its_call_is_cancelled(proxy: Proxy) -> None:
-    async def never(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    proxy.upstream.answer = never
+    proxy.upstream.answer = silent
     async with await Connection.open(proxy) as connection:
         connection.writer.write(request())
         async with asyncio.timeout(5):

@@ -9,24 +9,21 @@ import json
 import re
 import shlex
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
 import keyproxy
 from keyproxy.clients import credentials
 from keyproxy.errors import SettingsFaults
-from keyproxy.server.service import running
 from keyproxy.settings import ROWS, Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.sources import Sources
-from tests.conftest import BODY, CHAT, KEY, SERVE, Proxy, settings
+from tests.conftest import BODY, CHAT, KEY, SERVE, Proxy, served, settings
 from tests.fake_upstream import FakeUpstream, completion, serving
 
 PAGE = "https://web.example"
@@ -117,13 +114,6 @@ class Desk:
             lines += ["[apps.web]", *self.table.values()]
         (self.directory / "keyproxy.toml").write_text("\n".join(lines))
         return Sources("dev", self.options, self.environ, self.directory).read()
-
-
-@asynccontextmanager
-async def served(said: Settings, upstream: FakeUpstream) -> AsyncIterator[Proxy]:
-    timeout = aiohttp.ClientTimeout(total=20)
-    async with running(said) as service, aiohttp.ClientSession(timeout=timeout) as session:
-        yield Proxy(service, session, upstream)
 
 
 Call = Callable[[Proxy, dict[str, str]], Coroutine[Any, Any, tuple[int, str]]]

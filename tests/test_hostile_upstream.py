@@ -286,40 +286,36 @@ async def test_bytes_on_an_idle_connection_end_it(before: Before, late: bytes) -
     assert connections == 2
 
 
-async def test_an_honest_connection_is_used_again(before: Before) -> None:
-    connections = 0
+def answering(answer: bytes, connections: list[None]) -> RawScript:
+    """Answers each call; ``connections`` grows with each new one."""
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
         await read_call(reader, writer)
-        connections += 1
+        connections.append(None)
         while True:
-            writer.write(WHOLE)
+            writer.write(answer)
             await read_call(reader, writer)
 
-    proxy = await before(script)
+    return script
+
+
+async def test_an_honest_connection_is_used_again(before: Before) -> None:
+    connections: list[None] = []
+    proxy = await before(answering(WHOLE, connections))
     for _ in range(5):
         async with proxy.post() as answer:
             assert await answer.read() == b"{}"
-    assert connections == 1
+    assert len(connections) == 1
 
 
 async def test_a_connection_is_not_used_again_after_a_refused_answer(before: Before) -> None:
-    connections = 0
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        await read_call(reader, writer)
-        connections += 1
-        while True:
-            writer.write(OK + b"Content-Encoding: gzip\r\nContent-Length: 50\r\n\r\n")
-            await read_call(reader, writer)
-
-    proxy = await before(script)
+    connections: list[None] = []
+    zipped = OK + b"Content-Encoding: gzip\r\nContent-Length: 50\r\n\r\n"
+    proxy = await before(answering(zipped, connections))
     for _ in range(3):
         async with proxy.post() as refusal:
             await refused(refusal, 502, "upstream_invalid")
-    assert connections == 3
+    assert len(connections) == 3
 
 
 async def test_an_edges_error_page_becomes_json_of_its_status(before: Before) -> None:

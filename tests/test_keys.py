@@ -27,7 +27,7 @@ from keyproxy.settings import Secret
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import UNAFFORDABLE_SECONDS, KeyStates
 from tests.conftest import BODY, CHAT, KEY, Proxy, Start, inspected, refused, settings
-from tests.fake_upstream import FakeUpstream, completion, event_stream, raw, read_request
+from tests.fake_upstream import FakeUpstream, completion, raw, read_request, streaming
 
 FIRST = "sk-or-v1-first-" + "0123456789abcdef" * 4
 SECOND = "sk-or-v1-second-" + "fedcba9876543210" * 4
@@ -181,15 +181,7 @@ async def test_a_stream_ends_with_the_key_it_began_with(
     start: Start, upstream: FakeUpstream
 ) -> None:
     go_on = asyncio.Event()
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: 1\n\n")
-        await go_on.wait()
-        await response.write(b"data: 2\n\n")
-        return response
-
-    upstream.answer = answer
+    upstream.answer = streaming(go_on, b"data: 2\n\n")
     proxy = await start(OPENROUTER_API_KEY=FIRST)
     async with proxy.post() as answer_down:
         assert await answer_down.content.readany() == b"data: 1\n\n"

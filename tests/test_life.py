@@ -14,11 +14,10 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from keyproxy.server.service import running
 from tests.conftest import BODY, CHAT, KEY, SERVE, settings
-from tests.fake_upstream import FakeUpstream, event_stream
+from tests.fake_upstream import FakeUpstream, streaming
 from tests.program import Program, ran, started
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -51,15 +50,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 def stream(upstream: FakeUpstream) -> asyncio.Event:
     """Makes the upstream's answers last until the event is set."""
     release = asyncio.Event()
-
-    async def slow(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: 1\n\n")
-        await release.wait()
-        await response.write(b"data: [DONE]\n\n")
-        return response
-
-    upstream.answer = slow
+    upstream.answer = streaming(release, b"data: [DONE]\n\n")
     return release
 
 

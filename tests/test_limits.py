@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -20,7 +23,7 @@ from keyproxy.settings.grammar.plain import Rate
 from keyproxy.transport import refusals
 from tests.conftest import Clock, Proxy, Start, refused
 from tests.counting import standings
-from tests.fake_upstream import event_stream
+from tests.fake_upstream import streaming
 
 
 async def test_a_window_admits_its_amount_and_says_when_it_resets(clock: Clock) -> None:
@@ -280,14 +283,7 @@ async def test_parallel_calls_cannot_pass_a_limit_together(start: Start) -> None
 async def test_calls_in_flight_are_bounded(start: Start) -> None:
     proxy = await start(MAX_IN_FLIGHT="2", RATE_LIMIT="off")
     release = asyncio.Event()
-
-    async def slow(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: 1\n\n")
-        await release.wait()
-        return response
-
-    proxy.upstream.answer = slow
+    proxy.upstream.answer = streaming(release)
     async with proxy.post() as one, proxy.post() as two:
         assert (one.status, two.status) == (200, 200)
         async with proxy.post() as third:
@@ -303,10 +299,10 @@ async def test_calls_in_flight_are_bounded(start: Start) -> None:
     assert len(proxy.upstream.calls) == 3
 
 
-async def test_a_spent_window_is_told_before_a_full_house(start: Start) -> None:
-    """Waiting a second would not help."""
-    proxy = await start(MAX_IN_FLIGHT="1", RATE_LIMIT="1/hour")
-    release = asyncio.Event()
+@asynccontextmanager
+async def beside_another(start: Start, limit: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The answer to a call while another one has the only place."""
+    proxy, release = await start(MAX_IN_FLIGHT="1", RATE_LIMIT=limit), asyncio.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:
         await release.wait()
@@ -316,30 +312,23 @@ async def test_a_spent_window_is_told_before_a_full_house(start: Start) -> None:
     first = asyncio.create_task(proxy.post().__aenter__())
     await proxy.upstream.arrived.wait()
     async with proxy.post() as answer:
-        await refused(answer, 429, "rate_limited")
-        assert int(answer.headers["Retry-After"]) > 3500
+        yield answer
     release.set()
     (await first).release()
     assert len(proxy.upstream.calls) == 1
+
+
+async def test_a_spent_window_is_told_before_a_full_house(start: Start) -> None:
+    """Waiting a second would not help."""
+    async with beside_another(start, "1/hour") as answer:
+        await refused(answer, 429, "rate_limited")
+        assert int(answer.headers["Retry-After"]) > 3500
 
 
 async def test_a_call_too_many_in_flight_still_says_what_is_left(start: Start) -> None:
-    proxy = await start(MAX_IN_FLIGHT="1", RATE_LIMIT="5/minute")
-    release = asyncio.Event()
-
-    async def slow(request: web.Request) -> web.StreamResponse:
-        await release.wait()
-        return web.json_response({})
-
-    proxy.upstream.answer = slow
-    first = asyncio.create_task(proxy.post().__aenter__())
-    await proxy.upstream.arrived.wait()
-    async with proxy.post() as answer:
+    async with beside_another(start, "5/minute") as answer:
         await refused(answer, 429, "too_many_in_flight")
         assert answer.headers["RateLimit"].startswith('"client-60";r=4;t=')
-    release.set()
-    (await first).release()
-    assert len(proxy.upstream.calls) == 1
 
 
 async def test_many_clients_of_one_address_share_its_limit(start: Start) -> None:

@@ -23,7 +23,7 @@ import pytest
 from keyproxy.ledger import queries
 from keyproxy.ledger.entry import from_pico
 from keyproxy.ledger.file import open_reader
-from tests import books, servers
+from tests import books
 from tests.books import DEAR, Bill, Books, Script
 from tests.conftest import SERVE
 from tests.program import Program, started
@@ -41,15 +41,6 @@ IS_HELD = "generation_id IS NOT NULL AND ended IS NULL"
 async def upstream() -> AsyncIterator[Books]:
     async with books.keeping() as kept:
         yield kept
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    kind = next((kind for kind in servers.KINDS if servers.binary(kind)), None)
-    if kind is None:
-        pytest.skip("neither Redis nor Valkey on this machine")
-    async with servers.running(kind) as running:
-        yield running
 
 
 @pytest.fixture

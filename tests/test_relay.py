@@ -18,7 +18,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from tests.conftest import BODY, CHAT, Proxy, Start
-from tests.fake_upstream import FakeUpstream, event_stream, raw, read_call
+from tests.fake_upstream import FakeUpstream, begun, event_stream, raw, read_call, silent
 
 pytestmark = pytest.mark.usefixtures("no_loose_ends")
 WIRE = Path(__file__).parent / "wire"
@@ -255,13 +255,7 @@ async def no_connection_left(proxy: Proxy) -> None:
 
 
 async def test_an_idle_upstream_is_cut(start: Start, upstream: FakeUpstream) -> None:
-    async def silent(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: 1\n\n")
-        await asyncio.Event().wait()
-        return response
-
-    upstream.answer = silent
+    upstream.answer = begun
     proxy = await start(IDLE_TIMEOUT="200ms")
     async with proxy.post() as answer:
         assert await answer.content.readany() == b"data: 1\n\n"
@@ -317,11 +311,7 @@ async def in_flight(proxy: Proxy, count: int) -> None:
 async def test_a_client_that_leaves_before_the_first_byte_ends_the_call(
     proxy: Proxy, upstream: FakeUpstream
 ) -> None:
-    async def never(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    upstream.answer = never
+    upstream.answer = silent
     async with connected(proxy):
         await soon(upstream.arrived)
     await soon(upstream.left)
@@ -349,11 +339,7 @@ async def test_a_client_that_leaves_midway_ends_the_call(
 
 
 async def test_a_half_closed_client_ends_the_call(proxy: Proxy, upstream: FakeUpstream) -> None:
-    async def never(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    upstream.answer = never
+    upstream.answer = silent
     async with connected(proxy) as (_, writer):
         await soon(upstream.arrived)
         writer.write_eof()
@@ -361,13 +347,7 @@ async def test_a_half_closed_client_ends_the_call(proxy: Proxy, upstream: FakeUp
 
 
 async def test_a_client_that_leaves_is_one_quiet_line(proxy: Proxy, upstream: FakeUpstream) -> None:
-    async def silent(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: 1\n\n")
-        await asyncio.Event().wait()
-        return response
-
-    upstream.answer = silent
+    upstream.answer = begun
     with capture_logs() as lines:
         async with connected(proxy) as (reader, _):
             await reader.readuntil(b"data: 1")
@@ -518,11 +498,7 @@ async def test_a_client_that_leaves_behind_queued_calls_is_noticed(
 ) -> None:
     """Reading pauses for the queue, so that its going cannot be seen."""
 
-    async def never(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    upstream.answer = never
+    upstream.answer = silent
     proxy = await start(HEADER_TIMEOUT="200ms")
     body = json.dumps(BODY).encode()
     head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
@@ -25,7 +24,7 @@ from keyproxy.server.service import Service, running
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.sources import Sources
 from tests import fake_upstream
-from tests.conftest import Proxy
+from tests.conftest import Proxy, served
 from tests.fake_upstream import FakeUpstream, Seen, completion
 from tests.fakes import server as fakes
 from tests.fakes.server import Fakes
@@ -166,9 +165,8 @@ def settings_for(served: Fakes, folder: Path, *more: str, **said: str) -> Settin
 @asynccontextmanager
 async def before(fakes: Fakes, folder: Path, *more: str, **said: str) -> AsyncIterator[Proxy]:
     """A keyproxy that uses ``fakes`` with their own keys, as settings name them."""
-    settings = settings_for(fakes, folder, *more, **said)
-    async with running(settings) as service, aiohttp.ClientSession() as session:
-        yield Proxy(service, session, FakeUpstream())
+    async with served(settings_for(fakes, folder, *more, **said), FakeUpstream()) as proxy:
+        yield proxy
 
 
 HI = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
@@ -213,8 +211,7 @@ async def test_a_model_whose_price_nobody_tells_is_no_router(tmp_path: Path, mod
         house.answer = answer
         told = "[providers.house]\nkind = 'openai-compatible'\nkey = 'none'\n"
         settings = read(tmp_path, f"{told}base = '{house.base_url}'")
-        async with running(settings) as service, aiohttp.ClientSession() as session:
-            proxy = Proxy(service, session, house)
+        async with served(settings, house) as proxy:
             assert "links" in (await listed(proxy))[model]
             async with proxy.post({**HI, "model": model}) as got:
                 assert got.status == 200, await got.text()

@@ -5,28 +5,16 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from keyproxy.settings.grammar.plain import Rate
-from tests import servers
 from tests.conftest import BODY, CHAT, SERVE, Proxy, Start, refused
-from tests.fake_upstream import FakeUpstream, event_stream
+from tests.fake_upstream import FakeUpstream, streaming
 from tests.program import started
 from tests.servers import Server
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    kind = next((kind for kind in servers.KINDS if servers.binary(kind)), None)
-    if kind is None:
-        pytest.skip("neither Redis nor Valkey on this machine")
-    async with servers.running(kind) as running:
-        yield running
 
 
 async def status(proxy: Proxy) -> int:
@@ -81,14 +69,7 @@ async def test_a_stream_holds_its_place_at_every_replica(server: Server, start: 
     said = {"STORAGE": server.url, "MAX_IN_FLIGHT": "1", "RATE_LIMIT": "50/minute"}
     one, other = await start(**said), await start(**said)
     release = asyncio.Event()
-
-    async def slow(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: 1\n\n")
-        await release.wait()
-        return response
-
-    one.upstream.answer = slow
+    one.upstream.answer = streaming(release)
     async with one.post() as stream:
         assert stream.status == 200
         async with other.post() as answer:

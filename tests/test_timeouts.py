@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from aiohttp import web
 
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
-from tests.fake_upstream import FakeUpstream, event_stream, raw, read_call, replying
+from tests.fake_upstream import FakeUpstream, begun, raw, read_call, replying, silent
 
 SECONDS = 0.4
 SAID = "400ms"
@@ -45,17 +44,6 @@ def full_listener() -> Iterator[tuple[socket.socket, list[socket.socket]]]:
 
 def base_of(listener: socket.socket) -> str:
     return f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1"
-
-
-async def silent(request: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    raise AssertionError
-
-
-async def begun(request: web.Request) -> web.StreamResponse:
-    response = await event_stream(request)
-    await response.write(b"data: 1\n\n")
-    return await silent(request)
 
 
 async def test_connecting(start: Start) -> None:

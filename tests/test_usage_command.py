@@ -13,21 +13,21 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from keyproxy import __main__
 from keyproxy.call import Usage
 from keyproxy.commands import reading
 from keyproxy.commands.usage_text import bar, cell, exact, usd
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.queries import summary
+from tests.conftest import Run
 from tests.records import entry, over
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,22 +59,9 @@ def path(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "ledger.sqlite3"
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """``run("--by", "app")``: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        try:
-            code = __main__.main(["usage", *arguments])
-        except SystemExit as end:
-            code = int(end.code or 0)
-        written = capsys.readouterr()
-        return code, written.out, written.err
-
-    return run
+def run(command: Run) -> Run:
+    return partial(command, "usage")
 
 
 def test_plain_text_has_aligned_columns_and_no_colours(path: Path, run: Run) -> None:

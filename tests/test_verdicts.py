@@ -22,7 +22,7 @@ from keyproxy.upstream.keyring import (
 )
 from keyproxy.upstream.provider import KeyReport
 from tests.conftest import BODY, KEY, Proxy, Start, inspected, refused, settings
-from tests.fake_upstream import FakeUpstream, Handler, completion
+from tests.fake_upstream import FakeUpstream, Handler, completion, silent
 
 FIRST, SECOND = Secret("sk-or-v1-first-" + "a" * 40), Secret("sk-or-v1-second-" + "b" * 40)
 KEYS = [FIRST, SECOND]
@@ -331,13 +331,9 @@ async def test_a_call_with_the_key_that_turns_out_to_be_rejected_is_told_so(
 async def test_a_hanging_question_holds_a_call_for_two_seconds_at_most(
     start: Start, upstream: FakeUpstream
 ) -> None:
-    async def hang(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     proxy = await start()
     await after_the_start(proxy)
-    upstream.answer, upstream.key_answer = of_calls(401), hang
+    upstream.answer, upstream.key_answer = of_calls(401), silent
     async with asyncio.timeout(2 * DEADLINE_SECONDS), proxy.post() as answer:
         assert answer.status == 401
     upstream.answer = of_calls(200)
@@ -376,13 +372,9 @@ async def status_of(proxy: Proxy) -> int:
 async def test_a_stop_cuts_a_call_that_waits_for_what_is_said_of_its_key(
     start: Start, upstream: FakeUpstream
 ) -> None:
-    async def hang(request: web.Request) -> web.StreamResponse:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     proxy = await start(SHUTDOWN_GRACE="0s")
     await after_the_start(proxy)
-    upstream.answer, upstream.key_answer = of_calls(401), hang
+    upstream.answer, upstream.key_answer = of_calls(401), silent
     call = asyncio.create_task(status_of(proxy))
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not upstream.inspected:

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from keyproxy import logs
 from tests.conftest import BODY, CHAT, KEY, Proxy, Start
-from tests.fake_upstream import FakeUpstream, completion, event_stream, raw, read_call
+from tests.fake_upstream import FakeUpstream, begun, completion, event_stream, raw, read_call
 
 WAIT = 0.08
 WAIT_MS = WAIT * 1000 - 1  # the loop's clock may ring early by its resolution
@@ -62,13 +62,7 @@ async def test_a_pause_in_the_answer_is_the_upstreams(
 async def test_a_stream_that_stalls_says_for_how_long_the_upstream_was_silent(
     lines: Any, start: Start, upstream: FakeUpstream
 ) -> None:
-    async def silent(request: web.Request) -> web.StreamResponse:
-        response = await event_stream(request)
-        await response.write(b"data: {}\n\n")
-        await asyncio.Event().wait()
-        return response
-
-    upstream.answer = silent
+    upstream.answer = begun
     proxy = await start(IDLE_TIMEOUT="200ms")
     with pytest.raises(aiohttp.ClientPayloadError):
         async with proxy.post(BODY | {"stream": True}) as answer:
