@@ -93,6 +93,11 @@ class Routed:
 Verdict = Passed | Routed | Refusal | Sent
 
 
+def step_of(refusal: Refusal) -> Step:
+    """Where a call would be refused: nothing is crowded here, but lists of models are not there."""
+    return Step.ROUTING if refusal.code == "overloaded" else refusal.step
+
+
 async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     """Each step's verdict in order; the last one is the refusal or what would be sent, or a step
     that we answer ourselves."""
@@ -160,6 +165,12 @@ def _outcome(kit: Kit, planned: _Planned, asked: Asked) -> Refusal | Sent:
     app, first = kit.apps[planned.app], planned.first
     if isinstance(first, Refusal):
         first.hint = written_hint(first.hint, app.settings)
+        if step_of(first) is not first.step:
+            named = planned.rows[0].model
+            first.hint = (
+                f"{first.hint}: nobody is asked for it here, as a running keyproxy does;"
+                f' `at` in [models."{named}"] says who has it without'
+            )
         return first
     assert planned.call.said is not None  # noqa: S101 - or it would have no homes
     call = replace(planned.call, body=first.edits.body(planned.call.said))

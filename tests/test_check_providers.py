@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from keyproxy.settings import summary
+from keyproxy.settings.sources import Sources
 from tests.fakes.configured import environment, toml
 from tests.fakes.server import Fakes, serving
 from tests.program import environment as clean
@@ -18,6 +20,33 @@ from tests.program import environment as clean
 async def fakes() -> AsyncIterator[Fakes]:
     async with serving() as running:
         yield running
+
+
+WAYS = """
+[routes.fast]
+choose = "fastest"
+models = ["openai/gpt-oss-20b", "google/gemini-3.5-flash"]
+fallback = "model"
+max_price = { input = 0.5, output = 1.0 }
+[models."openai/gpt-oss-20b"]
+choose = "cheapest"
+at = ["groq", "deepinfra:openai/gpt-oss-20b"]
+[models."openai/gpt-oss-20b".price.groq]
+input = 0.15
+output = 0.60
+"""
+
+
+def test_how_homes_are_chosen_is_told(fakes: Fakes, tmp_path: Path) -> None:
+    (tmp_path / "keyproxy.toml").write_text(toml(fakes, at=False) + WAYS)
+    environ = environment(fakes) | {"KEYPROXY_FALLBACK": "none"}
+    told = summary.of_app(Sources("dev", {}, environ, tmp_path).read())["homes"]
+    assert told == (
+        "as listed, nobody else where one fails; openai/gpt-oss-20b: the cheapest of groq,"
+        " deepinfra:openai/gpt-oss-20b, prices of groq; fast: the fastest of openai/gpt-oss-20b,"
+        " google/gemini-3.5-flash, then the next one or the next model, input 0.5 USD at most,"
+        " output 1.0 USD at most"
+    )
 
 
 async def checked(fakes: Fakes, directory: Path, **variables: str) -> tuple[int | None, str]:
@@ -45,7 +74,7 @@ async def test_each_key_is_asked_about_at_its_own_provider(fakes: Fakes, tmp_pat
     for name in ("Groq key gsk_", "xAI key xai-"):
         [at] = [n for n, line in enumerate(said.splitlines()) if line.startswith(name)]
         assert said.splitlines()[at + 1] == "  works"
-    assert said.count("unknown: anybody may read its list of models") == 1  # DeepInfra's
+    assert said.count("unknown: DeepInfra shows to anybody") == 1  # DeepInfra's
 
 
 async def test_a_key_that_one_of_them_does_not_know_is_told_with_where_to_get_one(

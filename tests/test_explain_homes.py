@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keyproxy.commands import explained
 from keyproxy.dry_run import Asked
+from keyproxy.settings.sources import Sources
 from tests.conftest import Proxy
 from tests.fakes import server
+from tests.fakes.configured import environment, toml
 from tests.fakes.server import Fakes
 from tests.routed import HI, proxy_before
 
@@ -77,3 +82,25 @@ async def test_nobody_can_take_it(capsys: pytest.CaptureFixture[str]) -> None:
         "no_provider_qualifies",
     )
     assert [home["why_not"]["why"] for home in shown["homes"]] == ["dialect"]
+
+
+async def test_what_depends_on_lists_is_said_to_be_unknown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nobody is asked: not even for a list. ``at`` and the shipped table need none."""
+    async with server.serving("groq", "cerebras") as fakes:
+        (tmp_path / "keyproxy.toml").write_text(toml(fakes, at=False))
+        settings = Sources("dev", {}, environment(fakes), tmp_path).read()
+        work = partial(explained.print_steps, asked=asked(model="openai/gpt-9"))
+        assert await explained.with_kit(settings, work) == 1
+        told = capsys.readouterr().out
+        assert "routing     refused  0 of 2 homes can take it\n" in told
+        assert "groq        -: no, Groq may have it: its list of models is not there" in told
+        assert "routing     refused  503 overloaded" in told
+        assert '`at` in [models."openai/gpt-9"] says who has it' in told
+        work = partial(explained.print_table, fields={"Host": "localhost"}, app=None)
+        assert await explained.with_kit(settings, work) == 0
+        table = capsys.readouterr().out
+        assert re.search(r"an allowed model +sent", table)
+        assert re.search(r"another model +not known here", table)
+        assert fakes.seen == []

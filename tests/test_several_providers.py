@@ -308,7 +308,9 @@ async def test_check_asks_each_provider_about_its_own_keys(tmp_path: Path) -> No
         labels = {name: Secret(fake.key).label for name, fake in served.items()}
         assert told[f"Groq key {labels['groq']}"] == ("fine", "works")
         assert told[f"Anthropic key {labels['anthropic']}"] == ("fine", "works")
-        assert told[f"DeepInfra key {labels['deepinfra']}"][1].startswith("unknown: anybody")
+        assert told[f"DeepInfra key {labels['deepinfra']}"][1].startswith(
+            "unknown: DeepInfra shows to anybody"
+        )
         assert told["Groq"][1] == "3 models listed, the prices of 3 are known"
         assert re.search(r"is of 20\d\d-\d\d-\d\d", told["models"][1])
         assert served.strays() == []

@@ -15,13 +15,14 @@ from keyproxy import session_endpoint
 from keyproxy.call import BASE
 from keyproxy.commands import line
 from keyproxy.console import MOST_COLUMNS, printable, wrapped
-from keyproxy.dry_run import Asked, Passed, Routed, Sent, Verdict, steps
+from keyproxy.dry_run import Asked, Passed, Routed, Sent, Verdict, step_of, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
 from keyproxy.ledger.ledger import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.routing.router import Row
 from keyproxy.server.assembly import Assembly
+from keyproxy.server.snippet import usual_model
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
 from keyproxy.settings.summary import clients
 from keyproxy.transport.client import open_clients
@@ -75,7 +76,7 @@ def _lines(verdict: Verdict, asked: Asked) -> Iterator[str]:
         yield from _of_step(verdict.step, "missing", f"there is no body: {cure}")
     else:
         why = f"{verdict.status} {verdict.code}: {verdict.message}"
-        yield from _of_step(verdict.step, "refused", why)
+        yield from _of_step(step_of(verdict), "refused", why)
         if verdict.hint:  # a line to paste is never broken
             yield _INDENT + verdict.hint
 
@@ -84,14 +85,14 @@ def _of_routed(routed: Routed) -> Iterator[str]:
     """The table of homes, a line each."""
     fit = [row for row in routed.rows if row.why_not is None]
     outcome = "ok" if fit else "refused"
-    found = f"{len(fit)} of {len(routed.rows)} homes can take it, tried in this order"
+    found = f"{len(fit)} of {len(routed.rows)} homes can take it"
     if fit:
-        found += "; costs and times are expected, times by what is usual there"
+        found += ", tried in this order; costs and times are expected, times by what is usual there"
     yield from _of_step(Step.ROUTING, outcome, found)
     models = {row.model for row in routed.rows}
     for row in routed.rows:
-        id = f"{row.model} as {row.native_id}" if len(models) > 1 else row.native_id
-        home = f"{row.provider:<11} {id or '-'}"
+        id = row.native_id or "-"
+        home = f"{row.provider:<11} {f'{row.model} as {id}' if len(models) > 1 else id}"
         if row.why_not is not None:
             text = f"{home}: no, {row.why_not.text}"
         else:
@@ -114,7 +115,7 @@ async def print_json(kit: Kit, asked: Asked) -> int:
             shown["sent"] = asdict(verdict) | {"head": dict(verdict.head), "body": body}
         else:
             shown["refused"] = {
-                "step": verdict.step,
+                "step": step_of(verdict),
                 "status": verdict.status,
                 "code": verdict.code,
                 "message": verdict.message,
@@ -163,7 +164,9 @@ async def print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> i
     if kit.settings.apps:
         print(f"clients of the app {whose}: {clients(settings)}\n")
     table = [["", *(style for style, _, _ in _STYLES)]]
-    for name, bodies in _examples(_allowed_model(settings)):
+    is_routed = kit.apps[whose].attempts is not None
+    model = usual_model(kit.apps[whose]) if is_routed else _allowed_model(settings)
+    for name, bodies in _examples(model):
         calls = zip(_STYLES, bodies, strict=True)
         table.append([name, *[await outcome("POST", path, body) for (_, path, _), body in calls]])
     line.print_columns(table)
@@ -181,7 +184,8 @@ async def print_table(kit: Kit, fields: Mapping[str, str], app: str | None) -> i
 
 def _outcome(last: Verdict, asked: Asked) -> str:
     if isinstance(last, Refusal):
-        return f"{last.status} {last.code}"
+        is_known = step_of(last) is last.step
+        return f"{last.status} {last.code}" if is_known else "not known here"
     if isinstance(last, Sent) and last.is_changed:
         before, after = json.loads(asked.body or b"{}"), json.loads(last.body)
         changed = sorted(name for name in after if before.get(name) != after[name])

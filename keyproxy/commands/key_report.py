@@ -84,7 +84,7 @@ async def _lines(upstream: Upstream, key: Secret) -> list[str]:
     if report.status != 200:
         return [f"error: {_of_status(report.status, provider)}"]
     if not report.is_verdict:
-        return [f"unknown: anybody may read its list of models, and {provider.title} has no more"]
+        return [f"unknown: {provider.title} shows to anybody all that can be asked for at no cost"]
     if provider is not OPENROUTER:
         return ["works"]
     facts = _facts(report, key)

@@ -20,7 +20,7 @@ _SAID = 'messages: [{ role: "user", content: "Hello" }]'
 
 def snippet(app: AppKit, site: str) -> str:
     """Four lines of JavaScript or five, the last without its end."""
-    model = _model(app)
+    model = usual_model(app)
     spoken = _dialects(app, model)
     if "responses" in spoken or not {"chat", "messages"} & spoken:
         return _openai(site, f'responses.create({{ model: "{model}", input: "Hello" }});')
@@ -42,7 +42,7 @@ def _openai(site: str, call: str) -> str:
   await ai.{call}"""
 
 
-def _model(app: AppKit) -> str:
+def usual_model(app: AppKit) -> str:
     """A usual one, or one that the settings name in its place."""
     settings: Settings = app.settings
     usual = ("demo/chat",) if settings.mode == "demo" else _USUAL

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from keyproxy.console import elided
 from keyproxy.settings import Rate, Settings
+from keyproxy.settings.routes import Route
 
 
 def clients(app: Settings) -> str:
@@ -93,12 +94,38 @@ def of_app(app: Settings) -> Mapping[str, str]:
         "per address": rates(app.address_rate_limit),
         "budgets": budgets(app),
         **_keys(app),
+        **({"homes": _homes(app)} if app.routes or len(app.provider_names) > 1 else {}),
     }
 
 
 def keys(app: Settings) -> Mapping[str, list[str]]:
     """The labels of the keys, by provider in the order in which they are asked."""
     return {each.name: [key.label for key in each.keys] for each in app.providers}
+
+
+_ON = {
+    "none": "nobody else where one fails",
+    "provider": "then the next one",
+    "model": "then the next one or the next model",
+}
+_CHOICE = {"order": "as listed", "cheapest": "the cheapest", "fastest": "the fastest"}
+
+
+def _homes(app: Settings) -> str:
+    """How a call finds its home: usually, and where a table says something else."""
+    usual = f"{_CHOICE[app.choose]}, {_ON[app.fallback]}"
+    return _listed([usual, *(f"{each.name}: {_way(each)}" for each in app.routes)], joined="; ")
+
+
+def _way(route: Route) -> str:
+    at = [home if id is None else f"{home}:{id}" for home, id in route.at]
+    parts = [_CHOICE[route.choose]] if route.choose is not None else []
+    parts += [f"of {', '.join(at or route.models)}"] if at or route.models else []
+    words = [" ".join(parts)] if parts else []
+    words += [_ON[route.fallback]] if route.fallback is not None else []
+    words += [f"{name} {usd} USD at most" for name, usd in route.max_price.items()]
+    words += [f"prices of {', '.join(route.price)}"] if route.price else []
+    return ", ".join(words) or "as usual"
 
 
 def _keys(app: Settings) -> Mapping[str, str]:
@@ -108,7 +135,7 @@ def _keys(app: Settings) -> Mapping[str, str]:
     return {"keys": "; ".join(f"{name} {_listed(each)}" for name, each in labels.items())}
 
 
-def _listed(items: Iterable[str], most: int = 8) -> str:
+def _listed(items: Iterable[str], most: int = 8, joined: str = ", ") -> str:
     entries = list(items)
     more = f" and {len(entries) - most} more" if len(entries) > most else ""
-    return (", ".join(entries[:most]) or "none") + more
+    return (joined.join(entries[:most]) or "none") + more
