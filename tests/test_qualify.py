@@ -19,7 +19,7 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.price import Price, Rates
 from keyproxy.routing.edits import Edits
-from keyproxy.routing.homes import Home, Homes, Place, parted
+from keyproxy.routing.homes import At, Home, Homes, Place, parted
 from keyproxy.routing.preferences import Preferences, preferences
 from keyproxy.routing.qualify import Asked, Facts, No, qualify
 from keyproxy.upstream.openrouter import OPENROUTER
@@ -128,6 +128,35 @@ def test_what_the_operator_names_needs_no_list() -> None:
     named = replace(HOMES, at=at, listed=lambda provider: None)
     assert homes_of("maker/small", named) == ["openrouter:maker/small", "fast:tiny-fp8"]
     assert named.of("maker/small").waits_for == ()
+
+
+@pytest.mark.parametrize(
+    ("model", "homes"),
+    [
+        ("Maker/SMALL", ["fast:tiny", "openrouter:Maker/SMALL"]),
+        ("maker/small:free", ["openrouter:maker/small:free"]),
+        ("Maker/small:thinking:floor", ["openrouter:Maker/small:thinking:floor"]),
+        ("maker/small-2026", ["openrouter:maker/small-2026"]),
+        ("other/large", []),
+        ("other/large:free", []),
+        ("other/large:exacto", ["fast:exact"]),
+        ("other/LARGE-2026", []),
+        ("named/there:free", []),
+    ],
+)
+def test_no_other_spelling_of_a_model_goes_where_the_operator_does_not_name_it(
+    model: str, homes: list[str]
+) -> None:
+    """Variants and second names are known to OpenRouter alone."""
+    at: dict[str, At] = {
+        "maker/small": [("fast", "tiny"), ("openrouter", None)],
+        "other/large": [("gone", None)],
+        "other/large:exacto": [("fast", "exact")],
+        "named/there": [("openrouter", "a/b")],
+    }
+    named = replace(HOMES, at=at, same=lambda name: {name, name.removesuffix("-2026")})
+    assert homes_of(model, named) == homes
+    assert named.has(model) is bool(homes)
 
 
 def test_a_list_that_is_not_there_yet_is_waited_for() -> None:

@@ -184,6 +184,14 @@ def test_each_model_has_its_own_highest_price(
     assert len(found) == (2 if said["model"] == "low" else 5)
 
 
+@pytest.mark.parametrize("model", ["Maker/Other", "maker/other:free", "maker/other-2026"])
+def test_no_other_spelling_of_a_model_passes_its_highest_price(router: Router, model: str) -> None:
+    same = replace(router.homes, same=lambda name: {name, name.removesuffix("-2026")})
+    low = Way(max_price={"input": 0.5})
+    with pytest.raises(Refusal, match="dearer than is allowed"):
+        plan(replace(router, homes=same, ways={"maker/other": low}), model=model)
+
+
 def test_each_model_has_its_own_choice_and_says_whether_another_home_is_asked(
     router: Router,
 ) -> None:

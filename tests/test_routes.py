@@ -89,6 +89,19 @@ fallback = "model"
 """
 
 
+@pytest.mark.parametrize("model", ["a/one:free", "A/One", "a/one:floor", "a/ONE:thinking"])
+async def test_no_other_spelling_of_a_model_goes_to_another_home(fakes: Fakes, model: str) -> None:
+    """OpenRouter knows them all; the operator does not name it."""
+    places = '[models."a/one"]\nat = ["groq:fails/whole"]\n'
+    is_there = model.endswith(("One", ":floor"))
+    async with proxy_before(fakes, more=places) as proxy, proxy.post({"model": model, **HI}) as got:
+        if is_there:
+            assert got.headers["X-Keyproxy-Provider"] == "groq"
+        else:
+            await refused(got, 404, "no_provider_qualifies")
+    assert asked(fakes) == ["groq"] * is_there
+
+
 @pytest.mark.parametrize("said", [{"model": "a/one", "models": ["b/two"]}, {"model": "both"}])
 async def test_a_model_is_nowhere_called_above_its_highest_price(
     fakes: Fakes, said: dict[str, Any]

@@ -39,9 +39,9 @@ class Priced(NamedTuple):
 class HomePrices:
     """Prices by provider and model.
 
-    ``said``: the operator's, by OpenRouter's id of the model and the provider's name. ``listed``
-    gives what the list of a provider tells, by native id, nothing while it was not had. ``book``:
-    OpenRouter's prices; None where it is not asked.
+    ``said``: the operator's, by OpenRouter's id of the model, in small letters, and the provider's
+    name. ``listed`` gives what the list of a provider tells, by native id, nothing while it was not
+    had. ``book``: OpenRouter's prices; None where it is not asked.
     """
 
     said: Mapping[tuple[str, str], Rates]
@@ -52,7 +52,7 @@ class HomePrices:
     def of(self, provider: Provider, native_id: str, model: str) -> Priced | None:
         """None where nobody tells what ``model`` costs there."""
         told = self._told(provider, native_id, model)
-        if (rates := self.said.get((model, provider.name))) is None:
+        if (rates := self.said.get((model.lower(), provider.name))) is None:
             return told
         known = Price(rates) if told is None else told.price
         return Priced(replace(known, rates=rates, overrides=()), "operator")

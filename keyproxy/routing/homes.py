@@ -6,7 +6,7 @@ which holds where the provider's own list of models has what comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,12 +64,14 @@ class Homes:
     ``providers`` in the operator's order. ``allows``: by provider, whether it may be used for a
     model. ``at``: by model, what the operator names: providers, each with the id there or None.
     ``listed``: the models in a provider's own list by their ids there, None while it is not known.
+    ``same``: the names of the model that one of its names stands for.
     """
 
     providers: Sequence[Provider]
     allows: Mapping[str, Callable[[str], bool]] = field(default_factory=dict)
     at: Mapping[str, At] = field(default_factory=dict)
     listed: Callable[[str], Mapping[str, Model] | None] = lambda provider: None
+    same: Callable[[str], Collection[str]] = lambda name: (name,)
     # By provider, the list and its ids by their small letters.
     _small: dict[str, tuple[Mapping[str, Model], dict[str, str]]] = field(
         default_factory=dict, init=False, compare=False, repr=False
@@ -78,10 +80,27 @@ class Homes:
     def of(self, model: str, at: At | None = None) -> Found:
         """Those of ``model``, as the policy allowed it; ``at``: those that a route names of it."""
         plain, _ = parted(model)
-        if (named := at or self.at.get(plain)) is not None:
+        if (named := at or self.at_of(model)) is not None:
             return Found(tuple(self._named(plain, model, named)))
         waits_for: list[str] = []
         return Found(tuple(self._unnamed(plain, model, waits_for)), tuple(waits_for))
+
+    def meant(self, table: Collection[str], model: str) -> str | None:
+        """Which of the names in a table of the operator's, in small letters, means ``model``: its
+        own, else that of which it is a variant or a second name."""
+        plain = parted(model)[0].lower()
+        if plain in table:
+            return plain
+        name, _, _ = plain.partition(":")
+        return next((each for each in (name, *sorted(self.same(name))) if each in table), None)
+
+    def at_of(self, model: str) -> At | None:
+        """What the operator names of ``model``. Variants and second names are known to OpenRouter,
+        and to nobody else."""
+        if (name := self.meant(self.at, model)) is None:
+            return None
+        is_itself = name == parted(model)[0].lower()
+        return [each for each in self.at[name] if is_itself or each == (ROUTER, None)]
 
     def _unnamed(self, plain: str, model: str, waits_for: list[str]) -> Iterator[Place]:
         """By the table or a rule; those that may have it are added to ``waits_for``."""
@@ -102,10 +121,9 @@ class Homes:
 
     def has(self, model: str) -> bool:
         """Whether any home of ``model`` is known: asked of each row of long lists."""
-        plain, _ = parted(model)
-        if plain in self.at:
+        if self.at_of(model) is not None:
             return bool(self.of(model).places)
-        return next(self._unnamed(plain, model, []), None) is not None
+        return next(self._unnamed(parted(model)[0], model, []), None) is not None
 
     def _as_listed(self, provider: str, native: str, ids: Mapping[str, Model]) -> str | None:
         """An id as the provider's list has it, whose letters may be large; None where it has

@@ -125,9 +125,8 @@ class Memory:
 class Router:
     """How calls of one app find their homes.
 
-    ``usual``: where nothing else is said; ``ways``: by the id of a model, ``routes`` by a name for
-    several. ``facts``: what is known
-    of a model at a home.
+    ``usual``: where nothing else is said; ``ways``: by the id of a model in small letters,
+    ``routes`` by a name for several. ``facts``: what is known of a model at a home.
     """
 
     app: str
@@ -181,7 +180,7 @@ class Router:
                     yield Row(model, provider.name, None, no)
 
     def _why_none(self, provider: Provider, model: str, look: _Look) -> str:
-        if look.way.at or parted(model)[0] in self.homes.at:
+        if look.way.at or self.homes.at_of(model) is not None:
             return "`at` does not name it"
         if provider.name in look.waits_for:
             return f"{provider.title} may have it: its list of models is not there"
@@ -207,7 +206,8 @@ class Router:
     def _way(self, asked: Asked, model: str) -> Way:
         """How ``model`` finds its home: as its route says, if it is called by one. Yet nothing
         passes its own highest price, nor goes on from it where it is to be the last."""
-        own = self.ways.get(parted(model)[0])
+        name = self.homes.meant(self.ways, model)
+        own = None if name is None else self.ways[name]
         way = own or self.usual
         if asked.said.route is not None:
             way = self.routes[asked.said.route]

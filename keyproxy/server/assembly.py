@@ -146,12 +146,9 @@ class Assembly:
             used.name: self._upstream(settings, used, hidden) for used in settings.providers
         }
         upstream = upstreams.get(PROVIDER.name) or next(iter(upstreams.values()))
-        homes = self._routing.homes(settings, upstreams)
-        policy = replace(
-            policy_of(settings, self.names.known),
-            is_routed=is_routed(settings),
-            names=names_of(settings, homes),
-        )
+        policy, known = policy_of(settings, self.names.known), self.names.known
+        homes = self._routing.homes(settings, upstreams, policy.features, known)
+        policy = replace(policy, is_routed=is_routed(settings), names=names_of(settings, homes))
         attempts = self._routing.attempts(settings, homes, upstreams, bookings, policy.models)
         return AppKit(
             settings=settings,

@@ -16,7 +16,8 @@ from keyproxy.money.booking import Bookings
 from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.policy.check import NO_NAMES, Names
-from keyproxy.policy.models import Models
+from keyproxy.policy.features import Features
+from keyproxy.policy.models import Known, Models
 from keyproxy.price import Rates
 from keyproxy.routing.homes import ROUTER, Homes, Place, parted
 from keyproxy.routing.preferences import lowest
@@ -38,17 +39,22 @@ class Routing:
         self.memory, self.drains = Memory(), Drains()
         self._lists, self._prices = lists, prices
 
-    def homes(self, app: Settings, upstreams: Upstreams) -> Homes:
-        """Where the app's models can be called."""
+    def homes(
+        self, app: Settings, upstreams: Upstreams, features: Features, known: Callable[[], Known]
+    ) -> Homes:
+        """Where the app's models can be called; ``known``: of their names."""
         return Homes(
             [upstream.provider for upstream in upstreams.values()],
             allows={
-                each.name: Models(each.models).allows
+                each.name: Models(each.models, features, known).allows
                 for each in app.providers
                 if each.models != ("*",)
             },
-            at={route.name: route.at for route in app.routes if route.is_model and route.at},
+            at={
+                route.name.lower(): route.at for route in app.routes if route.is_model and route.at
+            },
             listed=self._lists.of,
+            same=lambda name: known().names(name),
         )
 
     def attempts(
@@ -71,7 +77,7 @@ class Routing:
             homes,
             self.memory,
             usual,
-            ways={route.name: _way(route, usual) for route in app.routes if route.is_model},
+            ways={route.name.lower(): _way(route, usual) for route in app.routes if route.is_model},
             routes={route.name: _way(route, usual, homes) for route in named},
             facts=partial(self._facts, prices),
         )
@@ -159,5 +165,5 @@ def _said(app: Settings, homes: Homes) -> dict[tuple[str, str], Rates]:
         models = (route.name,) if route.is_model else _models(route, homes)
         for provider, usd in route.price.items():
             rates = rates_of(dict[str, Decimal](usd))
-            said |= {(model, provider): rates for model in models}
+            said |= {(model.lower(), provider): rates for model in models}
     return said
