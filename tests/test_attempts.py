@@ -225,6 +225,13 @@ async def test_without_fallback_there_is_one_attempt(fakes: Fakes) -> None:
     assert headers["Retry-After"] == "2"
 
 
+async def test_no_second_vendor_sees_a_call_that_says_so(fakes: Fakes) -> None:
+    at, only = failing(groq="rate", cerebras="whole"), {"provider": {"allow_fallbacks": False}}
+    async with proxy_before(fakes, more=at, ALLOWED_FEATURES="provider") as proxy:
+        status, _, _ = await posted(proxy, FAILING | only)
+    assert (status, asked(fakes)) == (429, ["groq"])
+
+
 async def test_a_silent_home_has_a_deadline_where_one_is_set(fakes: Fakes) -> None:
     at = failing(groq="silent", cerebras="whole")
     limit = 'first_output_timeout = "200ms"'

@@ -228,6 +228,8 @@ def user(part: dict[str, Any]) -> dict[str, Any]:
         ({"provider": {"order": ["azure"], "allow_fallbacks": False}}, "choice provider"),
         ({"provider": {"zdr": True}}, "choice provider"),
         ({"provider": {"data_collection": "deny"}}, "choice provider"),
+        ({"provider": {"enforce_distillable_text": True}}, "choice provider"),
+        ({"provider": {"enforce_distillable_text": False, "quantizations": []}}, "yes"),
         ({"provider": {"preferred_max_latency": 2, "require_parameters": True}}, "yes"),
     ],
 )

@@ -236,9 +236,38 @@ def test_how_far_a_route_goes_on(
 
 
 def test_embeddings_take_the_first_home_and_never_change_it(router: Router) -> None:
+    """Vectors of two homes are not of one space, however well the one does now."""
     both = replace(FAST, takes={"embeddings": Takes(fields=frozenset({"model", "input"}))})
-    homes = replace(router.homes, providers=(both, OPENROUTER))
-    assert order(replace(router, homes=homes), EMBEDDINGS, input="x") == ["fast"]
+    homes = replace(router.homes, providers=(OPENROUTER, both))
+    own = replace(router, homes=homes, usual=Way("cheapest"))
+    assert order(own, EMBEDDINGS, input="x") == ["openrouter"]
+    router.memory.rests.failed(Home("openrouter", "maker/small"), Fault.LOAD, 60)
+    assert order(own, EMBEDDINGS, input="x") == ["openrouter"]
+
+
+def test_a_call_that_wants_no_backup_has_one_home_for_each_model(router: Router) -> None:
+    only: dict[str, Any] = {"provider": {"allow_fallbacks": False}}
+    assert order(router, **only) == ["fast"]
+    found = plan(router, models=["maker/other"], **only).options
+    assert [(each.place.home.provider, each.place.model) for each in found] == [
+        ("fast", "maker/small"),
+        ("slow", "maker/other"),
+    ]
+    named = {"order": ["slow", "maker"], "allow_fallbacks": False}
+    assert order(router, provider=named) == ["slow", "maker", "openrouter"]
+
+
+def test_what_a_route_names_comes_before_what_the_call_names(router: Router) -> None:
+    at = {"maker/small": [("slow", "s")], "a/b": [("openrouter", "a/b")]}
+    way = Way(at=at, order=[("openrouter", "a/b"), ("slow", "s")], fallback="model")
+    names = Names({"exact": ("maker/small", "a/b")})
+    asked = call({"model": "exact", "models": ["maker/other"]}, names=names)
+    named = replace(router, routes={"exact": way})
+    homes = [("openrouter", "a/b"), ("slow", "s"), ("slow", "maker/other")]
+    homes.append(("openrouter", "maker/other"))
+    assert [each.place.home for each in named.plan(asked, ANN).options] == homes
+    rows = [row for row in named.table(asked, ANN) if row.why_not is None]
+    assert [(row.provider, row.native_id) for row in rows] == homes
 
 
 def test_a_conversation_stays_where_its_cache_is_warm(router: Router) -> None:

@@ -93,7 +93,7 @@ def preferences(said: Said) -> Preferences:
         may_fall_back=told.get("allow_fallbacks") is not False,
         choose=_SORTS.get(by, choose) if isinstance(by, str) else choose,
         max_price=_numbers(price) if isinstance(price, dict) else {},
-        promise=next((name for name in _PROMISES if told.get(name) not in (None, [])), None),
+        promise=next((name for name in _PROMISES if told.get(name) not in (None, False, [])), None),
     )
 
 

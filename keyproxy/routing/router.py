@@ -79,6 +79,15 @@ class _Look(NamedTuple):
     waits_for: tuple[str, ...]
 
 
+class _Found(NamedTuple):
+    """The homes of a call: ``groups`` of those that can take it, each in the order to try."""
+
+    asked: Asked
+    thread: bytes
+    looks: list[_Look]
+    groups: list[list[Option]]
+
+
 class Row(NamedTuple):
     """A home, whether or not it can take the call, for the operator: ``why_not`` None where it can.
     ``cost``: expected USD; ``first_output_seconds``: expected, too."""
@@ -139,37 +148,28 @@ class Router:
 
     def plan(self, call: Call, client: Client) -> Plan:
         """Raises ``no_provider_qualifies``, and ``overloaded`` while it is not known who has it."""
-        said = call.said
-        assert said is not None  # noqa: S101 - the policy of routed calls keeps it
-        thread = conversation(self.app, client.id, said.fields)
-        asked = self._asked(call, said, thread)
-        looks = [self._look(asked, model) for model in said.answering]
-        groups = [(look.fit, look.way.choose) for look in looks]
-        if said.route is not None:  # its models are as good as each other
-            groups = [(self._listed(looks), looks[0].way.choose)]
-        options = [each for group in groups for each in self._ordered(asked, *group, thread)]
+        asked, thread, looks, groups = self._find(call, client)
+        said, wanted = asked.said, asked.preferences
+        most = None if wanted.may_fall_back or wanted.order else 1
+        options = [option for group in groups for option in group[:most]]
         if not options:
             raise _nobody(said, looks)
         if is_whole := _is_whole(said, looks):
             options = looks[0].fit
         else:
             _name_one(said, options)
-        if call.endpoint.dialect is EMBEDDINGS:  # vectors of two models are not of one space
-            options = options[:1]
         options.sort(key=lambda option: self.memory.rests.seconds(option.place.home) > 0)
+        if call.endpoint.dialect is EMBEDDINGS:  # vectors of two homes are not of one space
+            options = [option for look in looks for option in look.fit][:1]
         return Plan(asked, tuple(options), thread, is_whole)
 
     def table(self, call: Call, client: Client) -> Iterator[Row]:
         """What becomes of the call at each provider that is used: first those that can take it, in
         the order in which they are tried."""
-        said = call.said
-        assert said is not None  # noqa: S101 - as above
-        thread = conversation(self.app, client.id, said.fields)
-        asked = self._asked(call, said, thread)
-        for model in said.answering:
-            look = self._look(asked, model)
-            for option in self._ordered(asked, look.fit, look.way.choose, thread):
-                yield self._row(asked, option)
+        asked, _, looks, groups = self._find(call, client)
+        for option in (option for group in groups for option in group):
+            yield self._row(asked, option)
+        for look, model in zip(looks, asked.said.answering, strict=True):
             for place, no in look.unfit:
                 yield Row(model, place.home.provider, place.home.native_id, no)
             seen = {place.home.provider for place, _ in look.unfit}
@@ -178,6 +178,18 @@ class Router:
                 if provider.name not in seen:
                     no = No("id", self._why_none(provider, model, look))
                     yield Row(model, provider.name, None, no)
+
+    def _find(self, call: Call, client: Client) -> _Found:
+        said = call.said
+        assert said is not None  # noqa: S101 - the policy of routed calls keeps it
+        thread = conversation(self.app, client.id, said.fields)
+        asked = self._asked(call, said, thread)
+        looks = [self._look(asked, model) for model in said.answering]
+        groups = [(look.fit, look.way.choose) for look in looks]
+        if said.route is not None:  # its models are as good as each other
+            groups = [(self._listed(looks), looks[0].way.choose)]
+        ordered = [self._ordered(asked, *group, thread) for group in groups]
+        return _Found(asked, thread, looks, ordered)
 
     def _why_none(self, provider: Provider, model: str, look: _Look) -> str:
         if look.way.at or self.homes.at_of(model) is not None:
@@ -223,7 +235,7 @@ class Router:
         """The homes of a route's models, in the order in which it names them, if it does."""
         options = [option for look in looks for option in look.fit]
         order = {Home(*home): at for at, home in enumerate(looks[0].way.order)}
-        return sorted(options, key=lambda option: order.get(option.place.home, 0))
+        return sorted(options, key=lambda option: order.get(option.place.home, len(order)))
 
     def _row(self, asked: Asked, option: Option) -> Row:
         model, (provider, native_id) = option.place.model, option.place.home
