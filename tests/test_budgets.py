@@ -617,7 +617,7 @@ async def test_a_client_that_leaves_pays_what_was_set_aside(start: Start, upstre
         await answer.content.readany()
     await upstream.left.wait()
     async with asyncio.timeout(5):
-        while proxy.service.kit.default.admission.counters.in_flight.of("default:127.0.0.1"):
+        while proxy.service.kit.default.admission.counters.in_flight["default:127.0.0.1"]:
             await asyncio.sleep(0.01)
     await settled(proxy)
     assert await status(proxy) == 402

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -144,27 +145,13 @@ class Table:
             column.ends[row] = 0.0
 
 
-class InFlight:
+class InFlight(Counter[str]):
     """Open calls by key; a key without one leaves no trace."""
 
-    def __init__(self) -> None:
-        self._open: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return sum(self._open.values())
-
-    def of(self, key: str) -> int:
-        return self._open.get(key, 0)
-
-    def enter(self, key: str) -> None:
-        self._open[key] = self.of(key) + 1
-
     def leave(self, key: str) -> None:
-        left = self.of(key) - 1
-        if left > 0:
-            self._open[key] = left
-        else:
-            self._open.pop(key, None)
+        self[key] -= 1
+        if self[key] <= 0:
+            del self[key]
 
 
 class Counters:
@@ -198,7 +185,7 @@ class Counters:
         table, in_flight = self._table, self.in_flight
         table.forget()
         now, wall = table.clock(), self._wall()
-        is_crowded = place is not None and in_flight.of(place.key) >= place.most
+        is_crowded = place is not None and in_flight[place.key] >= place.most
         is_admitted = not is_crowded
         seen = []
         for window in windows:
@@ -219,7 +206,7 @@ class Counters:
         if not is_admitted:
             return Verdict(False, standings, cost, is_crowded)
         if place is not None:
-            in_flight.enter(place.key)
+            in_flight[place.key] += 1
         begun = []
         for window, units, left, found in seen:
             ends = now + left if window.span is None else now + left + _LATE_SECONDS

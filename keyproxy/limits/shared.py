@@ -114,7 +114,7 @@ class SharedCounters(Counters):
                 return await self._take_alone(windows, place, cost)
             raise
         if verdict.is_admitted and place is not None:
-            self.in_flight.enter(place.key)
+            self.in_flight[place.key] += 1
             self._held.add(place)
         return verdict
 
@@ -175,7 +175,7 @@ class SharedCounters(Counters):
         if self._failure == "open":
             verdict = Verdict(True, ())
             if place is not None:
-                self.in_flight.enter(place.key)
+                self.in_flight[place.key] += 1
         else:
             verdict = await super().take(windows, place, cost)
         if verdict.is_admitted:

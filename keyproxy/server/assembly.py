@@ -7,7 +7,7 @@ assembly; each kit is made of that and of new settings.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from secrets import token_urlsafe
@@ -200,10 +200,13 @@ class Assembly:
         is_list = path == PROVIDER.listing.path
         return await (self.names.whole() if is_list else self._fetch_shown(path))
 
+    def _used(self) -> Iterator[Upstream]:
+        """Each provider with each app's keys for it."""
+        return (each for app in self.kit.apps.values() for each in app.upstreams.values())
+
     def _others(self) -> list[Provider]:
         """The providers that are used by any app, but for OpenRouter."""
-        upstreams = (each for app in self.kit.apps.values() for each in app.upstreams.values())
-        used = {each.provider.name: each.provider for each in upstreams}
+        used = {each.provider.name: each.provider for each in self._used()}
         return [provider for name, provider in used.items() if name != PROVIDER.name]
 
     def _openrouter(self, how: Literal["fetch", "fetch_shown"]) -> Fetch | None:
@@ -225,20 +228,17 @@ class Assembly:
 
     async def _models_of(self, provider: str) -> Mapping[str, Model] | None:
         """What a provider lists to the first app that uses it."""
-        upstreams = (app.upstreams.get(provider) for app in self.kit.apps.values())
-        upstream = next(filter(None, upstreams), None)
+        upstream = next((each for each in self._used() if each.provider.name == provider), None)
         return None if upstream is None else await upstream.models()
 
     def ask_for_lists(self) -> None:
         """Have the lists of all providers that are used known from now on, but for OpenRouter's,
         which has every model."""
-        used = (name for app in self.kit.apps.values() for name in app.upstreams)
-        self.lists.keep(tuple(dict.fromkeys(name for name in used if name != PROVIDER.name)))
+        self.lists.keep([provider.name for provider in self._others()])
 
     async def _ask_about(self, key: Secret) -> KeyReport | None:
         """What its upstream says of ``key``; None without an answer."""
-        upstreams = (each for app in self.kit.apps.values() for each in app.upstreams.values())
-        upstream = next((each for each in upstreams if key in each.keys), None)
+        upstream = next((each for each in self._used() if key in each.keys), None)
         if upstream is None:
             return None  # a reload took it away
         try:
