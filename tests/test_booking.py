@@ -346,3 +346,11 @@ async def test_a_call_that_waits_for_prices_over_midnight_is_paid_by_the_new_day
         [pot] = desk.bookings.budgets.pots
         spent, _ = await standings(desk.counters, pot.windows(CLIENT.id, wall[0]))
         assert spent.remaining < spent.window.amount
+
+
+@pytest.mark.parametrize("model", ["a\u2028b", "a\x1b[2J", ["a/b"], 3, None])
+def test_a_model_that_is_no_plain_text_is_not_told(model: object) -> None:
+    """It is shown on the dashboard, and in a terminal."""
+    told = read_call(json.dumps({"data": {"total_cost": 0.1, "model": model}}).encode())
+    assert told is not None
+    assert told.model is None

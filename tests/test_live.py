@@ -213,6 +213,19 @@ async def test_a_reader_that_stops_to_read_is_cut_and_others_go_on() -> None:
                 assert (await anext(told))[1]["tick"] > then["tick"]
 
 
+async def test_no_name_ends_a_line_of_an_event() -> None:
+    async def odd() -> dict[str, Any]:
+        return {"name": "a\u2028b\u0085c\nd\udc00"}
+
+    async with (
+        serving(Events(odd, odd)) as address,
+        aiohttp.request("GET", f"http://{address}/") as answer,
+    ):
+        block = (await answer.content.readuntil(b"\n\n")).decode("ascii")
+    _, data = block.strip().splitlines()
+    assert json.loads(data.removeprefix("data: ")) == await odd()
+
+
 async def test_ticks_are_made_once_for_all_and_only_while_somebody_reads() -> None:
     made = Events(_nothing, _nothing, tick_seconds=0.01)
     async with serving(made) as address, aiohttp.ClientSession() as session:

@@ -111,5 +111,5 @@ def _keep_little_on_its_way(request: web.BaseRequest) -> None:
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-    return f"event: {name}\ndata: {text}\n\n".encode(errors="replace")
+    text = json.dumps(data, separators=(",", ":"))  # ASCII: U+2028 ends a line, too, for some
+    return f"event: {name}\ndata: {text}\n\n".encode()

@@ -65,7 +65,6 @@ def read_call(raw: bytes) -> Told | None:
     data = _object(body, "data")
     if (cost := _cost(data.get("total_cost"))) is None:
         return None
-    model = data.get("model")
     usage = Usage(
         input_tokens=_count(data, "native_tokens_prompt", "tokens_prompt"),
         output_tokens=_count(data, "native_tokens_completion", "tokens_completion"),
@@ -75,7 +74,7 @@ def read_call(raw: bytes) -> Told | None:
         is_byok=data.get("is_byok") is True,
         upstream_cost=_cost(data.get("upstream_inference_cost")) or Decimal(0),
     )
-    return Told(usage, model if isinstance(model, str) and len(model) <= 200 else None)
+    return Told(usage, _text(data.get("model")))
 
 
 def is_usual(row: Mapping[str, Any]) -> bool:
