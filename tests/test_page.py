@@ -473,6 +473,60 @@ async def test_models_of_a_true_upstream_are_chosen_tried_and_awaited(
         assert tab.errors == []
 
 
+FOUND = "document.querySelector('#find')"
+OFFERED = "[...document.querySelector('#model').options].map(({ value }) => value)"
+HINT = "document.querySelector('#hint').textContent"
+
+
+async def test_a_model_is_found_in_a_long_list(
+    tab: chromium.Tab, page_port: int, upstream: FakeUpstream
+) -> None:
+    price = {"prompt": "0.00000015", "completion": "0.0000006"}
+    rows = [
+        {"id": f"{author}/model-{number}", "name": f"Model {number}", "pricing": price}
+        for number in range(20)
+        for author in ("google", "openai")
+    ]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.json_response(MODELS | {"data": rows, "total_count": len(rows)})
+
+    upstream.answer = answer
+    said = settings("dev", UPSTREAM=upstream.base_url)
+    async with service.running(said, page.files()) as running:
+        await tab.resize(390, 844)
+        await tab.go(f"http://127.0.0.1:{page_port}/?api=http://{running.addresses[0]}/api/v1")
+        await tab.wait_for(f"!{FOUND}.hidden")
+        assert await tab.evaluate("document.documentElement.scrollWidth") == 390
+        first = await tab.evaluate("document.querySelector('#model').value")
+        await tab.evaluate(f"{FOUND}.focus()")
+        await tab.write("MODEL-7 open")
+        assert await tab.evaluate(OFFERED) == [first, "openai/model-7"], "the chosen one stays"
+        assert await tab.evaluate(HINT) == "1 of 40 models; Enter takes openai/model-7"
+        assert await tab.evaluate("document.querySelector('#announcer').textContent") == (
+            await tab.evaluate(HINT)
+        )
+        await tab.press("Enter")
+        assert await tab.evaluate("document.querySelector('#model').value") == "openai/model-7"
+        assert await tab.evaluate("document.activeElement.id") == "input"
+        assert len(await tab.evaluate(OFFERED)) == 40
+        assert await tab.evaluate(HINT) == ("openai/model-7: $0.15 in, $0.60 out / 1M\xa0tokens")
+        await tab.evaluate(f"{FOUND}.focus()")
+        await tab.write("nobody")
+        assert await tab.evaluate(HINT) == "No such model"
+        await tab.press("Enter")
+        assert await tab.evaluate("document.querySelector('#model').value") == "openai/model-7"
+        await tab.press("Escape")
+        assert len(await tab.evaluate(OFFERED)) == 40
+        assert tab.errors == []
+
+
+async def test_a_short_list_has_no_search(chat: Chat) -> None:
+    await chat.open()
+    await chat.choose("demo/echo")
+    assert await chat.tab.evaluate(f"{FOUND}.hidden") is True
+
+
 async def test_screen_readers_hear_the_whole_answer_once(chat: Chat) -> None:
     await chat.open()
     await chat.choose("demo/chat")

@@ -8,11 +8,12 @@ import {
 } from "./view.js";
 
 const $ = (selector) => document.querySelector(selector);
-const [composer, input, model, send, stop, hint] = [
-  "#composer", "#input", "#model", "#send", "#stop", "#hint",
+const [composer, input, find, model, send, stop, hint] = [
+  "#composer", "#input", "#find", "#model", "#send", "#stop", "#hint",
 ].map($);
 
 const USUAL_MODEL = "openai/gpt-4o-mini"; // of hundreds, whose first may be the dearest
+const MANY_MODELS = 30; // more than one looks through
 const base = apiBase();
 const access = signIn(base, loadModels);
 const { source } = access;
@@ -113,7 +114,8 @@ function tokensOf({ prompt_tokens: input, completion_tokens: output }) {
 }
 
 function dollars(amount) {
-  const style = { style: "currency", currency: "USD", maximumSignificantDigits: 2 };
+  const digits = amount < 0.1 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 2 };
+  const style = { style: "currency", currency: "USD", ...digits };
   return new Intl.NumberFormat("en", style).format(amount);
 }
 
@@ -144,7 +146,9 @@ function update() {
   stop.hidden = answering === null;
   send.disabled = seconds > 0 || !model.value;
   send.textContent = seconds > 0 ? `Send in ${countdown(seconds)}` : "Send";
-  hint.textContent = describe(models.find(({ id }) => id === model.value));
+  hint.textContent = find.value
+    ? describeFound(found())
+    : describe(models.find(({ id }) => id === model.value));
 }
 
 function countdown(seconds) {
@@ -160,7 +164,11 @@ function describe(chosen) {
   // A router's price depends; of other providers' models some price may be unknown.
   if (!(Number(prompt) >= 0 && Number(completion) >= 0)) return chosen.id;
   const prices = `${perMillion(prompt)} in, ${perMillion(completion)} out`;
-  return `${chosen.id}: ${prices}, per million tokens`;
+  return `${chosen.id}: ${prices} / 1M\u00a0tokens`;
+}
+
+function describeFound({ length, 0: first }) {
+  return first ? `${length} of ${models.length} models; Enter takes ${first.id}` : "No such model";
 }
 
 // --- models ------------------------------------------------------------------------------
@@ -175,6 +183,7 @@ async function loadModels() {
     return false;
   }
   access.settle();
+  find.hidden = models.length <= MANY_MODELS;
   showModels(model, models);
   const demo = models.filter(({ id }) => id.startsWith("demo/"));
   showDemoModels(demo, tryModel);
@@ -191,8 +200,25 @@ function begin(text) {
   input.focus();
 }
 
+/** The models whose id or name has all the words that are looked for, anywhere. */
+function found() {
+  const words = find.value.toLowerCase().split(/\s+/);
+  const hasAll = ({ id, name }) => words.every((word) => `${id} ${name}`.toLowerCase().includes(word));
+  return models.filter(hasAll);
+}
+
+/** Offer those, and the chosen one, which stays until another is taken. */
+function narrow(chosen = model.value) {
+  const wanted = found();
+  showModels(model, models.filter((each) => each.id === chosen || wanted.includes(each)));
+  model.value = chosen;
+  update();
+}
+
 function offerNone() {
   models = [];
+  find.hidden = true;
+  find.value = "";
   model.replaceChildren(new Option("No models", ""));
   model.disabled = true;
   showDemoModels([], tryModel);
@@ -201,6 +227,10 @@ function offerNone() {
 }
 
 function choose(id) {
+  if (find.value) {
+    find.value = "";
+    narrow(id);
+  }
   model.value = id;
   waitsUntil = 0; // the limit may have been the other model's
   remember(id);
@@ -256,6 +286,20 @@ document.addEventListener("keydown", (event) => {
 });
 
 model.addEventListener("change", () => choose(model.value));
+
+find.addEventListener("input", () => {
+  narrow();
+  announce(find.value && hint.textContent);
+});
+
+find.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") find.value = "";
+  else if (event.key === "Enter" && find.value && found().length) {
+    choose(found()[0].id);
+    input.focus();
+  } else return;
+  narrow();
+});
 
 $("#new").addEventListener("click", () => {
   answering?.abort();
