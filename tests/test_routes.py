@@ -14,7 +14,7 @@ from tests.conftest import Proxy, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.server import Fakes
-from tests.routed import HI, asked, proxy_before
+from tests.routed import HI, MODEL, asked, failing, proxy_before
 
 FOUR = ("groq", "cerebras", "deepinfra", "openrouter")
 OSS = "openai/gpt-oss-120b"
@@ -182,6 +182,89 @@ async def test_the_callers_order_and_models(fakes: Fakes) -> None:
         models[1] = "x-ai/grok-4.3"
         assert await provider_of(proxy, models[0], models=models) == "openrouter"
         assert fakes.calls[-1].json["models"] == models
+
+
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ({"sort": "price"}, "deepinfra"),
+        ({"sort": {"by": "price", "partition": "none"}}, "deepinfra"),
+        ({"sort": "throughput", "only": ["groq", "deepinfra"]}, "groq"),
+        ({"ignore": ["Groq"]}, "cerebras"),
+        ({"order": ["cerebras"], "allow_fallbacks": False}, "cerebras"),
+        ({"max_price": {"prompt": 0.06, "completion": "0.5"}}, "deepinfra"),
+        ({"require_parameters": True}, "groq"),  # a field that is not taken is never left out
+        ({"preferred_max_latency": 0.1, "preferred_min_throughput": {"p90": 9}}, "groq"),
+        ({"zdr": True}, "openrouter"),
+        ({"data_collection": "deny"}, "openrouter"),
+        ({"quantizations": ["fp8"]}, "openrouter"),
+        ({"enforce_distillable_text": True}, "openrouter"),
+    ],
+)
+async def test_each_word_of_provider_is_kept_here_or_goes_to_openrouter(
+    fakes: Fakes, provider: dict[str, Any], name: str
+) -> None:
+    async with proxy_before(fakes, ALLOWED_FEATURES="provider") as proxy:
+        assert await provider_of(proxy, OSS, provider=provider) == name
+    [seen] = fakes.calls
+    assert seen.json.get("provider") == (provider if name == "openrouter" else None)
+
+
+async def test_what_only_openrouter_promises_is_refused_without_it() -> None:
+    async with (
+        server.serving("groq", "cerebras") as fakes,
+        proxy_before(fakes, ALLOWED_FEATURES="provider") as proxy,
+    ):
+        for provider in ({"zdr": True}, {"only": ["azure"]}, {"quantizations": ["fp8"]}):
+            async with proxy.post({"model": OSS, **HI, "provider": provider}) as answer:
+                error = await refused(answer, 404, "no_provider_qualifies")
+                assert error["param"] == "provider"
+        assert fakes.calls == []
+
+
+async def test_nitro_is_the_fastest_where_its_tier_is_allowed(fakes: Fakes) -> None:
+    async with proxy_before(fakes, ALLOWED_FEATURES="priority") as proxy:
+        assert await provider_of(proxy, f"{OSS}:nitro") in ("groq", "cerebras")
+    [seen] = fakes.calls
+    assert "service_tier" not in seen.json
+    async with proxy_before(fakes) as proxy, proxy.post({"model": f"{OSS}:nitro", **HI}) as answer:
+        await refused(answer, 403, "model_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("provider", "tried"),
+    [
+        ({"allow_fallbacks": False}, ["groq"]),
+        ({"allow_fallbacks": False, "only": ["groq", "deepinfra"]}, ["groq"]),
+        ({"allow_fallbacks": False, "order": ["groq", "deepinfra"]}, ["groq", "deepinfra"]),
+        ({"allow_fallbacks": False, "order": ["groq"]}, ["groq"]),
+        ({"allow_fallbacks": True}, ["groq", "cerebras"]),
+    ],
+)
+async def test_nobody_else_is_shown_a_call_that_wants_no_fallback(
+    fakes: Fakes, provider: dict[str, Any], tried: list[str]
+) -> None:
+    more = failing(groq="503", cerebras="whole", deepinfra="whole")
+    async with (
+        proxy_before(fakes, more=more, ALLOWED_FEATURES="provider") as proxy,
+        proxy.post({"model": MODEL, **HI, "provider": provider}) as answer,
+    ):
+        assert answer.status == (503 if len(tried) == 1 else 200)
+    assert asked(fakes) == tried
+
+
+async def test_embeddings_that_fail_are_made_nowhere_else() -> None:
+    """Vectors of another home may not be of the same space."""
+    model, path = "openai/text-embedding-3-small", "/api/v1/embeddings"
+    async with server.serving("openai", "openrouter") as fakes:
+        fakes["openai"].plan = lambda seen, body: Plan("503")
+        async with (
+            proxy_before(fakes, ALLOWED_ENDPOINTS=f"POST {path}") as proxy,
+            proxy.post({"model": model, "input": "Grüße"}, path=path) as answer,
+        ):
+            assert answer.status == 503
+            assert answer.headers["X-Keyproxy-Provider"] == "openai"
+    assert asked(fakes) == ["openai"]
 
 
 @pytest.mark.parametrize(("model", "other"), [("a/one", "b/two"), ("b/two", "a/one")])
