@@ -1,85 +1,21 @@
-"""A call at one home after the other, until one answers it; the only part of routing that waits.
-
-Once a byte has gone to the client there is no other home. Until then each home's answer is held
-only while there is a further one to go to.
-"""
-
-#   PLANNED --- set aside, a row is durable ---> SENT --- output, or all that is held ---> ANSWERED
-#      ^  \--- no room, no money: the next home   |
-#      |                                          | an error, no connection, silence, broken off
-#      +--- another home may take it: at most 3 --+--- else ---> ALL FAILED
+"""A call at one home after the other, until one answers it; the only part of routing that waits."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
-import structlog
-
-from keyproxy.attempts.drains import MOST_BYTES, Drains, read
-from keyproxy.attempts.failed import OF_CALLER, Failed, last_word, of_refusal, route_headers
-from keyproxy.attempts.held import trouble_before_output
+from keyproxy.attempts.course import Course, Desk, off_loop
 from keyproxy.call import Call, Client, End
-from keyproxy.errors import Refusal
-from keyproxy.money.booking import Booking, Bookings
-from keyproxy.money.tariff import Tariff
-from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record
-from keyproxy.routing.homes import ROUTER, Home, Place, parted
-from keyproxy.routing.router import Memory, Option, Plan, Router
+from keyproxy.routing.homes import Place, parted
 from keyproxy.routing.speed import Pace
-from keyproxy.strict_json.body import is_large
-from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.send import Answer, Upstream
-
-MOST = 3
-_LEVELS = {Fault.ACCOUNT: logging.ERROR, Fault.CONFIG: logging.ERROR, Fault.FIELD: logging.WARNING}
-T = TypeVar("T")
-_log = structlog.get_logger("keyproxy.routing")
+from keyproxy.upstream.send import Answer
 
 
-class _Open(NamedTuple):
-    """What is passed on; ``stack`` is closed behind it. ``place``: whose answer it is, asked for at
-    ``asked_at``; None where it is an error."""
-
-    stack: AsyncExitStack
-    answer: Answer
-    place: Place | None = None
-    asked_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class Attempts:
-    """Calls of one app, where more than OpenRouter is used.
-
-    ``most_in_flight`` and ``first_output_seconds`` by provider, where they are bounded. One call's
-    attempts begin within ``first_byte_seconds``, and no home is silent for ``idle_seconds``.
-    ``drained``: providers whose answers ``drains`` reads on when the client leaves.
-    """
-
-    router: Router
-    upstreams: Mapping[str, Upstream]
-    bookings: Bookings
-    models: Models
-    most_in_flight: Mapping[str, int] = field(default_factory=dict)
-    first_output_seconds: Mapping[str, float] = field(default_factory=dict)
-    first_byte_seconds: float = 600.0
-    idle_seconds: float = 120.0
-    shows_route: bool = True
-    drained: frozenset[str] = frozenset()
-    drains: Drains = field(default_factory=Drains)
-    clock: Callable[[], float] = time.monotonic
-
-    @property
-    def memory(self) -> Memory:
-        return self.router.memory
+class Attempts(Desk):
+    """Calls of one app, and what is learned from them."""
 
     @asynccontextmanager
     async def answer(
@@ -90,9 +26,9 @@ class Attempts:
         Raises ``no_provider_qualifies``, ``overloaded``; what ``Bookings.reserve`` and
         ``Upstream.send`` raise; ``upstream_unavailable`` where several failed differently.
         """
-        plan = await _off_loop(self.router.plan, call, client, at=call)
+        plan = await off_loop(self.router.plan, call, client, at=call)
         self.memory.retries.called()
-        course = _Course(self, plan, client, record, fields)
+        course = Course(self, plan, client, record, fields)
         tokens, thread = plan.asked.input_tokens, plan.conversation
         is_long = call.ask is not None and call.ask.has_long_cache
         is_streaming = call.is_streaming
@@ -132,218 +68,3 @@ class Attempts:
             self.memory.speeds.saw_stream(home, tokens, pace)
         else:
             self.memory.speeds.saw_whole(home, tokens, now - asked_at, written)
-
-
-class _Course:
-    """One call's attempts."""
-
-    def __init__(
-        self,
-        desk: Attempts,
-        plan: Plan,
-        client: Client,
-        record: Record,
-        fields: MutableMapping[str, str],
-    ) -> None:
-        self._desk, self._plan, self._client = desk, plan, client
-        self._record, self._fields = record, fields
-        self._failed: list[Failed] = []
-        self._made = 0
-        self._lacking: Refusal | None = None
-        self._until = desk.clock() + desk.first_byte_seconds
-
-    async def run(self) -> _Open:
-        """The first answer that is one, or what is said where there is none."""
-        left = list(self._plan.options)
-        while left:
-            option, *left = left
-            if not self._has_room(option.place.home.provider):
-                continue
-            before = len(self._failed)
-            if (found := await self._try(option, left)) is not None:
-                return found
-            if len(self._failed) > before:
-                last = self._failed[-1]
-                left = self._further(last.option, left, last.fault)
-                if left and not self._desk.memory.retries.take():
-                    _log.warning("too many calls needed a second attempt; one gets none")
-                    left = []
-        return self._end()
-
-    def _has_room(self, provider: str) -> bool:
-        most = self._desk.most_in_flight.get(provider)
-        if most is None:
-            return True
-        counts = self._desk.memory.in_flight.items()
-        return sum(count for home, count in counts if home.provider == provider) < most
-
-    async def _try(self, option: Option, left: Sequence[Option]) -> _Open | None:
-        """None: it failed, or was not made for want of money."""
-        desk, record, home = self._desk, self._record, option.place.home
-        call = await self._call(option)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(_in_flight(desk.memory, home))
-            tariff = self._tariff(option, call)
-            reserving = desk.bookings.reserve(record, self._client, call, tariff)
-            try:
-                money = await stack.enter_async_context(reserving)
-            except Refusal as refusal:
-                self._lacking = self._lacking or refusal
-                return None
-            desk.memory.rests.tries(home)
-            self._made += 1
-            asked_at, can_go_on = desk.clock(), bool(self._further(option, left))
-            inner = await stack.enter_async_context(AsyncExitStack())  # it may outlast this one
-            asking = self._ask(inner, option, call, money, can_go_on)
-            if home.provider in desk.drained and len(call.body) <= MOST_BYTES:
-                asking = desk.drains.outlast(stack, asking, record, partial(self._late, money))
-            found = await asking
-            if isinstance(found, Answer):
-                desk.memory.rests.answered(home)
-                self._tell(option, str(found.head.status))
-                return _Open(stack.pop_all(), found, option.place, asked_at)
-            self._failed.append(found)
-            self._note(found)
-            if self._made > 1 or self._further(option, left, found.fault):
-                money.failed(found.fault)
-                return None
-            # The only home: its error, and what it costs, are as they are without others.
-            self._tell(option)
-            if found.refusal is not None:
-                raise found.refusal
-            answer = found.answer or found.held
-            assert answer is not None  # noqa: S101 - as there is no refusal
-            return _Open(stack.pop_all(), answer)
-
-    async def _late(self, money: Booking, found: Answer | Failed) -> None:
-        """What came of an attempt when the client had left already."""
-        if isinstance(found, Answer):
-            await read(found.reply, found.search, (money.watch,))
-        else:
-            self._note(found)
-            money.failed(found.fault)
-
-    def _tariff(self, option: Option, call: Call) -> Tariff:
-        """What the call costs at a home; OpenRouter's list tells what it does there."""
-        (name, native_id), provider, model, _ = option.place
-        prices = None if name == ROUTER else {model: option.facts.price}
-        key = next(iter(self._desk.upstreams[name].keys), None)
-        return Tariff(
-            name,
-            native_id,
-            prices,
-            option.facts.source,
-            key="" if key is None else key.label,
-            is_told=provider.call_path is not None,
-            listed=tuple(native_id if id == model else id for id in call.ids),
-        )
-
-    def _further(
-        self, option: Option, left: Sequence[Option], fault: Fault | None = None
-    ) -> list[Option]:
-        """Where the call may go on to from a home: after it failed so there, or at best."""
-        is_late = self._desk.clock() > self._until
-        if option.fallback == "none" or self._made >= MOST or is_late:
-            return []
-        if option.fallback == "provider":
-            left = [each for each in left if each.place.model == option.place.model]
-        uncertain = [each for each in self._failed if each.fault is Fault.UNCERTAIN]
-        if fault is Fault.CALLER or (fault is Fault.UNCERTAIN and len(uncertain) > 1):
-            return []
-        if fault is Fault.CONTEXT:
-            most = option.facts.context_tokens or math.inf
-            return [each for each in left if (each.facts.context_tokens or 0) > most]
-        if fault is Fault.ACCOUNT:
-            own = option.place.home.provider
-            return [each for each in left if each.place.home.provider != own]
-        return list(left)
-
-    async def _call(self, option: Option) -> Call:
-        """The call as it goes to a home; what is priced is its one model, where that is known, and
-        those that work for it."""
-        plan, call, said = self._plan, self._plan.asked.call, self._plan.asked.said
-        body = await _off_loop(option.edits.body, said, at=call)
-        others = (id for id in call.ids if id not in said.answering)
-        ids = call.ids if plan.is_whole else (option.place.model, *others)
-        return replace(call, body=body, ids=ids, said=None, conversation=plan.conversation)
-
-    async def _ask(
-        self, stack: AsyncExitStack, option: Option, call: Call, money: Booking, can_go_on: bool
-    ) -> Answer | Failed:
-        desk, home = self._desk, option.place.home
-        deadline = desk.first_output_seconds.get(home.provider) if can_go_on else None
-        asked_at = desk.clock()
-        self._record.native_model = home.native_id
-        sending = desk.upstreams[home.provider].send(call, self._record, deadline)
-        try:
-            answer = await stack.enter_async_context(sending)
-        except Refusal as refusal:
-            return Failed(option, *of_refusal(refusal), refusal=refusal)
-        money.answered(answer.head, answer.fault)
-        if answer.fault is not None:
-            word = "failed" if answer.fault is Fault.ACCOUNT else str(answer.head.status)
-            return Failed(option, answer.fault, word, answer)
-        if can_go_on:
-            seconds = None if deadline is None else asked_at + deadline - desk.clock()
-            trouble = await trouble_before_output(answer, call, option, seconds, desk.idle_seconds)
-            if trouble is not None:
-                return Failed(option, *trouble, held=answer)
-        models = (home.native_id, *call.ids)
-        self._record.watchers.append(Served(self._record, models, desk.models).watch)
-        return answer
-
-    def _note(self, failed: Failed) -> None:
-        """Remember how a home failed."""
-        memory, home, fault = self._desk.memory, failed.option.place.home, failed.fault
-        seconds = None if failed.answer is None else failed.answer.rest_seconds
-        memory.rests.failed(home, fault, seconds)
-        if fault in OF_CALLER:
-            return
-        memory.stays.failed(self._plan.conversation, home)
-        _log.log(
-            _LEVELS.get(fault, logging.INFO),
-            "an attempt failed",
-            request_id=self._record.request_id,
-            provider=home.provider,
-            native_model=home.native_id,
-            fault=fault,
-            http_status=failed.status,
-        )
-
-    def _tell(self, option: Option, word: str = "") -> None:
-        if self._desk.shows_route:
-            self._fields.update(route_headers(self._failed, option, word))
-
-    def _end(self) -> _Open:
-        """All that could be tried has failed."""
-        if not self._failed:
-            raise self._lacking or Refusal(
-                "overloaded",
-                "All providers of this model are busy; try again in a second.",
-                retry_after_seconds=1.0,
-                hint="max_in_flight of each provider that can take the call is reached",
-            )
-        answer, option = last_word(self._failed, self._desk.memory.rests)
-        self._tell(option)
-        if isinstance(answer, Refusal):
-            raise answer
-        self._record.answer = answer.head
-        return _Open(AsyncExitStack(), answer)
-
-
-async def _off_loop(work: Callable[..., T], *arguments: Any, at: Call) -> T:
-    """What ``work`` returns; in a thread where the body of ``at`` is large."""
-    if is_large(at.body):
-        return await asyncio.to_thread(work, *arguments)
-    return work(*arguments)
-
-
-@contextmanager
-def _in_flight(memory: Memory, home: Home) -> Iterator[None]:
-    memory.in_flight[home] += 1
-    try:
-        yield
-    finally:
-        memory.in_flight[home] -= 1
-        if not memory.in_flight[home]:
-            del memory.in_flight[home]
