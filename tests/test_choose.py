@@ -6,13 +6,18 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyproxy.attempts.attempts import Attempts
+from keyproxy.call import Usage
+from keyproxy.money.booking import Bookings
+from keyproxy.policy.models import Models
 from keyproxy.price import Override, Price, Rates
+from keyproxy.record import Record
 from keyproxy.routing import sticky
 from keyproxy.routing.choose import (
     EQUAL,
@@ -22,7 +27,8 @@ from keyproxy.routing.choose import (
     expected_wait,
     ordered,
 )
-from keyproxy.routing.homes import Home
+from keyproxy.routing.homes import Home, Homes, Place
+from keyproxy.routing.router import Memory, Router
 from keyproxy.routing.speed import (
     FRESH_SECONDS,
     PRIORS,
@@ -33,6 +39,7 @@ from keyproxy.routing.speed import (
     prompt_class,
 )
 from keyproxy.routing.sticky import LONG_WARM_SECONDS, WARM_SECONDS, Stays, conversation
+from keyproxy.upstream.providers import PROVIDERS
 
 GROQ, CEREBRAS, OPENROUTER = (
     Home("groq", "openai/gpt-oss-120b"),
@@ -198,18 +205,29 @@ def test_what_is_old_fades_to_the_prior() -> None:
     assert faded == pytest.approx(PRIORS["groq"], rel=0.2)
 
 
-def test_a_reload_forgets_homes_that_are_gone() -> None:
+@pytest.mark.parametrize("is_streaming", [True, False])
+@pytest.mark.parametrize("client_seconds", [0.0, 900.0])
+def test_a_client_that_reads_slowly_makes_no_home_look_slow(
+    is_streaming: bool, client_seconds: float
+) -> None:
+    """A thousand tokens in five seconds, whoever reads them."""
     clock = Clock()
-    speeds, stays = Speeds(clock), Stays(clock)
-    for home in HOMES:
-        speeds.saw_stream(home, 10, Pace(9.0, 1.0))
-        stays.served(home.provider.encode(), home)
-    speeds.keep({GROQ})
-    stays.keep({GROQ})
-    assert speeds.expected(GROQ, 10, is_streaming=True) != PRIORS["groq"]
-    assert speeds.expected(CEREBRAS, 10, is_streaming=True) == PRIORS["cerebras"]
-    assert stays.issuer(b"groq") == GROQ
-    assert stays.issuer(b"cerebras") is None
+    memory = Memory(clock)
+    router = Router("default", Homes(()), memory)
+    desk = Attempts(router, {}, cast(Bookings, None), Models(["*"]), clock=clock)
+    record = Record("POST", "/", usage=Usage(output_tokens=1000), clock=clock, client_seconds=7.0)
+    asked_at = clock.now
+    record.first_byte_at = asked_at + 1.0
+    record.waited(client_seconds, is_for_client=True)
+    clock.now += 5.0 + client_seconds
+    place, own = Place(GROQ, PROVIDERS["groq"], "a/b"), Speeds(clock)
+    desk.learn(place, record, 10, asked_at, is_streaming=is_streaming, waited_before=7.0)
+    if is_streaming:
+        own.saw_stream(GROQ, 10, Pace(1.0, 4.0 / 1000))
+    else:
+        own.saw_whole(GROQ, 10, 5.0, 1000)
+    expected = own.expected(GROQ, 10, is_streaming=is_streaming)
+    assert memory.speeds.expected(GROQ, 10, is_streaming=is_streaming) == expected
 
 
 def test_names_without_end_do_not_fill_the_memory() -> None:

@@ -35,6 +35,7 @@ class Attempts(Desk):
         del call, plan  # a stream may last for minutes; its request body need not
         stack, answer, place, asked_at = await course.run()
         del course
+        waited_before = record.client_seconds
         answer.outlives_client = place is not None and place.provider.name in self.drained
         async with stack:
             try:
@@ -46,21 +47,31 @@ class Attempts(Desk):
                 self._read_on(stack, answer, record)
         if place is not None and record.ended is End.COMPLETE:
             self.memory.stays.served(thread, place.home, for_long=is_long)
-            self._learn(place, record, tokens, asked_at, is_streaming=is_streaming)
+            told = record, tokens, asked_at
+            self.learn(place, *told, is_streaming=is_streaming, waited_before=waited_before)
 
     def _read_on(self, stack: AsyncExitStack, answer: Answer, record: Record) -> None:
         """The client has left; what the answer costs is worth to know, if it goes on anyway."""
         if answer.outlives_client and not record.is_cutting():
             self.drains.take(stack, answer.reply, answer.search, tuple(record.watchers))
 
-    def _learn(
-        self, place: Place, record: Record, tokens: int, asked_at: float, *, is_streaming: bool
+    def learn(
+        self,
+        place: Place,
+        record: Record,
+        tokens: int,
+        asked_at: float,
+        *,
+        is_streaming: bool,
+        waited_before: float,
     ) -> None:
-        """How fast a home was, and how much its model wrote."""
+        """How fast a home was, and how much its model wrote. ``waited_before``: seconds for which
+        the client was waited for until then; what it takes to read is no news of the home."""
         written = None if record.usage is None else record.usage.output_tokens
         if not written or record.first_byte_at is None:
             return
-        now, first_at = self.clock(), record.first_byte_at
+        now = self.clock() - (record.client_seconds - waited_before)
+        first_at = record.first_byte_at
         home = place.home
         self.memory.outputs.saw(self.router.app, parted(place.model)[0], written)
         if is_streaming:
