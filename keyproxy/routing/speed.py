@@ -7,7 +7,7 @@ In memory and bounded; a restart begins with the priors.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -117,11 +117,6 @@ class Speeds:
         """A whole answer came, so many seconds after it was asked for."""
         kind = _Kind(home, False, prompt_class(prompt_tokens))
         self._saw(kind, Pace(0.0, seconds / max(1, output_tokens)))
-
-    def keep(self, homes: Collection[Home]) -> None:
-        """Forget the others: a reload took them away."""
-        for kind in [kind for kind in self._paces if kind.home not in homes]:
-            del self._paces[kind]
 
     def _saw(self, kind: _Kind, pace: Pace) -> None:
         now = self.clock()

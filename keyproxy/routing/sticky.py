@@ -7,7 +7,7 @@ client is part of it, so that nobody steers another's calls.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -23,16 +23,16 @@ _ENOUGH_CHARACTERS = 4096
 _OPENERS = ("system", "developer"), ("user",)
 
 
-def conversation(app: str, client: str, said: Mapping[str, Any], session: str = "") -> bytes:
+def conversation(app: str, client: str, said: Mapping[str, Any]) -> bytes:
     """What turns of one conversation have in common: 16 bytes.
 
-    By what the client calls it (OpenRouter's ``session_id`` or ``X-Session-Id``, OpenAI's
-    ``prompt_cache_key``, Anthropic's ``metadata.user_id``), else by how it begins: OpenRouter's
-    own order ("Provider sticky routing", November 2026). ``said``: the body of the call.
+    By what the client calls it (OpenRouter's ``session_id``, OpenAI's ``prompt_cache_key``,
+    Anthropic's ``metadata.user_id``), else by how it begins: OpenRouter's own order ("Provider
+    sticky routing", November 2026). ``said``: the body of the call.
     """
     metadata = said.get("metadata")
     names = (
-        said.get("session_id") or session,
+        said.get("session_id"),
         said.get("prompt_cache_key"),
         metadata.get("user_id") if isinstance(metadata, dict) else None,
     )
@@ -102,8 +102,3 @@ class Stays:
         stay = self._stays.get(conversation)
         if stay is not None and stay.home == home:
             self._stays[conversation] = stay._replace(until=0.0)
-
-    def keep(self, homes: Collection[Home]) -> None:
-        """Forget the others: a reload took them away."""
-        for key in [key for key, stay in self._stays.items() if stay.home not in homes]:
-            del self._stays[key]

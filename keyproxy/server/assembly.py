@@ -112,7 +112,6 @@ class Assembly:
         """Have calls that begin from now on handled by ``settings``. Raises ``SettingsFault``, and
         changes nothing then."""
         _hide_secrets(settings)
-        self._routing.memory.rests.reloaded()
         verifiers = self.verifiers.of(settings)
         sessions = Sessions(settings.session_secrets or (self._own_secret,))
         identity = identity_of(settings, sessions, verifiers)
@@ -139,6 +138,7 @@ class Assembly:
             life=self.life,
             pairing=self.pairing,
         )
+        self._routing.memory.rests.reloaded()
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
         rates = settings.rate_limit, settings.address_rate_limit
