@@ -22,9 +22,10 @@ from keyproxy.admin.conditions import Condition
 from keyproxy.admin.outbox import post
 from keyproxy.commands import git
 from keyproxy.commands.findings import Finding
-from keyproxy.ledger.file import LedgerFault, ask, default_path, dev_path
+from keyproxy.ledger.file import LedgerFault, ask
 from keyproxy.limits.shared import open_shared
 from keyproxy.server import memory
+from keyproxy.server.accounting import usual_path
 from keyproxy.settings import Settings
 from keyproxy.settings.grammar import shown
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
@@ -72,7 +73,7 @@ def of_ledger(settings: Settings) -> Finding:
     if path is None:
         return Finding("ledger", "fine", "off")
     if path == DEFAULT_LEDGER:
-        path = dev_path(Path.cwd()) if settings.mode == "dev" else default_path()
+        path = usual_path(settings.mode)
     if path is None:
         cure = "set HOME or STATE_DIRECTORY, or KEYPROXY_LEDGER to a file"
         return Finding("ledger", "warning", "there is no folder for it", cure)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from keyproxy.commands import git
 from keyproxy.commands.env_text import Said, compared, env_text
-from keyproxy.errors import SettingsFault, SettingsFaults
+from keyproxy.errors import SettingsFaults
 from keyproxy.key_forms import STARS
-from keyproxy.settings.grammar import Unfit, mask, text_in
+from keyproxy.settings.grammar import mask, text_in
 from keyproxy.settings.layers import of_env_file
-from keyproxy.settings.sources import read_file
+from keyproxy.settings.sources import fault_of_file, read_file
 from keyproxy.settings.table import row_of
 
 
@@ -82,13 +82,8 @@ def text_of_file(path: Path) -> str | None:
         return text_in(read_file(path))
     except FileNotFoundError:
         return None
-    except Unfit as unfit:
-        name = path.name + unfit.where
-        fault = SettingsFault(name, found=unfit.found, expected=unfit.expected)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no path"
-        fault = SettingsFault(path.name, found=reason, expected="a readable file")
-    raise SettingsFaults([fault])
+        raise SettingsFaults([fault_of_file(path.name, error)]) from error
 
 
 def _end(text: str) -> str:

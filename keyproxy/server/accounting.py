@@ -231,7 +231,8 @@ def _kinds(budgets: Mapping[str, Budgets]) -> frozenset[Kind]:
     return frozenset(kind for each in budgets.values() for kind in each.kinds)
 
 
-def _default_path(mode: Mode) -> Path | None:
+def usual_path(mode: Mode) -> Path | None:
+    """Where the ledger is where nobody says; None: nowhere."""
     if mode == "dev":
         return dev_path(Path.cwd())
     return default_path() if mode == "serve" else None
@@ -245,7 +246,7 @@ async def open_book(settings: Settings) -> AsyncIterator[Book]:
     that somebody named, or that ``serve`` needs: a restart would begin its budgets anew.
     """
     is_default = settings.ledger == DEFAULT_LEDGER
-    path = _default_path(settings.mode) if is_default else settings.ledger
+    path = usual_path(settings.mode) if is_default else settings.ledger
     book: Book = MemoryBook()
     async with AsyncExitStack() as stack:
         if path is not None:

@@ -192,13 +192,8 @@ class Sources:
             if named_by is None:
                 return ""
             fault = SettingsFault(named_by, found=shown(name), expected="a file that exists")
-        except Unfit as unfit:
-            fault = SettingsFault(
-                name + unfit.where, found=unfit.found, expected=unfit.expected, paste=unfit.line
-            )
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no path"
-            fault = SettingsFault(name, found=reason, expected="a readable file")
+            fault = fault_of_file(name, error)
         unread.append(fault)
         return ""
 
@@ -225,6 +220,15 @@ def read_file(path: Path) -> bytes:
     if len(content) > _LARGEST_FILE:
         raise Unfit("a file of at most 1 MiB", found=f"{name}, a larger one")
     return content
+
+
+def fault_of_file(name: str, error: Exception) -> SettingsFault:
+    """The fault of a file of settings that cannot be read, which ``error`` says of it."""
+    if isinstance(error, Unfit):
+        name += error.where
+        return SettingsFault(name, found=error.found, expected=error.expected, paste=error.line)
+    reason = getattr(error, "strerror", None) or "no path"
+    return SettingsFault(name, found=reason, expected="a readable file")
 
 
 def _forbidden(path: Path) -> Unfit:

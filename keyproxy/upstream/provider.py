@@ -52,23 +52,24 @@ class Model(NamedTuple):
     price: Price | None = None
 
 
+def rows_in(body: Any) -> list[dict[str, Any]]:
+    """The models in OpenAI's list, as they stand there. Raises TypeError for what is no list."""
+    rows = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        raise TypeError("data is no list")
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+
 def models_in(
     body: Any,
     context: str = "",
     more: Callable[[Model, Mapping[str, Any]], Model] = lambda model, row: model,
 ) -> tuple[Model, ...]:
-    """The models in OpenAI's list; ``context``: which of a row's names has the length; ``more``
-    reads the rest of a row.
-
-    Raises TypeError for what is no list.
-    """
-    rows = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(rows, list):
-        raise TypeError("data is no list")
+    """The same, read; ``context``: which of a row's names has the length; ``more`` reads the rest
+    of a row."""
     return tuple(
         more(Model(row["id"], length if type(length := row.get(context)) is int else None), row)
-        for row in rows
-        if isinstance(row, dict) and isinstance(row.get("id"), str)
+        for row in rows_in(body)
     )
 
 
@@ -136,16 +137,13 @@ class Listing:
 
         Raises TypeError for what is no list, and RecursionError.
         """
-        if not isinstance(body.get("data"), list):
-            raise TypeError("data is no list")
         rows = tuple(
             Row(
                 row["id"],
                 json.dumps(row, separators=(",", ":")).encode(),
                 {name: row[name] for name in self.kept if name in row},
             )
-            for row in body["data"]
-            if isinstance(row, dict) and isinstance(row.get("id"), str)
+            for row in rows_in(body)
         )
         own = ("data", "total_count", "links")
         rest = {name: value for name, value in body.items() if name not in own}
