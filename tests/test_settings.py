@@ -323,7 +323,7 @@ def test_key_file_without_a_key_is_a_fault(content: bytes, found: str) -> None:
 
 def test_an_empty_key_file_says_where_to_paste() -> None:
     """``keyproxy init --yes`` leaves one, and it is the first fault that a newcomer meets."""
-    path = "/home/me/my config/openrouter_api_key"
+    path = "/srv/my config/openrouter_api_key"
     found = faults("dev", {"OPENROUTER_API_KEY_FILE": path}, read_file=lambda _: b"")
     fault = found["OPENROUTER_API_KEY_FILE"]
     assert path in str(fault.found)
