@@ -57,6 +57,19 @@ def test_the_documents_name_every_command_that_people_type() -> None:
     assert named >= COMMANDS.keys() - {"ping"}
 
 
+_PROGRAM = "keyproxy|make|docker|np[mx]|uvx|pipx?|curl|git|mkdir|python"
+COMMENTED = re.compile(rf"^[ #]*(?:\w+=\S* )*(?:{_PROGRAM}) .* # ?\S.*", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, *(ROOT / "examples").rglob("*.yaml")], ids=lambda path: path.name
+)
+def test_what_is_pasted_has_no_comment(path: Path) -> None:
+    """In zsh, which is what a Mac has, it is arguments: No rule to make target '#'."""
+    text = code(path) if path.suffix == ".md" else path.read_text()
+    assert COMMENTED.findall(text) == []
+
+
 @each_page
 def test_every_setting_is_one(page: Path) -> None:
     known = {name for row in ROWS.values() for name in row.variables}
