@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyproxy.routing.breaker import LONGEST_SECONDS, REST_SECONDS, Rests
+from keyproxy.routing.breaker import LONGEST_SECONDS, REST_SECONDS, Rests, RestsOf
 from keyproxy.routing.homes import Home
 from keyproxy.upstream.faults import Fault
 from tests.conftest import Clock
@@ -138,3 +138,27 @@ def test_a_home_that_refuses_is_there(rests: Rests, clock: Clock) -> None:
     rests.tries(HOME)
     rests.failed(HOME, Fault.CALLER, None)
     assert rests.seconds(HOME) == 0.0
+
+
+def test_the_account_of_one_app_tells_nothing_of_anothers(clock: Clock) -> None:
+    rests = Rests(clock)
+    one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))
+    for fault in (Fault.ACCOUNT, Fault.LOAD):
+        one.failed(HOME, fault, 9.0)
+        assert (one.seconds(HOME), other.seconds(HOME)) == (9.0, 0.0)
+        one.answered(HOME)
+        assert one.seconds(HOME) == 0.0
+
+
+def test_that_a_home_fails_is_known_to_all(clock: Clock) -> None:
+    rests = Rests(clock)
+    one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))
+    for app in (one, other, one):
+        app.failed(HOME, Fault.UNCERTAIN, None)
+    assert one.seconds(HOME) == other.seconds(HOME) == REST_SECONDS
+    clock.now += REST_SECONDS
+    assert one.seconds(HOME) == 0.0
+    one.tries(HOME)
+    assert other.seconds(HOME) > 0  # one call tries it for all
+    other.failed(HOME, Fault.CALLER, None)
+    assert one.seconds(HOME) == 0.0

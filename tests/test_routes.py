@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keyproxy.routing.retries import A_MINUTE
-from tests.conftest import Proxy, refused
+from tests.conftest import Proxy, Start, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.server import Fakes
@@ -446,3 +447,68 @@ async def test_an_app_may_set_a_highest_price(fakes: Fakes) -> None:
         async with proxy.post({"model": OSS, **HI}, headers=headers) as answer:
             assert answer.headers["X-Keyproxy-Provider"] == "deepinfra"
         assert await provider_of(proxy, OSS) == "groq"
+
+
+@pytest.mark.parametrize("path", ["completions", "rerank", "images", "audio/speech"])
+async def test_other_endpoints_are_openrouters_alone(path: str) -> None:
+    path = f"/api/v1/{path}"
+    said = {"input": "x", "prompt": "x", "query": "x", "documents": ["x"], "voice": "alloy"}
+    wanted = {
+        "completions": ("prompt",),
+        "rerank": ("query", "documents"),
+        "images": ("prompt",),
+        "audio/speech": ("input", "voice"),
+    }[path.removeprefix("/api/v1/")]
+    body = {"model": OSS, **{name: said[name] for name in wanted}}
+    for names in (("groq", "openrouter"), ("groq",)):
+        async with (
+            server.serving(*names) as fakes,
+            proxy_before(fakes, ALLOWED_ENDPOINTS=f"POST {path}") as proxy,
+            proxy.post(body, path=path) as answer,
+        ):
+            if "openrouter" in names:  # the fake has none of these
+                assert answer.headers["X-Keyproxy-Provider"] == "openrouter", await answer.text()
+                assert [seen.target for seen in fakes["openrouter"].calls] == [path]
+            else:
+                await refused(answer, 404, "no_provider_qualifies")
+            assert fakes["groq"].calls == []
+
+
+async def test_a_call_counts_once_however_often_it_is_tried(fakes: Fakes) -> None:
+    more = failing(groq="503", cerebras="503", deepinfra="whole")
+    async with (
+        proxy_before(fakes, more=more, RATE_LIMIT="10/hour") as proxy,
+        proxy.post({"model": MODEL, **HI}) as answer,
+    ):
+        assert answer.status == 200
+        assert ";r=9;" in answer.headers["RateLimit"]
+    assert len(fakes.calls) == 3
+
+
+async def test_where_openrouter_alone_is_used_no_answer_says_which_way_it_came(
+    start: Start,
+) -> None:
+    async with (await start()).post() as answer:
+        assert answer.status == 200
+        assert not [name for name in answer.headers if name.lower().startswith("x-keyproxy")]
+
+
+async def test_an_app_pays_with_its_own_key_at_each_provider(fakes: Fakes, tmp_path: Path) -> None:
+    own = f"gsk_{'Own00' * 10}"
+    (tmp_path / "mine").write_text(own)
+    more = f"""
+[apps.web]
+allowed_origins = "https://web.example"
+providers = "groq"
+groq_api_key_file = "{tmp_path / "mine"}"
+"""
+    async with proxy_before(fakes, more=more) as proxy:
+        web = {"Origin": "https://web.example"}
+        async with proxy.post({"model": OSS, **HI}, headers=web) as answer:
+            await refused(answer, 502, "upstream_key_rejected")  # the fake knows another
+        assert fakes["groq"].calls[-1].keys == [own]
+        assert await provider_of(proxy, OSS) == "groq"
+        assert fakes["groq"].calls[-1].keys == [fakes["groq"].key]
+        async with proxy.post({"model": "z-ai/glm-4.7", **HI}, headers=web) as answer:
+            assert answer.status in (403, 404)  # Cerebras is none of this app's
+    assert {seen.vendor for seen in fakes.calls} == {"groq"}

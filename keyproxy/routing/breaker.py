@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from keyproxy.routing.homes import Home
@@ -30,6 +30,7 @@ ENOUGH = 6
 _MOST_KEPT = 2048
 FAILURES = frozenset({Fault.NOT_SENT, Fault.UNCERTAIN})
 """Faults that tell of a home that is not well; others say so themselves, or are no news of it."""
+OF_ACCOUNT = frozenset({Fault.LOAD, Fault.ACCOUNT})
 OF_CALL = frozenset({Fault.CALLER, Fault.CONTEXT, Fault.FIELD})
 
 
@@ -95,7 +96,7 @@ class Rests:
         was_tried, state.tried_at = state.tried_at is not None, None
         if fault is Fault.CONFIG:
             state.is_off = True
-        elif fault in (Fault.LOAD, Fault.ACCOUNT):
+        elif fault in OF_ACCOUNT:
             usual = REST_SECONDS if fault is Fault.LOAD else LONGEST_SECONDS
             asked = min(max(seconds, LEAST_SECONDS), LONGEST_SECONDS) if seconds else usual
             state.until = max(state.until, now + asked)
@@ -113,3 +114,30 @@ class Rests:
         """Another configuration is in force: what was off under the last one is asked again."""
         for state in self._states.values():
             state.is_off = False
+
+
+class RestsOf(Rests):
+    """``rests`` as the calls see them that ``accounts`` pay for, by provider: what one account may
+    not do now is no news of another's."""
+
+    def __init__(self, rests: Rests, accounts: Mapping[str, str]) -> None:
+        self._rests, self._accounts = rests, accounts
+
+    def _own(self, home: Home) -> Home:
+        return home._replace(provider=f"{home.provider} {self._accounts.get(home.provider, '')}")
+
+    def seconds(self, home: Home) -> float:
+        return max(self._rests.seconds(home), self._rests.seconds(self._own(home)))
+
+    def tries(self, home: Home) -> None:
+        for each in (home, self._own(home)):
+            self._rests.tries(each)
+
+    def answered(self, home: Home) -> None:
+        for each in (home, self._own(home)):
+            self._rests.answered(each)
+
+    def failed(self, home: Home, fault: Fault, seconds: float | None) -> None:
+        own = self._own(home)
+        for each in (home, own) if fault in OF_CALL else (own if fault in OF_ACCOUNT else home,):
+            self._rests.failed(each, fault, seconds)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from keyproxy.call import Call, Client, Said
 from keyproxy.dialects import EMBEDDINGS
 from keyproxy.errors import Refusal
-from keyproxy.routing.breaker import Rests
+from keyproxy.routing.breaker import Rests, RestsOf
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
 from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import ROUTER, At, Home, Homes, Place, parted
@@ -128,6 +129,12 @@ class Memory:
         self.rests, self.speeds = Rests(self.clock), Speeds(self.clock)
         self.outputs, self.stays = Outputs(self.clock), Stays(self.clock)
         self.retries = Retries(self.clock)
+
+    def of(self, accounts: Mapping[str, str]) -> Memory:
+        """The same, for the calls that these ``accounts`` pay for, by provider."""
+        own = copy(self)
+        own.rests = RestsOf(self.rests, accounts)
+        return own
 
 
 @dataclass(frozen=True)

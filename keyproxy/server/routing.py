@@ -72,10 +72,13 @@ class Routing:
         prices = HomePrices(_said(app, homes), lambda name: self._lists.of(name) or {}, book)
         usual = Way(app.choose, _numbers(app.max_price or {}), app.fallback)
         named = [route for route in app.routes if not route.is_model]
+        accounts = {
+            name: ",".join(key.label for key in each.keys) for name, each in upstreams.items()
+        }
         router = Router(
             app.name,
             homes,
-            self.memory,
+            self.memory.of(accounts),
             usual,
             ways={route.name.lower(): _way(route, usual) for route in app.routes if route.is_model},
             routes={route.name: _way(route, usual, homes) for route in named},
