@@ -209,6 +209,18 @@ async def test_what_failed_differently_is_one_stable_refusal(fakes: Fakes) -> No
         assert answer.headers["X-Keyproxy-Attempts"] == "groq=429, cerebras=503"
 
 
+async def test_a_wait_that_no_client_should_wait_is_told(fakes: Fakes) -> None:
+    """All homes rest for so long: truly, and in the word that SDKs read."""
+    at = failing(groq="500", cerebras="500")
+    async with proxy_before(fakes, more=at) as proxy:
+        for _ in range(3):  # three in a row: 15 s
+            async with proxy.post(FAILING) as answer:
+                wait, retry = answer.headers["Retry-After"], answer.headers.get("x-should-retry")
+        assert answer.status == 500
+    assert 10 < int(wait) <= 15
+    assert retry == "false"
+
+
 async def test_a_home_that_asked_for_a_rest_is_tried_last(fakes: Fakes) -> None:
     async with proxy_before(fakes, more=failing(groq="rate", cerebras="whole")) as proxy:
         for _ in range(3):

@@ -225,3 +225,26 @@ async def test_a_key_in_what_is_read_on_cuts_it_and_is_shown_to_nobody() -> None
     assert bytes(seen) == b'{"model":"a/b","x":"'
     reply.end()
     await drains.end(1.0)
+
+
+async def test_what_is_read_on_takes_its_providers_place_and_not_its_clients(fakes: Fakes) -> None:
+    fake = fakes["groq"]
+    fake.plan = lambda seen, body: Plan(tokens=40, ends="slow")
+    said = "max_in_flight = 1"
+    async with proxy_before(fakes, of_each=said, MAX_IN_FLIGHT="1") as proxy:
+        asking = asyncio.ensure_future(proxy.post(STREAM).__aenter__())
+        await fake.until(lambda: bool(fake.bills))
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        drains = proxy.service.assembly._routing.drains
+        while not drains._tasks or proxy.service._open_records():
+            await asyncio.sleep(0)
+        async with proxy.post(STREAM) as answer:  # the client's one place is free again
+            assert (answer.status, answer.headers["X-Keyproxy-Provider"]) == (200, "cerebras")
+            await answer.read()
+        fake.released.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*drains._tasks)
+        async with proxy.post(STREAM) as answer:
+            assert answer.headers["X-Keyproxy-Provider"] == "groq"
+            await answer.read()
