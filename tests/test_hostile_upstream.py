@@ -567,6 +567,16 @@ async def test_an_error_body_without_an_end_becomes_json(before: Before) -> None
         assert (await answer.json())["error"]["code"] == 500
 
 
+@pytest.mark.parametrize("word", ["org-", "team_user-", "sk-", "organization ", "project ", "'"])
+async def test_an_error_made_of_one_word_holds_up_nobody(before: Before, word: str) -> None:
+    """Some providers repeat what they were sent, so that a caller may have such an error made."""
+    body = b'{"error":{"message":"%b"}}' % (word * (250_000 // len(word))).encode()
+    head = b"HTTP/1.1 422 No\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    proxy = await before(head % len(body) + body)
+    async with proxy.post() as answer:
+        assert (answer.status, await answer.read()) == (422, body)
+
+
 async def test_an_error_body_that_stalls_becomes_json(before: Before) -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_call(reader, writer)

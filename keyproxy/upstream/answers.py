@@ -25,13 +25,15 @@ from keyproxy.upstream.provider import Fetched, Provider
 
 MAX_ERROR_BYTES = 256 * 1024
 _MOST_DIGITS = 4000  # Python reads no integer of more than 4300
-# Of accounts, organisations and people there, as the texts of errors name them.
+# Of accounts, organisations and people there, as the texts of errors name them. Each word is read
+# once: what is repeated in an error may be a caller's.
 _IDS = re.compile(
-    rb"\b(?:org|proj|user|acct|team)[-_](?=[\w-]*\d)[\w-]{8,}"
+    rb"\b(?:org|proj|user|acct|team)[-_][\w-]{8,}"
     rb"|(?<=organization )[0-9a-f-]{32,36}|(?<=team )[0-9a-f-]{32,36}"
     rb"|(?<=projects/)\d{6,}|(?<=project )\d{6,}",
     re.I,
 )
+_DIGIT = re.compile(rb"\d")
 _log = structlog.get_logger("keyproxy.upstream")
 UNAUTHORIZED = (
     "The upstream did not accept this call (401). That is between this server and the upstream:"
@@ -161,7 +163,11 @@ def _in_shape(dialect: Dialect, status: int, body: Any) -> bytes | None:
 
 def _masked(raw: bytes) -> bytes:
     """``raw`` without the ids of accounts and organisations in its texts."""
-    return _IDS.sub(b"***", raw)
+    return _IDS.sub(_unless_a_word, raw)
+
+
+def _unless_a_word(match: re.Match[bytes]) -> bytes:
+    return b"***" if _DIGIT.search(match[0]) else match[0]
 
 
 def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:
