@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -297,6 +298,24 @@ async def test_a_full_provider_is_passed_over(fakes: Fakes) -> None:
         fakes["groq"].released.set()
         status, headers, _ = await first
         assert (status, headers["X-Keyproxy-Provider"]) == (200, "groq")
+
+
+async def test_a_large_call_takes_its_place_before_it_is_written_anew(fakes: Fakes) -> None:
+    """That is done in a thread, and others look for a place meanwhile."""
+    turns = [{"role": "user", "content": "x" * 1000}] * 300
+    body = FAILING | {"messages": turns, "stream": True}
+    at = failing(groq="slow", cerebras="slow")
+    async with proxy_before(fakes, more=at, of_each="max_in_flight = 1") as proxy:
+        calls = [asyncio.create_task(posted(proxy, body)) for _ in range(4)]
+        async with asyncio.timeout(20):
+            for refused_one in itertools.islice(asyncio.as_completed(calls), 2):
+                status, _, _ = await refused_one
+                assert status == 503
+        for name in ("groq", "cerebras"):
+            await fakes[name].until(lambda name=name: len(fakes[name].bills) == 1)  # type: ignore[misc]
+            fakes[name].released.set()
+        assert sorted([(await call)[0] for call in calls]) == [200, 200, 503, 503]
+    assert asked(fakes) == ["groq", "cerebras"]
 
 
 async def test_all_full_is_told(fakes: Fakes) -> None:

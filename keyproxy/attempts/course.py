@@ -127,9 +127,9 @@ class Course:
     async def _try(self, option: Option, left: Sequence[Option]) -> Open | None:
         """None: it failed, or was not made for want of money."""
         desk, record, home = self._desk, self._record, option.place.home
-        call = await self._call(option)
         async with AsyncExitStack() as stack:
             stack.enter_context(_in_flight(desk.memory, home))
+            call = await self._call(option)
             tariff = self._tariff(option, call)
             reserving = desk.bookings.reserve(record, self._client, call, tariff)
             try:
