@@ -71,6 +71,11 @@ class Program:
             await self._reading
         return code
 
+    async def stop(self) -> None:
+        """Have it end as a platform does, and well."""
+        self.signal(signal.SIGTERM)
+        assert await self.ended() == 0
+
     async def _read(self) -> None:
         assert self.process.stderr is not None
         async for raw in self.process.stderr:

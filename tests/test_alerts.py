@@ -12,7 +12,6 @@ import io
 import json
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -440,8 +439,7 @@ async def test_what_is_found_at_the_stop_is_delivered_before_it(
             session.post(program.url + CHAT, json=BODY) as answer,
         ):
             assert answer.status == 200
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
+        await program.stop()
         first, again = await receiver.told(2)
     assert first == again
     assert first["alert"] == "spend"

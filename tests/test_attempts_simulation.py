@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import signal
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +30,7 @@ from tests.fakes.configured import environment, toml
 from tests.fakes.server import Fakes, serving
 from tests.fakes.vendor import Json, Vendor
 from tests.program import started
-from tests.test_money_simulation import PER_CALL, address, all_settled, rows, stop
+from tests.test_money_simulation import PER_CALL, address, all_settled, killed_under, rows
 
 CALLS = 3000
 AT_ONCE = 40
@@ -251,18 +250,7 @@ async def test_the_ledger_is_the_books_of_all_homes(world: World, tmp_path: Path
     ledger = tmp_path / "ledger.sqlite3"
     said = variables(world.fakes, tmp_path, TOTAL_BUDGET="100/month")
     load = asyncio.create_task(world.call_all(CALLS))
-    for killed_at in KILLED_AT:
-        async with started("serve", tmp_path, **said) as program:
-            world.url.set_result(program.url)
-            await world.until(killed_at)
-            world.url = asyncio.Future()
-            program.signal(signal.SIGKILL)
-            await program.ended()
-    async with started("serve", tmp_path, **said) as program:
-        world.url.set_result(program.url)
-        await load
-        await all_settled(ledger)
-        await stop(program)
+    await killed_under(load, world, world.until, KILLED_AT, tmp_path, **said)
     assert list(faults(world, ledger)) == []
     dialects = Counter(row["endpoint"] for row in rows(ledger))
     assert len(dialects) == len(DIALECTS), dialects
@@ -287,7 +275,7 @@ async def test_no_budget_is_passed_by_going_on_to_another_home(
         for first in range(1, 200, 10):
             await asyncio.gather(*(world.call(first + more) for more in range(10)))
         await all_settled(ledger)
-        await stop(program)
+        await program.stop()
     assert list(faults(world, ledger)) == []
     booked = sum(from_pico(row["cost"]) for row in rows(ledger))
     billed = sum(fake.billed for fake in world.fakes.values())

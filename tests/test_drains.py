@@ -46,6 +46,21 @@ async def leave(proxy: Proxy, provider: str) -> None:
         answer.close()
 
 
+async def hang_up(asking: asyncio.Future[Any]) -> None:
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+
+async def drained(proxy: Proxy, fake: Fake) -> None:
+    """Let ``fake`` answer, and wait until what goes on for nobody has ended."""
+    drains = proxy.service.assembly._routing.drains
+    while not drains._tasks:
+        await asyncio.sleep(0)
+    fake.released.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*drains._tasks)
+
+
 def is_over(fake: Fake) -> bool:
     return bool(fake.bills) and fake.bills[-1].cost is not None
 
@@ -99,14 +114,8 @@ async def test_what_has_not_begun_when_its_client_leaves_is_booked_at_what_it_co
             [record] = proxy.service._open_records()
             while has_head and record.answer is None:
                 await asyncio.sleep(0)
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-            drains = proxy.service.assembly._routing.drains
-            while not drains._tasks:
-                await asyncio.sleep(0)
-            fake.released.set()
-            async with asyncio.timeout(5):
-                await asyncio.gather(*drains._tasks)
+            await hang_up(asking)
+            await drained(proxy, fake)
         assert len(fakes.calls) == 1
         [bill] = fake.bills
         assert bill.cost is not None
@@ -121,8 +130,7 @@ async def test_no_large_body_is_kept_for_a_client_that_is_no_more(fakes: Fakes) 
     async with proxy_before(fakes) as proxy:
         asking = asyncio.ensure_future(proxy.post(large).__aenter__())
         await fake.until(lambda: bool(fake.bills))
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        await hang_up(asking)
         while proxy.service._open_records():
             await asyncio.sleep(0)
         assert not proxy.service.assembly._routing.drains._tasks
@@ -167,14 +175,8 @@ async def test_a_refusal_that_comes_when_the_client_has_left_costs_nothing(
     async with proxy_before(fakes, LEDGER=str(ledger)) as proxy:
         asking = asyncio.ensure_future(proxy.post(WHOLE).__aenter__())
         await come.wait()
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        drains = proxy.service.assembly._routing.drains
-        while not drains._tasks:
-            await asyncio.sleep(0)
-        fake.released.set()
-        async with asyncio.timeout(5):
-            await asyncio.gather(*drains._tasks)
+        await hang_up(asking)
+        await drained(proxy, fake)
     fake._answer = answer  # type: ignore[method-assign]
     assert [seen.vendor for seen in fakes.calls] == ["groq"]
     [(provider, cost, *_)] = booked(ledger)

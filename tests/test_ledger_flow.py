@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 import sqlite3
 import stat
 import sys
@@ -54,8 +53,7 @@ async def test_each_call_is_a_row_and_usage_shows_it(
     async with started("dev", tmp_path, **variables) as program:
         assert await ask(program) == 200
         assert await ask(program, model="x/@") == 403
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
+        await program.stop()
     path = tmp_path / "ledger.sqlite3"
     told = ("default", "127.0.0.1", "openai/gpt-4o-mini", 200, 88_000_000, "exact", 1, 14)
     assert rows(path) == [told]
@@ -65,15 +63,21 @@ async def test_each_call_is_a_row_and_usage_shows_it(
     assert (row["model"], row["calls"], row["spend_usd"]) == ("openai/gpt-4o-mini", 1, "0.000088")
 
 
-async def test_a_restart_remembers_what_was_spent(tmp_path: Path, upstream: FakeUpstream) -> None:
-    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.0001/month")
-    async with started("dev", tmp_path, **variables) as program:
+async def spend_and_restart(
+    directory: Path, upstream: FakeUpstream, variables: dict[str, str]
+) -> None:
+    """Two calls spend the budget, and a restart changes nothing."""
+    async with started("dev", directory, **variables) as program:
         assert [await ask(program), await ask(program)] == [200, 200]
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
-    async with started("dev", tmp_path, **variables) as program:
+        await program.stop()
+    async with started("dev", directory, **variables) as program:
         assert await ask(program) == 402
     assert len(upstream.calls) == 2
+
+
+async def test_a_restart_remembers_what_was_spent(tmp_path: Path, upstream: FakeUpstream) -> None:
+    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.0001/month")
+    await spend_and_restart(tmp_path, upstream, variables)
 
 
 async def test_each_folder_has_a_ledger_and_a_budget_of_its_own_in_dev(
@@ -89,8 +93,7 @@ async def test_each_folder_has_a_ledger_and_a_budget_of_its_own_in_dev(
         (tmp_path / name).mkdir(exist_ok=True)
         async with started("dev", tmp_path / name, **variables) as program:
             assert [await ask(program) for _ in asked] == asked
-            program.signal(signal.SIGTERM)
-            assert await program.ended() == 0
+            await program.stop()
     [one] = state.glob("keyproxy/one-????????.sqlite3")
     assert stat.S_IMODE(one.parent.stat().st_mode) == 0o700
     assert (len(rows(one)), len(upstream.calls)) == (2, 4)
@@ -123,8 +126,7 @@ async def test_serve_books_in_the_folder_that_its_service_manager_names(
             line = await program.said("listening")
             assert line["ledger"] == str(tmp_path / "state" / "ledger.sqlite3")
             assert [await ask(program) for _ in asked] == asked
-            program.signal(signal.SIGTERM)
-            assert await program.ended() == 0
+            await program.stop()
     assert len(upstream.calls) == 2
 
 
@@ -142,8 +144,7 @@ async def test_a_ledger_that_is_overwritten_gives_nobody_a_new_budget(
             "the ledger was overwritten; calls are booked in the file that is there now"
         )
         assert await ask(program) == 402
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
+        await program.stop()
     assert len(upstream.calls) == 2
     assert len(rows(path)) in (1, 2)  # the end of the first may have come behind the change
 
@@ -159,13 +160,7 @@ async def test_a_restart_remembers_the_bills_of_providers(
 
     upstream.answer = answer
     variables = book(tmp_path, upstream, KEYPROXY_BUDGET="0.0001/month")
-    async with started("dev", tmp_path, **variables) as program:
-        assert [await ask(program), await ask(program)] == [200, 200]
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
-    async with started("dev", tmp_path, **variables) as program:
-        assert await ask(program) == 402
-    assert len(upstream.calls) == 2
+    await spend_and_restart(tmp_path, upstream, variables)
     asked = ["usage", "--ledger", variables["KEYPROXY_LEDGER"]]
     assert main([*asked, "--json"]) == 0
     total = json.loads(capsys.readouterr().out)["total"]
@@ -191,8 +186,7 @@ async def test_a_cut_call_of_a_model_without_a_price_has_no_cost(
             await ask(program, stream=True)
         upstream.answer = None
         assert await ask(program) == 200
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
+        await program.stop()
     path = tmp_path / "ledger.sqlite3"
     assert [row[4:6] for row in rows(path)] == [(None, "estimated"), (88_000_000, "exact")]
     asked = ["usage", "--ledger", str(path)]

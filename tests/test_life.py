@@ -94,8 +94,7 @@ async def test_during_the_delay_calls_are_served_while_readyz_says_no(
         async with session.get(program.url + "/healthz") as answer:
             assert answer.status == 200
         assert await status(session, program.url) == 200
-        program.signal(signal.SIGTERM)  # a second one does not wait
-        assert await program.ended() == 0
+        await program.stop()  # a second signal does not wait
 
 
 async def test_after_the_delay_open_connections_are_told_and_new_ones_refused(

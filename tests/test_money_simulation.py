@@ -10,12 +10,12 @@ import random
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
@@ -137,9 +137,34 @@ async def all_settled(ledger: Path) -> None:
     await until(lambda: not rows(ledger, "is_settled = 0"))
 
 
-async def stop(program: Program) -> None:
-    program.signal(signal.SIGTERM)
-    assert await program.ended() == 0
+class HasUrl(Protocol):
+    """Clients that wait for where to call."""
+
+    url: asyncio.Future[str]
+
+
+async def killed_under(
+    load: asyncio.Task[None],
+    clients: HasUrl,
+    until: Callable[[int], Awaitable[None]],
+    moments: Iterable[int],
+    directory: Path,
+    **said: str,
+) -> None:
+    """Have ``clients`` make their calls while the server is killed at ``moments``, each so many
+    calls that ``until`` waits for; then all are settled."""
+    for moment in moments:
+        async with started("serve", directory, **said) as program:
+            clients.url.set_result(program.url)
+            await until(moment)
+            clients.url = asyncio.get_running_loop().create_future()
+            program.signal(signal.SIGKILL)
+            await program.ended()
+    async with started("serve", directory, **said) as program:
+        clients.url.set_result(program.url)
+        await load
+        await all_settled(directory / "ledger.sqlite3")
+        await program.stop()
 
 
 def faults(upstream: Books, ledger: Path) -> Iterator[str]:
@@ -186,18 +211,7 @@ async def test_the_ledger_is_the_upstreams_books(
     said = variables(upstream, ledger, BUDGET="1/day", TOTAL_BUDGET="100/month")
     clients = Clients(session, upstream)
     load = asyncio.create_task(clients.call_all(CALLS))
-    for killed_at in KILLED_AT:
-        async with started("serve", tmp_path, **said) as program:
-            clients.url.set_result(program.url)
-            await upstream.wait_for(killed_at)
-            clients.url = asyncio.get_running_loop().create_future()
-            program.signal(signal.SIGKILL)
-            await program.ended()
-    async with started("serve", tmp_path, **said) as program:
-        clients.url.set_result(program.url)
-        await load
-        await all_settled(ledger)
-        await stop(program)
+    await killed_under(load, clients, upstream.wait_for, KILLED_AT, tmp_path, **said)
     assert list(faults(upstream, ledger)) == []
     assert upstream.twice == []
     found = ends(ledger)  # as wild as it was meant to be
@@ -220,14 +234,14 @@ async def test_a_stop_in_the_middle_of_calls_books_them_all(
         clients.url.set_result(program.url)
         load = asyncio.create_task(clients.call_all(300))
         await upstream.wait_for(250)
-        await stop(program)
+        await program.stop()
         clients.url = asyncio.get_running_loop().create_future()
         assert rows(ledger, "ended IS NULL") == []
         async with started("serve", tmp_path, **said) as other:
             clients.url.set_result(other.url)
             await load
             await all_settled(ledger)
-            await stop(other)
+            await other.stop()
     assert list(faults(upstream, ledger)) == []
     assert "killed" not in ends(ledger)
 
@@ -377,7 +391,7 @@ async def test_a_budget_counts_what_the_ledger_says(
         clients.url.set_result(program.url)
         await clients.call_all(300)
         await all_settled(ledger)
-        await stop(program)
+        await program.stop()
     opened, spent = sorted((await counted(server)).items(), key=lambda each: "-open" not in each[0])
     booked = sum(row["cost"] for row in rows(ledger)) / 1000
     assert opened[1] == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -169,8 +168,7 @@ class Booked:
                 async with session.post(program.url + CHAT, json=BODY) as answer:
                     await answer.read()
                     found.append(answer.status)
-            program.signal(signal.SIGTERM)
-            assert await program.ended() == 0
+            await program.stop()
         return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import ssl
 import subprocess
 import sys
@@ -53,8 +52,7 @@ async def test_serve_loads_what_its_settings_need(tmp_path: Path, upstream: Fake
             session.post(program.url + CHAT, json=BODY) as answer,
         ):
             assert answer.status == 200
-        program.signal(signal.SIGTERM)
-        assert await program.ended() == 0
+        await program.stop()
     modules = loaded(program.text)
     assert _OF_THE_SERVER | {"keyproxy.proxy"} <= modules
     assert modules & _FOR_SOME == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from keyproxy.errors import SettingsFault
@@ -49,9 +49,5 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 def as_json(code: int, findings: Sequence[Finding], **more: object) -> str:
     """One object: the exit code, ``more``, and all findings with their cures."""
-    rows = [
-        {"about": each.about, "grade": each.grade, "text": each.text, "cure": each.cure}
-        for each in findings
-    ]
-    document = {"exit_code": code, **more, "findings": rows}
+    document = {"exit_code": code, **more, "findings": [asdict(each) for each in findings]}
     return json.dumps(document, indent=2, ensure_ascii=False)
