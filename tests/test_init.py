@@ -229,8 +229,12 @@ def test_all_that_only_the_operator_knows_must_be_said(
 ) -> None:
     assert run("init", "--yes", "--for", "login", "--allowed-models", "a b") == 2
     said = capsys.readouterr().err
-    for name in ("ALLOWED_ORIGINS", "ALLOWED_HOSTS", "ALLOWED_MODELS", "JWKS_URL", "JWT_ISSUER"):
-        assert f"KEYPROXY_{name}" in said or f"KEYPROXY_JWT_{name}" in said
+    for name in ("allowed-origins", "allowed-models", "jwt-jwks-url", "jwt-issuer"):
+        assert f"\n    --{name} " in said
+    # The live page's origin tells the host, once it is said.
+    assert "HOSTS" not in said
+    assert run("init", "--yes", "--for", "page", "--allowed-origins", "null") == 2
+    assert "\n    --allowed-hosts " in capsys.readouterr().err
     assert list(Path().iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from keyproxy.commands.frameworks import framework_in
 from keyproxy.console import printable
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.folders import project_name, user_folder
-from keyproxy.settings import ROWS
+from keyproxy.settings import ROWS, lines
 from keyproxy.settings.grammar import Unfit, secrets
 from keyproxy.settings.grammar.secrets import ClientToken
 from keyproxy.settings.setting import Mode, Setting, fault_of, text_of, unsaid
@@ -141,8 +141,9 @@ def _answers(audience: str, options: Mapping[str, str], is_asking: bool) -> dict
     for field in OPTIONS:
         row, default = ROWS[field], AUDIENCES[audience].asks.get(field)
         text = text_of(row, options)
-        if field == "allowed_hosts" and audience != "me":
-            default = None if hosts_of(answers.get("allowed_origins", "")) else ""
+        origins = answers.get("allowed_origins")
+        if field == "allowed_hosts" and audience != "me" and origins:
+            default = None if hosts_of(origins) else ""
         if not text and default is None:
             continue
         try:
@@ -151,7 +152,7 @@ def _answers(audience: str, options: Mapping[str, str], is_asking: bool) -> dict
             else:
                 answers[field] = _asked(row, _QUESTIONS[field], default or "")
         except SettingsFault as fault:
-            faults.append(fault)
+            faults.append(lines.placed(fault, {row.variable: lines.COMMAND_LINE}))
     if faults:
         raise SettingsFaults(faults)
     return answers
@@ -230,12 +231,14 @@ def _say_what_next(beginning: Beginning, awaited: Path | None) -> int:
         ("keyproxy check", "whether all is well"),
         ("keyproxy dev", f"run it here; pages call {_BASE}"),
     ]
-    if SERVE_ENV in beginning.env_names:
-        steps.append((f"keyproxy serve --env-file {SERVE_ENV}", "run it for others"))
     print("\nNext")
     if awaited is not None:
         print(f"  paste the key into {awaited}")
         steps.append(("keyproxy demo", "the same without a key, with made-up answers"))
+    if SERVE_ENV in beginning.env_names:
+        file = f"--env-file {SERVE_ENV}"
+        steps.append((f"keyproxy check --serve {file}", "whether all is well for others"))
+        steps.append((f"keyproxy serve {file}", "run it for others"))
     found = Sources.of_process("dev", {}).look()
     for name in (secrets.KEY, secrets.KEY_FILE):
         text, place = found.said(name)
