@@ -150,6 +150,16 @@ def test_the_account_of_one_app_tells_nothing_of_anothers(clock: Clock) -> None:
         assert one.seconds(HOME) == 0.0
 
 
+def test_a_model_that_one_account_may_not_call_is_there_for_others(clock: Clock) -> None:
+    """Vendors do not tell that from one that they do not have."""
+    rests = Rests(clock)
+    one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))
+    one.failed(HOME, Fault.CONFIG, None)
+    assert (one.seconds(HOME), other.seconds(HOME)) == (LONGEST_SECONDS, 0.0)
+    rests.reloaded()
+    assert one.seconds(HOME) == 0.0
+
+
 def test_that_a_home_fails_is_known_to_all(clock: Clock) -> None:
     rests = Rests(clock)
     one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))

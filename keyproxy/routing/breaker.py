@@ -30,7 +30,7 @@ ENOUGH = 6
 _MOST_KEPT = 2048
 FAILURES = frozenset({Fault.NOT_SENT, Fault.UNCERTAIN})
 """Faults that tell of a home that is not well; others say so themselves, or are no news of it."""
-OF_ACCOUNT = frozenset({Fault.LOAD, Fault.ACCOUNT})
+OF_ACCOUNT = frozenset({Fault.LOAD, Fault.ACCOUNT, Fault.CONFIG})
 OF_CALL = frozenset({Fault.CALLER, Fault.CONTEXT, Fault.FIELD})
 
 
