@@ -140,6 +140,16 @@ def test_a_home_that_refuses_is_there(rests: Rests, clock: Clock) -> None:
     assert rests.seconds(HOME) == 0.0
 
 
+def test_models_that_nobody_has_push_out_no_rest(rests: Rests) -> None:
+    """OpenRouter is asked for whatever a caller names."""
+    rests.failed(HOME, Fault.LOAD, 60.0)
+    for number in range(5000):
+        rests.failed(Home("openrouter", f"made/up-{number}"), Fault.CONFIG, None)
+    assert rests.seconds(HOME) == 60.0
+    assert rests.seconds(Home("openrouter", "made/up-4999")) == LONGEST_SECONDS
+    assert rests.seconds(Home("openrouter", "made/up-0")) == 0.0
+
+
 def test_the_account_of_one_app_tells_nothing_of_anothers(clock: Clock) -> None:
     rests = Rests(clock)
     one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))

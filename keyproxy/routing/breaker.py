@@ -39,7 +39,6 @@ class _State:
     until: float = 0.0
     pause: float = REST_SECONDS
     in_a_row: int = 0
-    is_off: bool = False
     tried_at: float | None = None  # since when one call tries it, whose rest is over
     ended: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=64))
 
@@ -50,16 +49,18 @@ class Rests:
 
     clock: Callable[[], float] = time.monotonic
     _states: Recent[Home, _State] = field(default_factory=lambda: Recent(_MOST_KEPT), init=False)
+    # Apart, since callers may name models without end that OpenRouter does not have.
+    _off: Recent[Home, Fault] = field(default_factory=lambda: Recent(_MOST_KEPT), init=False)
 
     def seconds(self, home: Home) -> float:
         """How much longer a home rests; 0 for one that is well. One whose rest is over is well for
         the first call that asks, and ``tries`` it; for others not until it has answered."""
+        if home in self._off:
+            return LONGEST_SECONDS
         state = self._states.get(home)
         if state is None:
             return 0.0
         now = self.clock()
-        if state.is_off:
-            return LONGEST_SECONDS
         if state.until > now:
             return state.until - now
         if state.tried_at is not None and now - state.tried_at < state.pause:
@@ -74,8 +75,9 @@ class Rests:
 
     def answered(self, home: Home) -> None:
         """It has answered a call."""
+        self._off.pop(home, None)
         if (state := self._states.get(home)) is not None:
-            state.until, state.is_off = 0.0, False
+            state.until = 0.0
             self._is_there(home)
 
     def _is_there(self, home: Home) -> None:
@@ -91,12 +93,13 @@ class Rests:
         if fault in OF_CALL:
             self._is_there(home)
             return
+        if fault is Fault.CONFIG:
+            self._off.put(home, fault)
+            return
         state = self._states.used(home) or self._states.put(home, _State())
         now = self.clock()
         was_tried, state.tried_at = state.tried_at is not None, None
-        if fault is Fault.CONFIG:
-            state.is_off = True
-        elif fault in OF_ACCOUNT:
+        if fault in OF_ACCOUNT:
             usual = REST_SECONDS if fault is Fault.LOAD else LONGEST_SECONDS
             asked = min(max(seconds, LEAST_SECONDS), LONGEST_SECONDS) if seconds else usual
             state.until = max(state.until, now + asked)
@@ -112,8 +115,7 @@ class Rests:
 
     def reloaded(self) -> None:
         """Another configuration is in force: what was off under the last one is asked again."""
-        for state in self._states.values():
-            state.is_off = False
+        self._off.clear()
 
 
 class RestsOf(Rests):
