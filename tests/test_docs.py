@@ -21,6 +21,11 @@ from tests.test_commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = [path for path in (ROOT / "examples").rglob("README.md") if "vendor" not in path.parts]
+CONFIGURED = [
+    path
+    for kind in ("*.yaml", "*.toml", "*.service", "*.cfg", "*.conf", "Caddyfile")
+    for path in sorted((ROOT / "examples").rglob(kind))
+]
 OF_ROOT = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*OF_ROOT, *sorted((ROOT / "docs").glob("*.md")), *sorted(EXAMPLES)]
 each_page = pytest.mark.parametrize(
@@ -57,17 +62,22 @@ def test_the_documents_name_every_command_that_people_type() -> None:
     assert named >= COMMANDS.keys() - {"ping"}
 
 
-_PROGRAM = "keyproxy|make|docker|np[mx]|uvx|pipx?|curl|git|mkdir|python"
+_PROGRAM = "keyproxy|make|docker|np[mx]|uvx|pipx?|curl|git|mkdir|python|install|fly|cp|\\S*/pip"
 COMMENTED = re.compile(rf"^[ #]*(?:\w+=\S* )*(?:{_PROGRAM}) .* # ?\S.*", re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    "path", [*PAGES, *(ROOT / "examples").rglob("*.yaml")], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", [*PAGES, *CONFIGURED], ids=lambda path: path.name)
 def test_what_is_pasted_has_no_comment(path: Path) -> None:
     """In zsh, which is what a Mac has, it is arguments: No rule to make target '#'."""
     text = code(path) if path.suffix == ".md" else path.read_text()
     assert COMMENTED.findall(text) == []
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CONFIGURED], ids=lambda path: path.name)
+def test_nothing_of_an_index_is_installed_by_our_name(path: Path) -> None:
+    """It is not ours there: docs/releasing.md, which alone says so."""
+    if path.name != "releasing.md":
+        assert not re.search(r"(?:install|--with|uvx) keyproxy\b(?!-)", path.read_text())
 
 
 @each_page
