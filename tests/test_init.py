@@ -362,6 +362,21 @@ def test_nothing_that_a_folder_names_is_run(config: Path) -> None:
     assert not (config.parent / "was-run").exists()
 
 
+def test_nothing_that_a_folder_says_moves_the_cursor(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".env").write_text('KEYPROXY_LISTEN="\x1b[2J"\nKEYPROXY_ALLOWED_MODELS="\x1b]0;a\x07"\n')
+    name = r'"\u001b[2J"'
+    Path("keyproxy.toml").write_text(f"[apps.{name}]\n[routes.{name}]\n{name} = 1\n")
+    run("init", "--yes", "--allowed-models", "a/b")
+    for command in ("check", "dev"):
+        assert run(command) == 2
+    said = capsys.readouterr()
+    assert "KEYPROXY_ALLOWED_MODELS=?]0;a?" in said.out
+    assert "apps.?[2J" in said.err
+    assert "\x1b" not in said.out + said.err
+
+
 @posix
 @pytest.mark.parametrize("name", [".env", ".gitignore"])
 @pytest.mark.parametrize("is_there", [True, False])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from keyproxy.commands import git
 from keyproxy.commands.env_text import Said, compared, env_text
+from keyproxy.console import printable
 from keyproxy.errors import SettingsFaults
 from keyproxy.key_forms import STARS
 from keyproxy.settings.grammar import mask, text_in
@@ -73,7 +74,7 @@ def env_file(path: Path, heading: str, says: Sequence[Said]) -> Change:
 
 def _fit_to_show(variable: str, value: str) -> str:
     row = row_of(variable)
-    return mask(value) if row and not row.is_secret else STARS
+    return printable(mask(value)) if row and not row.is_secret else STARS
 
 
 def text_of_file(path: Path) -> str | None:

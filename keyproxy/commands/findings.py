@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from keyproxy.console import printable
 from keyproxy.errors import SettingsFault
 
 Grade = Literal["fine", "warning", "error"]
@@ -39,7 +40,8 @@ class Finding:
 
     def __str__(self) -> str:
         text = self.text if self.cure is None else f"{self.text}; {self.cure}"
-        return text if self.grade == "fine" else f"{self.grade}: {text}"
+        text = text if self.grade == "fine" else f"{self.grade}: {text}"
+        return "\n".join(map(printable, text.split("\n")))
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

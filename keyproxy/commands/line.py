@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from keyproxy.commands import COMMANDS
-from keyproxy.console import MOST_COLUMNS, wrapped
+from keyproxy.console import MOST_COLUMNS, printable, wrapped
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, ROWS
 from keyproxy.settings.grammar import mask
@@ -145,7 +145,7 @@ def report(command: str, faults: SettingsFaults) -> int:
     print(f"keyproxy {command}: {what} missing or wrong", file=sys.stderr)
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
     for fault in faults.faults:
-        text, *pasted = str(fault).splitlines()  # what is pasted is never broken
+        text, *pasted = map(printable, str(fault).split("\n"))  # what is pasted is never broken
         print("", *wrapped(text, columns), *pasted, sep="\n", file=sys.stderr)
     return 2
 
