@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,32 +50,28 @@ FORMS = (
     Form("Together", r"tgp_v1_", _WORD, 30),
 )
 
-OWNERS: Mapping[str, str | None] = MappingProxyType(
+
+class Known(NamedTuple):
+    """Who gives out a provider's keys, and how one begins, where these have a form."""
+
+    owner: str | None = None
+    example: str = "…"
+
+
+KNOWN: Mapping[str, Known] = MappingProxyType(
     {
-        "openrouter": "OpenRouter",
-        "openai": "OpenAI",
-        "anthropic": "Anthropic",
-        "gemini": "Google",
-        "groq": "Groq",
-        "cerebras": "Cerebras",
-        "deepinfra": None,
-        "mistral": None,
-        "xai": "xAI",
+        "openrouter": Known("OpenRouter", "sk-or-v1-…"),
+        "openai": Known("OpenAI", "sk-proj-…"),
+        "anthropic": Known("Anthropic", "sk-ant-api03-…"),
+        "gemini": Known("Google", "AIza…"),
+        "groq": Known("Groq", "gsk_…"),
+        "cerebras": Known("Cerebras", "csk-…"),
+        "deepinfra": Known(),
+        "mistral": Known(),
+        "xai": Known("xAI", "xai-…"),
     }
 )
-"""Each provider that settings know by name, and who gives out its keys, where these have a form."""
-EXAMPLES: Mapping[str, str] = MappingProxyType(
-    {
-        "openrouter": "sk-or-v1-…",
-        "openai": "sk-proj-…",
-        "anthropic": "sk-ant-api03-…",
-        "gemini": "AIza…",
-        "groq": "gsk_…",
-        "cerebras": "csk-…",
-        "xai": "xai-…",
-    }
-)
-"""How such a key begins, by provider, where they have a form."""
+"""Each provider that settings know by its name."""
 SHARED_BEGINNING = "AIza"
 """Of Gemini's older keys, and of Firebase's and Maps', which are meant for pages."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from keyproxy.errors import SettingsFaults
-from keyproxy.key_forms import OWNERS
+from keyproxy.key_forms import KNOWN
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.advice import odd
 from keyproxy.settings.providers import ROWS, Used
@@ -44,7 +44,7 @@ def used(settings: Settings) -> dict[str, list[str]]:
 
 
 def test_settings_know_each_provider_by_its_name() -> None:
-    assert set(OWNERS) == set(PROVIDERS)
+    assert set(KNOWN) == set(PROVIDERS)
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_keys_that_lie_about_switch_nothing_on_and_are_told(tmp_path: Path) -> N
 
 
 def test_a_key_of_each_provider_may_stand_in_a_file_and_be_several(tmp_path: Path) -> None:
-    for name in OWNERS:
+    for name in KNOWN:
         (tmp_path / name).write_text(f"{'a' * 20}\n{'b' * 20}\n")
-    files = {f"{name.upper()}_API_KEY_FILE": name for name in OWNERS}
-    settings = read(tmp_path, KEYPROXY_PROVIDERS=",".join(OWNERS), **files)
-    assert used(settings) == {name: ["a" * 20, "b" * 20] for name in OWNERS}
+    files = {f"{name.upper()}_API_KEY_FILE": name for name in KNOWN}
+    settings = read(tmp_path, KEYPROXY_PROVIDERS=",".join(KNOWN), **files)
+    assert used(settings) == {name: ["a" * 20, "b" * 20] for name in KNOWN}
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keyproxy.console import wrapped
+from keyproxy.console import MOST_COLUMNS, wrapped
 from keyproxy.key_forms import STARS
 from keyproxy.settings import lines
 from keyproxy.settings.setting import Setting
-
-_COLUMNS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def _block(said: Said) -> str:
 
 
 def _comment(words: str) -> list[str]:
-    return wrapped(words, _COLUMNS, "# ", "# ")
+    return wrapped(words, MOST_COLUMNS, "# ", "# ")
 
 
 def compared(

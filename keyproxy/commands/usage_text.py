@@ -22,10 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from keyproxy.commands.reading import Between
-from keyproxy.console import printable
+from keyproxy.console import USUAL_COLUMNS, printable
 from keyproxy.ledger.queries import By, Summary, Total
 
-_WIDTH = 80  # of lines that go to no terminal
 _COLUMNS = ("USD", "estimated", "calls", "tokens in", "tokens out")
 _GAP = 2  # between columns
 _LEAST_NAME = 10
@@ -61,7 +60,7 @@ def print_csv(found: Summary, path: Path, *, by: By, between: Between) -> None:
 
 def print_table(found: Summary, path: Path, *, by: By, between: Between) -> None:
     """Aligned columns, and what else should be known; colours and bars on a terminal only."""
-    width = None if sys.stdout.isatty() else _WIDTH
+    width = None if sys.stdout.isatty() else USUAL_COLUMNS
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     where, span = printable(str(path)), _span(between)
     what = "Spend" if found.rows else "No calls"

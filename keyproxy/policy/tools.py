@@ -68,7 +68,7 @@ def tools(check: Check, param: str, value: Any) -> None:
         if kind is None:
             kind = ""
         if not isinstance(kind, str):
-            raise not_allowed(param, f"holds a tool of type {show(kind)}", _own(check))
+            raise not_allowed(param, f"holds a tool of type {show(kind)}", own[0])
         spelling.check(param, tool)
         if "cache_control" in tool:
             lifetime(check, f"{param}.cache_control", tool["cache_control"])
@@ -129,12 +129,7 @@ def _open(check: Check, param: str, kind: str) -> None:
     found = f"holds a tool of type {shortened(kind, 40)}" if kind else "holds a tool without a type"
     if kind.startswith("openrouter:") or word_for_tool(kind) in WORDS:
         found += " that runs on a server"  # of others, the caller runs some
-    raise not_allowed(param, found, _own(check), hint=line)
-
-
-def _own(check: Check) -> str:
-    """A type of tool that is always open."""
-    return check.dialect.own_tools[0]
+    raise not_allowed(param, found, check.dialect.own_tools[0], hint=line)
 
 
 def nested(check: Check, param: str, value: Any) -> None:
@@ -232,8 +227,7 @@ _EDITS: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 def _edits(check: Check, param: str, value: Any) -> None:
-    if not isinstance(value, dict) or not value.keys() <= {"edits"}:
-        raise not_allowed(param, f"is {show(value)}", 'an object {"edits": […]}')
+    only(param, value, names("edits"), holds_scalars=False)
     edits = items(f"{param}.edits", value.get("edits"))
     if len(edits) > len(_EDITS):
         raise not_allowed(f"{param}.edits", f"holds {len(edits)} edits", f"{len(_EDITS)} at most")
@@ -242,9 +236,7 @@ def _edits(check: Check, param: str, value: Any) -> None:
         known = _EDITS.get(kind) if isinstance(kind, str) else None
         if known is None:
             raise not_allowed(f"{param}.edits", f"holds {show(kind or edit)}", ", ".join(_EDITS))
-        for name in edit.keys() - known:
-            found = f"holds {shortened(name, 40)} in {kind}"
-            raise not_allowed(f"{param}.edits", found, ", ".join(sorted(known)))
+        only(f"{param}.edits[{kind}]", edit, known, holds_scalars=False)
         check.seen.compacts |= str(kind).startswith("compact")
         nested(check, f"{param}.edits", edit)
 

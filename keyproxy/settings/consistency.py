@@ -12,7 +12,7 @@ from typing import Any
 
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
-from keyproxy.key_forms import OWNERS
+from keyproxy.key_forms import KNOWN
 from keyproxy.settings import providers
 from keyproxy.settings.grammar import jwt, plain, secrets, shown
 from keyproxy.settings.grammar.origins import ANY_EXTENSION
@@ -98,7 +98,7 @@ def _beyond_one_person(default: AppValues) -> Iterator[SettingsFault]:
 
 
 def _keys_in_pages(default: AppValues) -> Iterator[SettingsFault]:
-    own = [key for name in OWNERS for key in default.get(providers.field_of(name), ())]
+    own = [key for name in KNOWN for key in default.get(providers.field_of(name), ())]
     for name in secrets.bundled_keys(default.said, own):
         yield SettingsFault(
             name,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 from keyproxy.errors import SettingsFault
-from keyproxy.key_forms import OWNERS, Secret
+from keyproxy.key_forms import KNOWN, Secret
 from keyproxy.settings.grammar import each, matching, network, or_off, plain, secrets, shown
 from keyproxy.settings.setting import Setting, finished, setting, toml_key
 
@@ -87,7 +87,7 @@ def is_short(key: Secret) -> bool:
 
 def names(text: str) -> tuple[str, ...]:
     """Names of providers, in the order in which they are asked."""
-    expected = f"names of {', '.join(OWNERS)}, or of tables [providers.NAME]"
+    expected = f"names of {', '.join(KNOWN)}, or of tables [providers.NAME]"
     return each(matching(ANY_NAME.pattern, expected))(text)
 
 
@@ -120,7 +120,7 @@ def with_tables(environ: Mapping[str, str], tables: Tables) -> dict[str, str]:
 
 def unused(environ: Mapping[str, str], used: Collection[str]) -> tuple[str, ...]:
     """The variables that hold a key, or name its file, of a provider that is not used."""
-    names = [variable for name in OWNERS if name not in used for variable in key_variables(name)]
+    names = [variable for name in KNOWN if name not in used for variable in key_variables(name)]
     return tuple(variable for variable in names if environ.get(variable, "").strip())
 
 
@@ -131,7 +131,7 @@ def key_files(environ: Mapping[str, str], tables: Tables) -> dict[str, str]:
     return {
         key_variables(name)[1]: f"providers.{name}.key_file"
         for name, said in tables.items()
-        if name in OWNERS and name in used and said.get("KEYPROXY_KEY_FILE")
+        if name in KNOWN and name in used and said.get("KEYPROXY_KEY_FILE")
         if not any(environ.get(variable, "").strip() for variable in key_variables(name))
     }
 
@@ -147,30 +147,30 @@ def lacking(environ: Mapping[str, str], tables: Tables) -> Iterator[str]:
         said = tables.get(name, {})
         is_said = any(environ.get(variable, "").strip() for variable in key_variables(name))
         if not (is_said or said.get("KEYPROXY_KEY_FILE") or said.get("KEYPROXY_KEY")):
-            yield key_variables(name)[0] if name in OWNERS else f"providers.{name}.key_file"
+            yield key_variables(name)[0] if name in KNOWN else f"providers.{name}.key_file"
 
 
 def table_faults(said: Mapping[str, str], name: str) -> Iterator[SettingsFault]:
     """What in a table does not go together; ``name`` is the provider's."""
-    if name not in OWNERS:
+    if name not in KNOWN:
         if "KEYPROXY_KIND" not in said:
-            close = difflib.get_close_matches(name, OWNERS, n=1)
+            close = difflib.get_close_matches(name, KNOWN, n=1)
             hint = f"; or {close[0]} perhaps?" if close else ""
             yield _fault(
                 name,
                 "KEYPROXY_KIND",
                 None,
                 f"openai-compatible or anthropic-compatible, since {name} is none of"
-                f" {', '.join(OWNERS)}{hint}",
+                f" {', '.join(KNOWN)}{hint}",
             )
         if "KEYPROXY_BASE" not in said:
             yield _fault(name, "KEYPROXY_BASE", None, "where it answers", "https://…/v1")
         if not {"KEYPROXY_KEY", "KEYPROXY_KEY_FILE"} & said.keys():
             expected = 'a file that holds its key, or key = "none" where it asks for none'
             yield _fault(name, "KEYPROXY_KEY_FILE", None, expected, f"/run/secrets/{name}")
-    for variable in said.keys() & (_ONLY_FOR_OTHERS if name in OWNERS else frozenset()):
+    for variable in said.keys() & (_ONLY_FOR_OTHERS if name in KNOWN else frozenset()):
         yield _fault(name, variable, "set", f"nothing: {name} is known by its name")
-    if (key := said.get("KEYPROXY_KEY")) is not None and (name in OWNERS or key != "none"):
+    if (key := said.get("KEYPROXY_KEY")) is not None and (name in KNOWN or key != "none"):
         file = f"/run/secrets/{name}"
         expected = "key_file, which names a file that holds it"
         yield _fault(name, "KEYPROXY_KEY", "set (not shown)", expected, file, "KEYPROXY_KEY_FILE")
@@ -193,17 +193,19 @@ def key_faults(used: Used, keys: Collection[Secret], upstream: str) -> Iterator[
     """What is wrong with the keys of a provider, by its address. ``upstream``: OpenRouter's."""
     name = used.name
     base = used.base or (upstream if name == "openrouter" else "https:")
-    variable = key_variables(name)[0] if name in OWNERS else f"providers.{name}.key_file"
+    variable = key_variables(name)[0] if name in KNOWN else f"providers.{name}.key_file"
     if not (used.allow_http or network.is_local(base)) and any(map(is_short, keys)):
         expected = f"a key of {SHORTEST_KEY} characters or more: answers are searched for it"
         yield SettingsFault(variable, found="a shorter key", expected=expected)
     is_own = network.is_openrouter(base) if name == "openrouter" else used.base is None
-    owners = [key.owner for key in keys]
-    owner = next((each for each in owners if each not in (None, OWNERS.get(name))), None)
-    if not is_own or owner is None or name not in OWNERS:
+    if not is_own or name not in KNOWN:
+        return
+    whose, owners = KNOWN[name].owner, [key.owner for key in keys]
+    owner = next((each for each in owners if each not in (None, whose)), None)
+    if owner is None:
         return
     number = f"a list whose number {owners.index(owner) + 1} is " if len(owners) > 1 else ""
-    whose = OWNERS[name] or name
+    whose = whose or name
     page = f", from {secrets.KEYS_PAGE}" if name == "openrouter" else ""
     yield SettingsFault(
         variable,
@@ -215,7 +217,7 @@ def key_faults(used: Used, keys: Collection[Secret], upstream: str) -> Iterator[
 
 def unknown(name: str, used: Iterable[str], tables: Collection[str]) -> SettingsFault:
     """The fault of a name in ``KEYPROXY_PROVIDERS`` that nobody has; ``used``: all it names."""
-    known = [*OWNERS, *tables]
+    known = [*KNOWN, *tables]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"{close[0]} perhaps?" if close else f"one of {', '.join(known)}"
     kept = [close[0] if each == name and close else each for each in used]

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from keyproxy.errors import SettingsFault, SettingsFaults
-from keyproxy.key_forms import OWNERS, Secret
+from keyproxy.key_forms import KNOWN, Secret
 from keyproxy.settings import providers
 from keyproxy.settings.consistency import AppValues, bound_answers, faults
 from keyproxy.settings.grammar import Unfit, shown, text_in
@@ -220,11 +220,11 @@ class Reading:
     def used_provider(self, name: str, tables: Tables) -> Used | None:
         """What is said of a provider that is used; None where that is faulty."""
         said = dict(tables.get(name, {}))
-        if name not in OWNERS and name not in tables:
+        if name not in KNOWN and name not in tables:
             self.faults.append(providers.unknown(name, self.used, tables))
             return None
         found = list(providers.table_faults(said, name))
-        if name in OWNERS:
+        if name in KNOWN:
             said.pop("KEYPROXY_KEY_FILE", None)  # it is read where the variable would be
         table = Reading(self.mode, said, self.directory, self.read_file)
         values = {} if found else table.values(providers.ROW_FIELDS, {})

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
-from keyproxy.key_forms import EXAMPLES, Secret
+from keyproxy.key_forms import KNOWN, Secret
 from keyproxy.settings import providers, routes
 from keyproxy.settings.grammar import features, jwt, network, or_off, origins, plain, secrets
 from keyproxy.settings.grammar.network import Address, StorageServer
@@ -57,7 +57,7 @@ def _ten_times(rates: tuple[Rate, ...]) -> tuple[Rate, ...]:
 def _key(provider: str) -> Any:
     """The row of the key of another provider than OpenRouter."""
     variable, in_file = providers.key_variables(provider)
-    example = EXAMPLES.get(provider, "…")
+    example = KNOWN[provider].example
     return setting(secrets.keys, "VALUE", SAY_IT, example=example, separator=",", is_secret=True,
         is_upstream=True, is_app=True, instead=in_file, variable=variable, provider=provider,
         meaning=f"the key of `{provider}`, where that is used; several by comma or newline",
@@ -71,7 +71,7 @@ class Table:
 
     # fmt: off
     keys: tuple[Secret, ...] = setting(secrets.keys, "VALUE", SAY_IT, section="The key",
-        example=EXAMPLES["openrouter"], separator=",", is_secret=True, is_upstream=True,
+        example=KNOWN["openrouter"].example, separator=",", is_secret=True, is_upstream=True,
         is_app=True, instead=KEY_FILE, variable=KEY, unsaid=which_key, provider="openrouter",
         meaning="the key; several by comma or newline, the first that works is used",
         in_file="a file that holds the key, such as a Docker or Kubernetes secret; read again when"
