@@ -45,7 +45,11 @@ class ShortLines:
         self._authors: dict[str, str] = {}
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        known = {name: printable(value) for name, value in event.items() if name != "exception"}
+        known = {
+            name: printable(value)
+            for name, value in event.items()
+            if name != "exception" and value is not None
+        }
         is_call = "http_status" in known or "ended" in known
         lines = self._of_call(known) if is_call else self._of_event(known)
         if exception := event.get("exception"):

@@ -179,6 +179,11 @@ def test_no_call_takes_more_than_a_line(changes: Mapping[str, Any]) -> None:
     assert line.isprintable()
 
 
+def test_what_is_not_known_is_not_shown() -> None:
+    event = {"timestamp": CALL["timestamp"], "level": "info", "event": "prices", "age_days": None}
+    assert ShortLines()(None, "info", event) == f"{TIME}  prices"
+
+
 def test_other_events_are_a_sentence_and_what_belongs_to_it() -> None:
     event = {"timestamp": CALL["timestamp"], "level": "warning", "event": "the prices are old"}
     assert ShortLines()(None, "", event | {"age_days": 3}) == (
