@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from keyproxy.routing.retries import A_MINUTE
 from keyproxy.settings import Secret
 from tests.conftest import Proxy, refused
 from tests.fakes import server
@@ -164,6 +165,18 @@ async def test_no_caller_takes_a_home_from_others_by_a_field_that_is_refused_the
             _, headers, _ = await posted(proxy, FAILING)
             assert headers["X-Keyproxy-Provider"] == "openai"
         assert asked(fakes) == ["openai", "openai", "openrouter"]
+
+
+async def test_no_caller_uses_up_the_further_attempts_of_others() -> None:
+    """Whoever writes a call decides which fields are refused: there is no trouble to be spared."""
+    at = failing(openai="whole", openrouter="whole")
+    body = FAILING | {"prompt_cache_options": {"mode": "explicit"}}
+    async with server.serving("openai", "openrouter") as fakes:
+        async with proxy_before(fakes, more=at) as proxy:
+            for _ in range(2 * A_MINUTE):
+                status, _, _ = await posted(proxy, body)
+                assert status == 200
+        assert len(fakes.calls) == 4 * A_MINUTE
 
 
 async def test_the_field_that_nobody_takes_is_told_the_caller() -> None:

@@ -32,6 +32,7 @@ from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.tariff import Tariff
 from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record
+from keyproxy.routing.breaker import OF_CALL
 from keyproxy.routing.homes import ROUTER, Home, Place
 from keyproxy.routing.router import Memory, Option, Plan, Router
 from keyproxy.strict_json.body import is_large
@@ -112,7 +113,8 @@ class Course:
             if len(self._failed) > before:
                 last = self._failed[-1]
                 left = self._further(last.option, left, last.fault)
-                if left and not self._desk.memory.retries.take():
+                is_free = last.fault in OF_CALL  # whoever calls would use them up for others
+                if left and not is_free and not self._desk.memory.retries.take():
                     _log.warning("too many calls needed a second attempt; one gets none")
                     left = []
         return self._end()
