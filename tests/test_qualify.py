@@ -60,7 +60,10 @@ THINKER = provider(
     native=lambda model: None,
     takes={
         "chat": Takes(
-            fields=CHAT_FIELDS | {"reasoning_effort"}, drops=NOTES, effort="reasoning_effort"
+            fields=CHAT_FIELDS | {"reasoning_effort"},
+            drops=NOTES,
+            effort="reasoning_effort",
+            bounds_length=True,
         )
     },
 )
@@ -331,6 +334,21 @@ def test_no_call_raises_the_operators_highest_price(name: str) -> None:
     said: dict[str, Any] = {"provider": {"max_price": {name: 1000}}}
     assert verdict(asked(said, max_price={"input": 0.5}), price=PRICE) == "price"
     assert verdict(asked(said, max_price={"output": 0.5}), price=PRICE) == "price"
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "word"),
+    [
+        ({"max_tokens": 200}, "thinker", "length max_tokens"),
+        ({"max_completion_tokens": 200}, "thinker", "length max_completion_tokens"),
+        ({"max_tokens": 100}, "thinker", "yes"),
+        ({}, "thinker", "yes"),
+        ({"max_tokens": -1}, "thinker", "yes"),
+        ({"max_tokens": 200}, "fast", "yes"),  # which is not known to mind
+    ],
+)
+def test_an_answer_longer_than_the_model_writes(said: dict[str, Any], name: str, word: str) -> None:
+    assert verdict(asked(said), name, output_tokens=100) == word
 
 
 def test_a_model_may_read_less_than_its_provider() -> None:

@@ -68,6 +68,14 @@ def test_prices_step_with_the_length_of_the_prompt() -> None:
     assert price.at(200_001).prompt == 2 * price.at(200_000).prompt
 
 
+def test_a_prompt_and_its_answer_fit_into_a_context() -> None:
+    """OpenAI's since GPT-5 have 272,000 for the prompt, and room for the answer beside that."""
+    for id, context, writes in (("gpt-5", 400_000, 128_000), ("gpt-4o", 128_000, 16_384)):
+        price = shipped.models_of("openai")[id].price
+        assert price is not None
+        assert (price.context_length, price.max_completion_tokens) == (context, writes)
+
+
 def test_prices_are_those_of_their_date() -> None:
     rates = Rates(Decimal("1.5e-7"), Decimal("6e-7"), input_cache_read=Decimal("7.5e-8"))
     price = shipped.models_of("openai")["gpt-4o-mini"].price
@@ -97,6 +105,8 @@ def test_what_a_model_refuses_is_what_the_fake_of_it_refuses(provider: str, nati
         always | ({"json_schema"} & fake.refuses if "schemas" in lacks else set()) == fake.refuses
     )
     assert frozenset().union(*(LACKS[word] for word in sometimes)) == fake.unless_idle
+    price = None if row is None else row.price
+    assert fake.writes in (None, price and price.max_completion_tokens)
 
 
 def test_who_is_not_in_the_table_has_no_models() -> None:

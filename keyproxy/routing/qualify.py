@@ -14,6 +14,7 @@ from keyproxy.price import Price, PriceSource
 from keyproxy.routing.edits import Edits, Unfit, edits_for
 from keyproxy.routing.homes import ROUTER, Place
 from keyproxy.routing.preferences import NONE, Preferences, is_above
+from keyproxy.strict_json.body import whole_number
 
 Why = Literal[
     "dialect",
@@ -25,6 +26,7 @@ Why = Literal[
     "beta",
     "input",
     "context",
+    "length",
     "price",
     "field",
 ]
@@ -61,6 +63,17 @@ class Asked:
     max_price: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def length(self) -> tuple[int, str]:
+        """Tokens that its answer may have, and the field that says so; 0 where there is no bound.
+        Where two are said, the shorter one is sent."""
+        told = (
+            (n, whole_number(self.said.fields.get(n))) for n in self.call.endpoint.dialect.lengths
+        )
+        return min(
+            ((most, n) for n, most in told if most is not None and most > 0), default=(0, "")
+        )
+
+    @property
     def input_tokens(self) -> int:
         """About how many tokens its input has."""
         ask = self.call.ask
@@ -71,13 +84,15 @@ class Asked:
 
 class Facts(NamedTuple):
     """What is known of a model at a home; None where nobody tells. ``source``: who says the
-    price. ``lacks``: what it refuses that others take there."""
+    price. ``lacks``: what it refuses that others take there. ``output_tokens``: the most that it
+    writes."""
 
     price: Price | None = None
     context_tokens: int | None = None
     inputs: frozenset[str] | None = None
     source: PriceSource | None = None
     lacks: frozenset[str] = frozenset()
+    output_tokens: int | None = None
 
 
 def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
@@ -163,12 +178,15 @@ def _of_head(asked: Asked, place: Place) -> No | None:
 
 
 def _of_sizes(asked: Asked, place: Place, facts: Facts) -> No | None:
-    title, tokens, ask = place.provider.title, asked.input_tokens, asked.call.ask
-    length = None if ask is None else ask.max_output_tokens
+    title, tokens, (length, field) = place.provider.title, asked.input_tokens, asked.length
     price, context = facts.price, facts.context_tokens
-    if context is not None and tokens + (length or 0) > context:
+    if context is not None and tokens + length > context:
         text = f"about {tokens} tokens and an answer are more than the {context} of {title}"
         return No("context", text)
+    takes, writes = place.provider.takes[asked.call.endpoint.dialect.name], facts.output_tokens
+    if takes.bounds_length and writes is not None and length > writes:
+        text = f"{place.home.native_id} at {title} writes {writes} tokens at most"
+        return No("length", text, field)
     wanted = (
         {} if place.provider.name == ROUTER else asked.preferences.max_price
     )  # it reads its own

@@ -40,6 +40,7 @@ _REASONS: Mapping[Why, str] = {
     "beta": "none of them lists a beta that it names",
     "input": "none of them reads an input of this kind",
     "context": "it is longer than the context of each of them",
+    "length": "each of them writes less than {} asks for",
     "price": "each of them is dearer than is allowed",
     "field": "none of them takes the field {}",
 }

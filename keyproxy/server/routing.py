@@ -120,7 +120,9 @@ class Routing:
         inputs = None if row is None else row.inputs
         source = None if priced is None else priced.source
         lacks = frozenset() if row is None else row.lacks
-        return Facts(price, next(filter(None, lengths), None), inputs, source, lacks)
+        writes = (each.max_completion_tokens for each in known if each is not None)
+        length, most = next(filter(None, lengths), None), next(filter(None, writes), None)
+        return Facts(price, length, inputs, source, lacks, most)
 
 
 def is_routed(app: Settings) -> bool:

@@ -34,6 +34,7 @@ ANTHROPIC = Provider(
                 " service_tier speed"
             ),
             drops=NOTES | names("fallbacks"),
+            bounds_length=True,
             inputs=frozenset({"image", "file"}),
             betas=None,
         ),

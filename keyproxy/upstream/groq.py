@@ -25,6 +25,7 @@ GROQ = Provider(
             ),
             # A stream tells its usage unasked, and its SDK (1.7.0) has no way to ask for it.
             drops=NOTES | names("stream_options"),
+            bounds_length=True,
             effort="reasoning_effort",
             strict_turns=ECHOES,
             turn=TURN,
@@ -34,6 +35,7 @@ GROQ = Provider(
         "responses": Takes(
             fields=RESPONSES | names("service_tier user"),
             drops=NOTES,
+            bounds_length=True,
             inputs=frozenset({"image"}),
         ),
     },

@@ -30,6 +30,7 @@ OPENAI = Provider(
             drops=NOTES,
             # Its models of 2025 and later refuse the older spelling; older ones take either.
             length="max_completion_tokens",
+            bounds_length=True,
             effort="reasoning_effort",
             asks_usage=True,
             strict_turns=names("reasoning reasoning_content reasoning_details"),
@@ -43,6 +44,7 @@ OPENAI = Provider(
                 "background context_management include max_tool_calls top_logprobs truncation image"
             ),
             drops=NOTES | names("client_metadata"),
+            bounds_length=True,
             stores=True,
             inputs=frozenset({"image", "file", "audio"}),
         ),

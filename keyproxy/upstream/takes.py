@@ -61,6 +61,7 @@ class Takes:
       any. ``drops``: those without a meaning there, which a call is sent without unless they are
       taken. A field in neither is one with a meaning, and the call must go elsewhere.
     - ``length``: the one spelling of the output's length that it takes, where there are several.
+    - ``bounds_length``: an answer that is asked for at more than the model writes is refused.
     - ``effort``: the field that says how hard to think, where that is not ``reasoning``.
     - ``asks_usage``: a stream tells its usage only if asked to by ``stream_options``.
     - ``stores``: it keeps what it answered unless the call says ``store: false``.
@@ -78,6 +79,7 @@ class Takes:
     fields: frozenset[str] | None
     drops: frozenset[str] = frozenset()
     length: Literal["max_tokens", "max_completion_tokens"] | None = None
+    bounds_length: bool = False
     effort: Literal["reasoning_effort"] | None = None
     asks_usage: bool = False
     stores: bool = False

@@ -181,6 +181,9 @@ def _of_fields(body: Json, rules: Strictness, model: Model) -> Iterator[Complain
     if "reasoning_effort" in refused and reasoning.get("effort"):
         yield Complaint("unsupported", ("reasoning", "effort"))
     form = body.get("response_format") or (body.get("text") or {}).get("format") or {}
+    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
+        if model.writes is not None and (body.get(name) or 0) > model.writes:
+            yield Complaint("value", (name,), f"This model writes at most {model.writes} tokens")
     if "json_schema" in refused and form.get("type") == "json_schema":
         text = "This model does not support response format `json_schema`"
         yield Complaint("value", ("response_format",), text)

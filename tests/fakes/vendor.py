@@ -18,6 +18,7 @@ class Model(NamedTuple):
     ``thinks``: tokens of hidden reasoning in each answer. ``wants``: the spelling of the output's
     length that it insists on. ``refuses``: fields that others of the vendor take, ``json_schema``
     for a schema to answer by; ``unless_idle``: those that it refuses but where it need not think.
+    ``writes``: the most tokens that may be asked for.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Model(NamedTuple):
     wants: str | None = None
     refuses: frozenset[str] = frozenset()
     unless_idle: frozenset[str] = frozenset()
+    writes: int | None = None
     dialects: frozenset[str] | None = None
     """Those it is served in; None: all of the vendor's but embeddings."""
 

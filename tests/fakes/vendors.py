@@ -57,6 +57,7 @@ OPENAI = Vendor(
         _model(
             *("gpt-4o-mini", "openai/gpt-4o-mini", "0.15", "0.6", "0.075"),
             reads_images=True,
+            writes=16_384,
             refuses=_NO_EFFORT,
         ),
         _model(
@@ -96,6 +97,7 @@ ANTHROPIC = Vendor(
         _model(
             *("claude-opus-4-8", "anthropic/claude-opus-4.8", "5", "25", "0.5"),
             reads_images=True,
+            writes=128_000,
             refuses=_SAMPLING,
         ),
     ),
@@ -159,6 +161,7 @@ GROQ = Vendor(
         _model(
             *("llama-3.3-70b-versatile", "meta-llama/llama-3.3-70b-instruct"),
             *("0.59", "0.79", "0.59"),
+            writes=32_768,
             refuses=_NO_EFFORT | {"json_schema"},
         ),
     ),
