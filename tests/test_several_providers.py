@@ -23,6 +23,7 @@ from keyproxy.server.process import _banner
 from keyproxy.server.service import Service, running
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.sources import Sources
+from keyproxy.upstream.send import MOST_MODELS
 from tests import fake_upstream
 from tests.conftest import Proxy, served
 from tests.fake_upstream import FakeUpstream, Seen, completion
@@ -403,6 +404,17 @@ async def test_an_odd_id_in_a_list_is_no_model(several: Several) -> None:
 
     several.fakes["groq"].answer = listing
     assert list(await several.service.kit.default.upstreams["groq"].models()) == ["a/b"]
+
+
+async def test_a_list_without_end_is_cut(several: Several) -> None:
+    """Eight megabytes of ids would be a hundred of rows, for everybody who asks for the list."""
+
+    async def listing(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"data": [{"id": f"a/{n}"} for n in range(MOST_MODELS + 1)]})
+
+    several.fakes["groq"].answer = listing
+    models = await several.service.kit.default.upstreams["groq"].models()
+    assert list(models)[-1] == f"a/{MOST_MODELS - 1}"
 
 
 async def test_check_names_an_id_that_its_provider_does_not_list(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ broke off.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from keyproxy.upstream.requests import Lingering, Requests, key_rejected
 
 MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
+MOST_MODELS = 5_000  # DeepInfra, the largest, has some 200 (November 2026)
 _JSON = "application/json"
 _MODEL_ID = re.compile(r"[!-~]{1,200}")
 _log = structlog.get_logger("keyproxy.upstream")
@@ -298,9 +300,10 @@ class Upstream:
 
 
 def _models_in(listing: Listing, raw: bytes, search: KeySearch) -> Mapping[str, Model] | None:
-    """None where it holds a key: pages are shown what it lists."""
+    """None where it holds a key: pages are shown what it lists. Of more than ``MOST_MODELS`` the
+    first: each becomes a row of a list that everybody may ask for."""
     body = answers.loads(raw)
-    models = listing.read_models(body)
+    models = (model for model in listing.read_models(body) if _MODEL_ID.fullmatch(model.id))
     if answers.holds_key(raw, body, search):
         return None
-    return {model.id: model for model in models if _MODEL_ID.fullmatch(model.id)}
+    return {model.id: model for model in itertools.islice(models, MOST_MODELS)}
