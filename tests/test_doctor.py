@@ -279,7 +279,7 @@ def test_a_key_that_may_be_firebases_is_a_warning(
 def test_a_build_without_keys_is_fine(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "index.js").write_text("const css = 'sk-folding-cube-wide mask-1234567890abcdef';")
     assert run("check", "--scan", ".") == 0
-    assert capsys.readouterr().out == "build: 1 files of '.' were looked at\n"
+    assert capsys.readouterr().out == "build: 1 files of '.' hold no provider's key\n"
     assert run("check", "--scan", "elsewhere") == 1
 
 

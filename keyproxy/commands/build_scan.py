@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from keyproxy.commands.findings import Finding
@@ -27,10 +27,20 @@ def scan(folder: Path, own: Collection[Secret]) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("build", "error", f"{shown(str(folder))} is no folder")
         return
-    seen = 0
     failed: list[OSError] = []
-    for path in _files(folder, failed.append):
-        seen += 1
+    paths = list(_files(folder, failed.append))
+    found = list(_found(folder, paths, own))
+    found += [
+        Finding("build", "error", f"{shown(str(fault.filename))}: {fault.strerror}")
+        for fault in failed
+    ]
+    yield from found
+    what = "were looked at" if found else "hold no provider's key"
+    yield Finding("build", "fine", f"{len(paths)} files of {shown(str(folder))} {what}")
+
+
+def _found(folder: Path, paths: Iterable[Path], own: Collection[Secret]) -> Iterator[Finding]:
+    for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
             about = path.lstat()
@@ -45,9 +55,6 @@ def scan(folder: Path, own: Collection[Secret]) -> Iterator[Finding]:
             yield Finding("build", "error", f"{shown(name)}: {error.strerror}")
             continue
         yield from _in_text(name, text, own)
-    for fault in failed:
-        yield Finding("build", "error", f"{shown(str(fault.filename))}: {fault.strerror}")
-    yield Finding("build", "fine", f"{seen} files of {shown(str(folder))} were looked at")
 
 
 def _files(folder: Path, failed: Callable[[OSError], None]) -> Iterator[Path]:

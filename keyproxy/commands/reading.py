@@ -30,7 +30,8 @@ MOST_ROWS = 1_000_000
 _DEFAULT_SINCE = "30d"
 _SPANS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _SWITCH_ON = (
-    "keyproxy dev and serve book calls unless KEYPROXY_LEDGER=off; --ledger FILE reads another file"
+    "keyproxy dev and serve book calls unless KEYPROXY_LEDGER=off, demo books none; --ledger FILE"
+    " reads another file"
 )
 _WHEN = "a span such as 7d, 12h or 2w, a day such as 2026-11-01, today, yesterday"
 _T = TypeVar("_T")
