@@ -6,7 +6,7 @@ from __future__ import annotations
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import Listing, Provider, without_author
-from keyproxy.upstream.takes import CHAT, MESSAGES, NOTES, Takes, names
+from keyproxy.upstream.takes import CHAT, MESSAGES, Takes, names
 
 _rule = without_author("anthropic")
 
@@ -33,18 +33,16 @@ ANTHROPIC = Provider(
                 "cache_control compaction context_management inference_geo output_config"
                 " service_tier speed"
             ),
-            drops=NOTES | names("fallbacks"),
             bounds_length=True,
-            inputs=frozenset({"image", "file"}),
+            inputs=names("image file"),
             betas=None,
         ),
         # Meant for trials: it takes no cache marks, and ignores without a word what it does not
         # do. Nothing of that is taken here, so that it is refused aloud.
         "chat": Takes(
             fields=(CHAT - names("response_format")) | names("stream_options"),
-            drops=NOTES,
             asks_usage=True,
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
             is_bearer=True,
             is_named_only=True,
         ),

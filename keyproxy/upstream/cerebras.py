@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from keyproxy.upstream.provider import Provider, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, TURN, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, TURN, Takes, names
 
 CEREBRAS = Provider(
     name="cerebras",
@@ -21,11 +21,10 @@ CEREBRAS = Provider(
             ),
             # Other proxies leave out `prompt_cache_key`, though its SDK knows it: it finds its
             # cache without.
-            drops=NOTES,
             effort="reasoning_effort",
             strict_turns=ECHOES,
             turn=TURN,
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
             # "Unsupported JSON schema fields": seen of these two, in tools as well.
             schema_words=names("minItems maxItems"),
         )

@@ -9,7 +9,7 @@ from dataclasses import replace
 from keyproxy.settings.providers import Kind
 from keyproxy.upstream.anthropic import ANTHROPIC
 from keyproxy.upstream.provider import Provider
-from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, NOTES, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Takes, names
 
 _DIALECTS = {
     # What OpenAI's clients have always sent, and what those who serve open models add to it.
@@ -19,22 +19,19 @@ _DIALECTS = {
             "frequency_penalty presence_penalty repetition_penalty logit_bias logprobs top_logprobs"
             " min_p top_k seed n reasoning_effort stream_options user"
         ),
-        drops=NOTES,
         effort="reasoning_effort",
         asks_usage=True,
-        inputs=frozenset({"image", "audio"}),
+        inputs=names("image audio"),
     ),
     "responses": Takes(
         fields=RESPONSES | names("include max_tool_calls truncation user"),
-        drops=NOTES,
-        inputs=frozenset({"image", "file"}),
+        inputs=names("image file"),
     ),
     "messages": Takes(
         fields=MESSAGES | names("cache_control output_config"),
-        drops=NOTES | names("fallbacks"),
-        inputs=frozenset({"image", "file"}),
+        inputs=names("image file"),
     ),
-    "embeddings": Takes(fields=EMBEDDINGS | names("dimensions user"), drops=NOTES),
+    "embeddings": Takes(fields=EMBEDDINGS | names("dimensions user")),
 }
 DIALECTS = tuple(_DIALECTS)
 """What such a host may be said to speak."""

@@ -17,7 +17,7 @@ from keyproxy.upstream.provider import (
     Provider,
     models_in,
 )
-from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, NOTES, Takes, names
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, Takes, names
 
 
 def read_key(status: int, body: Any) -> KeyReport:
@@ -66,16 +66,14 @@ DEEPINFRA = Provider(
                 "frequency_penalty presence_penalty repetition_penalty min_p top_k seed n logprobs"
                 " top_logprobs reasoning_effort service_tier stream_options user prompt_cache_key"
             ),
-            drops=NOTES,
             effort="reasoning_effort",
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
         ),
         "messages": Takes(
             fields=MESSAGES,
-            drops=NOTES | names("fallbacks"),
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
         ),
-        "embeddings": Takes(fields=EMBEDDINGS | names("dimensions"), drops=NOTES),
+        "embeddings": Takes(fields=EMBEDDINGS | names("dimensions")),
     },
     read_key=read_key,
     listing=Listing("/models", is_public=True, read_models=partial(models_in, more=_with_facts)),

@@ -8,7 +8,7 @@ from typing import Any
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, TURN, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, TURN, Takes, names
 
 
 def read_models(body: Any) -> tuple[Model, ...]:
@@ -27,14 +27,13 @@ GEMINI = Provider(
             # An unknown name is refused. Which of OpenAI's others are known differs by model and
             # month (seen to fail: store, top_k, frequency_penalty), so that none is taken for it.
             fields=CHAT | names("n reasoning_effort stream_options"),
-            drops=NOTES,
             effort="reasoning_effort",
             asks_usage=True,
             strict_turns=ECHOES - {"name"},
             turn=TURN | {"name", "extra_content"},
-            inputs=frozenset({"image", "audio"}),
+            inputs=names("image audio"),
         ),
-        "embeddings": Takes(fields=EMBEDDINGS | names("dimensions"), drops=NOTES),
+        "embeddings": Takes(fields=EMBEDDINGS | names("dimensions")),
     },
     listing=Listing("/models", read_models=read_models),
     author="google",

@@ -29,14 +29,13 @@ GROQ = Provider(
             effort="reasoning_effort",
             strict_turns=ECHOES,
             turn=TURN,
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
         ),
         # Beta, and stateless: `store` is never kept, and whether it may be said is not documented.
         "responses": Takes(
             fields=RESPONSES | names("service_tier user"),
-            drops=NOTES,
             bounds_length=True,
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
         ),
     },
     listing=Listing("/models", read_models=partial(models_in, context="context_window")),

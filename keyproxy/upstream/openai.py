@@ -6,7 +6,7 @@ from __future__ import annotations
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Provider, without_author
-from keyproxy.upstream.takes import CHAT, EMBEDDINGS, NOTES, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, RESPONSES, Takes, names
 
 _CACHE = names("prompt_cache_key prompt_cache_options prompt_cache_retention")
 _OWN = names("user metadata safety_identifier store service_tier stream_options")
@@ -27,14 +27,13 @@ OPENAI = Provider(
                 " prediction modalities audio functions function_call reasoning_effort verbosity"
                 " web_search_options"
             ),
-            drops=NOTES,
             # Its models of 2025 and later refuse the older spelling; older ones take either.
             length="max_completion_tokens",
             bounds_length=True,
             effort="reasoning_effort",
             asks_usage=True,
             strict_turns=names("reasoning reasoning_content reasoning_details"),
-            inputs=frozenset({"image", "file", "audio"}),
+            inputs=names("image file audio"),
         ),
         "responses": Takes(
             fields=RESPONSES
@@ -43,12 +42,11 @@ OPENAI = Provider(
             | names(
                 "background context_management include max_tool_calls top_logprobs truncation image"
             ),
-            drops=NOTES | names("client_metadata"),
             bounds_length=True,
             stores=True,
-            inputs=frozenset({"image", "file", "audio"}),
+            inputs=names("image file audio"),
         ),
-        "embeddings": Takes(fields=EMBEDDINGS | names("dimensions user"), drops=NOTES),
+        "embeddings": Takes(fields=EMBEDDINGS | names("dimensions user")),
     },
     author="openai",
     slug="openai",

@@ -233,11 +233,8 @@ OPENROUTER = Provider(
     base="https://openrouter.ai/api/v1",
     key_variable=secrets.KEY,
     keys_page=secrets.KEYS_PAGE,
-    takes={
-        # It passes on what it does not know, so what the policy lets through may go there.
-        dialect.name: Takes(fields=None, inputs=frozenset({"image", "file", "audio"}), betas=None)
-        for dialect in DIALECTS
-    },
+    # It passes on what it does not know, so what the policy lets through may go there.
+    takes={dialect.name: Takes(fields=None) for dialect in DIALECTS},
     passed=(
         "X-Generation-Id",
         "X-Provider-Name",

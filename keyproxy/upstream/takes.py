@@ -28,10 +28,8 @@ MESSAGES = names(
 )
 """The same of Anthropic's messages."""
 EMBEDDINGS = names("model input encoding_format")
-NOTES = names(
-    "user metadata session_id usage provider models prompt_cache_key safety_identifier store"
-)
-"""Fields that ask nothing of the answer: who asks, how to route, what to keep. A call with
+NOTES = names("user metadata client_metadata usage prompt_cache_key safety_identifier store")
+"""Fields that ask nothing of the answer: who asks, what to keep, what to tell of it. A call with
 ``store`` that is not false is refused by the policy."""
 ECHOES = names("reasoning reasoning_content reasoning_details annotations refusal audio name")
 """Keys of answers that strict providers refuse when a client sends its conversation back."""
@@ -77,7 +75,7 @@ class Takes:
     """
 
     fields: frozenset[str] | None
-    drops: frozenset[str] = frozenset()
+    drops: frozenset[str] = NOTES
     length: Literal["max_tokens", "max_completion_tokens"] | None = None
     bounds_length: bool = False
     effort: Literal["reasoning_effort"] | None = None

@@ -10,7 +10,7 @@ from keyproxy.call import ToldCost
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, NOTES, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, RESPONSES, Takes, names
 
 
 def read_models(body: Any) -> tuple[Model, ...]:
@@ -31,16 +31,14 @@ XAI = Provider(
             # shipped table says.
             fields=CHAT
             | names("logprobs top_logprobs seed n stream_options user reasoning_effort"),
-            drops=NOTES,
             effort="reasoning_effort",
             asks_usage=True,
-            inputs=frozenset({"image"}),
+            inputs=names("image"),
         ),
         "responses": Takes(
             fields=RESPONSES | names("include prompt_cache_key store top_logprobs user"),
-            drops=NOTES,
             stores=True,
-            inputs=frozenset({"image", "file"}),
+            inputs=names("image file"),
         ),
     },
     listing=Listing("/language-models", read_models=read_models),
