@@ -343,6 +343,26 @@ async def test_all_full_is_told(fakes: Fakes) -> None:
     assert len(fakes.calls) == 1
 
 
+async def test_calls_that_come_together_do_not_all_pass_a_full_provider(
+    fakes: Fakes, tmp_path: Path
+) -> None:
+    """While the ledger cannot be written each of them waits for its row, with its place taken."""
+    at, path = failing(groq="slow", cerebras="whole"), tmp_path / "ledger.sqlite3"
+    said = {"more": at, "of_each": "max_in_flight = 1", "LEDGER": str(path)}
+    async with proxy_before(fakes, **said) as proxy:
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            calls = [asyncio.create_task(posted(proxy, FAILING)) for _ in range(3)]
+            await asyncio.wait(calls, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        fakes["groq"].released.set()
+        answers = await asyncio.gather(*calls)
+    homes = [headers.get("X-Keyproxy-Provider") for _, headers, _ in answers]
+    assert sorted(zip((status for status, *_ in answers), homes, strict=True), key=str) == [
+        (200, "cerebras"), (200, "groq"), (503, None)
+    ]  # fmt: skip
+    assert sorted(seen.vendor for seen in fakes.calls) == ["cerebras", "groq"]
+
+
 async def test_route_headers_can_be_off(fakes: Fakes) -> None:
     at = failing(groq="rate", cerebras="whole")
     async with proxy_before(fakes, more=at, ROUTE_HEADERS="off") as proxy:

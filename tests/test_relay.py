@@ -7,9 +7,11 @@ import io
 import json
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -17,6 +19,10 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from keyproxy.call import End
+from keyproxy.record import Record
+from keyproxy.relay import Passing
+from keyproxy.upstream.headers import KeySearch
 from tests.conftest import BODY, CHAT, Proxy, Start
 from tests.fake_upstream import FakeUpstream, begun, event_stream, raw, read_call, silent
 
@@ -262,6 +268,30 @@ async def test_an_idle_upstream_is_cut(start: Start, upstream: FakeUpstream) -> 
         with pytest.raises(CUT):
             await answer.read()
     await soon(upstream.left)
+
+
+async def test_an_answer_that_ends_as_its_time_is_up_is_whole() -> None:
+    """The loop was held up: the answer's end and the timer come in one of its turns."""
+    idle_seconds, loop = 0.01, asyncio.get_running_loop()
+
+    class Reply:
+        closed = 0
+
+        def pass_on(self, take: Any, end: Any) -> None:
+            loop.call_soon(end, None)
+            time.sleep(idle_seconds)
+
+        def close(self) -> None:
+            self.closed += 1
+
+    class Guard:
+        def tell_behind(self, told: Any) -> None: ...
+
+    reply, record = Reply(), Record("POST", CHAT)
+    answer: Any = SimpleNamespace(reply=reply, search=KeySearch([]), outlives_client=False)
+    guard: Any = Guard()
+    await Passing(guard, answer, record, False, idle_seconds).over()
+    assert (record.ended, reply.closed) == (End.COMPLETE, 0)
 
 
 async def test_a_stream_that_moves_is_never_too_long(start: Start, upstream: FakeUpstream) -> None:
