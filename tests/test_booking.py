@@ -29,6 +29,7 @@ from keyproxy.price import nano
 from keyproxy.record import Record
 from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream import answers
+from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.openrouter import OPENROUTER, read_call
 from keyproxy.upstream.provider import Fetched
@@ -217,14 +218,42 @@ async def test_a_call_that_another_process_settled_is_not_given_back_again(
         desk = Desk(await priced(), still, Shared())
         budgets = desk.bookings.budgets
         await budgets.settle(await budgets.reserve(CLIENT, 1, time.time()), Decimal("0.5"))
+        await budgets.reserve(CLIENT, 5_000_000, time.time())  # of another call
         async with desk.book_call() as booking:
             answered(booking, RUNNING % ID.encode())
             assert await still.flush()
             settler = Settler(awake, ask, {"default": budgets}, clock=later)
             assert await settler.settle_due() == 1
+            still.clock = later
             booking.record.watch(b"data: [DONE]\n\n")
         await desk.settle()
-        assert await desk.counted() == [501_000_000, 0]
+        assert await desk.counted() == [506_000_000, 5_000_000]
+
+
+async def test_each_attempt_gives_back_once_what_was_set_aside_for_it(tmp_path: Path) -> None:
+    """Of the first another process has done it; the second ends as it should, or is cut."""
+
+    class Shared(Counters):
+        is_shared = True
+
+    async def ask(row: Unsettled) -> Told | None:
+        return None
+
+    path, later = tmp_path / "ledger.sqlite3", lambda: time.time() + 100.0
+    async with opened(path) as still, opened(path, clock=later) as awake:
+        desk, record = Desk(await priced(), still, Shared()), Record("POST", "/x")
+        budgets = desk.bookings.budgets
+        await budgets.reserve(CLIENT, 5_000_000, time.time())  # of another call
+        async with desk.bookings.reserve(record, CLIENT, CALL) as booking:
+            booking.answered(Head(200, "text/event-stream", ID, "sk-or-v1-tes...def"))
+            assert await still.flush()
+            await Settler(awake, ask, {"default": budgets}, clock=later).settle_due()
+            still.clock = later
+            booking.failed(Fault.UNCERTAIN)
+        async with desk.bookings.reserve(record, CLIENT, CALL) as booking:
+            answered(booking, RUNNING % ID.encode())
+        await desk.settle()
+        assert (await desk.counted())[1] == 5_000_000
 
 
 @pytest.mark.parametrize(

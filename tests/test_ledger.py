@@ -535,9 +535,9 @@ async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Pat
     ):
         await still.begin(entry(generation_id=GENERATION))
         assert [row.ended for row in await awake.unsettled(9)] == ["killed"]
-        assert not await still.is_ours("req_1")
+        assert await still.left("req_1", 1) == (False, True)
         still.complete("req_1", outcome(source="computed"), 1.5)
-        assert await still.is_ours("req_1")
+        assert await still.left("req_1", 1) == (True, True)
         assert not await awake.settle("req_1", Cost(COST, COST, "exact"))
         assert await still.settle("req_1", Cost(COST, COST, "exact"))
 

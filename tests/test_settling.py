@@ -180,6 +180,39 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
     assert spent.window.amount - spent.remaining == 2_000_000
 
 
+async def test_what_a_killed_attempt_had_set_aside_is_free_however_late_its_turn_comes(
+    tmp_path: Path,
+) -> None:
+    """Of the last of many calls the first attempt is asked about before the one that was killed."""
+
+    class Shared(Counters):
+        is_shared = True
+
+    async def silent(row: Unsettled) -> None:
+        return None
+
+    path, now = tmp_path / "ledger.sqlite3", time.time()
+    budgets = Budgets(Shared(), app="default", of_client=[Budget(Decimal(1), "day")])
+    async with opened(path) as killed:
+        await killed.begin(entry("req_0", now, generation_id="gen-0"))
+        for number in range(1, 1 + AT_ONCE // 2):
+            call = entry(f"req_{number}", now + number / 100, generation_id=f"gen-{number}")
+            call.attempts[0].end(None, None, "upstream_cut", 0.1)
+            call.attempts += entry(at=now + 1, reserved=Decimal("0.01")).attempts
+            await killed.begin(call)
+        assert await killed.flush()
+    amount = 30_000_000 + AT_ONCE // 2 * 10_000_000
+    reservation = await budgets.reserve(CLIENT, amount, now)
+    clock = [now]
+    async with opened(path, clock=lambda: clock[0]) as ledger:
+        settler = Settler(ledger, silent, {"default": budgets}, clock=lambda: clock[0])
+        for _ in range(3):
+            await settler.settle_due()
+            clock[0] += 3
+    opened_still = (await standings(budgets._counters, reservation.windows))[1]
+    assert MOST_NANO - opened_still.remaining == 0
+
+
 @pytest.mark.parametrize("kind", servers.KINDS)
 async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_with_it(
     kind: str, tmp_path: Path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keyproxy.call import CostSource
 
@@ -120,6 +120,14 @@ class Unsettled:
     http_status: int | None
     ended: str
     tries: int = 0
+
+
+class Left(NamedTuple):
+    """What is still a call's own process' to settle: the row, so that nobody else has it, and what
+    was set aside for an attempt, so that nobody has given it back."""
+
+    row: bool = True
+    reservation: bool = True
 
 
 def to_pico(amount: Decimal) -> int:

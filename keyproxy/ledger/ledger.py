@@ -25,7 +25,7 @@ import structlog
 
 from keyproxy.call import Cost, Told
 from keyproxy.ledger import notes, queries, tables
-from keyproxy.ledger.entry import Entry, Unsettled
+from keyproxy.ledger.entry import Entry, Left, Unsettled
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.orders import Order
 from keyproxy.ledger.writer import MOMENT_SECONDS, MOST_ORDERS, Writer
@@ -153,12 +153,21 @@ class Ledger:
             self._noted.discard(id)
             self._writer.put(Order(rows, is_last=True))
 
-    async def is_ours(self, id: str) -> bool:
-        """Whether no other process has settled a call that was completed here; True where the
-        ledger cannot be asked just now."""
+    def is_surely_ours(self, at: float) -> bool:
+        """Whether a call that began then is too young to be another process' by now."""
+        return self.clock() < at + tables.GONE_AFTER_SECONDS - 2 * _SEEN_EVERY_SECONDS
+
+    async def left(self, id: str, n: int) -> Left:
+        """What other processes have left of a call that was completed here, and of its ``n``-th
+        attempt; all of it where the ledger cannot be asked just now."""
         if self.is_failing:
-            return True
-        return await self._asked(partial(tables.is_of, id, self._id)) is not False
+            return Left()
+        return await self._asked(partial(notes.left, id, n, self._id)) or Left()
+
+    async def release(self, row: Unsettled) -> bool:
+        """Whether what was set aside for an attempt of a process that is gone is to be given back
+        now: once, by one process. False where the ledger cannot be asked just now."""
+        return await self._asked(partial(notes.release, row.id, row.n, self._id)) is True
 
     async def unsettled(self, limit: int) -> list[Unsettled]:
         """Attempts of ended calls without a final cost that may be tried now, the oldest tries
@@ -319,8 +328,14 @@ class MemoryBook:
             if len(self._unsettled) > MOST_UNSETTLED:
                 del self._unsettled[next(iter(self._unsettled))]
 
-    async def is_ours(self, id: str) -> bool:
+    def is_surely_ours(self, at: float) -> bool:
         return True
+
+    async def left(self, id: str, n: int) -> Left:
+        return Left()
+
+    async def release(self, row: Unsettled) -> bool:
+        return False
 
     async def unsettled(self, limit: int) -> list[Unsettled]:
         now = self.clock()

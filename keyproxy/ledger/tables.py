@@ -283,12 +283,6 @@ def settle(
     return True
 
 
-def is_of(id: str, writer: str, connection: sqlite3.Connection) -> bool:
-    """Whether no other writer has the row."""
-    row = connection.execute("SELECT booked_by FROM calls WHERE id = ?", (id,)).fetchone()
-    return row is None or row[0] == writer
-
-
 def delete(id: str, connection: sqlite3.Connection) -> None:
     """Take a row out again, whose call never went out."""
     connection.execute("DELETE FROM calls WHERE id = ?", (id,))

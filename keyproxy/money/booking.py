@@ -281,11 +281,17 @@ class Bookings:
         elif reservation.windows and booking.is_free:
             self.run(self.budgets.settle(reservation, ZERO))
         elif reservation.windows:
-            self.run(self._settle(entry.id, reservation, counted))
+            self.run(self._settle(entry, reservation, counted))
 
-    async def _settle(self, id: str, reservation: Reservation, counted: Decimal) -> None:
-        # While this process stood still, one that shares the counters may have settled the call
-        # and given back what was left. (What exceeds a reservation must count at once.)
-        gives_back = nano(counted) < reservation.amount
-        if not gives_back or await self.book.is_ours(id):
+    async def _settle(self, entry: Entry, reservation: Reservation, counted: Decimal) -> None:
+        gives_back, n = nano(counted) < reservation.amount, len(entry.attempts)
+        if self.book.is_surely_ours(entry.at):
             await self.budgets.settle(reservation, counted)
+            return
+        # While this process stood still, one that shares the counters may have settled the call,
+        # and given back what was set aside for it. What exceeds that must count at once.
+        if not gives_back:
+            await self.budgets.settle(reservation, counted, ends=False)
+        left = await self.book.left(entry.id, n)
+        cost = counted if gives_back and left.row else None
+        await self.budgets.settle(reservation, cost, ends=left.reservation)

@@ -173,9 +173,12 @@ class Budgets:
                 pot.spent_until = span(pot.budget.unit, at).ends
         raise max(refusals, key=_gravity)
 
-    async def settle(self, reservation: Reservation, cost: Decimal) -> None:
-        """Book ``cost`` in place of what was set aside, in the windows it was set aside in."""
-        if changes := _changes(reservation, cost):
+    async def settle(
+        self, reservation: Reservation, cost: Decimal | None, *, ends: bool = True
+    ) -> None:
+        """Book ``cost`` in place of what was set aside, in the windows it was set aside in; None:
+        as it is. The reservation ``ends``, or has been ended, or will be."""
+        if changes := _changes(reservation, cost, ends=ends):
             await self._counters.adjust(changes)
 
     def settle_here(self, reservation: Reservation, cost: Decimal) -> None:
@@ -252,9 +255,10 @@ def _advice(fit: Fit | None, left: int) -> Advice | None:
     return fit(left * _NANO) if fit is not None and left > 0 else None
 
 
-def _changes(reservation: Reservation, cost: Decimal) -> list[Change]:
+def _changes(reservation: Reservation, cost: Decimal | None, *, ends: bool = True) -> list[Change]:
     """What a cost changes in the windows of a reservation: what is spent, what is set aside."""
-    units = (nano(cost) - reservation.amount, -reservation.amount)
+    more = 0 if cost is None else nano(cost) - reservation.amount
+    units = (more, -reservation.amount if ends else 0)
     each = zip(reservation.windows, itertools.cycle(units), strict=False)
     return [change for change in each if change[1]]
 

@@ -83,8 +83,8 @@ class Settler:
 
     async def _settle(self, row: Unsettled) -> None:
         budgets = self.budgets.get(row.app)
-        if budgets is not None and row.ended == End.KILLED and row.tries == 0:
-            # Of a process that is gone: with shared storage its reservation still stands open.
+        is_killed = row.ended == End.KILLED  # with shared storage its reservation still stands open
+        if budgets is not None and budgets.may_wait and is_killed and await self.book.release(row):
             await budgets.release(row.client, row.at, row.reserved)
         if row.generation_id is None:
             await self._end(row)
