@@ -24,7 +24,7 @@ from keyproxy.dialects import CATALOGUE, MESSAGES
 from keyproxy.errors import Refusal, Step
 from keyproxy.key_forms import STARS
 from keyproxy.kit import AppKit, Exchange, Kit
-from keyproxy.ledger.ledger import MemoryBook
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.money.budget import Budgets

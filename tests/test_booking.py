@@ -18,7 +18,8 @@ from keyproxy import dialects
 from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Told, Usage
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry, Unsettled
-from keyproxy.ledger.ledger import Book, MemoryBook, opened
+from keyproxy.ledger.ledger import Book, opened
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters, Table
 from keyproxy.limits.windows import Place, Verdict, Window
 from keyproxy.money.booking import Booking, Bookings

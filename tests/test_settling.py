@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from keyproxy.call import Client, Told, Usage
 from keyproxy.ledger.entry import Unsettled
-from keyproxy.ledger.ledger import Ledger, MemoryBook, opened
+from keyproxy.ledger.ledger import Ledger, opened
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
 from keyproxy.money.budget import MOST_NANO, Budgets, restore

@@ -18,6 +18,7 @@ from keyproxy.admin.failures import BROKEN
 from keyproxy.call import BASE, Cost, End, Told, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
+from keyproxy.ledger.memory import MOST_UNSETTLED
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.record import Attempt, Record
 from keyproxy.upstream.faults import Fault
@@ -25,7 +26,6 @@ from keyproxy.upstream.faults import Fault
 PICO = 10**12
 MOST_MODELS = 100
 """Of the price list, that have a name of their own in labels; further ones are ``other``."""
-MOST_UNSETTLED = 10_000  # as a book in memory holds: older ones stay estimated for good
 USUAL_PROVIDER = "openrouter"
 _OTHER = "other"
 _LEFT = frozenset({End.CLIENT_LEFT, End.STOPPED})

@@ -18,7 +18,7 @@ from keyproxy.console import MOST_COLUMNS, printable, wrapped
 from keyproxy.dry_run import Asked, Passed, Routed, Sent, Verdict, step_of, steps
 from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
-from keyproxy.ledger.ledger import MemoryBook
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.routing.router import Row
 from keyproxy.server.assembly import Assembly

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from keyproxy.call import Cost, Told
 from keyproxy.ledger import notes, queries, tables
 from keyproxy.ledger.entry import Entry, Left, Unsettled
 from keyproxy.ledger.file import ask
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.ledger.orders import Order
 from keyproxy.ledger.writer import MOMENT_SECONDS, MOST_ORDERS, Writer
 from keyproxy.record import Record
@@ -36,8 +37,6 @@ RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month besi
 PATIENCE_SECONDS = 1.0
 HANGING_SECONDS = 10.0
 """A ledger that is late for so long is down to those who watch."""
-MOST_UNSETTLED = 10_000
-"""In memory; beyond it the oldest stay estimated for good."""
 _SEEN_EVERY_SECONDS = 20.0
 _SWEEP_EVERY_SECONDS = 3600.0
 _SWEPT_AT_ONCE = 200
@@ -293,63 +292,6 @@ async def opened(path: Path, **options: Any) -> AsyncIterator[Ledger]:
         yield ledger
     finally:
         await ledger.close()
-
-
-@dataclass(slots=True)
-class MemoryBook:
-    """Does as the ledger where ``KEYPROXY_LEDGER=off``: remembers in this process, as long as it
-    lives, what must be settled, and nothing else."""
-
-    clock: Callable[[], float] = time.time
-    _open: dict[str, Entry] = field(init=False, default_factory=dict)
-    _unsettled: dict[tuple[str, int], tuple[float, Unsettled]] = field(
-        init=False, default_factory=dict
-    )
-
-    async def begin(self, entry: Entry) -> bool:
-        self._open[entry.id] = entry
-        return True
-
-    def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
-        if (entry := self._open.get(id)) is not None:
-            entry.attempts[-1].note(answer_id, key)
-
-    def withdraw(self, id: str) -> None:
-        self._open.pop(id, None)
-
-    def complete(self, id: str, record: Record, seconds: float) -> None:
-        if (entry := self._open.pop(id, None)) is None:
-            return
-        entry.end(record, seconds)
-        for row in entry.unsettled(record.served):
-            if row.n < len(entry.attempts):
-                continue  # it is known since that one ended
-            self._unsettled[id, row.n] = (0.0, row)
-            if len(self._unsettled) > MOST_UNSETTLED:
-                del self._unsettled[next(iter(self._unsettled))]
-
-    def is_surely_ours(self, at: float) -> bool:
-        return True
-
-    async def left(self, id: str, n: int) -> Left:
-        return Left()
-
-    async def release(self, row: Unsettled) -> bool:
-        return False
-
-    async def unsettled(self, limit: int) -> list[Unsettled]:
-        now = self.clock()
-        due = [row for until, row in self._unsettled.values() if until <= now]
-        return due[:limit]
-
-    async def settle(
-        self, id: str, cost: Cost | None = None, told: Told | None = None, n: int = 1
-    ) -> bool:
-        return self._unsettled.pop((id, n), None) is not None
-
-    def postpone(self, row: Unsettled, until: float) -> None:
-        if (row.id, row.n) in self._unsettled:
-            self._unsettled[row.id, row.n] = (until, replace(row, tries=row.tries + 1))
 
 
 Book = Ledger | MemoryBook

@@ -22,7 +22,8 @@ from keyproxy.call import Told
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.file import LedgerFault, default_path, dev_path
-from keyproxy.ledger.ledger import Book, Ledger, MemoryBook, opened
+from keyproxy.ledger.ledger import Book, Ledger, opened
+from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.money import pricelist
 from keyproxy.money.booking import Bookings
