@@ -18,6 +18,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
@@ -28,6 +29,7 @@ _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
 _NOBODY = -1
+_standing = partial(tuple.__new__, Standing)  # without a call of Python's own
 
 
 @dataclass(slots=True)
@@ -53,48 +55,43 @@ class Entry(NamedTuple):
 
 
 class Table:
-    """Running windows, bounded. ``clock`` never goes back, in seconds."""
+    """Running windows, bounded. ``clock`` never goes back, in seconds.
+
+    ``rows``: by a window's identity; ``columns``: by its seconds. Its counters look there, too.
+    """
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, max_rows: int = MAX_ROWS
     ) -> None:
         self.clock = clock
         self._max_rows = max_rows
-        self._rows: dict[int, int] = {}
+        self.rows: dict[int, int] = {}
         self._keys: array[int] = array("q")  # by row, to take a row's key out of the dict
         self._free: list[int] = []
-        self._columns: dict[int, Column] = {}
+        self.columns: dict[int, Column] = {}
         self._hand = 0
         self._kept: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def get(self, window: Window) -> Entry | None:
         """The running window, or nothing."""
-        if (found := self.find(window, self.clock())) is None:
+        row, column = self.rows.get(window.identity), self.columns.get(window.seconds)
+        if row is None or column is None or column.ends[row] <= self.clock():
             return None
-        row, column = found
         return Entry(column.counts[row], column.ends[row], column.stamps[row])
-
-    def find(self, window: Window, now: float) -> tuple[int, Column] | None:
-        """Where the running window is, until the next ``put``; or nothing."""
-        row = self._rows.get(window.identity)
-        column = self._columns.get(window.seconds)
-        if row is None or column is None or column.ends[row] <= now:
-            return None
-        return row, column
 
     def put(self, window: Window, entry: Entry) -> None:
         """Set a window. Full, the table forgets one that would have ended soon and that is not
         to be kept, of which there must be only a few."""
-        column = self._columns.get(window.seconds)
+        column = self.columns.get(window.seconds)
         if column is None:
-            column = self._columns[window.seconds] = Column()
+            column = self.columns[window.seconds] = Column()
             column.grow(len(self._keys))
-        row = self._rows.get(window.identity)
+        row = self.rows.get(window.identity)
         if row is None:
-            row = self._rows[window.identity] = self._new_row()
+            row = self.rows[window.identity] = self._new_row()
             self._keys[row] = window.identity
             if window.is_kept:
                 self._kept.add(row)
@@ -106,14 +103,14 @@ class Table:
         """Drop what is over, a little at a time; to be called once for each call."""
         if not self._keys:
             return
-        now, columns = self.clock(), self._columns.values()
+        now, columns, keys = self.clock(), self.columns.values(), self._keys
         for _ in range(_FORGOTTEN_PER_CALL):
-            row = self._next()
+            row = self._hand = (self._hand + 1) % len(keys)
             for column in columns:
                 if column.ends[row] > now:
                     break
             else:
-                if self._keys[row] != _NOBODY:
+                if keys[row] != _NOBODY:
                     self._drop(row)
                     self._free.append(row)
 
@@ -122,26 +119,25 @@ class Table:
             return self._free.pop()
         if len(self._keys) < self._max_rows:
             self._keys.append(_NOBODY)
-            for column in self._columns.values():
+            for column in self.columns.values():
                 column.grow()
             return len(self._keys) - 1
-        seen = [self._next() for _ in range(_SEEN_FOR_ROOM + len(self._kept))]
+        seen = []
+        for _ in range(_SEEN_FOR_ROOM + len(self._kept)):
+            self._hand = (self._hand + 1) % len(self._keys)
+            seen.append(self._hand)
         row = min([row for row in seen if row not in self._kept], key=self._last_end)
         self._drop(row)
         return row
 
-    def _next(self) -> int:
-        self._hand = (self._hand + 1) % len(self._keys)
-        return self._hand
-
     def _last_end(self, row: int) -> float:
-        return max([column.ends[row] for column in self._columns.values()])
+        return max([column.ends[row] for column in self.columns.values()])
 
     def _drop(self, row: int) -> None:
-        del self._rows[self._keys[row]]
+        del self.rows[self._keys[row]]
         self._kept.discard(row)
         self._keys[row] = _NOBODY
-        for column in self._columns.values():
+        for column in self.columns.values():
             column.ends[row] = 0.0
 
 
@@ -184,34 +180,35 @@ class Counters:
         """
         table, in_flight = self._table, self.in_flight
         table.forget()
-        now, wall = table.clock(), self._wall()
+        rows, columns, now, wall = table.rows, table.columns, table.clock(), self._wall()
         is_crowded = place is not None and in_flight[place.key] >= place.most
         is_admitted = not is_crowded
         seen = []
         for window in windows:
-            found, units, span = table.find(window, now), 0, window.span
+            row, column = rows.get(window.identity), columns.get(window.seconds)
+            units, span = 0, window.span
             left = float(window.seconds) if span is None else max(0.0, span.ends - wall)
-            if found is not None:
-                row, column = found
+            if row is None or column is None or column.ends[row] <= now:
+                column = None
+            else:
                 units = column.counts[row]
                 if span is None:
                     left = column.ends[row] - now
             if units + cost > window.amount and cost > 0:
                 is_admitted = False
-            seen.append((window, units, left, found))
+            seen.append((window, units, left, row, column))
         counted = cost if is_admitted else 0
         standings = tuple(
-            [Standing(window, units + counted, left) for window, units, left, _ in seen]
+            [_standing((window, units + counted, left)) for window, units, left, _, _ in seen]
         )
         if not is_admitted:
             return Verdict(False, standings, cost, is_crowded)
         if place is not None:
             in_flight[place.key] += 1
         begun = []
-        for window, units, left, found in seen:
+        for window, units, left, row, column in seen:
             ends = now + left if window.span is None else now + left + _LATE_SECONDS
-            if found is not None:
-                row, column = found
+            if row is not None and column is not None:
                 column.counts[row] = units + cost
                 column.ends[row] = ends
             else:
@@ -233,10 +230,10 @@ class Counters:
 
     def adjust_here(self, changes: Sequence[Change]) -> None:
         """As ``adjust``, in this process only."""
-        now = self._table.clock()
+        rows, columns, now = self._table.rows, self._table.columns, self._table.clock()
         for window, units in changes:
-            if (found := self._table.find(window, now)) is not None:
-                row, column = found
+            row, column = rows.get(window.identity), columns.get(window.seconds)
+            if row is not None and column is not None and column.ends[row] > now:
                 column.counts[row] = max(0, column.counts[row] + units)
 
     async def recall(self, changes: Sequence[Change]) -> None:
