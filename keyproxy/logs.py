@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterable, MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -26,8 +27,15 @@ _SECRET = re.compile(rf"{PIECE}|[Bb][Ee][Aa][Rr][Ee][Rr]\s+[A-Za-z0-9._~+/=-]{{8
 _BEGINNINGS = (*map(str.lower, BEGINNINGS), "bearer")
 _MAX_TEXT = 20_000
 _MOST_KEPT, _LONGEST_KEPT = 1_000, 100
+_MOST_SHAPES = 256
 _NUMBERS = (int, float, bool, type(None))
+_OURS = frozenset({"request_id", "trace_id", "timestamp", "cost"})
+"""What is made here of digits and letters, and differs from line to line."""
 _as_json = json.JSONEncoder(default=str).encode
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, texts)))
 
 
 class Masking:
@@ -35,38 +43,50 @@ class Masking:
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
-        self._needles = _BEGINNINGS
+        self._beginnings = _any_of(_BEGINNINGS)
         # Most texts are in line after line: those of settings, of clients, of models.
-        self._harmless: set[str] = set()
+        self._written: dict[str, str] = {}  # harmless ones, as JSON
+        self._shapes: dict[tuple[object, ...], tuple[str, list[int]]] = {}
 
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these values are masked too, whatever they look like."""
         self._secrets.update(secret for secret in secrets if len(secret) >= 8)
         known = map(str.lower, self._secrets)
         others = [each for each in known if not any(mark in each for mark in _BEGINNINGS)]
-        self._needles = (*_BEGINNINGS, *others)
-        self._harmless.clear()
+        self._beginnings = _any_of((*_BEGINNINGS, *others))
+        self._written.clear()
 
     def __call__(
         self, logger: Any, method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
-        harmless = self._harmless
-        unknown = [
-            (name, value)
-            for name, value in event.items()
-            if type(value) not in _NUMBERS and not (isinstance(value, str) and value in harmless)
-        ]
-        texts = [value for _, value in unknown if isinstance(value, str)]
-        if len(texts) == len(unknown) and self._is_harmless("\n".join(texts)):
-            self._remember(texts)
-        else:
-            for name, value in unknown:
-                event[name] = self._masked(value)
+        for name, value in event.items():
+            event[name] = self._masked(value)
         return event
 
     def json(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
         """The masked event as JSON: a renderer."""
-        return _as_json(self(logger, method, event))
+        values = list(event.values())
+        shape = (*event, *map(type, values))
+        if (known := self._shapes.get(shape)) is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            known = self._shapes[shape] = _shape(event)
+        line, others = known
+        for at in others:
+            value = values[at]
+            text = self._written.get(value) if isinstance(value, str) else None
+            values[at] = self._as_json(value) if text is None else text
+        return line % tuple(values)
+
+    def _as_json(self, value: Any) -> str:
+        if not isinstance(value, str) or not self._is_harmless(value):
+            return _as_json(self._masked(value))
+        text = _as_json(value)
+        if len(value) <= _LONGEST_KEPT:
+            if len(self._written) >= _MOST_KEPT:
+                self._written.clear()
+            self._written[value] = text
+        return text
 
     def _masked(self, value: Any) -> Any:
         if isinstance(value, _NUMBERS):
@@ -82,13 +102,19 @@ class Masking:
 
     def _is_harmless(self, text: str) -> bool:
         """Whether no secret begins in it, as is so of nearly each."""
-        folded = text.lower()
-        return len(text) <= _MAX_TEXT and not any(map(folded.__contains__, self._needles))
+        return len(text) <= _MAX_TEXT and self._beginnings.search(text.lower()) is None
 
-    def _remember(self, texts: Iterable[str]) -> None:
-        if len(self._harmless) >= _MOST_KEPT:
-            self._harmless.clear()
-        self._harmless.update(text for text in texts if len(text) <= _LONGEST_KEPT)
+
+def _shape(event: MutableMapping[str, Any]) -> tuple[str, list[int]]:
+    """A line of JSON to be filled with the event's values, and which of them are written as JSON
+    before: all but numbers, and texts of ours."""
+    members, others = [], []
+    for at, (name, value) in enumerate(event.items()):
+        is_ours = name in _OURS and type(value) is str
+        members.append(_as_json(name).replace("%", "%%") + (': "%s"' if is_ours else ": %s"))
+        if not is_ours and type(value) not in (int, float):
+            others.append(at)
+    return "{" + ", ".join(members) + "}", others
 
 
 masking = Masking()
@@ -112,10 +138,16 @@ class _Lines:
 
 def _stamped(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     event["level"] = method
-    event["timestamp"] = f"{datetime.now(UTC).isoformat()[:-6]}Z"
+    second, nano = divmod(time.time_ns(), 10**9)
+    event["timestamp"] = f"{_written_second(second)}.{nano // 1000:06}Z"
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, method, event)
     return event
+
+
+@lru_cache(1)
+def _written_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _with_message(

@@ -276,11 +276,14 @@ def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else int(seconds * 10_000 + 0.5) / 10  # ``round`` takes longer
 
 
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
 def _log(level: str, event: dict[str, Any]) -> None:
     """``event`` goes the way that a logger of structlog's sends one,
     without the four copies that it makes."""
     config = structlog.get_config()
-    if not config["wrapper_class"].is_enabled_for(None, logging.getLevelName(level.upper())):
+    if not config["wrapper_class"].is_enabled_for(None, _LEVELS[level]):
         return
     logger: Any = config["logger_factory"]()
     said: Any = event
