@@ -126,6 +126,22 @@ def test_an_id_is_taken_as_the_list_has_it() -> None:
     assert homes_of("maker/huge", other) == []
 
 
+LLAMA = "meta-llama/llama-3.3-70b-instruct"
+
+
+@pytest.mark.parametrize("model", [LLAMA, LLAMA.title(), LLAMA.upper()])
+def test_what_the_operator_names_is_called_as_its_home_has_it(model: str) -> None:
+    """By the table or the list, where that is there; who calls may use other letters."""
+    named = Homes(
+        (provider("house", native=lambda model: model), provider("groq")),
+        listed=lambda provider: ids(LLAMA.title()),
+        at={LLAMA: [("house", None), ("groq", None)]},
+    )
+    found = [f"house:{LLAMA.title()}", "groq:llama-3.3-70b-versatile"]
+    assert homes_of(model, named) == found
+    assert homes_of(model, replace(named, at={})) == found
+
+
 def test_what_the_operator_names_needs_no_list() -> None:
     at = {"maker/small": [("openrouter", None), ("fast", "tiny-fp8"), ("gone", None)]}
     named = replace(HOMES, at=at, listed=lambda provider: None)

@@ -110,7 +110,7 @@ class Homes:
             if provider.name == ROUTER:
                 yield Place(Home(ROUTER, model), provider, model)
                 continue
-            native = shipped.native_ids(provider.name).get(plain)
+            native = _shipped(provider.name, plain)
             if native is None and (native := provider.native(plain)) is not None:
                 if (ids := self.listed(provider.name)) is None:
                     waits_for.append(provider.name)
@@ -140,8 +140,9 @@ class Homes:
         for name, told in named:
             if (provider := by_name.get(name)) is None:
                 continue  # of another app
-            native = told or (model if name == ROUTER else shipped.native_ids(name).get(plain))
-            native = native or provider.native(plain)
+            native = told or (model if name == ROUTER else _shipped(name, plain))
+            if native is None and (native := provider.native(plain)) is not None:
+                native = self._as_listed(name, native, self.listed(name) or {}) or native
             if native is not None:
                 yield Place(Home(name, native), provider, model, is_named=True)
 
@@ -191,6 +192,11 @@ class WithHome:
     def check(self, model: str) -> None:
         """Raises ``model_not_allowed``."""
         self.models.check(model)
+
+
+def _shipped(provider: str, plain: str) -> str | None:
+    """The id of a model in the table that is shipped, which has OpenRouter's in small letters."""
+    return shipped.native_ids(provider).get(plain.lower())
 
 
 def _everything(model: str) -> bool:
