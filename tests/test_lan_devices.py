@@ -135,6 +135,7 @@ async def test_a_phones_page_streams_once_it_was_paired(home: Home, tab: chromiu
     await tab.wait_for("document.querySelector('#turns')?.textContent.includes('the network.')")
     [call] = home.upstream.calls
     assert "Cookie" not in call.headers
+    assert "favicon" not in home.program.text, "a page's icon is not refused beside it"
 
 
 async def test_a_stranger_of_the_network_gets_nothing(home: Home) -> None:
