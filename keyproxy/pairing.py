@@ -29,6 +29,8 @@ MOST_WRONG, MOST_WRONG_IN_ALL = 5, 50
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"  # none that is taken for another
 _CODE_LETTERS = 10
 _COOKIE = "keyproxy_paired"
+_EMULATORS = ip_address("10.0.2.2")
+"""What programs in Android's emulator call this computer."""
 _PAIR = "open the address that keyproxy has printed on that device; Enter prints a new one"
 _SAY_HOST = (
     "a dev server passed this on from the network: set `changeOrigin: false` in its proxy; on this"
@@ -97,16 +99,16 @@ class Pairing:
         """Raises ``not_paired`` for a call that comes from the network and of no paired device.
 
         What comes from this computer may be what a dev server has got from the network. It names
-        the network's address in ``Host`` unless the server changes that, and brings the cookie:
-        cookies ignore ports.
+        an address of the network in ``Host`` unless the server changes that, and brings the
+        cookie: cookies ignore ports.
         """
         headers, nearest = request.headers, parse_address(request.remote or "")
         if nearest is None or not self.is_ours(nearest):
             is_paired, hint = nearest in self._admitted, _PAIR
-        elif self._is_named(headers.get("Host", "")):
+        elif self._is_of_network(headers.get("Host", "")):
             is_paired, hint = self._has_cookie(headers), _PAIR
         else:
-            is_paired = not self._is_named(headers.get("Origin", "").rpartition("/")[2])
+            is_paired = not self._is_of_network(headers.get("Origin", "").rpartition("/")[2])
             hint = _SAY_HOST
         if not is_paired:
             text = "This device has not been paired with this development proxy."
@@ -117,12 +119,14 @@ class Pairing:
         own = f"{_COOKIE}={self._cookie}".encode()
         return any(secrets.compare_digest(_bytes(pair), own) for pair in pairs)
 
-    def _is_named(self, host: str) -> bool:
+    def _is_of_network(self, host: str) -> bool:
+        """Whether a host is an address that others than this computer's own programs call it by:
+        it may have several."""
         try:
-            name = urlsplit(f"//{host}").hostname
-            return name is not None and ip_address(name) == self.address
+            address = ip_address(urlsplit(f"//{host}").hostname or "")
         except ValueError:
             return False
+        return address == self.address or not (address.is_loopback or address == _EMULATORS)
 
 
 def _bytes(text: str) -> bytes:

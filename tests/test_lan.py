@@ -177,10 +177,16 @@ async def test_a_dev_server_on_this_computer_lends_nobody_its_address(network: N
         ({"Host": lan, "Cookie": f"{cookie.key}=guess"}, False),
         ({"Host": lan, "X-Forwarded-For": HERE}, False),
         ({"Host": lan, "X-Forwarded-For": PHONE}, False),
+        ({"Host": "192.168.7.7:5173", "Origin": "http://192.168.7.7:5173"}, False),
+        ({"Host": "[fd00::7]:5173"}, False),
+        ({"Origin": "http://192.168.7.7:5173"}, False),
         ({"Origin": f"http://{lan}"}, False),
         ({"Origin": f"http://{lan}", "Cookie": f"{cookie.key}={cookie.value}"}, False),
         ({"Host": lan, "Cookie": f"a=b; {cookie.key}={cookie.value}"}, True),
         ({"Host": "localhost:5173", "Origin": "http://localhost:5173"}, True),
+        ({"Host": f"{HERE}:5173", "Origin": f"http://{HERE}:5173"}, True),
+        ({"Host": "[::1]:5173", "Origin": "http://[::1]:5173"}, True),
+        ({"Host": "10.0.2.2:8484"}, True),
     ]
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as dev_server:
         for headers, is_let_in in cases:
