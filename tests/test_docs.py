@@ -142,7 +142,9 @@ async def test_the_readmes_snippets_run(language: str, tmp_path: Path) -> None:
             program, str(path), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
         told, trouble = await process.communicate()
-    assert told.decode().strip() == TEXT, trouble.decode()
+    *streamed, last = told.decode().strip().splitlines()
+    assert last == TEXT, trouble.decode()
+    assert (len(streamed) > 3) == (language == "js")
 
 
 _ASKED = f'{{"role": "user", "content": "{TEXT}"}}'
