@@ -28,7 +28,8 @@ from keyproxy.routing.choose import (
     ordered,
 )
 from keyproxy.routing.homes import Home, Homes, Place
-from keyproxy.routing.router import Memory, Router
+from keyproxy.routing.memory import Memory
+from keyproxy.routing.router import Router
 from keyproxy.routing.speed import (
     FRESH_SECONDS,
     PRIORS,

@@ -17,7 +17,8 @@ from keyproxy.errors import Refusal
 from keyproxy.money.usage import UsageReader
 from keyproxy.routing.first_output import FirstOutput
 from keyproxy.routing.homes import Homes
-from keyproxy.routing.router import Memory, Router
+from keyproxy.routing.memory import Memory
+from keyproxy.routing.router import Router
 from keyproxy.upstream import faults
 from keyproxy.upstream.answers import shown_error
 from keyproxy.upstream.providers import PROVIDERS

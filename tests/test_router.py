@@ -15,9 +15,10 @@ from keyproxy.errors import Refusal
 from keyproxy.policy.check import Names
 from keyproxy.price import Price, Rates
 from keyproxy.routing.homes import Home, Homes, Place
+from keyproxy.routing.memory import Memory
 from keyproxy.routing.qualify import Facts
 from keyproxy.routing.retries import A_MINUTE, Retries
-from keyproxy.routing.router import Fallback, Memory, Plan, Router, Way
+from keyproxy.routing.router import Fallback, Plan, Router, Way
 from keyproxy.routing.speed import Pace
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.openrouter import OPENROUTER

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from keyproxy.errors import Refusal
 from keyproxy.policy.check import Names
 from keyproxy.routing.homes import At, Homes
-from keyproxy.routing.router import Memory, Plan, Router, Way
+from keyproxy.routing.memory import Memory
+from keyproxy.routing.router import Plan, Router, Way
 from keyproxy.upstream.openrouter import OPENROUTER
 from tests.test_qualify import call, ids, provider
 from tests.test_router import ANN, USD, facts

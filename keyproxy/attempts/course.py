@@ -34,7 +34,8 @@ from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record
 from keyproxy.routing.breaker import OF_CALL
 from keyproxy.routing.homes import ROUTER, Home, Place
-from keyproxy.routing.router import Memory, Option, Plan, Router
+from keyproxy.routing.memory import Memory
+from keyproxy.routing.router import Option, Plan, Router
 from keyproxy.strict_json.body import is_large
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.send import Answer, Upstream

@@ -1,30 +1,21 @@
-"""One call's way: the homes that can take it, in the order in which they are tried. Pure.
-
-What is known of homes (how fast they are, which of them rest, where conversations stay) outlives a
-configuration; it is told by whoever tries them.
-"""
+"""One call's way: the homes that can take it, in the order in which they are tried. Pure."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from keyproxy.call import Call, Client, Said
 from keyproxy.dialects import EMBEDDINGS
 from keyproxy.errors import Refusal
-from keyproxy.routing.breaker import Rests, RestsOf
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
 from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import ROUTER, At, Home, Homes, Place, parted
+from keyproxy.routing.memory import Memory
 from keyproxy.routing.preferences import lowest, preferences
 from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
-from keyproxy.routing.retries import Retries
-from keyproxy.routing.speed import Outputs, Speeds
-from keyproxy.routing.sticky import Stays, conversation
+from keyproxy.routing.sticky import conversation
 from keyproxy.upstream.provider import Provider
 
 Fallback = Literal["none", "provider", "model"]
@@ -112,30 +103,6 @@ class Plan:
     options: tuple[Option, ...]
     conversation: bytes
     is_whole: bool = False
-
-
-@dataclass(eq=False)
-class Memory:
-    """What is known of homes and conversations; one for a process."""
-
-    clock: Callable[[], float] = time.monotonic
-    rests: Rests = field(init=False)
-    speeds: Speeds = field(init=False)
-    outputs: Outputs = field(init=False)
-    stays: Stays = field(init=False)
-    retries: Retries = field(init=False)
-    in_flight: Counter[Home] = field(init=False, default_factory=Counter)
-
-    def __post_init__(self) -> None:
-        self.rests, self.speeds = Rests(self.clock), Speeds(self.clock)
-        self.outputs, self.stays = Outputs(self.clock), Stays(self.clock)
-        self.retries = Retries(self.clock)
-
-    def of(self, accounts: Mapping[str, str]) -> Memory:
-        """The same, for the calls that these ``accounts`` pay for, by provider."""
-        own = copy(self)
-        own.rests = RestsOf(self.rests, accounts)
-        return own
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.price import Rates
 from keyproxy.routing.homes import ROUTER, Homes, Place, parted
+from keyproxy.routing.memory import Memory
 from keyproxy.routing.preferences import lowest
 from keyproxy.routing.qualify import Facts
-from keyproxy.routing.router import Memory, Router, Way
+from keyproxy.routing.router import Router, Way
 from keyproxy.settings import Settings
 from keyproxy.settings.routes import Route
 from keyproxy.upstream import shipped
