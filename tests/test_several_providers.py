@@ -368,6 +368,13 @@ async def test_the_start_shows_a_call_that_can_be_answered(
     assert max(map(len, text.splitlines())) <= 80
 
 
+async def test_the_start_says_to_which_other_hosts_keys_go(tmp_path: Path) -> None:
+    toml = "[providers.groq]\nbase = 'https://elsewhere.example/v1'\n[providers.deepinfra]"
+    async with running(read(tmp_path, toml)) as service:
+        text = _banner(service)
+    assert "  Keys go    groq to elsewhere.example\n" in text
+
+
 async def test_the_start_says_whose_keys_lie_about(tmp_path: Path) -> None:
     async with (
         fakes.serving("groq") as served,

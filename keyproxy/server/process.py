@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -23,8 +24,10 @@ from keyproxy.server.service import Service
 from keyproxy.server.snippet import snippet
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import odd
+from keyproxy.settings.grammar.network import is_local
 from keyproxy.settings.sources import Sources
 from keyproxy.transport.server import CannotListen
+from keyproxy.upstream.providers import bases_of, provider_of
 
 RELOAD_LOOK_SECONDS = 1.0
 """How often files are looked at: secrets that are swapped, tokens that are revoked."""
@@ -212,6 +215,19 @@ def _asked(settings: Settings) -> str:
     return f"\n  Providers  {elided('; '.join(parts), 67)}" if parts else ""
 
 
+def _sent_elsewhere(settings: Settings) -> str:
+    """A line of the banner: whose keys go to another host than their provider's, but for this
+    computer. A folder's own files may say so of a key of the environment."""
+    parts = []
+    for used in settings.providers if settings.mode != "demo" else ():
+        provider = provider_of(used)
+        own = {provider.base, provider.messages_base} if used.kind is None else set()
+        for base in sorted({*bases_of(used, provider, settings.upstream)} - own):
+            if used.keys and not is_local(base):
+                parts.append(f"{used.name} to {urlsplit(base).hostname}")
+    return f"\n  Keys go    {elided(', '.join(parts), 67)}" if parts else ""
+
+
 def _keys(settings: Settings) -> Mapping[str, object]:
     """Whose keys are used, by their labels; those that lie about."""
     labels = summary.keys(settings)
@@ -231,7 +247,7 @@ def _banner(running: Service) -> str:
     return f"""
   Base URL   {site}/api/v1
   Chat page  {site}/{watched}
-  Open to    {summary.short(settings)}{_asked(settings)}
+  Open to    {summary.short(settings)}{_asked(settings)}{_sent_elsewhere(settings)}
 
 {snippet(running.kit.default, site)}
 
