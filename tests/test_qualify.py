@@ -29,7 +29,7 @@ from keyproxy.upstream.takes import MESSAGES as MESSAGES_FIELDS
 from keyproxy.upstream.takes import NOTES, Takes
 from keyproxy.upstream.takes import RESPONSES as RESPONSES_FIELDS
 
-OPEN = Features.of(["many", "priority", "provider", "web", "fallbacks"])
+OPEN = Features.of(["many", "priority", "provider", "web", "fallbacks", "tools:openrouter:advisor"])
 
 
 def ids(*names: str) -> Mapping[str, Model]:

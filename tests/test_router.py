@@ -124,6 +124,7 @@ def tries(router: Router, **said: Any) -> list[tuple[str | None, list[str]]]:
     return [(each.edits.changes.get("model"), each.edits.dropped) for each in options]
 
 
+LOW = Way(max_price={"input": 1.5})
 AT = {"a/one": (("openrouter", None),), "b/two": (("slow", "two"),), "c/as": (("openrouter", "c"),)}
 
 
@@ -147,6 +148,21 @@ def test_no_list_goes_up_with_a_model_that_openrouter_is_no_home_of(
     assert tries(own, top_a=0.5, **said) == tried
 
 
+def advised(model: str) -> dict[str, Any]:
+    advisor = {"type": "openrouter:advisor", "parameters": {"model": model}}
+    return {"model": "x/y", "tools": [advisor]}
+
+
+def test_no_tool_has_openrouter_ask_a_model_that_may_not_be_asked_there(router: Router) -> None:
+    own = replace(router, homes=replace(router.homes, at=AT), ways={"d/low": LOW})
+    assert order(own, **advised("a/one")) == ["openrouter"]
+    for model in ("b/two", "B/Two:free", "c/as", "d/low"):
+        with pytest.raises(Refusal, match="a tool in it runs at none of them") as caught:
+            plan(own, **advised(model))
+        assert (caught.value.code, caught.value.param) == ("no_provider_qualifies", "tools")
+        assert model in str(caught.value.hint)
+
+
 def test_a_list_is_led_by_the_model_that_it_was_asked_for_by(router: Router) -> None:
     """Also while OpenRouter fails for that one: it knows itself whom to ask."""
     router.memory.rests.failed(Home("openrouter", "a/b"), Fault.LOAD, 60)
@@ -159,9 +175,6 @@ def test_a_route_at_openrouter_goes_on_to_its_next_model(router: Router) -> None
     assert asked.said is not None
     bodies = [each.edits.body(asked.said) for each in named.plan(asked, ANN).options]
     assert [json.loads(body) for body in bodies] == [{"model": "a/b"}, {"model": "c/d"}]
-
-
-LOW = Way(max_price={"input": 1.5})
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,19 @@ async def test_openrouter_is_told_of_no_model_that_it_may_not_answer(
     assert seen.json == {"model": "fails/whole", "top_a": 0.5, **HI}
 
 
+async def test_no_tool_has_openrouter_ask_a_model_that_may_not_be_asked_there(
+    fakes: Fakes,
+) -> None:
+    places = '[models."b/two"]\nat = ["groq:fails/whole"]\n'
+    advisor = {"type": "openrouter:advisor", "parameters": {"model": "b/two"}}
+    said = {"model": "google/gemini-3.5-flash", "tools": [advisor], **HI}
+    words = {"ALLOWED_FEATURES": "tools:openrouter:advisor"}
+    async with proxy_before(fakes, more=places, **words) as proxy, proxy.post(said) as answer:
+        error = await refused(answer, 404, "no_provider_qualifies")
+    assert error["param"] == "tools"
+    assert fakes.calls == []
+
+
 async def test_openrouter_alone_may_have_routes(fakes: Fakes) -> None:
     async with server.serving("openrouter") as alone:
         route = f'[routes.quick]\nmodels = ["{OSS}"]\n'

@@ -54,6 +54,7 @@ class Asked:
 
     ``issuer``: the provider that sealed the reasoning in it, None where that is not known.
     ``max_price``: the operator's, USD per million tokens, by ``input`` and ``output``.
+    ``barred``: a model that a tool in it names, and that OpenRouter may not be asked for.
     """
 
     call: Call
@@ -61,6 +62,7 @@ class Asked:
     preferences: Preferences = NONE
     issuer: str | None = None
     max_price: Mapping[str, float] = field(default_factory=dict)
+    barred: str | None = None
 
     @property
     def length(self) -> tuple[int, str]:
@@ -107,6 +109,8 @@ def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
     if (obstacle := asked.preferences.obstacle(place.provider)) is not None:
         return No("choice", obstacle, "provider")
     no = _of_reasoning(asked, place)
+    if place.provider.name == ROUTER and asked.barred is not None:
+        no = no or No("tool", f"{title} may not be asked for {asked.barred}", "tools")
     if place.provider.name != ROUTER:
         no = no or _of_parts(asked, place, facts.inputs) or _of_head(asked, place)
     if no := no or _of_sizes(asked, place, facts):

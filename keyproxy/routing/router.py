@@ -13,7 +13,7 @@ from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_w
 from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import ROUTER, At, Home, Homes, Place, parted
 from keyproxy.routing.memory import Memory
-from keyproxy.routing.preferences import lowest, preferences
+from keyproxy.routing.preferences import is_above, lowest, preferences
 from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
 from keyproxy.routing.sticky import conversation
 from keyproxy.upstream.provider import Provider
@@ -159,12 +159,26 @@ class Router:
         assert said is not None  # noqa: S101 - the policy of routed calls keeps it
         thread = conversation(self.app, client.id, said.fields)
         asked = self._asked(call, said, thread)
+        asked = replace(asked, barred=next(self._barred(asked), None))
         looks = [self._look(asked, model) for model in said.answering]
         groups = [(look.fit, look.way.choose) for look in looks]
         if said.route is not None:  # its models are as good as each other
             groups = [(self._listed(looks), looks[0].way.choose)]
         ordered = [self._ordered(asked, *group, thread) for group in groups]
         return _Found(asked, thread, looks, ordered)
+
+    def _barred(self, asked: Asked) -> Iterator[str]:
+        """Models that work for the call, as its tools name them, and that OpenRouter may not be
+        asked for: it is no home of theirs, or above their highest price."""
+        for model in asked.call.ids:
+            if model in asked.said.answering:
+                continue
+            places, most = self.homes.of(model).places, self._way(asked, model).max_price
+            place = next((each for each in places if each.home == Home(ROUTER, model)), None)
+            price = None if place is None else self.facts(place).price
+            is_unknown = place is None or (most and price is None)
+            if is_unknown or (price is not None and is_above(price, most, asked.input_tokens)):
+                yield model
 
     def _why_none(self, provider: Provider, model: str, look: _Look) -> str:
         if look.way.at or self.homes.at_of(model) is not None:
