@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +261,27 @@ async def test_the_list_of_models_has_what_can_be_called_with_our_keys(tmp_path:
             assert (await answer.json())["data"] == oss
         async with proxy.get("/api/v1/model/nobody/knows") as answer:
             assert answer.status == 404
+
+
+@pytest.mark.parametrize("are_told", [True, False])
+async def test_cerebras_prices_are_those_that_it_shows_to_anybody(
+    tmp_path: Path, are_told: bool
+) -> None:
+    """Without its key; where they cannot be had, the shipped table's."""
+    async with fakes.serving("cerebras") as served:
+        fake = served["cerebras"]
+        models = tuple(model._replace(prompt=Decimal(9)) for model in fake.vendor.models)
+        fake.vendor = replace(fake.vendor, models=models)
+        if not are_told:
+            lists = {path: each for path, each in fake.vendor.lists.items() if "public" not in path}
+            fake.vendor = replace(fake.vendor, lists=lists)
+        async with before(served, tmp_path) as proxy:
+            rows = await listed(proxy)
+        asked = [seen for seen in served.seen if seen.target == "/public/v1/models"]
+        assert asked
+        assert not [seen for seen in asked if seen.keys]
+        told = rows["openai/gpt-oss-120b"]["pricing"]["prompt"]
+        assert told == ("0.000009" if are_told else "0.00000035")
 
 
 async def test_the_list_has_nothing_that_is_not_allowed_or_has_no_home(tmp_path: Path) -> None:

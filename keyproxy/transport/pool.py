@@ -96,14 +96,16 @@ class Pool:
         *,
         timeout_seconds: float,
         connected: Callable[[], None] | None = None,
+        is_rooted: bool = False,
     ) -> Reply:
-        """The answer to a request below the base, as soon as its head has come; read it to its end
-        or close it. ``connected`` is called once, before the first byte goes up, from where
-        ``timeout_seconds`` count.
+        """The answer to a request below the base, or the origin if it ``is_rooted``, as soon as its
+        head has come; read it to its end or close it. ``connected`` is called once, before the
+        first byte goes up, from where ``timeout_seconds`` count.
 
         Raises ``ConnectFailed``, ``TimeoutError``, ``Malformed``, ``BrokenOff``.
         """
-        head = self._head(method, self._base_path + path, headers, len(body))
+        target = path if is_rooted else self._base_path + path
+        head = self._head(method, target, headers, len(body))
         connection = self._kept() or await self._connect()
         if connected is not None:
             connected()

@@ -3,8 +3,28 @@
 
 from __future__ import annotations
 
-from keyproxy.upstream.provider import Provider, without_author
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from keyproxy.upstream.openrouter import price_of_row
+from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
 from keyproxy.upstream.takes import CHAT, ECHOES, TURN, Takes, names
+
+
+def _with_facts(model: Model, row: Mapping[str, Any]) -> Model:
+    """Its public list tells prices as OpenRouter's does, and lengths under names of its own."""
+    limits = row.get("limits")
+    lengths = limits if isinstance(limits, dict) else {}
+    length = lengths.get("max_context_length")
+    renamed = {
+        "id": model.id,
+        "pricing": row.get("pricing"),
+        "context_length": length,
+        "max_completion_tokens": lengths.get("max_completion_tokens"),
+    }
+    return Model(model.id, length if type(length) is int else None, price_of_row(renamed))
+
 
 CEREBRAS = Provider(
     name="cerebras",
@@ -29,6 +49,12 @@ CEREBRAS = Provider(
             schema_words=names("minItems maxItems"),
         )
     },
+    listing=Listing(
+        "/models",
+        priced=Listing(
+            "/public/v1/models", is_public=True, read_models=partial(models_in, more=_with_facts)
+        ),
+    ),
     slug="cerebras",
     native=without_author(),
     # Whether it bills on when its client leaves is not documented: cut, and estimated.

@@ -112,12 +112,14 @@ class Listing:
     ``is_usual``: a row is listed where nothing is said of what models write. ``kept``: what of a
     row stays beside its price. ``names_of`` rows and all ids: other names, and the ids they stand
     for. A row that is not wholly understood has no price. ``is_public``: it is shown without a
-    key. ``read_models``: the models in its JSON, by their ids there; raises TypeError.
+    key. ``read_models``: the models in its JSON, by their ids there; raises TypeError. ``priced``:
+    another list that tells more of the same models, whose path begins at the origin.
     """
 
     path: str
     is_public: bool = False
     read_models: Callable[[Any], tuple[Model, ...]] = models_in
+    priced: Listing | None = None
     is_usual: Callable[[Mapping[str, Any]], bool] = lambda row: True
     kept: tuple[str, ...] = ("id",)
     price_of_row: Callable[[Any], Price | None] = lambda row: None

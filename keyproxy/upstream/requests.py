@@ -44,6 +44,8 @@ class Requests:
         body: bytes,
         connected: Callable[[], None] | None = None,
         seconds: float | None = None,
+        *,
+        is_rooted: bool = False,
     ) -> Reply:
         """An answer whose head has come, within so many ``seconds`` where they are fewer than
         usual; ``connected`` is called once there is a connection.
@@ -58,6 +60,7 @@ class Requests:
                 body,
                 timeout_seconds=min(seconds or math.inf, self._first_byte_seconds),
                 connected=connected,
+                is_rooted=is_rooted,
             )
         except TimeoutError as error:
             text, is_free = "The upstream did not answer in time.", isinstance(error, ConnectLate)

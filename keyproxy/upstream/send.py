@@ -13,6 +13,7 @@ broke off.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -41,6 +42,7 @@ MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 MOST_MODELS = 5_000  # DeepInfra, the largest, has some 200 (November 2026)
 _JSON = "application/json"
+_PRICES_SECONDS = 5.0
 _MODEL_ID = re.compile(r"[!-~]{1,200}")
 _log = structlog.get_logger("keyproxy.upstream")
 
@@ -155,8 +157,17 @@ class Upstream:
     async def models(self) -> Mapping[str, Model]:
         """The provider's own list of models, by their ids there. Raises as ``send`` does."""
         listing = self.provider.listing
+        models = await self._listed(listing)
+        if listing.priced is not None:
+            with contextlib.suppress(Refusal, TimeoutError):  # they are in the shipped table, too
+                async with asyncio.timeout(_PRICES_SECONDS):
+                    told = await self._listed(listing.priced, is_rooted=True)
+                models = {id: told.get(id, model) for id, model in models.items()}
+        return models
+
+    async def _listed(self, listing: Listing, *, is_rooted: bool = False) -> Mapping[str, Model]:
         key = None if listing.is_public else self._usable()[0]
-        fetched = await self._whole(listing.path, key, MAX_FETCH_BYTES)
+        fetched = await self._whole(listing.path, key, MAX_FETCH_BYTES, is_rooted=is_rooted)
         if fetched.status != 200:
             raise invalid(f"its list of models has the status {fetched.status}")
         try:
@@ -173,9 +184,12 @@ class Upstream:
             raise key_rejected(self.provider)
         return keys
 
-    async def _whole(self, path: str, key: Secret | None, max_bytes: int) -> Fetched:
+    async def _whole(
+        self, path: str, key: Secret | None, max_bytes: int, *, is_rooted: bool = False
+    ) -> Fetched:
         """As it came; its body is neither searched nor read."""
-        reply = await self.requests.answer("GET", path, headers.asking(self.provider, key), b"")
+        head = headers.asking(self.provider, key)
+        reply = await self.requests.answer("GET", path, head, b"", is_rooted=is_rooted)
         try:
             raw = await self.requests.whole(reply, max_bytes)
         finally:
