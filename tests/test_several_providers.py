@@ -198,6 +198,7 @@ async def test_with_one_provider_that_is_not_openrouter_its_models_answer(
         [seen] = served.calls
         assert seen.json["model"] == native
         assert served.strays() == []
+        await listed(proxy)  # which waits for the provider's own list
         async with proxy.post({**HI, "model": "nobody/has-this"}) as refusal:
             assert (refusal.status, len(served.calls)) == (404, 1)
 
