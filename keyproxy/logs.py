@@ -20,9 +20,8 @@ from typing import Any, TextIO
 import structlog
 
 from keyproxy.console import ShortLines
-from keyproxy.key_forms import BEGINNINGS, PIECE
+from keyproxy.key_forms import BEGINNINGS, PIECE, STARS
 
-MASK = "***"
 _SECRET = re.compile(rf"{PIECE}|[Bb][Ee][Aa][Rr][Ee][Rr]\s+[A-Za-z0-9._~+/=-]{{8,}}", re.ASCII)
 _BEGINNINGS = (*map(str.lower, BEGINNINGS), "bearer")
 _MAX_TEXT = 20_000
@@ -97,8 +96,8 @@ class Masking:
             return {key: self._masked(item) for key, item in value.items()}
         text = str(value)[:_MAX_TEXT]
         for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return _SECRET.sub(MASK, text)
+            text = text.replace(secret, STARS)
+        return _SECRET.sub(STARS, text)
 
     def _is_harmless(self, text: str) -> bool:
         """Whether no secret begins in it, as is so of nearly each."""

@@ -9,8 +9,8 @@ import pytest
 
 from keyproxy.clients import credentials
 from keyproxy.clients.sessions import Sessions
-from keyproxy.key_forms import Secret
-from keyproxy.logs import MASK, Masking
+from keyproxy.key_forms import STARS, Secret
+from keyproxy.logs import Masking
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.settings.grammar import mask
@@ -58,14 +58,14 @@ async def test_a_key_from_a_page_is_refused_by_name(start: Start, owner: str) ->
 @each_key
 def test_a_key_is_masked_in_the_log_and_in_faults(owner: str) -> None:
     logged = Masking()("", "", {"message": f"said {KEYS[owner]}: no"})["message"]
-    assert logged == f"said {MASK}: no"
-    assert mask(f"said {KEYS[owner]} here") == f"said {MASK} here"
+    assert logged == f"said {STARS}: no"
+    assert mask(f"said {KEYS[owner]} here") == f"said {STARS} here"
 
 
 def test_our_own_credentials_are_masked_in_the_log() -> None:
     session = Sessions([Secret(LETTERS)]).open("default", "https://app.example")
     for text in (credentials.make_token("phone")[0], session.token):
-        assert Masking()("", "", {"message": f"said {text[:40]}"})["message"] == f"said {MASK}"
+        assert Masking()("", "", {"message": f"said {text[:40]}"})["message"] == f"said {STARS}"
 
 
 @each_key
