@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from keyproxy.commands.frameworks import framework_in
 from tests.browser import chromium
 from tests.loopback import listening
 from tests.sdk.outside import missing, needed
@@ -193,6 +194,23 @@ async def test_a_page_streams_through_vites_proxy(react_vite: Path, tab: chromiu
         await ask(tab, TEXT)
         assert await answer(tab) == TEXT
         assert await tab.evaluate("lengths.size") > 3
+
+
+async def test_what_init_prints_is_what_a_dev_server_reads(
+    react_vite: Path, tab: chromium.Tab
+) -> None:
+    framework = framework_in(react_vite)
+    assert framework is not None
+    assert framework.name == "Vite"
+    vite = ("node_modules/vite/bin/vite.js", "--port", "{port}", "--strictPort")
+    async with serving(pace=1) as served:
+        place, _, line = framework.lines(f"{served.url}/api/v1")[0].partition(": ")
+        (react_vite / place).write_text(f"{line}\nVITE_LLM_MODEL=demo/echo\n")
+        async with started(react_vite, *vite, "--host", "127.0.0.1") as origin:
+            await tab.go(f"{origin}/")
+            await ask(tab, TEXT)
+            assert await answer(tab) == TEXT
+            assert await tab.evaluate("lengths.size") > 3
 
 
 async def test_a_page_streams_through_nexts_rewrites(tmp_path: Path, tab: chromium.Tab) -> None:
