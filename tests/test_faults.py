@@ -108,6 +108,13 @@ def test_what_a_caller_wrote_is_not_taken_for_the_providers_word(name: str, said
         assert PROVIDERS[name].classify(400, error(text)) is Fault.CALLER
 
 
+def test_a_message_is_judged_by_its_beginning() -> None:
+    """A caller may have written the rest of it, so that it takes long to look through."""
+    said = "maximum context length"
+    assert GROQ.classify(400, error("x" * 1900 + said)) is Fault.CONTEXT
+    assert GROQ.classify(400, error("x" * 2000 + said)) is Fault.CALLER
+
+
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}
 
 

@@ -85,6 +85,9 @@ OWN_WORDS = r"(?:[^'\"`]|(?<=\w)'s )*"
 """Of a message: up to what it quotes."""
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _LONGEST_MESSAGE = 20_000
+_JUDGED = 2_000
+"""Characters of a message that tell whose fault it is: callers may have written the rest, which
+takes long to look through."""
 
 
 def said(body: Any) -> Said | None:
@@ -145,7 +148,7 @@ def by(
             status = 400 if error and error.words & _OF_REQUEST else 500
             status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else status
         if error is not None:
-            message = error.message or ""
+            message = (error.message or "")[:_JUDGED]
             for text, fault in told:
                 if text.search(message):
                     return fault
@@ -154,7 +157,7 @@ def by(
                     return fault
             if status in (400, 413, 422) and _TOO_LONG.search(message):
                 return Fault.CONTEXT
-            if status in (400, 422) and _is_of_unknown_field(error):
+            if status in (400, 422) and _is_of_unknown_field(error, message):
                 return Fault.FIELD
             if status == 403 and _MODERATED.search(message):
                 return Fault.CALLER
@@ -164,12 +167,12 @@ def by(
     return classify
 
 
-def _is_of_unknown_field(error: Said) -> bool:
+def _is_of_unknown_field(error: Said, message: str) -> bool:
     """Whether a field at the top is not known there. One within another is the caller's own."""
-    if re.search(r"[.\[]", error.param or "") or _WITHIN.search(error.message or ""):
+    if re.search(r"[.\[]", error.param or "") or _WITHIN.search(message):
         return False
     is_told = not _UNKNOWN.isdisjoint(error.words)
-    return is_told or _UNKNOWN_FIELD.search(error.message or "") is not None
+    return is_told or _UNKNOWN_FIELD.search(message) is not None
 
 
 classify = by()
