@@ -84,8 +84,9 @@ def _any(most_asked: int, *more: str) -> str:
 WHOLE = re.compile(rf"(?<![0-9A-Za-z_.-])(?:{_any(99)})", re.ASCII)
 """A key and nothing else: somebody's own credential may begin like one."""
 
-# A digit is asked for, so that a class name such as `sk-folding-cube-wide` is no key.
-SHAPE = "(?<![A-Za-z0-9])(?:" + _any(20, r"sk-(?=[\w-]*\d)[\w-]{16,}") + ")"
+# A digit is asked for, so that a class name such as `sk-folding-cube-wide` is no key, and a near
+# one, so that a long text without any is read in time.
+SHAPE = "(?<![A-Za-z0-9])(?:" + _any(20, r"sk-(?=[\w-]{0,100}\d)[\w-]{16,}") + ")"
 LIKELY = re.compile(SHAPE, re.ASCII)
 """What is taken for a key in a text where none belongs."""
 

@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 # Wider, for what is shown: nothing that could be a secret is repeated, wherever it was put.
 # The last but one: any long run that is not the name of a variable; the last: user:password@.
 _MASKED = re.compile(
-    rf"{SHAPE}|sk[-_][\w-]{{8,}}|(?-i:(?=[A-Z_]*[0-9a-z]))\w{{24,}}|(?<=//)[^/@\s]*@",
+    rf"{SHAPE}|sk[-_][\w-]{{8,}}|(?-i:(?=[A-Z_]{{0,100}}[0-9a-z]))\w{{24,}}|(?<=//)[^/@\s]*@",
     re.ASCII | re.IGNORECASE,
 )
 _SHOWN_CHARACTERS = 80
