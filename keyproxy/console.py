@@ -31,6 +31,7 @@ _PASTED = re.compile(
     re.ASCII,
 )
 _ODD = re.compile(r"[^ -~]")  # may take two columns, or none
+_ROUTER = "openrouter"
 _GREY, _RED, _GREEN, _YELLOW, _CYAN = 90, 31, 32, 33, 36
 _LEVEL_COLOURS: Mapping[str, int] = {"warning": _YELLOW, "error": _RED, "critical": _RED}
 _SHOWN_ELSEWHERE = ("timestamp", "level", "event", "exception")
@@ -50,7 +51,7 @@ class ShortLines:
             for name, value in event.items()
             if name != "exception" and value is not None
         }
-        is_call = "http_status" in known or "ended" in known
+        is_call = "http_status" in known or "ended" in known or "fault" in known
         lines = self._of_call(known) if is_call else self._of_event(known)
         if exception := event.get("exception"):
             lines.append(str(exception))
@@ -59,7 +60,8 @@ class ShortLines:
     def _of_call(self, call: Mapping[str, str]) -> list[str]:
         hint = _PASTED.fullmatch(call.get("hint", ""))
         status, note = call.get("http_status", "---"), _note(call)
-        name = _ODD.sub("?", self._model(call) or call.get("endpoint", ""))
+        what = self._model(call) or call.get("endpoint") or call.get("native_model", "")
+        name = _ODD.sub("?", what)
         note = _ODD.sub("?", note)
         rest = [_tokens(call), _seconds(call.get("total_ms")), _usd(call)]
         taken = sum(len(part) + len(_GAP) for part in (_time(call), status, *rest) if part)
@@ -125,18 +127,23 @@ def elided(text: str, most: int) -> str:
 
 
 def _note(call: Mapping[str, str]) -> str:
-    """What was unusual: a refusal, the end, an error that the answer told of, another model."""
+    """What was unusual: a refusal, the end, an error that the answer told of, another model; and
+    which provider it was, but for OpenRouter."""
+    provider = call.get("provider", _ROUTER)
+    if fault := call.get("fault"):
+        return f"{provider} failed: {fault}"
     if code := call.get("code"):
         again = f"{call['count']} more" if "count" in call else ""
         return f"{code} {call.get('param', again)}".rstrip()
     ended, served = call.get("ended", End.COMPLETE), call.get("served", "")
     if ended != End.COMPLETE:
         return f"{ended} {call.get('error', '')}".strip()
+    where = "" if provider == _ROUTER else f"at {provider}"
     if call.get("http_status", "") >= "400":
-        return "from the upstream"
-    asked = call.get("model", served).split(",")
+        return f"from {provider}" if where else "from the upstream"
+    asked = [*call.get("model", served).split(","), *filter(None, [call.get("native_model")])]
     is_form = any(served.startswith(each.partition(":")[0]) for each in asked)
-    return "" if is_form else f"served={served}"
+    return where if is_form else f"{where} served={served}".strip()
 
 
 def _of_status(call: Mapping[str, str], status: str) -> int:

@@ -72,6 +72,19 @@ def shown(changes: Mapping[str, Any], *, lines: ShortLines | None = None) -> str
         ({"model": "x/o3", "served": "y/r1"}, "200  o3  served=y/r1  12 tok  0.1 s  $0.00042"),
         ({"model": "fast", "served": "fast"}, "200  fast  12 tok  0.1 s  $0.00042"),
         ({"model": "a/x,b/y,c/z", "served": "b/y"}, "200  x +2  12 tok  0.1 s  $0.00042"),
+        (
+            {"model": "openai/gpt-oss-120b", "provider": "cerebras"}
+            | {"native_model": "gpt-oss-120b", "served": "gpt-oss-120b"},
+            "200  gpt-oss-120b  at cerebras  12 tok  0.1 s  $0.00042",
+        ),
+        (
+            {"provider": "groq", "served": "other"},
+            "200  gpt-4o-mini  at groq served=other  12 tok  0.1 s  $0.00042",
+        ),
+        (
+            {"http_status": 429, "provider": "groq"},
+            "429  gpt-4o-mini  from groq  12 tok  0.1 s  $0.00042",
+        ),
         ({"http_status": 429}, "429  gpt-4o-mini  from the upstream  12 tok  0.1 s  $0.00042"),
         ({"ended": "client_left"}, "200  gpt-4o-mini  client_left  12 tok  0.1 s  $0.00042"),
         ({"ended": "upstream_cut"}, "200  gpt-4o-mini  upstream_cut  12 tok  0.1 s  $0.00042"),
@@ -182,6 +195,19 @@ def test_no_call_takes_more_than_a_line(changes: Mapping[str, Any]) -> None:
 def test_what_is_not_known_is_not_shown() -> None:
     event = {"timestamp": CALL["timestamp"], "level": "info", "event": "prices", "age_days": None}
     assert ShortLines()(None, "info", event) == f"{TIME}  prices"
+
+
+def test_an_attempt_that_failed_names_its_provider_and_why() -> None:
+    failed = {
+        "event": "an attempt failed",
+        "provider": "groq",
+        "native_model": "openai/gpt-oss-20b",
+    }
+    at = {"timestamp": CALL["timestamp"]}
+    line = ShortLines()(None, "info", {**at, **failed, "fault": "load", "http_status": 429})
+    assert line.endswith("  429  openai/gpt-oss-20b  groq failed: load")
+    line = ShortLines()(None, "info", {**at, **failed, "fault": "not_sent"})
+    assert line.endswith("  ---  openai/gpt-oss-20b  groq failed: not_sent")
 
 
 def test_other_events_are_a_sentence_and_what_belongs_to_it() -> None:

@@ -309,5 +309,6 @@ def _nobody(said: Said, looks: Sequence[_Look]) -> Refusal:
         "no_provider_qualifies",
         f"This call cannot be taken: {_REASONS[nearest.why].format(nearest.param)}.",
         param="model" if is_id else nearest.param,
-        hint="; ".join(no.text for no in noes) or f"no provider has {said.answering[0]}",
+        hint="; ".join(dict.fromkeys(no.text for no in noes))
+        or f"no provider has {said.answering[0]}",
     )
