@@ -149,6 +149,13 @@ def test_help_shows_the_defaults_of_its_command(capsys: pytest.CaptureFixture[st
     assert "[KEYPROXY_ALLOWED_MODELS; default: it must be said]" in texts[1]
 
 
+def test_help_breaks_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("dev", "serve"):
+        assert run(command, "--help") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [text for text in lines if text.endswith("-") and not text.endswith(" -")] == []
+
+
 def test_demo_has_no_options_of_the_true_upstream(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "--help") == 0
     text = capsys.readouterr().out

@@ -25,6 +25,13 @@ from keyproxy.settings.setting import Mode, Setting, spoken
 from keyproxy.settings.sources import Sources
 
 
+class _Help(argparse.HelpFormatter):
+    """Breaks no value at its hyphens, for it is to be typed as it stands."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width)
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line and never repeats a value."""
 
@@ -56,7 +63,7 @@ def parser(command: str, more: str = "") -> Parser:
         prog=f"keyproxy {command}",
         description=f"{summary[0].upper()}{summary[1:]}. {more}".rstrip(),
         allow_abbrev=False,
-        formatter_class=functools.partial(argparse.HelpFormatter, max_help_position=30),
+        formatter_class=functools.partial(_Help, max_help_position=30),
     )
 
 
