@@ -90,6 +90,8 @@ def test_events_may_come_in_any_pieces() -> None:
         data = b"data: {}".replace(b"{}", json.dumps(chunk({"content": "x"})).encode()) + end
         for cut in range(1, len(data) - 1):
             assert watched(data[:cut], data[cut:]) == Seen("output")
+        silent = event(chunk({"role": "assistant"})).replace(b"\n\n", end) * 3
+        assert watched(*(bytes([byte]) for byte in silent + data)) == Seen("output")
 
 
 def test_what_is_not_understood_is_output() -> None:

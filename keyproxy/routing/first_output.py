@@ -38,7 +38,7 @@ class FirstOutput:
     def __init__(self, dialect: Dialect, *, is_event_stream: bool) -> None:
         self._dialect = dialect
         self._is_event_stream = is_event_stream
-        self._rest = b""
+        self._rest = bytearray()
 
     def watch(self, data: bytes | None) -> Seen | None:
         """What is known with the next bytes, or at the end (None); None while it is nothing."""
@@ -47,16 +47,18 @@ class FirstOutput:
                 self._rest += data
                 return OUTPUT if len(self._rest) > MOST_BYTES else None
             return _of_body(self._rest)
-        *events, self._rest = _BOUNDARY.split(self._rest + (data or b""))
-        if data is None:
-            events.append(self._rest)
-        for event in events:
+        looked, begins = max(0, len(self._rest) - 3), 0
+        self._rest += data if data is not None else b"\n\n"
+        for end in _BOUNDARY.finditer(self._rest, looked):
+            event = self._rest[begins : end.start()]
             if (seen := _of_event(event)) is not None:
                 return seen
+            begins = end.end()
+        del self._rest[:begins]
         return OUTPUT if data is None or len(self._rest) > MOST_BYTES else None
 
 
-def _of_body(raw: bytes) -> Seen:
+def _of_body(raw: bytes | bytearray) -> Seen:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -65,7 +67,7 @@ def _of_body(raw: bytes) -> Seen:
     return OUTPUT if error is None else Seen("error", error)
 
 
-def _of_event(event: bytes) -> Seen | None:
+def _of_event(event: bytes | bytearray) -> Seen | None:
     data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
     if not data.strip():
         return None  # a comment
