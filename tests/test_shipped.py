@@ -9,6 +9,7 @@ import pytest
 
 from keyproxy.price import Price, Rates
 from keyproxy.upstream import shipped
+from keyproxy.upstream.openrouter import price_of_row
 from keyproxy.upstream.takes import LACKS
 from tests.fakes.vendors import VENDORS
 
@@ -112,3 +113,14 @@ def test_what_a_model_refuses_is_what_the_fake_of_it_refuses(provider: str, nati
 def test_who_is_not_in_the_table_has_no_models() -> None:
     assert shipped.models_of("house") == {}
     assert shipped.native_ids("openrouter") == {}
+
+
+@pytest.mark.parametrize("model", ["gpt-4o-mini", "gpt-4o-mini-2024-07-18"])
+def test_an_image_takes_as_much_at_openai_as_by_openrouter(model: str) -> None:
+    """48,169 tokens: with fewer set aside, a call with images could cost more than its budget."""
+    own = shipped.models_of("openai")[model].price
+    row = {**shipped.rows_of("openai")[model], "id": f"openai/{model}"}
+    listed = price_of_row(row)
+    assert own is not None
+    assert listed is not None
+    assert own.image_tokens == listed.image_tokens == 48_169

@@ -20,7 +20,7 @@ from keyproxy.upstream.takes import Takes
 
 # What is written out in digits: an exponent of a few characters may stand for gigabytes.
 _MONEY = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
-_MANY_IMAGE_TOKENS = ("openai/gpt-4o-mini", 48_169)  # models that begin so, and what one takes
+_MANY_IMAGE_TOKENS = ("gpt-4o-mini", 48_169)  # of OpenAI's models that begin so, and what one takes
 _PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
 _TIMES = ("utc_start", "utc_end", "utc_days")
 _MAX_OVERRIDES = 64
@@ -177,6 +177,7 @@ def _priced(row: Any) -> Price | None:
     modalities = _object(row, "architecture").get("input_modalities")
     contexts = [_length(place.get("context_length")) for place in (row, top)]
     beginning, most = _MANY_IMAGE_TOKENS
+    model = str(row.get("id")).removeprefix("openai/")  # OpenAI's own list has no author
     return Price(
         rates=rates,
         overrides=overrides,
@@ -184,7 +185,7 @@ def _priced(row: Any) -> Price | None:
         max_completion_tokens=_length(
             row.get("max_completion_tokens") or top.get("max_completion_tokens")
         ),
-        image_tokens=most if str(row.get("id")).startswith(beginning) else IMAGE_TOKENS,
+        image_tokens=most if model.startswith(beginning) else IMAGE_TOKENS,
         reads_files=isinstance(modalities, list) and "file" in modalities,
     )
 
