@@ -163,6 +163,10 @@ async def test_a_stranger_of_the_network_gets_nothing(home: Home) -> None:
     assert home.upstream.calls == []
 
 
+async def test_the_start_says_what_devices_call(home: Home) -> None:
+    await home.program.shown(rf"  Network +{home.base}/api/v1, for paired devices\n")
+
+
 async def test_a_code_pairs_one_device(home: Home) -> None:
     async with home.phone.session() as phone, home.stranger.session() as stranger:
         headers = await paired(home, phone)

@@ -242,12 +242,14 @@ def _banner(running: Service) -> str:
     site = _site(running.addresses[0])
     dashboard = _dashboard(running)
     watched = f"\n  Dashboard  {dashboard}" if dashboard else ""
+    lan = f"\n  Network    {_site(running.addresses[-1])}/api/v1, for paired devices"
+    paired = lan if running.kit.pairing else ""
     is_demo = settings.mode == "demo"
     fake = " A fake upstream answers: no key, no internet, no cost." if is_demo else ""
     return f"""
   Base URL   {site}/api/v1
   Chat page  {site}/{watched}
-  Open to    {summary.short(settings)}{_asked(settings)}{_sent_elsewhere(settings)}
+  Open to    {summary.short(settings)}{paired}{_asked(settings)}{_sent_elsewhere(settings)}
 
 {snippet(running.kit.default, site)}
 
