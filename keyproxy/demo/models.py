@@ -198,6 +198,7 @@ _ALL = (
 _WELL_KNOWN = (
     "openai/gpt-4o-mini",
     "openai/gpt-4o",
+    "openai/gpt-oss-120b",
     "~openai/gpt-latest",
     "anthropic/claude-sonnet-4",
     "anthropic/claude-sonnet-4.5",
