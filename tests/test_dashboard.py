@@ -93,6 +93,7 @@ async def test_a_call_is_seen_as_it_is_made(watching: Watching) -> None:
         "document.querySelector('#tiles').textContent.includes('2 in the last hour')"
     )
     assert "demo/429" in await tab.evaluate("document.querySelector('#errors').textContent")
+    assert "the provider’s answer" in await tab.evaluate(CALLS)
     drawn = "document.querySelectorAll('.plots canvas').length"
     assert await tab.evaluate(drawn) == 4
     assert tab.errors == []
@@ -119,8 +120,30 @@ async def test_it_fits_the_window_in_both_colours(
         await watching.call(model, Origin="http://localhost:3000")
     await tab.wait_for(f"{CALLS}.includes('demo/500')")
     assert await watching.is_within_the_window()
+    within = "[...document.querySelectorAll('#calls, #errors, #refusals, .tops .panel')].filter("
+    assert await tab.evaluate(within + "(each) => each.scrollWidth > each.clientWidth).length") == 0
     assert await tab.evaluate("document.documentElement.dataset.theme") == scheme
     assert tab.errors == []
+
+
+@asking(ALERT_SPEND="0.000001/day")
+async def test_what_alerts_tell_of_is_said_above_all_else(watching: Watching) -> None:
+    tab = watching.tab
+    await watching.open()
+    firing = "document.querySelector('#firing')"
+    assert await tab.evaluate(f"{firing}.hidden") is True
+    await watching.call()
+    await watching.service.alerts.look()
+    await tab.wait_for(f"{firing}.textContent.includes('USD were spent in this day, more than')")
+    assert (
+        await tab.evaluate(
+            f"{firing}.hidden || !document.querySelector('main > :first-child').contains({firing})"
+        )
+        is False
+    )
+    watching.service.apply(watching.service.settings.kept(alert_spend=()))
+    await watching.service.alerts.look()
+    await tab.wait_for(f"{firing}.hidden")
 
 
 async def test_the_switch_of_colours_is_remembered(watching: Watching) -> None:

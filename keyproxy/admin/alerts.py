@@ -73,6 +73,10 @@ class Alerts:
             await self._recall()
             self._compare(await self.conditions.look(self.wall()))
 
+    def firing(self) -> list[tuple[str, str]]:
+        """Of each that is not over: its name, and the sentence."""
+        return [(condition.alert, condition.text) for condition, _ in self._firing.values()]
+
     async def finish(self) -> None:
         """Look once more, and have what is held delivered, as far as a moment is enough."""
         with contextlib.suppress(TimeoutError):

@@ -59,6 +59,7 @@ class State:
                     for record in is_calling[:MOST_OPEN]
                 ],
             },
+            "alerts": [{"alert": alert, "text": text} for alert, text in watched.firing()],
             "calls": recent.calls(),
             "errors": recent.errors(),
             "refusals": recent.refusals(),

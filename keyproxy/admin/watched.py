@@ -21,7 +21,8 @@ from keyproxy.upstream.keyring import KeyState, KeyStates
 class Watched:
     """Asked anew each time: a reload puts another kit in force.
 
-    ``open_records``: of the calls that are being answered.
+    ``open_records``: of the calls that are being answered; ``firing``: name and sentence of each
+    alert that is not over.
     """
 
     kit: Callable[[], Kit]
@@ -33,6 +34,7 @@ class Watched:
     book: Book
     prices: Callable[[], PriceBook | None]
     recent: Recent
+    firing: Callable[[], Sequence[tuple[str, str]]]
 
     @property
     def ledger(self) -> Ledger | None:

@@ -121,6 +121,7 @@ class Service:
             book=self.accounting.book,
             prices=lambda: self.accounting.prices,
             recent=self.readers.recent,
+            firing=lambda: self.alerts.firing(),
         )
 
     def _instance(self) -> str:

@@ -175,6 +175,8 @@ function show() {
   $("mode").textContent = process.mode;
   $("about").textContent = `this process, up ${span(now - process.began_at)}`;
   $("version").textContent = `keyproxy ${process.version}`;
+  $("firing").hidden = !latest.alerts.length;
+  fill($("alerts"), latest.alerts, views.alerts);
   fill($("health"), latest.health, views.health);
   showTiles(latest);
   showPlots(latest);

@@ -100,7 +100,7 @@ export class Plot {
       },
       axes: [
         { ...axis, space: 70, size: 26, values: (_, at) => at.map((each) => (days ? day.format(each * 1000) : time(each).slice(0, 5))) },
-        { ...axis, size: 54, space: 28, values: (_, at) => at.map((each) => kind.format(each)) },
+        { ...axis, size: (_, labels) => Math.max(40, 14 + 6.6 * Math.max(...(labels ?? [""]).map((each) => each.length))), space: 28, values: (_, at) => at.map((each) => kind.format(each)) },
       ],
       series: [
         { label: "", value: (_, at) => (at == null ? "latest" : days ? day.format(at * 1000) : time(at)) },

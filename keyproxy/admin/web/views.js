@@ -11,11 +11,18 @@ const ICONS = {
 };
 const WORDS = { ok: "well", warn: "look at it", bad: "ill", off: "off" };
 
-export const health = (things) => things.map(({ name, state, text }) => {
-  const drawn = icon(ICONS[state]);
-  drawn.querySelector("path").setAttribute("fill", "currentColor");
-  return el("li", { "data-state": state, title: text }, drawn, el("b", {}, name), el("span", {}, el("span", { class: "unseen" }, `${WORDS[state]}: `), text));
-});
+function drawn(state) {
+  const made = icon(ICONS[state]);
+  made.querySelector("path").setAttribute("fill", "currentColor");
+  return made;
+}
+
+export const alerts = (firing) => firing.map(({ alert, text }) => el("li", { title: alert }, drawn("warn"), el("span", {}, text)));
+
+const FIRST = ["bad", "warn", "ok", "off"]; // what is ill stands where a phone shows it
+
+export const health = (things) => [...things].sort((a, b) => FIRST.indexOf(a.state) - FIRST.indexOf(b.state))
+  .map(({ name, state, text }) => el("li", { "data-state": state, title: text }, drawn(state), el("b", {}, name), el("span", {}, el("span", { class: "unseen" }, `${WORDS[state]}: `), text)));
 
 export function tops(found) {
   const most = Math.max(...Object.values(found).flat().map(([, , money]) => money), 0);
@@ -91,18 +98,23 @@ function badge(call) {
   return el("span", { class: "badge", "data-tone": tone }, String(call.status ?? call.ended));
 }
 
-const how = ({ code, ended, cause, is_open }) => code ?? (is_open || ended === "complete" ? "" : ended.replaceAll("_", " ")) + (cause ? ` (${cause})` : "");
+function how({ code, ended, cause, status, is_open }) {
+  if (code) return code;
+  const told = is_open || ended === "complete" ? (status >= 400 ? "the provider’s answer" : "") : ended.replaceAll("_", " ");
+  return told + (cause ? ` (${cause})` : "");
+}
 
 export const calls = (rows) => (rows.length
   ? table([
     { head: "Time", class: "time", cell: ({ at }) => time(at) },
     { head: "Status", cell: badge },
     { head: "Model", class: "cut", cell: ({ model, endpoint }) => model ?? endpoint, title: ({ model, endpoint }) => `${endpoint} ${model ?? ""}` },
+    { head: "Provider", class: "cut less", cell: ({ provider }) => provider },
     { head: "How it ended", class: "cut less", cell: (call) => how(call) || "–", title: how },
     { head: "App", class: "cut less", cell: ({ app }) => app },
     { head: "Client", class: "cut less", cell: ({ client }) => client, title: ({ client }) => client ?? "" },
     { head: "First token", class: "num less", cell: ({ first }) => seconds(first) },
-    { head: "Took", class: "num", cell: ({ seconds: s }) => seconds(s) },
+    { head: "Took", class: "num less", cell: ({ seconds: s }) => seconds(s) },
     { head: "Tokens", class: "num less", cell: ({ tokens }) => (tokens == null ? "–" : count(tokens)) },
     { head: "Cost", class: "num", cell: ({ usd: money }) => (money == null ? "–" : usd(money)) },
   ], rows, "Open calls and the last ones")
@@ -112,7 +124,7 @@ export const errors = (rows) => (rows.length
   ? table([
     { head: "Time", class: "time", cell: ({ at }) => time(at) },
     { head: "Status", cell: badge },
-    { head: "What", cell: (call) => el("span", {}, el("code", {}, how(call) || `the provider answered ${call.status}`)) },
+    { head: "What", class: "what", cell: (call) => el("span", {}, el("code", {}, how(call))) },
     { head: "Model", class: "cut", cell: ({ model, endpoint }) => model ?? endpoint, title: ({ model, endpoint }) => model ?? endpoint },
     { head: "Provider", class: "less", cell: ({ provider }) => provider },
     { head: "Request", class: "less", cell: ({ id }) => el("code", {}, id) },
