@@ -169,6 +169,14 @@ class Record:
         self.started_at = self.clock()
 
     @property
+    def model(self) -> str | None:
+        """The one that figures stand under: OpenRouter says which it chose, others call the one
+        that was asked for by a name of their own."""
+        is_chosen = self.provider in (None, USUAL) or len(self.models) != 1 or self.is_other_model
+        asked = self.models[0] if self.models else None
+        return self.served or asked if is_chosen else asked
+
+    @property
     def upstream_status(self) -> int | None:
         """None without an answer of the upstream's."""
         return None if self.answer is None else self.answer.status

@@ -16,6 +16,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from keyproxy.ledger.file import ask
+from keyproxy.ledger.queries import summary
 from keyproxy.routing.retries import A_MINUTE
 from keyproxy.settings import Secret
 from tests.conftest import Proxy, refused
@@ -361,6 +363,25 @@ async def test_calls_that_come_together_do_not_all_pass_a_full_provider(
         (200, "cerebras"), (200, "groq"), (503, None)
     ]  # fmt: skip
     assert sorted(seen.vendor for seen in fakes.calls) == ["cerebras", "groq"]
+
+
+async def test_figures_have_one_name_for_a_model_whoever_answers(
+    fakes: Fakes, tmp_path: Path
+) -> None:
+    """A provider has a name of its own for it; OpenRouter's says which it chose."""
+    path = tmp_path / "ledger.sqlite3"
+    async with proxy_before(fakes, LEDGER=str(path)) as proxy:
+        prices, model = proxy.service.accounting.prices, "meta-llama/llama-3.3-70b-instruct"
+        assert prices is not None
+        assert await prices.refresh()  # whose names are labels
+        assert (await posted(proxy, {"model": model, **HI}))[1]["X-Keyproxy-Provider"] == "groq"
+        assert [name for name, *_ in proxy.service.readers.recent.tops(9)["model"]] == [model]
+        assert [call["model"] for call in proxy.service.readers.recent.calls()] == [model]
+        spent = proxy.service.tally.sums["keyproxy_cost_usd_total"]
+        assert {labels[1:3] for labels in spent} == {("groq", model)}
+        assert await proxy.service.accounting.book.flush()  # type: ignore[union-attr]
+        found = ask(path, lambda connection: summary(connection, "model"))
+        assert [row.name for row in found.rows] == [model]
 
 
 async def test_route_headers_can_be_off(fakes: Fakes) -> None:

@@ -116,7 +116,7 @@ class Line:
             record.client,
             record.endpoint or f"{record.method[:16]} {record.path}",
             record.models,
-            record.served,
+            record.served and record.model,
             record.provider,
             record.http_status,
             record.code,
@@ -185,14 +185,13 @@ class Recent:
         if seconds is not None and len(cell.first_tokens) < MOST_SAMPLES:
             cell.first_tokens.append(seconds)
         usd: float | None = None
-        model = record.served or (record.models[0] if record.models else None)
         for attempt in booked:
             pico, tokens, is_last = 0, 0, attempt is booked[-1]
             if attempt.is_final:
                 pico = to_pico(attempt.standing[0] or ZERO)
                 tokens = self._spend(cell, pico, record.usage if is_last else None)
                 usd = (usd or 0.0) + pico / PICO
-            names = model, record.app, record.client, attempt.provider
+            names = record.model, record.app, record.client, attempt.provider
             self._add(now, names, int(is_last), pico, tokens)
         line = Line.of(record, now, usd)
         self._calls.append(line)

@@ -250,11 +250,10 @@ class Tally:
     def _spent(
         self, record: Record, provider: str, pico: int, source: str, usage: Usage | None
     ) -> None:
-        asked = record.models[0] if record.models else None
         spent = Spent(
             record.app or "",
             provider,
-            self._model(record.served or asked),
+            self._model(record.model),
             _operation(record.endpoint),
             pico,
             source,

@@ -22,7 +22,9 @@ _NAMES: Mapping[By, str] = {
     "day": "strftime('%Y-%m-%d', begun_at, 'unixepoch')",
     "app": "app",
     "client": "CASE app WHEN 'default' THEN client ELSE app || '/' || client END",
-    "model": "coalesce(served, models)",
+    # OpenRouter says which it chose, others call the one that was asked for by names of their own.
+    "model": "CASE WHEN provider = 'openrouter' OR models LIKE '%,%' THEN coalesce(served, models)"
+    " ELSE models END",
     "provider": "provider",
     "status": "coalesce(http_status, ended, 'under way')",
 }
