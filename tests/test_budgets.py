@@ -670,3 +670,26 @@ async def test_the_line_to_paste_has_room_beside_what_was_spent_beyond_the_budge
     raised = settings("dev", TOTAL_BUDGET=f"{line[1]}/day", UPSTREAM=upstream.base_url)
     proxy.service.apply(raised.kept(listen=proxy.service.settings.listen))
     assert await status(proxy) == 200
+
+
+async def test_a_call_too_dear_for_a_budget_that_is_far_from_spent_alarms_nobody(
+    start: Start, upstream: Books
+) -> None:
+    """What it asks costs more than is left, with whichever answer; others go on."""
+    proxy = await start("serve", APP_BUDGET="0.04/day", TOTAL_BUDGET="5/day", RATE_LIMIT="off")
+    dear = [{"role": "user", "content": "x" * 400_000}]
+    with capture_logs() as logs:
+        upstream.cost = 0.031
+        assert await status(proxy) == 200
+        await settled(proxy)
+        assert await status(proxy, messages=dear) == 402
+        await proxy.service.alerts.look()
+        assert [log["alert"] for log in logs if "alert" in log] == []
+        upstream.cost = 0.005
+        assert await status(proxy, max_tokens=100) == 200
+        await settled(proxy)
+        await proxy.service.alerts.look()
+    told = {log["alert"]: log["event"] for log in logs if "alert" in log}
+    assert set(told) == {"budget_80", "budget_100"}
+    assert "what is left was too little for a call; such are refused until" in told["budget_100"]
+    assert len(upstream.calls) == 2

@@ -147,11 +147,17 @@ class Conditions:
         is_full = any(pot.spent_until > at for pot in pots if pot.kind == level.pot.kind)
         of_whom = "of all apps together" if whose == "total" else f"of the app {name}"
         anew = datetime.fromtimestamp(level.ends, UTC)
+        is_over = usd >= budget.usd
         for share in BUDGET_SHARES:
-            if usd < Decimal(str(share)) * budget.usd and not (is_full and share == 1):
+            # A dear call may find no room in a budget that is far from spent.
+            least = BUDGET_SHARES[0] if is_full else share
+            if usd < Decimal(str(least)) * budget.usd:
                 continue
             text = f"Of the budget {of_whom}, {budget}, {shown(usd)} USD are spent"
-            text += "." if share < 1 else f": calls are refused until {anew:%d %b %H:%M} UTC."
+            if share == 1:
+                what = "calls" if is_over else "what is left was too little for a call; such"
+                text += f": {what} are refused until {anew:%d %b %H:%M} UTC"
+            text += "."
             yield Condition(
                 f"budget_{share * 100:.0f}",
                 text,
