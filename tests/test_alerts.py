@@ -630,19 +630,24 @@ def alert_of(number: int = 0) -> Alert:
     return made("firing", Condition("spend", "x", number, 0), "here:1", "x", 0.0)
 
 
-async def test_a_receiver_that_hangs_delays_no_call(start: Start, receiver: Receiver) -> None:
+@pytest.mark.parametrize("how", ["hangs", "fails", "redirects"])
+async def test_a_receiver_that_takes_nothing_delays_no_call(
+    start: Start, receiver: Receiver, how: str
+) -> None:
     never = asyncio.Event()
 
-    async def hang(request: web.BaseRequest) -> web.StreamResponse:
-        await never.wait()
-        return web.Response()
+    async def take_nothing(request: web.BaseRequest) -> web.StreamResponse:
+        if how == "hangs":
+            await never.wait()
+        status = 500 if how == "fails" else 307
+        return web.Response(status=status, headers={"Location": receiver.url})
 
-    receiver.answer = hang
+    receiver.answer = take_nothing
     proxy = await start(ALERT_URL=receiver.url, ALERT_SPEND="0.00001/day")
     await call(proxy)
     await look(proxy, receiver, 1)
-    await call(proxy, 20)  # while it hangs: the receiver never answers
-    assert len(receiver.got) == 1
+    await call(proxy, 20)  # while it waits for the receiver, or for its next try
+    assert {each.alert["alert"] for each in receiver.got} == {"spend"}
     await proxy.service.close()  # nor does it delay the stop
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +23,7 @@ from keyproxy.admin.tally import FAMILIES, MOST_MODELS, Tally
 from keyproxy.call import Cost, Told, Usage
 from keyproxy.money.pricelist import PriceList
 from keyproxy.record import Record
-from tests.conftest import Start
+from tests.conftest import Start, inspected
 from tests.fake_upstream import FakeUpstream, event_stream, serving
 from tests.records import entry
 from tests.test_admin import HERE, look
@@ -72,14 +75,31 @@ async def scraped(proxy: Any) -> str:
         return text
 
 
+def known() -> dict[str, set[str]]:
+    """The labels of each metric."""
+    found = {family.name: set(family.labels) for family in FAMILIES}
+    return found | {gauge.name: set(gauge.labels) for gauge in GAUGES}
+
+
 def test_names_and_labels_are_those_that_are_promised() -> None:
-    known = {family.name: set(family.labels) for family in FAMILIES}
-    known |= {gauge.name: set(gauge.labels) for gauge in GAUGES}
-    assert LABELS.items() <= known.items()
-    assert known.keys() >= GEN_AI
-    assert not any("client" in label for labels in known.values() for label in labels)
-    modelled = {name for name, labels in known.items() if "model" in labels}
+    found = known()
+    assert LABELS.items() <= found.items()
+    assert found.keys() >= GEN_AI
+    assert not any("client" in label for labels in found.values() for label in labels)
+    modelled = {name for name, labels in found.items() if "model" in labels}
     assert modelled == {"keyproxy_cost_usd_total"}
+
+
+def test_the_page_lists_every_metric_with_its_labels() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "watching.md").read_text()
+    table = page.partition("| metric | labels | what |\n")[2].partition("\n\n")[0]
+    listed: dict[str, set[str]] = {}
+    labels: set[str] = set()
+    for line in table.splitlines()[1:]:
+        names, said, _ = re.split(r" ?\| ?", line.strip("| "), maxsplit=2)
+        labels = labels if said == "the same" else set(re.findall("`([a-z_]+)`", said))
+        listed |= dict.fromkeys(re.findall("`([a-z_]+)`", names), labels)
+    assert listed == known()
 
 
 def checked(promtool: str, *what: str, given: str = "") -> tuple[int, str]:
@@ -161,6 +181,40 @@ async def test_a_call_is_in_the_figures(start: Start) -> None:
     assert found["keyproxy_budget_usd"][("total:day", "reserved")] == 0
     assert found["keyproxy_key_usable"] == {("openrouter",): 1}
     assert found["keyproxy_storage_up"] == {(): 1}
+
+
+async def test_what_is_ill_is_seen(start: Start, upstream: FakeUpstream, tmp_path: Path) -> None:
+    path, base = tmp_path / "ledger.sqlite3", "redis://127.0.0.1:9"
+    upstream.key_status = 401
+    proxy = await start(ADMIN=HERE, LEDGER=str(path), STORAGE=base, TOTAL_BUDGET="5/day")
+    await inspected(proxy)
+    await proxy.service.accounting.prices.loaded(5)  # type: ignore[union-attr]
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asked = asyncio.create_task(proxy.service.accounting.book.unsettled(1))
+        await asyncio.sleep(0)
+        found = samples(await scraped(proxy))
+        asked.cancel()
+    assert found["keyproxy_storage_up"] == {(): 0}
+    assert found["keyproxy_key_usable"] == {("openrouter",): 0}
+    assert found["keyproxy_ledger_backlog"][()] >= 1
+    assert 0 <= found["keyproxy_price_age_seconds"][()] < 60
+    assert found["keyproxy_ledger_lost_calls_total"] == {(): 0}
+
+
+async def test_an_answer_of_a_model_that_nobody_allowed_is_counted(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    async def other(request: web.Request) -> web.Response:
+        return web.json_response({"id": "gen-1", "model": "some/other", "choices": []})
+
+    proxy = await start(ADMIN=HERE, ALLOWED_MODELS="openai/*")
+    assert samples(await scraped(proxy))["keyproxy_other_model_served_total"] == {(): 0}
+    upstream.answer = other
+    async with proxy.post() as answer:
+        assert answer.status == 200
+        await answer.read()
+    assert samples(await scraped(proxy))["keyproxy_other_model_served_total"] == {(): 1}
 
 
 async def test_an_open_stream_is_seen_with_what_it_may_cost(
