@@ -117,6 +117,7 @@ def test_tables_are_used_in_their_order_and_the_variable_narrows_them(tmp_path: 
         max_in_flight = 40
         on_hangup = "drain"
         first_output_timeout = "30s"
+        fields = ["temperature", "top_p"]
         [providers.groq]
         base = "https://eu.groq.example/openai/v1/"
     """
@@ -132,6 +133,7 @@ def test_tables_are_used_in_their_order_and_the_variable_narrows_them(tmp_path: 
         max_in_flight=40,
         on_hangup="drain",
         first_output_timeout_seconds=30.0,
+        fields=("temperature", "top_p"),
         allow_http=False,
     )
     assert (groq.name, groq.base) == ("groq", "https://eu.groq.example/openai/v1")
@@ -187,6 +189,7 @@ FAULTY = [
     ("[providers.groq]\nkind = 'openai-compatible'", ["providers.groq.kind"]),
     ("[providers.groq]\nkey_file = 'nowhere'", ["providers.groq.key_file", "nowhere"]),
     ("[providers.groq]\nmax_in_fligth = 4", ["max_in_fligth", "max_in_flight perhaps?"]),
+    ("[providers.groq]\nfields = ['Top P']", ["providers.groq.fields", "names of body fields"]),
     ("[providers.groq]\nmax_in_flight = 0", ["providers.groq.max_in_flight", "from 1"]),
     ("[providers.groq]\non_hangup = 'wait'", ["providers.groq.on_hangup", "cut, drain"]),
     ("[providers.groq]\nmodels = ['!x/*']", ["providers.groq.models"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.conftest import Proxy, Start, refused
 from tests.fakes import server
 from tests.fakes.books import Plan
 from tests.fakes.server import Fakes
+from tests.fakes.vendor import Strictness
 from tests.routed import HI, MODEL, asked, failing, proxy_before
 
 FOUR = ("groq", "cerebras", "deepinfra", "openrouter")
@@ -487,6 +489,39 @@ async def test_other_endpoints_are_openrouters_alone(path: str) -> None:
             else:
                 await refused(answer, 404, "no_provider_qualifies")
             assert fakes["groq"].calls == []
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"temperature": 0.5}, "temperature"),
+        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"logit_bias": {"1": 1}}, "logit_bias"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            "response_format",
+        ),
+    ],
+)
+async def test_the_operator_may_know_better_what_a_provider_takes(
+    said: dict[str, Any], field: str
+) -> None:
+    async with server.serving("groq") as fakes:
+        [fake] = fakes.values()
+        model = fake.vendor.models[-1]
+        assert model.id == "llama-3.3-70b-versatile"
+        lax = model._replace(refuses=frozenset())
+        fake.vendor = replace(fake.vendor, models=(lax,), strict={"chat": Strictness()})
+        call = {"model": model.canonical, **HI, **said}
+        opened = f"fields = ['{field}']"
+        async with proxy_before(fakes, of_each=opened) as proxy, proxy.post(call) as answer:
+            assert answer.status == 200, await answer.text()
+        [seen] = fakes.calls
+        assert {name: seen.json[name] for name in said} == said
+        if field != "temperature":  # which this model takes anyway
+            async with proxy_before(fakes) as proxy, proxy.post(call) as answer:
+                await refused(answer, 404, "no_provider_qualifies")
+            assert len(fakes.calls) == 1
 
 
 async def test_a_call_counts_once_however_often_it_is_tried(fakes: Fakes) -> None:

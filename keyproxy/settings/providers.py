@@ -12,13 +12,22 @@ from typing import Literal
 
 from keyproxy.errors import SettingsFault
 from keyproxy.key_forms import KNOWN, Secret
-from keyproxy.settings.grammar import each, matching, network, or_off, plain, secrets, shown
+from keyproxy.settings.grammar import (
+    each,
+    matching,
+    network,
+    or_off,
+    plain,
+    secrets,
+    shown,
+)
 from keyproxy.settings.setting import Setting, finished, setting, toml_key
 
 NAMES = "KEYPROXY_PROVIDERS"
 SHORTEST_KEY = 20
 """Characters: a shorter text may stand in an answer without being the key."""
 ANY_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_FIELD = matching("[a-z][a-z0-9_]{0,63}", "names of body fields such as temperature")
 _ONLY_FOR_OTHERS = frozenset({"KEYPROXY_KIND", "KEYPROXY_DIALECTS", "KEYPROXY_ALLOW_HTTP"})
 Kind = Literal["openai-compatible", "anthropic-compatible"]
 
@@ -48,6 +57,9 @@ class Table:
         " unless it says so")
     models: tuple[str, ...] = setting(plain.models, "GLOBS", "*", example="openai/gpt-oss-*",
         separator=",", meaning="what it is used for, as in KEYPROXY_ALLOWED_MODELS")
+    fields: tuple[str, ...] | None = setting(each(_FIELD), "NAMES", None,
+        example="temperature,top_p", separator=",",
+        meaning="fields that its models take, whatever is known here of them")
     max_in_flight: int | None = setting(or_off(plain.count(1, 1_000_000)), "VALUE", None,
         example="40", meaning="calls in flight there; then the next provider is asked")
     on_hangup: Literal["cut", "drain"] | None = setting(plain.word("cut", "drain"), "VALUE", None,

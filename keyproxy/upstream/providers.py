@@ -24,14 +24,22 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType({each.name: each for each i
 
 
 def provider_of(used: Used) -> Provider:
-    """What is known of a provider that is used; one that is known by its name is that very value.
+    """What is known of a provider that is used; one that is known by its name is that very value,
+    unless settings know more of its fields.
 
     Where it answers stands in ``bases_of``.
     """
     if used.kind is None:
-        return PROVIDERS[used.name]
-    made = compatible(used.kind, used.name, used.base or "", used.dialects or ())
-    return replace(made, messages_base=used.messages_base)
+        made = PROVIDERS[used.name]
+    else:
+        made = compatible(used.kind, used.name, used.base or "", used.dialects or ())
+        made = replace(made, messages_base=used.messages_base)
+    if not used.fields:
+        return made
+    opened = frozenset(used.fields)
+    return replace(
+        made, takes={dialect: takes.opening(opened) for dialect, takes in made.takes.items()}
+    )
 
 
 def bases_of(used: Used, provider: Provider, upstream: str) -> tuple[str, str]:

@@ -71,6 +71,7 @@ class Takes:
     - ``is_bearer``: its key enters as ``Authorization: Bearer`` here, whatever its own form.
     - ``has_effort``, ``has_schemas``: it can be told how hard to think, and by which JSON schema to
       answer. ``schema_words``: keywords of schemas that it refuses, in tools, too.
+    - ``opened``: those of ``fields`` that the operator says all its models take.
     - ``is_named_only``: too unlike the dialect to be taken unless the operator names it.
     """
 
@@ -90,16 +91,25 @@ class Takes:
     has_effort: bool = True
     has_schemas: bool = True
     schema_words: frozenset[str] = frozenset()
+    opened: frozenset[str] = frozenset()
+
+    def opening(self, names: frozenset[str]) -> Self:
+        """What it takes where the operator knows that it takes fields of these ``names``, too."""
+        if self.fields is None:
+            return self
+        words = frozenset() if "response_format" in names else self.schema_words
+        return replace(self, fields=self.fields | names, opened=names, schema_words=words)
 
     def lacking(self, words: Set[str]) -> Self:
         """What it takes for a model that lacks so much; ``words`` are those of ``LACKS``."""
         if not words or self.fields is None:
             return self
-        refused = frozenset().union(*(LACKS.get(word, ()) for word in words))
+        refused = frozenset().union(*(LACKS.get(word, ()) for word in words)) - self.opened
+        has_effort = "effort" not in words or "reasoning_effort" in self.opened
         return replace(
             self,
             fields=self.fields - refused,
-            effort=None if "effort" in words else self.effort,
-            has_effort="effort" not in words,
-            has_schemas="schemas" not in words,
+            effort=self.effort if has_effort else None,
+            has_effort=has_effort,
+            has_schemas="schemas" not in words or "response_format" in self.opened,
         )
