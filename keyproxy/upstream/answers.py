@@ -33,6 +33,7 @@ _IDS = re.compile(
     rb"|(?<=projects/)\d{6,}|(?<=project )\d{6,}",
     re.I,
 )
+_ESCAPED = re.compile(rb"\\(?:u00([0-7][0-9a-fA-F])|([\"\\/]))")
 _DIGIT = re.compile(rb"\d")
 _log = structlog.get_logger("keyproxy.upstream")
 UNAUTHORIZED = (
@@ -77,7 +78,7 @@ def read(provider: Provider, path: str, fetched: Fetched, search: KeySearch) -> 
     a megabyte. Raises ``upstream_invalid``."""
     status, raw = fetched.status, fetched.raw
     body = loads(raw)
-    if holds_key(raw, body, search):
+    if holds_key(raw, search):
         _log.error("the upstream's answer held a key", path=path)
         raise invalid("it holds a key")
     if 400 <= status < 600:
@@ -96,14 +97,13 @@ def read(provider: Provider, path: str, fetched: Fetched, search: KeySearch) -> 
     return fetched._replace(raw=rest, rows=rows)
 
 
-def holds_key(raw: bytes, body: Any, search: KeySearch) -> bool:
-    """Whether a key stands in ``raw``, or would if ``body``, its JSON, were written anew; True
-    where that cannot be told."""
-    try:
-        anew = json.dumps(body) if b"\\" in raw else ""
-    except RecursionError:
-        return True
-    return search.is_in(raw) or search.is_in(anew.encode())
+def holds_key(raw: bytes, search: KeySearch) -> bool:
+    """Whether a key stands in ``raw``, as it is or behind JSON's escapes."""
+    return search.is_in(raw) or (b"\\" in raw and search.is_in(_ESCAPED.sub(_letter, raw)))
+
+
+def _letter(escaped: re.Match[bytes]) -> bytes:
+    return escaped[2] or bytes([int(escaped[1], 16)])
 
 
 def shown_error(

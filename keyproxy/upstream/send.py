@@ -284,7 +284,7 @@ class Upstream:
             fault = self.provider.classify(status, said)  # before it is cleaned
             rest_seconds = faults.rest_seconds(reply.headers, said)
             body = None
-            if raw is not None and answers.holds_key(raw, said, search):
+            if raw is not None and answers.holds_key(raw, search):
                 _log.error("the upstream's error body held a key", http_status=status)
             elif raw is not None:
                 body = answers.shown_error(
@@ -318,6 +318,6 @@ def _models_in(listing: Listing, raw: bytes, search: KeySearch) -> Mapping[str, 
     first: each becomes a row of a list that everybody may ask for."""
     body = answers.loads(raw)
     models = (model for model in listing.read_models(body) if _MODEL_ID.fullmatch(model.id))
-    if answers.holds_key(raw, body, search):
+    if answers.holds_key(raw, search):
         return None
     return {model.id: model for model in itertools.islice(models, MOST_MODELS)}
