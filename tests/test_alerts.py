@@ -12,6 +12,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -495,6 +496,37 @@ async def test_the_next_process_tells_the_end_of_what_an_earlier_one_told(
     await ended(second)
     third = await start(ALERT_SPEND="5/month", **kept)
     await look(third, receiver, 2)
+
+
+async def test_what_a_killed_process_told_is_over_for_the_next(
+    upstream: FakeUpstream, receiver: Receiver, kept: dict[str, str], tmp_path: Path
+) -> None:
+    said = {f"KEYPROXY_{name}": text for name, text in kept.items()}
+    said["KEYPROXY_UPSTREAM"] = upstream.base_url
+    tight, wide = {"KEYPROXY_ALERT_SPEND": "0.00001/month"}, {"KEYPROXY_ALERT_SPEND": "1/month"}
+    async with started("dev", tmp_path, **said, **tight) as program:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(program.url + CHAT, json=BODY) as answer,
+        ):
+            assert answer.status == 200
+        [fired] = await receiver.told()
+        async with asyncio.timeout(10):
+            while not told_rows(kept["LEDGER"]):
+                await asyncio.sleep(0.01)
+        program.signal(signal.SIGKILL)
+        await program.ended()
+    async with started("dev", tmp_path, **said, **wide) as program:
+        _, over = await receiver.told(2)
+        await program.stop()
+    assert (over["state"], over["instance"]) == ("resolved", fired["instance"])
+    assert told_rows(kept["LEDGER"]) == []
+
+
+def told_rows(path: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as connection:
+        known = connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'told'").fetchall()
+        return known and connection.execute("SELECT * FROM told").fetchall()
 
 
 async def test_what_still_fires_after_a_restart_is_not_told_anew(
