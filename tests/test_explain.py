@@ -47,6 +47,27 @@ def test_what_would_be_sent_is_shown_with_the_key_masked(
 
 
 @pytest.mark.parametrize(
+    ("changes", "exit_code"), [({}, 0), ({"tools": [{"type": "web_search"}]}, 1)]
+)
+def test_without_a_key_it_explains_the_demo(
+    changes: dict[str, Any],
+    exit_code: int,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A newcomer has none yet, and has calls that are refused."""
+    monkeypatch.delenv("OPENROUTER_API_KEY")
+    typed(monkeypatch, BODY | changes)
+    assert main(["explain"]) == exit_code
+    shown = capsys.readouterr()
+    assert "as for keyproxy demo: OPENROUTER_API_KEY is not set" in shown.err
+    assert "policy" in shown.out
+    typed(monkeypatch, BODY)
+    assert main(["explain", "--serve"]) == 2
+
+
+@pytest.mark.parametrize(
     "options",
     [
         [],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keyproxy.commands import line
 from keyproxy.errors import SettingsFaults
-from keyproxy.settings import Settings
+from keyproxy.settings import Secret, Settings
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     given = line.parse(parser, arguments, ["dev", "serve"])
     flags = given.flags
     try:
-        settings = given.sources("serve" if flags.serve else "dev").read()
+        settings = given.sources("serve").read() if flags.serve else _or_demo(given)
     except SettingsFaults as faults:
         return line.report("explain", faults)
     if flags.app and flags.app not in {app.name for app in settings.all_apps}:
@@ -61,6 +61,17 @@ def main(arguments: Sequence[str]) -> int:
     asked = Asked(method.upper(), target, body, fields, flags.app)
     show = explained.print_json if flags.json else explained.print_steps
     return asyncio.run(explained.with_kit(settings, partial(show, asked=asked)))
+
+
+def _or_demo(given: line.Given) -> Settings:
+    """The settings of ``dev``, or where no key is set those of the demo, which needs none."""
+    sources = given.sources("dev")
+    if (reason := sources.why_no_key()) is None:
+        return sources.read()
+    from keyproxy.demo.upstream import DEMO_KEY
+
+    print(f"keyproxy explain: as for keyproxy demo: {reason}\n", file=sys.stderr)
+    return given.sources("demo").read().kept(keys=(Secret(DEMO_KEY),))
 
 
 def _read(name: str | None) -> bytes | None:
