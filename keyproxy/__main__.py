@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -21,6 +22,7 @@ _HELP = "\n".join(
         "  --version      show the version",
     ]
 )
+_ENDED_BY_SIGPIPE = 141  # as a shell says it
 _INSTEAD = {
     "": _FIRST,
     "-h": _HELP,
@@ -31,7 +33,19 @@ _INSTEAD = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
-    first, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has seen enough: keyproxy calls | head
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _ENDED_BY_SIGPIPE
+
+
+def _run(arguments: Sequence[str]) -> int:
+    first, *rest = arguments or [""]
     if first in COMMANDS:
         module, _, function = COMMANDS[first].entry.partition(":")
         code: int = getattr(import_module(f"keyproxy.commands.{module}"), function)(rest)

@@ -23,6 +23,7 @@ from keyproxy.commands import COMMANDS
 from keyproxy.demo.models import MODELS
 from keyproxy.settings import ROWS
 from keyproxy.settings.sources import Sources
+from tests.program import environment
 
 KEY = "sk-or-v1-bench-0123456789abcdef"
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +99,24 @@ def test_bare_keyproxy_says_in_five_lines_which_command_one_wants(
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
     assert capsys.readouterr().out == f"keyproxy {__version__}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its pipes break otherwise")
+@pytest.mark.parametrize("words", ["--help", "token"])
+def test_who_reads_no_further_gets_no_traceback(words: str, here: Path) -> None:
+    """``keyproxy calls | head``"""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "keyproxy", *words.split()],
+        cwd=here,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=False,
+    )
+    os.close(write)
+    assert done.stderr == b""
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
