@@ -207,6 +207,24 @@ async def test_a_stop_ends_what_is_read_on(fakes: Fakes) -> None:
     assert b"[DONE]" not in bytes(fake.bills[0].said)
 
 
+async def test_a_stop_ends_what_is_waited_for_and_books_the_worst(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    async with server.serving("groq") as fakes:
+        fake = fakes["groq"]
+        fake.plan = lambda seen, body: Plan(ends="hang")
+        async with proxy_before(fakes, LEDGER=str(ledger)) as proxy:
+            asking = asyncio.ensure_future(proxy.post(WHOLE).__aenter__())
+            await fake.until(lambda: bool(fake.bills))
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            drains = proxy.service.assembly._routing.drains
+            while not drains._tasks:
+                await asyncio.sleep(0)
+        [(provider, cost, source, ended, is_settled)] = booked(ledger)
+        assert (provider, source, ended, is_settled) == ("groq", "estimated", "client_left", 1)
+        assert cost > int(fake.billed * 10**12) > 0
+
+
 async def test_a_key_in_what_is_read_on_cuts_it_and_is_shown_to_nobody() -> None:
     class Connection:
         is_cut = False

@@ -12,15 +12,7 @@ from typing import Literal
 
 from keyproxy.errors import SettingsFault
 from keyproxy.key_forms import KNOWN, Secret
-from keyproxy.settings.grammar import (
-    each,
-    matching,
-    network,
-    or_off,
-    plain,
-    secrets,
-    shown,
-)
+from keyproxy.settings.grammar import each, matching, network, or_off, plain, secrets, shown
 from keyproxy.settings.setting import Setting, finished, setting, toml_key
 
 NAMES = "KEYPROXY_PROVIDERS"
