@@ -403,11 +403,12 @@ async def test_a_model_that_openrouter_calls_otherwise_has_the_price_of_what_is_
             async with proxy.post({"model": "house/grok", **said}) as answer:
                 await refused(answer, 402, "call_too_costly")
             assert await provider_of(proxy, "house/grok", max_tokens=100) == "openrouter"
-        async with (
-            proxy_before(alone, more=more, MAX_PRICE="input=1,output=5") as proxy,
-            proxy.post({"model": "house/grok", **said}) as answer,
-        ):
-            await refused(answer, 404, "no_provider_qualifies")
+        async with proxy_before(alone, more=more, MAX_PRICE="input=1,output=5") as proxy:
+            prices = proxy.service.assembly.accounting.prices
+            assert prices is not None
+            await prices.loaded(20)
+            async with proxy.post({"model": "house/grok", **said}) as answer:
+                await refused(answer, 404, "no_provider_qualifies")
         assert [seen.json["model"] for seen in alone.calls] == [GROK]
 
 

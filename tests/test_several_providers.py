@@ -19,6 +19,7 @@ from keyproxy.call import Call, Endpoint
 from keyproxy.commands.key_report import of_keys
 from keyproxy.dialects import CHAT, MESSAGES
 from keyproxy.errors import Refusal
+from keyproxy.money.pricelist import PriceList
 from keyproxy.record import Record
 from keyproxy.server.assembly import Assembly
 from keyproxy.server.process import _banner
@@ -27,7 +28,7 @@ from keyproxy.settings import Secret, Settings
 from keyproxy.settings.sources import Sources
 from keyproxy.upstream.send import MOST_MODELS
 from tests import fake_upstream
-from tests.conftest import Proxy, served
+from tests.conftest import Proxy, refused, served
 from tests.fake_upstream import FakeUpstream, Seen, completion
 from tests.fakes import server as fakes
 from tests.fakes.server import Fakes
@@ -201,6 +202,60 @@ async def test_with_one_provider_that_is_not_openrouter_its_models_answer(
         await listed(proxy)  # which waits for the provider's own list
         async with proxy.post({**HI, "model": "nobody/has-this"}) as refusal:
             assert (refusal.status, len(served.calls)) == (404, 1)
+
+
+OSS, GROK = "openai/gpt-oss-120b", "x-ai/grok-4.3"
+
+
+async def asked_alone(
+    tmp_path: Path, *models: str, toml: str = "", **variables: str
+) -> tuple[list[tuple[int, str | None]], Fakes]:
+    """What calls of these models get where OpenRouter alone is used, each its status and code."""
+    told: list[tuple[int, str | None]] = []
+    async with (
+        fakes.serving("openrouter") as served,
+        before(served, tmp_path, toml, **variables) as proxy,
+    ):
+        if (prices := proxy.service.assembly.accounting.prices) is not None:
+            await prices.loaded(20)
+        for model in models:
+            async with proxy.post({**HI, "model": model}) as answer:
+                told.append((answer.status, answer.headers.get("X-Keyproxy-Code")))
+        return told, served
+
+
+NONE = 404, "no_provider_qualifies"
+
+
+async def test_a_highest_price_holds_where_openrouter_alone_is_used(tmp_path: Path) -> None:
+    """3 and 15 USD are above it; nothing else asks for prices here."""
+    limit = {"KEYPROXY_MAX_PRICE": "input=1,output=5", "KEYPROXY_TOTAL_BUDGET": "off"}
+    told, served = await asked_alone(tmp_path, OSS, GROK, f"{GROK}:floor", **limit)
+    assert told == [(200, None), NONE, NONE]
+    assert [seen.json["model"] for seen in served.calls] == [OSS]
+
+
+async def test_what_openrouter_is_used_for_holds_where_it_is_alone(tmp_path: Path) -> None:
+    told, served = await asked_alone(tmp_path, OSS, GROK, toml='models = ["openai/*"]')
+    assert told == [(200, None), NONE]
+    assert [seen.json["model"] for seen in served.calls] == [OSS]
+
+
+async def test_prices_that_are_not_there_yet_are_waited_for(tmp_path: Path) -> None:
+    """Nobody is told that a model is too dear while it is not known what it costs."""
+    async with (
+        fakes.serving("openrouter") as served,
+        before(served, tmp_path, KEYPROXY_MAX_PRICE="input=1,output=5") as proxy,
+    ):
+        prices = proxy.service.assembly.accounting.prices
+        assert prices is not None
+        await prices.loaded(20)
+        prices.listed = PriceList()
+        prices._look_up.cache_clear()
+        async with proxy.post({**HI, "model": OSS}) as answer:
+            await refused(answer, 503, "overloaded")
+            assert int(answer.headers["Retry-After"]) > 0
+        assert served.calls == []
 
 
 @pytest.mark.parametrize("model", ["meta-llama/llama-3.2-3b", "llama3.2"])

@@ -28,6 +28,7 @@ Why = Literal[
     "context",
     "length",
     "price",
+    "unpriced",
     "field",
 ]
 BYTES_PER_TOKEN = 3
@@ -87,7 +88,7 @@ class Asked:
 class Facts(NamedTuple):
     """What is known of a model at a home; None where nobody tells. ``source``: who says the
     price. ``lacks``: what it refuses that others take there. ``output_tokens``: the most that it
-    writes."""
+    writes. ``is_unlisted``: it has no price because no list of prices was had yet."""
 
     price: Price | None = None
     context_tokens: int | None = None
@@ -95,6 +96,7 @@ class Facts(NamedTuple):
     source: PriceSource | None = None
     lacks: frozenset[str] = frozenset()
     output_tokens: int | None = None
+    is_unlisted: bool = False
 
 
 def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
@@ -191,12 +193,13 @@ def _of_sizes(asked: Asked, place: Place, facts: Facts) -> No | None:
     if takes.bounds_length and writes is not None and length > writes:
         text = f"{place.home.native_id} at {title} writes {writes} tokens at most"
         return No("length", text, field)
-    wanted = (
-        {} if place.provider.name == ROUTER else asked.preferences.max_price
-    )  # it reads its own
+    wanted = asked.preferences.max_price
+    if place.provider.name == ROUTER:  # it reads the call's own
+        wanted = {}
     for most in (asked.max_price, wanted):
         if most and price is None:
-            return No("price", f"what {title} takes is not known here, and a highest price is set")
+            why: Why = "unpriced" if facts.is_unlisted else "price"
+            return No(why, f"what {title} takes is not known here, and a highest price is set")
         if price is not None and (dear := is_above(price, most, tokens)) is not None:
             text = f"the price of {dear} at {title} is above the highest that is allowed"
             return No("price", text)

@@ -33,6 +33,7 @@ _REASONS: Mapping[Why, str] = {
     "context": "it is longer than the context of each of them",
     "length": "each of them writes less than {} asks for",
     "price": "each of them is dearer than is allowed",
+    "unpriced": "what they take is not known here yet",
     "field": "none of them takes the field {}",
 }
 """By why a home does not take a call, the nearer to taking it the further down."""
@@ -302,6 +303,13 @@ def _nobody(said: Said, looks: Sequence[_Look]) -> Refusal:
             hint=f"the list of models of {', '.join(waits_for)} is not there yet",
         )
     noes = [no for look in looks for _, no in look.unfit]
+    if any(no.why == "unpriced" for no in noes):
+        return Refusal(
+            "overloaded",
+            "The prices of models are not known here yet, so that none is called; try again soon.",
+            retry_after_seconds=LIST_SECONDS,
+            hint="no list of models could be fetched, and a highest price is set",
+        )
     order = list(_REASONS)
     nearest = max(noes, key=lambda no: order.index(no.why), default=No("id", ""))
     is_id = nearest.why == "id"

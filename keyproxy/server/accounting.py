@@ -87,7 +87,7 @@ class Accounting:
         under way counts there with what was set aside for it.
         """
         apps = settings.all_apps
-        if self.prices is None and any(app.counts_money for app in apps):
+        if self.prices is None and any(app.asks_prices for app in apps):
             name = pricelist.file_name(settings.upstream)
             path = None if self._ledger is None else self._ledger.path.with_name(name)
             self.prices = PriceBook(self.fetch, path, listing=self.listing)

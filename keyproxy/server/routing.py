@@ -123,12 +123,16 @@ class Routing:
         lacks = frozenset() if row is None else row.lacks
         writes = (each.max_completion_tokens for each in known if each is not None)
         length, most = next(filter(None, lengths), None), next(filter(None, writes), None)
-        return Facts(price, length, inputs, source, lacks, most)
+        book = prices.book
+        is_unlisted = price is None and book is not None and not book.listed.priced
+        return Facts(price, length, inputs, source, lacks, most, is_unlisted)
 
 
 def is_routed(app: Settings) -> bool:
-    """Whether its calls may go elsewhere than to OpenRouter as they are."""
-    return app.provider_names != (ROUTER,) or bool(app.routes)
+    """Whether its calls may go elsewhere than to OpenRouter as they are, or not all go there."""
+    is_narrowed = any(used.models != ("*",) for used in app.providers)
+    is_alone = app.provider_names == (ROUTER,)
+    return not is_alone or is_narrowed or bool(app.routes or app.max_price)
 
 
 def names_of(app: Settings, homes: Homes) -> Names:

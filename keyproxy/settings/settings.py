@@ -125,6 +125,14 @@ class Settings(Table):
         return bool(self.budget or self.app_budget or self.total_budget or self.ledger)
 
     @property
+    def asks_prices(self) -> bool:
+        """Whether anything asks what models cost: money that is counted, a highest price, a choice
+        by cost."""
+        choices = {self.choose, *(route.choose for route in self.routes)}
+        limits = (self.max_price, *(route.max_price for route in self.routes))
+        return self.counts_money or "cheapest" in choices or any(limits)
+
+    @property
     def providers(self) -> tuple[Used, ...]:
         """Whom this app's calls may go to, in the order in which they are asked, with their
         keys."""
