@@ -31,6 +31,7 @@ from tests import fake_upstream
 from tests.conftest import Proxy, refused, served
 from tests.fake_upstream import FakeUpstream, Seen, completion
 from tests.fakes import server as fakes
+from tests.fakes.books import Plan
 from tests.fakes.server import Fakes
 
 OPENROUTER = "sk-or-v1-" + "0123456789abcdef" * 4
@@ -239,6 +240,21 @@ async def test_what_openrouter_is_used_for_holds_where_it_is_alone(tmp_path: Pat
     told, served = await asked_alone(tmp_path, OSS, GROK, toml='models = ["openai/*"]')
     assert told == [(200, None), NONE]
     assert [seen.json["model"] for seen in served.calls] == [OSS]
+
+
+async def test_calls_in_flight_are_bounded_where_openrouter_is_alone(tmp_path: Path) -> None:
+    async with (
+        fakes.serving("openrouter") as served,
+        before(served, tmp_path, "max_in_flight = 1") as proxy,
+    ):
+        fake = served["openrouter"]
+        fake.plan = lambda seen, body: Plan("slow")
+        async with proxy.post({**HI, "model": OSS, "stream": True}) as first:
+            await fake.until(lambda: len(fake.bills) == 1)
+            async with proxy.post({**HI, "model": OSS}) as answer:
+                await refused(answer, 503, "overloaded")
+            fake.released.set()
+            assert (first.status, len(fake.calls)) == (200, 1)
 
 
 async def test_prices_that_are_not_there_yet_are_waited_for(tmp_path: Path) -> None:

@@ -130,9 +130,11 @@ class Routing:
 
 def is_routed(app: Settings) -> bool:
     """Whether its calls may go elsewhere than to OpenRouter as they are, or not all go there."""
-    is_narrowed = any(used.models != ("*",) for used in app.providers)
-    is_alone = app.provider_names == (ROUTER,)
-    return not is_alone or is_narrowed or bool(app.routes or app.max_price)
+    has_limits = bool(app.routes or app.max_price) or any(
+        used.models != ("*",) or used.max_in_flight or used.on_hangup == "drain"
+        for used in app.providers
+    )
+    return app.provider_names != (ROUTER,) or has_limits
 
 
 def names_of(app: Settings, homes: Homes) -> Names:
