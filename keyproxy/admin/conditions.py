@@ -28,7 +28,7 @@ from keyproxy.upstream.keyring import KeyState
 FAILING_SHARE = 0.2
 FAILING_CALLS = 20
 """So many calls must there be before a share of them says anything."""
-BUDGET_SHARES = (0.8, 1.0)
+BUDGET_SHARE = Decimal("0.8")
 CREDIT_LEFT = Decimal("0.1")
 """Of a key's credit limit."""
 EXPIRES_DAYS = 7
@@ -108,7 +108,7 @@ class Conditions:
         return [
             *_spent(limits, spent, at),
             *self._failing(),
-            *(found for level in levels for found in self._budget(level, at)),
+            *(found for level in levels for found in _of_budget(level)),
             *self._keys(at),
             *self._stores(),
         ]
@@ -137,35 +137,6 @@ class Conditions:
             share = failed / calls
             text = f"{failed} of {calls} calls of the last 5 minutes failed ({share:.0%})."
             yield Condition("calls_failing", text, round(share, 4), FAILING_SHARE)
-
-    def _budget(self, level: Level, at: float) -> Iterator[Condition]:
-        whose, name, unit = level.pot.kind
-        usd, budget = from_pico(level.spent * 1000), level.pot.budget
-        pots = [
-            pot for app in self.watched.kit().apps.values() for pot in app.bookings.budgets.pots
-        ]
-        is_full = any(pot.spent_until > at for pot in pots if pot.kind == level.pot.kind)
-        of_whom = "of all apps together" if whose == "total" else f"of the app {name}"
-        anew = datetime.fromtimestamp(level.ends, UTC)
-        is_over = usd >= budget.usd
-        for share in BUDGET_SHARES:
-            # A dear call may find no room in a budget that is far from spent.
-            least = BUDGET_SHARES[0] if is_full else share
-            if usd < Decimal(str(least)) * budget.usd:
-                continue
-            text = f"Of the budget {of_whom}, {budget}, {shown(usd)} USD are spent"
-            if share == 1:
-                what = "calls" if is_over else "what is left was too little for a call; such"
-                text += f": {what} are refused until {anew:%d %b %H:%M} UTC"
-            text += "."
-            yield Condition(
-                f"budget_{share * 100:.0f}",
-                text,
-                float(usd),
-                float(budget.usd),
-                None if whose == "total" else name,
-                f"{unit} {level.ends}",
-            )
 
     def _keys(self, at: float) -> Iterator[Condition]:
         providers: dict[Secret, str] = {}
@@ -199,6 +170,22 @@ def _spent(limits: Iterable[Budget], spent: Sequence[int], at: float) -> Iterato
             text = f"{shown(usd)} USD were spent in this {limit.unit}, more than {limit.usd:f} USD."
             about = f"{limit.unit} {span(limit.unit, at).ends}"
             yield Condition("spend", text, float(usd), float(limit.usd), about=about)
+
+
+def _of_budget(level: Level) -> Iterator[Condition]:
+    (whose, name, unit), budget, usd, *_ = level
+    of_whom = "of all apps together" if whose == "total" else f"of the app {name}"
+    said = f"Of the budget {of_whom}, {budget}, {shown(usd)} USD are spent"
+    figures = float(usd), float(budget.usd)
+    whom, about = None if whose == "total" else name, f"{unit} {level.ends}"
+    if usd < BUDGET_SHARE * budget.usd:
+        return  # a dear call may find no room in a budget that is far from spent
+    yield Condition("budget_80", f"{said}.", *figures, whom, about)
+    if (is_over := usd >= budget.usd) or level.is_full:
+        what = "calls" if is_over else "what is left was too little for a call; such"
+        anew = datetime.fromtimestamp(level.ends, UTC)
+        text = f"{said}: {what} are refused until {anew:%d %b %H:%M} UTC."
+        yield Condition("budget_100", text, *figures, whom, about)
 
 
 def _of_key(state: KeyState, provider: str, at: float) -> Iterator[Condition]:

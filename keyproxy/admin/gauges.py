@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from keyproxy.admin.tally import Amounts, Labels
 from keyproxy.admin.watched import Watched
+from keyproxy.ledger.ledger import Ledger
 from keyproxy.money.budget import Level
-
-_NANO = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +34,14 @@ def _one(number: float | None) -> Amounts:
     return () if number is None else (((), number),)
 
 
-def budget_name(level: Level) -> str:
-    """``total:day``, ``app:web:month``."""
-    whose, name, unit = level.pot.kind
-    return f"{whose}:{unit}" if whose == "total" else f"{whose}:{name}:{unit}"
-
-
 def _budgets(seen: Seen) -> Amounts:
     return [
-        ((budget_name(level), state), usd)
+        ((level.name, state), float(usd))
         for level in seen.levels
         for state, usd in (
-            ("limit", float(level.pot.budget.usd)),
-            ("spent", level.spent / _NANO),
-            ("reserved", level.reserved / _NANO),
+            ("limit", level.budget.usd),
+            ("spent", level.spent),
+            ("reserved", level.reserved),
         )
     ]
 
@@ -79,14 +72,12 @@ def _price_age(seen: Seen) -> Amounts:
     return _one(None if book is None else book.age_seconds)
 
 
-def _backlog(seen: Seen) -> Amounts:
-    ledger = seen.watched.ledger
-    return _one(0 if ledger is None else ledger.backlog)
+def _of_ledger(figure: Callable[[Ledger], int]) -> Callable[[Seen], Amounts]:
+    def of(seen: Seen) -> Amounts:
+        ledger = seen.watched.ledger
+        return _one(0 if ledger is None else figure(ledger))
 
-
-def _lost(seen: Seen) -> Amounts:
-    ledger = seen.watched.ledger
-    return _one(0 if ledger is None else ledger.losses)
+    return of
 
 
 # fmt: off
@@ -98,9 +89,10 @@ GAUGES: Iterable[Gauge] = (
     Gauge("keyproxy_budget_usd", "Budgets of apps and of all in USD: limit, spent, reserved.",
           ("budget", "state"), _budgets),
     Gauge("keyproxy_open_streams", "Event streams that are being passed on.", (), _open_streams),
-    Gauge("keyproxy_ledger_backlog", "Rows and questions that wait for the ledger.", (), _backlog),
+    Gauge("keyproxy_ledger_backlog", "Rows and questions that wait for the ledger.",
+          (), _of_ledger(lambda ledger: ledger.backlog)),
     Gauge("keyproxy_ledger_lost_calls_total", "Calls that the ledger does not have as they ended.",
-          (), _lost, is_sum=True),
+          (), _of_ledger(lambda ledger: ledger.losses), is_sum=True),
     Gauge("keyproxy_key_usable", "Whether a key of the provider is left that is not set aside.",
           ("provider",), _keys),
     Gauge("keyproxy_storage_up", "Whether limits and budgets are counted where they should be.",

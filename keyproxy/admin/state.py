@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyproxy import __version__
-from keyproxy.admin.gauges import budget_name
 from keyproxy.admin.history import History
 from keyproxy.admin.recent import CELL_SECONDS, Line
 from keyproxy.admin.watched import Watched
@@ -19,7 +18,6 @@ from keyproxy.upstream.keyring import KeyState
 
 MOST_OPEN, MOST_NAMES = 30, 8
 _OLD_PRICES_SECONDS = 2 * 86_400
-_NANO = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +117,10 @@ def _keys(states: Sequence[KeyState]) -> tuple[str, str]:
 
 def _budget(level: Level) -> dict[str, Any]:
     return {
-        "name": budget_name(level),
-        "limit": float(level.pot.budget.usd),
-        "spent": level.spent / _NANO,
-        "reserved": level.reserved / _NANO,
+        "name": level.name,
+        "limit": float(level.budget.usd),
+        "spent": float(level.spent),
+        "reserved": float(level.reserved),
         "ends": level.ends,
     }
 

@@ -20,13 +20,12 @@ from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.ledger.memory import MOST_UNSETTLED
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.record import Attempt, Record
+from keyproxy.record import USUAL, Attempt, Record
 from keyproxy.upstream.faults import Fault
 
 PICO = 10**12
 MOST_MODELS = 100
 """Of the price list, that have a name of their own in labels; further ones are ``other``."""
-USUAL_PROVIDER = "openrouter"
 _OTHER = "other"
 _LEFT = frozenset({End.CLIENT_LEFT, End.STOPPED})
 _OPERATIONS = {
@@ -74,9 +73,7 @@ def _calls(record: Record) -> Amounts:
     if not record.booked:
         return ()
     status = "none" if record.http_status is None else str(record.http_status)
-    return (
-        ((record.app or "", record.endpoint or "", record.provider or USUAL_PROVIDER, status), 1),
-    )
+    return (((record.app or "", record.endpoint or "", record.provider or USUAL, status), 1),)
 
 
 def _refusals(record: Record) -> Amounts:
@@ -139,7 +136,7 @@ def _tokens(spent: Spent) -> Amounts:
 
 
 def _of_call(record: Record) -> Labels:
-    return _operation(record.endpoint), record.provider or USUAL_PROVIDER
+    return _operation(record.endpoint), record.provider or USUAL
 
 
 @lru_cache

@@ -203,24 +203,34 @@ class Budgets:
 
 
 class Level(NamedTuple):
-    """Where a budget of an app, or of all, stands; in nano-dollars."""
+    """Where a budget of an app, or of all, stands, in USD. ``ends``: when it begins anew, in unix
+    seconds; ``is_full``: it had no room even for a short answer."""
 
-    pot: Pot
-    spent: int
-    reserved: int
+    kind: Kind
+    budget: Budget
+    spent: Decimal
+    reserved: Decimal
     ends: float
-    """When it begins anew, in unix seconds."""
+    is_full: bool
+
+    @property
+    def name(self) -> str:
+        """``total:day``, ``app:web:month``."""
+        whose, name, unit = self.kind
+        return f"{whose}:{unit}" if whose == "total" else f"{whose}:{name}:{unit}"
 
 
 async def levels(counters: Counters, budgets: Iterable[Budgets], at: float) -> list[Level]:
     """Those of apps and of all together, each once; clients have too many."""
-    pots = {pot.kind: pot for each in budgets for pot in each.pots if pot.whose != "client"}
-    windows = [window for pot in pots.values() for window in pot.windows("", at)]
-    units = await counters.look(windows)
-    return [
-        Level(pot, max(0, used - held), held, span(pot.budget.unit, at).ends)
-        for pot, used, held in zip(pots.values(), units[::2], units[1::2], strict=True)
-    ]
+    every = [pot for each in budgets for pot in each.pots if pot.whose != "client"]
+    pots = {pot.kind: pot for pot in every}
+    full = {pot.kind for pot in every if pot.spent_until > at}
+    units = await counters.look([window for pot in pots.values() for window in pot.windows("", at)])
+    found = []
+    for (kind, pot), used, held in zip(pots.items(), units[::2], units[1::2], strict=True):
+        spent, ends = max(0, used - held) * _NANO, span(pot.budget.unit, at).ends
+        found.append(Level(kind, pot.budget, spent, held * _NANO, ends, kind in full))
+    return found
 
 
 async def restore(
