@@ -175,6 +175,7 @@ class Request(web.BaseRequest):
             headers.setdefault(name, value)
         headers[_REQUEST_ID] = exchange.record.request_id
         headers.update(exchange.headers)
+        exchange.headers.clear()  # a stream may last for minutes
         origin = exchange.record.origin
         if origin is not None and not is_preflight(self.method, self.headers):
             headers.update(_CORS_FIELDS.get(origin) or await _cors_fields(self, origin))

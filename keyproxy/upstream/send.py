@@ -16,8 +16,7 @@ import asyncio
 import contextlib
 import itertools
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -62,6 +61,29 @@ class Answer:
     outlives_client: bool = False
 
 
+class Sending:
+    """What ``Upstream.send`` gives."""
+
+    __slots__ = ("_call", "_record", "_reply", "_seconds", "_upstream")
+
+    def __init__(
+        self, upstream: Upstream, call: Call, record: Record, seconds: float | None
+    ) -> None:
+        self._upstream, self._call = upstream, call
+        self._record, self._seconds = record, seconds
+
+    async def __aenter__(self) -> Answer:
+        call = self._call
+        del self._call  # a stream may last for minutes; its request body need not
+        upstream, dialect = self._upstream, call.endpoint.dialect
+        key, self._reply = await upstream.first_accepted(call, self._record, self._seconds)
+        del call
+        return await upstream.answer(self._reply, dialect, key)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._reply.close()  # a no-op once the body was read to its end
+
+
 class Upstream:
     """One API behind us."""
 
@@ -88,28 +110,15 @@ class Upstream:
         self.requests = Requests(pool, settings)
         self._messages = Requests(messages_pool or pool, settings)
 
-    @asynccontextmanager
-    async def send(
-        self, call: Call, record: Record, seconds: float | None = None
-    ) -> AsyncIterator[Answer]:
-        """The answer to ``call``, whose head comes within so many ``seconds`` where they are fewer
-        than usual; leaving closes the upstream connection unless it is whole. ``record`` is told
-        of each attempt.
+    def send(self, call: Call, record: Record, seconds: float | None = None) -> Sending:
+        """The answer to ``call``, once entered, whose head comes within so many ``seconds`` where
+        they are fewer than usual; leaving closes the upstream connection unless it is whole.
+        ``record`` is told of each attempt.
 
         Raises ``upstream_unreachable``, ``upstream_key_rejected``, ``upstream_invalid``,
         ``upstream_timeout``; cancelled, ``ClientLeft`` where it is known what became of the call.
         """
-        key, reply = await self._first_accepted(call, record, seconds)
-        dialect = call.endpoint.dialect
-        del call  # a stream may last for minutes; its request body need not
-        try:
-            try:
-                answer = await self._answer(reply, dialect, key)
-            except asyncio.CancelledError:
-                raise self._left(reply, key) from None
-            yield answer
-        finally:
-            reply.close()  # a no-op once the body was read to its end
+        return Sending(self, call, record, seconds)
 
     async def fetch(self, path: str, *, with_key: bool = False) -> Fetched:
         """A resource, read: a public one, asked for without the key; calls may have told the key
@@ -199,7 +208,7 @@ class Upstream:
         passed = headers.incoming(self.provider, reply.headers, self._search)
         return Fetched(reply.status, raw, passed, is_public=key is None)
 
-    async def _first_accepted(
+    async def first_accepted(
         self, call: Call, record: Record, seconds: float | None
     ) -> tuple[Secret, Reply]:
         """Try the keys in turn; nothing has been sent to the client yet.
@@ -231,6 +240,16 @@ class Upstream:
         finally:
             for reply in failed.values():
                 reply.close()
+
+    async def answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
+        """What ``reply`` to a call with ``key`` brings, closed where it brings nothing."""
+        try:
+            return await self._answer(reply, dialect, key)
+        except asyncio.CancelledError:
+            raise self._left(reply, key) from None
+        except BaseException:
+            reply.close()
+            raise
 
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
         takes = self.provider.taking(call)
