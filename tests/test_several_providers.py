@@ -201,6 +201,7 @@ async def test_with_one_provider_that_is_not_openrouter_its_models_answer(
         assert seen.json["model"] == native
         assert served.strays() == []
         await listed(proxy)  # which waits for the provider's own list
+        await proxy.service.assembly.lists.settled(20)  # until then it is not known
         async with proxy.post({**HI, "model": "nobody/has-this"}) as refusal:
             assert (refusal.status, len(served.calls)) == (404, 1)
 
