@@ -191,6 +191,19 @@ async def test_the_field_that_nobody_takes_is_told_the_caller() -> None:
         assert "Retry-After" not in headers
 
 
+@pytest.mark.parametrize(("at", "level"), [("", "info"), (failing(openrouter="no_model"), "error")])
+async def test_a_model_that_nobody_has_is_the_operators_error_where_it_is_theirs(
+    fakes: Fakes, at: str, level: str
+) -> None:
+    """Whoever calls may name what they like."""
+    async with proxy_before(fakes, more=at) as proxy:
+        with capture_logs() as lines:
+            status, _, _ = await posted(proxy, FAILING)
+        assert status == 400
+    [line] = [line for line in lines if line["event"] == "an attempt failed"]
+    assert (line["fault"], line["log_level"]) == ("config", level)
+
+
 async def test_no_attempt_after_the_first_output(fakes: Fakes) -> None:
     fakes["groq"].plan = lambda seen, body: Plan("cut", pause_seconds=0.05)
     async with proxy_before(fakes) as proxy, proxy.post(OSS | {"stream": True}) as answer:

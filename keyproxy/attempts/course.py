@@ -250,8 +250,11 @@ class Course:
         if fault in OF_CALLER:
             return
         memory.stays.failed(self._plan.conversation, home)
+        place = failed.option.place
+        # Who calls may name to OpenRouter what it does not have.
+        is_theirs = fault is Fault.CONFIG and home.provider == ROUTER and not place.is_named
         _log.log(
-            _LEVELS.get(fault, logging.INFO),
+            logging.INFO if is_theirs else _LEVELS.get(fault, logging.INFO),
             "an attempt failed",
             request_id=self._record.request_id,
             provider=home.provider,
