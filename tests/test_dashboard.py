@@ -126,6 +126,15 @@ async def test_it_fits_the_window_in_both_colours(
     assert tab.errors == []
 
 
+@asking(TOTAL_BUDGET="0.0125/day;1500/month")
+async def test_a_budget_is_shown_as_it_was_set(watching: Watching) -> None:
+    await watching.open()
+    await watching.tab.wait_for("document.querySelectorAll('#budgets li').length === 2")
+    text = await watching.tab.evaluate("document.querySelector('#budgets').textContent")
+    assert "$0 of $0.0125" in text
+    assert "$0 of $1,500.00" in text
+
+
 @asking(ALERT_SPEND="0.000001/day")
 async def test_what_alerts_tell_of_is_said_above_all_else(watching: Watching) -> None:
     tab = watching.tab

@@ -15,6 +15,9 @@ export function usd(n) {
   return `$${n.toFixed(places).replace(/(\.\d\d\d*?)0+$/, "$1")}`;
 }
 
+/** As somebody wrote it. */
+export const exact = (n) => `$${n.toLocaleString("en-US", { minimumFractionDigits: n < 1 ? 0 : 2, maximumFractionDigits: 9 })}`;
+
 export function seconds(s) {
   if (s == null) return "–";
   if (s < 1) return `${Math.round(s * 1000)} ms`;

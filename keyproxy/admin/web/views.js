@@ -1,7 +1,7 @@
 // Everything that is no plot: tiles, lists, tables.
 
 import { el, icon, table } from "./dom.js";
-import { count, percent, seconds, span, time, usd } from "./format.js";
+import { count, exact, percent, seconds, span, time, usd } from "./format.js";
 
 const ICONS = {
   ok: "M9.2 16.6 4.9 12.3l1.4-1.4 2.9 2.9 8.5-8.5 1.4 1.4-9.9 9.9Z",
@@ -57,7 +57,7 @@ export function budgets(list, now) {
     const [whose, ...rest] = name.split(":");
     const unit = rest.pop();
     return el("li", { "data-tone": tone },
-      el("div", { class: "head" }, el("b", {}, whose === "total" ? `In all, a ${unit}` : `App ${rest.join(":")}, a ${unit}`), el("span", {}, `${usd(spent)} of ${usd(limit)}`)),
+      el("div", { class: "head" }, el("b", {}, whose === "total" ? `In all, a ${unit}` : `App ${rest.join(":")}, a ${unit}`), el("span", {}, `${usd(spent)} of ${exact(limit)}`)),
       el("div", { class: "track", role: "img", "aria-label": `${percent(part)} percent spent` }, bars),
       el("small", {}, `${percent(part)} % spent, ${usd(reserved)} set aside; anew in ${span(Math.max(0, ends - now))}`));
   });
@@ -120,11 +120,14 @@ export const calls = (rows) => (rows.length
   ], rows, "Open calls and the last ones")
   : el("p", { class: "none" }, "No call yet. It shows here as soon as one comes."));
 
+/** A code that a narrow column folds behind its words. */
+const foldable = (text) => text.split("_").flatMap((word, at) => (at ? ["_", el("wbr"), word] : word));
+
 export const errors = (rows) => (rows.length
   ? table([
     { head: "Time", class: "time", cell: ({ at }) => time(at) },
     { head: "Status", cell: badge },
-    { head: "What", class: "what", cell: (call) => el("span", {}, el("code", {}, how(call))) },
+    { head: "What", class: "what", cell: (call) => el("code", {}, foldable(how(call))) },
     { head: "Model", class: "cut", cell: ({ model, endpoint }) => model ?? endpoint, title: ({ model, endpoint }) => model ?? endpoint },
     { head: "Provider", class: "less", cell: ({ provider }) => provider },
     { head: "Request", class: "less", cell: ({ id }) => el("code", {}, id) },
