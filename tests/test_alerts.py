@@ -447,6 +447,28 @@ async def test_what_is_found_at_the_stop_is_delivered_before_it(
     assert "not delivered" not in program.text
 
 
+async def test_what_is_held_is_delivered_though_the_last_look_fails(
+    lines: Any, start: Start, receiver: Receiver
+) -> None:
+    statuses = iter([500, 200])
+
+    async def fail(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=next(statuses))
+
+    class Blind:
+        async def look(self, at: float) -> list[Condition]:
+            raise OSError("no look")
+
+    receiver.answer = fail
+    proxy = await start(ALERT_URL=receiver.url, ALERT_SPEND="0.00001/day")
+    await call(proxy)
+    await look(proxy, receiver, 1)
+    proxy.service.alerts.conditions = Blind()  # type: ignore[assignment]
+    await proxy.service.drain()
+    assert len(receiver.got) == 2
+    assert [line["alert"] for line in lines()] == ["spend"]
+
+
 async def test_what_is_left_at_the_stop_is_said(
     lines: Any, start: Start, receiver: Receiver
 ) -> None:

@@ -52,20 +52,23 @@ class Alerts:
     _ended_at: dict[Key, float] = field(default_factory=dict, init=False)
     _recalled_at: dict[Key, float] = field(default_factory=dict, init=False)
     _has_recalled: bool = field(default=False, init=False)
+    _is_blind: bool = field(default=False, init=False)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def run(self) -> None:
         """Look, and tell, until cancelled."""
-        has_failed = False
         while True:
-            try:
-                await self.look()
-                has_failed = False
-            except Exception as error:  # the next look may succeed
-                if not has_failed:
-                    _log.warning("alerts cannot look", error=f"{type(error).__name__}: {error}")
-                has_failed = True
+            await self._try_to_look()
             await self.sleep(LOOK_SECONDS)
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self.look()
+            self._is_blind = False
+        except Exception as error:  # the next look may succeed
+            if not self._is_blind:
+                _log.warning("alerts cannot look", error=f"{type(error).__name__}: {error}")
+            self._is_blind = True
 
     async def look(self) -> None:
         """Tell of what has left its range since the last look, and of what is back."""
@@ -81,7 +84,7 @@ class Alerts:
         """Look once more, and have what is held delivered, as far as a moment is enough."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
-                await self.look()
+                await self._try_to_look()
                 await self.outbox.finish()
 
     async def _recall(self) -> None:
