@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from keyproxy.admin import pages
 from keyproxy.demo import page, upstream
@@ -258,6 +259,32 @@ async def test_other_pages_may_link_it_and_not_frame_or_read_it(watching: Watchi
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert not re.search(r"<style|style=|<script>|onclick|https?://(?!www\.w3\.org)", text)
+
+
+@asking(ADMIN="localhost:0", ADMIN_TOKEN=TOKEN)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_page_of_another_origin_is_read_no_figures_by_the_browser(
+    watching: Watching, host: str
+) -> None:
+    """That of the chat page among them, also where it shows the token; a page without a policy of
+    its own asks here."""
+    tab, port = watching.tab, watching.service.addresses[0].rpartition(":")[2]
+    dashboard = watching.url.rpartition(":")[2]
+    shown = f"{{headers: {{Authorization: 'Bearer {TOKEN}'}}}}"
+    await tab.go(f"http://{host}:{port}/healthz")
+    with capture_logs() as logs:
+        for name in ("127.0.0.1", "localhost"):
+            for options in (
+                "{mode: 'no-cors'}",
+                "{}",
+                f"{{headers: {{Authorization: '{TOKEN}'}}}}",
+            ):
+                asked = f"fetch('http://{name}:{dashboard}/state.json', {options})"
+                read = await tab.evaluate(f"{asked}.then((each) => each.text(), () => '')")
+                assert read == ""
+    refused = {log["why"] for log in logs if log["event"] == "not shown"}
+    assert "origin_not_allowed" in refused
+    assert refused <= {"origin_not_allowed", "method_not_allowed"}  # a preflight
 
 
 def test_the_page_weighs_little_and_brings_its_library_unchanged() -> None:
