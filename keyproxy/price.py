@@ -23,7 +23,7 @@ RESULT_USD = Decimal("0.004")
 IMAGE_TOKENS = 16_384
 """The most that a documented model makes of one image (Qwen-VL); others stay below 5,000."""
 
-_NANO_PLACES = Decimal("1e-9")
+_NANO_PLACES, _NANO_DIGITS = Decimal("1e-9"), Decimal(9)
 _EXACT = Context(prec=120, rounding=ROUND_CEILING)
 _GIVEN_UP = frozenset({502, 504, 520, 524})
 """What an edge says when the server behind it, which had the call, broke off or took too long."""
@@ -121,7 +121,8 @@ class Price:
     @property
     def is_free(self) -> bool:
         """Whether nothing of it has a price."""
-        return self.rates == _NOTHING and not self.overrides
+        rates = self.rates  # few are: the first look tells
+        return not rates.prompt and rates == _NOTHING and not self.overrides
 
     def at(self, prompt_tokens: int) -> Rates:
         """The prices of a prompt of this very length; the dearest where the hour decides."""
@@ -211,15 +212,17 @@ def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | No
 
 def nano(amount: Decimal) -> int:
     """Nano-dollars, rounded up: what budgets count in."""
-    return int(_EXACT.to_integral_value(_EXACT.scaleb(amount, 9)))
+    return int(_EXACT.to_integral_value(_EXACT.scaleb(amount, _NANO_DIGITS)))
 
 
 def told_cost(usage: Usage) -> Cost | None:
     """What the upstream itself says of the cost."""
     if usage.cost is None:
         return None
-    bill = usage.upstream_cost if usage.is_byok and usage.upstream_cost is not None else ZERO
-    return Cost(usage.cost, usage.cost + bill, "exact")
+    counted = usage.cost
+    if usage.is_byok and usage.upstream_cost is not None:
+        counted += usage.upstream_cost
+    return Cost(usage.cost, counted, "exact")
 
 
 def cost_of_error(status: int, ask: Ask | None, *, is_own: bool) -> Cost | None:

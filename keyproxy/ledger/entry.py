@@ -15,9 +15,12 @@ from keyproxy.call import CostSource
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Attempt, Record
 
-_PICO_DIGITS = 12
+# Numbers as Decimal, which nothing has to be made of at each use.
+_PICO_DIGITS, _NOTHING = Decimal(12), Decimal(0)
 _LEAST_CERTAIN_FIRST: tuple[CostSource, ...] = ("estimated", "computed", "exact")
-_MOST_USD = 1_000_000  # no call costs more; a million of them still fit an SQLite integer twice
+_MOST_USD = Decimal(
+    1_000_000
+)  # no call costs more; a million of them still fit an SQLite integer twice
 
 
 @dataclass(slots=True)
@@ -135,10 +138,10 @@ def to_pico(amount: Decimal) -> int:
 
     Raises ``ValueError`` for what is no amount of money: negative, NaN, infinite.
     """
-    if not amount.is_finite() or amount < 0:
+    if not amount.is_finite() or amount < _NOTHING:
         raise ValueError("not an amount of money")
     if amount >= _MOST_USD:  # also keeps 1E+999999 from becoming a million digits
-        return int(_MOST_USD * 10**_PICO_DIGITS)
+        amount = _MOST_USD
     return int(amount.scaleb(_PICO_DIGITS).to_integral_value(ROUND_CEILING))
 
 

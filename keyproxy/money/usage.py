@@ -232,7 +232,9 @@ def _usage(said: Mapping[str, Any], dialect: Dialect, told_cost: ToldCost | None
     tools = _part(said, "server_tool_use_details", "server_tool_use")
     tokens = read(said)
     cost, upstream_cost = None, _amount(costs.get("upstream_inference_cost"))
-    if told_cost is not None:
+    if told_cost is IN_COST:
+        cost = _amount(said.get("cost"))
+    elif told_cost is not None:
         cost = _amount(said.get(told_cost.name), MAX_COST / told_cost.usd)
         cost = None if cost is None else cost * told_cost.usd
     searches = _count(tools.get("web_search_requests"))
@@ -286,6 +288,8 @@ def _part(said: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int | None:
+    if value is None:
+        return None
     if type(value) is int:
         return value if value <= MAX_TOKENS else None
     number = _amount(value, MAX_TOKENS)
@@ -295,6 +299,8 @@ def _count(value: Any) -> int | None:
 def _amount(value: Any, most: Decimal | int = MAX_COST) -> Decimal | None:
     """A number that is neither NaN nor infinite, below zero, above ``most``, or with an exponent
     that sums would choke on."""
+    if value is None:
+        return None
     if type(value) is int:
         value = Decimal(value)
     elif not isinstance(value, Decimal) or value.as_tuple().exponent not in EXPONENTS:

@@ -63,6 +63,10 @@ class Reader:
     def whole(self) -> Any:
         """The one value that the text holds."""
         if not self._long:
+            if self.text.startswith("{"):  # as most do, and end with its end
+                value, end = self._scan(self.text)
+                if end == len(self.text):
+                    return value
             return self._decoder.decode(self.text)
         value, end = self.value(self.after_space(0))
         if self.after_space(end) != len(self.text):

@@ -43,7 +43,7 @@ _MEMBER = re.compile(
     re.S,
 )
 _QUOTE, _OPEN = b'"', b"{["
-_SPACE = b" \t\r\n"
+_SPACE = b" \t\r\n"  # as JSON has it
 
 
 REFUSED: Final = object()
@@ -241,9 +241,11 @@ class Skimmer:
 def _loads(raw: bytes) -> Any:
     """The value, its numbers as int or Decimal; REFUSED when not all readers agree on it."""
     try:
-        return _DECODER.decode(raw.decode())
+        text = raw.strip(_SPACE).decode()
+        value, end = _DECODER.raw_decode(text)  # ``decode`` looks for space by expressions
     except (ValueError, RecursionError):
         return REFUSED
+    return value if end == len(text) else REFUSED
 
 
 def _integer(text: str) -> int | Decimal:
