@@ -108,6 +108,7 @@ def read(
     reader = UsageReader(style, is_event_stream)
     for chunk in chunks:
         reader.watch(chunk)
+    reader.finish()
     return reader
 
 
@@ -667,3 +668,14 @@ def test_who_never_says_a_cost_is_not_believed_one() -> None:
     reader.watch(b'{"usage": {"prompt_tokens": 1, "cost": 0.000001}}')
     assert reader.usage is not None
     assert reader.usage.cost is None
+
+
+@pytest.mark.timeout(5)  # it took minutes while each piece had all of the event read anew
+def test_an_event_in_pieces_is_read_once() -> None:
+    usage = b'"usage":{"prompt_tokens":5,"cost":0.5}'
+    deep = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+    event = b'data: {"choices":[],"x":"' + b"}" * 40_000 + b'",' + usage + b"}"
+    for text in (event, b"data: " + deep):
+        reader = read(text[start : start + 1] for start in range(len(text)))
+    assert reader.usage is None
+    assert read(event[start : start + 1] for start in range(len(event))).usage is not None

@@ -140,13 +140,14 @@ class Booking:
         """It brought nothing for the client, and another provider may be asked. It costs nothing if
         it was not sent, or refused; else its worst case stands until more is known."""
         record, head, cost = self.record, self.record.answer, None
+        if self._reader is not None:
+            self._reader.finish()
+            record.watchers.remove(self._reader.watch)
         self.is_free = fault is Fault.NOT_SENT
         if self.is_free:
             cost = FREE
         elif fault is not Fault.UNCERTAIN:
             cost = FREE if head is None or head.status < 400 else self._cost()
-        if self._reader is not None:
-            record.watchers.remove(self._reader.watch)
         self.attempt.fault = str(fault)
         self._end(cost, End.REFUSED if head is None else End.COMPLETE)
         record.answer, record.generation_id = None, None
@@ -160,6 +161,7 @@ class Booking:
         if error is not None:
             record.end_by(error)
         if reader is not None:
+            reader.finish()
             record.usage, record.answer_error = reader.usage, reader.error
             if reader.error is not None and record.ended is End.COMPLETE:
                 record.ended = End.UPSTREAM_ERROR

@@ -48,7 +48,8 @@ _Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
 
 
 class UsageReader:
-    """One for each answer; ``watch`` sees every chunk, the rest says what was learnt so far.
+    """One for each answer; ``watch`` sees every chunk, then ``finish`` is called, and the rest says
+    what was learnt.
 
     - ``generation_id``: the answer's ``gen-…``, or None; it may be known from the head.
     - ``answer_id``: the first id of any form, where none was known from the head.
@@ -135,8 +136,12 @@ class UsageReader:
             line = bytes(rest[rest.rfind(b"\n") + 1 :])
             self._long_line.feed(line.removeprefix(b"data:"))
             rest.clear()
-        elif rest.endswith(_MAY_BE_LAST):  # some end without the blank line
-            self._read_event(bytes(rest))
+
+    def finish(self) -> None:
+        """No more will come: read what is there of an event that ends without its blank line. Not
+        sooner: it may come a byte at a time."""
+        self._read_event(bytes(self._rest))
+        self._rest.clear()
 
     def _read_long_line(self, line: Skimmer, chunk: bytes) -> bytes:
         """Read the event's one line of data to its end; JSON has no bare line feeds in it."""
