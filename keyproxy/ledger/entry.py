@@ -18,9 +18,8 @@ if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not
 # Numbers as Decimal, which nothing has to be made of at each use.
 _PICO_DIGITS, _NOTHING = Decimal(12), Decimal(0)
 _LEAST_CERTAIN_FIRST: tuple[CostSource, ...] = ("estimated", "computed", "exact")
-_MOST_USD = Decimal(
-    1_000_000
-)  # no call costs more; a million of them still fit an SQLite integer twice
+# No call costs more; a million of them still fit an SQLite integer twice.
+_MOST_USD = Decimal(1_000_000)
 
 
 @dataclass(slots=True)
