@@ -94,7 +94,7 @@ class Pot:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: each call makes one
 class Reservation:
     """What is set aside for one call: in which windows, and how much, in nano-dollars."""
 

@@ -14,7 +14,7 @@ from keyproxy.price import Price, PriceSource, Rates, dearest
 _RATES_KEPT = 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: each call makes one
 class Tariff:
     """A home and its prices, by the models that may answer there: several, of which one does, where
     it is told a list. None of one: nobody tells; None of all: the desk's own list does, which has
