@@ -18,6 +18,9 @@ BASE = "/api/v1"
 """What every served path begins with."""
 CREDENTIAL_FIELDS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 """Where a head may show who makes the call."""
+ROUTER = "openrouter"
+"""The provider that is a home of every model, reads suffixes and ``provider{}`` itself, and is meant
+where no other is named."""
 
 
 class End(StrEnum):

@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from keyproxy.call import End
+from keyproxy.call import ROUTER, End
 
 USUAL_COLUMNS = 80
 MOST_COLUMNS = 100
@@ -31,7 +31,6 @@ _PASTED = re.compile(
     re.ASCII,
 )
 _ODD = re.compile(r"[^ -~]")  # may take two columns, or none
-_ROUTER = "openrouter"
 _GREY, _RED, _GREEN, _YELLOW, _CYAN = 90, 31, 32, 33, 36
 _LEVEL_COLOURS: Mapping[str, int] = {"warning": _YELLOW, "error": _RED, "critical": _RED}
 _SHOWN_ELSEWHERE = ("timestamp", "level", "event", "exception")
@@ -129,7 +128,7 @@ def elided(text: str, most: int) -> str:
 def _note(call: Mapping[str, str]) -> str:
     """What was unusual: a refusal, the end, an error that the answer told of, another model; and
     which provider it was, but for OpenRouter."""
-    provider = call.get("provider", _ROUTER)
+    provider = call.get("provider", ROUTER)
     if fault := call.get("fault"):
         return f"{provider} failed: {fault}"
     if code := call.get("code"):
@@ -138,7 +137,7 @@ def _note(call: Mapping[str, str]) -> str:
     ended, served = call.get("ended", End.COMPLETE), call.get("served", "")
     if ended != End.COMPLETE:
         return f"{ended} {call.get('error', '')}".strip()
-    where = "" if provider == _ROUTER else f"at {provider}"
+    where = "" if provider == ROUTER else f"at {provider}"
     if call.get("http_status", "") >= "400":
         return f"from {provider}" if where else "from the upstream"
     asked = [*call.get("model", served).split(","), *filter(None, [call.get("native_model")])]

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import Cost, CostSource, End, Head, Usage
+from keyproxy.call import ROUTER, Cost, CostSource, End, Head, Usage
 from keyproxy.errors import Side
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
@@ -33,10 +33,6 @@ class ClientLeft(asyncio.CancelledError):
         self.head = head
 
 
-USUAL = "openrouter"
-"""The provider where no other is named."""
-
-
 @dataclass(slots=True, kw_only=True)
 class Attempt:
     """One try of a call at one home. ``begun_at`` is unix time, ``key`` the label of the key.
@@ -46,7 +42,7 @@ class Attempt:
     ``answer_id``. ``rates``: JSON, USD for one of each. ``ended`` None: it is under way.
     """
 
-    provider: str = USUAL
+    provider: str = ROUTER
     native_model: str
     key: str
     begun_at: float
@@ -172,7 +168,7 @@ class Record:
     def model(self) -> str | None:
         """The one that figures stand under: OpenRouter says which it chose, others call the one
         that was asked for by a name of their own."""
-        is_chosen = self.provider in (None, USUAL) or len(self.models) != 1 or self.is_other_model
+        is_chosen = self.provider in (None, ROUTER) or len(self.models) != 1 or self.is_other_model
         asked = self.models[0] if self.models else None
         return self.served or asked if is_chosen else asked
 

@@ -15,12 +15,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from keyproxy.admin.failures import BROKEN
-from keyproxy.call import BASE, Cost, End, Told, Usage
+from keyproxy.call import BASE, ROUTER, Cost, End, Told, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.ledger.memory import MOST_UNSETTLED
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.record import USUAL, Attempt, Record
+from keyproxy.record import Attempt, Record
 from keyproxy.upstream.faults import Fault
 
 PICO = 10**12
@@ -73,7 +73,7 @@ def _calls(record: Record) -> Amounts:
     if not record.booked:
         return ()
     status = "none" if record.http_status is None else str(record.http_status)
-    return (((record.app or "", record.endpoint or "", record.provider or USUAL, status), 1),)
+    return (((record.app or "", record.endpoint or "", record.provider or ROUTER, status), 1),)
 
 
 def _refusals(record: Record) -> Amounts:
@@ -136,7 +136,7 @@ def _tokens(spent: Spent) -> Amounts:
 
 
 def _of_call(record: Record) -> Labels:
-    return _operation(record.endpoint), record.provider or USUAL
+    return _operation(record.endpoint), record.provider or ROUTER
 
 
 @lru_cache

@@ -26,14 +26,14 @@ import structlog
 from keyproxy.attempts.drains import MOST_BYTES, Drains, read
 from keyproxy.attempts.failed import OF_CALLER, Failed, last_word, of_refusal, route_headers
 from keyproxy.attempts.held import trouble_before_output
-from keyproxy.call import Call, Client
+from keyproxy.call import ROUTER, Call, Client
 from keyproxy.errors import Refusal
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.tariff import Tariff
 from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record
 from keyproxy.routing.breaker import OF_CALL
-from keyproxy.routing.homes import ROUTER, Home, Place
+from keyproxy.routing.homes import Home, Place
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.router import Option, Plan, Router
 from keyproxy.strict_json.body import is_large

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import Ask, Call, Client, Cost, End, Head
+from keyproxy.call import ROUTER, Ask, Call, Client, Cost, End, Head
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
@@ -34,7 +34,7 @@ from keyproxy.price import (
     cost_of_error,
     nano,
 )
-from keyproxy.record import USUAL, Attempt, ClientLeft, Record
+from keyproxy.record import Attempt, ClientLeft, Record
 from keyproxy.upstream.faults import Fault
 
 FREE = Cost(ZERO, ZERO, "computed")  # of what was not sent
@@ -240,7 +240,7 @@ class Bookings:
         prices = await known_prices(self.prices, models, is_counted=is_counted, must_know=must_know)
         source: PriceSource | None = None if self.prices is None else "provider"
         if tariff is None:
-            return Tariff(USUAL, ",".join(models), prices, source, self.key, is_told=True)
+            return Tariff(ROUTER, ",".join(models), prices, source, self.key, is_told=True)
         return replace(tariff, prices=prices, source=source)
 
     async def set_aside(

@@ -10,12 +10,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from keyproxy.call import ROUTER
 from keyproxy.upstream import shipped
 from keyproxy.upstream.catalogue import Allowed
 from keyproxy.upstream.provider import Model, Provider
 
-ROUTER = "openrouter"
-"""The provider that is a home of every model, and reads suffixes and ``provider{}`` itself."""
 _CHOOSING = frozenset({"floor", "nitro"})
 """Suffixes that say how a home is chosen; any other makes another model."""
 

@@ -13,9 +13,9 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
-from keyproxy.call import Said
+from keyproxy.call import ROUTER, Said
 from keyproxy.price import Price
-from keyproxy.routing.homes import ROUTER, parted
+from keyproxy.routing.homes import parted
 from keyproxy.upstream.provider import Provider
 
 Choice = Literal["cheapest", "fastest"]

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from keyproxy.call import Call, Said
+from keyproxy.call import ROUTER, Call, Said
 from keyproxy.price import Price, PriceSource
 from keyproxy.routing.edits import Edits, Unfit, edits_for
-from keyproxy.routing.homes import ROUTER, Place
+from keyproxy.routing.homes import Place
 from keyproxy.routing.preferences import NONE, Preferences, is_above
 from keyproxy.strict_json.body import whole_number
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from keyproxy.call import Call, Client, Said
+from keyproxy.call import ROUTER, Call, Client, Said
 from keyproxy.dialects import EMBEDDINGS
 from keyproxy.errors import Refusal
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered
 from keyproxy.routing.edits import Edits
-from keyproxy.routing.homes import ROUTER, At, Home, Homes, Place, parted
+from keyproxy.routing.homes import At, Home, Homes, Place, parted
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.preferences import is_above, lowest, preferences
 from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify

@@ -12,6 +12,7 @@ from functools import partial
 
 from keyproxy.attempts.attempts import Attempts
 from keyproxy.attempts.drains import Drains
+from keyproxy.call import ROUTER
 from keyproxy.money.booking import Bookings
 from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
@@ -19,7 +20,7 @@ from keyproxy.policy.check import NO_NAMES, Names
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.price import Rates
-from keyproxy.routing.homes import ROUTER, Homes, Place, parted
+from keyproxy.routing.homes import Homes, Place, parted
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.preferences import lowest
 from keyproxy.routing.qualify import Facts

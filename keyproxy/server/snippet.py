@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from keyproxy.call import ROUTER
 from keyproxy.kit import AppKit
-from keyproxy.routing.homes import ROUTER
 from keyproxy.settings import Settings
 
 _USUAL = (
