@@ -19,8 +19,8 @@ BASE = "/api/v1"
 CREDENTIAL_FIELDS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 """Where a head may show who makes the call."""
 ROUTER = "openrouter"
-"""The provider that is a home of every model, reads suffixes and ``provider{}`` itself, and is meant
-where no other is named."""
+"""The provider that is a home of every model, and reads suffixes and ``provider{}`` itself; the one
+that is meant where none is named."""
 
 
 class End(StrEnum):
