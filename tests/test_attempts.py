@@ -100,6 +100,16 @@ async def test_another_home_answers(fakes: Fakes, end: str, word: str, is_stream
     assert b"groq" not in raw.lower()
 
 
+async def test_a_home_that_answers_between_its_failures_goes_on_to_be_asked(fakes: Fakes) -> None:
+    """Three in a row would have it rest."""
+    ends = iter(["500", "500", "whole", "500", "whole"])
+    fakes["groq"].plan = lambda seen, body: Plan(next(ends))
+    async with proxy_before(fakes) as proxy:
+        answers = [await posted(proxy, OSS) for _ in range(5)]
+    homes = [headers["X-Keyproxy-Provider"] for _, headers, _ in answers]
+    assert homes == ["cerebras", "cerebras", "groq", "cerebras", "groq"]
+
+
 async def test_a_home_that_is_not_there(fakes: Fakes) -> None:
     async with server.serving(*THREE, absent=("groq",)) as some:
         async with proxy_before(some) as proxy:

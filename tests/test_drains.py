@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict
 
-from keyproxy.attempts.drains import MOST_BYTES, Drains
+from keyproxy.attempts.drains import MOST, MOST_BYTES, Drains
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret
 from keyproxy.transport.reply import Reply
@@ -177,9 +177,12 @@ async def test_a_refusal_that_comes_when_the_client_has_left_costs_nothing(
         await come.wait()
         await hang_up(asking)
         await drained(proxy, fake)
+        assert [seen.vendor for seen in fakes.calls] == ["groq"]
+        async with proxy.post(WHOLE) as next_one:  # which knows of it
+            assert next_one.headers["X-Keyproxy-Provider"] == "cerebras"
+            assert "X-Keyproxy-Attempts" not in next_one.headers
     fake._answer = answer  # type: ignore[method-assign]
-    assert [seen.vendor for seen in fakes.calls] == ["groq"]
-    [(provider, cost, *_)] = booked(ledger)
+    provider, cost, *_ = booked(ledger)[0]
     assert (provider, cost) == ("groq", 0)
 
 
@@ -225,17 +228,34 @@ async def test_a_stop_ends_what_is_waited_for_and_books_the_worst(tmp_path: Path
         assert cost > int(fake.billed * 10**12) > 0
 
 
+class Connection:
+    is_cut = False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def abort(self) -> None:
+        self.is_cut = True
+
+
+async def test_so_many_are_read_on_at_once_and_none_after_a_stop() -> None:
+    drains = Drains()
+
+    async def is_taken() -> bool:
+        left: list[bool] = []
+        async with AsyncExitStack() as stack:
+            stack.callback(left.append, True)
+            reply = Reply(200, CIMultiDict(), None, Connection())
+            drains.take(stack, reply, KeySearch([Secret(KEY)]), [])
+        return not left
+
+    assert [await is_taken() for _ in range(MOST + 1)] == [True] * MOST + [False]
+    await drains.end()
+    assert not await is_taken()
+
+
 async def test_a_key_in_what_is_read_on_cuts_it_and_is_shown_to_nobody() -> None:
-    class Connection:
-        is_cut = False
-
-        def pause_reading(self) -> None: ...
-
-        def resume_reading(self) -> None: ...
-
-        def abort(self) -> None:
-            self.is_cut = True
-
     drains, seen, connection = Drains(), bytearray(), Connection()
     reply = Reply(200, CIMultiDict(), None, connection)
     drains.take(AsyncExitStack(), reply, KeySearch([Secret(KEY)]), [seen.extend])
