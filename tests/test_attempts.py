@@ -110,6 +110,19 @@ async def test_a_home_that_answers_between_its_failures_goes_on_to_be_asked(fake
     assert homes == ["cerebras", "cerebras", "groq", "cerebras", "groq"]
 
 
+@pytest.mark.parametrize(("ends", "stays"), [("whole", True), ("cut", False)])
+async def test_a_conversation_stays_where_an_answer_came_to_its_end(
+    fakes: Fakes, ends: str, stays: bool
+) -> None:
+    fakes["groq"].plan = lambda seen, body: Plan(ends, tokens=20, after=10, pause_seconds=0.02)
+    async with proxy_before(fakes) as proxy:
+        with contextlib.suppress(aiohttp.ClientPayloadError):
+            await posted(proxy, OSS | {"stream": True, "session_id": "s"})
+        memory = proxy.service.assembly._routing.memory
+        assert [stay.home.provider for stay in memory.stays._stays.values()] == ["groq"] * stays
+    assert asked(fakes) == ["groq"]
+
+
 async def test_a_home_that_is_not_there(fakes: Fakes) -> None:
     async with server.serving(*THREE, absent=("groq",)) as some:
         async with proxy_before(some) as proxy:
