@@ -1206,3 +1206,17 @@ async def test_ledger_that_may_only_be_read_is_read(data: Path) -> None:
         assert reader.execute("SELECT id FROM calls").fetchall() == [("req_1",)]
         with pytest.raises(sqlite3.OperationalError):
             reader.execute("DELETE FROM calls")
+
+
+async def test_what_was_given_back_is_given_back_once_and_forgotten_with_its_call(
+    ledger: Ledger, path: Path
+) -> None:
+    await ledger.begin(entry())
+    ledger.note("req_1", GENERATION)
+    ledger.complete("req_1", outcome(None), 1.5)
+    [row] = await ledger.unsettled(10)
+    assert [await ledger.release(row), await ledger.release(row)] == [True, False]
+    assert (await ledger.left("req_1", 1)).reservation is False
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("DELETE FROM calls")  # as old rows go
+        assert other.execute("SELECT * FROM released").fetchall() == []
