@@ -41,6 +41,7 @@ from keyproxy.routing.speed import (
 )
 from keyproxy.routing.sticky import LONG_WARM_SECONDS, WARM_SECONDS, Stays, conversation
 from keyproxy.upstream.providers import PROVIDERS
+from tests.conftest import Clock
 
 GROQ, CEREBRAS, OPENROUTER = (
     Home("groq", "openai/gpt-oss-120b"),
@@ -50,13 +51,6 @@ GROQ, CEREBRAS, OPENROUTER = (
 HOMES = (GROQ, CEREBRAS, OPENROUTER)
 CONVERSATIONS = tuple(bytes([number]) * 16 for number in range(200))
 SCORED: tuple[Choice, ...] = ("cheapest", "fastest")
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def candidates(*scores: float | None) -> list[Candidate]:

@@ -16,6 +16,7 @@ import structlog
 
 from keyproxy.dialects import CATALOGUE, Dialect
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import STARS
 from keyproxy.transport import refusals
 from keyproxy.transport.reply import Reply
 from keyproxy.upstream import faults
@@ -167,7 +168,7 @@ def _masked(raw: bytes) -> bytes:
 
 
 def _unless_a_word(match: re.Match[bytes]) -> bytes:
-    return b"***" if _DIGIT.search(match[0]) else match[0]
+    return STARS.encode() if _DIGIT.search(match[0]) else match[0]
 
 
 def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:
