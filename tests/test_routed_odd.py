@@ -155,10 +155,13 @@ def test_odd_answers_are_no_fault_of_ours(dialect: Dialect) -> None:
     odd = [*spoiled(ANSWER), *spoiled({**ANSWER, "error": None}), *spoiled([ANSWER])]
     for text in dict.fromkeys(map(json.dumps, odd)):
         raw = text.encode()
-        for data, is_stream in ((raw, False), (b"data: %b\n\n" % raw, True)):
+        event = b"data: %b" % raw
+        for data, is_stream in ((raw, False), (event + b"\n\n", True), (event, True)):
             first = FirstOutput(dialect, is_event_stream=is_stream)
             assert first.watch(data) or first.watch(None)
-            UsageReader(dialect, is_stream).watch(data)
+            reader = UsageReader(dialect, is_stream)
+            reader.watch(data)
+            reader.finish()
         faults.rest_seconds({}, json.loads(raw))
         for provider in PROVIDERS.values():
             fault = provider.classify(400, json.loads(raw))
