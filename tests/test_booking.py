@@ -202,11 +202,15 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
     await desk.settle()
 
 
-@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize(
+    ("is_told", "usd", "spent"),
+    [(True, b"0.001", 506_000_000), (False, b"0.001", 506_000_000), (False, b"0.05", 555_000_000)],
+)
 async def test_a_call_that_another_process_settled_is_not_given_back_again(
-    tmp_path: Path, is_told: bool
+    tmp_path: Path, is_told: bool, usd: bytes, spent: int
 ) -> None:
-    """A process that stands still for a minute is taken for gone; its calls are not."""
+    """A process that stands still for a minute is taken for gone; its calls are not. What one costs
+    beyond what was set aside counts at once."""
 
     class Shared(Counters):
         is_shared = True
@@ -221,14 +225,14 @@ async def test_a_call_that_another_process_settled_is_not_given_back_again(
         await budgets.settle(await budgets.reserve(CLIENT, 1, time.time()), Decimal("0.5"))
         await budgets.reserve(CLIENT, 5_000_000, time.time())  # of another call
         async with desk.book_call() as booking:
-            answered(booking, RUNNING % ID.encode())
+            answered(booking, (RUNNING % ID.encode()).replace(b"0.001", usd))
             assert await still.flush()
             settler = Settler(awake, ask, {"default": budgets}, clock=later)
             assert await settler.settle_due() == 1
             still.clock = later
             booking.record.watch(b"data: [DONE]\n\n")
         await desk.settle()
-        assert await desk.counted() == [506_000_000, 5_000_000]
+        assert await desk.counted() == [spent, 5_000_000]
 
 
 async def test_each_attempt_gives_back_once_what_was_set_aside_for_it(tmp_path: Path) -> None:
