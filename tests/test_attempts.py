@@ -261,6 +261,15 @@ async def test_what_failed_differently_is_one_stable_refusal(fakes: Fakes) -> No
         assert answer.headers["X-Keyproxy-Attempts"] == "groq=429, cerebras=503"
 
 
+async def test_a_home_without_the_model_is_asked_for_it_again_after_a_reload(fakes: Fakes) -> None:
+    ways = []
+    async with proxy_before(fakes, more=failing(groq="no_model", cerebras="whole")) as proxy:
+        for _ in range(2):
+            ways += [(await posted(proxy, FAILING))[1].get("X-Keyproxy-Attempts") for _ in range(2)]
+            proxy.service.apply(proxy.service.settings)
+    assert ways == ["groq=404, cerebras=200", None] * 2
+
+
 async def test_a_wait_that_no_client_should_wait_is_told(fakes: Fakes) -> None:
     """All homes rest for so long: truly, and in the word that SDKs read."""
     at = failing(groq="500", cerebras="500")

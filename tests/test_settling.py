@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from keyproxy.call import Client, Told, Usage
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Ledger, opened
-from keyproxy.ledger.memory import MemoryBook
+from keyproxy.ledger.memory import MOST_UNSETTLED, MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
 from keyproxy.money.budget import MOST_NANO, Budgets, restore
@@ -59,6 +59,12 @@ async def test_a_rush_of_cut_calls_is_settled_without_pauses() -> None:
     async with asyncio.timeout(5):
         await is_empty.wait()
     running.cancel()
+
+
+async def test_a_book_in_memory_has_an_end() -> None:
+    """The oldest calls stay as they were estimated."""
+    book = await cut_calls(MOST_UNSETTLED + 1)
+    assert (len(book._unsettled), next(iter(book._unsettled))) == (MOST_UNSETTLED, ("req_1", 1))
 
 
 async def test_a_question_that_hangs_keeps_no_other_waiting() -> None:
