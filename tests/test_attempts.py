@@ -189,7 +189,7 @@ async def test_no_caller_takes_a_home_from_others_by_a_field_that_is_refused_the
             assert (line["fault"], line["log_level"]) == ("field", "warning")
             _, headers, _ = await posted(proxy, FAILING)
             assert headers["X-Keyproxy-Provider"] == "openai"
-        assert asked(fakes) == ["openai", "openai", "openrouter"]
+        assert asked(fakes) == ["openai", "openrouter", "openai"]
 
 
 async def test_no_caller_uses_up_the_further_attempts_of_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,13 +35,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Seen:
-    """What reached a fake. ``key``: what was shown as one, in either header."""
+    """What reached a fake. ``keys``: what was shown as one, in either header; ``number``: in which
+    order, whichever fake it reached."""
 
     vendor: str
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes
+    number: int = field(default_factory=itertools.count().__next__)
 
     @property
     def keys(self) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from operator import attrgetter
 
 from tests.fakes.books import Seen
 from tests.fakes.fake import Fake
 from tests.fakes.vendors import VENDORS
 from tests.loopback import listening
+
+_number = attrgetter("number")
 
 
 class Fakes(dict[str, Fake]):
@@ -16,11 +19,13 @@ class Fakes(dict[str, Fake]):
 
     @property
     def seen(self) -> list[Seen]:
-        return [seen for fake in self.values() for seen in fake.seen]
+        """As it came, at whichever of them."""
+        return sorted((seen for fake in self.values() for seen in fake.seen), key=_number)
 
     @property
     def calls(self) -> list[Seen]:
-        return [seen for fake in self.values() for seen in fake.calls]
+        """The same of calls."""
+        return sorted((seen for fake in self.values() for seen in fake.calls), key=_number)
 
     def strays(self) -> list[str]:
         """Keys that were shown to another than their owner."""
