@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,22 @@ async def test_what_is_private_in_an_error_is_its_providers_to_say(
     upstream.answer = refuse
     _, body = await sent(anthropic, call())
     assert (name in json.loads(body)["error"]) is stays
+
+
+async def test_a_key_that_is_told_as_a_model_goes_into_no_book(upstream: FakeUpstream) -> None:
+    given, keys = settings(), [Secret("sk-or-v1-" + "0123456789abcdef" * 3)]
+
+    async def tell(request: web.Request) -> web.StreamResponse:
+        told = {"total_cost": 0.5, "model": f"some/{keys[0].reveal()}"}
+        return web.json_response({"data": told})
+
+    upstream.answer = tell
+    async with open_pools(given) as pools:
+        pool = pools.of(upstream.base_url)
+        asked = Upstream(given, pool, KeyStates(), hidden=keys, provider=OPENROUTER, keys=keys)
+        told = await asked.generation("gen-1", keys[0].label)
+    assert told is not None
+    assert (told.usage.cost, told.model) == (Decimal("0.5"), None)
 
 
 async def test_a_call_that_nobody_can_be_asked_about_is_not_asked_about(
