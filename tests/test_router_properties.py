@@ -68,8 +68,13 @@ def may_go(at: dict[str, At], model: str) -> set[tuple[str, str]]:
         return found | {("openrouter", model)}
     if is_variant(model):
         return {("openrouter", model)} if ("openrouter", None) in named else set()
-    usual = {"openrouter": model}
-    return {(name, native or usual.get(name, plain)) for name, native in named}
+    return {(name, native or _own_spelling(name, model, plain)) for name, native in named}
+
+
+def _own_spelling(name: str, model: str, plain: str) -> str:
+    if name == "openrouter":
+        return model
+    return plain.lower() if plain.lower() in LISTS[name] else plain
 
 
 @settings(derandomize=True, max_examples=250, deadline=None)
