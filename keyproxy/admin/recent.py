@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,9 @@ LAST_CALLS, LAST_ERRORS = 50, 20
 BY = ("model", "app", "client", "provider")
 OTHER = "other"
 _LONGEST = 120
+
+Named = Iterable[tuple[str, str | None]]
+"""Names and their kinds; not every kind has one."""
 
 
 @dataclass(slots=True)
@@ -72,16 +75,19 @@ class Minute:
     """By kind and name: calls, pico-USD, tokens."""
 
     number: int = -1
-    sums: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    sums: defaultdict[str, dict[str, list[int]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, by: str, name: str, calls: int, pico: int, tokens: int) -> None:
-        names = self.sums.setdefault(by, {})
-        if (sums := names.get(name)) is None:
-            name = name if len(names) < MOST_NAMES else OTHER
-            sums = names.setdefault(name, [0, 0, 0])
-        sums[0] += calls
-        sums[1] += pico
-        sums[2] += tokens
+    def add(self, names: Named, calls: int, pico: int, tokens: int) -> None:
+        for by, name in names:
+            if name is None:
+                continue
+            named = self.sums[by]
+            if (sums := named.get(name[:_LONGEST])) is None:
+                name = name[:_LONGEST] if len(named) < MOST_NAMES else OTHER
+                sums = named.setdefault(name, [0, 0, 0])
+            sums[0] += calls
+            sums[1] += pico
+            sums[2] += tokens
 
 
 @dataclass(slots=True)
@@ -192,7 +198,7 @@ class Recent:
                 tokens = self._spend(cell, pico, record.usage if is_last else None)
                 usd = (usd or 0.0) + pico / PICO
             names = record.model, record.app, record.client, attempt.provider
-            self._add(now, names, int(is_last), pico, tokens)
+            self._minute(now).add(zip(BY, names, strict=True), int(is_last), pico, tokens)
         line = Line.of(record, now, usd)
         self._calls.append(line)
         if code is not None:
@@ -208,7 +214,8 @@ class Recent:
         tokens = self._spend(self._cell(now), pico, None if told is None else told.usage)
         client = client_shown(row.client, self._detail())
         model = (told.model if told is not None else None) or row.served or ",".join(row.models)
-        self._add(now, (model, row.app, client, row.provider), 0, pico, tokens)
+        names = model, row.app, client, row.provider
+        self._minute(now).add(zip(BY, names, strict=True), 0, pico, tokens)
         for line in reversed(self._calls):
             if line.id == row.id:
                 line.usd = (line.usd or 0.0) + pico / PICO
@@ -262,7 +269,7 @@ class Recent:
         return [{"code": code, "count": count, **self._refusals[code]} for code, count in ranked]
 
     def _refuse(self, code: str, now: float, hint: str | None) -> None:
-        self._minute(now).add("code", code, 1, 0, 0)
+        self._minute(now).add([("code", code)], 1, 0, 0)
         known = self._refusals.setdefault(code, {"status": CODES[code].status, "hint": None})
         known["at"] = round(now, 3)
         known["hint"] = hint or known["hint"]
@@ -275,14 +282,6 @@ class Recent:
         cell.input_tokens += inputs
         cell.output_tokens += outputs
         return inputs + outputs
-
-    def _add(
-        self, now: float, names: tuple[str | None, ...], calls: int, pico: int, tokens: int
-    ) -> None:
-        minute = self._minute(now)
-        for by, name in zip(BY, names, strict=True):
-            if name is not None:
-                minute.add(by, name[:_LONGEST], calls, pico, tokens)
 
     def _cell(self, now: float) -> Cell:
         number = int(now) // CELL_SECONDS
