@@ -19,7 +19,6 @@ import asyncio
 import hashlib
 import socket
 import struct
-from collections import deque
 from collections.abc import Mapping
 from typing import cast
 
@@ -34,7 +33,6 @@ from keyproxy.upstream.send import Answer
 
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
 _SURELY_TAKEN_BYTES = 32 * 1024  # a transport takes twice as much before it asks us to wait
-_NOTHING = deque[bytes](maxlen=0)
 _log = structlog.get_logger("keyproxy.upstream")
 
 
@@ -64,7 +62,6 @@ async def relay(
             is_chunked = "Transfer-Encoding" in response.headers
             for head in (response.headers, answer.headers, answer.reply.headers):
                 head.clear()  # a stream may last for minutes, and has gone through with them
-            request.content._buffer = _NOTHING  # of a body that has gone up; an empty one is large
             guard = cast(HeadGuard, request.protocol)
             await Passing(guard, answer, record, is_chunked, idle_seconds).over()
         elif body := answer.reply.waiting():
