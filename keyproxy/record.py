@@ -233,7 +233,7 @@ class Record:
         if self.is_quiet:
             return
         endpoint = self.endpoint or f"{self.method[:16]} {self.path[:200]}"
-        fields = {
+        line: dict[str, Any] = {
             "request_id": self.request_id,
             "trace_id": self.trace_id,
             "app": self.app,
@@ -254,12 +254,6 @@ class Record:
             "hint": self.hint,
             "cause": self.cause,
             "attempts": self.attempts or None,
-            "queue_ms": _milliseconds(self.queue_seconds),
-            "connect_ms": _milliseconds(self.connect_seconds),
-            "first_byte_ms": _milliseconds(self.first_byte_seconds),
-            "longest_gap_ms": _milliseconds(self.longest_gap_seconds),
-            "client_ms": _milliseconds(self.client_seconds or None),
-            "total_ms": _milliseconds(self.clock() - self.started_at),
             "bytes": self.bytes_down,
             "bytes_up": self.bytes_up or None,
             "input_tokens": self.usage and self.usage.input_tokens,
@@ -269,15 +263,22 @@ class Record:
             "ended": self.ended,
             "error": self.answer_error,
         }
-        known: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+        for name in [name for name, fact in line.items() if fact is None]:
+            del line[name]
+        for name, seconds in (
+            ("queue_ms", self.queue_seconds),
+            ("connect_ms", self.connect_seconds),
+            ("first_byte_ms", self.first_byte_seconds),
+            ("longest_gap_ms", self.longest_gap_seconds),
+            ("client_ms", self.client_seconds or None),
+            ("total_ms", self.clock() - self.started_at),
+        ):
+            if seconds is not None:
+                line[name] = int(seconds * 10_000 + 0.5) / 10  # ``round`` takes longer
         if self.error is not None:
-            known["exc_info"] = self.error
-        known["event"] = f"{endpoint} {self.http_status or self.ended}"
-        _log(self.level, known)
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else int(seconds * 10_000 + 0.5) / 10  # ``round`` takes longer
+            line["exc_info"] = self.error
+        line["event"] = f"{endpoint} {self.http_status or self.ended}"
+        _log(self.level, line)
 
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

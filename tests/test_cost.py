@@ -22,7 +22,7 @@ from tests.conftest import CHAT
 from tests.fake_upstream import raw, read_request
 from tests.program import Program, environment
 
-CALL_BUDGET, EVENT_BUDGET = 1600, 57
+CALL_BUDGET, EVENT_BUDGET = 1590, 56
 CALLS, EVENTS = 100, 100
 MODEL = "openai/gpt-4o-mini"
 TOKEN = "kpt_ss2-4R-oJtsclJ100FmxyHFwO8UVwaZoRNPWjGnOwqk"
