@@ -20,6 +20,7 @@ from multidict import CIMultiDictProxy
 
 from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import is_same
 
 PATH = "/pair"
 CODE_FIELD = "X-Pairing-Code"
@@ -83,7 +84,7 @@ class Pairing:
         said = request.headers.get(CODE_FIELD, "") if request.method == "POST" else ""
         is_heard = self._wrong[device] < MOST_WRONG and self._wrong.total() < MOST_WRONG_IN_ALL
         is_valid = is_heard and device is not None and self.clock() < self._ends_at
-        if is_valid and secrets.compare_digest(_bytes(said), self.code.encode()):
+        if is_valid and is_same(said, self.code):
             self._ends_at = float("-inf")
             self._admitted.add(device)
             return f"{_COOKIE}={self._cookie}; Path=/; HttpOnly; SameSite=Lax"
@@ -116,8 +117,8 @@ class Pairing:
 
     def _has_cookie(self, headers: CIMultiDictProxy[str]) -> bool:
         pairs = (each.strip() for each in headers.get("Cookie", "").split(";"))
-        own = f"{_COOKIE}={self._cookie}".encode()
-        return any(secrets.compare_digest(_bytes(pair), own) for pair in pairs)
+        own = f"{_COOKIE}={self._cookie}"
+        return any(is_same(pair, own) for pair in pairs)
 
     def _is_of_network(self, host: str) -> bool:
         """Whether a host is an address that others than this computer's own programs call it by:
@@ -127,8 +128,3 @@ class Pairing:
         except ValueError:
             return False
         return address == self.address or not (address.is_loopback or address == _EMULATORS)
-
-
-def _bytes(text: str) -> bytes:
-    """Of a head, as they came: what is no text has surrogates."""
-    return text.encode("utf-8", "surrogateescape")

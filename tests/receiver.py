@@ -43,6 +43,15 @@ class Receiver:
             self._news.notify_all()
         return web.Response() if self.answer is None else await self.answer(request)
 
+    def answer_with(self, *statuses: int) -> None:
+        """Answer with one after the other, and on with the last."""
+        left = list(statuses)
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            return web.Response(status=left.pop(0) if len(left) > 1 else left[0])
+
+        self.answer = answer
+
     async def told(self, number: int = 1) -> list[dict[str, Any]]:
         """What it was told, once that is so many."""
         async with asyncio.timeout(10), self._news:

@@ -426,12 +426,7 @@ async def test_what_is_found_at_the_stop_is_delivered_before_it(
     upstream: FakeUpstream, receiver: Receiver, tmp_path: Path
 ) -> None:
     """Also by a receiver that fails the first time: the stop waits for no pause."""
-    statuses = iter([500, 200])
-
-    async def fail(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=next(statuses))
-
-    receiver.answer = fail
+    receiver.answer_with(500, 200)
     said = {"KEYPROXY_ALERT_URL": receiver.url, "KEYPROXY_ALERT_SPEND": "0.00001/day"}
     said["KEYPROXY_UPSTREAM"] = upstream.base_url
     async with started("dev", tmp_path, **said) as program:
@@ -450,16 +445,11 @@ async def test_what_is_found_at_the_stop_is_delivered_before_it(
 async def test_what_is_held_is_delivered_though_the_last_look_fails(
     lines: Any, start: Start, receiver: Receiver
 ) -> None:
-    statuses = iter([500, 200])
-
-    async def fail(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=next(statuses))
-
     class Blind:
         async def look(self, at: float) -> list[Condition]:
             raise OSError("no look")
 
-    receiver.answer = fail
+    receiver.answer_with(500, 200)
     proxy = await start(ALERT_URL=receiver.url, ALERT_SPEND="0.00001/day")
     await call(proxy)
     await look(proxy, receiver, 1)
@@ -570,10 +560,7 @@ async def test_what_still_fires_after_a_restart_is_not_told_anew(
 async def test_what_nobody_took_is_told_by_the_next_process(
     start: Start, receiver: Receiver, kept: dict[str, str]
 ) -> None:
-    async def fail(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=503)
-
-    receiver.answer = fail
+    receiver.answer_with(503)
     said = {**kept, "ALERT_SPEND": "0.0001/month"}
     first = await start(**said)
     await call(first, 2)
@@ -708,12 +695,7 @@ async def test_a_receiver_that_takes_nothing_delays_no_call(
 async def test_a_receiver_that_fails_is_asked_again_with_the_same_id(
     posting: Any, receiver: Receiver
 ) -> None:
-    answers = iter([500, 404, 429, 200])
-
-    async def fail(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=next(answers))
-
-    receiver.answer = fail
+    receiver.answer_with(500, 404, 429, 200)
     box, pauses = posting(settings(ALERT_URL=receiver.url, ALERT_SECRET=SECRET))
     box.put(alert_of())
     told = await receiver.told(4)
@@ -903,10 +885,7 @@ async def test_a_test_alert_says_whether_it_arrives(
     assert (got.alert["alert"], got.alert["state"]) == ("test", "firing")
     assert got.headers["X-Keyproxy-Signature"].startswith("t=")
 
-    async def gone(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=410)
-
-    receiver.answer = gone
+    receiver.answer_with(410)
     code, output = await checked(upstream, ALERT_URL=receiver.url)
     assert code == 1
     assert output.endswith("error: the test alert was not taken: status 410\n")

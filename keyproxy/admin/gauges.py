@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from keyproxy.admin.tally import Amounts, Labels
+from keyproxy.admin.tally import Labels
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.ledger import Ledger
 from keyproxy.money.budget import Level
+
+Amounts = Sequence[tuple[Labels, float]]
 
 
 @dataclass(frozen=True, slots=True)

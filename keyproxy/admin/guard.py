@@ -7,12 +7,11 @@ nothing, since they ignore ports. Sources: Fetch Metadata (Sec-Fetch-Site), RFC 
 
 from __future__ import annotations
 
-import hmac
-
 from multidict import CIMultiDictProxy
 
 from keyproxy.browser import HostRules
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import is_same
 from keyproxy.settings import Settings
 
 
@@ -55,7 +54,5 @@ def check_reader(headers: CIMultiDictProxy[str], settings: Settings) -> None:
             "credential_missing",
             "Figures need a bearer token, the one in KEYPROXY_ADMIN_TOKEN_FILE.",
         )
-    # What is no text in a head has surrogates.
-    said = shown.strip().encode("utf-8", "surrogateescape")
-    if not hmac.compare_digest(said, token.reveal().encode()):
+    if not is_same(shown.strip(), token.reveal()):
         raise Refusal("credential_invalid", "This is not the token of KEYPROXY_ADMIN_TOKEN_FILE.")

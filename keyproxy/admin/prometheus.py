@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from keyproxy.admin.gauges import GAUGES, Gauge, Seen
-from keyproxy.admin.tally import FAMILIES, Amounts, Family, Labels
+from keyproxy.admin.gauges import GAUGES, Amounts, Gauge, Seen
+from keyproxy.admin.tally import FAMILIES, Family, Labels
 from keyproxy.admin.watched import Watched
 
 if TYPE_CHECKING:

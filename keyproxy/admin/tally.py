@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -38,7 +38,6 @@ _OPERATIONS = {
 """OpenTelemetry's words for what an endpoint does; the others have their own."""
 
 Labels = tuple[str, ...]
-Amounts = Sequence[tuple[Labels, float]]
 
 
 @dataclass(frozen=True, slots=True)
