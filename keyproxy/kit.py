@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from keyproxy.attempts.attempts import Attempts
 from keyproxy.browser import Browser
 from keyproxy.clients.identity import Identity
 from keyproxy.limits.admit import Admission
@@ -24,6 +24,9 @@ from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.intake import Room
 from keyproxy.upstream.catalogue import Allowed, Catalogue
 from keyproxy.upstream.send import Upstream
+
+if TYPE_CHECKING:  # loaded where it is used
+    from keyproxy.attempts.attempts import Attempts
 
 
 @dataclass(slots=True)

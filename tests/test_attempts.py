@@ -118,7 +118,7 @@ async def test_a_conversation_stays_where_an_answer_came_to_its_end(
     async with proxy_before(fakes) as proxy:
         with contextlib.suppress(aiohttp.ClientPayloadError):
             await posted(proxy, OSS | {"stream": True, "session_id": "s"})
-        memory = proxy.service.assembly._routing.memory
+        memory = proxy.service.assembly._routes().memory
         assert [stay.home.provider for stay in memory.stays._stays.values()] == ["groq"] * stays
     assert asked(fakes) == ["groq"]
 

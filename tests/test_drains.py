@@ -53,7 +53,7 @@ async def hang_up(asking: asyncio.Future[Any]) -> None:
 
 async def drained(proxy: Proxy, fake: Fake) -> None:
     """Let ``fake`` answer, and wait until what goes on for nobody has ended."""
-    drains = proxy.service.assembly._routing.drains
+    drains = proxy.service.assembly._routes().drains
     while not drains._tasks:
         await asyncio.sleep(0)
     fake.released.set()
@@ -74,7 +74,7 @@ async def test_groq_is_read_to_its_end_unless_the_operator_says_otherwise(
     async with proxy_before(fakes, of_each=said) as proxy:
         await leave(proxy, "groq")
         await fake.until(lambda: is_over(fake))
-        drains = proxy.service.assembly._routing.drains
+        drains = proxy.service.assembly._routes().drains
         async with asyncio.timeout(5):
             await asyncio.gather(*drains._tasks)
     [bill] = fake.bills
@@ -133,7 +133,7 @@ async def test_no_large_body_is_kept_for_a_client_that_is_no_more(fakes: Fakes) 
         await hang_up(asking)
         while proxy.service._open_records():
             await asyncio.sleep(0)
-        assert not proxy.service.assembly._routing.drains._tasks
+        assert not proxy.service.assembly._routes().drains._tasks
 
 
 async def test_what_is_not_worth_to_be_known_is_not_waited_for() -> None:
@@ -200,7 +200,7 @@ async def test_a_stop_ends_what_is_read_on(fakes: Fakes) -> None:
     fake = fakes["groq"]
     fake.plan = lambda seen, body: Plan(tokens=1000, pause_seconds=0.02)
     async with proxy_before(fakes) as proxy:
-        drains = proxy.service.assembly._routing.drains
+        drains = proxy.service.assembly._routes().drains
         await leave(proxy, "groq")
         async with asyncio.timeout(5):
             while not drains._tasks:
@@ -220,7 +220,7 @@ async def test_a_stop_ends_what_is_waited_for_and_books_the_worst(tmp_path: Path
             await fake.until(lambda: bool(fake.bills))
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            drains = proxy.service.assembly._routing.drains
+            drains = proxy.service.assembly._routes().drains
             while not drains._tasks:
                 await asyncio.sleep(0)
         [(provider, cost, source, ended, is_settled)] = booked(ledger)
@@ -276,7 +276,7 @@ async def test_what_is_read_on_takes_its_providers_place_and_not_its_clients(fak
         await fake.until(lambda: bool(fake.bills))
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        drains = proxy.service.assembly._routing.drains
+        drains = proxy.service.assembly._routes().drains
         while not drains._tasks or proxy.service._open_records():
             await asyncio.sleep(0)
         async with proxy.post(STREAM) as answer:  # the client's one place is free again

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from secrets import token_urlsafe
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 import structlog
 
 from keyproxy import logs
 from keyproxy.browser import Browser, OriginRules
+from keyproxy.call import ROUTER
 from keyproxy.clients.addresses import Addresses
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.credentials import Tokens
@@ -37,18 +37,16 @@ from keyproxy.policy.calls import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
-from keyproxy.routing.homes import WithHome
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
 from keyproxy.server.names import Names
-from keyproxy.server.routing import Routing, is_routed, names_of
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.providers import Used
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.client import Pools
 from keyproxy.transport.intake import Room
-from keyproxy.upstream.catalogue import Catalogue
+from keyproxy.upstream.catalogue import Allowed, Catalogue
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.lists import Lists
 from keyproxy.upstream.offered import Offered
@@ -57,6 +55,9 @@ from keyproxy.upstream.provider import Fetch, Fetched, KeyReport, Model, Provide
 from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
+
+if TYPE_CHECKING:
+    from keyproxy.server.routing import Routing
 
 PROVIDER = OPENROUTER
 LISTS_PATIENCE_SECONDS = 5.0
@@ -101,7 +102,7 @@ class Assembly:
         self.accounting = Accounting(
             counters, book, self._upstreams, self._fetch_unshown, listing, settled
         )
-        self._routing = Routing(self.lists, lambda: self.accounting.prices)
+        self._routing: Routing | None = None  # loaded when an app asks for it first
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Counters()
         self._room = Room(memory.for_bodies(memory.limit()))
@@ -138,7 +139,8 @@ class Assembly:
             life=self.life,
             pairing=self.pairing,
         )
-        self._routing.memory.rests.reloaded()
+        if self._routing is not None:
+            self._routing.memory.rests.reloaded()
 
     def _app(self, settings: Settings, bookings: Bookings, hidden: Collection[Secret]) -> AppKit:
         rates = settings.rate_limit, settings.address_rate_limit
@@ -146,10 +148,12 @@ class Assembly:
             used.name: self._upstream(settings, used, hidden) for used in settings.providers
         }
         upstream = upstreams.get(PROVIDER.name) or next(iter(upstreams.values()))
-        policy, known = policy_of(settings, self.names.known), self.names.known
-        homes = self._routing.homes(settings, upstreams, policy.features, known)
-        policy = replace(policy, is_routed=is_routed(settings), names=names_of(settings, homes))
-        attempts = self._routing.attempts(settings, homes, upstreams, bookings, policy.models)
+        policy, attempts = policy_of(settings, self.names.known), None
+        listed: Allowed = policy.models
+        if is_routed(settings):
+            policy, attempts, listed = self._routes().of(
+                settings, upstreams, bookings, policy, self.names.known
+            )
         return AppKit(
             settings=settings,
             browser=browser_of(settings, self._origins(settings)),
@@ -161,8 +165,15 @@ class Assembly:
             upstreams=upstreams,
             catalogue=Catalogue(partial(upstream.fetch, with_key=True)),
             attempts=attempts,
-            listed=policy.models if attempts is None else WithHome(policy.models, homes),
+            listed=listed,
         )
+
+    def _routes(self) -> Routing:
+        if self._routing is None:
+            from keyproxy.server.routing import Routing
+
+            self._routing = Routing(self.lists, lambda: self.accounting.prices)
+        return self._routing
 
     def _upstream(self, app: Settings, used: Used, hidden: Collection[Secret]) -> Upstream:
         """One provider with an app's keys for it; they go to no other address."""
@@ -183,13 +194,14 @@ class Assembly:
         """Whose pages may call an app."""
         return app.allowed_origins + (() if self.pairing is None else self.pairing.origins)
 
-    async def end_drains(self, seconds: float) -> None:
+    async def end_drains(self, seconds: float = 0.0) -> None:
         """Let answers whose clients have left end within so many seconds; the rest are cut."""
-        await self._routing.drains.end(seconds)
+        if self._routing is not None:
+            await self._routing.drains.end(seconds)
 
     async def close(self) -> None:
         """End what goes on beside calls, behind the last of them."""
-        await self._routing.drains.end()
+        await self.end_drains()
         await self.lists.close()
         await self.keys.close()  # after the calls, which ask about keys
         await self.verifiers.close()
@@ -288,6 +300,15 @@ def _door(app: Settings, default: Settings, verifier: Verifier | None) -> Door:
     """An app that has its origins from the default app is not chosen by them."""
     own = app.allowed_origins if app.allowed_origins != default.allowed_origins else ()
     return Door(app.name, app.client_auth, OriginRules(own).allows, verifier)
+
+
+def is_routed(app: Settings) -> bool:
+    """Whether its calls may go elsewhere than to OpenRouter as they are, or not all go there."""
+    has_limits = bool(app.routes or app.max_price) or any(
+        used.models != ("*",) or used.max_in_flight or used.on_hangup == "drain"
+        for used in app.providers
+    )
+    return app.provider_names != (ROUTER,) or has_limits
 
 
 def policy_of(settings: Settings, known: Callable[[], Known] = Known) -> Policy:

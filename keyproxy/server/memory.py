@@ -89,6 +89,7 @@ class Heap:
         self._is_due = False
         gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
         self._set_apart()
+        gc.enable()
 
     def reloaded(self) -> None:
         """There are new settings; the old ones, set apart before, are to be let go."""

@@ -16,7 +16,6 @@ import structlog
 from keyproxy import __version__, logs
 from keyproxy.console import elided
 from keyproxy.demo import page
-from keyproxy.demo import upstream as demo_upstream
 from keyproxy.errors import KeyproxyError, SettingsFault, SettingsFaults
 from keyproxy.pairing import PATH, Pairing
 from keyproxy.server import memory, service
@@ -97,6 +96,8 @@ async def _serve(
         pages |= pairing_pages()
     async with contextlib.AsyncExitStack() as stack:
         if settings.mode == "demo":
+            from keyproxy.demo import upstream as demo_upstream
+
             base_url = await stack.enter_async_context(demo_upstream.running())
             settings = settings.kept(keys=(Secret(demo_upstream.DEMO_KEY),), upstream=base_url)
         running = await stack.enter_async_context(service.running(settings, pages, pairing))

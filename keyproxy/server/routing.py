@@ -1,12 +1,13 @@
 """Settings to routing: where calls of an app may go to, where more than OpenRouter is used.
 
 What outlives a configuration (how homes do, where conversations stay, what providers list) is made
-once; each app's attempts are made of that and of its settings.
+once; each app's attempts are made of that and of its settings. Loaded by the first such app.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
@@ -16,11 +17,12 @@ from keyproxy.call import ROUTER
 from keyproxy.money.booking import Bookings
 from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.policy.check import NO_NAMES, Names
+from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Names
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.price import Rates
-from keyproxy.routing.homes import Homes, Place, parted
+from keyproxy.routing.homes import Homes, Place, WithHome, parted
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.preferences import lowest
 from keyproxy.routing.qualify import Facts
@@ -28,6 +30,7 @@ from keyproxy.routing.router import Router, Way
 from keyproxy.settings import Settings
 from keyproxy.settings.routes import Route
 from keyproxy.upstream import shipped
+from keyproxy.upstream.catalogue import Allowed
 from keyproxy.upstream.lists import Lists
 from keyproxy.upstream.send import Upstream
 
@@ -41,10 +44,26 @@ class Routing:
         self.memory, self.drains = Memory(), Drains()
         self._lists, self._prices = lists, prices
 
-    def homes(
+    def of(
+        self,
+        app: Settings,
+        upstreams: Upstreams,
+        bookings: Bookings,
+        policy: Policy,
+        known: Callable[[], Known],
+    ) -> tuple[Policy, Attempts, Allowed]:
+        """What the app's calls may ask for with the names of its routes, where they go, and the
+        models that lists show. ``known``: of models' names."""
+        homes = self._homes(app, upstreams, policy.features, known)
+        routes = {route.name: _models(route, homes) for route in app.routes if not route.is_model}
+        policy = replace(policy, is_routed=True, names=Names(routes, homes.canonical))
+        attempts = self._attempts(app, homes, upstreams, bookings, policy.models)
+        return policy, attempts, WithHome(policy.models, homes)
+
+    def _homes(
         self, app: Settings, upstreams: Upstreams, features: Features, known: Callable[[], Known]
     ) -> Homes:
-        """Where the app's models can be called; ``known``: of their names."""
+        """Where the app's models can be called."""
         return Homes(
             [upstream.provider for upstream in upstreams.values()],
             allows={
@@ -59,17 +78,14 @@ class Routing:
             same=lambda name: known().names(name),
         )
 
-    def attempts(
+    def _attempts(
         self,
         app: Settings,
         homes: Homes,
         upstreams: Upstreams,
         bookings: Bookings,
         models: Models,
-    ) -> Attempts | None:
-        """None where calls go to OpenRouter as they are."""
-        if not is_routed(app):
-            return None
+    ) -> Attempts:
         book = self._prices() if ROUTER in upstreams else None
         prices = HomePrices(_said(app, homes), lambda name: self._lists.of(name) or {}, book)
         usual = Way(app.choose, _numbers(app.max_price or {}), app.fallback)
@@ -127,23 +143,6 @@ class Routing:
         book = prices.book
         is_unlisted = price is None and book is not None and not book.listed.priced
         return Facts(price, length, inputs, source, lacks, most, is_unlisted)
-
-
-def is_routed(app: Settings) -> bool:
-    """Whether its calls may go elsewhere than to OpenRouter as they are, or not all go there."""
-    has_limits = bool(app.routes or app.max_price) or any(
-        used.models != ("*",) or used.max_in_flight or used.on_hangup == "drain"
-        for used in app.providers
-    )
-    return app.provider_names != (ROUTER,) or has_limits
-
-
-def names_of(app: Settings, homes: Homes) -> Names:
-    """What the app's calls may name instead of OpenRouter's ids."""
-    if not is_routed(app):
-        return NO_NAMES
-    routes = {route.name: _models(route, homes) for route in app.routes if not route.is_model}
-    return Names(routes, homes.canonical)
 
 
 def _models(route: Route, homes: Homes) -> tuple[str, ...]:

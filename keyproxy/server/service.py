@@ -10,14 +10,13 @@ import socket
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from keyproxy.admin.alerts import Alerts
 from keyproxy.admin.conditions import Conditions
 from keyproxy.admin.failures import Failures
-from keyproxy.admin.listener import Admin
 from keyproxy.admin.outbox import Outbox
 from keyproxy.admin.readers import Readers
 from keyproxy.admin.recent import Recent
@@ -37,6 +36,9 @@ from keyproxy.settings import Address, Settings
 from keyproxy.settings.advice import is_worth_a_look
 from keyproxy.transport.client import open_clients, open_session
 from keyproxy.transport.server import connection_limit
+
+if TYPE_CHECKING:
+    from keyproxy.admin.listener import Admin
 
 _DRAIN_LOOK_SECONDS = 0.05
 _log = structlog.get_logger("keyproxy")
@@ -64,7 +66,7 @@ class Service:
         )
         self._server = app.serve(self.settings, connection_limit())
         watched = self._watched()
-        self.admin = Admin(watched) if self.settings.admin else None
+        self.admin = _admin(watched) if self.settings.admin else None
         self._outbox = Outbox(
             lambda url: open_session(self.settings, url, assembly.pools.trust),
             lambda: self.settings,
@@ -202,6 +204,12 @@ class Service:
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
         return task
+
+
+def _admin(watched: Watched) -> Admin:
+    from keyproxy.admin.listener import Admin  # most have none
+
+    return Admin(watched)
 
 
 @asynccontextmanager
