@@ -116,6 +116,14 @@ async def test_a_chunked_call_goes_up_with_a_length_and_without_its_trailers(pro
     assert "evil" not in str(seen.headers)
 
 
+async def test_a_trailer_is_no_field_of_the_request_behind_it(proxy: Proxy) -> None:
+    """A front that keeps connections may send another client's request there."""
+    chunks = CHUNKED[:-2] + b"X-Trailer: 1\r\nOrigin: https://evil.example\r\n\r\n"
+    data = request("POST", CHAT, "Transfer-Encoding: chunked", body=chunks)
+    got = answers(await proxy.raw(data + request("POST", CHAT, "Connection: close")))
+    assert {answer.status for answer in got} == {200}, got
+
+
 @pytest.mark.parametrize(
     "field",
     [

@@ -210,12 +210,16 @@ class HeadGuard(RequestHandler):
         A fault inside a body is told to whoever reads it, and would wait for its rest.
         """
         for index, (message, payload) in enumerate(self._messages):
-            if isinstance(message, _ErrInfo) and not self._last_payload.is_eof():
-                self._last_payload.set_exception(RequestPayloadError("broken framing"))
-            self._last_payload = payload
-            if not isinstance(message, _ErrInfo) and (code := intake.fault_in(message)):
+            if isinstance(message, _ErrInfo):
+                if not self._last_payload.is_eof():
+                    self._last_payload.set_exception(RequestPayloadError("broken framing"))
+            elif code := intake.fault_in(message):
                 fault = _ErrInfo(status=400, exc=refusals.of_head(code), message="")
                 self._messages[index] = (fault, EMPTY_PAYLOAD)
+            elif message.chunked:
+                # The parser would give its last trailer to the next request, as a field.
+                self._messages[index] = (message._replace(should_close=True), payload)
+            self._last_payload = payload
 
     def _start_timer(self) -> None:
         if self._header_timeout > 0:
