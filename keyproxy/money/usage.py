@@ -10,7 +10,7 @@ as of October 2026.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from keyproxy.call import IN_COST, ToldCost, Usage
 from keyproxy.dialects import Dialect
 from keyproxy.price import MAX_COST
-from keyproxy.strict_json.scanner import Place, Skimmer, Wanted, read_whole
+from keyproxy.strict_json.scanner import Place, Skimmer, Wanted, pick, read_whole
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of
@@ -43,8 +43,34 @@ _MAY_BE_LAST = (b"}", b"}\n", b"}\r\n", b"]", b"]\n", b"]\r\n")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
-_Tokens = tuple[int | None, int | None, int | None, int | None, int | None]
-"""Of the input and the output; cached, written to a cache, reasoning: as ``Usage`` has them."""
+# Where a usage object says what, by the names of ``Usage``; of what it says twice the last counts.
+_WITHIN_INPUT = {"cached_tokens": "cached_tokens", "cache_write_tokens": "cache_write_tokens"}
+_WITHIN_OUTPUT = {"reasoning_tokens": "reasoning_tokens"}
+_TOOLS = {"web_search_requests": "web_searches", "tool_calls_executed": "tool_calls"}
+_IN_ALL: Mapping[str | None, Any] = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "output_tokens_details": _WITHIN_OUTPUT,
+    "server_tool_use": _TOOLS,
+    "server_tool_use_details": _TOOLS,
+    "cost_details": {"upstream_inference_cost": "upstream_cost"},
+}
+_IN_MESSAGES = {
+    **_IN_ALL,
+    "cache_read_input_tokens": "cached_tokens",
+    "cache_creation_input_tokens": "cache_write_tokens",
+}
+_IN_OTHERS = {
+    **_IN_ALL,
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "total_tokens": "total_tokens",
+    "num_cached_tokens": "cached_tokens",
+    "input_tokens_details": _WITHIN_INPUT,
+    "prompt_tokens_details": _WITHIN_INPUT,
+    "completion_tokens_details": _WITHIN_OUTPUT,
+}
+_NOTHING = Usage()
 
 
 class UsageReader:
@@ -78,7 +104,7 @@ class UsageReader:
         self._dialect, self._told_cost = dialect, told_cost
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted = _wanted(self._places)
-        self._said: dict[str, Any] | None = None
+        self._said: dict[str, Any] = {}
         self._has_id = generation_id is not None  # or one of another form
         self._is_event_stream = is_event_stream
         self._rest = bytearray()  # of an event whose end has not come
@@ -88,8 +114,6 @@ class UsageReader:
     @property
     def usage(self) -> Usage | None:
         """None when the answer did not say, or nothing that can be true."""
-        if self._said is None:
-            return None
         return _usage(self._said, self._dialect, self._told_cost)
 
     def watch(self, chunk: bytes) -> None:
@@ -140,8 +164,9 @@ class UsageReader:
     def finish(self) -> None:
         """No more will come: read what is there of an event that ends without its blank line. Not
         sooner: it may come a byte at a time."""
-        self._read_event(bytes(self._rest))
-        self._rest.clear()
+        if self._rest:
+            self._read_event(bytes(self._rest))
+            self._rest.clear()
 
     def _read_long_line(self, line: Skimmer, chunk: bytes) -> bytes:
         """Read the event's one line of data to its end; JSON has no bare line feeds in it."""
@@ -184,7 +209,7 @@ class UsageReader:
     def _take(self, found: Mapping[Place, Any]) -> None:
         """What a whole document says."""
         if self.generation_id is None:
-            texts = (id for id in map(found.get, _IDS) if isinstance(id, str))
+            texts = [id for place in _IDS if type(id := found.get(place)) is str]
             ids = [id for id in texts if not self._holds_key(id)]
             if ids and not self._has_id:
                 self._has_id = True
@@ -193,20 +218,20 @@ class UsageReader:
             if self.generation_id is not None:
                 self._found_id(self.generation_id)
         kind = found.get(_TYPE)
-        if isinstance(kind, str) and kind in _LAST_TYPES:
+        is_error = type(kind) is str and kind in _ERROR_TYPES
+        if type(kind) is str and kind in _LAST_TYPES:
             self.is_finished = True
-        is_error = isinstance(kind, str) and kind in _ERROR_TYPES
-        told = next((found[place] for place in _ERRORS if place in found), None)
+        told = _first(found, _ERRORS, None)
         if told is not None or is_error or found.get(_FINISH) == "error":
             code = _error_code(told, found.get(_CODE) if is_error else None)
             self.error = code if code and not self._holds_key(code) else self.error or "error"
-        said: Any = next((found[place] for place in self._places if place in found), {})
+        said = _first(found, self._places, {})
         if not isinstance(said, dict):
             self._said = {}  # the last one wins, also when it is not to be trusted
         elif said and self._dialect.counts_cache_apart:
             # Cumulative: what the last event says replaces what the first said, field by field.
             news = {name: value for name, value in said.items() if value is not None}
-            self._said = {**(self._said or {}), **news}
+            self._said = self._said | news
         elif said:
             self._said = said
 
@@ -215,6 +240,13 @@ class UsageReader:
 def _wanted(places: tuple[Place, ...]) -> Wanted:
     """What a document may say that matters."""
     return Wanted((*places, *_ERRORS, *_IDS, _TYPE, _CODE, _FINISH))
+
+
+def _first(found: Mapping[Place, Any], places: Iterable[Place], otherwise: Any) -> Any:
+    for place in places:
+        if place in found:
+            return found[place]
+    return otherwise
 
 
 def _end_of_last(mark: bytes, data: bytearray, start: int) -> int:
@@ -232,71 +264,43 @@ def _error_code(told: Any, code: Any) -> str | None:
 
 
 def _usage(said: Mapping[str, Any], dialect: Dialect, told_cost: ToldCost | None) -> Usage | None:
-    read = _of_messages if dialect.counts_cache_apart else _of_openai
-    costs = _part(said, "cost_details")
-    tools = _part(said, "server_tool_use_details", "server_tool_use")
-    tokens = read(said)
-    cost, upstream_cost = None, _amount(costs.get("upstream_inference_cost"))
-    if told_cost is IN_COST:
-        cost = _amount(said.get("cost"))
-    elif told_cost is not None:
-        cost = _amount(said.get(told_cost.name), MAX_COST / told_cost.usd)
-        cost = None if cost is None else cost * told_cost.usd
-    searches = _count(tools.get("web_search_requests"))
-    calls = _count(tools.get("tool_calls_executed"))
-    told = (*tokens, cost, upstream_cost, searches, calls)
-    if told.count(None) == len(told):
+    told: dict[str, Any] = {}
+    pick(said, _IN_MESSAGES if dialect.counts_cache_apart else _IN_OTHERS, told)
+    for name, value in told.items():
+        if name == "upstream_cost":
+            told[name] = _amount(value)
+        elif type(value) is not int or value > MAX_TOKENS:
+            told[name] = _count(value)
+    total = told.pop("total_tokens", None)
+    usage = Usage(**told)
+    if not dialect.counts_cache_apart:
+        _reconcile(usage, total)
+    elif usage.input_tokens is not None:
+        apart = [told[name] for name in ("cached_tokens", "cache_write_tokens") if name in told]
+        usage.input_tokens = None if None in apart else usage.input_tokens + sum(apart)
+    if told_cost is not None:
+        usage.cost = _amount(said.get(told_cost.name), MAX_COST / told_cost.usd)
+        if usage.cost is not None and told_cost is not IN_COST:
+            usage.cost *= told_cost.usd
+    if usage == _NOTHING:
         return None
-    is_byok = said.get("is_byok") not in (None, False)
-    return Usage(*tokens, cost, is_byok, upstream_cost, searches, calls)
+    usage.is_byok = said.get("is_byok") not in (None, False)
+    return usage
 
 
-def _of_messages(said: Mapping[str, Any]) -> _Tokens:
-    """Anthropic counts cached tokens beside the input, all others within it."""
-    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-    plain, cached, written = (said.get(name) for name in names)
-    parts = [_count(plain), *(_count(each) for each in (cached, written) if each is not None)]
-    known = [part for part in parts if part is not None]
-    tokens_in = sum(known) if len(known) == len(parts) else None
-    tokens_out = _count(said.get("output_tokens"))
-    reasoning = _count(_part(said, "output_tokens_details").get("reasoning_tokens"))
-    return tokens_in, tokens_out, _count(cached), _count(written), reasoning
-
-
-def _of_openai(said: Mapping[str, Any]) -> _Tokens:
-    """Chat's names and those of ``/responses``."""
-    within_input = _part(said, "prompt_tokens_details", "input_tokens_details")
-    within_output = _part(said, "completion_tokens_details", "output_tokens_details")
-    tokens_in = _count(said.get("prompt_tokens", said.get("input_tokens")))
-    tokens_out = _count(said.get("completion_tokens", said.get("output_tokens")))
-    cached = _count(within_input.get("cached_tokens", said.get("num_cached_tokens")))
-    written = _count(within_input.get("cache_write_tokens"))
-    reasoning = _count(within_output.get("reasoning_tokens"))
-    if tokens_in is not None and (cached or 0) + (written or 0) > tokens_in:
-        tokens_in = cached = written = None
-    if tokens_out is not None:
+def _reconcile(usage: Usage, total: int | None) -> None:
+    within = (usage.cached_tokens or 0) + (usage.cache_write_tokens or 0)
+    if usage.input_tokens is not None and within > usage.input_tokens:
+        usage.input_tokens = usage.cached_tokens = usage.cache_write_tokens = None
+    if usage.output_tokens is not None:
         # Some leave reasoning out of it; then the total (xAI, Gemini) or a larger part tells.
-        total = _count(said.get("total_tokens"))
-        if total is not None and tokens_in is not None:
-            tokens_out = max(tokens_out, total - tokens_in)
-        if reasoning is not None and reasoning > tokens_out:
-            tokens_out += reasoning
-    return tokens_in, tokens_out, cached, written, reasoning
-
-
-def _part(said: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
-    """The first of these objects that is there; an empty one when none is."""
-    for name in names:
-        if isinstance(part := said.get(name), dict):
-            return part
-    return {}
+        if total is not None and usage.input_tokens is not None:
+            usage.output_tokens = max(usage.output_tokens, total - usage.input_tokens)
+        if usage.reasoning_tokens is not None and usage.reasoning_tokens > usage.output_tokens:
+            usage.output_tokens += usage.reasoning_tokens
 
 
 def _count(value: Any) -> int | None:
-    if value is None:
-        return None
-    if type(value) is int:
-        return value if value <= MAX_TOKENS else None
     number = _amount(value, MAX_TOKENS)
     return int(number) if number is not None and number == int(number) else None
 
@@ -304,10 +308,8 @@ def _count(value: Any) -> int | None:
 def _amount(value: Any, most: Decimal | int = MAX_COST) -> Decimal | None:
     """A number that is neither NaN nor infinite, below zero, above ``most``, or with an exponent
     that sums would choke on."""
-    if value is None:
-        return None
     if type(value) is int:
         value = Decimal(value)
-    elif not isinstance(value, Decimal) or value.as_tuple().exponent not in EXPONENTS:
+    elif type(value) is not Decimal or value.as_tuple().exponent not in EXPONENTS:
         return None
     return None if value.is_signed() or value > most else value
