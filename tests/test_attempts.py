@@ -415,14 +415,16 @@ async def test_figures_have_one_name_for_a_model_whoever_answers(
 ) -> None:
     """A provider has a name of its own for it; OpenRouter's says which it chose."""
     path = tmp_path / "ledger.sqlite3"
-    async with proxy_before(fakes, LEDGER=str(path)) as proxy:
+    async with proxy_before(fakes, LEDGER=str(path), ADMIN="127.0.0.1:0") as proxy:
         prices, model = proxy.service.accounting.prices, "meta-llama/llama-3.3-70b-instruct"
+        shown = proxy.service.readers.shown
         assert prices is not None
+        assert shown
         assert await prices.refresh()  # whose names are labels
         assert (await posted(proxy, {"model": model, **HI}))[1]["X-Keyproxy-Provider"] == "groq"
-        assert [name for name, *_ in proxy.service.readers.recent.tops(9)["model"]] == [model]
-        assert [call["model"] for call in proxy.service.readers.recent.calls()] == [model]
-        spent = proxy.service.tally.sums["keyproxy_cost_usd_total"]
+        assert [name for name, *_ in shown.recent.tops(9)["model"]] == [model]
+        assert [call["model"] for call in shown.recent.calls()] == [model]
+        spent = shown.tally.sums["keyproxy_cost_usd_total"]
         assert {labels[1:3] for labels in spent} == {("groq", model)}
         assert await proxy.service.accounting.book.flush()  # type: ignore[union-attr]
         found = ask(path, lambda connection: summary(connection, "model"))

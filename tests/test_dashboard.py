@@ -171,7 +171,7 @@ async def test_what_callers_write_stays_text(watching: Watching) -> None:
     tab = watching.tab
     await watching.open()
     hostile = "<img src=x onerror=alert(1)>/<b>x"
-    watching.service.readers.recent.ended(over(hostile, hostile, code="rate_limited", hint=hostile))
+    watching.service.readers.ended(over(hostile, hostile, code="rate_limited", hint=hostile))
     await tab.wait_for(f"{CALLS}.includes('onerror')")
     assert await tab.evaluate("document.querySelectorAll('main img, main td b').length") == 0
     assert tab.errors == []

@@ -94,8 +94,10 @@ async def test_after_two_thousand_mixed_calls_they_equal_ledger_and_log(
         await asyncio.gather(*(some() for _ in range(AT_ONCE)))
     book = service.accounting.book
     assert isinstance(book, Ledger)
+    shown = service.readers.shown
+    assert shown
     async with asyncio.timeout(60):
-        while service.tally._unsettled:
+        while shown.tally._unsettled:
             await asyncio.sleep(0.1)
     assert await book.flush()
     found = await scraped(service)

@@ -152,11 +152,11 @@ async def test_a_served_model_that_is_not_allowed_stands_out(
     line = await call_line(lines)
     assert (line["model"], line["served"]) == ("openai/gpt-4o-mini", "anthropic/opus")
     assert (line["level"], line["is_other_model"]) == ("warning", True)
-    assert proxy.service.tally.counts() == {"other_model_served": 1}
+    assert proxy.service.readers.totals.counts() == {"other_model_served": 1}
     upstream.answer = None
     async with proxy.post() as answer:
         await answer.read()
-    assert proxy.service.tally.counts() == {"other_model_served": 1}
+    assert proxy.service.readers.totals.counts() == {"other_model_served": 1}
 
 
 async def test_a_stream_that_carried_an_error_is_not_complete(

@@ -16,6 +16,7 @@ from typing import NamedTuple, get_args
 import structlog
 
 from keyproxy.admin.failures import FAILING_SECONDS, Failures
+from keyproxy.admin.totals import Totals
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.entry import from_pico, to_pico
 from keyproxy.ledger.file import LedgerFault
@@ -56,13 +57,14 @@ class Spend:
     """
 
     watched: Watched
+    totals: Totals
     _begun: dict[Unit, tuple[Span, int]] = field(default_factory=dict, init=False)
     _before: dict[Unit, int] = field(default_factory=dict, init=False)
     _is_unread: bool = field(default=False, init=False)
 
     async def pico_usd(self, units: Sequence[Unit], at: float) -> list[int]:
         """In those windows that run."""
-        total = int(sum(self.watched.tally.sums["keyproxy_cost_usd_total"].values()))
+        total = self.totals.spent_pico
         for unit in get_args(Unit):  # of all, since a reload may ask for any
             running, known = span(unit, at), self._begun.get(unit)
             if known is None:
@@ -93,12 +95,13 @@ class Conditions:
     """All that may be out of its range."""
 
     watched: Watched
-    failures: Failures = field(default_factory=Failures)
+    failures: Failures
+    totals: Totals
     _spend: Spend = field(init=False)
     _is_failing: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._spend = Spend(self.watched)
+        self._spend = Spend(self.watched, self.totals)
 
     async def look(self, at: float) -> list[Condition]:
         """What is out of its range at the time ``at``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from keyproxy.admin.tally import Labels
+from keyproxy.admin.tally import Labels, Tally
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.ledger import Ledger
 from keyproxy.money.budget import Level
@@ -18,6 +18,7 @@ class Seen:
     """One look at the process; ``levels`` of its budgets."""
 
     watched: Watched
+    tally: Tally
     levels: Sequence[Level]
 
 
@@ -86,7 +87,7 @@ def _of_ledger(figure: Callable[[Ledger], int]) -> Callable[[Seen], Amounts]:
 GAUGES: Iterable[Gauge] = (
     Gauge("keyproxy_cost_unsettled_usd",
           "What calls stand in the books with whose cost is not final, in USD.",
-          (), lambda seen: _one(seen.watched.tally.unsettled_usd)),
+          (), lambda seen: _one(seen.tally.unsettled_usd)),
     Gauge("keyproxy_reserved_usd", "What open calls may cost at most, in USD.", (), _reserved),
     Gauge("keyproxy_budget_usd", "Budgets of apps and of all in USD: limit, spent, reserved.",
           ("budget", "state"), _budgets),

@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from keyproxy.admin import guard, pages, prometheus
 from keyproxy.admin.events import Events
 from keyproxy.admin.history import History
+from keyproxy.admin.readers import Shown
 from keyproxy.admin.state import State
 from keyproxy.admin.watched import Watched
 from keyproxy.errors import Refusal
@@ -34,13 +35,13 @@ Show = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Admin:
-    """Shows ``watched``. Started once; ``close`` ends what is being shown."""
+    """Shows ``watched``, and what is ``shown`` of calls. Started once; ``close`` ends it all."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, shown: Shown) -> None:
         self.addresses: tuple[str, ...] = ()
-        self._watched = watched
+        self._watched, self._shown = watched, shown
         history = History(watched.ledger, lambda: self._settings.log_address)
-        self._state = State(watched, history, time.time())
+        self._state = State(watched, shown, history, time.time())
         self._events = Events(self._first, self._tick)
         self._pages = pages.files()
         self._data: Mapping[str, Show] = {
@@ -102,7 +103,7 @@ class Admin:
         return await show(request)
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
-        sums, now = await prometheus.snapshot(self._watched)
+        sums, now = await prometheus.snapshot(self._watched, self._shown.tally)
         accept = request.headers.get("Accept", "")
         body, media_type = await asyncio.to_thread(prometheus.text, sums, now, accept)
         return web.Response(body=body, headers={"Content-Type": media_type})
@@ -111,10 +112,10 @@ class Admin:
         return web.json_response(await self._state.whole())
 
     async def _first(self) -> dict[str, Any]:
-        return {**await self._state.live(), "cells": self._watched.recent.cells()}
+        return {**await self._state.live(), "cells": self._shown.recent.cells()}
 
     async def _tick(self) -> dict[str, Any]:
-        cells = self._watched.recent.cells(_CELLS_A_TICK)
+        cells = self._shown.recent.cells(_CELLS_A_TICK)
         return {**await self._state.live(), "cells": cells}
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.admin.gauges import GAUGES, Amounts, Gauge, Seen
-from keyproxy.admin.tally import FAMILIES, Family, Labels
+from keyproxy.admin.tally import FAMILIES, Family, Labels, Tally
 from keyproxy.admin.watched import Watched
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ Sums = list[tuple[Family, dict[Labels, Any]]]
 Now = list[tuple[Gauge, Amounts]]
 
 
-async def snapshot(watched: Watched) -> tuple[Sums, Now]:
+async def snapshot(watched: Watched, tally: Tally) -> tuple[Sums, Now]:
     """All figures as they are now; whatever calls add later is not in it."""
-    seen = Seen(watched, await watched.levels(time.time()))
+    seen = Seen(watched, tally, await watched.levels(time.time()))
     sums: Sums = []
     for family in FAMILIES:
-        kept = watched.tally.sums[family.name]
+        kept = tally.sums[family.name]
         copied = {labels: [*value] if family.buckets else value for labels, value in kept.items()}
         sums.append((family, copied))
     return sums, [(gauge, gauge.of(seen)) for gauge in GAUGES]

@@ -11,6 +11,7 @@ from typing import Any
 
 from keyproxy import __version__
 from keyproxy.admin.history import History
+from keyproxy.admin.readers import Shown
 from keyproxy.admin.recent import CELL_SECONDS, Line
 from keyproxy.admin.watched import Watched
 from keyproxy.money.budget import Level
@@ -25,17 +26,18 @@ class State:
     """``began_at`` in unix seconds."""
 
     watched: Watched
+    shown: Shown
     history: History
     began_at: float
 
     async def whole(self) -> dict[str, Any]:
         """Everything, thirty days included."""
         live, days = await asyncio.gather(self.live(), self.history.days())
-        return {**live, "cells": self.watched.recent.cells(), "history": days}
+        return {**live, "cells": self.shown.recent.cells(), "history": days}
 
     async def live(self) -> dict[str, Any]:
         """What is true now, but for the plots."""
-        watched, recent, now = self.watched, self.watched.recent, time.time()
+        watched, recent, now = self.watched, self.shown.recent, time.time()
         settings = watched.kit().settings
         records = sorted(watched.open_records(), key=lambda record: record.started_at)
         is_calling = [record for record in records if record.endpoint and not record.is_quiet]
@@ -62,7 +64,7 @@ class State:
             "errors": recent.errors(),
             "refusals": recent.refusals(),
             "tops": recent.tops(MOST_NAMES),
-            "unsettled_usd": watched.tally.unsettled_usd,
+            "unsettled_usd": self.shown.tally.unsettled_usd,
             "budgets": [_budget(level) for level in await watched.levels(now)],
             "health": self._health(),
         }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -145,7 +145,6 @@ class Tally:
         self.sums["keyproxy_other_model_served_total"][()] = 0
         self._models: set[str] = set()
         self._unsettled: dict[tuple[str, int], tuple[int, Usage | None]] = {}
-        self._storage_down = 0
 
     def ended(self, record: Record) -> None:
         """A call is over."""
@@ -213,20 +212,10 @@ class Tally:
         """An answer to what was no request."""
         self.sums["keyproxy_refusals_total"][code,] += 1
 
-    def storage_changed(self, is_down: bool) -> None:
-        """The shared storage stopped to answer, or answers again."""
-        self._storage_down += is_down
-
     @property
     def unsettled_usd(self) -> float:
         """What calls stand in the books with whose cost is not final."""
         return sum(pico for pico, _ in self._unsettled.values()) / PICO
-
-    def counts(self) -> Mapping[str, int]:
-        """What is worth a line when the process ends, by its name."""
-        others = self.sums["keyproxy_other_model_served_total"].get((), 0)
-        counts = {"other_model_served": others, "storage_down": self._storage_down}
-        return {name: count for name, count in counts.items() if count}
 
     def _model(self, name: str | None) -> str:
         """The label of a model; an id of the price list, or ``other``."""

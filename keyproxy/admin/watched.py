@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from keyproxy.admin.recent import Recent
-from keyproxy.admin.tally import Tally
 from keyproxy.kit import Kit
 from keyproxy.ledger.ledger import Book, Ledger
 from keyproxy.limits.counters import Counters
@@ -28,12 +26,10 @@ class Watched:
     kit: Callable[[], Kit]
     is_ready: Callable[[], bool]
     open_records: Callable[[], Sequence[Record]]
-    tally: Tally
     keys: KeyStates
     counters: Counters
     book: Book
     prices: Callable[[], PriceBook | None]
-    recent: Recent
     firing: Callable[[], Sequence[tuple[str, str]]]
 
     @property

@@ -121,7 +121,7 @@ async def _serve(
                 task.cancel()
         finally:
             watching.cancel()
-    _log.info("stopped", **running.tally.counts())
+    _log.info("stopped", **running.readers.totals.counts())
 
 
 def _catch_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -18,15 +18,15 @@ from keyproxy.admin.alerts import Alerts
 from keyproxy.admin.conditions import Conditions
 from keyproxy.admin.failures import Failures
 from keyproxy.admin.outbox import Outbox
-from keyproxy.admin.readers import Readers
-from keyproxy.admin.recent import Recent
-from keyproxy.admin.tally import Tally
+from keyproxy.admin.readers import Readers, Shown
+from keyproxy.admin.totals import Totals
 from keyproxy.admin.watched import Watched
 from keyproxy.demo.page import PageFile
 from keyproxy.floods import Floods
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
+from keyproxy.money.pricebook import PriceBook
 from keyproxy.pairing import Pairing
 from keyproxy.record import Record
 from keyproxy.server.accounting import open_book
@@ -50,7 +50,6 @@ class Service:
     def __init__(self, assembly: Assembly, readers: Readers, pages: Mapping[str, PageFile]) -> None:
         self.assembly = assembly
         self.accounting = assembly.accounting
-        self.tally = readers.tally
         self.readers = readers
         self.addresses: tuple[str, ...] = ()
         self._naming: asyncio.Task[object] | None = None
@@ -66,12 +65,12 @@ class Service:
         )
         self._server = app.serve(self.settings, connection_limit())
         watched = self._watched()
-        self.admin = _admin(watched) if self.settings.admin else None
+        self.admin = _admin(watched, readers.shown) if readers.shown else None
         self._outbox = Outbox(
             lambda url: open_session(self.settings, url, assembly.pools.trust),
             lambda: self.settings,
         )
-        conditions = Conditions(watched, readers.failures)
+        conditions = Conditions(watched, readers.failures, readers.totals)
         self.alerts = Alerts(conditions, self._outbox, self._instance, watched.ledger)
 
     @property
@@ -117,12 +116,10 @@ class Service:
             kit=lambda: self.kit,
             is_ready=self._may_be_asked,
             open_records=self._open_records,
-            tally=self.tally,
             keys=self.assembly.keys,
             counters=self.assembly.counters,
             book=self.accounting.book,
             prices=lambda: self.accounting.prices,
-            recent=self.readers.recent,
             firing=lambda: self.alerts.firing(),
         )
 
@@ -206,10 +203,17 @@ class Service:
         return task
 
 
-def _admin(watched: Watched) -> Admin:
+def _admin(watched: Watched, shown: Shown) -> Admin:
     from keyproxy.admin.listener import Admin  # most have none
 
-    return Admin(watched)
+    return Admin(watched, shown)
+
+
+def _shown(prices: Callable[[], PriceBook | None], detail: Callable[[], str]) -> Shown:
+    from keyproxy.admin.recent import Recent
+    from keyproxy.admin.tally import Tally
+
+    return Shown(Tally(prices), Recent(detail))
 
 
 @asynccontextmanager
@@ -221,15 +225,14 @@ async def running(
     """A service that listens, and is closed at the end. ``pairing``: in the local network, too."""
     async with AsyncExitStack() as stack:
         session, pools = await stack.enter_async_context(open_clients(settings))
-        readers = Readers(
-            Tally(lambda: service.accounting.prices),
-            Recent(lambda: service.settings.log_address),
-            Failures(),
-        )
+        shown: Shown | tuple[()] = ()
+        if settings.admin:
+            shown = _shown(lambda: service.accounting.prices, lambda: service.settings.log_address)
+        readers = Readers(Failures(), Totals(), shown)
         counters = Counters()
         if (storage := settings.storage) is not None:  # that replicas share
             ca = pools.trust if storage.has_tls else None
-            failure, on_change = settings.storage_failure, readers.tally.storage_changed
+            failure, on_change = settings.storage_failure, readers.totals.storage_changed
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
             counters = await stack.enter_async_context(shared)
         book = await stack.enter_async_context(open_book(settings))
