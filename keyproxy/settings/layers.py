@@ -17,7 +17,7 @@ from dotenv.parser import parse_stream
 
 from keyproxy.errors import SettingsFault
 from keyproxy.settings import providers
-from keyproxy.settings.grammar import mask
+from keyproxy.settings.grammar import mask, nearest
 from keyproxy.settings.grammar.secrets import KEY
 from keyproxy.settings.setting import toml_key
 from keyproxy.settings.table import CONFIG, DEFAULT_APP, ROWS
@@ -47,6 +47,7 @@ _IN_TOML = {
     if row.variable not in (CONFIG.variable, providers.NAMES)
 }
 _OF_PROVIDERS = {row.variable: row.separator for row in providers.ROWS.values()}
+_IN_DOCS = "one of the names in docs/settings.md"
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _KINDS = {
     "apps": (
@@ -196,7 +197,7 @@ def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> tup
         kinds = ("apps", "providers", "models", "routes")
         tables = ", ".join(f"[{kind}.NAME]" for kind in kinds)
         return "a table", f"top-level keys, and tables {tables}"
-    return "not a setting", _nearest(key.lower().removeprefix(PREFIX.lower()), known)
+    return "not a setting", nearest(key.lower().removeprefix(PREFIX.lower()), known, _IN_DOCS)
 
 
 def _text(value: object, separator: str) -> str | None:
@@ -239,7 +240,7 @@ def name_faults(environ: Mapping[str, str]) -> list[SettingsFault]:
         is_meant = _MISSPELT.match(name) and name not in _VARIABLES and value
         if not is_meant or _INJECTED.fullmatch(f"{name}={value}"):
             continue
-        found, expected = "not a setting", _nearest(name, _VARIABLES)
+        found, expected = "not a setting", nearest(name, _VARIABLES, _IN_DOCS)
         if not name.startswith(PREFIX):
             close = difflib.get_close_matches(name.upper(), _VARIABLES, n=1, cutoff=0.85)
             if not close:
@@ -247,9 +248,3 @@ def name_faults(environ: Mapping[str, str]) -> list[SettingsFault]:
             expected = f"{close[0]} perhaps?"
         faults.append(SettingsFault(name, found=found, expected=expected))
     return faults
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """What to expect in place of an unknown name."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"{close[0]} perhaps?" if close else "one of the names in docs/settings.md"

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings.grammar import Unfit, mask, shown
+from keyproxy.settings.grammar import Unfit, mask, nearest, shown
 
 Choose = Literal["order", "cheapest", "fastest"]
 CHOOSE = ("order", "cheapest", "fastest")
@@ -30,7 +29,6 @@ OF_PRICE = ("input", "cached", "cache_write", "output")
 OF_MAX_PRICE = ("input", "output")
 _AMOUNT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,9})?")
 _MOST_USD = Decimal(1_000_000)
-_BAD = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,88 +89,85 @@ class RouteReading:
 
     def _values(self, here: str, table: Mapping[str, object], *, is_model: bool) -> dict[str, Any]:
         fallbacks = ("none", "provider") if is_model else ("none", "provider", "model")
-        readers: dict[str, Callable[[str, Any], Any]] = {
-            "choose": lambda place, value: self._word(place, value, CHOOSE),
-            "fallback": lambda place, value: self._word(place, value, fallbacks),
+        readers: dict[str, Callable[[Any], object]] = {
+            "choose": lambda value: _word(value, CHOOSE),
+            "fallback": lambda value: _word(value, fallbacks),
             "at": self._homes,
-            "max_price": lambda place, value: self._usd(place, value, OF_MAX_PRICE),
+            "max_price": lambda value: _usd(value, OF_MAX_PRICE),
             "price": self._prices,
         }
         if not is_model:
-            readers["models"] = self._models
+            readers["models"] = _models
         said = {}
         for key, value in table.items():
-            place = f"{here}.{mask(key)}"
-            if (reader := readers.get(key)) is None:
-                close = difflib.get_close_matches(key, readers, n=1)
-                hint = f"{close[0]} perhaps?" if close else f"one of {', '.join(readers)}"
-                self._fault(place, "not a setting", hint)
-            elif (read := reader(place, value)) is not _BAD:
-                said[key] = read
+            try:
+                if key not in readers:
+                    hint = nearest(key, readers, f"one of {', '.join(readers)}")
+                    raise Unfit(hint, found="not a setting")
+                said[key] = readers[key](value)
+            except Unfit as unfit:
+                self._fault(f"{here}.{mask(key)}{unfit.where}", unfit.found, unfit.expected)
         return said
 
-    def _word(self, place: str, value: Any, words: Collection[str]) -> Any:
-        if isinstance(value, str) and value in words:
-            return value
-        return self._fault(place, shown(str(value)), f"one of {', '.join(words)}")
-
-    def _texts(self, place: str, value: Any, expected: str) -> Any:
-        is_list = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-        return value if is_list else self._fault(place, "no list of texts", expected)
-
-    def _models(self, place: str, value: Any) -> Any:
-        expected = 'ids of models, as in ["openai/gpt-oss-120b"]'
-        ids = self._texts(place, value, expected)
-        for id in ids if ids is not _BAD else ():
-            if not _MODEL.fullmatch(id):
-                return self._fault(place, shown(id), expected)
-        return ids if ids is _BAD else tuple(dict.fromkeys(ids))
-
-    def _homes(self, place: str, value: Any) -> Any:
+    def _homes(self, value: Any) -> At:
         expected = 'providers, with the id there where it differs: ["groq", "cerebras:ID"]'
-        texts = self._texts(place, value, expected)
         homes = []
-        for text in texts if texts is not _BAD else ():
-            parts = _HOME.fullmatch(text)
-            if parts is None:
-                return self._fault(place, shown(text), expected)
-            if parts[1] not in self.used:
-                used = f"a provider that is used: {', '.join(self.used)}"
-                return self._fault(place, shown(parts[1]), used)
+        for text in _texts(value, expected):
+            if (parts := _HOME.fullmatch(text)) is None:
+                raise Unfit(expected, found=shown(text))
+            self._check_used(parts[1], shown(parts[1]))
             homes.append((parts[1], parts[2]))
-        return texts if texts is _BAD else tuple(homes)
+        return tuple(homes)
 
-    def _prices(self, place: str, value: Any) -> Any:
+    def _prices(self, value: Any) -> Mapping[str, Usd]:
         if not isinstance(value, Mapping):
-            return self._fault(place, "no table", f"tables [{place}.PROVIDER]")
+            raise Unfit("a table for each provider", found="no table")
         found = {}
         for name, table in value.items():
-            if name not in self.used:
-                used = f"a provider that is used: {', '.join(self.used)}"
-                return self._fault(f"{place}.{mask(name)}", "not one", used)
-            read = self._usd(f"{place}.{name}", table, OF_PRICE)
-            if read is _BAD:
-                return _BAD
-            if not {"input", "output"} <= read.keys():
-                return self._fault(f"{place}.{name}", "incomplete", "input and output at least")
-            found[name] = read
+            self._check_used(name, "not one", f".{mask(name)}")
+            found[name] = _usd(table, OF_PRICE, f".{name}")
+            if not {"input", "output"} <= found[name].keys():
+                raise Unfit("input and output at least", found="incomplete", where=f".{name}")
         return found
 
-    def _usd(self, place: str, value: Any, names: Collection[str]) -> Any:
-        expected = f"USD for a million tokens: {{ {', '.join(f'{name} = 0.5' for name in names)} }}"
-        if not isinstance(value, Mapping) or not value:
-            return self._fault(place, "no table", expected)
-        found = {}
-        for name, amount in value.items():
-            is_number = type(amount) in (int, float) and 0 <= amount <= _MOST_USD
-            if name not in names or not is_number:
-                return self._fault(f"{place}.{mask(name)}", shown(str(amount)), expected)
-            found[name] = Decimal(str(amount))
-        return found
+    def _check_used(self, provider: str, found: str, where: str = "") -> None:
+        if provider not in self.used:
+            used = f"a provider that is used: {', '.join(self.used)}"
+            raise Unfit(used, found=found, where=where)
 
-    def _fault(self, place: str, found: str, expected: str) -> Any:
+    def _fault(self, place: str, found: str | None, expected: str) -> None:
         self.faults.append(SettingsFault(place, found=found, expected=expected))
-        return _BAD
+
+
+def _word(value: Any, words: Collection[str]) -> str:
+    if isinstance(value, str) and value in words:
+        return value
+    raise Unfit(f"one of {', '.join(words)}", found=shown(str(value)))
+
+
+def _texts(value: Any, expected: str) -> list[str]:
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return value
+    raise Unfit(expected, found="no list of texts")
+
+
+def _models(value: Any) -> tuple[str, ...]:
+    expected = 'ids of models, as in ["openai/gpt-oss-120b"]'
+    ids = _texts(value, expected)
+    if odd := [id for id in ids if not _MODEL.fullmatch(id)]:
+        raise Unfit(expected, found=shown(odd[0]))
+    return tuple(dict.fromkeys(ids))
+
+
+def _usd(value: Any, names: Collection[str], where: str = "") -> Usd:
+    expected = f"USD for a million tokens: {{ {', '.join(f'{name} = 0.5' for name in names)} }}"
+    if not isinstance(value, Mapping) or not value:
+        raise Unfit(expected, found="no table", where=where)
+    for name, amount in value.items():
+        is_number = type(amount) in (int, float) and 0 <= amount <= _MOST_USD
+        if name not in names or not is_number:
+            raise Unfit(expected, found=shown(str(amount)), where=f"{where}.{mask(name)}")
+    return {name: Decimal(str(amount)) for name, amount in value.items()}
 
 
 def max_price(text: str) -> Usd:

@@ -8,8 +8,9 @@ every parser uses, and how the bytes of a file become a text.
 from __future__ import annotations
 
 import codecs
+import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import TypeVar
 
@@ -67,6 +68,12 @@ def shown(text: str) -> str:
     if len(masked) > _SHOWN_CHARACTERS:
         masked = masked[:_SHOWN_CHARACTERS] + "…"
     return repr(masked)
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """What to expect in place of an unknown name: the one that is like it, or ``otherwise``."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"{close[0]} perhaps?" if close else otherwise
 
 
 def matching(pattern: str, expected: str) -> Callable[[str], str]:
