@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from keyproxy.commands.env_text import Said
-from keyproxy.commands.file_changes import Change, env_file, ignoring, text_of_file
+from keyproxy.commands.file_changes import Change, Said, env_file, ignoring, text_of_file
 from keyproxy.key_forms import STARS
 from keyproxy.settings import ROWS
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE

@@ -1,25 +1,81 @@
 """Changes to files that ``init`` shows before it makes them: new ones, or lines behind the last.
 
-What is there is never written anew.
+What is there is never written anew. A ``.env`` file is one that a person can go on with: each line
+below what it means.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from keyproxy.commands import git
-from keyproxy.commands.env_text import Said, compared, env_text
-from keyproxy.console import printable
+from keyproxy.console import MOST_COLUMNS, printable, wrapped
 from keyproxy.errors import SettingsFaults
 from keyproxy.key_forms import STARS
+from keyproxy.settings import lines
 from keyproxy.settings.grammar import mask, text_in
 from keyproxy.settings.layers import of_env_file
+from keyproxy.settings.setting import Setting
 from keyproxy.settings.sources import fault_of_file, read_file
 from keyproxy.settings.table import row_of
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One setting and its value. ``note``: what is to be known here, beyond its meaning; where
+    ``is_example``, the line is a comment that shows what could be said."""
+
+    setting: Setting
+    value: str
+    note: str = ""
+    is_example: bool = False
+
+    @property
+    def line(self) -> str:
+        """``NAME=value``. A path may hold letters that no shell would take as they are."""
+        name, quote = self.setting.variable, '"' if "'" in self.value else "'"
+        return lines.line(name, self.value) or f"{name}={quote}{self.value}{quote}"
+
+    @property
+    def shown(self) -> str:
+        """The line for a screen."""
+        return f"{self.setting.variable}={STARS}" if self.setting.is_secret else self.line
+
+
+def env_text(heading: str, says: Iterable[Said]) -> str:
+    """``heading``, then each setting below what it means."""
+    return "\n".join([*_comment(heading), *(f"\n{_block(said)}" for said in says), ""])
+
+
+def _block(said: Said) -> str:
+    meaning = said.setting.meaning.replace("`", "")
+    meaning = f"{meaning[0].upper()}{meaning[1:]}. {said.note}".rstrip()
+    return "\n".join([*_comment(meaning), "#" * said.is_example + said.line])
+
+
+def _comment(words: str) -> list[str]:
+    return wrapped(words, MOST_COLUMNS, "# ", "# ")
+
+
+def compared(
+    present: Mapping[str, str], says: Iterable[Said]
+) -> tuple[Sequence[Said], Sequence[tuple[str, Said]]]:
+    """What a file with the variables ``present`` lacks, and what it says otherwise, each with the
+    variable that does. A value and a file that holds it answer one question."""
+    missing, other = [], []
+    for said in says:
+        name = said.setting.variable
+        twin = name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+        found = next((each for each in (name, twin) if present.get(each, "").strip()), None)
+        if found is not None and present[found] != said.value:
+            other.append((found, said))
+        elif found is None and not (name in present and not said.value):
+            missing.append(said)
+    return [said for said in missing if not said.is_example], other
 
 
 @dataclass(frozen=True, slots=True)
