@@ -69,40 +69,20 @@ def _parser() -> line.Parser:
         f"A call that was refused before anything went up stands in the log only."
         f" {reading.EXIT_CODES}",
     )
-    parser.add_argument(
-        "id",
-        nargs="?",
-        metavar="ID",
-        help="a request id (X-Request-Id) or the provider's id (gen-…): shows all of that call",
-    )
-    parser.add_argument(
-        "--client",
-        metavar="NAME",
-        help="of this client: a name, an address, or a network such as the log shows",
-    )
-    parser.add_argument("--app", metavar="NAME", help="of this app")
-    parser.add_argument("--model", metavar="GLOB", help="asked for or served: openai/*")
-    parser.add_argument(
-        "--status",
-        metavar="STATUS",
-        help=f"the upstream's status, such as 429 or 5xx; or how it ended: {_ENDS}",
-    )
-    parser.add_argument(
-        "--min-cost", metavar="USD", type=_amount, help="calls that cost at least so much"
-    )
-    parser.add_argument(
-        "--min-seconds", metavar="SECONDS", type=_seconds, help="calls that took so long"
-    )
+    id = "a request id (X-Request-Id) or the provider's id (gen-…): shows all of that call"
+    parser.option("id", "ID", id, nargs="?")
+    whose = "of this client: a name, an address, or a network such as the log shows"
+    parser.option("--client", "NAME", whose)
+    parser.option("--app", "NAME", "of this app")
+    parser.option("--model", "GLOB", "asked for or served: openai/*")
+    status = f"the upstream's status, such as 429 or 5xx; or how it ended: {_ENDS}"
+    parser.option("--status", "STATUS", status)
+    parser.option("--min-cost", "USD", "calls that cost at least so much", type=_amount)
+    parser.option("--min-seconds", "SECONDS", "calls that took so long", type=_seconds)
     reading.add_times(parser, "ID")
-    parser.add_argument(
-        "--by",
-        choices=ORDERS,
-        default=ORDERS[0],
-        help="the newest, dearest or slowest first; default: time",
-    )
+    order = "the newest, dearest or slowest first; default: time"
+    parser.add_argument("--by", choices=ORDERS, default=ORDERS[0], help=order)
     reading.add_top(parser, _TOP, f"the first N; default: {_TOP}")
-    parser.add_argument(
-        "--json", action="store_true", help="an object with all that is known of each, money exact"
-    )
+    parser.flag("--json", "an object with all that is known of each, money exact")
     reading.add_place(parser)
     return parser

@@ -22,26 +22,14 @@ from keyproxy.settings.sources import Sources
 
 def main(arguments: Sequence[str]) -> int:
     parser = line.parser("check", "Exit code 0: fine, 1: key, upstream or machine, 2: settings.")
-    parser.add_argument(
-        "--serve", action="store_true", help="check for keyproxy serve instead of keyproxy dev"
-    )
-    parser.add_argument(
-        "--scan",
-        metavar="FOLDER",
-        type=Path,
-        help="only: whether the files of a build, such as dist/, hold a provider's key",
-    )
-    parser.add_argument(
-        "--through",
-        metavar="URL",
-        help="only: whether a server in front of keyproxy demo hands streams on as they come",
-    )
-    parser.add_argument(
-        "--send-test-alert",
-        action="store_true",
-        help="also send an alert named test to KEYPROXY_ALERT_URL, and say whether it was taken",
-    )
-    parser.add_argument("--json", action="store_true", help="all findings as one JSON object")
+    parser.flag("--serve", "check for keyproxy serve instead of keyproxy dev")
+    scan = "only: whether the files of a build, such as dist/, hold a provider's key"
+    parser.option("--scan", "FOLDER", scan, type=Path)
+    through = "only: whether a server in front of keyproxy demo hands streams on as they come"
+    parser.option("--through", "URL", through)
+    alert = "also send an alert named test to KEYPROXY_ALERT_URL, and say whether it was taken"
+    parser.flag("--send-test-alert", alert)
+    parser.flag("--json", "all findings as one JSON object")
     given = line.parse(parser, arguments, ["dev", "serve"])
     flags = given.flags
     if flags.through and not flags.through.startswith(("http://", "https://")):

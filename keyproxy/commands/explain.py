@@ -17,20 +17,16 @@ from keyproxy.settings import Secret, Settings
 
 def main(arguments: Sequence[str]) -> int:
     parser = line.parser("explain", "Exit code 0: it would be sent, 1: refused, 2: settings.")
-    parser.add_argument("--body", metavar="FILE", help="the JSON body; default: stdin")
-    parser.add_argument("--serve", action="store_true", help="by the rules of keyproxy serve")
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
-    parser.add_argument("--all", action="store_true", help="a table of example calls instead")
-    parser.add_argument("--origin", metavar="ORIGIN", help="the page's origin; none is no page")
-    parser.add_argument("--host", metavar="HOST", help="the Host it calls; default: an allowed one")
-    parser.add_argument(
-        "--credential", metavar="TEXT", help="what the client sends as Authorization: Bearer"
-    )
-    parser.add_argument(
-        "--app", metavar="NAME", help="as a client of this app, whatever credential it wants"
-    )
-    parser.add_argument("--method", metavar="METHOD", help="default: POST with a body, else GET")
-    parser.add_argument("--path", metavar="PATH", help="default: /api/v1/chat/completions")
+    parser.option("--body", "FILE", "the JSON body; default: stdin")
+    parser.flag("--serve", "by the rules of keyproxy serve")
+    parser.flag("--json", "as one JSON object")
+    parser.flag("--all", "a table of example calls instead")
+    parser.option("--origin", "ORIGIN", "the page's origin; none is no page")
+    parser.option("--host", "HOST", "the Host it calls; default: an allowed one")
+    parser.option("--credential", "TEXT", "what the client sends as Authorization: Bearer")
+    parser.option("--app", "NAME", "as a client of this app, whatever credential it wants")
+    parser.option("--method", "METHOD", "default: POST with a body, else GET")
+    parser.option("--path", "PATH", "default: /api/v1/chat/completions")
     given = line.parse(parser, arguments, ["dev", "serve"])
     flags = given.flags
     try:

@@ -43,18 +43,11 @@ def main(arguments: Sequence[str]) -> int:
         " 1: nothing was written, 2: settings.",
     )
     parser.usage = f"{parser.prog} [OPTIONS]"
-    parser.add_argument(
-        "--for",
-        dest="audience",
-        choices=AUDIENCES,
-        help="who calls: " + "; ".join(f"{name}: {each.words}" for name, each in AUDIENCES.items()),
-    )
-    parser.add_argument("--yes", action="store_true", help="ask nothing; the key is left to paste")
-    parser.add_argument(
-        "--key-in-env",
-        action="store_true",
-        help="write the key into .env itself, where bundlers and copies of the folder find it",
-    )
+    who = "; ".join(f"{name}: {each.words}" for name, each in AUDIENCES.items())
+    parser.add_argument("--for", dest="audience", choices=AUDIENCES, help=f"who calls: {who}")
+    parser.flag("--yes", "ask nothing; the key is left to paste")
+    in_env = "write the key into .env itself, where bundlers and copies of the folder find it"
+    parser.flag("--key-in-env", in_env)
     group = parser.add_argument_group("What the files say")
     for field in OPTIONS:
         line.add_setting(group, ROWS[field], ["serve"])

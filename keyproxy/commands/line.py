@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from keyproxy.commands import COMMANDS
 from keyproxy.console import MOST_COLUMNS, printable, wrapped
@@ -41,6 +41,14 @@ class Parser(argparse.ArgumentParser):
             message = message.split("ignored")[0] + "takes no value"
         text = re.sub(r": '.*?'(?= \(|$)", "", mask(message))
         self.exit(2, f"{self.prog}: {text} (see {self.prog} --help)\n")
+
+    def flag(self, name: str, meaning: str) -> None:
+        """An option that is said or not."""
+        self.add_argument(name, action="store_true", help=meaning)
+
+    def option(self, name: str, metavar: str, meaning: str, **more: Any) -> None:
+        """An option with a value. ``more``: as in ``add_argument``."""
+        self.add_argument(name, metavar=metavar, help=meaning, **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ def _is_given_by_file(setting: Setting) -> bool:
     return setting.is_secret and setting.file is not None
 
 
-def add_setting(group: argparse._ArgumentGroup, setting: Setting, modes: Sequence[Mode]) -> None:
+def add_setting(group: argparse._ActionsContainer, setting: Setting, modes: Sequence[Mode]) -> None:
     """The option of one setting, with its meaning and the defaults of ``modes``."""
     defaults = {mode: spoken(setting.default(mode)) for mode in modes}
     default = defaults[modes[0]]

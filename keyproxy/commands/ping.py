@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from keyproxy.commands import line
 from keyproxy.settings import ROWS, Address
@@ -28,13 +29,8 @@ _EVERYWHERE = {
 def main(arguments: Sequence[str]) -> int:
     listen = ROWS["listen"]
     parser = line.parser("ping", "Exit code 0: yes, 1: no.")
-    parser.add_argument("--ready", action="store_true", help="ask /readyz instead of /healthz")
-    parser.add_argument(
-        listen.option,
-        dest=listen.variable,
-        metavar="HOST:PORT",
-        help=f"where it listens [{listen.variable}; default: {spoken(listen.dev)}]",
-    )
+    parser.flag("--ready", "ask /readyz instead of /healthz")
+    line.add_setting(parser, replace(listen, meaning="where it listens"), ["dev"])
     line.add_files(parser)
     given = line.parse(parser, arguments)
     found = given.sources("dev").look()

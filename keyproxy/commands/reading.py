@@ -55,27 +55,17 @@ class Between:
 
 def add_times(parser: line.Parser, of_one: str = "") -> None:
     """Options that say from when to when; ``of_one``: what names one thing, of any time."""
-    parser.add_argument(
-        "--since",
-        metavar="WHEN",
-        help=f"{_WHEN}, all; 7d is today and the six days before (UTC); default: {_DEFAULT_SINCE}"
-        + (f", with {of_one} all" if of_one else ""),
-    )
-    parser.add_argument("--until", metavar="WHEN", help="the same; a day is included")
+    since = f"{_WHEN}, all; 7d is today and the six days before (UTC); default: {_DEFAULT_SINCE}"
+    parser.option("--since", "WHEN", since + (f", with {of_one} all" if of_one else ""))
+    parser.option("--until", "WHEN", "the same; a day is included")
 
 
 def add_place(parser: line.Parser) -> None:
     """Options that say which ledger is read."""
-    parser.add_argument(
-        "--ledger",
-        dest=LEDGER,
-        metavar="FILE",
-        help=f"the ledger to read [{LEDGER}; default: that of keyproxy dev in this folder, or,"
-        " where there is none, that of keyproxy serve]",
-    )
-    parser.add_argument(
-        "--serve", action="store_true", help="read the ledger of keyproxy serve by default"
-    )
+    usual = "that of keyproxy dev in this folder, or, where there is none, that of keyproxy serve"
+    ledger = f"the ledger to read [{LEDGER}; default: {usual}]"
+    parser.option("--ledger", "FILE", ledger, dest=LEDGER)
+    parser.flag("--serve", "read the ledger of keyproxy serve by default")
     line.add_files(parser)
 
 
@@ -93,7 +83,7 @@ def times(
 
 
 def add_top(parser: line.Parser, usual: int, meaning: str) -> None:
-    parser.add_argument("--top", metavar="N", type=_number, default=usual, help=meaning)
+    parser.option("--top", "N", meaning, type=_number, default=usual)
 
 
 def _number(text: str) -> int:

@@ -25,17 +25,12 @@ _CAS = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # where OpenSSL looks first
 def dev(arguments: Sequence[str]) -> int:
     """Beside a web app, for one person."""
     parser = line.parser("dev", "Loopback only, comfortable defaults, a chat page at /.")
-    parser.add_argument(
-        "--or-demo", action="store_true", help="run the demo when no key is set anywhere"
+    parser.flag("--or-demo", "run the demo when no key is set anywhere")
+    lan = (
+        "listen at one private address of this computer, too, for devices that were paired by the"
+        " code it prints [default: the address that leads out]"
     )
-    parser.add_argument(
-        "--lan",
-        nargs="?",
-        const="",
-        metavar="ADDRESS",
-        help="listen at one private address of this computer, too, for devices that were paired by"
-        " the code it prints [default: the address that leads out]",
-    )
+    parser.option("--lan", "ADDRESS", lan, nargs="?", const="")
     given = line.parse(parser, arguments, ["dev"])
     sources, lan = given.sources("dev"), given.flags.lan
     if not given.flags.or_demo:

@@ -12,18 +12,10 @@ from keyproxy.settings.grammar.secrets import client_tokens
 
 def main(arguments: Sequence[str]) -> int:
     parser = line.parser("token", "It is printed once, with the line to store. Exit code 0.")
-    parser.add_argument(
-        "name",
-        metavar="NAME",
-        nargs="?",
-        default="app",
-        help="who will hold it, such as ios-app or ci; it is shown in the log; default: app",
-    )
-    parser.add_argument(
-        "--line-only",
-        action="store_true",
-        help="the token goes to stdout alone and the line to store to stderr, for scripts",
-    )
+    holder = "who will hold it, such as ios-app or ci; it is shown in the log; default: app"
+    parser.option("name", "NAME", holder, nargs="?", default="app")
+    only = "the token goes to stdout alone and the line to store to stderr, for scripts"
+    parser.flag("--line-only", only)
     given = line.parse(parser, arguments)
     from keyproxy.clients import credentials  # --help need not load it
 
