@@ -79,15 +79,16 @@ def bound_answers(values: dict[str, Any], said: Mapping[str, str]) -> None:
 
 
 def _beyond_one_person(default: AppValues) -> Iterator[SettingsFault]:
-    beyond = [str(each) for each in default.get("listen", ()) if not each.is_loopback]
-    if beyond:
-        yield SettingsFault(
-            "KEYPROXY_LISTEN",
-            found=shown(",".join(beyond)),
-            expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
-            " (for others: keyproxy serve)",
-            paste=f"KEYPROXY_LISTEN={ROWS['listen'].dev}",
-        )
+    for name in ("listen", "admin"):
+        row = ROWS[name]
+        if beyond := [str(each) for each in default.get(name, ()) if not each.is_loopback]:
+            yield SettingsFault(
+                row.variable,
+                found=shown(",".join(beyond)),
+                expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer"
+                " (for others: keyproxy serve)",
+                paste=f"{row.variable}={row.dev}",
+            )
     if default.said.get("KUBERNETES_SERVICE_HOST"):
         yield SettingsFault(
             "KUBERNETES_SERVICE_HOST",
@@ -305,15 +306,7 @@ def _budgets(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
 def _admin(mode: Mode, default: AppValues) -> Iterator[SettingsFault]:
     """What would show figures to others."""
     beyond = [str(each) for each in default.get("admin", ()) if not each.is_loopback]
-    if not beyond:
-        return
-    if mode == "dev":
-        yield SettingsFault(
-            "KEYPROXY_ADMIN",
-            found=shown(",".join(beyond)),
-            expected="localhost, 127.0.0.1 or ::1: dev is for one person on one computer",
-            paste=f"KEYPROXY_ADMIN={ROWS['admin'].dev}",
-        )
+    if not beyond or mode == "dev":
         return
     whom = f"since KEYPROXY_ADMIN is open to others ({shown(','.join(beyond))})"
     if default.get("admin_token", "") is None:

@@ -19,7 +19,7 @@ from keyproxy.settings.consistency import AppValues, bound_answers, faults
 from keyproxy.settings.grammar import Unfit, shown, text_in
 from keyproxy.settings.layers import name_faults
 from keyproxy.settings.lines import in_table, of_app
-from keyproxy.settings.providers import Tables, Used
+from keyproxy.settings.providers import Tables, Used, field_of
 from keyproxy.settings.routes import Route, RouteReading, alias_faults
 from keyproxy.settings.setting import SAY_IT, Derived, Mode, Setting, fault_of, text_of, unsaid
 from keyproxy.settings.table import DEFAULT_APP, ROWS, Table, row_of
@@ -97,7 +97,9 @@ class Settings(Table):
         reading.faults += faults(mode, [default, *others], entries)
         if reading.faults:
             moved = providers.key_files(environ, tables)
-            raise SettingsFaults([_in_place(fault, moved) for fault in reading.faults])
+            for fault in reading.faults:
+                fault.variable = moved.get(fault.variable, fault.variable)
+            raise SettingsFaults(reading.faults)
         settings = cls(
             mode=mode,
             places=dict(places),
@@ -139,8 +141,8 @@ class Settings(Table):
         tables = {entry.name: entry for entry in self.tables}
         entries = (tables[name] for name in self.provider_names)
         return tuple(
-            entry if entry.is_other else replace(entry, keys=keys_of(self, entry.name))
-            for entry in entries
+            each if each.is_other else replace(each, keys=getattr(self, field_of(each.name)))
+            for each in entries
         )
 
     @property
@@ -171,18 +173,6 @@ class Settings(Table):
         if "openrouter" not in self.provider_names:
             stuck.pop("upstream", None)  # nobody asks there
         return self.kept(**stuck), list(stuck)
-
-
-def _in_place(fault: SettingsFault, moved: Mapping[str, str]) -> SettingsFault:
-    """``fault`` under the name that was written; ``moved``: variables that stand for others."""
-    name = moved.get(fault.variable)
-    return fault if name is None else replace(fault, variable=name)
-
-
-def keys_of(values: Table, name: str) -> tuple[Secret, ...]:
-    """The keys of a provider that is known by its name."""
-    keys: tuple[Secret, ...] = getattr(values, providers.field_of(name))
-    return keys
 
 
 def _without_upstream(texts: Mapping[str, str]) -> dict[str, str]:

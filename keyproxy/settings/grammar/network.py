@@ -109,22 +109,21 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(dict.fromkeys(chain.from_iterable(each(_networks, none="none")(text))))
 
 
-def upstream(text: str) -> str:
-    """A base address without trailing slash; https, unless its host is this computer."""
-    expected = "an https:// base address such as https://openrouter.ai/api/v1"
-    parts = web_address(text.rstrip("/"), expected, "would send the key in clear")
-    if "?" in text:
-        raise Unfit(f"{expected}, without ?")
+def _base(text: str, expected: str, danger: str = "") -> str:
+    parts = web_address(text.rstrip("/"), expected, danger, "#?")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
 
 
-def base_address(text: str) -> str:
-    """A base address without trailing slash, with TLS or without."""
-    expected = "an https:// base address such as https://llm.example.net/v1"
-    parts = _plain_address(text.rstrip("/"), expected)
-    if "?" in text:
-        raise Unfit(f"{expected}, without ?")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}"
+upstream = partial(
+    _base,
+    expected="an https:// base address such as https://openrouter.ai/api/v1",
+    danger="would send the key in clear",
+)
+"""A base address without trailing slash; https, unless its host is this computer."""
+base_address = partial(
+    _base, expected="an https:// base address such as https://llm.example.net/v1"
+)
+"""The same with TLS or without."""
 
 
 def is_local(base: str) -> bool:
@@ -177,22 +176,18 @@ def certificates(pem: bytes) -> None:
         raise Unfit(expected, found="a file without a CA certificate")
 
 
-def web_address(text: str, expected: str, danger: str) -> SplitResult:
-    """The parts of an address with a host, a valid port, no user and no fragment; https, unless
-    its host is this computer: ``danger`` is what http would mean elsewhere."""
-    parts = _plain_address(text, expected)
-    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise Unfit(f"{expected}; http:// {danger}", value="https" + text[len("http") :])
-    return parts
+def web_address(text: str, expected: str, danger: str = "", without: str = "#") -> SplitResult:
+    """The parts of an address with a host, a valid port and no user, ``without`` these marks.
 
-
-def _plain_address(text: str, expected: str) -> SplitResult:
-    """The parts of an address with a host, a valid port, no user and no fragment."""
+    Where http means ``danger``, it is https, unless its host is this computer.
+    """
     parts = _split(text, expected)
     if parts.username is not None or parts.password is not None:
         raise Unfit(f"{expected}, without user or password", found="an address with a user")
-    if "#" in text:
-        raise Unfit(f"{expected}, without #")
+    if odd := set(without) & set(text):
+        raise Unfit(f"{expected}, without {min(odd)}")
+    if danger and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise Unfit(f"{expected}; http:// {danger}", value="https" + text[len("http") :])
     return parts
 
 

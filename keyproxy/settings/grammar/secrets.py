@@ -125,25 +125,23 @@ def session_secret(text: str) -> tuple[Secret, ...]:
 
 def given_out(text: str) -> Secret:
     """A secret that somebody else may have made: a captcha's vendor, the receiver of alerts."""
-    value = _without_line_end(text)
-    trouble = _trouble(value, 8) or ("is longer than 256 characters" if len(value) > 256 else None)
-    if trouble:
-        raise Unfit(
-            "8 to 256 printable characters without a space, as they were given out",
-            found=f"a value that {trouble}",
-        )
-    return Secret(value)
+    expected = "8 to 256 printable characters without a space, as they were given out"
+    secret = _one(text, 8, expected)
+    if len(secret.reveal()) > 256:
+        raise Unfit(expected, found="a value that is longer than 256 characters")
+    return secret
 
 
 def admin_token(text: str) -> Secret:
     """What those who watch show."""
+    expected = f"at least {SHORTEST} random characters, as `{MAKING}` prints them"
+    return _one(text, SHORTEST, expected, MAKING)
+
+
+def _one(text: str, shortest: int, expected: str, line: str | None = None) -> Secret:
     value = _without_line_end(text)
-    if trouble := _trouble(value, SHORTEST):
-        raise Unfit(
-            f"at least {SHORTEST} random characters, as `{MAKING}` prints them",
-            found=f"a value that {trouble}",
-            line=MAKING,
-        )
+    if trouble := _trouble(value, shortest):
+        raise Unfit(expected, found=f"a value that {trouble}", line=line)
     return Secret(value)
 
 
