@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from multidict import CIMultiDict
 
 from keyproxy.attempts.drains import MOST, MOST_BYTES, Drains
 from keyproxy.record import ClientLeft, Record
@@ -246,7 +245,7 @@ async def test_so_many_are_read_on_at_once_and_none_after_a_stop() -> None:
         left: list[bool] = []
         async with AsyncExitStack() as stack:
             stack.callback(left.append, True)
-            reply = Reply(200, CIMultiDict(), None, Connection())
+            reply = Reply(200, {}, None, Connection())
             drains.take(stack, reply, KeySearch([Secret(KEY)]), [])
         return not left
 
@@ -257,7 +256,7 @@ async def test_so_many_are_read_on_at_once_and_none_after_a_stop() -> None:
 
 async def test_a_key_in_what_is_read_on_cuts_it_and_is_shown_to_nobody() -> None:
     drains, seen, connection = Drains(), bytearray(), Connection()
-    reply = Reply(200, CIMultiDict(), None, connection)
+    reply = Reply(200, {}, None, connection)
     drains.take(AsyncExitStack(), reply, KeySearch([Secret(KEY)]), [seen.extend])
     for piece in (b'{"model":"a/b","x":"', KEY[:50].encode(), KEY[50:].encode()):
         reply.feed(piece)

@@ -21,9 +21,8 @@ from collections.abc import Callable
 from typing import cast
 
 import httptools
-from multidict import CIMultiDict
 
-from keyproxy.transport.reply import BrokenOff, Reply
+from keyproxy.transport.reply import BrokenOff, Fields, Reply
 
 MAX_HEAD_BYTES = 128 * 1024
 """Between two bytes of a body, too: heads, interim ones, chunk extensions and trailers."""
@@ -50,11 +49,12 @@ class Connection(asyncio.Protocol):
         self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
     ) -> None:
         self._released, self._lost = released, lost
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._state = _IDLE
         self._transport: asyncio.Transport | None = None
         self._is_paused = False  # reading
-        self._room: asyncio.Future[None] | None = None  # to write; None: there is some
+        self._is_full = False  # for writing
         self._due = 0.0  # for the head that is waited for
         self._alarm: asyncio.TimerHandle | None = None
         self._clear()
@@ -62,13 +62,14 @@ class Connection(asyncio.Protocol):
     def _clear(self) -> None:
         self._answered: asyncio.Future[Reply] | None = None
         self._reply: Reply | None = None
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields: Fields = {}
         self._pieces: list[bytes] = []  # of the body, out of what is just being parsed
+        self._unsent: bytes | memoryview = b""
         self._fault = ""
         self._overhead = 0  # bytes that are none of a body
         self._interim = 0
-        self._is_sent = self._ends_by_close = self._has_more = False
-        self._must_close = self._is_long = False
+        self._ends_by_close = self._has_more = self._must_close = False
+        self._is_long = self._is_cut_short = False  # what is sent
 
     @property
     def is_usable(self) -> bool:
@@ -76,46 +77,34 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         return self._state == _IDLE and transport is not None and not transport.is_closing()
 
-    async def ask(self, head: bytes, body: bytes, timeout_seconds: float) -> Reply:
-        """The answer to a request, as soon as its head has come.
+    def ask(self, head: bytes, body: bytes, timeout_seconds: float) -> asyncio.Future[Reply]:
+        """The answer to a request, as soon as its head has come; whoever waits for it no more says
+        so by ``give_up``.
 
-        What is left of a long body is not sent when the answer comes before. Raises
-        ``TimeoutError``, ``Malformed``, ``BrokenOff``; then, and when it is cancelled, the
-        connection is closed.
+        What is left of a long body is not sent when the answer comes before. The future raises
+        ``TimeoutError``, ``Malformed``, ``BrokenOff``, when the connection is closed.
         """
-        loop = asyncio.get_running_loop()
         self._clear()
         self._state = _HEAD
-        answered: asyncio.Future[Reply] = loop.create_future()
-        self._answered = answered
-        self._set_alarm(loop.time() + timeout_seconds)
-        try:
-            await self._send(head, body)
-            return await answered
-        except BaseException:
-            self._give_up(answered)
-            if answered.done() and not answered.cancelled():
-                answered.exception()  # asked for, lest the loop complains
-            raise
-
-    async def _send(self, head: bytes, body: bytes) -> None:
+        self._answered = answered = self._loop.create_future()
         transport = self._transport
         if transport is None or transport.is_closing():
-            raise BrokenOff("the connection was lost")
+            self.abort(BrokenOff("the connection was lost"))
+            return answered
+        self._set_alarm(self._loop.time() + timeout_seconds)
         self._is_long = len(body) > _SURELY_SENT_BYTES
         if len(body) <= _PIECE_BYTES:
             transport.write(head + body)
-            self._is_sent = True
-            return
-        transport.write(head)
-        pieces = memoryview(body)
-        for start in range(0, len(body), _PIECE_BYTES):
-            if self._room is not None:
-                await self._room
-            if self._state != _HEAD:
-                return
-            transport.write(pieces[start : start + _PIECE_BYTES])
-        self._is_sent = True
+        else:
+            self._unsent = memoryview(body)
+            transport.write(head)
+            self._send_on()
+        return answered
+
+    def _send_on(self) -> None:
+        while self._unsent and not self._is_full and self._transport is not None:
+            piece, self._unsent = self._unsent[:_PIECE_BYTES], self._unsent[_PIECE_BYTES:]
+            self._transport.write(piece)
 
     def _set_alarm(self, due: float) -> None:
         """One timer for a connection, which stays set from one request to the next."""
@@ -124,22 +113,24 @@ class Connection(asyncio.Protocol):
             if self._alarm.when() <= due:
                 return
             self._alarm.cancel()
-        self._alarm = asyncio.get_running_loop().call_at(due, self._look)
+        self._alarm = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
         self._alarm = None
         if self._state != _HEAD:
             return
-        if asyncio.get_running_loop().time() < self._due:
+        if self._loop.time() < self._due:
             self._set_alarm(self._due)
         else:
             self.abort(TimeoutError("no answer in time"))
 
-    def _give_up(self, answered: asyncio.Future[Reply]) -> None:
+    def give_up(self, answered: asyncio.Future[Reply]) -> None:
         """Abort, unless another request has the connection by now: it is released with the last
         byte of an answer, and who asked wakes up later."""
         if self._answered is answered:
             self.abort()
+        if answered.done() and not answered.cancelled():
+            answered.exception()  # asked for, lest the loop complains
 
     def abort(self, error: Exception | None = None) -> None:
         """End it at once; ``error`` is told to whoever waits for the answer."""
@@ -203,27 +194,26 @@ class Connection(asyncio.Protocol):
         self._lost(self)
 
     def pause_writing(self) -> None:
-        if self._room is None:
-            self._room = asyncio.get_running_loop().create_future()
+        self._is_full = True
 
     def resume_writing(self) -> None:
-        """There is room, or nothing to wait for any more."""
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
+        self._is_full = False
+        self._send_on()
 
     # What the parser tells.
 
     def on_message_begin(self) -> None:
         self._has_more = self._state == _OVER
-        self._fields = []
+        self._fields = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state != _HEAD:
             return  # a trailer
-        self._fields.append((name, value.strip(b" \t")))  # llhttp leaves it behind a value
-        if len(self._fields) > MAX_FIELDS or len(value) > MAX_FIELD_BYTES:
-            self._fault = "its head is too large"
+        name, value = name.lower(), value.strip(b" \t")  # llhttp leaves it behind a value
+        if name in self._fields:
+            self._fields[name].append(value)
+        else:
+            self._fields[name] = [value]
 
     def on_headers_complete(self) -> None:
         if self._state != _HEAD:
@@ -234,27 +224,28 @@ class Connection(asyncio.Protocol):
             if self._interim > MAX_INTERIM:
                 self._fault = "its head does not end"
             return
-        headers = CIMultiDict(
-            (name.decode(), value.decode("utf-8", "surrogateescape"))
-            for name, value in self._fields
-        )
-        self._fields = []
-        codings = [coding.strip().lower() for coding in headers.getall("Transfer-Encoding", [])]
-        length = headers.get("Content-Length")
-        version = parser.get_http_version()
+        fields, self._fields = self._fields, {}
+        version, length = parser.get_http_version(), fields.get(b"content-length")
+        are_many = sum(map(len, fields.values())) > MAX_FIELDS
+        if are_many or (self._overhead > MAX_FIELD_BYTES and _has_long_one(fields)):
+            self._fault = "its head is too large"
         if version not in ("1.0", "1.1") or status == 101:
             self._fault = "it speaks another protocol"
-        if codings and (codings != ["chunked"] or version == "1.0"):
-            self._fault = "its framing is ambiguous"
+        if (codings := fields.get(b"transfer-encoding")) is not None:
+            is_chunked = len(codings) == 1 and codings[0].lower() == b"chunked"
+            if not is_chunked or version == "1.0":
+                self._fault = "its framing is ambiguous"
         if self._fault:
             return
-        self._ends_by_close = not codings and length is None and status not in (204, 304)
+        is_framed = codings is not None or length is not None or status in (204, 304)
+        self._ends_by_close = not is_framed
         self._state = _BODY
-        size = None if length is None else int(length)
-        self._reply = reply = Reply(status, headers, size, self)
+        size = None if length is None else int(length[0])
+        self._reply = reply = Reply(status, fields, size, self)
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(reply)
-        self.resume_writing()
+        if self._unsent:
+            self._unsent, self._is_cut_short = b"", True
 
     def on_body(self, data: bytes) -> None:
         self._overhead = 0
@@ -279,7 +270,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        is_odd = self._fault or self._has_more or not self._is_sent
+        is_odd = self._fault or self._has_more or self._is_cut_short
         if is_odd or self._must_close or transport.get_write_buffer_size():
             transport.abort() if is_odd else transport.close()
             self._fault = ""
@@ -297,4 +288,8 @@ class Connection(asyncio.Protocol):
         if self._reply is not None:
             reply, self._reply = self._reply, None
             reply.end(error if isinstance(error, BrokenOff) else BrokenOff(str(error)))
-        self.resume_writing()
+        self._unsent = b""
+
+
+def _has_long_one(fields: Fields) -> bool:
+    return any(len(value) > MAX_FIELD_BYTES for values in fields.values() for value in values)

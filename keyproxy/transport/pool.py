@@ -109,7 +109,12 @@ class Pool:
         connection = self._kept() or await self._connect()
         if connected is not None:
             connected()
-        return await connection.ask(head, body, timeout_seconds)
+        answered = connection.ask(head, body, timeout_seconds)
+        try:
+            return await answered
+        except BaseException:
+            connection.give_up(answered)
+            raise
 
     @property
     def kept(self) -> int:

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from multidict import CIMultiDict
-
+Fields = dict[bytes, list[bytes]]
+"""Of a head: the values of each by its name in small letters, without blanks around them."""
 _UNREAD_BYTES = 64 * 1024
 """With so much waiting for somebody, the upstream is made to wait (aiohttp's figure)."""
 
@@ -36,10 +36,15 @@ class Source(Protocol):
 class Reply:
     """``length`` is the Content-Length, if it has one; ``source`` None: the body is over."""
 
+    __slots__ = (
+        *("_ended", "_error", "_show", "_size", "_source", "_take", "_waiting"),
+        *("headers", "length", "status"),
+    )
+
     def __init__(
         self,
         status: int,
-        headers: CIMultiDict[str],
+        headers: Fields,
         length: int | None,
         source: Source | None,
     ) -> None:
@@ -162,6 +167,6 @@ class Reply:
 
 def known(status: int, body: bytes) -> Reply:
     """A reply whose body stands in place of one that came."""
-    reply = Reply(status, CIMultiDict(), len(body), None)
+    reply = Reply(status, {}, len(body), None)
     reply.feed(body)
     return reply

@@ -60,7 +60,8 @@ def check_head(reply: Reply) -> None:
     status = reply.status
     if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
         raise invalid(f"status {status} is not one that may pass")
-    if any(c.strip().lower() != "identity" for c in reply.headers.getall("Content-Encoding", [])):
+    codings = reply.headers.get(b"content-encoding", ())
+    if any(coding.lower() != b"identity" for coding in codings):
         raise invalid("it is compressed, which was not asked for")
 
 

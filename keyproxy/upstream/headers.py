@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
@@ -18,12 +18,14 @@ from keyproxy import __version__
 from keyproxy.dialects import Dialect
 from keyproxy.key_forms import NO_KEY
 from keyproxy.settings import Secret
+from keyproxy.transport.reply import Fields
 from keyproxy.upstream.provider import Provider
 
 USER_AGENT = f"keyproxy/{__version__}"
 
 TYPES = frozenset({"application/json", "text/event-stream", "text/plain"})
 _PLAIN = re.compile(r"[ -~]{0,1024}")
+_PLAIN_BYTES = re.compile(rb"[ -~]{0,1024}")
 _MEDIA = re.compile(r"(?:audio|image)/(?!svg)[a-z0-9.+-]{1,40}")
 _HELD_CHARACTERS = 32
 
@@ -78,30 +80,39 @@ def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
     return head
 
 
-def incoming(provider: Provider, headers: CIMultiDict[str], search: KeySearch) -> CIMultiDict[str]:
+def incoming(provider: Provider, fields: Fields, search: KeySearch) -> CIMultiDict[str]:
     """What of an answer's head goes down to the client, but for its type."""
     head: CIMultiDict[str] = CIMultiDict()
-    for name in _looked_up(provider.passed):
-        for value in headers.getall(name, []):
-            if _PLAIN.fullmatch(value) and not search.is_in(value.encode()):
-                head.add(name, value)
+    there = [(name, low) for name, low in _with_low(provider.passed) if low in fields]
+    for name, low in there:
+        for value in fields[low]:
+            if _PLAIN_BYTES.fullmatch(value) and not search.is_in(value):
+                head.add(name, value.decode())
     return head
 
 
 @cache
-def _looked_up(names: tuple[str, ...]) -> tuple[istr, ...]:
-    """In the form in which a head finds them fastest."""
-    return tuple(map(istr, names))
+def _with_low(names: tuple[str, ...]) -> tuple[tuple[istr, bytes], ...]:
+    """In the forms in which heads find them."""
+    return tuple((istr(name), name.lower().encode()) for name in names)
 
 
-def media_type(headers: CIMultiDict[str], dialect: Dialect) -> str | None:
+def told(fields: Fields) -> dict[str, str]:
+    """An answer's head, for us alone, by names in small letters; of repeated values the first."""
+    return {name.decode(): values[0].decode(errors="replace") for name, values in fields.items()}
+
+
+def media_type(fields: Fields, dialect: Dialect) -> str | None:
     """The answer's type, written anew; None when it is none that may pass."""
-    values = headers.getall("Content-Type", [])
-    if len(values) != 1:
-        return None
-    kind, _, rest = values[0].lower().partition(";")
+    values = fields.get(b"content-type", ())
+    return _media_type(values[0], dialect.answers_with_media) if len(values) == 1 else None
+
+
+@lru_cache(64)
+def _media_type(value: bytes, may_be_media: bool) -> str | None:
+    kind, _, rest = value.decode("utf-8", "surrogateescape").lower().partition(";")
     kind = kind.strip()
-    if dialect.answers_with_media and _MEDIA.fullmatch(kind):
+    if may_be_media and _MEDIA.fullmatch(kind):
         return kind
     if kind not in TYPES:
         return None
@@ -132,7 +143,10 @@ class KeySearch:
         return search
 
     def is_in(self, data: bytes) -> bool:
-        return any(map(data.__contains__, self._keys))
+        for key in self._keys:  # noqa: SIM110 - ``any`` takes three times as long
+            if key in data:
+                return True
+        return False
 
     def is_in_text(self, text: str) -> bool:
         return self.is_in(text.encode(errors="replace"))

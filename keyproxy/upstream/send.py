@@ -301,7 +301,7 @@ class Upstream:
             raw = await self._error_body(reply)
             said = None if raw is None else answers.loads(raw)
             fault = self.provider.classify(status, said)  # before it is cleaned
-            rest_seconds = faults.rest_seconds(reply.headers, said)
+            rest_seconds = faults.rest_seconds(headers.told(reply.headers), said)
             body = None
             if raw is not None and answers.holds_key(raw, search):
                 _log.error("the upstream's error body held a key", http_status=status)

@@ -12,14 +12,14 @@ import argparse
 import asyncio
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from keyproxy.transport.http1 import Connection, Malformed
-from keyproxy.transport.reply import BrokenOff, Reply
+from keyproxy.transport.reply import BrokenOff, Fields, Reply
 
 PIECES = (
     b"HTTP/1.1 200 OK\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200\r\n", b"HTTP/1.1 404 No\r\n",
@@ -65,7 +65,7 @@ class Outcome:
 
     how: str
     status: int = 0
-    fields: tuple[tuple[str, str], ...] = ()
+    fields: Fields = field(default_factory=dict)
     body: bytes = b""
     is_kept: bool = False
 
@@ -101,9 +101,9 @@ def obvious(data: bytes) -> Outcome:
         return refused
     words = {value.lower() for name, value in named if name == "connection"}
     wants_more = version == b"1.1" or b"keep-alive" in words
-    outcome = Outcome(
-        "broken", code, tuple((n, v.decode("utf-8", "surrogateescape")) for n, v in named)
-    )
+    outcome = Outcome("broken", code)
+    for name, value in named:
+        outcome.fields.setdefault(name.encode(), []).append(value)
     if code in (204, 304):
         outcome.how = "whole"
     elif codings:
@@ -193,9 +193,7 @@ async def read(data: bytes, cuts: list[int]) -> Outcome:
         reply: Reply = await asking
     except (Malformed, BrokenOff):
         return Outcome("refused")
-    outcome = Outcome(
-        "whole", reply.status, tuple((n.lower(), v) for n, v in reply.headers.items())
-    )
+    outcome = Outcome("whole", reply.status, reply.headers)
     pieces: list[bytes] = []
     errors: list[BrokenOff | None] = []
     reply.pass_on(pieces.append, errors.append)

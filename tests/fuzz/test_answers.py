@@ -47,17 +47,17 @@ def test_the_client_reads_answers_as_the_obvious_reader_does(
     [
         (
             OK + b"Content-Length: 2\r\n\r\nhi",
-            Outcome("whole", 200, (("content-length", "2"),), b"hi", is_kept=True),
+            Outcome("whole", 200, {b"content-length": [b"2"]}, b"hi", is_kept=True),
         ),
         (
             OK + b"Content-Length: 2\r\n\r\nhi!",
-            Outcome("whole", 200, (("content-length", "2"),), b"hi", is_kept=False),
+            Outcome("whole", 200, {b"content-length": [b"2"]}, b"hi", is_kept=False),
         ),
         (
             OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
-            Outcome("broken", 200, (("transfer-encoding", "chunked"),), b"hi"),
+            Outcome("broken", 200, {b"transfer-encoding": [b"chunked"]}, b"hi"),
         ),
-        (OK + b"\r\nhi", Outcome("whole", 200, (), b"hi", is_kept=False)),
+        (OK + b"\r\nhi", Outcome("whole", 200, {}, b"hi", is_kept=False)),
         (OK + b"X : y\r\n\r\n", Outcome("refused")),
     ],
 )
