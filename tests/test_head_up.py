@@ -186,11 +186,16 @@ async def test_a_providers_key_in_a_page_is_refused_by_name(
     assert proxy.upstream.calls == []
 
 
+HEADS = headers.Heads(OPENROUTER, Secret(KEY), {"X-Title": "Ours"})
+
+
 def outgoing(fields: list[tuple[str, str]], style: Dialect = dialects.MESSAGES) -> CIMultiDict[str]:
     client = CIMultiDictProxy(CIMultiDict(fields))
-    return headers.outgoing(
-        OPENROUTER, Secret(KEY), {"X-Title": "Ours"}, headers.forwarded(style, client)
-    )
+    passed = headers.forwarded(style, client)
+    head = headers.outgoing(OPENROUTER, Secret(KEY), {"X-Title": "Ours"}, passed)
+    written = [line.split(": ", 1) for line in HEADS.of(passed).split("\r\n")]
+    assert written == [*([name, value] for name, value in head.items()), [""]]
+    return head
 
 
 NAMES = st.sampled_from(

@@ -15,7 +15,7 @@ import trustme
 
 from keyproxy.transport import http1, pool
 from keyproxy.transport.client import trust
-from keyproxy.transport.http1 import Connection, Malformed
+from keyproxy.transport.http1 import Connection, Malformed, lines
 from keyproxy.transport.pool import ConnectFailed, ConnectLate, Origin, Pool
 from keyproxy.transport.reply import BrokenOff, Reply
 from tests.fake_upstream import RawScript, raw, read_request
@@ -64,7 +64,7 @@ async def pool_of(script: RawScript) -> AsyncIterator[Pool]:
 
 
 async def asked(connections: Pool, body: bytes = b"{}") -> Reply:
-    return await connections.ask("POST", "/chat", {"A": "b"}, body, timeout_seconds=5)
+    return await connections.ask("POST", "/chat", lines([("A", "b")]), body, timeout_seconds=5)
 
 
 async def answered(connections: Pool) -> bytes | None:
@@ -294,7 +294,7 @@ async def test_silence_is_a_timeout() -> None:
     upstream = Upstream()
     async with pool_of(upstream) as connections:
         with pytest.raises(TimeoutError):
-            await connections.ask("GET", "/key", {}, b"", timeout_seconds=0.05)
+            await connections.ask("GET", "/key", lines([]), b"", timeout_seconds=0.05)
         async with asyncio.timeout(5):
             await upstream.left.wait()
 
@@ -344,7 +344,9 @@ async def test_a_field_with_a_line_break_is_never_sent() -> None:
     async with pool_of(upstream) as connections:
         for value in ("a\r\nB: c", "a\nb", "a\0"):
             with pytest.raises(ValueError, match="line break"):
-                await connections.ask("GET", "/", {"A": value}, b"", timeout_seconds=5)
+                lines([("A", "b"), ("C", value)])
+            with pytest.raises(ValueError, match="line break"):
+                await connections.ask("GET", f"/{value}", lines([]), b"", timeout_seconds=5)
     assert upstream.requests == []
 
 

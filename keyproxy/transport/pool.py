@@ -13,19 +13,20 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
 
-from keyproxy.transport.http1 import Connection
+from keyproxy.transport.http1 import Connection, Lines
 from keyproxy.transport.reply import Reply
 
 IDLE_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)
 MAX_IDLE = 256
 _ATTEMPT_SECONDS = 0.25  # for one address before the next is tried beside it (RFC 8305, 5)
 _CLOSING_SECONDS = 1.0
+_NO_TARGET = re.compile(r"[\r\n\0]")
 _OPENED = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
 _MAX_TUNNEL_HEAD_BYTES = 16 * 1024
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
@@ -91,7 +92,7 @@ class Pool:
         self,
         method: str,
         path: str,
-        headers: Mapping[str, str],
+        fields: Lines,
         body: bytes,
         *,
         timeout_seconds: float,
@@ -105,7 +106,7 @@ class Pool:
         Raises ``ConnectFailed``, ``TimeoutError``, ``Malformed``, ``BrokenOff``.
         """
         target = path if is_rooted else self._base_path + path
-        head = self._head(method, target, headers, len(body))
+        head = self._head(method, target, fields, len(body))
         connection = self._kept() or await self._connect()
         if connected is not None:
             connected()
@@ -137,16 +138,11 @@ class Pool:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), _CLOSING_SECONDS)
 
-    def _head(self, method: str, target: str, headers: Mapping[str, str], length: int) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        if length or method != "GET":
-            lines.append(f"Content-Length: {length}")
-        text = "\r\n".join(lines)
-        ends = len(lines) - 1
-        if text.count("\r") != ends or text.count("\n") != ends or "\0" in text:
-            raise ValueError("a field holds a line break")
-        return f"{text}\r\n\r\n".encode()
+    def _head(self, method: str, target: str, fields: Lines, length: int) -> bytes:
+        if _NO_TARGET.search(target):
+            raise ValueError("a target holds a line break")
+        size = f"Content-Length: {length}\r\n" if length or method != "GET" else ""
+        return f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{fields}{size}\r\n".encode()
 
     def _kept(self) -> Connection | None:
         oldest = asyncio.get_running_loop().time() - IDLE_SECONDS

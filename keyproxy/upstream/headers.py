@@ -18,6 +18,7 @@ from keyproxy import __version__
 from keyproxy.dialects import Dialect
 from keyproxy.key_forms import NO_KEY
 from keyproxy.settings import Secret
+from keyproxy.transport.http1 import Lines, lines
 from keyproxy.transport.reply import Fields
 from keyproxy.upstream.provider import Provider
 
@@ -47,11 +48,9 @@ def outgoing(
     passed: Iterable[tuple[str, str]] = (),
     *,
     is_bearer: bool = False,
-    conversation: bytes = b"",
 ) -> CIMultiDict[str]:
     """The head of a call, with our key as the only credential; ``is_bearer``: in OpenAI's form,
-    whatever the provider's own. ``conversation``: what the call belongs to, which the provider is
-    told in a form that only this key makes, if it wants to know."""
+    whatever the provider's own."""
     head: CIMultiDict[str] = CIMultiDict(passed)
     head["Content-Type"] = "application/json"
     head.update(ranking)
@@ -62,10 +61,45 @@ def outgoing(
     head.update(own)
     if is_bearer and key.reveal():
         head["Authorization"] = f"Bearer {key.reveal()}"
-    if conversation and provider.conversation_header is not None:
-        mark = hmac.digest(key.reveal().encode(), conversation, hashlib.sha256)
-        head[provider.conversation_header] = mark[:16].hex()
     return head
+
+
+class Heads:
+    """Those of calls with one key, as they are sent: what clients add to them, and ``outgoing``,
+    which is written once for each set of names that they may add."""
+
+    __slots__ = ("_key", "_provider", "_ranking", "_rests")
+
+    def __init__(self, provider: Provider, key: Secret, ranking: Mapping[str, str]) -> None:
+        self._provider, self._key, self._ranking = provider, key, ranking
+        self._rests: dict[tuple[bool, tuple[str, ...]], Lines] = {}
+
+    def of(
+        self,
+        passed: tuple[tuple[str, str], ...] = (),
+        conversation: bytes = b"",
+        *,
+        is_bearer: bool = False,
+    ) -> Lines:
+        """``conversation``: what the call belongs to, which the provider is told in a form that
+        only this key makes, if it wants to know."""
+        names = tuple([name for name, _ in passed])
+        head = self._rests.get((is_bearer, names)) or self._rest(passed, names, is_bearer)
+        if passed:
+            head = Lines(lines(passed) + head)
+        if conversation and (name := self._provider.conversation_header) is not None:
+            mark = hmac.digest(self._key.reveal().encode(), conversation, hashlib.sha256)
+            head = Lines(head + lines([(name, mark[:16].hex())]))
+        return head
+
+    def _rest(
+        self, passed: tuple[tuple[str, str], ...], names: tuple[str, ...], is_bearer: bool
+    ) -> Lines:
+        head = outgoing(self._provider, self._key, self._ranking, passed, is_bearer=is_bearer)
+        for name in names:
+            del head[name]
+        rest = self._rests[is_bearer, names] = lines(head.items())
+        return rest
 
 
 def asking(provider: Provider, key: Secret | None) -> dict[str, str]:

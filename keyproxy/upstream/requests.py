@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from keyproxy.errors import Refusal
 from keyproxy.settings import Settings
-from keyproxy.transport.http1 import Malformed
+from keyproxy.transport.http1 import Lines, Malformed
 from keyproxy.transport.pool import ConnectFailed, ConnectLate, Pool
 from keyproxy.transport.reply import BrokenOff, Reply
 from keyproxy.upstream.answers import invalid
@@ -40,7 +40,7 @@ class Requests:
         self,
         method: str,
         path: str,
-        head: Mapping[str, str],
+        fields: Lines,
         body: bytes,
         connected: Callable[[], None] | None = None,
         seconds: float | None = None,
@@ -56,7 +56,7 @@ class Requests:
             return await self._pool.ask(
                 method,
                 path,
-                head,
+                fields,
                 body,
                 timeout_seconds=min(seconds or math.inf, self._first_byte_seconds),
                 connected=connected,

@@ -27,12 +27,13 @@ from keyproxy.dialects import MESSAGES, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret, Settings
+from keyproxy.transport.http1 import lines
 from keyproxy.transport.pool import Pool
 from keyproxy.transport.reply import Reply, known
 from keyproxy.upstream import answers, faults, headers
 from keyproxy.upstream.answers import check_head, invalid
 from keyproxy.upstream.faults import Fault
-from keyproxy.upstream.headers import KeySearch
+from keyproxy.upstream.headers import Heads, KeySearch
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.provider import Fetched, KeyReport, Listing, Model, Provider
 from keyproxy.upstream.requests import Lingering, Requests, key_rejected
@@ -107,6 +108,7 @@ class Upstream:
         self._search = KeySearch(tuple(dict.fromkeys(hidden)))
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
+        self._heads = {key: Heads(provider, key, self.ranking) for key in keys}
         self.requests = Requests(pool, settings)
         self._messages = Requests(messages_pool or pool, settings)
 
@@ -197,7 +199,7 @@ class Upstream:
         self, path: str, key: Secret | None, max_bytes: int, *, is_rooted: bool = False
     ) -> Fetched:
         """As it came; its body is neither searched nor read."""
-        head = headers.asking(self.provider, key)
+        head = lines(headers.asking(self.provider, key).items())
         reply = await self.requests.answer("GET", path, head, b"", is_rooted=is_rooted)
         try:
             raw = await self.requests.whole(reply, max_bytes)
@@ -253,14 +255,7 @@ class Upstream:
 
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
         takes = self.provider.taking(call)
-        head = headers.outgoing(
-            self.provider,
-            key,
-            self.ranking,
-            call.headers,
-            is_bearer=takes.is_bearer,
-            conversation=call.conversation,
-        )
+        head = self._heads[key].of(call.headers, call.conversation, is_bearer=takes.is_bearer)
         requests = self._messages if call.endpoint.dialect is MESSAGES else self.requests
         has_left, method = False, call.endpoint.method
         record.ask(self.provider.name)
