@@ -54,15 +54,6 @@ AUDIENCES: Mapping[str, Audience] = {
         {"allowed_hosts": "", "allowed_models": _MODEL},
     ),
 }
-OPTIONS = (
-    "allowed_origins",
-    "allowed_hosts",
-    "allowed_models",
-    "jwt_jwks_url",
-    "jwt_issuer",
-    "jwt_audiences",
-)
-"""The fields of settings that ``init`` has options for, in the order of its questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +135,9 @@ class Beginning:
     def _serve(self, key: str) -> Iterator[Said]:
         yield self._key(key, _MOUNTED.format(name=_KEY_NAME))
         yield self._said("listen", "")
-        yield self._said("allowed_hosts", self._hosts())
-        yield self._said("allowed_origins", self.answers.get("allowed_origins") or "none")
+        origins = self.answers.get("allowed_origins", "")
+        yield self._said("allowed_hosts", self.answers.get("allowed_hosts") or hosts_of(origins))
+        yield self._said("allowed_origins", origins or "none")
         yield self._said("allowed_models", self.answers["allowed_models"])
         yield self._said("client_auth", self._client_auth)
         if self._client_auth == "session":
@@ -164,10 +156,6 @@ class Beginning:
         yield self._said("budget", ROWS["budget"].example)
         yield self._said("total_budget", "5/day")
         yield self._said("max_tokens", "")
-
-    def _hosts(self) -> str:
-        origins = self.answers.get("allowed_origins", "")
-        return self.answers.get("allowed_hosts") or hosts_of(origins)
 
     def _key(self, key: str, note: str = "") -> Said:
         if self.is_key_in_env:

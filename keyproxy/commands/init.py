@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keyproxy.commands import git, line
-from keyproxy.commands.beginning import AUDIENCES, ENV, OPTIONS, SERVE_ENV, Beginning, hosts_of
+from keyproxy.commands.beginning import AUDIENCES, ENV, SERVE_ENV, Beginning, hosts_of
 from keyproxy.commands.file_changes import Change
 from keyproxy.commands.frameworks import framework_in
 from keyproxy.console import printable
@@ -20,10 +20,10 @@ from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.folders import project_name, user_folder
 from keyproxy.settings import ROWS, lines
 from keyproxy.settings.grammar import Unfit, secrets
-from keyproxy.settings.grammar.secrets import ClientToken
 from keyproxy.settings.setting import Mode, Setting, fault_of, text_of, unsaid
 from keyproxy.settings.sources import Sources
 
+_YES = ("", "y", "yes")
 _BASE = "http://localhost:8484/api/v1"
 _QUESTIONS = {
     "allowed_origins": "The origin of the live page, such as https://app.example.com",
@@ -33,6 +33,7 @@ _QUESTIONS = {
     "jwt_issuer": "The issuer (iss) of its JWTs, letter by letter",
     "jwt_audiences": "The audience (aud) of its JWTs",
 }
+"""By the fields of settings that ``init`` has options for."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     in_env = "write the key into .env itself, where bundlers and copies of the folder find it"
     parser.flag("--key-in-env", in_env)
     group = parser.add_argument_group("What the files say")
-    for field in OPTIONS:
+    for field in _QUESTIONS:
         line.add_setting(group, ROWS[field], ["serve"])
     given = line.parse(parser, arguments)
     try:
@@ -57,40 +58,37 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsFaults as faults:
         return line.report("init", faults)
     except (EOFError, KeyboardInterrupt):
-        print("\nkeyproxy init: nothing was written", file=sys.stderr)
-        return 1
+        why = "nothing was written"
     except OSError as error:
         why = f"{printable(error.filename)} cannot be written: {error.strerror}"
-        print(f"\nkeyproxy init: {why}", file=sys.stderr)
-        return 1
+    print(file=sys.stderr)  # behind a question
+    return line.fail("init", why)
 
 
 def _init(given: line.Given, directory: Path) -> int:
     if tracked := [name for name in (ENV, SERVE_ENV) if git.is_tracked(directory / name)]:
-        print(_tracked(tracked[0]), file=sys.stderr)
-        return 1
+        return line.fail("init", _tracked(tracked[0]))
     is_asking = not given.flags.yes
     if is_asking and not sys.stdin.isatty():
-        print("keyproxy init: no terminal to ask on; give options and --yes", file=sys.stderr)
-        return 1
+        return line.fail("init", "no terminal to ask on; give options and --yes")
     config = user_folder("config")
     if config is None:
-        print("keyproxy init: no home for a config folder; set HOME", file=sys.stderr)
-        return 1
+        return line.fail("init", "no home for a config folder; set HOME")
     audience = given.flags.audience or (_which_audience() if is_asking else "me")
     answers = _answers(audience, given.options, is_asking)
     folder = config / project_name(directory)
     beginning = Beginning(directory, folder, audience, answers, given.flags.key_in_env)
     has_key = beginning.has_key()
     key = _asked_key(beginning.key_place) if is_asking and not has_key else ""
-    token, stored = _new_token()
+    from keyproxy.clients import credentials  # --help need not load it
+
+    token, stored = credentials.make_token("app")
     changes = [each for each in beginning.changes(key, stored.pair) if each.is_any]
     if link := next((each.path for each in changes if each.path.is_symlink()), None):
         what = f"{link.name} is a link to {printable(os.readlink(link))}, and stays as it is"
-        print(f"keyproxy init: {what}; nothing was written", file=sys.stderr)
-        return 1
+        return line.fail("init", f"{what}; nothing was written")
     _show(changes, directory)
-    if is_asking and changes and not _is_agreed():
+    if is_asking and changes and input("\nWrite this? [Y/n] ").strip().lower() not in _YES:
         raise EOFError
     for change in changes:
         change.make()
@@ -100,15 +98,9 @@ def _init(given: line.Given, directory: Path) -> int:
     return _report_faults(beginning, awaited) or _say_what_next(beginning, awaited)
 
 
-def _new_token() -> tuple[str, ClientToken]:
-    from keyproxy.clients import credentials  # --help need not load it
-
-    return credentials.make_token("app")
-
-
 def _tracked(name: str) -> str:
     return (
-        f"keyproxy init: {name} is tracked by git, so what stands in it is in every clone, and its"
+        f"{name} is tracked by git, so what stands in it is in every clone, and its"
         " history keeps it. Nothing was written. Take it out, and make each secret in it anew:\n\n"
         f"    git rm --cached {name} && git commit -m 'Take {name} out'\n"
         f"    {secrets.KEYS_PAGE}"
@@ -131,7 +123,7 @@ def _answers(audience: str, options: Mapping[str, str], is_asking: bool) -> dict
     """
     answers: dict[str, str] = {}
     faults = []
-    for field in OPTIONS:
+    for field, question in _QUESTIONS.items():
         row, default = ROWS[field], AUDIENCES[audience].asks.get(field)
         text = text_of(row, options)
         origins = answers.get("allowed_origins")
@@ -143,7 +135,7 @@ def _answers(audience: str, options: Mapping[str, str], is_asking: bool) -> dict
             if text or not is_asking:
                 answers[field] = _fitting(row, text or default or "", options)
             else:
-                answers[field] = _asked(row, _QUESTIONS[field], default or "")
+                answers[field] = _asked(row, question, default or "")
         except SettingsFault as fault:
             faults.append(lines.placed(fault, {row.variable: lines.COMMAND_LINE}))
     if faults:
@@ -197,10 +189,6 @@ def _show(changes: Sequence[Change], directory: Path) -> None:
             print(f"  {text}")
     if not changes:
         print("All is there already; nothing to write.")
-
-
-def _is_agreed() -> bool:
-    return input("\nWrite this? [Y/n] ").strip().lower() in ("", "y", "yes")
 
 
 def _report_faults(beginning: Beginning, awaited: Path | None) -> int:

@@ -153,6 +153,12 @@ def _unknown(parser: Parser, name: str) -> str:
     return f"unknown option {name}{hint}"
 
 
+def fail(command: str, text: str) -> int:
+    """Say why nothing was done; the exit code."""
+    print(f"keyproxy {command}: {text}", file=sys.stderr)
+    return 1
+
+
 def report(command: str, faults: SettingsFaults) -> int:
     """Print every fault on stderr, each with the line to paste; the exit code."""
     count = len(faults.faults)

@@ -102,15 +102,15 @@ def answer(
     """Have ``write`` print what ``question`` returns about the ledger; the exit code."""
     path, how = _place(given, is_serve=given.flags.serve)
     if path is None:
-        return _fail(command, how)
+        return line.fail(command, how)
     try:
         found = ask(path, question)
     except LedgerMissing:
-        return _fail(command, f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}")
+        return line.fail(command, f"there is no ledger at {printable(path)} ({how}); {_SWITCH_ON}")
     except LedgerFault as fault:
-        return _fail(command, str(fault))
+        return line.fail(command, str(fault))
     except sqlite3.Error as error:
-        return _fail(command, f"{printable(path)} cannot be read: {error}")
+        return line.fail(command, f"{printable(path)} cannot be read: {error}")
     return _written(command, partial(write, found, path))
 
 
@@ -174,11 +174,5 @@ def _written(command: str, write: Callable[[], None]) -> int:
     except OSError as error:  # the interpreter would flush once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # `keyproxy usage | head`
-            return _fail(command, f"the output cannot be written: {error.strerror}")
+            return line.fail(command, f"the output cannot be written: {error.strerror}")
     return 0
-
-
-def _fail(command: str, text: str) -> int:
-    """Say why there is nothing to show; the exit code."""
-    print(f"keyproxy {command}: {text}", file=sys.stderr)
-    return 1
