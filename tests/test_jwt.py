@@ -75,7 +75,7 @@ async def refused(verifier: Verifier, token: str, code: str = "credential_invali
 
 async def test_a_good_jwt_says_who_its_bearer_is() -> None:
     token = signed(claims(iss=ISSUER))
-    assert await with_secret().verify(token) == Claims("user-1", None, ISSUER)
+    assert await with_secret().verify(token) == Claims("user-1", None)
 
 
 @pytest.mark.parametrize("algorithm", sorted(SHARED))
@@ -160,7 +160,7 @@ async def test_a_signed_jwt_with_wrong_claims_is_refused(said: dict[str, Any], h
     """Under a verifier that wants everything there is to want."""
     rules = JwtRules(("HS256",), ISSUER, ("mine", "also-mine"), app_claim="plan")
     good = claims(iss=ISSUER, aud="also-mine")
-    assert await with_secret(rules).verify(signed(good)) == Claims("user-1", None, ISSUER)
+    assert await with_secret(rules).verify(signed(good)) == Claims("user-1", None)
     bad = {name: value for name, value in (good | said).items() if value is not None}
     token = assembled(b'{"alg":"HS256"}', json.dumps(bad).encode())
     assert hint in await refused(with_secret(rules), token)
@@ -422,7 +422,6 @@ def test_the_form_tells_a_jwt_from_other_credentials(text: str, is_jwt: bool) ->
 @pytest.mark.parametrize(
     "secret",
     [
-        "fewer-bytes-0123",
         '{"kty":"oct","k":"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"}',
         "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----END PUBLIC KEY-----",
     ],

@@ -54,7 +54,6 @@ class Claims:
 
     subject: str
     app: str | None
-    issuer: str | None
 
 
 class KeySource(Protocol):
@@ -111,7 +110,7 @@ class Verifier:
         issuer = claims.get("iss")
         if not (issuer is None or isinstance(issuer, str)):
             _refuse("its iss is no text")
-        if rules.issuer is not None and issuer != rules.issuer:
+        if rules.issuer not in (None, issuer):
             _refuse(f"its issuer {_short(issuer)} is not KEYPROXY_JWT_ISSUER")
         if rules.audiences:
             audience: Any = claims.get("aud")
@@ -129,7 +128,7 @@ class Verifier:
             _refuse(f"its sub is no text of 1 to {_MAX_SUBJECT} characters")
         if not subject.isprintable():
             _refuse("its sub holds characters that cannot be printed")
-        return Claims(subject, self._app(claims), issuer)
+        return Claims(subject, self._app(claims))
 
     def _app(self, claims: Mapping[str, Any]) -> str | None:
         name = self.rules.app_claim

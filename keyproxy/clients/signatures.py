@@ -71,18 +71,14 @@ class SharedSecret:
         from jwt.exceptions import InvalidKeyError
 
         raw = secret.reveal().encode()
-        algorithms = [name for name, least in SHARED.items() if len(raw) >= least]
+        algorithms = frozenset(name for name, least in SHARED.items() if len(raw) >= least)
         try:
-            if not algorithms:
-                raise InvalidKeyError
-            value = _engine(algorithms[0]).prepare_key(raw)
-            self._keys = (SignatureKey(value, frozenset(algorithms)),)
+            self._keys = (SignatureKey(_engine("HS256").prepare_key(raw), algorithms),)
         except InvalidKeyError as error:
-            trouble = "is a key of another kind" if algorithms else "is too short"
             raise SettingsFault(
                 "KEYPROXY_JWT_SECRET",
-                found=f"set (not shown), and it {trouble}",
-                expected="the secret that the issuer signs with, at least 32 bytes",
+                found="set (not shown), and it is a key of another kind",
+                expected="the secret that the issuer signs with",
             ) from error
 
     async def find(

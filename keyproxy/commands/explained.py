@@ -20,7 +20,6 @@ from keyproxy.errors import Refusal, Step
 from keyproxy.kit import Kit
 from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
-from keyproxy.routing.router import Row
 from keyproxy.server.assembly import Assembly
 from keyproxy.server.snippet import usual_model
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings
@@ -109,7 +108,10 @@ async def print_json(kit: Kit, asked: Asked) -> int:
         if isinstance(verdict, Passed):
             shown["steps"].append({"step": verdict.step, "found": verdict.found})
         elif isinstance(verdict, Routed):
-            shown["homes"] = [_home(row) for row in verdict.rows]
+            shown["homes"] = [
+                row._asdict() | {"why_not": row.why_not and row.why_not._asdict()}
+                for row in verdict.rows
+            ]
         elif isinstance(verdict, Sent):
             body = verdict.body.decode(errors="replace")
             shown["sent"] = asdict(verdict) | {"head": dict(verdict.head), "body": body}
@@ -124,12 +126,6 @@ async def print_json(kit: Kit, asked: Asked) -> int:
             }
     print(_masked(json.dumps(shown, indent=2), kit))
     return 1 if "refused" in shown else 0
-
-
-def _home(row: Row) -> dict[str, Any]:
-    no = row.why_not
-    why_not = None if no is None else {"why": no.why, "text": no.text, "param": no.param}
-    return row._asdict() | {"why_not": why_not}
 
 
 def _of_step(step: Step, outcome: str, text: str) -> list[str]:

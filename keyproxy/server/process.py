@@ -140,7 +140,7 @@ async def _watch(
 
     The first look always reads: a file may have changed since the settings were made.
     """
-    seen = b""
+    seen: object = None
     while True:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reload.wait(), RELOAD_LOOK_SECONDS)

@@ -93,19 +93,18 @@ class Sources:
             raise SettingsFaults(faults)
         return settings
 
-    def fingerprint(self) -> bytes:
-        """A digest that changes when a file changes that ``read`` opened or looked for."""
+    def fingerprint(self) -> Sequence[tuple[Path, bytes]]:
+        """What changes when a file changes that ``read`` opened or looked for: digests."""
         if not self._opened:
             self.look()
-        digest = hashlib.blake2b(digest_size=16)
+        found = []
         for path in sorted(self._opened):
             try:
                 content = read_file(path)
             except (OSError, ValueError) as error:
                 content = type(error).__name__.encode()
-            for part in (os.fsencode(path), content):
-                digest.update(hashlib.blake2b(part).digest())
-        return digest.digest()
+            found.append((path, hashlib.blake2b(content).digest()))
+        return found
 
     def why_no_key(self) -> str | None:
         """Where a key was looked for in vain, and where one stands that is not read; a line.
