@@ -29,7 +29,7 @@ import structlog
 from aiohttp import web
 
 from keyproxy import logs
-from keyproxy.admin.alerts import made
+from keyproxy.admin.alerts import alert_of
 from keyproxy.admin.conditions import Condition
 from keyproxy.admin.outbox import MOST_HELD, PAUSES_SECONDS, Alert, Outbox, signature
 from keyproxy.errors import SettingsFaults
@@ -667,8 +667,8 @@ async def posting(upstream: FakeUpstream) -> AsyncIterator[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def alert_of(number: int = 0) -> Alert:
-    return made("firing", Condition("spend", "x", number, 0), "here:1", "x", 0.0)
+def numbered(number: int = 0) -> Alert:
+    return alert_of(Condition("spend", "x", number, 0), "firing", "x", "here:1", 0.0)
 
 
 @pytest.mark.parametrize("how", ["hangs", "fails", "redirects"])
@@ -697,7 +697,7 @@ async def test_a_receiver_that_fails_is_asked_again_with_the_same_id(
 ) -> None:
     receiver.answer_with(500, 404, 429, 200)
     box, pauses = posting(settings(ALERT_URL=receiver.url, ALERT_SECRET=SECRET))
-    box.put(alert_of())
+    box.put(numbered())
     told = await receiver.told(4)
     assert len({each["id"] for each in told}) == 1
     assert pauses == list(PAUSES_SECONDS[:3])
@@ -712,8 +712,8 @@ async def test_one_that_is_never_taken_is_given_up_and_the_next_one_sent(
 
     receiver.answer = fail
     box, pauses = posting(settings(ALERT_URL=receiver.url))
-    box.put(alert_of(0))
-    box.put(alert_of(1))
+    box.put(numbered(0))
+    box.put(numbered(1))
     tries = len(PAUSES_SECONDS) + 1
     told = await receiver.told(tries + 1)
     assert [each["value"] for each in told] == [0] * tries + [1]
@@ -729,7 +729,7 @@ async def test_a_redirect_is_not_followed(posting: Any, receiver: Receiver) -> N
 
         receiver.answer = elsewhere
         box, _ = posting(settings(ALERT_URL=receiver.url))
-        box.put(alert_of())
+        box.put(numbered())
         await receiver.told(3)
         assert other.got == []
 
@@ -744,10 +744,10 @@ async def test_a_hundred_are_held(posting: Any, receiver: Receiver) -> None:
 
     receiver.answer = hang
     box, _ = posting(settings(ALERT_URL=receiver.url))
-    box.put(alert_of(0))
+    box.put(numbered(0))
     await is_asked.wait()
     for number in range(1, 151):
-        box.put(alert_of(number))
+        box.put(numbered(number))
     go_on.set()
     told = await receiver.told(1 + MOST_HELD)
     assert [each["value"] for each in told] == [0, *range(51, 151)]
@@ -764,8 +764,8 @@ async def test_an_endless_answer_is_not_read(posting: Any, receiver: Receiver) -
 
     receiver.answer = endless
     box, pauses = posting(settings(ALERT_URL=receiver.url))
-    box.put(alert_of(0))
-    box.put(alert_of(1))
+    box.put(numbered(0))
+    box.put(numbered(1))
     assert [each["value"] for each in await receiver.told(2)] == [0, 1]
     assert pauses == []
 
@@ -778,7 +778,7 @@ async def test_why_it_cannot_be_delivered_is_said_without_the_address(
     box, _ = posting(
         settings(ALERT_URL="http://127.0.0.1:9/services/T0/B0/hidden-token", ALERT_SECRET=SECRET)
     )
-    box.put(alert_of())
+    box.put(numbered())
     async with asyncio.timeout(10):
         while "was not delivered" not in stream.getvalue():
             await asyncio.sleep(0.01)

@@ -121,7 +121,7 @@ class Alerts:
 
     def _tell(self, state: State, condition: Condition, instance: str) -> None:
         said = condition.text if state == "firing" else f"No longer: {condition.text}"
-        alert = made(state, condition, instance, f"keyproxy at {instance}: {said}", self.wall())
+        alert = alert_of(condition, state, said, instance, self.wall())
         write = _log.warning if state == "firing" else _log.info
         facts = {"app": alert.app} if alert.app is not None else {}
         write(
@@ -142,8 +142,9 @@ class Alerts:
             self.ledger.keep(json.dumps(_key(condition)), text)
 
 
-def made(state: State, condition: Condition, instance: str, text: str, at: float) -> Alert:
-    """The alert that tells of ``condition``."""
+def alert_of(condition: Condition, state: State, said: str, instance: str, at: float) -> Alert:
+    """What is posted of ``condition``, of which ``said`` tells in a sentence."""
+    text = f"keyproxy at {instance}: {said}"
     when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
     return Alert(
         id=f"alert_{os.urandom(12).hex()}",

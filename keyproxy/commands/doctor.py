@@ -17,7 +17,7 @@ import aiohttp
 from structlog.testing import capture_logs
 
 from keyproxy import __version__
-from keyproxy.admin.alerts import made
+from keyproxy.admin.alerts import alert_of
 from keyproxy.admin.conditions import Condition
 from keyproxy.admin.outbox import post
 from keyproxy.commands import git
@@ -158,8 +158,7 @@ async def of_machine(settings: Settings) -> list[Finding]:
 async def of_test_alert(settings: Settings) -> Finding:
     """Send an alert that nothing is behind, once; whether it was taken."""
     signed = "not signed" if settings.alert_secret is None else "signed"
-    instance = socket.gethostname()
-    alert = made("firing", _TEST, instance, f"keyproxy at {instance}: {_TEST.text}", time.time())
+    alert = alert_of(_TEST, "firing", _TEST.text, socket.gethostname(), time.time())
     async with open_pools(settings) as pools:
         open_one = partial(open_session, settings, trust=pools.trust)
         trouble = await post(open_one, settings, alert.body())
