@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from keyproxy.clients.jwks import SharedSecret, SignatureKey, public_key, require_extra
 from keyproxy.clients.jwt import (
     MAX_CHARACTERS,
     Claims,
@@ -24,7 +25,6 @@ from keyproxy.clients.jwt import (
     Verifier,
     looks_like_jwt,
 )
-from keyproxy.clients.signatures import SharedSecret, SignatureKey, public_key, require_extra
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret

@@ -15,9 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyproxy.clients.jwks import Jwks
+from keyproxy.clients.jwks import Jwks, SharedSecret
 from keyproxy.clients.jwt import Claims, JwtRules, Verifier
-from keyproxy.clients.signatures import SharedSecret
 from keyproxy.errors import Refusal
 from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import jwt as grammar

@@ -18,8 +18,7 @@ from typing import Any, NoReturn, Protocol
 
 import aiohttp
 
-from keyproxy.clients.jwks import Jwks
-from keyproxy.clients.signatures import SharedSecret, SignatureKey
+from keyproxy.clients.jwks import Jwks, SharedSecret, SignatureKey
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings import Settings
