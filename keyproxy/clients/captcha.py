@@ -104,9 +104,9 @@ class Captcha:
         if verdict["success"] is not True:
             codes = reasons(verdict)
             hint = f"{self.vendor}: {', '.join(codes) or 'no reason given'}"
-            if _SPENT.isdisjoint(codes):
-                raise _refused("The captcha was not passed. Solve a new one.", hint=hint)
-            text = "The captcha's response was used before or is too old. Solve a new one."
+            text = "The captcha was not passed. Solve a new one."
+            if not _SPENT.isdisjoint(codes):
+                text = "The captcha's response was used before or is too old. Solve a new one."
             raise _refused(text, hint=hint)
         if origin is not None and not self._is_of(verdict.get("hostname"), origin):
             raise _refused(

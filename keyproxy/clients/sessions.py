@@ -23,7 +23,6 @@ from keyproxy.errors import Refusal
 from keyproxy.key_forms import SESSION, Secret
 
 MAX_TOKEN_CHARACTERS = 300
-MAX_APP_BYTES = 100
 LIFETIME_SECONDS = 3600
 GRACE_SECONDS = 300
 """How long after its end a session is still renewed: a laptop that slept keeps its client."""
@@ -103,10 +102,7 @@ class Sessions:
         return self._signed(claims._replace(expires_at=expires_at), origin)
 
     def _signed(self, claims: _Claims, origin: str | None) -> Session:
-        app = claims.app.encode()
-        if len(app) > MAX_APP_BYTES:
-            raise ValueError(f"an app's name is longer than {MAX_APP_BYTES} bytes")
-        packed = _CLAIMS.pack(*claims[:3]) + app
+        packed = _CLAIMS.pack(*claims[:3]) + claims.app.encode()
         body = SESSION.encode() + _written(packed)
         token = body + _signature(self._keys[0], body, origin)
         return Session(token.decode(), LIFETIME_SECONDS, claims.client)

@@ -74,7 +74,7 @@ def times(
 ) -> Between:
     """What the options say, ``usual`` without any; a wrong one ends the process, exit code 2."""
     since, now = usual if since is None else since, datetime.now(UTC)
-    between = Between(_within(since, now), _within(until, now, is_end=True))
+    between = Between(_moment(since, now), _moment(until or "", now, is_end=True))
     if between.since is None and since != "all":
         parser.error(f"--since: expected {_WHEN}, all")
     if between.until is None and until is not None:
@@ -136,31 +136,27 @@ def _place(given: line.Given, *, is_serve: bool) -> tuple[Path | None, str]:
     return path, f"the default place of keyproxy serve{also}"
 
 
-def _within(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
-    """As ``_moment``; the last moment that there is stands for an end beyond it."""
+def _moment(text: str, now: datetime, *, is_end: bool = False) -> datetime | None:
+    """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``.
+
+    The last moment that there is stands for an end beyond it.
+    """
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     try:
-        return _moment(text, now, is_end=is_end)
+        if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text, re.ASCII):
+            span = int(match[1]) * _SPANS[match[2]]
+            return now - span if match[2] == "h" else today - span + timedelta(days=1)
+        day = {"today": today, "yesterday": today - timedelta(days=1)}.get(text)
+        if day is None:
+            moment = datetime.fromisoformat(text)
+            day = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            if len(text) > len("2026-11-01"):  # with a time of the day
+                return day
+        return day + timedelta(days=1) if is_end else day
+    except ValueError:
+        return None
     except OverflowError:
         return datetime.max.replace(tzinfo=UTC) if is_end else None
-
-
-def _moment(text: str | None, now: datetime, *, is_end: bool = False) -> datetime | None:
-    """The moment that ``text`` names; of a day its begin, or the next one's with ``is_end``."""
-    text = text or ""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if match := re.fullmatch(r"([1-9]\d{0,4})([hdw])", text, re.ASCII):
-        span = int(match[1]) * _SPANS[match[2]]
-        return now - span if match[2] == "h" else today - span + timedelta(days=1)
-    day = {"today": today, "yesterday": today - timedelta(days=1)}.get(text)
-    if day is None:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        day = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        if len(text) > len("2026-11-01"):  # with a time of the day
-            return day
-    return day + timedelta(days=1) if is_end else day
 
 
 def _written(command: str, write: Callable[[], None]) -> int:

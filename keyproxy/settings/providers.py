@@ -241,6 +241,6 @@ def _fault(
     instead: str | None = None,
 ) -> SettingsFault:
     key = toml_key(instead or variable)
-    where = f"providers.{name}.{toml_key(variable)}" if variable else f"providers.{name}"
+    where = f"providers.{name}.{toml_key(variable)}"
     paste = f'in [providers.{name}] of the TOML file: {key} = "{value}"' if value else None
     return SettingsFault(where, found=found, expected=expected, paste=paste)

@@ -123,10 +123,7 @@ def each(
         first = troubles[0]
         alike = [unfit.found or "" for unfit in troubles if unfit.expected == first.expected]
         first.found = ", ".join(alike)
-        whole = [entry for entry in cured if entry is not None]
-        first.value = separator.join(filter(None, whole)) or none
-        if len(whole) < len(cured):
-            first.value = None
+        first.value = None if None in cured else separator.join(filter(None, cured)) or none
         raise first
 
     return parse_all
