@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from keyproxy.admin import pages
+from keyproxy.admin import listener
 from keyproxy.demo import page, upstream
 from keyproxy.server import service
 from tests.browser.chromium import Tab
@@ -284,10 +284,10 @@ async def test_a_page_of_another_origin_is_read_no_figures_by_the_browser(
 
 
 def test_the_page_weighs_little_and_brings_its_library_unchanged() -> None:
-    files = pages.files()
+    files = listener.pages()
     assert sum(len(file.body) for file in files.values()) < 250_000
     for name, digest in UPLOT.items():
-        content = (pages.FOLDER / "uplot" / name).read_bytes()
+        content = (listener.PAGES / "uplot" / name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == digest
 
 

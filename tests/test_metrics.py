@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from keyproxy.admin.gauges import GAUGES
+from keyproxy.admin.prometheus import GAUGES
 from keyproxy.admin.tally import FAMILIES, MOST_MODELS, Tally
 from keyproxy.call import Cost, Told, Usage
 from keyproxy.money.pricelist import PriceList

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from keyproxy.admin.gauges import GAUGES
+from keyproxy.admin.prometheus import GAUGES
 from keyproxy.admin.tally import FAMILIES
 from keyproxy.errors import CODES
 from tests.test_metrics import checked

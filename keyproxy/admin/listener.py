@@ -1,4 +1,10 @@
-"""The listener for those who watch, with a port of its own and nothing that changes anything."""
+"""The listener for those who watch, with a port of its own and nothing that changes anything.
+
+Who may look: a known Host, no page but our own, and the token where there is one. A page of another
+origin, were it the chat page on the next port, must not read figures: a browser says where a
+request comes from. A Host that is not listed is DNS rebinding. Cookies count for nothing, since
+they ignore ports. Sources: Fetch Metadata (Sec-Fetch-Site), RFC 6750 2.1.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +12,24 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
+from multidict import CIMultiDictProxy
 
-from keyproxy.admin import guard, pages, prometheus
+from keyproxy.admin import prometheus
 from keyproxy.admin.events import Events
-from keyproxy.admin.history import History
 from keyproxy.admin.readers import Shown
-from keyproxy.admin.state import State
+from keyproxy.admin.state import History, State
 from keyproxy.admin.watched import Watched
+from keyproxy.browser import HostRules
+from keyproxy.demo.page import PageFile, read
 from keyproxy.errors import Refusal
 from keyproxy.floods import Floods, Refused
+from keyproxy.key_forms import is_same
 from keyproxy.record import new_request_id
 from keyproxy.settings import ROWS, Settings
 from keyproxy.transport import refusals
@@ -30,6 +41,18 @@ MOST_CONNECTIONS = 64
 _CELLS_A_TICK = 4  # so that nobody who missed some lacks any
 _NO_APP = "(admin)"  # in counted lines
 _log = structlog.get_logger("keyproxy.admin")
+PAGES = Path(__file__).parent / "web"
+_PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+            "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+)
 
 Show = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -43,7 +66,7 @@ class Admin:
         history = History(watched.ledger, lambda: self._settings.log_address)
         self._state = State(watched, shown, history, time.time())
         self._events = Events(self._first, self._tick)
-        self._pages = pages.files()
+        self._pages = pages()
         self._data: Mapping[str, Show] = {
             "/metrics": self._metrics,
             "/state.json": self._whole,
@@ -91,15 +114,15 @@ class Admin:
 
     async def _show(self, request: web.BaseRequest) -> web.StreamResponse:
         check_head(request)
-        guard.check_host(request.headers, self._settings)
-        guard.check_method(request.method)
+        _check_host(request.headers, self._settings)
+        _check_method(request.method)
         path = request.raw_path.partition("?")[0]
         if (page := self._pages.get(path)) is not None:
-            fields = {**pages.HEADERS, "Content-Type": page.content_type}
+            fields = {**_PAGE_HEADERS, "Content-Type": page.content_type}
             return web.Response(body=page.body, headers=fields)
         if (show := self._data.get(path)) is None:
             raise Refusal("endpoint_not_allowed", "There is nothing here; the dashboard is at /.")
-        guard.check_reader(request.headers, self._settings)
+        _check_reader(request.headers, self._settings)
         return await show(request)
 
     async def _metrics(self, request: web.BaseRequest) -> web.Response:
@@ -141,3 +164,53 @@ class _Request(web.BaseRequest):
         headers.setdefault("X-Content-Type-Options", "nosniff")
         headers.setdefault("Cache-Control", "no-store")
         headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+
+
+def pages() -> Mapping[str, PageFile]:
+    """The dashboard's files, which hold no data, each by its URL path; ``/`` is ``index.html``."""
+    found = dict(read(PAGES))
+    found["/"] = found.pop("/index.html")
+    return found
+
+
+def _check_host(headers: CIMultiDictProxy[str], settings: Settings) -> None:
+    """Raises ``host_not_allowed`` unless there is one Host and it is listed."""
+    hosts = headers.getall("Host", [])
+    if len(hosts) != 1 or not HostRules(settings.admin_hosts).allows(hosts[0]):
+        raise Refusal(
+            "host_not_allowed",
+            "This address does not answer under the host name that was asked for"
+            " (KEYPROXY_ADMIN_HOSTS).",
+        )
+
+
+def _check_method(method: str) -> None:
+    """Raises ``method_not_allowed`` for whatever does not only read."""
+    if method not in ("GET", "HEAD"):
+        raise Refusal(
+            "method_not_allowed", "Nothing can be changed here.", headers={"Allow": "GET, HEAD"}
+        )
+
+
+def _check_reader(headers: CIMultiDictProxy[str], settings: Settings) -> None:
+    """May these figures be read? Raises ``origin_not_allowed``, ``credential_missing`` and
+    ``credential_invalid``. A Host that is ours was seen before."""
+    own = headers["Host"]
+    sites = [site.strip() for site in headers.getall("Sec-Fetch-Site", [])]
+    origins = headers.getall("Origin", [])
+    is_own = all(site == "same-origin" for site in sites)
+    if not is_own or not set(origins) <= {f"http://{own}", f"https://{own}"}:
+        raise Refusal(
+            "origin_not_allowed",
+            "Figures are shown to the dashboard at / and to programs, not to other pages.",
+        )
+    if (token := settings.admin_token) is None:
+        return
+    scheme, _, shown = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Refusal(
+            "credential_missing",
+            "Figures need a bearer token, the one in KEYPROXY_ADMIN_TOKEN_FILE.",
+        )
+    if not is_same(shown.strip(), token.reveal()):
+        raise Refusal("credential_invalid", "This is not the token of KEYPROXY_ADMIN_TOKEN_FILE.")

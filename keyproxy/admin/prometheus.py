@@ -1,18 +1,118 @@
-"""The figures as Prometheus reads them. Its library is loaded when somebody asks for them."""
+"""The figures as Prometheus reads them, and a table of those that are true when it asks.
+
+Its library is loaded then.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from keyproxy.admin.gauges import GAUGES, Amounts, Gauge, Seen
 from keyproxy.admin.tally import FAMILIES, Family, Labels, Tally
 from keyproxy.admin.watched import Watched
+from keyproxy.ledger.ledger import Ledger
+from keyproxy.money.budget import Level
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
+
+Amounts = Sequence[tuple[Labels, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One look at the process; ``levels`` of its budgets."""
+
+    watched: Watched
+    tally: Tally
+    levels: Sequence[Level]
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric; ``is_sum``: it only grows."""
+
+    name: str
+    help: str
+    labels: Labels
+    of: Callable[[Seen], Amounts]
+    is_sum: bool = False
+
+
+def _one(number: float | None) -> Amounts:
+    return () if number is None else (((), number),)
+
+
+def _budgets(seen: Seen) -> Amounts:
+    return [
+        ((level.name, state), float(usd))
+        for level in seen.levels
+        for state, usd in (
+            ("limit", level.budget.usd),
+            ("spent", level.spent),
+            ("reserved", level.reserved),
+        )
+    ]
+
+
+def _reserved(seen: Seen) -> Amounts:
+    reserved = (record.reserved for record in seen.watched.open_records())
+    return _one(float(sum(filter(None, reserved))))
+
+
+def _open_streams(seen: Seen) -> Amounts:
+    return _one(
+        sum(
+            bool(record.is_streaming) and record.first_byte_at is not None
+            for record in seen.watched.open_records()
+        )
+    )
+
+
+def _keys(seen: Seen) -> Amounts:
+    return [
+        ((name,), not states or not all(state.is_rejected for state in states))
+        for name, states in seen.watched.provider_keys().items()
+    ]
+
+
+def _price_age(seen: Seen) -> Amounts:
+    book = seen.watched.prices()
+    return _one(None if book is None else book.age_seconds)
+
+
+def _of_ledger(figure: Callable[[Ledger], int]) -> Callable[[Seen], Amounts]:
+    def of(seen: Seen) -> Amounts:
+        ledger = seen.watched.ledger
+        return _one(0 if ledger is None else figure(ledger))
+
+    return of
+
+
+# fmt: off
+GAUGES: Iterable[Gauge] = (
+    Gauge("keyproxy_cost_unsettled_usd",
+          "What calls stand in the books with whose cost is not final, in USD.",
+          (), lambda seen: _one(seen.tally.unsettled_usd)),
+    Gauge("keyproxy_reserved_usd", "What open calls may cost at most, in USD.", (), _reserved),
+    Gauge("keyproxy_budget_usd", "Budgets of apps and of all in USD: limit, spent, reserved.",
+          ("budget", "state"), _budgets),
+    Gauge("keyproxy_open_streams", "Event streams that are being passed on.", (), _open_streams),
+    Gauge("keyproxy_ledger_backlog", "Rows and questions that wait for the ledger.",
+          (), _of_ledger(lambda ledger: ledger.backlog)),
+    Gauge("keyproxy_ledger_lost_calls_total", "Calls that the ledger does not have as they ended.",
+          (), _of_ledger(lambda ledger: ledger.losses), is_sum=True),
+    Gauge("keyproxy_key_usable", "Whether a key of the provider is left that is not set aside.",
+          ("provider",), _keys),
+    Gauge("keyproxy_storage_up", "Whether limits and budgets are counted where they should be.",
+          (), lambda seen: _one(not seen.watched.counters.is_down)),
+    Gauge("keyproxy_price_age_seconds", "Since the list of prices was fetched.", (), _price_age),
+)
+# fmt: on
+
 
 Sums = list[tuple[Family, dict[Labels, Any]]]
 Now = list[tuple[Gauge, Amounts]]
