@@ -9,12 +9,10 @@ they ignore ports. Sources: Fetch Metadata (Sec-Fetch-Site), RFC 6750 2.1.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
@@ -42,17 +40,15 @@ _CELLS_A_TICK = 4  # so that nobody who missed some lacks any
 _NO_APP = "(admin)"  # in counted lines
 _log = structlog.get_logger("keyproxy.admin")
 PAGES = Path(__file__).parent / "web"
-_PAGE_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Content-Security-Policy": (
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-            "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "X-Frame-Options": "DENY",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
-)
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 Show = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -65,14 +61,14 @@ class Admin:
         self._watched, self._shown = watched, shown
         history = History(watched.ledger, lambda: self._settings.log_address)
         self._state = State(watched, shown, history, time.time())
-        self._events = Events(self._first, self._tick)
+        self._events = Events(self._state.live, partial(self._state.live, _CELLS_A_TICK))
         self._pages = pages()
         self._data: Mapping[str, Show] = {
             "/metrics": self._metrics,
             "/state.json": self._whole,
             "/events": self._events.show,
         }
-        make_request = functools.partial(_Request, loop=asyncio.get_running_loop())
+        make_request = partial(_Request, loop=asyncio.get_running_loop())
         self._floods = Floods()
         self._server = GuardedServer(
             self._answer, make_request, self._settings, MOST_CONNECTIONS, self._floods
@@ -133,13 +129,6 @@ class Admin:
 
     async def _whole(self, request: web.BaseRequest) -> web.Response:
         return web.json_response(await self._state.whole())
-
-    async def _first(self) -> dict[str, Any]:
-        return {**await self._state.live(), "cells": self._shown.recent.cells()}
-
-    async def _tick(self) -> dict[str, Any]:
-        cells = self._shown.recent.cells(_CELLS_A_TICK)
-        return {**await self._state.live(), "cells": cells}
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         request_id, status, code = new_request_id(), refusal.status, refusal.code

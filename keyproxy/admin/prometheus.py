@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from keyproxy.admin.tally import FAMILIES, Family, Labels, Tally
 from keyproxy.admin.watched import Watched
-from keyproxy.ledger.ledger import Ledger
 from keyproxy.money.budget import Level
 
 if TYPE_CHECKING:
@@ -58,18 +57,9 @@ def _budgets(seen: Seen) -> Amounts:
     ]
 
 
-def _reserved(seen: Seen) -> Amounts:
-    reserved = (record.reserved for record in seen.watched.open_records())
-    return _one(float(sum(filter(None, reserved))))
-
-
 def _open_streams(seen: Seen) -> Amounts:
-    return _one(
-        sum(
-            bool(record.is_streaming) and record.first_byte_at is not None
-            for record in seen.watched.open_records()
-        )
-    )
+    streams = [each for each in seen.watched.open_records() if each.is_streaming]
+    return _one(sum(each.first_byte_at is not None for each in streams))
 
 
 def _keys(seen: Seen) -> Amounts:
@@ -84,27 +74,21 @@ def _price_age(seen: Seen) -> Amounts:
     return _one(None if book is None else book.age_seconds)
 
 
-def _of_ledger(figure: Callable[[Ledger], int]) -> Callable[[Seen], Amounts]:
-    def of(seen: Seen) -> Amounts:
-        ledger = seen.watched.ledger
-        return _one(0 if ledger is None else figure(ledger))
-
-    return of
-
-
 # fmt: off
 GAUGES: Iterable[Gauge] = (
     Gauge("keyproxy_cost_unsettled_usd",
           "What calls stand in the books with whose cost is not final, in USD.",
           (), lambda seen: _one(seen.tally.unsettled_usd)),
-    Gauge("keyproxy_reserved_usd", "What open calls may cost at most, in USD.", (), _reserved),
+    Gauge("keyproxy_reserved_usd", "What open calls may cost at most, in USD.", (),
+          lambda seen: _one(float(sum(r.reserved or 0 for r in seen.watched.open_records())))),
     Gauge("keyproxy_budget_usd", "Budgets of apps and of all in USD: limit, spent, reserved.",
           ("budget", "state"), _budgets),
     Gauge("keyproxy_open_streams", "Event streams that are being passed on.", (), _open_streams),
     Gauge("keyproxy_ledger_backlog", "Rows and questions that wait for the ledger.",
-          (), _of_ledger(lambda ledger: ledger.backlog)),
+          (), lambda seen: _one(seen.watched.ledger.backlog if seen.watched.ledger else 0)),
     Gauge("keyproxy_ledger_lost_calls_total", "Calls that the ledger does not have as they ended.",
-          (), _of_ledger(lambda ledger: ledger.losses), is_sum=True),
+          (), lambda seen: _one(seen.watched.ledger.losses if seen.watched.ledger else 0),
+          is_sum=True),
     Gauge("keyproxy_key_usable", "Whether a key of the provider is left that is not set aside.",
           ("provider",), _keys),
     Gauge("keyproxy_storage_up", "Whether limits and budgets are counted where they should be.",

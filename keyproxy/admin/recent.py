@@ -35,6 +35,8 @@ BY = ("model", "app", "client", "provider")
 OTHER = "other"
 _LONGEST = 120
 
+Sums = dict[str, list[float]]
+"""Calls, money and tokens by a name."""
 Named = Iterable[tuple[str, str | None]]
 """Names and their kinds; not every kind has one."""
 
@@ -241,13 +243,14 @@ class Recent:
         minutes = [minute for minute in self._minutes if minute.number > oldest]
         found = {}
         for by in BY:
-            sums: dict[str, list[int]] = {}
+            sums: Sums = {}
             for minute in minutes:
-                for name, added in minute.sums.get(by, {}).items():
-                    so_far = sums.setdefault(name, [0, 0, 0])
-                    for at, amount in enumerate(added):
-                        so_far[at] += amount
-            found[by] = list(_largest(sums, most))
+                for name, figures in minute.sums.get(by, {}).items():
+                    add(sums, name, figures)
+            rows = largest(sums, most)
+            found[by] = [
+                [name, calls, round(pico / PICO, 9), tokens] for name, calls, pico, tokens in rows
+            ]
         return found
 
     def calls(self) -> list[dict[str, Any]]:
@@ -304,12 +307,17 @@ def client_shown(client: str, detail: str) -> str | None:
     return address_shown(client, detail) if is_address else client
 
 
-def _largest(sums: Mapping[str, list[int]], most: int) -> Iterator[list[Any]]:
-    named = {name: each for name, each in sums.items() if name != OTHER}
-    ranked = sorted(named.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
-    rest = [each for _, each in ranked[most:]] + ([sums[OTHER]] if OTHER in sums else [])
-    for name, (calls, pico, tokens) in ranked[:most]:
-        yield [name, calls, round(pico / PICO, 9), tokens]
-    if rest:
-        calls, pico, tokens = map(sum, zip(*rest, strict=True))
-        yield [OTHER, calls, round(pico / PICO, 9), tokens]
+def add(sums: Sums, name: str, figures: Iterable[float]) -> None:
+    """Count ``figures`` in the sums of ``name``."""
+    so_far = sums.setdefault(name, [0, 0, 0])
+    for at, amount in enumerate(figures):
+        so_far[at] += amount
+
+
+def largest(sums: Sums, most: int) -> Iterator[list[Any]]:
+    """Name and sums of those that cost most, and of the rest as one."""
+    rest = [sums.pop(OTHER)] if OTHER in sums else []
+    ranked = sorted(sums.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
+    yield from ([name, *figures] for name, figures in ranked[:most])
+    if rest := [figures for _, figures in ranked[most:]] + rest:
+        yield [OTHER, *map(sum, zip(*rest, strict=True))]

@@ -17,7 +17,7 @@ import structlog
 
 from keyproxy import __version__
 from keyproxy.admin.readers import Shown
-from keyproxy.admin.recent import CELL_SECONDS, Line, client_shown
+from keyproxy.admin.recent import CELL_SECONDS, CELLS, Line, Sums, add, client_shown, largest
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.file import LedgerFault, ask
 from keyproxy.ledger.ledger import Ledger
@@ -80,20 +80,12 @@ class History:
     def _top(self, what: By, found: Summary) -> list[list[Any]]:
         """Name, calls, USD, tokens: the largest, and the rest as one; addresses as the log shows
         them."""
-        sums: dict[str, list[Any]] = {}
+        sums: Sums = {}
         for row in found.rows:
             name = self._client(row.name) if what == "client" else row.name
-            figures = [row.calls, float(row.spend), row.input_tokens + row.output_tokens]
-            so_far = sums.get(name)
-            sums[name] = (
-                figures if so_far is None else [*map(sum, zip(so_far, figures, strict=True))]
-            )
-        ranked = sorted(sums.items(), key=lambda item: (-item[1][1], -item[1][0], item[0]))
-        rows = [[name, *figures] for name, figures in ranked[:MOST_ROWS]]
-        rest = [figures for _, figures in ranked[MOST_ROWS:]]
-        if rest:
-            rows.append(["other", *map(sum, zip(*rest, strict=True))])
-        return rows
+            tokens = row.input_tokens + row.output_tokens
+            add(sums, name, (row.calls, float(row.spend), tokens))
+        return list(largest(sums, MOST_ROWS))
 
     def _client(self, name: str) -> str:
         app, client = _APP_CLIENT.fullmatch(name).groups()  # type: ignore[union-attr]
@@ -116,10 +108,10 @@ class State:
     async def whole(self) -> dict[str, Any]:
         """Everything, thirty days included."""
         live, days = await asyncio.gather(self.live(), self.history.days())
-        return {**live, "cells": self.shown.recent.cells(), "history": days}
+        return {**live, "history": days}
 
-    async def live(self) -> dict[str, Any]:
-        """What is true now, but for the plots."""
+    async def live(self, cells: int = CELLS) -> dict[str, Any]:
+        """What is true now, and so many of the cells of the last hour."""
         watched, recent, now = self.watched, self.shown.recent, time.time()
         settings = watched.kit().settings
         records = sorted(watched.open_records(), key=lambda record: record.started_at)
@@ -150,6 +142,7 @@ class State:
             "unsettled_usd": self.shown.tally.unsettled_usd,
             "budgets": [_budget(level) for level in await watched.levels(now)],
             "health": self._health(),
+            "cells": recent.cells(cells),
         }
 
     def _health(self) -> list[dict[str, str]]:
