@@ -15,8 +15,7 @@ from typing import NamedTuple, get_args
 
 import structlog
 
-from keyproxy.admin.failures import FAILING_SECONDS, Failures
-from keyproxy.admin.totals import Totals
+from keyproxy.admin.totals import FAILING_SECONDS, Failures, Totals
 from keyproxy.admin.watched import Watched
 from keyproxy.ledger.entry import from_pico, to_pico
 from keyproxy.ledger.file import LedgerFault

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from keyproxy.admin.failures import Failures
-from keyproxy.admin.totals import Totals
+from keyproxy.admin.totals import Failures, Totals
 from keyproxy.call import Cost, Told
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.record import Record

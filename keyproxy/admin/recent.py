@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyproxy.admin.failures import has_failed
 from keyproxy.admin.tally import PICO
+from keyproxy.admin.totals import has_failed
 from keyproxy.call import Cost, End, Told, Usage
 from keyproxy.clients.addresses import parse_address
 from keyproxy.clients.addresses import shown as address_shown

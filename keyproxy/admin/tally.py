@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from keyproxy.admin.failures import BROKEN
+from keyproxy.admin.totals import BROKEN
 from keyproxy.call import BASE, ROUTER, Cost, End, Told, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
