@@ -27,7 +27,7 @@ _CHUNK = re.compile(rb'([0-9a-fA-F]+)(?:;(?!\Z)[0-9A-Za-z]*(?:=(?:[0-9A-Za-z]*|"
 
 Fields = tuple[tuple[bytes, bytes], ...]
 Call = tuple[str, str, str, Fields, bytes]
-"""Method, target, version, fields, and a whole body."""
+"""Method, target, version, fields with their names lowered, and a whole body."""
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Outcome:
 
     ``end``: ``open``; ``closed``; ``refused``: with one more answer, of ``refusals``, and closed;
     ``doomed``: open still, or refused. ``borders``: where heads and bodies end. Where servers may
-    differ: a trailer whose name may stand once in a head is dropped as others are, or refused;
-    a connection ends behind chunks, or is kept.
+    differ: trailers that a head may not have so large, so many, or twice, and those about the
+    connection are dropped as others are, or refused; a connection ends behind chunks, or is kept.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -86,20 +86,19 @@ def _read_one(data: bytes, outcome: Outcome, size: int) -> bytes:
     if head.startswith(b"PRI * HTTP/2.0"):
         raise Ended("doomed", 400)  # the beginning of HTTP/2, behind which another head stands
     method, target, version, fields = _head(head)
-    named = [(name.lower(), value) for name, value in fields]
-    expected, offered = _values(named, b"expect"), _values(named, b"upgrade")
+    expected, offered = _values(fields, b"expect"), _values(fields, b"upgrade")
     if method in (b"CONNECT", b"TRACE"):
         raise Ended("refused", 405)
     if expected not in ([], [b"100-continue"]):
         raise Ended("refused", 417)
     if offered not in ([], [b"h2c"]):
         raise Ended("refused", 400)
-    length = int((_values(named, b"content-length") or [b"0"])[0])
+    length = int((_values(fields, b"content-length") or [b"0"])[0])
     if length > MAX_BODY_BYTES:
         raise Ended("refused", 413)
     if expected and version == b"1.1":
         outcome.statuses.append(100)
-    if has_chunks := bool(_values(named, b"transfer-encoding")):
+    if has_chunks := bool(_values(fields, b"transfer-encoding")):
         body, rest = _chunked(rest, outcome.drops_odd_trailers)
     elif len(rest) < length:
         raise Ended("open")
@@ -108,15 +107,15 @@ def _read_one(data: bytes, outcome: Outcome, size: int) -> bytes:
     outcome.borders.append(size - len(rest))
     outcome.calls.append((method.decode(), target.decode(), version.decode(), fields, body))
     outcome.statuses.append(200)
-    words = {word.strip() for value in _values(named, b"connection") for word in value.split(b",")}
+    words = {word.strip() for value in _values(fields, b"connection") for word in value.split(b",")}
     is_kept = b"close" not in words if version == b"1.1" else b"keep-alive" in words
     if not is_kept or offered or (has_chunks and outcome.closes_behind_chunks):
         raise Ended("closed")
     return rest
 
 
-def _values(named: list[tuple[bytes, bytes]], wanted: bytes) -> list[bytes]:
-    return [value.lower() for name, value in named if name == wanted]
+def _values(fields: Fields, wanted: bytes) -> list[bytes]:
+    return [value.lower() for name, value in fields if name == wanted]
 
 
 def _head(head: bytes) -> tuple[bytes, bytes, bytes, Fields]:
@@ -128,9 +127,8 @@ def _head(head: bytes) -> tuple[bytes, bytes, bytes, Fields]:
         # Which of its faults comes first is not the reader's to say.
         raise Ended("refused", 400, 414, 431)
     method, target, version = line.groups()
-    fields = tuple((match[1], match[2]) for match in matches if match is not None)
-    named = [(name.lower(), value) for name, value in fields]
-    names = [name for name, _ in named]
+    fields = tuple((match[1].lower(), match[2]) for match in matches if match is not None)
+    names = [name for name, _ in fields]
     if method not in METHODS or not _is_target(method, target):
         faults.add(400)
     if len(target) > 8190:
@@ -139,17 +137,17 @@ def _head(head: bytes) -> tuple[bytes, bytes, bytes, Fields]:
         faults.add(400)
     if any(names.count(name) > 1 for name in ONCE):
         faults.add(400)
-    lengths, codings = _values(named, b"content-length"), _values(named, b"transfer-encoding")
+    lengths, codings = _values(fields, b"content-length"), _values(fields, b"transfer-encoding")
     if lengths and codings:
         faults.add(400)
     if not all(re.fullmatch(rb"\d+", value) and int(value) < 1 << 64 for value in lengths):
         faults.add(400)
     if codings not in ([], [b"chunked"]) or (codings and version == b"1.0"):
         faults.add(400)
-    sizes = [(name, len(name) + len(value)) for name, value in named]
+    sizes = [(name, len(name) + len(value)) for name, value in fields]
     if any(size > 8190 for name, size in sizes if name in CREDENTIALS):
         faults.add(431)
-    if len(fields) > 128 or any(max(len(name), len(value)) > 32_768 for name, value in named):
+    if len(fields) > 128 or any(max(len(name), len(value)) > 32_768 for name, value in fields):
         faults.add(431)
     if len(head) > 65_536:
         faults.add(431)
@@ -218,11 +216,12 @@ def _behind_trailers(data: bytes, drops_odd: bool) -> bytes:
             raise _unfinished(bool(trailer) or line in (b"", b"\r"), 400, 431)
         if trailer is None or trailer[1].lower() in (b"content-length", b"transfer-encoding"):
             raise Ended("refused", 400)
-        if trailer[1].lower() in ONCE and not drops_odd:
-            raise Ended("refused", 400)
-        if len(trailer[2]) > 32_768:
-            raise Ended("refused", 400, 431)
-        names.append(trailer[1])
-        if len(names) > 128:
+        names.append(trailer[1].lower())
+        is_odd = (
+            names[-1] in (*ONCE, b"connection", b"upgrade")
+            or len(names) > 128
+            or len(trailer[2]) > 32_768
+        )
+        if is_odd and not drops_odd:
             raise Ended("refused", 400, 431)
     return data[2:]

@@ -83,6 +83,7 @@ CHUNKS = (
     b"0\r\nContent-Length: 5\r\n\r\n", b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"0\r\nExpect: 200-maybe\r\n\r\n", b"0\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n",
     b"0\r\nX-T: " + b"u" * 32_769 + b"\r\n\r\n", b"0\r\n" + b"X: a\r\n" * 129 + b"\r\n",
+    b"0\r\nConnection: close\r\n\r\n", b"0\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
     b"0\n\n", b"0\r\n\n",
 )  # fmt: skip
 PIECES = (*LINES, *FIELDS, *CHUNKS, b"\r\n", b"\n", b"\r", b"hello", b"x", b"\x00", b"GET")
@@ -102,12 +103,35 @@ def _joined(pieces: Iterable[bytes], most: int) -> st.SearchStrategy[bytes]:
     return st.lists(st.sampled_from(tuple(pieces)), max_size=most).map(b"".join)
 
 
-_WHOLE = st.tuples(
+GOOD_LINES = (*LINES[:6], b"POST /c HTTP/1.1\r\n")
+GOOD_FIELDS = tuple(
+    piece for piece in FIELDS if piece.startswith((b"Connection", b"Cookie", b"X-A", b"X-B"))
+)  # fmt: skip
+_CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+_UPGRADE = b"Upgrade: h2c\r\nConnection: upgrade\r\n"
+FRAMED = (
+    b"\r\n", b"Content-Length: 5\r\n\r\nhello", b"Content-Length: 5\r\n\r\nhel",
+    b"Content-Length: 100000\r\n\r\n" + b"a" * 100_000,
+    _CHUNKED, _CHUNKED + b"0\r\n\r\n", _CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+    _CHUNKED + b"5\r\nhello\r\n5\r\nworld\r\n0\r\nX: y\r\n\r\n",
+    _CHUNKED + b"186A0\r\n" + b"a" * 100_000 + b"\r\n0\r\n\r\n",
+    b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\nhello",
+    _UPGRADE + b"\r\n", _UPGRADE + b"Content-Length: 5\r\n\r\nhello",
+    _UPGRADE + _CHUNKED + b"5\r\nhello\r\n0\r\n\r\n",
+)  # fmt: skip
+_GOOD = st.tuples(
+    st.sampled_from(GOOD_LINES),
+    _joined(GOOD_FIELDS, 2),
+    st.just(b"Host: a\r\n"),
+    st.sampled_from(FRAMED),
+).map(b"".join)
+_ODD = st.tuples(
     st.sampled_from(LINES), _joined(FIELDS, 4), st.just(b"\r\n"), _joined((*CHUNKS, b"hello"), 2)
 ).map(b"".join)
 _PARTS = st.tuples(st.sampled_from(HEADS), _joined(PIECES, 5)).map(b"".join)
-REQUESTS = st.lists(_WHOLE | _PARTS, min_size=1, max_size=3).map(b"".join)
+REQUESTS = st.lists(_GOOD | _ODD | _PARTS, min_size=1, max_size=4).map(b"".join)
 CUTS = st.lists(st.integers(0, 400), max_size=6)
+HASTE = st.integers(0, 4)
 
 CLOSES_BEHIND_CHUNKS = True
 """aiohttp's parser gives the last trailer to the next request, so there must be none."""
@@ -130,8 +154,10 @@ class Driven:
         make_request = partial(Request, loop=asyncio.get_running_loop())
         self.server = GuardedServer(self._answer, make_request, settings, 9, Silent())
         self.calls: list[Call] = []
+        self.turns = 0  # of the loop, that the handler waits
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        await _turn(self.turns)
         try:
             intake.check_head(request)
             with intake.Hold(intake.Room(MAX_BODY_BYTES)) as hold:
@@ -143,7 +169,7 @@ class Driven:
             response.force_close()
             return response
         version = f"{request.version.major}.{request.version.minor}"
-        fields = tuple(request.raw_headers)
+        fields = tuple((name.lower(), value) for name, value in request.raw_headers)
         self.calls.append((request.method, request.raw_path, version, fields, body))
         return web.Response()
 
@@ -157,6 +183,11 @@ class Found:
     is_closed: bool
 
 
+_TURNS = 3
+"""So many turns of the loop read a piece and wake who waits for it."""
+_TURNS_OF_REST = 10
+
+
 class Client:
     """The other end of a connection to the server."""
 
@@ -165,9 +196,17 @@ class Client:
         self.received = b""
         self._is_over = False
 
-    def send(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
+        """Give up where nothing is taken."""
+        patience = _TURNS_OF_REST
         with contextlib.suppress(ConnectionError):
-            self._end.sendall(data)
+            while data and patience:
+                try:
+                    data = data[self._end.send(data) :]
+                    patience = _TURNS_OF_REST
+                except BlockingIOError:
+                    patience -= 1
+                    await _turn(1)
 
     def take(self) -> bool:
         """Whether something came."""
@@ -191,11 +230,6 @@ class Client:
         return self._is_over or not is_kept or b"\r\nconnection: close" in last
 
 
-_TURNS = 3
-"""So many turns of the loop read a piece and wake who waits for it."""
-_TURNS_OF_REST = 10
-
-
 async def drive(driven: Driven, data: bytes, cuts: Iterable[int]) -> Found:
     """What the server makes of it, split at ``cuts``."""
     driven.calls = []
@@ -206,7 +240,7 @@ async def drive(driven: Driven, data: bytes, cuts: Iterable[int]) -> Found:
         client = Client(here)
         start = 0
         for end in sorted({*(cut for cut in cuts if 0 < cut < len(data)), len(data)}):
-            client.send(data[start:end])
+            await client.send(data[start:end])
             start = end
             await _turn(_TURNS)
         rest = 0
@@ -268,11 +302,13 @@ def readings(data: bytes) -> list[Outcome]:
     ]
 
 
-async def examine(driven: Driven, data: bytes, cuts: Iterable[int]) -> None:
+async def examine(driven: Driven, data: bytes, cuts: Iterable[int], turns: int = 0) -> None:
     """Raises AssertionError for a finding."""
     allowed = readings(data)
+    driven.turns = 0
     found = await drive(driven, data, allowed[0].borders)
     assert any(agree(each, found) for each in allowed), (data, "borders", allowed[0], found)
+    driven.turns = turns
     found = await drive(driven, data, cuts)
     if not any(LOSES_BEFORE_A_FAULT and is_lost(each, found) for each in allowed):
         assert any(agree(each, found) for each in allowed), (data, cuts, allowed[0], found)
@@ -290,12 +326,12 @@ def main() -> None:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    @given(REQUESTS, CUTS)
-    def check(data: bytes, cuts: list[int]) -> None:
+    @given(REQUESTS, CUTS, HASTE)
+    def check(data: bytes, cuts: list[int], turns: int) -> None:
         nonlocal count
         if time.monotonic() < end:
             count += 1
-            runner.run(examine(driven, data, cuts))
+            runner.run(examine(driven, data, cuts, turns))
 
     async def begun() -> Driven:
         return Driven()
