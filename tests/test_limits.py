@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
@@ -19,7 +20,8 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import MAX_ROWS, Counters, Entry, InFlight, Table
 from keyproxy.limits.windows import Place, Span, Window
-from keyproxy.settings.grammar.plain import Rate
+from keyproxy.money.budget import Budgets
+from keyproxy.settings.grammar.plain import Budget, Rate
 from keyproxy.transport import refusals
 from tests.conftest import Clock, Proxy, Start, refused
 from tests.counting import standings
@@ -171,6 +173,21 @@ async def test_a_million_addresses_fit_into_a_bounded_table(clock: Clock) -> Non
     last = table.get(window)
     assert last is not None
     assert last.units == 999_999
+
+
+async def test_a_hundred_thousand_clients_fit_with_an_address_and_a_budget_each(
+    clock: Clock,
+) -> None:
+    """A full table forgets others with each call: that costs, and what they spent is lost."""
+    table = Table(clock)
+    counters = Counters(table, clock)
+    admission = Admission(counters, (Rate(20, 60), Rate(200, 86_400)), (Rate(60, 60),), 8)
+    budgets = Budgets(counters, app="web", of_client=[Budget(Decimal(1), "day")])
+    for name in ("192.0.2.1", "192.0.2.2"):
+        client = Client(name, name, "web")
+        async with admission.admit(client, {}):
+            await budgets.reserve(client, 1, clock.now)
+    assert len(table) / 2 * 100_000 < MAX_ROWS
 
 
 async def test_a_full_table_forgets_what_ends_soonest(clock: Clock) -> None:

@@ -735,3 +735,13 @@ async def test_tls_is_verified(
         async with open_shared(place, "local", trust=checked, **PATIENT) as counters:
             await takes(1, counters)
             assert counters.is_down is not (name == "127.0.0.1" and is_trusted)
+
+
+async def test_budgets_are_found_where_earlier_replicas_count_them(
+    server: Server, replica: Replica
+) -> None:
+    budgets = Budgets(await replica(), app="web", of_client=[Budget(Decimal(1), "day")])
+    await budgets.reserve(Client("someone", "192.0.2.1", "web"), 5, _DAY + 1.0)
+    said = (await server.command("KEYS", "*:web:someone*")).split()
+    names = {each.partition(b":web:")[0] for each in said if each.startswith(b"keyproxy:")}
+    assert names == {b"keyproxy:client-usd-day:86400", b"keyproxy:client-usd-day-open:86400"}

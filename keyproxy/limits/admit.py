@@ -7,7 +7,7 @@ Field names: draft-ietf-httpapi-ratelimit-headers-10 (RateLimit-Policy, RateLimi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -19,14 +19,14 @@ from keyproxy.settings import Rate
 
 IN_FLIGHT_RETRY_SECONDS = 1.0
 FAILURES_SECONDS = 60
-_MOST_KNOWN = 1_000  # callers whose windows are at hand
+_MOST_KNOWN = 256  # callers whose windows are at hand: those of a moment
 # An office whose app was shipped with a wrong token; no use for guessing 256 bits. What expired
 # was ours once and needs renewing, by everybody who slept, and who shows nothing guesses nothing,
 # so it takes more of them.
 MOST_FAILURES = {"credential_invalid": 30, "credential_expired": 300, "credential_missing": 300}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Admission:
     """The limits of one app over counters that outlive it and that all apps share.
 
@@ -37,7 +37,10 @@ class Admission:
     rates: tuple[Rate, ...]
     address_rates: tuple[Rate, ...]
     max_in_flight: int
-    _known: dict[tuple[str, str], list[Window]] = field(default_factory=dict, init=False)
+    _windows: Callable[[str, str], list[Window]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._windows = lru_cache(_MOST_KNOWN)(self._make_windows)
 
     def admit(self, client: Client, headers: dict[str, str]) -> Admitting:
         """Hold a place for one call; ``headers`` receives the RateLimit fields, refused or not.
@@ -48,14 +51,9 @@ class Admission:
         counted = self._windows(whose, client.address)
         return Admitting(self, counted, Place(whose, self.max_in_flight), headers)
 
-    def _windows(self, whose: str, address: str) -> list[Window]:
-        if (known := self._known.get((whose, address))) is None:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            known = windows("client", whose, self.rates)
-            known += windows("address", address, self.address_rates)
-            self._known[whose, address] = known
-        return known
+    def _make_windows(self, whose: str, address: str) -> list[Window]:
+        of_client = windows("client", whose, self.rates)
+        return of_client + windows("address", address, self.address_rates)
 
     def refusal(self, verdict: Verdict) -> Refusal:
         """Of a call that was not admitted."""

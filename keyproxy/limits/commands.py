@@ -100,7 +100,8 @@ def _begins_ends(window: Window) -> tuple[int, int]:
 
 
 def _window_key(window: Window) -> str:
-    return f"keyproxy:{window.name}:{window.seconds}:{_bounded(window.key)}"
+    name = f"{window.name}-open" if window.is_open else window.name
+    return f"keyproxy:{name}:{window.seconds}:{_bounded(window.key)}"
 
 
 def _name(place: Place) -> str:

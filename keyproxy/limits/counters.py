@@ -8,11 +8,13 @@ walks all its keys on each hit.
 
 Flat in CPU: an entry is found by one look in a dict, and forgetting looks at two rows a call.
 Flat in memory: a row is one dict entry of small integers and 18 bytes for each window length,
-about 160 bytes for a client's two windows; tuples and texts took three times that.
+about 160 bytes for a client's two windows; tuples and texts took three times that. What a client
+has set aside stands in the row of what it has spent.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from collections import Counter
@@ -23,7 +25,7 @@ from typing import NamedTuple
 
 from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
 
-MAX_ROWS = 250_000  # 100,000 clients with an address each, and some
+MAX_ROWS = 340_000  # 100,000 clients with an address and a budget each, and some
 _FORGOTTEN_PER_CALL = 2  # more than one, so that the table shrinks while it is used
 _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
@@ -34,7 +36,7 @@ _standing = partial(tuple.__new__, Standing)  # without a call of Python's own
 
 @dataclass(slots=True)
 class Column:
-    """All windows of one length, by row. An ``end`` in the past is a window that is over."""
+    """All windows of one column, by row. An ``end`` in the past is a window that is over."""
 
     counts: array[int] = field(default_factory=lambda: array("q"))
     ends: array[float] = field(default_factory=lambda: array("d"))
@@ -57,7 +59,7 @@ class Entry(NamedTuple):
 class Table:
     """Running windows, bounded. ``clock`` never goes back, in seconds.
 
-    ``rows``: by a window's identity; ``columns``: by its seconds. Its counters look there, too.
+    ``rows``: by a window's identity; ``columns``: by its column. Its counters look there, too.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Table:
 
     def get(self, window: Window) -> Entry | None:
         """The running window, or nothing."""
-        row, column = self.rows.get(window.identity), self.columns.get(window.seconds)
+        row, column = self.rows.get(window.identity), self.columns.get(window.column)
         if row is None or column is None or column.ends[row] <= self.clock():
             return None
         return Entry(column.counts[row], column.ends[row], column.stamps[row])
@@ -85,9 +87,9 @@ class Table:
     def put(self, window: Window, entry: Entry) -> None:
         """Set a window. Full, the table forgets one that would have ended soon and that is not
         to be kept, of which there must be only a few."""
-        column = self.columns.get(window.seconds)
+        column = self.columns.get(window.column)
         if column is None:
-            column = self.columns[window.seconds] = Column()
+            column = self.columns[window.column] = Column()
             column.grow(len(self._keys))
         row = self.rows.get(window.identity)
         if row is None:
@@ -122,16 +124,14 @@ class Table:
             for column in self.columns.values():
                 column.grow()
             return len(self._keys) - 1
-        seen = []
+        row, soonest = _NOBODY, math.inf
         for _ in range(_SEEN_FOR_ROOM + len(self._kept)):
-            self._hand = (self._hand + 1) % len(self._keys)
-            seen.append(self._hand)
-        row = min([row for row in seen if row not in self._kept], key=self._last_end)
+            hand = self._hand = (self._hand + 1) % len(self._keys)
+            ends = max([column.ends[hand] for column in self.columns.values()])
+            if ends < soonest and hand not in self._kept:
+                row, soonest = hand, ends
         self._drop(row)
         return row
-
-    def _last_end(self, row: int) -> float:
-        return max([column.ends[row] for column in self.columns.values()])
 
     def _drop(self, row: int) -> None:
         del self.rows[self._keys[row]]
@@ -185,7 +185,7 @@ class Counters:
         is_admitted = not is_crowded
         seen = []
         for window in windows:
-            row, column = rows.get(window.identity), columns.get(window.seconds)
+            row, column = rows.get(window.identity), columns.get(window.column)
             units, span = 0, window.span
             left = float(window.seconds) if span is None else max(0.0, span.ends - wall)
             if row is None or column is None or column.ends[row] <= now:
@@ -232,7 +232,7 @@ class Counters:
         """As ``adjust``, in this process only."""
         rows, columns, now = self._table.rows, self._table.columns, self._table.clock()
         for window, units in changes:
-            row, column = rows.get(window.identity), columns.get(window.seconds)
+            row, column = rows.get(window.identity), columns.get(window.column)
             if row is not None and column is not None and column.ends[row] > now:
                 column.counts[row] = max(0, column.counts[row] + units)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 # Of a text's 64-bit hash, which is keyed anew in each process, 60 bits fit a small integer:
-# two of 250,000 keys meet with a chance of 1 in 30 million, and nobody can choose them.
+# two of 340,000 keys meet with a chance of 1 in 20 million, and nobody can choose them.
 _HASH_BITS = (1 << 60) - 1
 
 
@@ -23,13 +23,13 @@ class Span(NamedTuple):
     ends: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # nobody changes one; frozen takes twice as long
 class Window:
     """One limit of one client: at most ``amount`` units in ``seconds``.
 
     It begins with the first call and lasts ``seconds``; or it is the ``span`` of the calendar that
     is given, of ``seconds`` or less (a month). One that ``is_kept`` is never forgotten to make
-    room for others.
+    room for others. ``is_open``: what of the same window without it is only set aside.
     """
 
     name: str
@@ -38,12 +38,15 @@ class Window:
     seconds: int
     span: Span | None = None
     is_kept: bool = False
+    is_open: bool = False
     identity: int = field(init=False, repr=False, compare=False)
-    """Of what it counts, whatever its amount; in this process."""
+    """Of what it counts, whatever its amount and length; in this process."""
+    column: int = field(init=False, repr=False, compare=False)
+    """Which it is of those with one identity."""
 
     def __post_init__(self) -> None:
-        identity = hash((self.name, self.key, self.span)) & _HASH_BITS
-        object.__setattr__(self, "identity", identity)
+        self.identity = hash((self.name, self.key, self.span)) & _HASH_BITS
+        self.column = -self.seconds if self.is_open else self.seconds
 
 
 Change = tuple[Window, int]

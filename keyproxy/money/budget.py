@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ MOST_NANO = 2**53
 """What the windows of open reservations hold: no bound at all."""
 BUSY_RETRY_SECONDS = 1.0
 _NANO = Decimal("1e-9")
-_MOST_KNOWN = 1_000  # clients whose windows are at hand
+_MOST_KNOWN = 256  # clients whose windows are at hand: those of a moment
 _LONGEST: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
 _SHARED = {"app": "this app", "total": "this server"}
 _VARIABLES = {
@@ -66,31 +67,28 @@ class Pot:
     spent_until: float = field(init=False, default=0.0)
     """Till when it is known to have no room even for a short answer; unix time."""
     _most: int = field(init=False)
+    _windows: Callable[[str, Span], tuple[Window, Window]] = field(init=False)
     _span: Span = field(init=False, default=Span(0, 0))
-    _known: dict[str, tuple[Window, Window]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kind = self.whose, self.name, self.budget.unit
         self._most = nano(self.budget.usd)
+        self._windows = lru_cache(_MOST_KNOWN)(self._make_windows)
 
     def windows(self, client_id: str, at: float) -> tuple[Window, Window]:
         """In which a call of ``at`` counts: what is spent or set aside, and what is only set
         aside."""
-        if not self._span.begins <= at < self._span.ends or len(self._known) > _MOST_KNOWN:
+        if not self._span.begins <= at < self._span.ends:
             self._span = span(self.budget.unit, at)
-            self._known.clear()
-        whom = client_id if self.whose == "client" else ""
-        if (known := self._known.get(whom)) is None:
-            known = self._known[whom] = self._windows(whom)
-        return known
+        return self._windows(client_id if self.whose == "client" else "", self._span)
 
-    def _windows(self, client_id: str) -> tuple[Window, Window]:
+    def _make_windows(self, client_id: str, when: Span) -> tuple[Window, Window]:
         whose, name, unit = self.kind
-        length, when, is_kept = _LONGEST[unit], self._span, whose != "client"
+        length, is_kept = _LONGEST[unit], whose != "client"
         name, key = f"{whose}-usd-{unit}", name if is_kept else f"{name}:{client_id}"
         return (
             Window(name, key, self._most, length, when, is_kept),
-            Window(f"{name}-open", key, MOST_NANO, length, when, is_kept),
+            Window(name, key, MOST_NANO, length, when, is_kept, is_open=True),
         )
 
 
