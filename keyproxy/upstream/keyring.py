@@ -85,6 +85,8 @@ class KeyStates:
     ask: Callable[[Secret], Awaitable[KeyReport | None]] | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    are_well: bool = field(default=True, init=False)
+    """No key was refused, could not pay or is set aside; False until ``usable`` looks again."""
     _states: dict[Secret, KeyState] = field(default_factory=dict, init=False)
 
     def of(self, key: Secret) -> KeyState:
@@ -106,7 +108,7 @@ class KeyStates:
         state = self._states.get(key)
         if state is None or state.is_rejected:
             return
-        state.refusals += 1
+        self.are_well, state.refusals = False, state.refusals + 1
         self._look_at_refusals(state)
         is_due = self.clock() >= state.doubted_at + PAUSE_SECONDS
         is_doubted = state.doubt is not None and not state.doubt.done()
@@ -117,13 +119,18 @@ class KeyStates:
 
     def accepted(self, key: Secret) -> None:
         """A call with ``key`` was answered with a 2xx."""
-        if (state := self._states.get(key)) is not None:
+        if not self.are_well and (state := self._states.get(key)) is not None:
             state.refusals = 0
 
     def usable(self, keys: Iterable[Secret]) -> list[Secret]:
         """Those of ``keys`` to try for one call, best first; none when all were rejected."""
+        if self.are_well:
+            return list(keys)
+        now, every = self.clock(), self._states.values()
+        self.are_well = not any(
+            state.is_rejected or state.refusals or state.last_until > now for state in every
+        )
         states = self.states(keys)
-        now = self.clock()
         states.sort(key=lambda state: state.last_until > now)
         return [state.key for state in states if not state.is_rejected]
 
@@ -134,6 +141,7 @@ class KeyStates:
     def demote(self, key: Secret) -> None:
         """Try ``key`` last for a minute: its account could not pay for a call."""
         if (state := self._states.get(key)) is not None:
+            self.are_well = False
             state.last_until = self.clock() + UNAFFORDABLE_SECONDS
 
     async def are_rejected(self, keys: Iterable[Secret]) -> bool:
@@ -220,6 +228,7 @@ class KeyStates:
     def _reject(self, state: KeyState, why: str, *, is_told: bool) -> None:
         if not state.is_rejected:
             _log.error(why, key=state.key.label)
+        self.are_well = False
         state.is_rejected, state.is_told = True, is_told
 
 
