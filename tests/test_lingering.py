@@ -181,45 +181,29 @@ async def test_a_client_that_leaves_while_connecting_costs_nothing(
 
 async def test_no_more_than_so_many_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lingering, "MOST", 2)
-    who, has_come, ends = Lingering(), asyncio.Event(), []
-
-    async def head() -> str:
-        try:
-            await has_come.wait()
-        except asyncio.CancelledError:
-            ends.append("closed")
-            raise
-        return "head"
-
-    calls = [asyncio.create_task(who.outlast(head(), lambda: True)) for _ in range(3)]
-    await asyncio.sleep(0)
-    for call in calls:
-        call.cancel()
-    await asyncio.wait({calls[2]})
-    assert (calls[2].cancelled(), ends) == (True, ["closed"])
-    has_come.set()
-    assert await asyncio.gather(*calls[:2]) == [("head", True)] * 2
+    who, head = Lingering(), asyncio.get_running_loop().create_future()
+    calls = [asyncio.create_task(who.outlast(head)) for _ in range(3)]
+    assert await calls[2] is None
+    head.set_result("head")
+    assert await asyncio.gather(*calls[:2]) == ["head"] * 2
 
 
 async def test_who_lingers_at_the_end_is_let_go_and_nobody_lingers_after_it() -> None:
-    who, never = Lingering(), asyncio.Event()
-    first = asyncio.create_task(who.outlast(never.wait(), lambda: True))
-    await asyncio.sleep(0)
-    first.cancel()
+    who, never = Lingering(), asyncio.get_running_loop().create_future()
+    first = asyncio.create_task(who.outlast(never))
     await asyncio.sleep(0)
     await who.end()
-    assert first.cancelled()
-    later = asyncio.create_task(who.outlast(never.wait(), lambda: True))
-    await asyncio.sleep(0)
-    later.cancel()
-    await asyncio.wait({later})
-    assert later.cancelled()
+    assert first.result() is None
+    assert await who.outlast(never) is None
 
 
-async def test_what_has_not_been_sent_is_given_up_at_once() -> None:
-    who, never = Lingering(), asyncio.Event()
-    call = asyncio.create_task(who.outlast(never.wait(), lambda: False))
+@pytest.mark.parametrize("end", [ConnectionError(), None])
+async def test_an_answer_that_does_not_come_is_none(end: Exception | None) -> None:
+    who, head = Lingering(), asyncio.get_running_loop().create_future()
+    call = asyncio.create_task(who.outlast(head))
     await asyncio.sleep(0)
-    call.cancel()
-    await asyncio.wait({call})
-    assert call.cancelled()
+    if end is None:
+        head.cancel()
+    else:
+        head.set_exception(end)
+    assert await call is None

@@ -137,6 +137,19 @@ class Connection(asyncio.Protocol):
         else:
             self.abort(TimeoutError("no answer in time"))
 
+    def wait_on(self, answered: asyncio.Future[Reply]) -> asyncio.Future[Reply]:
+        """What stands in place of ``answered`` for whoever was cancelled while he waited."""
+        if not answered.cancelled():
+            return answered
+        again: asyncio.Future[Reply] = self._loop.create_future()
+        if self._answered is not answered or self._state == _CLOSED:
+            again.cancel()
+        elif self._reply is None:
+            self._answered = again
+        else:
+            again.set_result(self._reply)
+        return again
+
     def give_up(self, answered: asyncio.Future[Reply]) -> None:
         """Abort, unless another request has the connection by now: it is released with the last
         byte of an answer, and who asked wakes up later."""
@@ -288,7 +301,8 @@ class Connection(asyncio.Protocol):
             transport.abort() if is_odd else transport.close()
             self._fault = ""
             return
-        self.resume_reading()
+        if self._is_paused:
+            self.resume_reading()
         self._state = _IDLE
         self._answered = None
         self._released(self)

@@ -13,7 +13,7 @@ import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -97,11 +97,13 @@ class Pool:
         *,
         timeout_seconds: float,
         connected: Callable[[], None] | None = None,
+        left: Callable[[asyncio.Future[Reply]], Awaitable[None]] | None = None,
         is_rooted: bool = False,
     ) -> Reply:
         """The answer to a request below the base, or the origin if it ``is_rooted``, as soon as its
         head has come; read it to its end or close it. ``connected`` is called once, before the
-        first byte goes up, from where ``timeout_seconds`` count.
+        first byte goes up, from where ``timeout_seconds`` count. ``left``: what is done about the
+        answer when the asker is cancelled meanwhile; then the connection is closed.
 
         Raises ``ConnectFailed``, ``TimeoutError``, ``Malformed``, ``BrokenOff``.
         """
@@ -113,6 +115,14 @@ class Pool:
         answered = connection.ask(head, body, timeout_seconds)
         try:
             return await answered
+        except asyncio.CancelledError:
+            answered = connection.wait_on(answered)
+            try:
+                if left is not None:
+                    await left(answered)
+            finally:
+                connection.give_up(answered)
+            raise
         except BaseException:
             connection.give_up(answered)
             raise

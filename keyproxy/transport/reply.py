@@ -165,8 +165,8 @@ class Reply:
             ended(error)
 
 
-def known(status: int, body: bytes) -> Reply:
+def known(status: int, body: bytes, headers: Fields) -> Reply:
     """A reply whose body stands in place of one that came."""
-    reply = Reply(status, {}, len(body), None)
+    reply = Reply(status, headers, len(body), None)
     reply.feed(body)
     return reply

@@ -60,8 +60,8 @@ def check_head(reply: Reply) -> None:
     status = reply.status
     if not (200 <= status < 300 or 400 <= status < 600) or status in (204, 205):
         raise invalid(f"status {status} is not one that may pass")
-    codings = reply.headers.get(b"content-encoding", ())
-    if any(coding.lower() != b"identity" for coding in codings):
+    codings = reply.headers.get(b"content-encoding")
+    if codings and any(coding.lower() != b"identity" for coding in codings):
         raise invalid("it is compressed, which was not asked for")
 
 

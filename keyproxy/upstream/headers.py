@@ -83,7 +83,7 @@ class Heads:
     ) -> Lines:
         """``conversation``: what the call belongs to, which the provider is told in a form that
         only this key makes, if it wants to know."""
-        names = tuple([name for name, _ in passed])
+        names = tuple([name for name, _ in passed]) if passed else ()
         head = self._rests.get((is_bearer, names)) or self._rest(passed, names, is_bearer)
         if passed:
             head = Lines(lines(passed) + head)

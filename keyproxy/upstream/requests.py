@@ -1,22 +1,16 @@
-"""What ``send`` asks of the HTTP client, and how that can fail.
-
-One request as far as the head of its answer, or to the end of a small body; how long a head is
-waited for when its client has left. The client's exceptions become our refusals here. Knows
-neither calls nor keys.
+"""How a request to the upstream can fail, as our refusals; a small body, read to its end; how long
+a head is waited for when its client has left. Knows neither calls nor keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from keyproxy.errors import Refusal
-from keyproxy.settings import Settings
-from keyproxy.transport.http1 import Lines, Malformed
-from keyproxy.transport.pool import ConnectFailed, ConnectLate, Pool
+from keyproxy.transport.http1 import Malformed
+from keyproxy.transport.pool import ConnectFailed, ConnectLate
 from keyproxy.transport.reply import BrokenOff, Reply
 from keyproxy.upstream.answers import invalid
 from keyproxy.upstream.provider import Provider
@@ -25,59 +19,29 @@ LINGER_SECONDS = 1.0
 MOST = 64
 """Callers that linger at once."""
 
+FAULTS = (TimeoutError, Malformed, ConnectFailed, BrokenOff)
+"""What ``Pool.ask`` raises."""
 T = TypeVar("T")
 
 
-class Requests:
-    """Requests below one base address."""
+def fail(error: Exception) -> NoReturn:
+    """Raise what one of ``FAULTS`` is to the caller: ``upstream_unreachable``,
+    ``upstream_timeout``, ``upstream_invalid``."""
+    if isinstance(error, TimeoutError):
+        text, is_free = "The upstream did not answer in time.", isinstance(error, ConnectLate)
+        raise Refusal("upstream_timeout", text, is_free=is_free) from error
+    if isinstance(error, Malformed):
+        raise invalid("its head is malformed") from error
+    raise unreachable(is_free=isinstance(error, ConnectFailed)) from error.__cause__ or error
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
-        self._pool = pool
-        self._first_byte_seconds = settings.first_byte_timeout_seconds
-        self._idle_seconds = settings.idle_timeout_seconds
 
-    async def answer(
-        self,
-        method: str,
-        path: str,
-        fields: Lines,
-        body: bytes,
-        connected: Callable[[], None] | None = None,
-        seconds: float | None = None,
-        *,
-        is_rooted: bool = False,
-    ) -> Reply:
-        """An answer whose head has come, within so many ``seconds`` where they are fewer than
-        usual; ``connected`` is called once there is a connection.
-
-        Raises ``upstream_unreachable``, ``upstream_timeout``, ``upstream_invalid``.
-        """
-        try:
-            return await self._pool.ask(
-                method,
-                path,
-                fields,
-                body,
-                timeout_seconds=min(seconds or math.inf, self._first_byte_seconds),
-                connected=connected,
-                is_rooted=is_rooted,
-            )
-        except TimeoutError as error:
-            text, is_free = "The upstream did not answer in time.", isinstance(error, ConnectLate)
-            raise Refusal("upstream_timeout", text, is_free=is_free) from error
-        except Malformed as error:
-            raise invalid("its head is malformed") from error
-        except (ConnectFailed, BrokenOff) as error:
-            is_free = isinstance(error, ConnectFailed)
-            raise unreachable(is_free=is_free) from error.__cause__ or error
-
-    async def whole(self, reply: Reply, max_bytes: int) -> bytes | None:
-        """The body of an answer, or None when it is larger. Raises ``upstream_unreachable``."""
-        try:
-            async with asyncio.timeout(self._idle_seconds):
-                return await reply.read_whole(max_bytes)
-        except (BrokenOff, TimeoutError) as error:
-            raise unreachable() from error
+async def whole(reply: Reply, max_bytes: int, idle_seconds: float) -> bytes | None:
+    """The body of an answer, or None when it is larger. Raises ``upstream_unreachable``."""
+    try:
+        async with asyncio.timeout(idle_seconds):
+            return await reply.read_whole(max_bytes)
+    except (BrokenOff, TimeoutError) as error:
+        raise unreachable() from error
 
 
 class Lingering:
@@ -93,31 +57,18 @@ class Lingering:
         self._calls: set[asyncio.Task[Any]] = set()
         self._is_over = False
 
-    async def outlast(
-        self, work: Coroutine[Any, Any, T], is_worth_it: Callable[[], bool]
-    ) -> tuple[T, bool]:
-        """What ``work`` returns, and whether the caller was cancelled meanwhile.
-
-        When it is cancelled, ``work`` goes on for ``LINGER_SECONDS`` at most, for ``MOST`` callers
-        at once if it ``is_worth_it`` by then, and for none after ``end``; without a result
-        CancelledError is raised.
-        """
-        task = asyncio.create_task(work)
-        try:
-            return await asyncio.shield(task), False
-        except asyncio.CancelledError:
-            call = asyncio.current_task()
-            is_full = self._is_over or len(self._calls) >= MOST
-            if call is not None and not is_full and is_worth_it():
-                self._calls.add(call)
-                with contextlib.suppress(asyncio.CancelledError):  # by ``end``: the first goes on
-                    await asyncio.wait({task}, timeout=LINGER_SECONDS)
-                self._calls.discard(call)
-            if not task.done() or task.cancelled() or task.exception() is not None:
-                raise
-            return task.result(), True
-        finally:
-            task.cancel()
+    async def outlast(self, awaited: asyncio.Future[T]) -> T | None:
+        """What its caller was cancelled waiting for, if it comes within ``LINGER_SECONDS``; for
+        ``MOST`` callers at once, and for none after ``end``."""
+        call = asyncio.current_task()
+        if call is None or self._is_over or len(self._calls) >= MOST:
+            return None
+        self._calls.add(call)
+        with contextlib.suppress(asyncio.CancelledError):  # by ``end``: the first goes on
+            await asyncio.wait({awaited}, timeout=LINGER_SECONDS)
+        self._calls.discard(call)
+        has_come = awaited.done() and not awaited.cancelled() and awaited.exception() is None
+        return awaited.result() if has_come else None
 
     async def end(self) -> None:
         """Let nobody linger any more. Returns when those who did have ended."""

@@ -2,12 +2,6 @@
 
 An Upstream is a value: base address, keys, ranking headers, over a shared client. Once an
 answer has begun there is nothing left but to cut it.
-
-Of the HTTP client it asks what ``requests`` offers: a reply whose head has come, which is not
-redirected and whose pieces come as they arrive and unchanged; to be told once a request has a
-connection, since from there on the upstream may take it; ``close()``, which ends the connection
-unless the body is whole; and errors that tell whether there was a connection, and that a body
-broke off.
 """
 
 from __future__ import annotations
@@ -18,6 +12,7 @@ import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from multidict import CIMultiDict
@@ -36,12 +31,11 @@ from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import Heads, KeySearch
 from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.provider import Fetched, KeyReport, Listing, Model, Provider
-from keyproxy.upstream.requests import Lingering, Requests, key_rejected
+from keyproxy.upstream.requests import FAULTS, Lingering, fail, key_rejected, whole
 
 MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 MOST_MODELS = 5_000  # DeepInfra, the largest, has some 200 (November 2026)
-_JSON = "application/json"
 _PRICES_SECONDS = 5.0
 _MODEL_ID = re.compile(r"[!-~]{1,200}")
 _log = structlog.get_logger("keyproxy.upstream")
@@ -77,9 +71,19 @@ class Sending:
         call = self._call
         del self._call  # a stream may last for minutes; its request body need not
         upstream, dialect = self._upstream, call.endpoint.dialect
-        key, self._reply = await upstream.first_accepted(call, self._record, self._seconds)
+        key, reply = await upstream.first_accepted(call, self._record, self._seconds)
         del call
-        return await upstream.answer(self._reply, dialect, key)
+        self._reply = reply
+        try:
+            check_head(reply)
+            if reply.status < 400:
+                return upstream.answer(reply, dialect, key)
+            return await upstream.error(reply, dialect, key)
+        except asyncio.CancelledError:
+            raise upstream.left(reply, key) from None
+        except BaseException:
+            reply.close()
+            raise
 
     async def __aexit__(self, *error: object) -> None:
         self._reply.close()  # a no-op once the body was read to its end
@@ -108,9 +112,10 @@ class Upstream:
         self._search = KeySearch(tuple(dict.fromkeys(hidden)))
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
-        self._heads = {key: Heads(provider, key, self.ranking) for key in keys}
-        self.requests = Requests(pool, settings)
-        self._messages = Requests(messages_pool or pool, settings)
+        self._heads = [Heads(provider, key, self.ranking) for key in keys]
+        self._pool, self._messages_pool = pool, messages_pool or pool
+        self._first_byte_seconds = settings.first_byte_timeout_seconds
+        self._idle_seconds = settings.idle_timeout_seconds
 
     def send(self, call: Call, record: Record, seconds: float | None = None) -> Sending:
         """The answer to ``call``, once entered, whose head comes within so many ``seconds`` where
@@ -199,10 +204,15 @@ class Upstream:
         self, path: str, key: Secret | None, max_bytes: int, *, is_rooted: bool = False
     ) -> Fetched:
         """As it came; its body is neither searched nor read."""
-        head = lines(headers.asking(self.provider, key).items())
-        reply = await self.requests.answer("GET", path, head, b"", is_rooted=is_rooted)
+        head, seconds = lines(headers.asking(self.provider, key).items()), self._first_byte_seconds
         try:
-            raw = await self.requests.whole(reply, max_bytes)
+            reply = await self._pool.ask(
+                "GET", path, head, b"", timeout_seconds=seconds, is_rooted=is_rooted
+            )
+        except FAULTS as error:
+            fail(error)
+        try:
+            raw = await whole(reply, max_bytes, self._idle_seconds)
         finally:
             reply.close()
         if raw is None:
@@ -237,91 +247,90 @@ class Upstream:
                 if not cannot_pay and await self.states.are_rejected(failed):
                     raise key_rejected(self.provider)
             except asyncio.CancelledError:
-                raise self._left(failed[key], key) from None
+                raise self.left(failed[key], key) from None
             return key, failed.pop(key)
         finally:
             for reply in failed.values():
                 reply.close()
 
-    async def answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
-        """What ``reply`` to a call with ``key`` brings, closed where it brings nothing."""
-        try:
-            return await self._answer(reply, dialect, key)
-        except asyncio.CancelledError:
-            raise self._left(reply, key) from None
-        except BaseException:
-            reply.close()
-            raise
-
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
-        takes = self.provider.taking(call)
-        head = self._heads[key].of(call.headers, call.conversation, is_bearer=takes.is_bearer)
-        requests = self._messages if call.endpoint.dialect is MESSAGES else self.requests
-        has_left, method = False, call.endpoint.method
+        is_bearer = self.provider.taking(call).is_bearer
+        heads = self._heads[self.keys.index(key)]
+        head = heads.of(call.headers, call.conversation, is_bearer=is_bearer)
+        endpoint, most = call.endpoint, self._first_byte_seconds
+        pool = self._messages_pool if endpoint.dialect is MESSAGES else self._pool
         record.ask(self.provider.name)
-        asking = requests.answer(method, call.target, head, call.body, record.connected, seconds)
         try:
-            if not call.is_streaming:
-                return await asking
-            reply, has_left = await self._lingering.outlast(asking, lambda: record.is_connected)
+            return await pool.ask(
+                *(endpoint.method, call.target, head, call.body),
+                timeout_seconds=min(seconds or most, most),
+                connected=record.connected,
+                left=partial(self._linger, key) if call.is_streaming else None,
+            )
         except asyncio.CancelledError:
             if record.is_connected:
                 raise
             raise ClientLeft(None) from None
-        if has_left:
-            raise self._left(reply, key)
-        return reply
+        except FAULTS as error:
+            fail(error)
 
-    def _left(self, reply: Reply, key: Secret) -> ClientLeft:
-        """The upstream's connection is closed at once."""
+    async def _linger(self, key: Secret, answered: asyncio.Future[Reply]) -> None:
+        """The client has left. Raises ``ClientLeft`` where the head of its answer still comes."""
+        if (reply := await self._lingering.outlast(answered)) is not None:
+            raise self.left(reply, key)
+
+    def left(self, reply: Reply, key: Secret) -> ClientLeft:
+        """The client has left before it got ``reply``, whose connection is closed at once."""
         reply.close()
         passed = headers.incoming(self.provider, reply.headers, self._search)
-        return ClientLeft(self._head(reply.status, passed, key, is_own=False))
+        return ClientLeft(self._head(reply.status, "", passed, key, is_own=False))
 
-    def _head(
-        self, status: int, fields: CIMultiDict[str], key: Secret, *, is_own: bool = True
-    ) -> Head:
-        name = self.provider.call_header
-        id = None if name is None else fields.get(name)
-        kind, told = fields.get("Content-Type", ""), self.provider.told_cost
-        return Head(status, kind, id, key.label, is_own, told, self._search.is_in_text)
-
-    async def _answer(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
-        check_head(reply)
-        status, is_own, fault, rest_seconds = reply.status, True, None, None
+    def answer(self, reply: Reply, dialect: Dialect, key: Secret, *, is_own: bool = True) -> Answer:
+        """What ``reply`` to a call with ``key`` brings. Raises ``upstream_invalid``."""
         search = self._search.anew()
         fields = headers.incoming(self.provider, reply.headers, search)
         kind = headers.media_type(reply.headers, dialect)
-        if status >= 400:
-            raw = await self._error_body(reply)
-            said = None if raw is None else answers.loads(raw)
-            fault = self.provider.classify(status, said)  # before it is cleaned
-            rest_seconds = faults.rest_seconds(headers.told(reply.headers), said)
-            body = None
-            if raw is not None and answers.holds_key(raw, search):
-                _log.error("the upstream's error body held a key", http_status=status)
-            elif raw is not None:
-                body = answers.shown_error(
-                    self.provider, dialect, status, raw, said, kind or "", fault
-                )
-            is_own = body is not None
-            if status == 401:
-                fields["x-should-retry"] = "false"
-            if body is None or status == 401:
-                body, kind = answers.in_place(status, dialect), _JSON
-            reply = known(status, body)
         if kind is None:
             raise invalid("its type is none that may pass")
+        if reply.status == 401:
+            fields["x-should-retry"] = "false"
         fields["Content-Type"], fields["Cache-Control"] = kind, "no-store"
         if kind.startswith("text/event-stream"):
             fields["Cache-Control"] = "no-cache, no-transform"
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
-        head = self._head(status, fields, key, is_own=is_own)
-        return Answer(head, fields, reply, search, fault, rest_seconds)
+        head = self._head(reply.status, kind, fields, key, is_own=is_own)
+        return Answer(head, fields, reply, search)
+
+    async def error(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
+        """The same of an error, whose body is read."""
+        status, fields, body = reply.status, reply.headers, None
+        raw = await self._error_body(reply)
+        said = None if raw is None else answers.loads(raw)
+        fault = self.provider.classify(status, said)  # before it is cleaned
+        rest_seconds = faults.rest_seconds(headers.told(fields), said)
+        if raw is not None and answers.holds_key(raw, self._search):
+            _log.error("the upstream's error body held a key", http_status=status)
+        elif raw is not None:
+            kind = headers.media_type(fields, dialect) or ""
+            body = answers.shown_error(self.provider, dialect, status, raw, said, kind, fault)
+        is_own = body is not None
+        if body is None or status == 401:
+            body = answers.in_place(status, dialect)
+            fields[b"content-type"] = [b"application/json"]
+        answer = self.answer(known(status, body, fields), dialect, key, is_own=is_own)
+        answer.fault, answer.rest_seconds = fault, rest_seconds
+        return answer
+
+    def _head(
+        self, status: int, kind: str, fields: CIMultiDict[str], key: Secret, *, is_own: bool
+    ) -> Head:
+        name, told = self.provider.call_header, self.provider.told_cost
+        id = None if name is None else fields.get(name)
+        return Head(status, kind, id, key.label, is_own, told, self._search.is_in_text)
 
     async def _error_body(self, reply: Reply) -> bytes | None:
         try:
-            return await self.requests.whole(reply, answers.MAX_ERROR_BYTES)
+            return await whole(reply, answers.MAX_ERROR_BYTES, self._idle_seconds)
         except Refusal:
             _log.warning("the upstream's error body broke off", http_status=reply.status)
             return None
