@@ -5,10 +5,9 @@ Texts in, variables and faults out. Reads no files and no environment; ``sources
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
@@ -229,22 +228,18 @@ def merged(layers: Sequence[Layer]) -> tuple[dict[str, str], dict[str, str]]:
     return variables, places
 
 
-def name_faults(environ: Mapping[str, str]) -> list[SettingsFault]:
+def name_faults(environ: Mapping[str, str]) -> Iterator[SettingsFault]:
     """A fault for each KEYPROXY_ variable that is no setting, and for near misses.
 
     What a container platform set, and no person, is none.
     """
-    faults = []
     for name, text in sorted(environ.items()):
         value = text.strip()
         is_meant = _MISSPELT.match(name) and name not in _VARIABLES and value
         if not is_meant or _INJECTED.fullmatch(f"{name}={value}"):
             continue
-        found, expected = "not a setting", nearest(name, _VARIABLES, _IN_DOCS)
+        expected = nearest(name, _VARIABLES, _IN_DOCS)
         if not name.startswith(PREFIX):
-            close = difflib.get_close_matches(name.upper(), _VARIABLES, n=1, cutoff=0.85)
-            if not close:
-                continue
-            expected = f"{close[0]} perhaps?"
-        faults.append(SettingsFault(name, found=found, expected=expected))
-    return faults
+            expected = nearest(name.upper(), _VARIABLES, "", cutoff=0.85)
+        if expected:
+            yield SettingsFault(name, found="not a setting", expected=expected)

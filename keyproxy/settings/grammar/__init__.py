@@ -70,9 +70,9 @@ def shown(text: str) -> str:
     return repr(masked)
 
 
-def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+def nearest(name: str, known: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
     """What to expect in place of an unknown name: the one that is like it, or ``otherwise``."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f"{close[0]} perhaps?" if close else otherwise
 
 
