@@ -20,9 +20,8 @@ from multidict import CIMultiDictProxy
 
 from keyproxy.admin import prometheus
 from keyproxy.admin.events import Events
-from keyproxy.admin.readers import Shown
 from keyproxy.admin.state import History, State
-from keyproxy.admin.watched import Watched
+from keyproxy.admin.watched import Shown, Watched
 from keyproxy.browser import HostRules
 from keyproxy.demo.page import PageFile, read
 from keyproxy.errors import Refusal

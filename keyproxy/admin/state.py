@@ -16,9 +16,8 @@ from typing import Any
 import structlog
 
 from keyproxy import __version__
-from keyproxy.admin.readers import Shown
 from keyproxy.admin.recent import CELL_SECONDS, CELLS, Line, Sums, add, client_shown, largest
-from keyproxy.admin.watched import Watched
+from keyproxy.admin.watched import Shown, Watched
 from keyproxy.ledger.file import LedgerFault, ask
 from keyproxy.ledger.ledger import Ledger
 from keyproxy.ledger.queries import By, Summary, summary

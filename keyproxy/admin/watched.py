@@ -1,11 +1,16 @@
-"""The running process as those who watch may look at it, and what is true of it just now."""
+"""The running process as those who watch may look at it, what is true of it just now, and who reads
+what became of calls: alerts and the last line always, the rest where it is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
+from keyproxy.admin.totals import Failures, Totals
+from keyproxy.call import Cost, Told
 from keyproxy.kit import Kit
+from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book, Ledger
 from keyproxy.limits.counters import Counters
 from keyproxy.money.budget import Level, levels
@@ -13,6 +18,10 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.record import Record
 from keyproxy.settings import Secret
 from keyproxy.upstream.keyring import KeyState, KeyStates
+
+if TYPE_CHECKING:  # most show nothing
+    from keyproxy.admin.recent import Recent
+    from keyproxy.admin.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +58,35 @@ class Watched:
         """Where the budgets of apps and of all together stand."""
         budgets = (app.bookings.budgets for app in self.kit().apps.values())
         return await levels(self.counters, budgets, at)
+
+
+class Shown(NamedTuple):
+    """What the admin listener shows: sums for ever, and the last hour."""
+
+    tally: Tally
+    recent: Recent
+
+
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Told of each call when it has ended, when its cost has become final, and of refusals of what
+    was no call. ``shown`` is empty where nothing shows it."""
+
+    failures: Failures
+    totals: Totals
+    shown: Shown | tuple[()]
+
+    def ended(self, record: Record) -> None:
+        self.failures.ended(record)
+        self.totals.ended(record)
+        for reader in self.shown:
+            reader.ended(record)
+
+    def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
+        self.totals.settled(row, cost, told)
+        for reader in self.shown:
+            reader.settled(row, cost, told)
+
+    def refused(self, code: str) -> None:
+        for reader in self.shown:
+            reader.refused(code)

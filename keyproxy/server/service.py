@@ -17,9 +17,8 @@ import structlog
 from keyproxy.admin.alerts import Alerts
 from keyproxy.admin.conditions import Conditions
 from keyproxy.admin.outbox import Outbox
-from keyproxy.admin.readers import Readers, Shown
 from keyproxy.admin.totals import Failures, Totals
-from keyproxy.admin.watched import Watched
+from keyproxy.admin.watched import Readers, Shown, Watched
 from keyproxy.demo.page import PageFile
 from keyproxy.floods import Floods
 from keyproxy.kit import Kit
