@@ -29,6 +29,7 @@ AGAIN_SECONDS = 60.0
 """What has just ended is told no sooner again: something that flickers must not fill a channel."""
 LAST_SECONDS = 2.0
 """A stop waits for so long, within what containers are given to end."""
+_LOGGED = ("alert", "state", "id", "app", "value", "limit")
 _log = structlog.get_logger("keyproxy.alerts")
 State = Literal["firing", "resolved"]
 Key = tuple[str, str | None, str]
@@ -123,16 +124,7 @@ class Alerts:
         said = condition.text if state == "firing" else f"No longer: {condition.text}"
         alert = alert_of(condition, state, said, instance, self.wall())
         write = _log.warning if state == "firing" else _log.info
-        facts = {"app": alert.app} if alert.app is not None else {}
-        write(
-            said,
-            alert=alert.alert,
-            state=state,
-            id=alert.id,
-            **facts,
-            value=alert.value,
-            limit=alert.limit,
-        )
+        write(said, **{name: alert[name] for name in _LOGGED if alert[name] is not None})
         self.outbox.put(alert, partial(self._keep, state, condition, instance))
 
     def _keep(self, state: State, condition: Condition, instance: str) -> None:
@@ -146,18 +138,18 @@ def alert_of(condition: Condition, state: State, said: str, instance: str, at: f
     """What is posted of ``condition``, of which ``said`` tells in a sentence."""
     text = f"keyproxy at {instance}: {said}"
     when = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return Alert(
-        id=f"alert_{os.urandom(12).hex()}",
-        alert=condition.alert,
-        state=state,
-        at=when.replace("+00:00", "Z"),
-        instance=instance,
-        app=condition.app,
-        value=condition.value,
-        limit=condition.limit,
-        text=text,
-        content=text,
-    )
+    return {
+        "id": f"alert_{os.urandom(12).hex()}",
+        "alert": condition.alert,
+        "state": state,
+        "at": when.replace("+00:00", "Z"),
+        "instance": instance,
+        "app": condition.app,
+        "value": condition.value,
+        "limit": condition.limit,
+        "text": text,
+        "content": text,  # the same for Discord
+    }
 
 
 def _key(condition: Condition) -> Key:

@@ -11,9 +11,9 @@ import hmac
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import structlog
@@ -33,23 +33,8 @@ _MAX_ANSWER_BYTES = 64 * 1024
 _log = structlog.get_logger("keyproxy.alerts")
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """What is posted. ``id`` is the same each time it is; ``content`` is ``text`` for Discord."""
-
-    id: str
-    alert: str
-    state: Literal["firing", "resolved"]
-    at: str
-    instance: str
-    app: str | None
-    value: float
-    limit: float
-    text: str
-    content: str
-
-    def body(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+Alert = Mapping[str, Any]
+"""What is posted as JSON; its ``id`` is the same each time it is."""
 
 
 def signature(secret: Secret, body: bytes, at: int) -> str:
@@ -62,10 +47,10 @@ Open = Callable[[str], aiohttp.ClientSession]
 """A client for an address, to be entered. Raises SettingsFault."""
 
 
-async def post(open_session: Open, settings: Settings, body: bytes) -> str | None:
-    """Send ``body`` to ``KEYPROXY_ALERT_URL``, and nowhere else: why that failed, or None."""
+async def post(open_session: Open, settings: Settings, alert: Alert) -> str | None:
+    """Send ``alert`` to ``KEYPROXY_ALERT_URL``, and nowhere else: why that failed, or None."""
     assert settings.alert_url is not None  # noqa: S101 - the caller looked
-    url = settings.alert_url.reveal()
+    url, body = settings.alert_url.reveal(), json.dumps(alert).encode()
     head = {"Content-Type": "application/json", "User-Agent": f"keyproxy/{__version__}"}
     if settings.alert_secret is not None:
         head["X-Keyproxy-Signature"] = signature(settings.alert_secret, body, int(time.time()))
@@ -104,7 +89,7 @@ class Outbox:
             taken()
             return
         if len(self._held) > MOST_HELD:  # the first is under way
-            _log.warning("too many alerts wait; one was not delivered", id=self._held[1][0].id)
+            _log.warning("too many alerts wait; one was not delivered", id=self._held[1][0]["id"])
             del self._held[1]
         self._held.append((alert, taken))
         self._news.set()
@@ -126,7 +111,7 @@ class Outbox:
                     self._held.popleft()
         finally:
             self._is_done.set()
-            if ids := [alert.id for alert, _ in self._held]:
+            if ids := [alert["id"] for alert, _ in self._held]:
                 _log.error("alerts were not delivered before the stop", count=len(ids), ids=ids)
 
     async def _send(self, alert: Alert, taken: Taken) -> None:
@@ -134,21 +119,21 @@ class Outbox:
             if await self._deliver(alert):
                 taken()
         except Exception:  # one odd alert must not keep others back
-            _log.exception("an alert was not delivered", id=alert.id)
+            _log.exception("an alert was not delivered", id=alert["id"])
 
     async def _deliver(self, alert: Alert) -> bool:
         trouble = None
         for pause in (*PAUSES_SECONDS, None):
             if (settings := self.settings()).alert_url is None:
                 return True
-            before, trouble = trouble, await post(self.open_session, settings, alert.body())
+            before, trouble = trouble, await post(self.open_session, settings, alert)
             if trouble is None:
                 return True
             if trouble != before:
-                _log.warning("an alert cannot be delivered", id=alert.id, reason=trouble)
+                _log.warning("an alert cannot be delivered", id=alert["id"], reason=trouble)
             if pause is not None:
                 await self._rest(pause)
-        _log.error("an alert was not delivered", id=alert.id, reason=trouble)
+        _log.error("an alert was not delivered", id=alert["id"], reason=trouble)
         return False
 
     async def _rest(self, seconds: float) -> None:

@@ -161,7 +161,7 @@ async def of_test_alert(settings: Settings) -> Finding:
     alert = alert_of(_TEST, "firing", _TEST.text, socket.gethostname(), time.time())
     async with open_pools(settings) as pools:
         open_one = partial(open_session, settings, trust=pools.trust)
-        trouble = await post(open_one, settings, alert.body())
+        trouble = await post(open_one, settings, alert)
     if trouble is not None:
         return Finding("test alert", "error", f"the test alert was not taken: {trouble}")
     return Finding("test alert", "fine", f"taken by the receiver ({signed})")
