@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from keyproxy.attempts.course import Course, Desk, off_loop
+from keyproxy.attempts.course import Course, RoutingKit, off_loop
 from keyproxy.call import Call, Client, End
 from keyproxy.record import Record
 from keyproxy.routing.homes import Place, parted
@@ -14,7 +14,7 @@ from keyproxy.routing.speed import Pace
 from keyproxy.upstream.send import Answer
 
 
-class Attempts(Desk):
+class Attempts(RoutingKit):
     """Calls of one app, and what is learned from them."""
 
     @asynccontextmanager

@@ -47,7 +47,7 @@ _log = structlog.get_logger("keyproxy.routing")
 
 
 @dataclass(frozen=True)
-class Desk:
+class RoutingKit:
     """What the calls of one app find their homes with, where more than OpenRouter is used.
 
     ``most_in_flight`` and ``first_output_seconds`` by provider, where they are bounded. One call's
@@ -88,18 +88,18 @@ class Course:
 
     def __init__(
         self,
-        desk: Desk,
+        kit: RoutingKit,
         plan: Plan,
         client: Client,
         record: Record,
         fields: MutableMapping[str, str],
     ) -> None:
-        self._desk, self._plan, self._client = desk, plan, client
+        self._kit, self._plan, self._client = kit, plan, client
         self._record, self._fields = record, fields
         self._failed: list[Failed] = []
         self._made = 0
         self._lacking: Refusal | None = None
-        self._until = desk.clock() + desk.first_byte_seconds
+        self._until = kit.clock() + kit.first_byte_seconds
 
     async def run(self) -> Open:
         """The first answer that is one, or what is said where there is none."""
@@ -115,41 +115,41 @@ class Course:
                 last = self._failed[-1]
                 left = self._further(last.option, left, last.fault)
                 is_free = last.fault in OF_CALL  # whoever calls would use them up for others
-                if left and not is_free and not self._desk.memory.retries.take():
+                if left and not is_free and not self._kit.memory.retries.take():
                     _log.warning("too many calls needed a second attempt; one gets none")
                     left = []
         return self._end()
 
     def _has_room(self, provider: str) -> bool:
-        most = self._desk.most_in_flight.get(provider)
+        most = self._kit.most_in_flight.get(provider)
         if most is None:
             return True
-        counts = self._desk.memory.in_flight.items()
+        counts = self._kit.memory.in_flight.items()
         return sum(count for home, count in counts if home.provider == provider) < most
 
     async def _try(self, option: Option, left: Sequence[Option]) -> Open | None:
         """None: it failed, or was not made for want of money."""
-        desk, record, home = self._desk, self._record, option.place.home
+        kit, record, home = self._kit, self._record, option.place.home
         async with AsyncExitStack() as stack:
-            stack.enter_context(_in_flight(desk.memory, home))
+            stack.enter_context(_in_flight(kit.memory, home))
             call = await self._call(option)
             tariff = self._tariff(option, call)
-            reserving = desk.bookings.reserve(record, self._client, call, tariff)
+            reserving = kit.bookings.reserve(record, self._client, call, tariff)
             try:
                 money = await stack.enter_async_context(reserving)
             except Refusal as refusal:
                 self._lacking = self._lacking or refusal
                 return None
-            desk.memory.rests.tries(home)
+            kit.memory.rests.tries(home)
             self._made += 1
-            asked_at, can_go_on = desk.clock(), bool(self._further(option, left))
+            asked_at, can_go_on = kit.clock(), bool(self._further(option, left))
             inner = await stack.enter_async_context(AsyncExitStack())  # it may outlast this one
             asking = self._ask(inner, option, call, money, can_go_on)
-            if home.provider in desk.drained and len(call.body) <= MOST_BYTES:
-                asking = desk.drains.outlast(stack, asking, record, partial(self._late, money))
+            if home.provider in kit.drained and len(call.body) <= MOST_BYTES:
+                asking = kit.drains.outlast(stack, asking, record, partial(self._late, money))
             found = await asking
             if isinstance(found, Answer):
-                desk.memory.rests.answered(home)
+                kit.memory.rests.answered(home)
                 self._tell(option, str(found.head.status))
                 return Open(stack.pop_all(), found, option.place, asked_at)
             self._failed.append(found)
@@ -177,7 +177,7 @@ class Course:
         """What the call costs at a home; OpenRouter's list tells what it does there."""
         (name, native_id), provider, model, _ = option.place
         prices = None if name == ROUTER else {model: option.facts.price}
-        key = next(iter(self._desk.upstreams[name].keys), None)
+        key = next(iter(self._kit.upstreams[name].keys), None)
         return Tariff(
             name,
             native_id,
@@ -192,7 +192,7 @@ class Course:
         self, option: Option, left: Sequence[Option], fault: Fault | None = None
     ) -> list[Option]:
         """Where the call may go on to from a home: after it failed so there, or at best."""
-        is_late = self._desk.clock() > self._until
+        is_late = self._kit.clock() > self._until
         if option.fallback == "none" or self._made >= MOST or is_late:
             return []
         if option.fallback == "provider":
@@ -220,11 +220,11 @@ class Course:
     async def _ask(
         self, stack: AsyncExitStack, option: Option, call: Call, money: Booking, can_go_on: bool
     ) -> Answer | Failed:
-        desk, home = self._desk, option.place.home
-        deadline = desk.first_output_seconds.get(home.provider) if can_go_on else None
-        asked_at = desk.clock()
+        kit, home = self._kit, option.place.home
+        deadline = kit.first_output_seconds.get(home.provider) if can_go_on else None
+        asked_at = kit.clock()
         self._record.native_model = home.native_id
-        sending = desk.upstreams[home.provider].send(call, self._record, deadline)
+        sending = kit.upstreams[home.provider].send(call, self._record, deadline)
         try:
             answer = await stack.enter_async_context(sending)
         except Refusal as refusal:
@@ -234,17 +234,17 @@ class Course:
             word = "failed" if answer.fault is Fault.ACCOUNT else str(answer.head.status)
             return Failed(option, answer.fault, word, answer)
         if can_go_on:
-            seconds = None if deadline is None else asked_at + deadline - desk.clock()
-            trouble = await trouble_before_output(answer, call, option, seconds, desk.idle_seconds)
+            seconds = None if deadline is None else asked_at + deadline - kit.clock()
+            trouble = await trouble_before_output(answer, call, option, seconds, kit.idle_seconds)
             if trouble is not None:
                 return Failed(option, *trouble, held=answer)
         models = (home.native_id, *call.ids)
-        self._record.watchers.append(Served(self._record, models, desk.models).watch)
+        self._record.watchers.append(Served(self._record, models, kit.models).watch)
         return answer
 
     def _note(self, failed: Failed) -> None:
         """Remember how a home failed."""
-        memory, home, fault = self._desk.memory, failed.option.place.home, failed.fault
+        memory, home, fault = self._kit.memory, failed.option.place.home, failed.fault
         seconds = None if failed.answer is None else failed.answer.rest_seconds
         memory.rests.failed(home, fault, seconds)
         if fault in OF_CALLER:
@@ -264,7 +264,7 @@ class Course:
         )
 
     def _tell(self, option: Option, word: str = "") -> None:
-        if self._desk.shows_route:
+        if self._kit.shows_route:
             self._fields.update(route_headers(self._failed, option, word))
 
     def _end(self) -> Open:
@@ -276,7 +276,7 @@ class Course:
                 retry_after_seconds=1.0,
                 hint="max_in_flight of each provider that can take the call is reached",
             )
-        answer, option = last_word(self._failed, self._desk.memory.rests)
+        answer, option = last_word(self._failed, self._kit.memory.rests)
         self._tell(option)
         if isinstance(answer, Refusal):
             raise answer
