@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from limits import parse_many
 
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.installation import line_for
@@ -30,9 +27,7 @@ from keyproxy.settings import (
     Secret,
     Settings,
 )
-from keyproxy.settings.grammar import Unfit
 from keyproxy.settings.grammar.network import StorageServer
-from keyproxy.settings.grammar.plain import rates
 from keyproxy.settings.grammar.secrets import KEYS_PAGE
 from keyproxy.settings.setting import SAY_IT, Derived, spoken
 
@@ -410,7 +405,7 @@ def test_ledger_that_forgets_a_running_month_is_a_fault(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "rates"),
     [
         ("60/minute", (Rate(60, 60),)),
         ("20/minute;300/day", (Rate(20, 60), Rate(300, 86400))),
@@ -419,37 +414,13 @@ def test_ledger_that_forgets_a_running_month_is_a_fault(name: str) -> None:
         ("off", ()),
     ],
 )
-def test_rates(text: str, expected: tuple[Rate, ...]) -> None:
-    assert dev(RATE_LIMIT=text).rate_limit == expected
+def test_rates(text: str, rates: tuple[Rate, ...]) -> None:
+    assert dev(RATE_LIMIT=text).rate_limit == rates
 
 
 @pytest.mark.parametrize("text", ["0/minute", "60", "60/fortnight", "off;1/day", "fast"])
 def test_malformed_rate_is_a_fault(text: str) -> None:
     assert "60/minute" in fault("RATE_LIMIT", text).expected
-
-
-_NUMBER = st.integers(0, 10**9 - 1).map(str) | st.from_regex(r"0{0,3}[0-9]{1,9}", fullmatch=True)
-_UNIT = st.sampled_from(["second", "minute", "hour", "day", "month", "year", "Day", "fortnight"])
-_SPACE = st.sampled_from(["", "", " ", "\t"])
-_PER = st.sampled_from(["/", "/", " per ", "per", ":", "/2", " per 3 ", "/0"])
-_ONE = st.tuples(_SPACE, _NUMBER, _SPACE, _PER, _SPACE, _UNIT, st.sampled_from(["", "s"]))
-_MANY = st.lists(_ONE.map("".join), max_size=3).map(";".join)
-
-
-@given(_MANY | st.text("0123/; perdaysthou,|", max_size=20))
-def test_rates_are_what_the_library_reads(text: str) -> None:
-    """But for what lets nothing through, and a length of no time."""
-    try:
-        known = [(rate.amount, rate.get_expiry()) for rate in parse_many(text)]
-    except ValueError:
-        known = []
-    is_none = not all(amount for amount, _ in known) or re.search(r"(?:/|per)\s*0+\s*[a-z]", text)
-    if not known or is_none:
-        with pytest.raises(Unfit):
-            rates(text)
-    else:
-        least = {seconds: min(a for a, s in known if s == seconds) for _, seconds in known}
-        assert rates(text) == tuple(Rate(amount, seconds) for seconds, amount in least.items())
 
 
 # --- where it listens, whom it believes, what it sends to ----------------------------------

@@ -11,8 +11,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
+from limits import parse_many
 
 from keyproxy.settings import Settings
+from keyproxy.settings.grammar.plain import Rate, usual_rates
 from keyproxy.transport.client import open_clients
 from tests.conftest import BODY, CHAT, KEY
 from tests.fake_upstream import FakeUpstream
@@ -115,3 +119,23 @@ async def test_beside_a_plain_upstream_the_store_is_read_when_one_connects(
         assert len(believing.get_ca_certs()) == 1
         assert (believing.verify_mode, believing.check_hostname) == (ssl.CERT_REQUIRED, True)
         assert (pool.trust.verify_mode, pool.trust.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+_NUMBER = st.integers(0, 10**9 - 1).map(str) | st.from_regex(r"0{0,3}[0-9]{1,9}", fullmatch=True)
+_UNIT = st.sampled_from(["second", "minute", "hour", "day", "month", "year", "Day", "fortnight"])
+_SPACE = st.sampled_from(["", "", " ", "\t"])
+_ONE = st.tuples(
+    _SPACE, _NUMBER, _SPACE, st.sampled_from("//:"), _SPACE, _UNIT, st.sampled_from(["", "s"])
+).map("".join)
+_MANY = st.lists(_ONE, max_size=3).map(";".join)
+
+
+@given(_MANY | st.text("0123/; perdaysthou,|", max_size=20))
+def test_what_we_read_ourselves_limits_reads_the_same(text: str) -> None:
+    if (ours := usual_rates(text)) is not None:
+        assert ours == [Rate(rate.amount, rate.get_expiry()) for rate in parse_many(text)]
+
+
+def test_the_usual_notation_is_read_without_limits() -> None:
+    assert usual_rates("20/minute;300/days") == [Rate(20, 60), Rate(300, 86400)]
+    assert usual_rates("2/60 seconds") is usual_rates("2 per day") is usual_rates("") is None

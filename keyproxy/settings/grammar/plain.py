@@ -27,12 +27,8 @@ _MODEL = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _LENGTHS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+_RATE = re.compile(r" *([0-9]{1,9}) */ *(second|minute|hour|day|month|year)s? *")
 _RATE_SECONDS = {**dict(_LENGTHS), "month": 30 * 86400, "year": 360 * 86400}  # as limits has them
-_RATE = re.compile(
-    r"\s*0*([1-9]\d{0,17})\s*(?:/|per)\s*(?:0*([1-9]\d{0,17}))?"
-    rf"\s*({'|'.join(_RATE_SECONDS)})s?\s*",
-    re.ASCII | re.IGNORECASE,
-)
 _SIZE = re.compile(r"(\d{1,12}) ?(|b|kib|mib|gib|kb|mb|gb)", re.ASCII | re.IGNORECASE)
 _BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _BYTES |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -105,19 +101,34 @@ def count(least: int, most: int) -> Callable[[str], int]:
 
 
 def rates(text: str) -> tuple[Rate, ...]:
-    """Rates in the notation of ``limits``, such as ``20/minute;5 per 2 hours``. ``off`` is none.
+    """Rates in the notation of ``limits``, joined by ``;``. ``off`` is none at all.
 
     One for each length of time: of two, only the smaller can be reached.
     """
     if text == "off":
         return ()
+    expected = "rates such as 60/minute or 20/minute;300/day, or off"
+    parsed = usual_rates(text)
+    if parsed is None:
+        from limits import parse_many  # 100 ms and 5 MB, for notations that few use
+
+        try:
+            parsed = [Rate(rate.amount, rate.get_expiry()) for rate in parse_many(text)]
+        except ValueError as error:
+            raise Unfit(expected) from error
+    if any(rate.amount < 1 or rate.seconds < 1 for rate in parsed):
+        raise Unfit(f"{expected}; every number at least 1")
     least: dict[int, int] = {}
-    for part in re.split("[,;|]", text):
-        if (match := _RATE.fullmatch(part)) is None:
-            raise Unfit("rates such as 60/minute or 20/minute;300/day, or off")
-        amount, seconds = int(match[1]), int(match[2] or 1) * _RATE_SECONDS[match[3].lower()]
-        least[seconds] = min(amount, least.get(seconds, amount))
+    for rate in parsed:
+        least[rate.seconds] = min(rate.amount, least.get(rate.seconds, rate.amount))
     return tuple(Rate(amount, seconds) for seconds, amount in least.items())
+
+
+def usual_rates(text: str) -> list[Rate] | None:
+    """Rates as ``20/minute;300/days``, read as ``limits`` reads them; None for other notations."""
+    found = [_RATE.fullmatch(each) for each in text.split(";")]
+    rates = [Rate(int(each[1]), _RATE_SECONDS[each[2]]) for each in found if each]
+    return rates if len(rates) == len(found) else None
 
 
 def word(*known: str) -> Callable[[str], str]:
