@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
@@ -155,6 +156,9 @@ class Driven:
         self.server = GuardedServer(self._answer, make_request, settings, 9, Silent())
         self.calls: list[Call] = []
         self.turns = 0  # of the loop, that the handler waits
+        self.crashes: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: self.crashes.append(context))
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         await _turn(self.turns)
@@ -250,6 +254,7 @@ async def drive(driven: Driven, data: bytes, cuts: Iterable[int]) -> Found:
         found = Found(driven.calls, _statuses(client.received), client.is_closed)
     while driven.server.connections:
         await _turn(1)
+    assert not driven.crashes, (data, driven.crashes)
     return found
 
 
