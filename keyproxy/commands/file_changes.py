@@ -93,11 +93,6 @@ class Change:
     kept: Sequence[str] = ()
     is_private: bool = True
 
-    @property
-    def is_any(self) -> bool:
-        """Whether there is something to make, or to tell."""
-        return bool(self.is_new or self.added or self.kept)
-
     def make(self) -> None:
         """Raises ``OSError``; also where a new file has come to be meanwhile."""
         if not self.is_new:

@@ -83,7 +83,8 @@ def _init(given: line.Given, directory: Path) -> int:
     from keyproxy.clients import credentials  # --help need not load it
 
     token, stored = credentials.make_token("app")
-    changes = [each for each in beginning.changes(key, stored.pair) if each.is_any]
+    found = beginning.changes(key, stored.pair)
+    changes = [each for each in found if each.is_new or each.added or each.kept]
     if link := next((each.path for each in changes if each.path.is_symlink()), None):
         what = f"{link.name} is a link to {printable(os.readlink(link))}, and stays as it is"
         return line.fail("init", f"{what}; nothing was written")

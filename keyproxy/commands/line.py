@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,15 +79,13 @@ def parser(command: str, more: str = "") -> Parser:
 def _add_settings(parser: Parser, modes: Sequence[Mode]) -> None:
     """Options that mirror the settings, with the defaults of ``modes``."""
     parser.usage = f"{parser.prog} [OPTIONS]"  # forty of them would fill the screen
-    groups: dict[str, argparse._ArgumentGroup] = {}
-    for setting in ROWS.values():
-        # Arguments are visible to everybody on the machine: no secret itself is one.
-        is_left_out = _is_given_by_file(setting) or ("demo" in modes and setting.is_upstream)
-        if is_left_out or setting is CONFIG:  # which is one of the files
-            continue
-        if setting.group not in groups:
-            groups[setting.group] = parser.add_argument_group(setting.group)
-        add_setting(groups[setting.group], setting, modes)
+    # Arguments are visible to everybody on the machine: no secret itself is one.
+    rows = [row for row in ROWS.values() if not _is_given_by_file(row) and row is not CONFIG]
+    for title, of_group in groupby(rows, key=lambda row: row.group):
+        group = parser.add_argument_group(title)
+        for row in of_group:
+            if not ("demo" in modes and row.is_upstream):
+                add_setting(group, row, modes)
     add_files(parser)
 
 
