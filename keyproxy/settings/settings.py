@@ -79,22 +79,12 @@ class Settings(Table):
         used = providers.named(environ, tables)
         given = providers.with_tables(environ, tables)
         reading = Reading(mode, given, directory, read_file, used=used)
-        default = AppValues(DEFAULT_APP, given, reading.values(_FIELDS, {}))
-        entries = [entry for name in used if (entry := reading.used_provider(name, tables))]
+        default, *others = everyone = reading.apps(apps, tables)
         ways = RouteReading(used)
         ways.read(routes)
         reading.faults += [*name_faults(environ), *ways.faults]
         reading.faults += alias_faults(default.get("model_aliases", ()), ways.routes)
-        for entry in entries:
-            if entry.name == "openrouter" and entry.base:
-                default.values["upstream"] = entry.base
-        others = [
-            AppValues(name, said, reading.app_values(name, said, default.values))
-            for name, said in apps.items()
-        ]
-        for app in (default, *others):
-            bound_answers(app.values, {**given, **app.said})
-        reading.faults += faults(mode, [default, *others], entries)
+        reading.faults += faults(mode, everyone, reading.entries)
         if reading.faults:
             moved = providers.key_files(environ, tables)
             for fault in reading.faults:
@@ -103,18 +93,19 @@ class Settings(Table):
         settings = cls(
             mode=mode,
             places=dict(places),
-            tables=tuple(entries),
+            tables=tuple(reading.entries),
             routes=tuple(ways.routes),
             seen=providers.unused(environ, used),
             **default.values,
         )
-        named = [
-            replace(
-                settings, name=app.name, places=_in_table(app.name, app.said, places), **app.values
-            )
-            for app in others
-        ]
-        return replace(settings, apps=tuple(named))
+        return replace(settings, apps=tuple(settings._of_app(app) for app in others))
+
+    def _of_app(self, app: AppValues) -> Self:
+        """These settings, the default app's, as they hold for another. What is its own can stand in
+        its table only."""
+        own = {variable for row in ROWS.values() if row.is_own for variable in row.variables}
+        table = dict.fromkeys({*app.said, *own}, f"in [apps.{app.name}] of the TOML file")
+        return replace(self, name=app.name, places={**self.places, **table}, **app.values)
 
     @property
     def all_apps(self) -> tuple[Settings, ...]:
@@ -180,18 +171,13 @@ def _without_upstream(texts: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if name not in theirs}
 
 
-def _in_table(name: str, said: Mapping[str, str], places: Mapping[str, str]) -> Mapping[str, str]:
-    """Where the settings of an app stand; those that are its own can stand in its table only."""
-    own = {variable for row in ROWS.values() if row.is_own for variable in row.variables}
-    return {**places, **dict.fromkeys({*said, *own}, f"in [apps.{name}] of the TOML file")}
-
-
 @dataclass(slots=True)
 class Reading:
     """One pass over the table: variables in, values and all faults at once out.
 
-    ``read_file`` gives a file's content or raises ``Unfit`` or ``OSError``. Values are by field
-    name; those of faulty settings are missing.
+    ``entries``: what is said of the providers that are used. ``read_file`` gives a file's
+    content or raises ``Unfit`` or ``OSError``. Values are by field name; those of faulty settings
+    are missing.
     """
 
     mode: Mode
@@ -200,8 +186,25 @@ class Reading:
     read_file: Callable[[Path], bytes]
     faults: list[SettingsFault] = field(default_factory=list)
     used: Collection[str] = ()
+    entries: list[Used] = field(default_factory=list)
 
-    def app_values(
+    def apps(self, apps: Mapping[str, Mapping[str, str]], tables: Tables) -> list[AppValues]:
+        """What each app says and what holds for it, the default one first; reads ``entries``."""
+        default = AppValues(DEFAULT_APP, self.environ, self.values(_FIELDS, {}))
+        for name in self.used:
+            if (entry := self._provider(name, tables)) is not None:
+                self.entries.append(entry)
+                if entry.name == "openrouter" and entry.base:
+                    default.values["upstream"] = entry.base
+        others = [
+            AppValues(name, said, self._app_values(name, said, default.values))
+            for name, said in apps.items()
+        ]
+        for app in (default, *others):
+            bound_answers(app.values, {**self.environ, **app.said})
+        return [default, *others]
+
+    def _app_values(
         self, name: str, said: Mapping[str, str], given: Mapping[str, Any]
     ) -> dict[str, Any]:
         """What the app ``name`` says, over what the default app has, where an app may differ.
@@ -215,7 +218,7 @@ class Reading:
         self.faults += [of_app(fault, name) for fault in app.faults if fault.variable in said]
         return {field: values[field] for field in _OF_APPS if field in values}
 
-    def used_provider(self, name: str, tables: Tables) -> Used | None:
+    def _provider(self, name: str, tables: Tables) -> Used | None:
         """What is said of a provider that is used; None where that is faulty."""
         said = dict(tables.get(name, {}))
         if name not in KNOWN and name not in tables:
