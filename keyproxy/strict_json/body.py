@@ -11,6 +11,7 @@ import codecs
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from json.encoder import encode_basestring as _quoted
 from typing import Any
 
 from multidict import CIMultiDictProxy
@@ -44,7 +45,7 @@ def check_media_type(headers: CIMultiDictProxy[str]) -> None:
 
     The type forces browsers of other origins into a preflight; a coding would hide the body.
     """
-    types = headers.getall("Content-Type", [])
+    types = headers.getall("Content-Type", ())
     if len(types) != 1 or not _JSON_TYPE.fullmatch(types[0]):
         is_twice = _SECOND_TYPE.search(",".join(types))  # a page's two fields are joined so
         raise Refusal(
@@ -53,15 +54,17 @@ def check_media_type(headers: CIMultiDictProxy[str]) -> None:
             if is_twice
             else "Send the body as Content-Type: application/json, in UTF-8.",
         )
-    codings = [coding.strip().lower() for coding in headers.getall("Content-Encoding", [])]
-    if any(coding != "identity" for coding in codings):
-        raise Refusal("unsupported_media_type", "Send the body without Content-Encoding.")
+    if "Content-Encoding" in headers:
+        for coding in headers.getall("Content-Encoding"):
+            if coding.strip().lower() != "identity":
+                raise Refusal("unsupported_media_type", "Send the body without Content-Encoding.")
 
 
 def is_large(raw: bytes) -> bool:
     """Parsing it would hold the event loop for more than about 2 ms."""
-    return len(raw) >= THREAD_BYTES or (
-        len(raw) > SMALL_BYTES
+    size = len(raw)
+    return size >= THREAD_BYTES or (
+        size > SMALL_BYTES
         and (
             raw.count(b",") > THREAD_COMMAS
             or raw.count(b"{") + raw.count(b"[") > THREAD_COMMAS
@@ -101,31 +104,18 @@ def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
 
 def load(raw: bytes) -> tuple[dict[str, Any], Reader]:
     """As ``read``, also for JWTs and key sets. Raises ``NotRead``, a ``ValueError``."""
-    if not raw or raw.isspace():
-        raise NotRead("The call has no body; it must be one JSON object.")
-    if raw.startswith(codecs.BOM_UTF8):
-        raise NotRead("The body begins with a byte order mark; send UTF-8 without one.")
-    if len(raw) > MAX_COMMAS and raw.count(b",") > MAX_COMMAS:
-        raise NotRead(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
     text = ""
     try:
-        text = raw.decode("utf-8", "strict")
+        if len(raw) > MAX_COMMAS and raw.count(b",") > MAX_COMMAS:
+            raise NotRead(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
+        text = raw.decode()
         reader = Reader(text, _DECODER, PIECE if _may_be_long(raw) else None)
         value = reader.whole()
-    except NotRead:
-        raise
-    except UnicodeDecodeError as error:
-        raise NotRead("The body is not UTF-8.") from error
-    except RecursionError as error:
-        raise NotRead("The JSON body is nested too deeply.") from error
-    except ValueError as error:
-        place = ""
-        if isinstance(error, json.JSONDecodeError) and error.doc is text:  # else of a piece
-            place = f": see line {error.lineno}, column {error.colno}"
-        raise NotRead(f"The body is not valid JSON{place}.") from error
-    if not isinstance(value, dict):
+    except (ValueError, RecursionError) as error:
+        raise NotRead(_why(raw, text, error)) from error
+    if type(value) is not dict:
         raise NotRead("The body must be one JSON object.")
-    if has_half_pair(reader.text):
+    if has_half_pair(text):
         raise NotRead("The JSON body holds half of a surrogate pair.")
     return value, reader
 
@@ -135,8 +125,26 @@ def _may_be_long(raw: bytes) -> bool:
 
     To leave bytes out is many times faster than to count them, where they are few.
     """
-    flat = raw.replace(b"{", b"").replace(b"[", b"") if len(raw) <= PIECE else b""
-    return len(raw) - len(flat) > MAX_DEPTH
+    size = len(raw)
+    return size > PIECE or size - len(raw.replace(b"{", b"").replace(b"[", b"")) > MAX_DEPTH
+
+
+def _why(raw: bytes, text: str, error: Exception) -> str:
+    """What is wrong with a body, for whoever wrote it; ``text``: as far as it is one."""
+    if not raw or raw.isspace():
+        return "The call has no body; it must be one JSON object."
+    if raw.startswith(codecs.BOM_UTF8):
+        return "The body begins with a byte order mark; send UTF-8 without one."
+    if isinstance(error, NotRead):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "The body is not UTF-8."
+    if isinstance(error, RecursionError):
+        return "The JSON body is nested too deeply."
+    place = ""
+    if isinstance(error, json.JSONDecodeError) and error.doc is text:  # else of a piece
+        place = f": see line {error.lineno}, column {error.colno}"
+    return f"The body is not valid JSON{place}."
 
 
 def let_go(value: Any) -> None:
@@ -161,34 +169,29 @@ def rewritten(
 
     A field that is there changes its value in place, a new one comes last.
     """
-    text = reader.text
-    parts: list[bytes] = []
-    new = [name for name in changes if name not in parsed]
-    gone = parsed.keys() & removed
-    left = len(changes) - len(new) + len(gone)
-    copied, kept_end, has_kept = 0, text.index("{") + 1, False
-    for name, start, end in _members(reader) if left else ():
-        if name in gone:
-            parts += _encoded(text, copied, kept_end)
-            copied = end if has_kept else _after_comma(reader, end)
-            left -= 1
-        else:
-            if name in changes:
-                parts += _encoded(text, copied, start)
-                parts += _written(changes[name])
-                copied = end
-                left -= 1
-            kept_end, has_kept = end, True
-        if not left:
-            break
-    if new:
+    text, parts, copied = reader.text, list[bytes](), 0
+    if sought := parsed.keys() & {*changes, *removed}:
+        kept_end, has_kept = text.index("{") + 1, False
+        for name, start, end in _members(reader):
+            if name in removed:
+                parts += _encoded(text, copied, kept_end)
+                copied = end if has_kept else _after_comma(reader, end)
+            else:
+                if name in changes:
+                    parts += (*_encoded(text, copied, start), *_written(changes[name]))
+                    copied = end
+                kept_end, has_kept = end, True
+            sought.discard(name)
+            if not sought:
+                break
+    if new := [name for name in changes if name not in parsed]:
         end = _before_space(text, text.rindex("}"))
         parts += _encoded(text, copied, end)
         copied = end
-    mark = ", " if len(gone) < len(parsed) else ""
-    for name in new:
-        parts += (f"{mark}{_ENCODER.encode(name)}: ".encode(), *_written(changes[name]))
-        mark = ", "
+        mark = "" if removed and parsed.keys() <= {*removed} else ", "
+        for name in new:
+            parts += (f"{mark}{_quoted(name)}: ".encode(), *_written(changes[name]))
+            mark = ", "
     parts += _encoded(text, copied, len(text))
     return b"".join(parts)
 
@@ -201,6 +204,8 @@ def _after_comma(reader: Reader, end: int) -> int:
 
 def _before_space(text: str, end: int) -> int:
     """Where the white space begins that ends there; there is more before it."""
+    if text[end - 1] > " ":
+        return end
     while not (piece := text[max(0, end - PIECE) : end].rstrip(" \t\n\r")):
         end -= PIECE
     return max(0, end - PIECE) + len(piece)
@@ -226,12 +231,12 @@ def _write(parts: list[str], value: Any) -> None:
     if isinstance(value, str):
         parts.append('"')
         for start in range(0, len(value), PIECE):
-            parts.append(_ENCODER.encode(value[start : start + PIECE])[1:-1])
+            parts.append(_quoted(value[start : start + PIECE])[1:-1])
         parts.append('"')
     elif isinstance(value, dict):
         mark = "{"
         for name, inner in value.items():
-            parts += (mark, _ENCODER.encode(name), ": ")
+            parts += (mark, _quoted(name), ": ")
             _write(parts, inner)
             mark = ", "
         parts.append("}" if value else "{}")
@@ -243,7 +248,7 @@ def _write(parts: list[str], value: Any) -> None:
             mark = ", "
         parts.append("]" if value else "[]")
     else:
-        parts.append(value.text if isinstance(value, _Number) else _ENCODER.encode(value))
+        parts.append(value.text if isinstance(value, _Number) else json.dumps(value))
 
 
 def _members(reader: Reader) -> Iterator[tuple[str, int, int]]:
@@ -283,7 +288,6 @@ def _number(text: str) -> float:
     return value
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _DECODER = json.JSONDecoder(
     object_pairs_hook=unique, parse_constant=_no_constant, parse_int=_integer, parse_float=_number
 )

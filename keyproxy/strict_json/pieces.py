@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
-from json import JSONDecoder
+from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
 PIECE = 64 << 10
@@ -56,21 +56,14 @@ class Reader:
 
     def __init__(self, text: str, decoder: JSONDecoder, piece: int | None = PIECE) -> None:
         self.text = text
-        self._decoder = decoder
         self._scan = decoder.raw_decode
         self._long = {} if piece is None else _long(text, piece)
 
     def whole(self) -> Any:
         """The one value that the text holds."""
-        if not self._long:
-            if self.text.startswith("{"):  # as most do, and end with its end
-                value, end = self._scan(self.text)
-                if end == len(self.text):
-                    return value
-            return self._decoder.decode(self.text)
         value, end = self.value(self.after_space(0))
-        if self.after_space(end) != len(self.text):
-            raise ValueError("trailing data")
+        if end != len(self.text) and (end := self.after_space(end)) != len(self.text):
+            raise JSONDecodeError("trailing data", self.text, end)
         return value
 
     def value(self, start: int) -> tuple[Any, int]:
