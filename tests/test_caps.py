@@ -48,7 +48,9 @@ def imposed_on(
     style: Dialect, body: dict[str, Any], most: int | None, words: str = "", models: str = ""
 ) -> dict[str, Any]:
     """The top-level fields that change, with their new values."""
-    check = Check(style, Features.of(words.split()), max_tokens=most, named=models.split())
+    check = Check(
+        style, Features.of(words.split()), max_tokens=most, ids=dict.fromkeys(models.split())
+    )
     check.impose(body := deepcopy(body))
     return {name: body[name] for name in check.changed}
 

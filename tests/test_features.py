@@ -419,7 +419,7 @@ def test_models_of_fields_are_among_the_models_of_a_call() -> None:
     value = tool("advisor", model="anthropic/a") | {"fallbacks": [{"model": "anthropic/b"}]}
     check = Check(M, features)
     fields.check(check, value)
-    assert check.named == ["anthropic/a", "anthropic/b"]
+    assert [*check.named] == ["anthropic/a", "anthropic/b"]
 
 
 @pytest.mark.parametrize(

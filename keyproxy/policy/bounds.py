@@ -8,11 +8,10 @@ OpenAPI document and SDKs, state November 2026.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keyproxy.call import Ask
-from keyproxy.dialects import Dialect
 from keyproxy.policy.check import Check, Seen
 from keyproxy.strict_json.body import whole_number
 
@@ -41,18 +40,25 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     writes = dialect.priced_by == "answer"
     around = TEMPLATE_TOKENS if writes else INPUT_TOKENS * contexts
     text_tokens = max(0, raw_bytes - seen.image_bytes) + around
-    asked = _positive(body.get(dialect.tool_calls))
-    tool_calls = min(asked or MAX_ROUNDS, MAX_ROUNDS)
-    lengths = {n: _positive(body[n]) for n in dialect.lengths if body.get(n) is not None}
-    thinking = _reasoning(dialect, body) if dialect.budgets else 0
+    tool_calls = 0
+    if seen.runs_tools or seen.searches:
+        tool_calls = min(_positive(body.get(dialect.tool_calls)) or MAX_ROUNDS, MAX_ROUNDS)
+    lengths: dict[str, int | None] = {}
+    for name in dialect.lengths:
+        if name in body and body[name] is not None:
+            lengths[name] = _positive(body[name])
+    thinking = 0  # tokens, if a number of them is asked for
+    for outer, inner in dialect.budgets:
+        if outer in body and type(body[outer]) is dict:
+            thinking += _positive(body[outer].get(inner)) or 0
     return Ask(
         text_tokens=times * text_tokens,
-        max_output_tokens=_output_cap(lengths.values(), thinking),
+        max_output_tokens=_output_cap(lengths.values(), thinking) if lengths else None,
         length_fields=tuple(lengths) or dialect.lengths[:1],
         reasoning_tokens=thinking,
         answers=times * seen.answers * contexts if writes else 0,
         contexts=times * contexts,
-        rounds=1 + tool_calls if seen.runs_tools or seen.searches else 1,
+        rounds=1 + tool_calls,
         images=times * seen.images,
         # A prediction that does not come true is billed as output, beyond the cap.
         predicted_tokens=text_tokens if seen.predicts else 0,
@@ -84,22 +90,14 @@ def _pairs(seen: Seen, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     )
 
 
-def _output_cap(lengths: Collection[int | None], thinking: int) -> int | None:
+def _output_cap(lengths: Iterable[int | None], thinking: int) -> int | None:
     """Tokens of one answer, thinking included; None where the call sets no bound."""
     cap = 0
     for length in lengths:
         if length is None:
             return None  # 0 may be read as no cap at all, and -1 is none
-        cap = max(cap, length)
-    return (cap + thinking if thinking >= cap else cap) if lengths else None
-
-
-def _reasoning(dialect: Dialect, body: Mapping[str, Any]) -> int:
-    """Tokens to think with, if a number of them is asked for."""
-    places = [(body.get(outer), inner) for outer, inner in dialect.budgets]
-    return sum(
-        _positive(place.get(inner)) or 0 for place, inner in places if isinstance(place, dict)
-    )
+        cap = length if length > cap else cap
+    return cap + thinking if thinking >= cap else cap
 
 
 def _count(value: Any) -> int:
@@ -111,4 +109,6 @@ def _count(value: Any) -> int:
 
 def _positive(value: Any) -> int | None:
     number = whole_number(value)
-    return min(number, MOST) if number is not None and number > 0 else None
+    if number is None or number <= 0:
+        return None
+    return number if number < MOST else MOST

@@ -144,8 +144,8 @@ NO_NAMES = Names()
 class Check:
     """One call under inspection, and what it allows.
 
-    ``named`` gathers the models that may answer or work for it, as the caller wrote them; ``route``
-    is the one among them that stands for several.
+    ``named`` gathers the models that may answer or work for it, as the caller wrote them, and
+    ``ids`` what they stand for, each once; ``route`` is the one that stands for several.
     ``place`` is the top-level field that is looked at; ``changed`` gathers those that hold
     something else now than what was asked. ``seen``: what else decides the price.
     """
@@ -158,14 +158,10 @@ class Check:
     names: Names = NO_NAMES
     route: str | None = None
     place: str = ""
-    named: list[str] = field(default_factory=list)
+    named: dict[str, None] = field(default_factory=dict)
+    ids: dict[str, None] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     seen: Seen = field(default_factory=Seen)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The models of ``named``, each once, by the ids that they stand for."""
-        return tuple(dict.fromkeys(id for name in self.named for id in self.meant(name)))
 
     def meant(self, name: str) -> tuple[str, ...]:
         """The ids that a name stands for: several where it is a route of the operator's, of which
@@ -193,14 +189,17 @@ class Check:
         Raises ``model_not_allowed``.
         """
         value = holder[key]
-        if not isinstance(value, str):
+        if type(value) is not str:
             raise not_allowed(param, f"is {show(value)}", "the id of a model")
         if value in self.names.routes and param == "model":
             self.route = value
-        [model, *_] = self.meant(value) or self.names.routes[value]
+        ids = self.meant(value)
+        model = (ids or self.names.routes[value])[0]
         self.models.check(model, param)
-        self.named.append(value)
-        self.seen.searches |= ":online" in model.lower()
+        self.named[value] = None
+        for id in ids:
+            self.ids[id] = None
+        self.seen.searches |= ":" in model and ":online" in model.lower()
         self.put(holder, key, model)
 
     def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
@@ -292,7 +291,7 @@ class Check:
 
     def put(self, holder: Any, key: Any, value: Any) -> None:
         """``holder[key]`` is ``value``, and goes up so."""
-        if holder.get(key) != value if isinstance(holder, dict) else holder[key] != value:
+        if (type(holder) is dict and key not in holder) or holder[key] != value:
             holder[key] = value
             self.changed.add(self.place)
 

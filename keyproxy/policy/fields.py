@@ -45,7 +45,9 @@ def said(body: Mapping[str, Any]) -> dict[str, Any]:
     another one is kept, whatever it holds, and so is ``model``, which no call goes without.
     """
     return {
-        name: value for name, value in body.items() if value or not _asks_for_nothing(name, value)
+        name: value
+        for name, value in body.items()
+        if value or value is False or not _asks_for_nothing(name, value)
     }
 
 
@@ -69,17 +71,14 @@ def check(inspection: Check, body: Mapping[str, Any]) -> None:
     table = FIELDS[inspection.dialect]
     features = inspection.features
     for name, value in body.items():
-        rule = table.get(name)
-        if (rule and rule.inspect is rules.anything) or (
-            not value and _asks_for_nothing(name, value)
-        ):
+        inspect = table[name].inspect if name in table else None
+        if inspect is rules.anything or (not value and _asks_for_nothing(name, value)):
             continue
-        if rule is None:
-            if name in CLOSED_FIELDS or name not in features.extra_fields:
-                raise _unknown(inspection.dialect, name, features)
-        else:
+        if inspect is not None:
             inspection.place = name
-            rule.inspect(inspection, name, value)
+            inspect(inspection, name, value)
+        elif name in CLOSED_FIELDS or name not in features.extra_fields:
+            raise _unknown(inspection.dialect, name, features)
 
 
 def _unknown(dialect: Dialect, name: str, features: Features) -> Refusal:

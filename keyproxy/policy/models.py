@@ -163,13 +163,15 @@ class Models:
         """
         known = self._known()
         judged_by, names = self._judged  # at once: large bodies are judged in a thread
-        if known is not judged_by or len(names) >= _MOST_NAMES:
+        if known is not judged_by:
             names = set()
             self._judged = known, names
         if model in names:
             return None
         obstacle = self._judge(model, known)
         if obstacle is None:
+            if len(names) >= _MOST_NAMES:
+                names.clear()
             names.add(model)
         return obstacle
 
