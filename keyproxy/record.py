@@ -120,7 +120,7 @@ class Record:
     trace_id: str | None = None
     app: str | None = None
     client: str | None = None
-    origin: str | None = None
+    origin: str | None = None  # whose page may read the answer
     endpoint: str | None = None
     models: tuple[str, ...] = ()
     provider: str | None = None

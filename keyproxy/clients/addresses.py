@@ -49,7 +49,7 @@ class Addresses:
 
     def of(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Address | None:
         """The address of the caller: the peer's, or what a trusted peer says it is."""
-        nearest = parse_address(peer or "")
+        nearest = _parsed(peer or "")
         if self.hops:
             return self._by_hops(nearest, headers)
         if nearest is None:
@@ -112,7 +112,7 @@ class Addresses:
             _log.warning(event, **facts)
 
     def _trusts(self, address: Address) -> bool:
-        return any(address in network for network in self.trusted)
+        return bool(self.trusted) and any(address in network for network in self.trusted)
 
 
 def parse_address(text: str) -> Address | None:

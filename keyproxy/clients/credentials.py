@@ -39,19 +39,20 @@ def shown(
 
     Raises ``provider_key_sent``.
     """
-    found = []
+    found: dict[str, None] = {}
     for name in _FIELDS:
-        for value in headers.getall(name, ()):
+        for value in headers.getall(name) if name in headers else ():
             if key_forms.WHOLE.search(value):
                 raise _of_key(name)
+            text = value.strip()
             if name == "Authorization":
-                match = _BEARER.fullmatch(value.strip())
-                value = match[1] if match else ""
-            if text := value.strip():
-                if keys and Secret(text) in keys:
-                    raise _of_key(name)
-                found.append(text)
-    return tuple(dict.fromkeys(found))
+                match = _BEARER.fullmatch(text)
+                text = match[1] if match else ""
+            if text and keys and Secret(text) in keys:
+                raise _of_key(name)
+            if text:
+                found[text] = None
+    return tuple(found)
 
 
 def _of_key(name: str) -> Refusal:
