@@ -172,6 +172,21 @@ def test_a_body_made_to_be_slow_is_refused_in_one_pass(raw: bytes) -> None:
     assert code_of(raw) == "invalid_json"
 
 
+@pytest.mark.parametrize("beside", [0, 1, 60, 330, 340, 3_000])
+@pytest.mark.parametrize("mark", [(b'{"a":', b"}"), (b"[", b"]")])
+def test_as_deep_as_may_be_is_read_and_one_more_is_not(
+    beside: int, mark: tuple[bytes, bytes]
+) -> None:
+    flat = b'{"flat":[' + b"{}," * beside + b'{}],"deep":'
+    for depth in (64, 65, 399, 400, 401, 5_000):
+        raw = flat + mark[0] * (depth - 1) + b"1" + mark[1] * (depth - 1) + b"}"
+        if depth == 64:
+            assert body.parse(raw) == json.loads(raw)
+        else:
+            with pytest.raises(Refusal, match="nested too deeply"):
+                body.parse(raw)
+
+
 @pytest.mark.parametrize("raw", [b"[]" * 500_001, b'{"a":[' + b"1," * 250_001 + b"1]}"])
 def test_absurd_counts_are_refused_before_parsing(raw: bytes) -> None:
     with pytest.raises(Refusal, match="too many elements"):

@@ -17,7 +17,17 @@ from typing import Any
 from multidict import CIMultiDictProxy
 
 from keyproxy.errors import Refusal
-from keyproxy.strict_json.pieces import MAX_DEPTH, PIECE, NotRead, Reader, has_half_pair, unique
+from keyproxy.strict_json.pieces import (
+    MAX_AT_ONCE,
+    MAX_DEPTH,
+    PIECE,
+    TOO_DEEP,
+    NotRead,
+    Reader,
+    check_depth,
+    has_half_pair,
+    unique,
+)
 
 MAX_COMMAS = 250_000
 """More elements than any honest call."""
@@ -109,24 +119,27 @@ def load(raw: bytes) -> tuple[dict[str, Any], Reader]:
         if len(raw) > MAX_COMMAS and raw.count(b",") > MAX_COMMAS:
             raise NotRead(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
         text = raw.decode()
-        reader = Reader(text, _DECODER, PIECE if _may_be_long(raw) else None)
+        containers = _containers(raw)
+        reader = Reader(text, _DECODER, PIECE if containers > MAX_AT_ONCE else None)
         value = reader.whole()
     except (ValueError, RecursionError) as error:
         raise NotRead(_why(raw, text, error)) from error
     if type(value) is not dict:
         raise NotRead("The body must be one JSON object.")
+    if MAX_DEPTH < containers <= MAX_AT_ONCE:
+        check_depth(value)
     if has_half_pair(text):
         raise NotRead("The JSON body holds half of a surrogate pair.")
     return value, reader
 
 
-def _may_be_long(raw: bytes) -> bool:
-    """Whether the C scanner must not have it at once, for its size or for how deep it may nest.
+def _containers(raw: bytes) -> int:
+    """How many objects and lists it holds at most; too many to be read at once, if it is long.
 
     To leave bytes out is many times faster than to count them, where they are few.
     """
     size = len(raw)
-    return size > PIECE or size - len(raw.replace(b"{", b"").replace(b"[", b"")) > MAX_DEPTH
+    return size - len(raw.replace(b"{", b"").replace(b"[", b"")) if size <= PIECE else size
 
 
 def _why(raw: bytes, text: str, error: Exception) -> str:
@@ -140,7 +153,7 @@ def _why(raw: bytes, text: str, error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "The body is not UTF-8."
     if isinstance(error, RecursionError):
-        return "The JSON body is nested too deeply."
+        return TOO_DEEP
     place = ""
     if isinstance(error, json.JSONDecodeError) and error.doc is text:  # else of a piece
         place = f": see line {error.lineno}, column {error.colno}"

@@ -17,7 +17,11 @@ PIECE = 64 << 10
 MAX_CONTAINERS = 50_000
 """Objects and lists: each costs many times what a number does, with the lock held for much of it.
 Ten thousand messages with several parts each stay below."""
+MAX_AT_ONCE = 400
+"""So many of them may be in a text that the C scanner gets whole: it could go that deep within a
+stack of 64 KiB, and with Python's recursion limit."""
 MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
+TOO_DEEP = "The JSON body is nested too deeply."
 
 _SPACE = re.compile(r"[ \t\n\r]{0,65536}")
 # Up to the next bracket, past short texts, or to a quote that opens another one.
@@ -145,6 +149,21 @@ def _add(found: dict[str, Any], more: dict[str, Any]) -> None:
     found |= more
 
 
+def check_depth(value: dict[str, Any]) -> None:
+    """Raises ``NotRead`` where it nests deeper than ``MAX_DEPTH``."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if type(each) is dict else each)
+            if type(item) is dict or type(item) is list
+        ]
+        if not level:
+            return
+    raise NotRead(TOO_DEEP)
+
+
 def has_half_pair(text: str) -> bool:
     """Whether a JSON text escapes half of a surrogate pair: no text, readers replace or drop it."""
     if len(text) <= PIECE and "\\ud" not in text and "\\uD" not in text:
@@ -181,7 +200,7 @@ def _long(text: str, piece: int) -> dict[int, list[int]]:
             opened.append(at - 1)
             count += 1
             if len(opened) > MAX_DEPTH:
-                raise NotRead("The JSON body is nested too deeply.")
+                raise NotRead(TOO_DEEP)
             if count > MAX_CONTAINERS:
                 raise NotRead(
                     "The JSON body has too many elements:"
