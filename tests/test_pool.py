@@ -272,6 +272,13 @@ async def test_an_asker_that_leaves_before_it_wakes_does_not_cut_the_next_ones_r
     assert await (await second).read_whole(10) == b"hi"
 
 
+async def test_a_connection_that_is_lost_needs_no_collection() -> None:
+    connection = Connection(lambda _: None, lambda _: None)
+    connection.connection_made(Transport())
+    connection.connection_lost(None)
+    assert sys.getrefcount(connection) == 2  # ours, and that of this very question
+
+
 async def test_a_connection_that_is_closed_by_a_trailer_is_not_used_again() -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n"
     upstream = Upstream(*[head + b"Connection: close\r\n\r\n"] * 2)

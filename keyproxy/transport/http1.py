@@ -58,6 +58,13 @@ class Connection(asyncio.Protocol):
     """One connection. ``released`` is told when the next request may go over it, ``lost`` when it
     is gone."""
 
+    __slots__ = (
+        *("_alarm", "_answered", "_due", "_ends_by_close", "_fault", "_fields", "_has_more"),
+        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_is_paused", "_loop", "_lost"),
+        *("_must_close", "_overhead", "_parser", "_pieces", "_released", "_reply", "_state"),
+        *("_transport", "_unsent"),
+    )
+
     def __init__(
         self, released: Callable[[Connection], None], lost: Callable[[Connection], None]
     ) -> None:
@@ -153,10 +160,11 @@ class Connection(asyncio.Protocol):
     def give_up(self, answered: asyncio.Future[Reply]) -> None:
         """Abort, unless another request has the connection by now: it is released with the last
         byte of an answer, and who asked wakes up later."""
-        if self._answered is answered:
+        answered.cancel()
+        is_answer = not answered.cancelled() and answered.exception() is None
+        reply = answered.result() if is_answer else None
+        if self._answered is answered or (reply is not None and self._reply is reply):
             self.abort()
-        if answered.done() and not answered.cancelled():
-            answered.exception()  # asked for, lest the loop complains
 
     def abort(self, error: Exception | None = None) -> None:
         """End it at once; ``error`` is told to whoever waits for the answer."""
@@ -215,6 +223,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_by(BrokenOff("the connection was lost"))
         self._transport = None
+        del self._parser  # it holds us
         if self._alarm is not None:
             self._alarm.cancel()
         self._lost(self)
@@ -250,7 +259,7 @@ class Connection(asyncio.Protocol):
             if self._interim > MAX_INTERIM:
                 self._fault = "its head does not end"
             return
-        fields, self._fields = self._fields, {}
+        fields = self._fields
         version, length = parser.get_http_version(), fields.get(b"content-length")
         are_many = sum(map(len, fields.values())) > MAX_FIELDS
         if are_many or (self._overhead > MAX_FIELD_BYTES and _has_long_one(fields)):
@@ -270,6 +279,7 @@ class Connection(asyncio.Protocol):
         self._reply = reply = Reply(status, fields, size, self)
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(reply)
+            self._answered = None
         if self._unsent:
             self._unsent, self._is_cut_short = b"", True
 

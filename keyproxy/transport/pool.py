@@ -82,6 +82,7 @@ class Pool:
         self.trust = trust
         self._connect_seconds = connect_seconds
         self.proxy = proxy
+        self._own = self._keep, self._forget  # one for all connections
         self._idle: list[tuple[float, Connection]] = []  # the newest last
         self._connections: set[Connection] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -208,7 +209,7 @@ class Pool:
     async def _direct(self) -> Connection:
         is_tls, host, port = self.origin
         _, connection = await _open(
-            lambda: Connection(self._keep, self._forget),
+            lambda: Connection(*self._own),
             host,
             port,
             tls=self.trust if is_tls else None,
@@ -226,7 +227,7 @@ class Pool:
         try:
             transport.write(_connect_head(self.origin, proxy.username, proxy.password))
             await tunnel.opened
-            connection = Connection(self._keep, self._forget)
+            connection = Connection(*self._own)
             tls = await loop.start_tls(
                 transport, connection, self.trust, server_hostname=self.origin.host
             )

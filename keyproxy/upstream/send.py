@@ -110,6 +110,9 @@ class Upstream:
         self.keys = tuple(keys)
         self.states = states
         self._search = KeySearch(tuple(dict.fromkeys(hidden)))
+        self._holds_key = (
+            self._search.is_in_text
+        )  # one for all, as heads stay for as long as streams
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self._heads = [Heads(provider, key, self.ranking) for key in keys]
@@ -326,7 +329,7 @@ class Upstream:
     ) -> Head:
         name, told = self.provider.call_header, self.provider.told_cost
         id = None if name is None else fields.get(name)
-        return Head(status, kind, id, key.label, is_own, told, self._search.is_in_text)
+        return Head(status, kind, id, key.label, is_own, told, self._holds_key)
 
     async def _error_body(self, reply: Reply) -> bytes | None:
         try:
