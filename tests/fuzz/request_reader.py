@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field
 
 MAX_BODY_BYTES = 1 << 20
+UNREAD = b"/unread"
+"""The target that is answered without a look at the body."""
 # Those that llhttp knows, but for those of other protocols.
 METHODS = (
     b"DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH "
@@ -35,9 +37,10 @@ class Outcome:
     """The whole requests in their order, the statuses of the answers, and how it ends.
 
     ``end``: ``open``; ``closed``; ``refused``: with one more answer, of ``refusals``, and closed;
-    ``doomed``: open still, or refused. ``borders``: where heads and bodies end. Where servers may
-    differ: trailers that a head may not have so large, so many, or twice, and those about the
-    connection are dropped as others are, or refused; a connection ends behind chunks, or is kept.
+    ``doomed``: open still, or refused; ``fading``: open still, or closed. ``borders``: where heads
+    and bodies end. Where servers may differ: ``odd_trailers``, which a head may not have so large,
+    so many, or twice, and those about the connection, are ``dropped`` as others are, ``refused``,
+    or ``last``: the connection ends behind them; it may end behind chunks at all.
     """
 
     calls: list[Call] = field(default_factory=list)
@@ -46,7 +49,7 @@ class Outcome:
     refusals: frozenset[int] = frozenset()
     borders: list[int] = field(default_factory=list, compare=False)
     closes_behind_chunks: bool = False
-    drops_odd_trailers: bool = True
+    odd_trailers: str = "dropped"
 
 
 class Ended(Exception):
@@ -62,12 +65,10 @@ def _unfinished(is_good: bool, *refusals: int) -> Ended:
 
 
 def obvious(
-    data: bytes, *, closes_behind_chunks: bool = False, drops_odd_trailers: bool = True
+    data: bytes, *, closes_behind_chunks: bool = False, odd_trailers: str = "dropped"
 ) -> Outcome:
     """What is to become of these bytes."""
-    outcome = Outcome(
-        closes_behind_chunks=closes_behind_chunks, drops_odd_trailers=drops_odd_trailers
-    )
+    outcome = Outcome(closes_behind_chunks=closes_behind_chunks, odd_trailers=odd_trailers)
     rest = data
     try:
         while rest := rest.lstrip(b"\r\n"):
@@ -93,24 +94,40 @@ def _read_one(data: bytes, outcome: Outcome, size: int) -> bytes:
         raise Ended("refused", 417)
     if offered not in ([], [b"h2c"]):
         raise Ended("refused", 400)
+    is_read = target != UNREAD
     length = int((_values(fields, b"content-length") or [b"0"])[0])
-    if length > MAX_BODY_BYTES:
+    if length > MAX_BODY_BYTES and is_read:
         raise Ended("refused", 413)
-    if expected and version == b"1.1":
+    if expected and version == b"1.1" and is_read:
         outcome.statuses.append(100)
-    if has_chunks := bool(_values(fields, b"transfer-encoding")):
-        body, rest = _chunked(rest, outcome.drops_odd_trailers)
-    elif len(rest) < length:
-        raise Ended("open")
-    else:
-        body, rest = rest[:length], rest[length:]
-    outcome.borders.append(size - len(rest))
-    outcome.calls.append((method.decode(), target.decode(), version.decode(), fields, body))
+    body, ended = b"", None
+    is_last = False
+    try:
+        if _values(fields, b"transfer-encoding"):
+            is_last = outcome.closes_behind_chunks
+            body, rest = _chunked(rest)
+            rest, is_odd = _behind_trailers(rest)
+            if is_odd and outcome.odd_trailers == "refused":
+                raise Ended("refused", 400, 431)
+            is_last = is_last or (is_odd and outcome.odd_trailers == "last")
+        elif len(rest) < length:
+            raise Ended("open")
+        else:
+            body, rest = rest[:length], rest[length:]
+        outcome.borders.append(size - len(rest))
+    except Ended as error:
+        if is_read:
+            raise
+        ended = {"open": "open", "refused": "closed", "doomed": "fading"}[error.end]
+    said = method.decode(), target.decode(), version.decode(), fields, body if is_read else b""
+    outcome.calls.append(said)
     outcome.statuses.append(200)
     words = {word.strip() for value in _values(fields, b"connection") for word in value.split(b",")}
     is_kept = b"close" not in words if version == b"1.1" else b"keep-alive" in words
-    if not is_kept or offered or (has_chunks and outcome.closes_behind_chunks):
+    if not is_kept or offered or is_last:
         raise Ended("closed")
+    if ended is not None:
+        raise Ended(ended)
     return rest
 
 
@@ -181,7 +198,7 @@ def _may_become_whole(data: bytes) -> bool:
     return False
 
 
-def _chunked(data: bytes, drops_odd_trailers: bool) -> tuple[bytes, bytes]:
+def _chunked(data: bytes) -> tuple[bytes, bytes]:
     """The body, and what stands behind it. Raises Ended."""
     body = b""
     while True:
@@ -189,14 +206,13 @@ def _chunked(data: bytes, drops_odd_trailers: bool) -> tuple[bytes, bytes]:
         if (chunk := _CHUNK.fullmatch(line)) is None or (size := int(chunk[1], 16)) >= 1 << 64:
             raise Ended("refused", 400)
         if size == 0:
-            break
+            return body, data
         body += data[:size]
         if len(data) < size + 2 and b"\r\n".startswith(data[size:]):
             raise Ended("open")
         if data[size : size + 2] != b"\r\n":
             raise Ended("refused", 400)
         data = data[size + 2 :]
-    return body, _behind_trailers(data, drops_odd_trailers)
 
 
 def _chunk_line(data: bytes) -> tuple[bytes, bytes]:
@@ -207,8 +223,9 @@ def _chunk_line(data: bytes) -> tuple[bytes, bytes]:
     return line, rest
 
 
-def _behind_trailers(data: bytes, drops_odd: bool) -> bytes:
-    names = []
+def _behind_trailers(data: bytes) -> tuple[bytes, bool]:
+    """What stands behind them, and whether one is odd. Raises Ended."""
+    names, is_odd = [], False
     while not data.startswith(b"\r\n"):
         line, end, data = data.partition(b"\r\n")
         trailer = _FIELD.fullmatch(line.removesuffix(b"" if end else b"\r"))
@@ -217,11 +234,6 @@ def _behind_trailers(data: bytes, drops_odd: bool) -> bytes:
         if trailer is None or trailer[1].lower() in (b"content-length", b"transfer-encoding"):
             raise Ended("refused", 400)
         names.append(trailer[1].lower())
-        is_odd = (
-            names[-1] in (*ONCE, b"connection", b"upgrade")
-            or len(names) > 128
-            or len(trailer[2]) > 32_768
-        )
-        if is_odd and not drops_odd:
-            raise Ended("refused", 400, 431)
-    return data[2:]
+        is_odd = is_odd or names[-1] in (*ONCE, b"connection", b"upgrade")
+        is_odd = is_odd or len(names) > 128 or len(trailer[2]) > 32_768
+    return data[2:], is_odd
