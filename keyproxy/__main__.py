@@ -10,7 +10,7 @@ from importlib import import_module
 from keyproxy import __version__
 from keyproxy.commands import COMMANDS
 
-_LINES = [f"  keyproxy {name:<7}  {command.summary}" for name, command in COMMANDS.items()]
+_LINES = [f"  keyproxy {name:<7}  {summary}" for name, (_, summary) in COMMANDS.items()]
 _FIRST = "\n".join(_LINES[:5])  # which of these one wants
 _HELP = "\n".join(
     [
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     first, *rest = arguments or [""]
     if first in COMMANDS:
-        module, _, function = COMMANDS[first].entry.partition(":")
+        module, _, function = COMMANDS[first][0].partition(":")
         code: int = getattr(import_module(f"keyproxy.commands.{module}"), function)(rest)
         return code
     if first in _INSTEAD:

@@ -67,7 +67,7 @@ class Given:
 
 def parser(command: str, more: str = "") -> Parser:
     """An empty parser of one command, which is described by its summary and ``more``."""
-    summary = COMMANDS[command].summary
+    _, summary = COMMANDS[command]
     return Parser(
         prog=f"keyproxy {command}",
         description=f"{summary[0].upper()}{summary[1:]}. {more}".rstrip(),
