@@ -23,7 +23,7 @@ _IN_IMAGE = Path("/dist")  # where the Dockerfile makes the wheel
 @dataclass(frozen=True, slots=True)
 class Installation:
     """``origin``: what ``direct_url.json`` says, empty for one that came from an index.
-    ``installer``: the first word of ``INSTALLER``. ``command``: what was asked of us."""
+    ``installer``: what ``INSTALLER`` says. ``command``: what was asked of us."""
 
     prefix: Path
     python: str
@@ -42,11 +42,9 @@ class Installation:
             origin = json.loads(found.read_text("direct_url.json") or "{}")
         except (PackageNotFoundError, ValueError):
             return None
-        installer = (found.read_text("INSTALLER") or "").split()
+        installer = (found.read_text("INSTALLER") or "").strip()
         command = next((word for word in sys.argv[1:2] if word.isalpha()), "dev")
-        whole = cls(
-            Path(sys.prefix), sys.executable, origin, installer[0] if installer else "", command
-        )
+        whole = cls(Path(sys.prefix), sys.executable, origin, installer, command)
         held = whole._folder if whole._is_editable else Path(str(found.locate_file("")))
         is_this = held is not None and (held / _NAME).resolve() == Path(__file__).resolve().parent
         return whole if is_this else None  # else a stranger's, beside code that just lies here
