@@ -18,7 +18,7 @@ from keyproxy.errors import SettingsFault
 from keyproxy.settings import providers
 from keyproxy.settings.grammar import mask, nearest
 from keyproxy.settings.grammar.secrets import KEY
-from keyproxy.settings.setting import toml_key
+from keyproxy.settings.setting import Setting, toml_key
 from keyproxy.settings.table import CONFIG, DEFAULT_APP, ROWS
 
 PREFIX = "KEYPROXY_"
@@ -36,27 +36,19 @@ _MISSPELT = re.compile(r"key_?prox[yi]?_", re.IGNORECASE)
 _VARIABLES = sorted(row.variable for row in ROWS.values())
 _PAIRS = [(row.variable, row.file.variable) for row in ROWS.values() if row.file]
 """Each variable that may stand in a file, with the one that names the file."""
-_NAMED = {row.variable for row in ROWS.values() if row.has_names}
-# Each variable with the separator of its lists.
-_OF_APPS = {name: row.separator for row in ROWS.values() if row.is_app for name in row.variables}
 # A file cannot name another file instead of itself, and its providers are tables.
-_IN_TOML = {
-    row.variable: row.separator
-    for row in ROWS.values()
-    if row.variable not in (CONFIG.variable, providers.NAMES)
-}
-_OF_PROVIDERS = {row.variable: row.separator for row in providers.ROWS.values()}
+_IN_TOML = [row for row in ROWS.values() if row.variable not in (CONFIG.variable, providers.NAMES)]
 _IN_DOCS = "one of the names in docs/settings.md"
 _NO_NAME = re.compile(r"\W+", re.ASCII)
 _KINDS = {
     "apps": (
         re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"),
-        _OF_APPS,
+        [row for row in ROWS.values() if row.is_app],
         ("an app", "letters, digits, - and _, such as [apps.mobile]"),
     ),
     "providers": (
         providers.ANY_NAME,
-        _OF_PROVIDERS,
+        list(providers.ROWS.values()),
         ("a provider", "small letters, digits and -, such as [providers.groq]"),
     ),
 }
@@ -125,7 +117,8 @@ def of_toml(name: str, text: str) -> Layer:
         return Layer(place, {}, [fault])
     named = {kind: document.pop(kind, {}) for kind in _KINDS}
     routes = {kind: document.pop(kind, {}) for kind in ("models", "routes")}
-    variables, faults = _table(document, _IN_TOML, "", place)
+    faults: list[SettingsFault] = []
+    variables = _table(document, _IN_TOML, "", place, faults)
     apps, providers = (_tables(kind, tables, place, faults) for kind, tables in named.items())
     return Layer(place, variables, faults, apps, providers, routes)
 
@@ -149,8 +142,7 @@ def _tables(
         elif not names.fullmatch(name):
             found, wanted = f"no name of {what[0]}", what[1]
         else:
-            said[name], more = _table(table, rows, f"{kind}.{name}.", place)
-            faults += more
+            said[name] = _table(table, rows, f"{kind}.{name}.", place, faults)
             continue
         faults.append(SettingsFault(f"{kind}.{mask(name)}", found=found, expected=wanted))
     return said
@@ -158,33 +150,28 @@ def _tables(
 
 def _table(
     table: Mapping[str, object],
-    variables: Mapping[str, str],
+    rows: Iterable[Setting],
     prefix: str,
     place: str,
-) -> tuple[dict[str, str], list[SettingsFault]]:
-    """What a TOML table says of ``variables``, by variable, and its faults. Each variable has the
-    separator of its lists."""
-    known = {toml_key(each): each for each in variables}
+    faults: list[SettingsFault],
+) -> dict[str, str]:
+    """What a TOML table says of ``rows``, by variable; adds its ``faults``."""
+    known = {toml_key(row.variable): row for row in rows}
     said: dict[str, str] = {}
-    faults = []
     for key, value in table.items():
-        separator = variables.get(known.get(key, ""), ",")
-        text = _text(value, separator)
-        if isinstance(value, dict) and known.get(key) in _NAMED:
-            pairs = [f"{name}={_text(number, '')}" for name, number in value.items()]
-            text = ",".join(pairs)
-        if key not in known:
+        if (row := known.get(key)) is None:
             found, expected = _unknown(key, value, known, is_app=prefix.startswith("apps."))
-        elif text is None:
+        elif (text := _text(value, row.separator, has_names=row.has_names)) is None:
             found = f"of the type {type(value).__name__}"
-            expected = "a text" + (", a number or a list of texts" if separator else " or a number")
+            more = ", a number or a list of texts" if row.separator else " or a number"
+            expected = f"a text{more}"
         else:
-            said[known[key]] = text
+            if text.strip():
+                said[row.variable] = text
             continue
-        faults.append(
-            SettingsFault(f"{prefix}{mask(key)} ({place})", found=found, expected=expected)
-        )
-    return {variable: text for variable, text in said.items() if text.strip()}, faults
+        name = f"{prefix}{mask(key)} ({place})"
+        faults.append(SettingsFault(name, found=found, expected=expected))
+    return said
 
 
 def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> tuple[str, str]:
@@ -199,11 +186,13 @@ def _unknown(key: str, value: object, known: Iterable[str], is_app: bool) -> tup
     return "not a setting", nearest(key.lower().removeprefix(PREFIX.lower()), known, _IN_DOCS)
 
 
-def _text(value: object, separator: str) -> str | None:
+def _text(value: object, separator: str = "", *, has_names: bool = False) -> str | None:
+    if has_names and isinstance(value, dict):
+        return ",".join(f"{name}={_text(number)}" for name, number in value.items())
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list) and separator:
-        texts = [_text(entry, "") for entry in value]
+        texts = [_text(entry) for entry in value]
         whole = [text for text in texts if text is not None]
         return separator.join(whole) if len(whole) == len(value) else None
     return str(value) if isinstance(value, str | int | float) else None
