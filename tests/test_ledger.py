@@ -42,7 +42,7 @@ from keyproxy.ledger.ledger import HANGING_SECONDS, Ledger, opened
 from keyproxy.ledger.opening import open_writer
 from keyproxy.ledger.orders import Order
 from keyproxy.ledger.queries import By, Summary, summary
-from keyproxy.ledger.tables import ROWS_AT_ONCE, Rows
+from keyproxy.ledger.tables import _BOOK, ROWS_AT_ONCE, Rows
 from keyproxy.ledger.writer import Writer
 from keyproxy.record import Record
 from tests import records
@@ -224,6 +224,10 @@ async def test_what_a_turn_of_the_loop_orders_is_written_by_as_few_statements_as
     assert all(await asyncio.gather(*answers))
     assert statements == [ROWS_AT_ONCE, 8]
     await writer.close()
+
+
+def test_a_statement_has_no_more_values_than_an_old_sqlite_takes() -> None:
+    assert _BOOK(ROWS_AT_ONCE).count("?") <= 999
 
 
 async def test_what_nobody_waits_for_goes_with_the_next_that_somebody_does(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 One that was removed or replaced has another inode. One that was overwritten in place has not: in
 WAL mode only a checkpoint changes the file, and what an earlier one had put there is still in it
-(sqlite.org/walformat.html). So three looks at the folder are enough while nothing has changed.
+(sqlite.org/walformat.html). So two looks at the folder are enough while nothing has changed.
 """
 
 from __future__ import annotations
@@ -58,17 +58,18 @@ class HeldFile:
         ``OSError``.
         """
         if self._connection is not None:
-            if not self._is_there():
+            about = _looked(self._path)
+            if about is None or not self._is_there(about):
                 self.let_go()
                 self._leave_no_log()
                 self._tell("the ledger was removed or replaced")
-            elif self._is_overwritten():
+            elif self._is_overwritten(about):
                 _give_an_inode(self._path)
                 self.let_go()
                 self._tell("the ledger was overwritten")
         if self._connection is None:
             self._connection = self._opened()
-            self._file = _inode(self._path)
+            self._file = _inode(_looked(self._path))
             self._wal = self._stamp = self._marks = None
         return self._connection
 
@@ -79,8 +80,8 @@ class HeldFile:
         with contextlib.suppress(sqlite3.Error, OSError):  # then at the next time
             _marks(self._connection)  # a read first: SQLite has no WAL to copy before it
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            self._wal = _inode(self._log)
-            self._stamp = _stamp(self._path)
+            self._wal = _inode(_looked(self._log))
+            self._stamp = _stamp(self._path.stat())
             found = _read(self._path, _marks)
             self._marks = found if found and found.seen_at else None
 
@@ -91,19 +92,19 @@ class HeldFile:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _is_there(self) -> bool:
-        if self._file != _inode(self._path):
+    def _is_there(self, about: os.stat_result) -> bool:
+        if self._file != _inode(about):
             return False
-        return self._wal is None or self._wal == _inode(self._log)
+        return self._wal is None or self._wal == _inode(_looked(self._log))
 
     def _leave_no_log(self) -> None:
         """SQLite would write what is left of it into a file that was put in the ledger's place."""
-        if self._wal is not None and self._wal == _inode(self._log):
+        if self._wal is not None and self._wal == _inode(_looked(self._log)):
             for end in _BESIDE:
                 _beside(self._path, end).unlink(missing_ok=True)
 
-    def _is_overwritten(self) -> bool:
-        marks, stamp = self._marks, _stamp(self._path)
+    def _is_overwritten(self, about: os.stat_result) -> bool:
+        marks, stamp = self._marks, _stamp(about)
         if marks is None or stamp == self._stamp:
             return False
         for look in range(_LOOKS):
@@ -207,14 +208,16 @@ def _beside(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
-def _inode(path: Path) -> tuple[int, int] | None:
+def _looked(path: Path) -> os.stat_result | None:
     try:
-        about = path.stat()
+        return path.stat()
     except FileNotFoundError:
         return None
-    return about.st_dev, about.st_ino
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
+def _inode(about: os.stat_result | None) -> tuple[int, int] | None:
+    return None if about is None else (about.st_dev, about.st_ino)
+
+
+def _stamp(about: os.stat_result) -> tuple[int, int]:
     return about.st_mtime_ns, about.st_size

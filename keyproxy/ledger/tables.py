@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not
 
 GONE_AFTER_SECONDS = 60.0
 """A writer that has not said for so long that it lives has gone."""
-ROWS_AT_ONCE = 32
+ROWS_AT_ONCE = 28
 """In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
 _MOST_COUNT = 1 << 53
 
@@ -33,7 +33,6 @@ class Rows(NamedTuple):
 
     call: Row
     attempts: tuple[Row, ...] = ()
-    has_ended: bool = False
 
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
@@ -49,6 +48,7 @@ _END_OF_ONE = (
 )
 _END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS, *_WAITS)
 _ENDED = (*_END_OF_ONE, *_END)
+_UNDER_WAY = (_NULL,) * len(_ENDED)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
     *("begun_at", "connect_seconds", "first_output_seconds", "duration_seconds", *_MONEY),
@@ -115,7 +115,7 @@ def beginning(entry: Entry, writer: str) -> Row:
 def begun(beginning: Row, entry: Entry) -> Rows:
     """Of a call that begins so, whose last attempt is under way."""
     call, attempts = _standing(beginning, entry)
-    return Rows(call, attempts)
+    return Rows((*call, *_UNDER_WAY), attempts)
 
 
 def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
@@ -129,7 +129,7 @@ def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
         *map(tokens.get, _TOKENS),
         *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
     )
-    return Rows((*call, *[_NULL if value is None else value for value in end]), attempts, True)
+    return Rows((*call, *[_NULL if value is None else value for value in end]), attempts)
 
 
 def _standing(beginning: Row, entry: Entry) -> tuple[Row, tuple[Row, ...]]:
@@ -192,13 +192,12 @@ def _storable(text: str | None) -> str | int:
 
 
 def book(calls: Sequence[Rows], connection: sqlite3.Connection) -> None:
-    """Write these calls, begun or ended, ``ROWS_AT_ONCE`` at most: a statement for each kind of
-    rows."""
+    """Write these calls, begun or ended, ``ROWS_AT_ONCE`` at most: by one statement, where each
+    needed one attempt."""
     several = [rows for rows in calls if rows.attempts]
     for rows in several:
         connection.execute(_KEEP_SETTLED, {"id": rows.call[0]})
-    _write(_BEGIN, [rows.call for rows in calls if not rows.has_ended], connection)
-    _write(_COMPLETE, [rows.call for rows in calls if rows.has_ended], connection)
+    _write(_BOOK, [rows.call for rows in calls], connection)
     attempts = [row for rows in several for row in rows.attempts]
     for start in range(0, len(attempts), ROWS_AT_ONCE):
         _write(_BOOK_ATTEMPTS, attempts[start : start + ROWS_AT_ONCE], connection)
@@ -207,8 +206,7 @@ def book(calls: Sequence[Rows], connection: sqlite3.Connection) -> None:
 
 
 def _write(statement: Statement, rows: list[Row], connection: sqlite3.Connection) -> None:
-    if rows:
-        connection.execute(statement(len(rows)), list(chain.from_iterable(rows)))
+    connection.execute(statement(len(rows)), list(chain.from_iterable(rows)))
 
 
 def _booking(
@@ -234,16 +232,10 @@ def _anew(columns: Sequence[str]) -> list[str]:
 
 Statement = Callable[[int], str]
 """That writes so many rows."""
-_GOES_ON = "excluded.attempts > calls.attempts"
-_BEGIN = _booking(
-    *("calls", "id", (*_BEGINNING, *_STANDING)),
-    [*_anew(("booked_by", *_STANDING)), *[f"{name} = NULL" for name in _ENDED]],
-    _GOES_ON,
-)
-_COMPLETE = _booking(
+_BOOK = _booking(
     *("calls", "id", (*_BEGINNING, *_STANDING, *_ENDED)),
     _anew(("booked_by", *_STANDING, *_ENDED)),
-    _GOES_ON,
+    "excluded.attempts > calls.attempts",
 )
 _BOOK_ATTEMPTS = _booking("several_attempts", "call_id, n", _OF_ATTEMPT, _anew(_OF_ATTEMPT[2:]))
 

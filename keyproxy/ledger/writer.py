@@ -225,7 +225,11 @@ class Writer:
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
-        connection.execute("BEGIN IMMEDIATE")
+        is_one_statement = len(batch) <= ROWS_AT_ONCE and all(
+            order.rows and not order.rows.attempts for order in batch
+        )
+        if not is_one_statement:  # which is a transaction by itself
+            connection.execute("BEGIN IMMEDIATE")
         answers: list[Any] = []
         rows: dict[object, Rows] = {}  # of several with one id the last are written
         with connection:
