@@ -87,15 +87,19 @@ class Attempt:
         return has_cost or self.generation_id is None
 
 
-_unused_ids: list[str] = []
+_unused_ends: list[str] = []
 
 
 def new_request_id() -> str:
-    """Nobody can guess one. They are drawn many at a time, which is cheaper; in one thread."""
-    if not _unused_ids:
-        drawn = os.urandom(12 * 256).hex()
-        _unused_ids.extend(f"req_{drawn[at : at + 24]}" for at in range(0, len(drawn), 24))
-    return _unused_ids.pop()
+    """Nobody can guess one: 64 bits are drawn, for many at a time, which is cheaper; in one thread.
+
+    It begins with the second, as UUIDv7 does (RFC 9562), so that rows of one time stand together
+    in the index of the ledger, and a batch of them changes few of its pages.
+    """
+    if not _unused_ends:
+        drawn = os.urandom(8 * 256).hex()
+        _unused_ends.extend(drawn[at : at + 16] for at in range(0, len(drawn), 16))
+    return f"req_{int(time.time()):08x}{_unused_ends.pop()}"
 
 
 @dataclass(slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from keyproxy import logs
 from keyproxy.key_forms import STARS
 from keyproxy.policy.models import Models, Served
-from keyproxy.record import Record
+from keyproxy.record import Record, new_request_id
 from tests.conftest import BODY, KEY, Proxy, Start
 from tests.fake_upstream import WIRE_HEADERS, FakeUpstream, event_stream
 
@@ -287,6 +289,15 @@ async def test_a_broken_head_is_logged_without_an_echo(lines: Any, proxy: Proxy)
     assert f"X-Request-Id: {line['request_id']}".encode() in answer
     assert (line["message"], line["code"]) == ("head refused", "bad_request")
     assert "secret" not in json.dumps(lines())
+
+
+def test_request_ids_are_of_their_time_and_differ() -> None:
+    ids = [new_request_id() for _ in range(1000)]
+    assert all(re.fullmatch("req_[0-9a-f]{24}", id) for id in ids)
+    assert len({id[12:] for id in ids}) == len(ids)
+    times = [int(id[4:12], 16) for id in ids]
+    assert times == sorted(times)
+    assert abs(times[-1] - time.time()) <= 60
 
 
 @pytest.mark.parametrize(
