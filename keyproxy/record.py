@@ -22,6 +22,7 @@ from keyproxy.errors import Side
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _MAX_NAME = 80
+_NOTHING = Decimal(0)
 
 
 class ClientLeft(asyncio.CancelledError):
@@ -33,31 +34,42 @@ class ClientLeft(asyncio.CancelledError):
         self.head = head
 
 
-@dataclass(slots=True, kw_only=True)
 class Attempt:
     """One try of a call at one home. ``begun_at`` is unix time, ``key`` the label of the key.
 
-    ``reserved`` is set aside for it, and stands as its cost where none is known; None: nobody knows
-    what it may cost. ``is_told``: its provider says later what an answer has cost, asked by
-    ``answer_id``. ``rates``: JSON, USD for one of each. ``ended`` None: it is under way.
+    ``reserved`` is set aside for it; None: nobody knows what it may cost. It stands as its ``cost``
+    and what is ``counted`` of it where no other is known. ``is_told``: its provider says later what
+    an answer has cost, asked by ``answer_id``. ``rates``: JSON, USD for one of each. ``ended``
+    None: it is under way. ``is_final``: it has ended, and its cost is exact, or nobody can be asked
+    about it.
     """
 
-    provider: str = ROUTER
-    native_model: str
-    key: str
-    begun_at: float
-    reserved: Decimal | None
-    is_told: bool = True
     fault: str | None = None
     http_status: int | None = None
     answer_id: str | None = None
     connect_seconds: float | None = None
     first_output_seconds: float | None = None
     duration_seconds: float | None = None
-    cost: Cost | None = None
-    price_source: str | None = None
+    cost_source: CostSource = "estimated"
     rates: str | None = None
     ended: str | None = None
+    is_final: bool = False
+
+    def __init__(
+        self,
+        native_model: str,
+        key: str,
+        begun_at: float,
+        reserved: Decimal | None,
+        *,
+        provider: str = ROUTER,
+        is_told: bool = True,
+        price_source: str | None = None,
+    ) -> None:
+        self.provider, self.native_model, self.key = provider, native_model, key
+        self.begun_at, self.is_told, self.price_source = begun_at, is_told, price_source
+        self.reserved = self.cost = reserved
+        self.counted = _NOTHING if reserved is None else reserved
 
     def note(self, answer_id: str | None, key: str | None) -> None:
         """What the head of its answer told."""
@@ -65,26 +77,16 @@ class Attempt:
 
     def end(self, cost: Cost | None, http_status: int | None, ended: str, seconds: float) -> None:
         """It is over, so many seconds after its begin."""
-        self.cost, self.http_status, self.ended = cost, http_status, str(ended)
+        self.http_status, self.ended = http_status, str(ended)
         self.duration_seconds = max(0.0, seconds)
-
-    @property
-    def standing(self) -> tuple[Decimal | None, Decimal, CostSource]:
-        """``cost``, ``counted`` and ``cost_source``: without a cost its reservation stands."""
-        if self.cost is None:
-            return self.reserved, self.reserved or Decimal(0), "estimated"
-        return self.cost.usd, self.cost.counted, self.cost.source
+        if cost is not None:
+            self.cost, self.counted, self.cost_source = cost.usd, cost.counted, cost.source
+        self.is_final = self.cost_source == "exact" or self.generation_id is None
 
     @property
     def generation_id(self) -> str | None:
         """By what its provider can be asked about it."""
         return self.answer_id if self.is_told else None
-
-    @property
-    def is_final(self) -> bool:
-        """Of one that has ended: whether its cost is exact, or nobody can be asked about it."""
-        has_cost = self.cost is not None and self.cost.source == "exact"
-        return has_cost or self.generation_id is None
 
 
 _unused_ends: list[str] = []

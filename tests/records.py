@@ -36,8 +36,8 @@ def entry(id: str = "req_1", at: float = 0.0, **more: Any) -> Entry:
         key=more.pop("key", "sk-or-v1-abc...def"),
         begun_at=at,
         reserved=more.pop("reserved", Decimal("0.03")),
-        answer_id=more.pop("generation_id", None),
     )
+    attempt.answer_id = more.pop("generation_id", None)
     said: dict[str, Any] = {
         "app": "default",
         "client": "192.0.2.1",

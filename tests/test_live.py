@@ -29,8 +29,8 @@ def over(model: str = "a/b", client: str = "c", usd: str | None = "0.5", **facts
     record = Record("POST", "/x", models=(model,), client=client, app="default", http_status=200)
     record.endpoint, record.provider = "POST /api/v1/chat/completions", "openrouter"
     record.booked = entry(reserved=None).attempts
-    if usd is not None:
-        record.booked[0].cost = Cost(Decimal(usd), Decimal(usd), "exact")
+    cost = None if usd is None else Cost(Decimal(usd), Decimal(usd), "exact")
+    record.booked[0].end(cost, 200, "complete", 1.0)
     record.answer = Head(200, "", None, "")
     record.usage = Usage(input_tokens=3, output_tokens=4)
     for name, fact in facts.items():

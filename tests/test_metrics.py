@@ -263,6 +263,7 @@ def test_models_beyond_the_first_hundred_of_the_list_are_other() -> None:
     for model in (*(f"a/{number}" for number in range(150)), "b/unlisted", "a/3:nitro"):
         record = Record("POST", "/", models=(model,), app="default")
         record.booked = entry(reserved=None).attempts
+        record.booked[0].end(None, 200, "complete", 1.0)
         tally.ended(record)
     models = Counter(labels[2] for labels in tally.sums["keyproxy_cost_usd_total"])
     assert len(models) == MOST_MODELS + 1
@@ -273,8 +274,8 @@ def test_models_beyond_the_first_hundred_of_the_list_are_other() -> None:
 def test_a_cost_that_is_told_later_is_counted_once_and_then() -> None:
     tally = Tally()
     record = Record("POST", "/", request_id="req_1", app="default")
-    call = entry("req_1", endpoint="POST /api/v1/responses", generation_id="gen-1")
-    call.attempts[0].reserved = Decimal("0.5")
+    known: dict[str, Any] = {"endpoint": "POST /api/v1/responses", "generation_id": "gen-1"}
+    call = entry("req_1", reserved=Decimal("0.5"), **known)
     call.attempts[0].end(None, 200, "client_left", 1.0)
     record.booked = call.attempts
     tally.ended(record)

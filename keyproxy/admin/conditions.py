@@ -17,10 +17,10 @@ import structlog
 
 from keyproxy.admin.totals import FAILING_SECONDS, Failures, Totals
 from keyproxy.admin.watched import Watched
-from keyproxy.ledger.entry import from_pico, to_pico
 from keyproxy.ledger.file import LedgerFault
 from keyproxy.limits.windows import Span
 from keyproxy.money.budget import Level, shown, span
+from keyproxy.price import ZERO
 from keyproxy.settings import Secret
 from keyproxy.settings.grammar.plain import Budget, Unit
 from keyproxy.upstream.keyring import KeyState
@@ -57,23 +57,23 @@ class Spend:
 
     watched: Watched
     totals: Totals
-    _begun: dict[Unit, tuple[Span, int]] = field(default_factory=dict, init=False)
-    _before: dict[Unit, int] = field(default_factory=dict, init=False)
+    _begun: dict[Unit, tuple[Span, Decimal]] = field(default_factory=dict, init=False)
+    _before: dict[Unit, Decimal] = field(default_factory=dict, init=False)
     _is_unread: bool = field(default=False, init=False)
 
-    async def pico_usd(self, units: Sequence[Unit], at: float) -> list[int]:
+    async def usd(self, units: Sequence[Unit], at: float) -> list[Decimal]:
         """In those windows that run."""
-        total = self.totals.spent_pico
+        total = self.totals.spent
         for unit in get_args(Unit):  # of all, since a reload may ask for any
             running, known = span(unit, at), self._begun.get(unit)
             if known is None:
-                self._begun[unit] = running, 0
+                self._begun[unit] = running, ZERO
             elif known[0] != running:
-                self._begun[unit], self._before[unit] = (running, total), 0
+                self._begun[unit], self._before[unit] = (running, total), ZERO
         spent = [total - self._begun[unit][1] for unit in units]
         return [own + await self._others(unit) for own, unit in zip(spent, units, strict=True)]
 
-    async def _others(self, unit: Unit) -> int:
+    async def _others(self, unit: Unit) -> Decimal:
         """Asked for until it is known, and then remembered."""
         if unit not in self._before and (ledger := self.watched.ledger) is not None:
             begun = self._begun[unit][0]
@@ -83,10 +83,10 @@ class Spend:
                 if not self._is_unread:
                     _log.warning("alerts lack what was spent before the start", why=str(error))
                 self._is_unread = True
-                return 0
+                return ZERO
             if begun == self._begun[unit][0]:
-                self._before[unit] = to_pico(usd)
-        return self._before.get(unit, 0)
+                self._before[unit] = usd
+        return self._before.get(unit, ZERO)
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Conditions:
         """What is out of its range at the time ``at``."""
         levels = await self.watched.levels(at)
         limits = self.watched.kit().settings.alert_spend
-        spent = await self._spend.pico_usd([limit.unit for limit in limits], at)
+        spent = await self._spend.usd([limit.unit for limit in limits], at)
         return [
             *_spent(limits, spent, at),
             *self._failing(),
@@ -165,9 +165,8 @@ class Conditions:
             yield Condition("ledger_down", text, ledger.backlog, 0)
 
 
-def _spent(limits: Iterable[Budget], spent: Sequence[int], at: float) -> Iterator[Condition]:
-    for limit, pico in zip(limits, spent, strict=True):
-        usd = from_pico(pico)
+def _spent(limits: Iterable[Budget], spent: Sequence[Decimal], at: float) -> Iterator[Condition]:
+    for limit, usd in zip(limits, spent, strict=True):
         if usd > limit.usd:
             text = f"{shown(usd)} USD were spent in this {limit.unit}, more than {limit.usd:f} USD."
             about = f"{limit.unit} {span(limit.unit, at).ends}"

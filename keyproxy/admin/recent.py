@@ -196,7 +196,7 @@ class Recent:
         for attempt in booked:
             pico, tokens, is_last = 0, 0, attempt is booked[-1]
             if attempt.is_final:
-                pico = to_pico(attempt.standing[0] or ZERO)
+                pico = to_pico(attempt.cost or ZERO)
                 tokens = self._spend(cell, pico, record.usage if is_last else None)
                 usd = (usd or 0.0) + pico / PICO
             names = record.model, record.app, record.client, attempt.provider

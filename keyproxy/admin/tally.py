@@ -168,11 +168,10 @@ class Tally:
         if record.is_streaming and (first := record.first_byte_seconds) is not None:
             sums["gen_ai_server_time_to_first_token_seconds"].add((operation, provider), first)
         for n, attempt in enumerate(booked, 1):
-            usd, _, source = attempt.standing
-            pico = 0 if usd is None else to_pico(usd)
+            pico = 0 if attempt.cost is None else to_pico(attempt.cost)
             usage = record.usage if n == len(booked) else None
             if attempt.is_final:
-                self._spent(app, attempt.provider, record.model, source, pico)
+                self._spent(app, attempt.provider, record.model, attempt.cost_source, pico)
                 self._used(operation, attempt.provider, usage)
                 continue
             self._unsettled[record.request_id, n] = pico, usage

@@ -9,10 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from keyproxy.call import Cost, End, Told
 from keyproxy.errors import Side
-from keyproxy.ledger.entry import Unsettled, to_pico
+from keyproxy.ledger.entry import Unsettled
 from keyproxy.price import ZERO
 from keyproxy.record import Record
 
@@ -66,10 +67,9 @@ def has_failed(record: Record) -> bool | None:
 
 @dataclass(slots=True)
 class Totals:
-    """Of one process. Everything belongs to the loop. ``spent_pico``: pico-USD, once they are
-    final."""
+    """Of one process. Everything belongs to the loop. ``spent``: USD, once they are final."""
 
-    spent_pico: int = 0
+    spent: Decimal = ZERO
     other_models: int = 0
     storage_downs: int = 0
 
@@ -78,11 +78,11 @@ class Totals:
         self.other_models += bool(record.is_other_model)
         for attempt in record.booked:
             if attempt.is_final:
-                self.spent_pico += to_pico(attempt.standing[0] or ZERO)
+                self.spent += attempt.cost or ZERO
 
     def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
         """The cost of a call has become final after its end."""
-        self.spent_pico += to_pico((row.cost if cost is None else cost.usd) or ZERO)
+        self.spent += (row.cost if cost is None else cost.usd) or ZERO
 
     def storage_changed(self, is_down: bool) -> None:
         """The shared storage stopped to answer, or answers again."""

@@ -46,25 +46,18 @@ class Entry:
     def reserved(self) -> Decimal | None:
         """What was set aside for all of it, one after the other."""
         known = [each.reserved for each in self.attempts if each.reserved is not None]
-        return sum(known, Decimal(0)) if known else None
+        return sum(known, _NOTHING) if known else None
 
     @property
     def standing(self) -> tuple[Decimal | None, Decimal, CostSource]:
-        """As that of an attempt. It is as certain as the least certain part of it; an attempt that
-        was refused for nothing makes it no less so."""
-        if len(self.attempts) == 1:
-            return self.attempts[0].standing
-        each = [attempt.standing for attempt in self.attempts]
-        known = [cost for cost, _, _ in each if cost is not None]
-        parts = {source for cost, _, source in each if cost or source != "computed"}
+        """``cost``, ``counted`` and ``cost_source`` of its attempts. It is as certain as the least
+        certain part of it; one that was refused for nothing makes it no less so."""
+        each = self.attempts
+        known = [one.cost for one in each if one.cost is not None]
+        parts = {one.cost_source for one in each if one.cost or one.cost_source != "computed"}
         least: CostSource = next(filter(parts.__contains__, _LEAST_CERTAIN_FIRST), "computed")
-        counted = sum((counted for _, counted, _ in each), Decimal(0))
-        return (sum(known, Decimal(0)) if known else None), counted, least
-
-    @property
-    def is_final(self) -> bool:
-        """As that of an attempt."""
-        return all(each.is_final for each in self.attempts)
+        counted = sum((one.counted for one in each), _NOTHING)
+        return (sum(known, _NOTHING) if known else None), counted, least
 
     def unsettled(self, served: str | None) -> list[Unsettled]:
         """Its attempts whose cost is not final, once it has ended."""
@@ -83,9 +76,9 @@ class Entry:
                 generation_id=attempt.generation_id,
                 reserved=attempt.reserved,
                 served=served,
-                cost=attempt.standing[0],
-                counted=attempt.standing[1],
-                cost_source=attempt.standing[2],
+                cost=attempt.cost,
+                counted=attempt.counted,
+                cost_source=attempt.cost_source,
                 http_status=attempt.http_status,
                 ended=attempt.ended or "",
             )

@@ -121,12 +121,11 @@ def begun(beginning: Row, entry: Entry) -> Rows:
 def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
     """Of a call that has ended, as ``record`` says, after so many seconds."""
     call, attempts = _standing(beginning, entry)
-    last, usage, tokens = entry.attempts[-1], record.usage, _tokens(record.usage)
+    last, usage = entry.attempts[-1], record.usage
+    tokens: Row = (_NULL,) * 5 if usage is None else (int(usage.is_byok), *_tokens(usage))
     end = (
         *(last.fault, last.connect_seconds, last.first_output_seconds),
-        *(last.rates, last.http_status, last.ended, seconds, _storable(record.served)),
-        None if usage is None else int(usage.is_byok),
-        *map(tokens.get, _TOKENS),
+        *(last.rates, last.http_status, last.ended, seconds, _storable(record.served), *tokens),
         *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
     )
     return Rows((*call, *[_NULL if value is None else value for value in end]), attempts)
@@ -136,18 +135,22 @@ def _standing(beginning: Row, entry: Entry) -> tuple[Row, tuple[Row, ...]]:
     attempts = entry.attempts
     last = attempts[-1]
     rows: tuple[Row, ...] = ()
-    money: Row = _money(last.reserved, *last.standing)
-    generation_id, answer_id = last.generation_id, None if last.is_told else last.answer_id
-    if len(attempts) > 1:
+    generation_id, answer_id = last.answer_id, None
+    if not last.is_told:
+        generation_id, answer_id = None, last.answer_id
+    if len(attempts) == 1:
+        money = _money(last.reserved, last.cost, last.counted, last.cost_source)
+        is_final = last.is_final
+    else:
         money = _money(entry.reserved, *entry.standing)
+        is_final = all(each.is_final for each in attempts)
         told = [id for each in attempts if (id := each.generation_id) is not None]
         generation_id = told[-1] if told else None
         rows = tuple([_row_of(beginning[0], n, each) for n, each in enumerate(attempts, 1)])
     call = (
         *(*beginning, len(attempts), last.provider, _storable(last.native_model)),
         *(_storable(last.key), _storable(generation_id), _storable(answer_id)),
-        *(_NULL if last.price_source is None else last.price_source, *money),
-        int(last.ended is not None and entry.is_final),
+        *(_NULL if last.price_source is None else last.price_source, *money, int(is_final)),
     )
     return call, rows
 
@@ -157,9 +160,8 @@ def _row_of(id: object, n: int, attempt: Attempt) -> Row:
         *(id, n, attempt.provider, _storable(attempt.native_model), _storable(attempt.key)),
         *(attempt.fault, attempt.http_status, _storable(attempt.answer_id), attempt.begun_at),
         *(attempt.connect_seconds, attempt.first_output_seconds, attempt.duration_seconds),
-        *_money(attempt.reserved, *attempt.standing),
-        *(attempt.price_source, attempt.rates),
-        *(int(attempt.ended is not None and attempt.is_final), attempt.ended),
+        *_money(attempt.reserved, attempt.cost, attempt.counted, attempt.cost_source),
+        *(attempt.price_source, attempt.rates, int(attempt.is_final), attempt.ended),
     )
     return tuple([_NULL if value is None else value for value in row])
 
@@ -167,19 +169,17 @@ def _row_of(id: object, n: int, attempt: Attempt) -> Row:
 def _money(
     reserved: Decimal | None, cost: Decimal | None, counted: Decimal, source: CostSource
 ) -> tuple[int, int, int, str]:
-    pico = _pico(reserved)
-    costs = pico if cost is reserved else _pico(cost)
+    pico = _NULL if reserved is None else to_pico(reserved)
+    costs = pico
+    if cost is not reserved:
+        costs = _NULL if cost is None else to_pico(cost)
     return pico, costs, costs if counted is cost else to_pico(counted), source
 
 
-def _pico(amount: Decimal | None) -> int:
-    return _NULL if amount is None else to_pico(amount)
-
-
-def _tokens(usage: Usage | None) -> dict[str, int]:
-    """Those counts that are known, within what SQLite can hold."""
-    counts = {} if usage is None else {name: getattr(usage, name) for name in _TOKENS}
-    return {name: min(max(n, 0), _MOST_COUNT) for name, n in counts.items() if n is not None}
+def _tokens(usage: Usage) -> list[int]:
+    """As ``_TOKENS`` names them, within what SQLite can hold."""
+    counts = usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens
+    return [_NULL if n is None else min(max(n, 0), _MOST_COUNT) for n in counts]
 
 
 def _storable(text: str | None) -> str | int:
@@ -263,9 +263,12 @@ def settle(
         if not connection.execute(_SETTLE_OF_SEVERAL, changes).rowcount:
             return False
         connection.execute(_ADD_UP, changes)
-    news: dict[str, object] = {} if told is None else {**_tokens(told.usage)}
-    if told is not None and told.model is not None:
-        news["served"] = _storable(told.model)
+    news: dict[str, object] = {}
+    if told is not None:
+        counts = zip(_TOKENS, _tokens(told.usage), strict=True)
+        news = {name: count for name, count in counts if count != _NULL}
+        if told.model is not None:
+            news["served"] = _storable(told.model)
     if news:
         connection.execute(
             f"UPDATE calls SET {', '.join(f'{name} = ?' for name in news)}"  # noqa: S608  # our own names

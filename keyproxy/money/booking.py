@@ -74,11 +74,8 @@ class Booking:
         worst = tariff.worst(ask)
         self._reservation = await desk.set_aside(client, worst, at, tariff, ask)
         self.attempt = Attempt(
+            *(tariff.native_model, tariff.key, at, worst),
             provider=tariff.provider,
-            native_model=tariff.native_model,
-            key=tariff.key,
-            begun_at=at,
-            reserved=worst,
             is_told=tariff.is_told,
             price_source=tariff.source,
         )
@@ -267,7 +264,7 @@ class Bookings:
     def close(self, booking: Booking, reservation: Reservation) -> None:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
         entry, record, attempt = booking.entry, booking.record, booking.attempt
-        counted = attempt.standing[1]
+        counted = attempt.counted
         if all(each.fault == Fault.NOT_SENT for each in entry.attempts):
             self.book.withdraw(entry.id)
             record.unsent, record.booked, record.cost = entry.attempts, [], None
