@@ -52,7 +52,11 @@ def test_the_server_reads_requests_as_the_obvious_reader_does(
 
 @pytest.mark.parametrize(
     ("data", "cuts"),
-    [(GET * 40, [100]), (GET + HEAD + b"X: " + b"a" * 30_000 + b"\r\n\r\n", list(range(100)))],
+    [
+        (GET * 40, [100]),
+        (GET + HEAD + b"X: " + b"a" * 30_000 + b"\r\n\r\n", list(range(100))),
+        (CHUNKED + b"0\r\n" + b"X: y\r\n" * 11_000 + b"\r\n", list(range(100, 66_000, 4_000))),
+    ],
 )
 def test_the_server_reads_many_and_large_ones_as_the_obvious_reader_does(
     examined: Examine, data: bytes, cuts: list[int]
