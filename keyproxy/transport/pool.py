@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -156,7 +157,7 @@ class Pool:
         return f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{fields}{size}\r\n".encode()
 
     def _kept(self) -> Connection | None:
-        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        oldest = monotonic() - IDLE_SECONDS
         while self._idle:
             since, connection = self._idle.pop()
             if since > oldest and connection.is_usable:
@@ -168,22 +169,22 @@ class Pool:
         if self._is_closed or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
-        loop = asyncio.get_running_loop()
-        self._idle.append((loop.time(), connection))
+        self._idle.append((monotonic(), connection))
         if self._sweeper is None:
+            loop = asyncio.get_running_loop()
             self._sweeper = loop.call_later(IDLE_SECONDS, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has been idle for too long, and come again for the next one."""
-        loop = asyncio.get_running_loop()
-        oldest = loop.time() - IDLE_SECONDS
+        oldest = monotonic() - IDLE_SECONDS
         young = next((i for i, (since, _) in enumerate(self._idle) if since > oldest), None)
         for _, connection in self._idle[:young]:
             connection.close()
         del self._idle[:young]
         self._sweeper = None
         if self._idle:
-            self._sweeper = loop.call_at(self._idle[0][0] + IDLE_SECONDS, self._sweep)
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(self._idle[0][0] - oldest, self._sweep)
 
     def _forget(self, connection: Connection) -> None:
         self._connections.discard(connection)

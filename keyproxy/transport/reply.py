@@ -160,7 +160,8 @@ class Reply:
         """The body is over, or was cut."""
         ended = self._ended
         self._source, self._error, self._take, self._ended = None, error, None, None
-        self._tell_end()
+        if self._show is not None:
+            self._tell_end()
         if ended is not None:
             ended(error)
 

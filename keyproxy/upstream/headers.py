@@ -117,8 +117,9 @@ def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
 def incoming(provider: Provider, fields: Fields, search: KeySearch) -> CIMultiDict[str]:
     """What of an answer's head goes down to the client, but for its type."""
     head: CIMultiDict[str] = CIMultiDict()
-    there = [(name, low) for name, low in _with_low(provider.passed) if low in fields]
-    for name, low in there:
+    for name, low in _with_low(provider.passed):
+        if low not in fields:
+            continue
         for value in fields[low]:
             if _PLAIN_BYTES.fullmatch(value) and not search.is_in(value):
                 head.add(name, value.decode())

@@ -253,8 +253,8 @@ class Upstream:
                 raise self.left(failed[key], key) from None
             return key, failed.pop(key)
         finally:
-            for reply in failed.values():
-                reply.close()
+            for key in failed:
+                failed[key].close()
 
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
         is_bearer = self.provider.taking(call).is_bearer
