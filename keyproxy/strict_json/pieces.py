@@ -22,6 +22,7 @@ MAX_AT_ONCE = 400
 stack of 64 KiB, and with Python's recursion limit."""
 MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
 TOO_DEEP = "The JSON body is nested too deeply."
+_TWICE = "A key stands twice in the same JSON object."
 
 _SPACE = re.compile(r"[ \t\n\r]{0,65536}")
 # Up to the next bracket, past short texts, or to a quote that opens another one.
@@ -48,7 +49,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise NotRead("A key stands twice in the same JSON object.")
+        raise NotRead(_TWICE)
     return members
 
 
@@ -75,10 +76,9 @@ class Reader:
         cuts = self._long.get(start)
         if cuts is None:
             return self._scan(self.text, start)
-        mark = self.text[start]
-        if mark == '"':
+        if self.text[start] == '"':
             return self._words(cuts), cuts[-1] + 1
-        return self._list(start) if mark == "[" else self._object(start)
+        return self._parts(start)
 
     def end(self, start: int) -> int:
         """Where the value ends that begins there."""
@@ -94,59 +94,50 @@ class Reader:
             match = _SPACE.match(self.text, start)
         return start
 
-    def _list(self, start: int) -> tuple[list[Any], int]:
-        found: list[Any] = []
-        at, is_last = self._next(start + 1, "]", has_begun=False)
-        while not is_last:
-            flat = _FLAT_ITEMS.match(self.text, at)
-            if flat is not None:
-                found += self._scan(f"[{flat[1]}]", 0)[0]
-                at = self.after_space(flat.end())
-            value, at = self.value(at)
-            found.append(value)
-            at, is_last = self._next(at, "]", has_begun=True)
-        return found, at
-
-    def _object(self, start: int) -> tuple[dict[str, Any], int]:
-        found: dict[str, Any] = {}
-        at, is_last = self._next(start + 1, "}", has_begun=False)
-        while not is_last:
-            flat = _FLAT_MEMBERS.match(self.text, at)
-            if flat is not None:
-                _add(found, self._scan(f"{{{flat[1]}}}", 0)[0])
-                at = self.after_space(flat.end())
-            if self.text[at : at + 1] != '"':
-                raise ValueError("no name")
-            name, at = self.value(at)
+    def _parts(self, start: int) -> tuple[Any, int]:
+        """The list or the object that begins there, and where it ends."""
+        text, mark = self.text, self.text[start]
+        found: Any = [] if mark == "[" else {}
+        last, flat = ("]", _FLAT_ITEMS) if mark == "[" else ("}", _FLAT_MEMBERS)
+        at = self.after_space(start + 1)
+        while text[at : at + 1] != last:
+            if found:
+                at = self._past(",", at)
+            some = flat.match(text, at)
+            if some is not None:
+                _add(found, self._scan(f"{mark}{some[1]}{last}", 0)[0])
+                at = self.after_space(some.end())
+            if mark == "[":
+                value, at = self.value(at)
+                found.append(value)
+            else:
+                if text[at : at + 1] != '"':
+                    raise ValueError("no name")
+                name, at = self.value(at)
+                value, at = self.value(self._past(":", self.after_space(at)))
+                _add(found, {name: value})
             at = self.after_space(at)
-            if self.text[at : at + 1] != ":":
-                raise ValueError("no colon")
-            value, at = self.value(self.after_space(at + 1))
-            _add(found, {name: value})
-            at, is_last = self._next(at, "}", has_begun=True)
-        return found, at
+        return found, at + 1
 
-    def _next(self, at: int, last: str, *, has_begun: bool) -> tuple[int, bool]:
-        """Past a comma, or past ``last``; the first item or member follows no comma."""
-        at = self.after_space(at)
-        mark = self.text[at : at + 1]
-        if mark == last:
-            return at + 1, True
-        if not has_begun:
-            return at, False
-        if mark != ",":
-            raise ValueError("no comma")
-        return self.after_space(at + 1), False
+    def _past(self, mark: str, at: int) -> int:
+        """Behind the ``mark`` that has to stand there, and the space that follows."""
+        if self.text[at : at + 1] != mark:
+            raise ValueError(f"no {mark}")
+        return self.after_space(at + 1)
 
     def _words(self, cuts: list[int]) -> str:
         """What has no escapes is one piece, however long: it is just copied."""
         return "".join(self._scan(f'"{self.text[a:b]}"', 0)[0] for a, b in pairwise(cuts))
 
 
-def _add(found: dict[str, Any], more: dict[str, Any]) -> None:
-    if not found.keys().isdisjoint(more):
-        raise NotRead("A key stands twice in the same JSON object.")
-    found |= more
+def _add(found: Any, more: Any) -> None:
+    """Take over the items of another list, or the members of another object."""
+    if type(found) is list:
+        found += more
+    elif found.keys().isdisjoint(more):
+        found |= more
+    else:
+        raise NotRead(_TWICE)
 
 
 def check_depth(value: dict[str, Any]) -> None:
