@@ -141,20 +141,21 @@ def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
     """``RateLimit-Policy: "client-60";q=20;w=60`` and ``RateLimit: "client-60";r=19;t=42``."""
     if not standings:
         return {}
-    policies, states = [], []
-    for window, units, resets_in_seconds in standings:
-        name, policy = _written(window.name, window.amount, window.seconds)
-        left = max(0, window.amount - units)
-        policies.append(policy)
-        states.append(f"{name};r={left};t={math.ceil(resets_in_seconds)}")
-    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(states)}
+    said = tuple([(window.name, window.amount, window.seconds) for window, _, _ in standings])
+    names, policy = _written(said)
+    states = [
+        f"{name};r={window.amount - units if units < window.amount else 0};t={math.ceil(seconds)}"
+        for name, (window, units, seconds) in zip(names, standings, strict=True)
+    ]
+    return {"RateLimit-Policy": policy, "RateLimit": ", ".join(states)}
 
 
 @lru_cache(maxsize=256)
-def _written(name: str, amount: int, seconds: int) -> tuple[str, str]:
-    """A window's name and its policy."""
-    name = f'"{name}-{seconds}"'
-    return name, f"{name};q={amount};w={seconds}"
+def _written(windows: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, ...], str]:
+    """The names of windows, and the policies of all."""
+    names = tuple([f'"{name}-{seconds}"' for name, _, seconds in windows])
+    each = zip(names, windows, strict=True)
+    return names, ", ".join([f"{name};q={amount};w={length}" for name, (_, amount, length) in each])
 
 
 def _duration(seconds: int) -> str:

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
 
 MAX_ROWS = 340_000  # 100,000 clients with an address and a budget each, and some
-_FORGOTTEN_PER_CALL = 2  # more than one, so that the table shrinks while it is used
+_FORGOTTEN_PER_CALL = (1, 2)  # more than one, so that the table shrinks while it is used
 _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
@@ -101,13 +101,11 @@ class Table:
         column.ends[row] = entry.ends
         column.stamps[row] = entry.stamp
 
-    def forget(self) -> None:
+    def forget(self, now: float) -> None:
         """Drop what is over, a little at a time; to be called once for each call."""
-        if not self._keys:
-            return
-        now, columns, keys = self.clock(), self.columns.values(), self._keys
-        for _ in range(_FORGOTTEN_PER_CALL):
-            row = self._hand = (self._hand + 1) % len(keys)
+        keys, size, columns = self._keys, len(self._keys), self.columns.values()
+        for _ in _FORGOTTEN_PER_CALL if size else ():
+            row = self._hand = (self._hand + 1) % size
             for column in columns:
                 if column.ends[row] > now:
                     break
@@ -145,9 +143,10 @@ class InFlight(Counter[str]):
     """Open calls by key; a key without one leaves no trace."""
 
     def leave(self, key: str) -> None:
-        self[key] -= 1
-        if self[key] <= 0:
-            del self[key]
+        if (left := self.get(key, 0) - 1) > 0:
+            self[key] = left
+        else:
+            self.pop(key, None)
 
 
 class Counters:
@@ -179,40 +178,46 @@ class Counters:
         call is to pass without it.
         """
         table, in_flight = self._table, self.in_flight
-        table.forget()
         rows, columns, now, wall = table.rows, table.columns, table.clock(), self._wall()
-        is_crowded = place is not None and in_flight[place.key] >= place.most
+        table.forget(now)
+        open_calls = 0 if place is None else in_flight.get(place.key, 0)
+        is_crowded = place is not None and open_calls >= place.most
         is_admitted = not is_crowded
         seen = []
         for window in windows:
-            row, column = rows.get(window.identity), columns.get(window.column)
             units, span = 0, window.span
-            left = float(window.seconds) if span is None else max(0.0, span.ends - wall)
-            if row is None or column is None or column.ends[row] <= now:
-                column = None
+            left = window.seconds if span is None else span.ends - wall
+            try:
+                row, column = rows[window.identity], columns[window.column]
+            except KeyError:
+                row = _NOBODY  # it begins with this call
             else:
-                units = column.counts[row]
-                if span is None:
-                    left = column.ends[row] - now
+                if column.ends[row] <= now:
+                    row = _NOBODY
+                else:
+                    units = column.counts[row]
+                    if span is None:
+                        left = column.ends[row] - now
             if units + cost > window.amount and cost > 0:
                 is_admitted = False
-            seen.append((window, units, left, row, column))
+            seen.append((window, units, left if left > 0 else 0.0, row))
         counted = cost if is_admitted else 0
         standings = tuple(
-            [_standing((window, units + counted, left)) for window, units, left, _, _ in seen]
+            [_standing((window, units + counted, left)) for window, units, left, _ in seen]
         )
         if not is_admitted:
             return Verdict(False, standings, cost, is_crowded)
         if place is not None:
-            in_flight[place.key] += 1
+            in_flight[place.key] = open_calls + 1
         begun = []
-        for window, units, left, row, column in seen:
+        for window, units, left, row in seen:
             ends = now + left if window.span is None else now + left + _LATE_SECONDS
-            if row is not None and column is not None:
+            if row == _NOBODY:
+                begun.append((window, Entry(cost, ends)))
+            else:
+                column = columns[window.column]
                 column.counts[row] = units + cost
                 column.ends[row] = ends
-            else:
-                begun.append((window, Entry(cost, ends)))
         for window, entry in begun:  # last, since a full table forgets others for them
             table.put(window, entry)
         return Verdict(True, standings, cost)
@@ -232,9 +237,11 @@ class Counters:
         """As ``adjust``, in this process only."""
         rows, columns, now = self._table.rows, self._table.columns, self._table.clock()
         for window, units in changes:
-            row, column = rows.get(window.identity), columns.get(window.column)
-            if row is not None and column is not None and column.ends[row] > now:
-                column.counts[row] = max(0, column.counts[row] + units)
+            if window.identity in rows and window.column in columns:
+                row, column = rows[window.identity], columns[window.column]
+                if column.ends[row] > now:
+                    count = column.counts[row] + units
+                    column.counts[row] = count if count > 0 else 0
 
     async def recall(self, changes: Sequence[Change]) -> None:
         """Add to these windows what was counted in them before this process began."""

@@ -9,7 +9,6 @@ would lose money: settling adds to a window whatever is left in it.)
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -116,7 +115,11 @@ class Budgets:
         of_all: Sequence[Budget] = (),
         unread: Mapping[Kind, float] = MappingProxyType({}),
     ) -> None:
-        """``unread``: windows that do not hold yet what calls before a time have cost."""
+        """``unread``: windows that do not hold yet what calls before a time have cost.
+
+        ``is_empty``: money is no reason to refuse anything. ``may_wait``: to count takes a moment,
+        in which a caller may leave.
+        """
         self.pots = (
             *(Pot("client", app, budget) for budget in of_client),
             *(Pot("app", app, budget) for budget in of_app),
@@ -124,16 +127,8 @@ class Budgets:
         )
         self._counters = counters
         self._unread = unread
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether to count takes a moment, in which a caller may leave."""
-        return self._counters.is_shared and not self.is_empty
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether money is no reason to refuse anything."""
-        return not self.pots
+        self.is_empty = not self.pots
+        self.may_wait = counters.is_shared and not self.is_empty
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -265,10 +260,10 @@ def _advice(fit: Fit | None, left: int) -> Advice | None:
 
 def _changes(reservation: Reservation, cost: Decimal | None, *, ends: bool = True) -> list[Change]:
     """What a cost changes in the windows of a reservation: what is spent, what is set aside."""
-    more = 0 if cost is None else nano(cost) - reservation.amount
-    units = (more, -reservation.amount if ends else 0)
-    each = zip(reservation.windows, itertools.cycle(units), strict=False)
-    return [change for change in each if change[1]]
+    amount = reservation.amount
+    more, less = 0 if cost is None else nano(cost) - amount, -amount if ends else 0
+    changes = [(each, less if each.is_open else more) for each in reservation.windows]
+    return [change for change in changes if change[1]]
 
 
 def span(unit: Unit, at: float) -> Span:
