@@ -8,9 +8,11 @@ aside. Who is not billed: openrouter.ai/docs, "Errors", "Zero completion insuran
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
+from functools import cached_property
 from typing import Literal
 
 from keyproxy.call import ANYTHING, Ask, Cost, Usage
@@ -34,12 +36,13 @@ PriceSource = Literal["operator", "provider", "openrouter", "shipped"]
 OpenRouter's list of the model's hosts, the table that is shipped."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rates:
     """USD per token; ``request``, ``image`` and ``web_search`` per piece.
 
     0 in any but ``prompt`` and ``completion`` says that the kind has no price of its own: such
-    tokens cost what the others do.
+    tokens cost what the others do. What follows from them alone is reckoned once: they live as
+    long as a list of prices, and each call asks.
     """
 
     prompt: Decimal = ZERO
@@ -63,6 +66,8 @@ class Rates:
 
     def input(self, ask: Ask) -> tuple[Decimal, Decimal, Decimal]:
         """Prices of a token that is new, read from a cache, and written to one."""
+        if not (ask.images or ask.has_media or ask.has_long_cache):
+            return self._of_text
         plain = self.prompt
         if ask.images or ask.has_media:
             plain = max(plain, self.image_token)
@@ -76,10 +81,21 @@ class Rates:
             write = max(write, self.input_cache_write_1h)
         return plain, read, write
 
-    @property
+    @cached_property
+    def _of_text(self) -> tuple[Decimal, Decimal, Decimal]:
+        plain = self.prompt
+        return plain, self.input_cache_read or plain, self.input_cache_write or plain
+
+    @cached_property
     def output(self) -> Decimal:
         """Of whatever kind a token of the answer is: usage does not tell them apart."""
         return max(self.completion, self.image_output, self.audio_output)
+
+    @cached_property
+    def text(self) -> str:
+        """As the ledger keeps them: a JSON object, USD for one of each that has a price."""
+        usd = {name: getattr(self, name) for name in KINDS}
+        return json.dumps({name: f"{each:f}" for name, each in usd.items() if each})
 
     def search(self, results: int) -> Decimal:
         """One web search that brings so many results."""
@@ -107,7 +123,7 @@ class Override:
         return replace(rates, **{name: max(getattr(rates, name), usd) for name, usd in self.rates})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Price:
     """What one model costs, and the lengths that bound a call. None: not known."""
 
@@ -118,11 +134,10 @@ class Price:
     image_tokens: int = IMAGE_TOKENS
     reads_files: bool = False
 
-    @property
+    @cached_property
     def is_free(self) -> bool:
         """Whether nothing of it has a price."""
-        rates = self.rates  # few are: the first look tells
-        return not rates.prompt and rates == _NOTHING and not self.overrides
+        return self.rates == _NOTHING and not self.overrides
 
     def at(self, prompt_tokens: int) -> Rates:
         """The prices of a prompt of this very length; the dearest where the hour decides."""
@@ -165,9 +180,12 @@ def worst_case(price: Price, ask: Ask) -> Decimal | None:
 
 def dearest(prices: Iterable[Price | None], ask: Ask) -> Decimal | None:
     """The worst case of a call that any of several models may answer; only one is paid."""
-    costs = [None if price is None else worst_case(price, ask) for price in prices]
-    known = [cost for cost in costs if cost is not None]
-    return max(known, default=None) if len(known) == len(costs) else None
+    most: Decimal | None = None
+    for price in prices:
+        if price is None or (cost := worst_case(price, ask)) is None:
+            return None
+        most = cost if most is None else max(most, cost)
+    return most
 
 
 def fitting_max_tokens(price: Price, ask: Ask, budget_left: Decimal) -> int | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -25,15 +25,9 @@ from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import NOTHING, Budgets, Reservation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.reserving import fit, known_prices, to_reserve
-from keyproxy.money.tariff import Tariff, rates_text
+from keyproxy.money.tariff import Tariff
 from keyproxy.money.usage import UsageReader
-from keyproxy.price import (
-    ZERO,
-    PriceSource,
-    cost_of_answer,
-    cost_of_error,
-    nano,
-)
+from keyproxy.price import ZERO, Price, cost_of_answer, cost_of_error, nano
 from keyproxy.record import Attempt, ClientLeft, Record
 from keyproxy.upstream.faults import Fault
 
@@ -48,8 +42,7 @@ class Booking:
     ended. A call with several attempts has a booking for each, one after the other, and costs the
     sum of theirs.
 
-    ``tariff``: of the home that it goes to; None: the one upstream. ``is_free``: nothing has been
-    sent that could cost.
+    ``tariff``: of the home that it goes to. ``is_free``: nothing has been sent that could cost.
     """
 
     desk: Bookings
@@ -58,18 +51,21 @@ class Booking:
     _call: Call
     dialect: Dialect
     ask: Ask | None
-    tariff: Tariff | None = None
+    tariff: Tariff
     is_free: bool = True
     entry: Entry = field(init=False)
     attempt: Attempt = field(init=False)
     _reservation: Reservation = NOTHING
+    _price: Price | None = None
     _reader: UsageReader | None = None
 
     async def __aenter__(self) -> Booking:
         desk, client, ask = self.desk, self.client, self.ask
         call, record = self._call, self.record
         del self._call  # its body is not kept for as long as the answer streams
-        tariff = self.tariff = await desk.full(self.tariff, call.ids)
+        tariff = self.tariff
+        await desk.fill(tariff)
+        self._price = tariff.price
         at = desk.clock()  # after what may wait: it says which day's budget pays
         worst = tariff.worst(ask)
         self._reservation = await desk.set_aside(client, worst, at, tariff, ask)
@@ -182,8 +178,7 @@ class Booking:
             return cost_of_error(head.status, self.ask, is_own=head.is_own)
         # A client may leave once it has read the end: the cost is no less true for it.
         is_whole = reader is not None and reader.is_finished and reader.error is None
-        price = None if self.tariff is None else self.tariff.price
-        return cost_of_answer(record.usage, is_whole, price, self.ask)
+        return cost_of_answer(record.usage, is_whole, self._price, self.ask)
 
     def _end(self, cost: Cost | None, ended: End) -> None:
         attempt, record = self.attempt, self.record
@@ -191,13 +186,14 @@ class Booking:
             attempt.answer_id = self._reader.answer_id
         attempt.end(cost, record.upstream_status, ended, self.desk.clock() - attempt.begun_at)
         if record.connect_seconds is not None:
-            before = (each.connect_seconds or 0.0 for each in record.booked[:-1])
-            attempt.connect_seconds = record.connect_seconds - sum(before)
+            attempt.connect_seconds = record.connect_seconds
+            for before in record.booked[:-1]:
+                attempt.connect_seconds -= before.connect_seconds or 0.0
         if record.first_byte_at is not None:
             attempt.first_output_seconds = record.first_byte_at - record.asked_at
-        if self.tariff is not None and (price := self.tariff.price) is not None:
+        if self._price is not None:
             tokens = 0 if record.usage is None else record.usage.input_tokens or 0
-            attempt.rates = rates_text(price.at(tokens))
+            attempt.rates = self._price.at(tokens).text
 
 
 @dataclass(slots=True)
@@ -225,20 +221,19 @@ class Bookings:
 
         That raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
+        if tariff is None:
+            tariff = Tariff(ROUTER, ",".join(call.ids), key=self.key, is_told=True, listed=call.ids)
         return Booking(self, record, client, call, call.endpoint.dialect, call.ask, tariff)
 
-    async def full(self, tariff: Tariff | None, models: Sequence[str]) -> Tariff:
+    async def fill(self, tariff: Tariff) -> None:
         """With the prices of the desk's own list where it has none of its own. Raises
         ``overloaded`` while they are not known and must be."""
-        if tariff is not None and tariff.prices is not None:
-            return tariff
-        models = models if tariff is None else tariff.listed or models
-        is_counted, must_know = not self.budgets.is_empty, self.refuses_unpriced
-        prices = await known_prices(self.prices, models, is_counted=is_counted, must_know=must_know)
-        source: PriceSource | None = None if self.prices is None else "provider"
-        if tariff is None:
-            return Tariff(ROUTER, ",".join(models), prices, source, self.key, is_told=True)
-        return replace(tariff, prices=prices, source=source)
+        if tariff.prices is None:
+            is_counted, must_know = not self.budgets.is_empty, self.refuses_unpriced
+            tariff.prices = await known_prices(
+                self.prices, tariff.listed, is_counted=is_counted, must_know=must_know
+            )
+            tariff.source = None if self.prices is None else "provider"
 
     async def set_aside(
         self, client: Client, worst: Decimal | None, at: float, tariff: Tariff, ask: Ask | None
@@ -265,7 +260,8 @@ class Bookings:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
         entry, record, attempt = booking.entry, booking.record, booking.attempt
         counted = attempt.counted
-        if all(each.fault == Fault.NOT_SENT for each in entry.attempts):
+        unsent = Fault.NOT_SENT
+        if attempt.fault == unsent and all(each.fault == unsent for each in entry.attempts):
             self.book.withdraw(entry.id)
             record.unsent, record.booked, record.cost = entry.attempts, [], None
         else:

@@ -272,9 +272,8 @@ def span(unit: Unit, at: float) -> Span:
         length = _LONGEST[unit]
         begins = int(at) // length * length
         return Span(begins, begins + length)
-    first = datetime.fromtimestamp(at, UTC).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
+    day = datetime.fromtimestamp(at, UTC)
+    first = datetime(day.year, day.month, 1, tzinfo=UTC)
     following = (first + timedelta(days=32)).replace(day=1)
     return Span(int(first.timestamp()), int(following.timestamp()))
 

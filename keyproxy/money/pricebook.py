@@ -43,7 +43,6 @@ PAUSE_SECONDS = 0.5  # of one in eight, after a question that was not answered
 MAX_LOOKED_UP = 4096  # names whose price is remembered
 # No segment begins with a dot: what the list says must not lead to another path.
 _PATH = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
-_NO_ROWS: tuple[dict[str, Any], ...] = ()
 _BUSY = frozenset({408, 425, 429})
 _log = structlog.get_logger("keyproxy.money")
 
@@ -131,19 +130,28 @@ class PriceBook:
         Its providers are asked about if they are not known yet, so that later answers may be
         dearer.
         """
-        found = self._look_up(model)
-        if self._clock() >= found.fresh_until:
-            self.want(model)
-        return found.price
+        return self._noticed(model).price
+
+    def at_hand(self, models: Iterable[str]) -> dict[str, Price | None] | None:
+        """As ``price_of`` each of them, where nobody need be asked first; else None."""
+        now, found = self._clock(), {}
+        for model in models:
+            found[model], _, fresh_until = self._look_up(model)
+            if now >= fresh_until:
+                return None
+        return found if self.listed.priced else None
 
     def hosts_of(self, model: str) -> tuple[dict[str, Any], ...]:
         """The rows of those who serve ``model``, the same tuple until others are known; none where
         nothing is known. They are asked about as for ``price_of``."""
+        known = self._providers.get(self._noticed(model).asked_as or "")
+        return () if known is None else known.endpoints
+
+    def _noticed(self, model: str) -> _Found:
         found = self._look_up(model)
         if self._clock() >= found.fresh_until:
             self.want(model)
-        known = None if found.asked_as is None else self._providers.get(found.asked_as)
-        return _NO_ROWS if known is None else known.endpoints
+        return found
 
     def want(self, model: str, *, is_ahead: bool = False) -> None:
         """Have the providers of ``model`` asked about, unless that was done lately."""
@@ -175,11 +183,8 @@ class PriceBook:
         """Whether it is known what the providers of all ``models`` take; waits for it until each
         question is as old as ``patience_seconds``. What is old counts where nothing newer is to be
         had. True for a model that nobody can be asked about."""
-        now, found = self._clock(), [self._look_up(model) for model in models]
-        if all(now < each.fresh_until for each in found):
-            return True
+        found, missing = map(self._look_up, models), []
         names = {each.asked_as for each in found if each.asked_as is not None}
-        missing = []
         for name in names:
             self.want(name)
             known, question = self._providers.get(name), self._questions.get(name)
@@ -270,10 +275,9 @@ class PriceBook:
                 continue
             model = wanted[0]
             question = self._questions[model]
-            question.is_asked = True
+            question.is_asked, found = True, None
             if question.is_ahead:
                 question.since = time.monotonic()
-            found = None
             try:
                 found = await self.refresh_providers(model)
             except Exception:  # no memory or thread just now; there are others to ask about
@@ -326,8 +330,7 @@ class PriceBook:
             _log.warning("the prices could not be kept", path=str(self._path), error=str(error))
 
     def _failed(self, message: str, **details: int) -> bool:
-        age = self.age_seconds
-        is_old = age is None or age > OLD_SECONDS
+        is_old = not self.listed.prices or self._clock() > self.listed.fetched_at + OLD_SECONDS
         _log.warning(message, age_days=self._age_days(), are_old=is_old, **details)
         return False
 

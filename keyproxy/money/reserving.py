@@ -24,6 +24,8 @@ async def known_prices(
     and must be: one may take more than the list says."""
     if prices is None:
         return dict.fromkeys(models)
+    if (known := prices.at_hand(models)) is not None:
+        return known
     if is_counted:
         if not prices.listed.priced:
             await prices.loaded(

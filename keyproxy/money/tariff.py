@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
 
 from keyproxy.call import Ask
-from keyproxy.price import Price, PriceSource, Rates, dearest
-
-_RATES_KEPT = 1024
+from keyproxy.price import Price, PriceSource, dearest
 
 
 @dataclass(slots=True)  # not frozen: each call makes one
 class Tariff:
     """A home and its prices, by the models that may answer there: several, of which one does, where
     it is told a list. None of one: nobody tells; None of all: the desk's own list does, which has
-    them as ``listed``, where that is not as calls name them.
+    them as ``listed``.
 
     ``key``: the label of the key that is tried first. ``is_told``: the provider says later what an
     answer has cost.
@@ -35,15 +31,11 @@ class Tariff:
     @property
     def price(self) -> Price | None:
         """Of the one model that may answer, if there is only one."""
-        prices = self.prices or {}
-        return next(iter(prices.values())) if len(prices) == 1 else None
+        if self.prices is None or len(self.prices) != 1:
+            return None
+        [price] = self.prices.values()
+        return price
 
     def worst(self, ask: Ask | None) -> Decimal | None:
         """The most that an attempt can cost, in USD; None where nobody knows."""
         return None if ask is None else dearest((self.prices or {}).values(), ask)
-
-
-@functools.lru_cache(_RATES_KEPT)
-def rates_text(rates: Rates) -> str:
-    """As the ledger keeps rates: a JSON object, USD for one of each that has a price."""
-    return json.dumps({name: f"{usd:f}" for name, usd in asdict(rates).items() if usd})
