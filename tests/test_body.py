@@ -284,7 +284,7 @@ async def test_a_content_type_that_a_page_sets_twice_is_said_to_be_there_twice(
         (b"\xef\xbb\xbf{}", "byte order mark"),
         (b"{", "not valid JSON"),
         (b'{"model": "x",\n "n": 1,}', "is not valid JSON: see line 2, column "),
-        (b'{"x": ' + b'"' + b"y" * 70_000 + b'", }', "is not valid JSON."),
+        (b'{"x": ' + b'"' + b"y" * 140_000 + b'", }', "is not valid JSON."),
         (b"[]", "one JSON object"),
         (b"\xff", "not UTF-8"),
     ],

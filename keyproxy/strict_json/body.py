@@ -21,6 +21,7 @@ from keyproxy.strict_json.pieces import (
     MAX_AT_ONCE,
     MAX_DEPTH,
     PIECE,
+    SHORT,
     TOO_DEEP,
     NotRead,
     Reader,
@@ -31,7 +32,7 @@ from keyproxy.strict_json.pieces import (
 
 MAX_COMMAS = 250_000
 """More elements than any honest call."""
-THREAD_BYTES = 128 << 10  # about 1 ms of parsing, on the event loop
+THREAD_BYTES = SHORT  # less is read on the event loop
 THREAD_COMMAS = 1_000
 SMALL_BYTES = 4_000  # whatever is in them, they take less than that
 _SECOND_TYPE = re.compile(r",[ \t]*(?:[\w.+*-]+/|$)", re.A)
@@ -139,7 +140,7 @@ def _containers(raw: bytes) -> int:
     To leave bytes out is many times faster than to count them, where they are few.
     """
     size = len(raw)
-    return size - len(raw.replace(b"{", b"").replace(b"[", b"")) if size <= PIECE else size
+    return size - len(raw.replace(b"{", b"").replace(b"[", b"")) if size < SHORT else size
 
 
 def _why(raw: bytes, text: str, error: Exception) -> str:
