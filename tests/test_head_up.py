@@ -193,7 +193,7 @@ def outgoing(fields: list[tuple[str, str]], style: Dialect = dialects.MESSAGES) 
     client = CIMultiDictProxy(CIMultiDict(fields))
     passed = headers.forwarded(style, client)
     head = headers.outgoing(OPENROUTER, Secret(KEY), {"X-Title": "Ours"}, passed)
-    written = [line.split(": ", 1) for line in HEADS.of(passed).split("\r\n")]
+    written = [line.split(": ", 1) for line in HEADS.of(passed, b"", is_bearer=False).split("\r\n")]
     assert written == [*([name, value] for name, value in head.items()), [""]]
     return head
 

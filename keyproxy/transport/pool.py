@@ -125,9 +125,6 @@ class Pool:
             finally:
                 connection.give_up(answered)
             raise
-        except BaseException:
-            connection.give_up(answered)
-            raise
 
     @property
     def kept(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
 Fields = dict[bytes, list[bytes]]
@@ -33,31 +34,20 @@ class Source(Protocol):
         """End it at once."""
 
 
+@dataclass(slots=True, eq=False)
 class Reply:
     """``length`` is the Content-Length, if it has one; ``source`` None: the body is over."""
 
-    __slots__ = (
-        *("_ended", "_error", "_show", "_size", "_source", "_take", "_waiting"),
-        *("headers", "length", "status"),
-    )
-
-    def __init__(
-        self,
-        status: int,
-        headers: Fields,
-        length: int | None,
-        source: Source | None,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.length = length
-        self._source = source
-        self._error: BrokenOff | None = None
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._take: Callable[[bytes], None] | None = None
-        self._ended: Callable[[BrokenOff | None], None] | None = None
-        self._show: Callable[[bytes | None], None] | None = None
+    status: int
+    headers: Fields
+    length: int | None
+    _source: Source | None
+    _error: BrokenOff | None = None
+    _waiting: list[bytes] = field(default_factory=list)
+    _size: int = 0
+    _take: Callable[[bytes], None] | None = None
+    _ended: Callable[[BrokenOff | None], None] | None = None
+    _show: Callable[[bytes | None], None] | None = None
 
     @property
     def is_whole(self) -> bool:

@@ -68,38 +68,25 @@ class Heads:
     """Those of calls with one key, as they are sent: what clients add to them, and ``outgoing``,
     which is written once for each set of names that they may add."""
 
-    __slots__ = ("_key", "_provider", "_ranking", "_rests")
-
     def __init__(self, provider: Provider, key: Secret, ranking: Mapping[str, str]) -> None:
-        self._provider, self._key, self._ranking = provider, key, ranking
+        self._makings = provider, key, ranking
         self._rests: dict[tuple[bool, tuple[str, ...]], Lines] = {}
 
     def of(
-        self,
-        passed: tuple[tuple[str, str], ...] = (),
-        conversation: bytes = b"",
-        *,
-        is_bearer: bool = False,
+        self, passed: tuple[tuple[str, str], ...], conversation: bytes, *, is_bearer: bool
     ) -> Lines:
         """``conversation``: what the call belongs to, which the provider is told in a form that
         only this key makes, if it wants to know."""
         names = tuple([name for name, _ in passed]) if passed else ()
-        head = self._rests.get((is_bearer, names)) or self._rest(passed, names, is_bearer)
-        if passed:
-            head = Lines(lines(passed) + head)
-        if conversation and (name := self._provider.conversation_header) is not None:
-            mark = hmac.digest(self._key.reveal().encode(), conversation, hashlib.sha256)
-            head = Lines(head + lines([(name, mark[:16].hex())]))
-        return head
-
-    def _rest(
-        self, passed: tuple[tuple[str, str], ...], names: tuple[str, ...], is_bearer: bool
-    ) -> Lines:
-        head = outgoing(self._provider, self._key, self._ranking, passed, is_bearer=is_bearer)
-        for name in names:
-            del head[name]
-        rest = self._rests[is_bearer, names] = lines(head.items())
-        return rest
+        head = self._rests.get((is_bearer, names))
+        if head is None:
+            whole = outgoing(*self._makings, passed, is_bearer=is_bearer)
+            head = self._rests[is_bearer, names] = lines([*whole.items()][len(names) :])
+        provider, key, _ = self._makings
+        if conversation and provider.conversation_header is not None:
+            mark = hmac.digest(key.reveal().encode(), conversation, hashlib.sha256)
+            head = Lines(head + lines([(provider.conversation_header, mark[:16].hex())]))
+        return Lines(lines(passed) + head) if passed else head
 
 
 def asking(provider: Provider, key: Secret | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -56,16 +56,15 @@ class Answer:
     outlives_client: bool = False
 
 
+@dataclass(slots=True)
 class Sending:
     """What ``Upstream.send`` gives."""
 
-    __slots__ = ("_call", "_record", "_reply", "_seconds", "_upstream")
-
-    def __init__(
-        self, upstream: Upstream, call: Call, record: Record, seconds: float | None
-    ) -> None:
-        self._upstream, self._call = upstream, call
-        self._record, self._seconds = record, seconds
+    _upstream: Upstream
+    _call: Call
+    _record: Record
+    _seconds: float | None
+    _reply: Reply = field(init=False)
 
     async def __aenter__(self) -> Answer:
         call = self._call
@@ -307,7 +306,11 @@ class Upstream:
     async def error(self, reply: Reply, dialect: Dialect, key: Secret) -> Answer:
         """The same of an error, whose body is read."""
         status, fields, body = reply.status, reply.headers, None
-        raw = await self._error_body(reply)
+        try:
+            raw = await whole(reply, answers.MAX_ERROR_BYTES, self._idle_seconds)
+        except Refusal:
+            raw = None
+            _log.warning("the upstream's error body broke off", http_status=status)
         said = None if raw is None else answers.loads(raw)
         fault = self.provider.classify(status, said)  # before it is cleaned
         rest_seconds = faults.rest_seconds(headers.told(fields), said)
@@ -330,13 +333,6 @@ class Upstream:
         name, told = self.provider.call_header, self.provider.told_cost
         id = None if name is None else fields.get(name)
         return Head(status, kind, id, key.label, is_own, told, self._holds_key)
-
-    async def _error_body(self, reply: Reply) -> bytes | None:
-        try:
-            return await whole(reply, answers.MAX_ERROR_BYTES, self._idle_seconds)
-        except Refusal:
-            _log.warning("the upstream's error body broke off", http_status=reply.status)
-            return None
 
 
 def _models_in(listing: Listing, raw: bytes, search: KeySearch) -> Mapping[str, Model] | None:
