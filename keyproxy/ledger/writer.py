@@ -199,7 +199,9 @@ class Writer:
                 self._news.wait_for(lambda: self._is_closing, _RETRY_SECONDS)
             else:
                 left = max(0.0, self._chore_at - time.monotonic())
-                self._news.wait_for(lambda: self._is_called or self._is_closing, left)
+                self._news.wait_for(
+                    lambda: (self._is_called and self._orders) or self._is_closing, left
+                )
             if self._is_closing and not self._orders:
                 return None
             batch = list(islice(self._orders, _BATCH))
