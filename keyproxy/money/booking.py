@@ -25,9 +25,9 @@ from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import NOTHING, Budgets, Reservation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.reserving import fit, known_prices, to_reserve
-from keyproxy.money.tariff import Tariff
+from keyproxy.money.tariff import Prices, Tariff
 from keyproxy.money.usage import UsageReader
-from keyproxy.price import ZERO, Price, cost_of_answer, cost_of_error, nano
+from keyproxy.price import ZERO, Price, cost_of_answer, cost_of_error, dearest, nano
 from keyproxy.record import Attempt, ClientLeft, Record
 from keyproxy.upstream.faults import Fault
 
@@ -63,12 +63,12 @@ class Booking:
         desk, client, ask = self.desk, self.client, self.ask
         call, record = self._call, self.record
         del self._call  # its body is not kept for as long as the answer streams
-        tariff = self.tariff
-        await desk.fill(tariff)
-        self._price = tariff.price
+        tariff, prices = self.tariff, await desk.known(self.tariff)
+        if len(prices) == 1:
+            [self._price] = prices.values()
         at = desk.clock()  # after what may wait: it says which day's budget pays
-        worst = tariff.worst(ask)
-        self._reservation = await desk.set_aside(client, worst, at, tariff, ask)
+        worst = None if ask is None else dearest(prices.values(), ask)
+        self._reservation = await desk.set_aside(client, worst, at, prices, ask)
         self.attempt = Attempt(
             *(tariff.native_model, tariff.key, at, worst),
             provider=tariff.provider,
@@ -225,8 +225,8 @@ class Bookings:
             tariff = Tariff(ROUTER, ",".join(call.ids), key=self.key, is_told=True, listed=call.ids)
         return Booking(self, record, client, call, call.endpoint.dialect, call.ask, tariff)
 
-    async def fill(self, tariff: Tariff) -> None:
-        """With the prices of the desk's own list where it has none of its own. Raises
+    async def known(self, tariff: Tariff) -> Prices:
+        """The prices of a tariff, by the desk's own list where it has none of its own. Raises
         ``overloaded`` while they are not known and must be."""
         if tariff.prices is None:
             is_counted, must_know = not self.budgets.is_empty, self.refuses_unpriced
@@ -234,12 +234,12 @@ class Bookings:
                 self.prices, tariff.listed, is_counted=is_counted, must_know=must_know
             )
             tariff.source = None if self.prices is None else "provider"
+        return tariff.prices
 
     async def set_aside(
-        self, client: Client, worst: Decimal | None, at: float, tariff: Tariff, ask: Ask | None
+        self, client: Client, worst: Decimal | None, at: float, prices: Prices, ask: Ask | None
     ) -> Reservation:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
-        prices = tariff.prices or {}
         must_know = self.refuses_unpriced and not self.budgets.is_empty
         amount = to_reserve(worst, prices, ask, must_know=must_know)
         advise = partial(fit, prices, ask)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 from keyproxy.call import Ask
 from keyproxy.errors import Refusal
 from keyproxy.money.budget import LEAST_NANO, Advice
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.price import Price, fitting_max_tokens, nano
+from keyproxy.money.tariff import Prices
+from keyproxy.price import fitting_max_tokens, nano
 
 PRICES_PATIENCE_SECONDS = 5.0
 PROVIDERS_PATIENCE_SECONDS = 2.0
@@ -17,8 +18,8 @@ PROVIDERS_PATIENCE_SECONDS = 2.0
 
 async def known_prices(
     prices: PriceBook | None, models: Sequence[str], *, is_counted: bool, must_know: bool
-) -> dict[str, Price | None]:
-    """The prices of ``models``, None of each that nobody knows. ``is_counted``: there is a budget.
+) -> Prices:
+    """The prices of ``models``. ``is_counted``: there is a budget.
 
     Raises ``overloaded`` where prices are not known yet, or what a model's providers take,
     and must be: one may take more than the list says."""
@@ -53,9 +54,7 @@ async def known_prices(
     return {model: prices.price_of(model) for model in models}
 
 
-def to_reserve(
-    worst: Decimal | None, prices: Mapping[str, Price | None], ask: Ask | None, *, must_know: bool
-) -> int:
+def to_reserve(worst: Decimal | None, prices: Prices, ask: Ask | None, *, must_know: bool) -> int:
     """What to set aside in nano-dollars for a call that may cost ``worst`` USD.
 
     Raises ``call_too_costly`` where the worst is not known and must be.
@@ -78,7 +77,7 @@ def to_reserve(
     )
 
 
-def fit(prices: Mapping[str, Price | None], ask: Ask | None, usd: Decimal) -> Advice | None:
+def fit(prices: Prices, ask: Ask | None, usd: Decimal) -> Advice | None:
     """How many tokens of an answer ``usd`` pays for, with whichever of the models answers."""
     known = [price for price in prices.values() if price is not None]
     if ask is None or not known:
