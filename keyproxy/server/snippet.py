@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from keyproxy.call import ROUTER
 from keyproxy.kit import AppKit
-from keyproxy.settings import Settings
 
 _USUAL = (
     "openai/gpt-4o-mini",
@@ -44,9 +43,8 @@ def _openai(site: str, call: str) -> str:
 
 def usual_model(app: AppKit) -> str:
     """A usual one, or one that the settings name in its place."""
-    settings: Settings = app.settings
-    usual = ("demo/chat",) if settings.mode == "demo" else _USUAL
-    named = (name for name in settings.allowed_models if "*" not in name)
+    usual = ("demo/chat",) if app.settings.mode == "demo" else _USUAL
+    named = (name for name in app.settings.allowed_models if "*" not in name)
     return next(filter(app.listed.allows, [usual[0], *named, *usual[1:]]), usual[0])
 
 
