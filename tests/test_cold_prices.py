@@ -127,7 +127,11 @@ async def test_a_first_call_is_refused_while_nobody_tells_what_its_providers_tak
         assert "x-should-retry" not in answer.headers
     assert upstream.calls == []
     upstream.tells.set()
-    await until_asked(upstream, MODELS[0])
+    prices = proxy.service.assembly.accounting.prices
+    assert prices is not None
+    async with asyncio.timeout(10):
+        while not prices.hosts_of(MODELS[0]):
+            await asyncio.sleep(0.01)
     assert await status(proxy) == 200
     assert upstream.asked[MODELS[0]] == 1
 
