@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import NoReturn, cast
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy.attempts.attempts import Attempts
@@ -34,6 +32,7 @@ from keyproxy.routing.router import Option, Router, Row
 from keyproxy.session_endpoint import PATH
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import written_hint
+from keyproxy.transport.messages import Request
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
 from keyproxy.upstream.providers import bases_of
@@ -61,6 +60,7 @@ class Asked:
         said = CIMultiDict(self.fields)
         if self.body is not None:
             said.setdefault("Content-Type", "application/json")
+            said.setdefault("Content-Length", str(len(self.body)))
         return CIMultiDictProxy(said)
 
 
@@ -104,7 +104,7 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     record = Record(asked.method, asked.target.partition("?")[0])
     exchange = Exchange(_without_traffic(kit, asked.app), record)
     try:
-        await handle(cast(web.BaseRequest, _Request(asked)), exchange)
+        await handle(_request(asked), exchange)
     except _WouldSend as error:
         app = kit.app_of(record)
         sent = _sent(app, app.upstream, error.call, asked)
@@ -213,22 +213,12 @@ class _Planned(Exception):
     first: Option | Refusal
 
 
-class _Request:
-    """As much of a request as is looked at before there is an answer."""
-
-    remote, version, if_none_match = LOOPBACK, HttpVersion11, ()
-
-    def __init__(self, asked: Asked) -> None:
-        self.method, self.raw_path, self.headers = asked.method, asked.target, asked.head
-        self.host = self.headers.get("Host", "")
-        self.content, self._body = self, asked.body or b""
-        self.content_length, self.body_exists = len(self._body), bool(self._body)
-
-    def is_eof(self) -> bool:
-        return True
-
-    def read_nowait(self) -> bytes:
-        return self._body
+def _request(asked: Asked) -> Request:
+    request = Request(asked.method, asked.target, asked.head, remote=LOOPBACK)
+    if request.body is not None and asked.body:
+        request.body.feed_data(asked.body)
+    request.end()
+    return request
 
 
 @dataclass

@@ -98,8 +98,10 @@ class Kit:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way: the kit it began with, its record, headers for its answer."""
+    """One request on its way: the kit it began with, its record, headers for its answer; ``cors``:
+    those by which a page may read it."""
 
     kit: Kit
     record: Record
     headers: dict[str, str] = field(default_factory=dict)
+    cors: Mapping[str, str] = field(default_factory=dict)

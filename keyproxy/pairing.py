@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from keyproxy.clients.addresses import parse_address
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import is_same
+from keyproxy.transport.messages import Request
 
 PATH = "/pair"
 CODE_FIELD = "X-Pairing-Code"
@@ -77,7 +77,7 @@ class Pairing:
         self._wrong.clear()
         return self.code
 
-    def pair(self, request: web.BaseRequest) -> str:
+    def pair(self, request: Request) -> str:
         """Admit the device that brings the code, which is spent by that; the cookie by which a dev
         server on this host passes it on. Raises ``not_paired``."""
         device = parse_address(request.remote or "")
@@ -96,7 +96,7 @@ class Pairing:
             hint="press Enter where keyproxy runs for a new code",
         )
 
-    def check(self, request: web.BaseRequest) -> None:
+    def check(self, request: Request) -> None:
         """Raises ``not_paired`` for a call that comes from the network and of no paired device.
 
         What comes from this computer may be what a dev server has got from the network. It names

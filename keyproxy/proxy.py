@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiohttp import web
-
 from keyproxy import session_endpoint
 from keyproxy.browser import is_preflight
 from keyproxy.call import Call, Client, Endpoint
@@ -23,13 +21,14 @@ from keyproxy.record import Record
 from keyproxy.relay import conditional, relay
 from keyproxy.strict_json import body
 from keyproxy.transport import intake
+from keyproxy.transport.messages import Request, Response
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import KeyWanted
 
 _MAY_BE_UNLISTED = (400, 404)  # what an upstream says of a model that it does not know
 
 
-async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+async def handle(request: Request, exchange: Exchange) -> Response:
     """Answer one call; nothing reaches the upstream before every check has passed."""
     kit, record = exchange.kit, exchange.record
     refuse_when_stopping(kit)  # 503
@@ -38,19 +37,20 @@ async def handle(request: web.BaseRequest, exchange: Exchange) -> web.StreamResp
     if kit.pairing is not None:
         kit.pairing.check(request)  # 403
     if is_preflight(request.method, request.headers):
-        response = web.Response(status=204, headers=kit.browser.preflight(request.headers))  # 403
+        response = Response(204, kit.browser.preflight(request.headers))  # 403
         record.is_quiet = True  # only refused ones are worth a line
         return response
     if record.origin is None:
         kit.browser.check_origin(request.headers)  # 403
-    if request.raw_path.partition("?")[0] == session_endpoint.PATH:
+    if request.target.partition("?")[0] == session_endpoint.PATH:
         return await open_session(request, exchange)  # 400, 403, 404, 405, 413, 415, 429
     client = await identify(request, kit, record)  # 400, 401, 403, 429
     app = kit.apps[client.app]
     if len(kit.apps) > 1:
         app.browser.check_origin(request.headers)  # 403: the app's own origins
     find = app.endpoints.find
-    endpoint, path, query = find(request.method, request.raw_path, request.host)  # 400, 404, 405
+    host = request.headers.get("Host", "")
+    endpoint, path, query = find(request.method, request.target, host)  # 400, 404, 405
     record.endpoint = endpoint.name
     with intake.Hold(kit.room) as hold:
         async with app.admission.admit(client, exchange.headers):  # 429
@@ -87,7 +87,7 @@ def refuse_when_stopping(kit: Kit) -> None:
         )
 
 
-async def open_session(request: web.BaseRequest, exchange: Exchange) -> web.StreamResponse:
+async def open_session(request: Request, exchange: Exchange) -> Response:
     kit, record = exchange.kit, exchange.record
     record.endpoint = f"POST {session_endpoint.PATH}"
     record.app = kit.identity.door(request.headers).app
@@ -97,7 +97,7 @@ async def open_session(request: web.BaseRequest, exchange: Exchange) -> web.Stre
     return session_endpoint.answer(session)
 
 
-async def identify(request: web.BaseRequest, kit: Kit, record: Record) -> Client:
+async def identify(request: Request, kit: Kit, record: Record) -> Client:
     identity = kit.identity
     try:
         client = await identity.identify(request.remote, request.headers)
@@ -112,8 +112,8 @@ async def identify(request: web.BaseRequest, kit: Kit, record: Record) -> Client
 
 
 async def show_catalogue(
-    request: web.BaseRequest, kit: Kit, app: AppKit, path: str, query: str
-) -> web.StreamResponse:
+    request: Request, kit: Kit, app: AppKit, path: str, query: str
+) -> Response:
     intake.refuse_body(request)
     asked = path, query, app.listed, app.policy.aliases
     try:
@@ -124,7 +124,7 @@ async def show_catalogue(
 
 
 async def read_call(
-    request: web.BaseRequest,
+    request: Request,
     hold: intake.Hold,
     exchange: Exchange,
     client: Client,

@@ -20,83 +20,65 @@ import hashlib
 import socket
 import struct
 from collections.abc import Mapping
-from typing import cast
 
 import structlog
-from aiohttp import web
 
 from keyproxy.call import End
 from keyproxy.record import Record
-from keyproxy.transport.connection import HeadGuard
+from keyproxy.transport.messages import HTTP_1_0, Channel, Request, Response
 from keyproxy.transport.reply import BrokenOff
 from keyproxy.upstream.send import Answer
 
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
-_SURELY_TAKEN_BYTES = 32 * 1024  # a transport takes twice as much before it asks us to wait
 _log = structlog.get_logger("keyproxy.upstream")
 
 
-class _Whole(web.StreamResponse):
-    """An answer that is there: its head leaves with its body, in one packet."""
-
-    _send_headers_immediately = False
-
-
 async def relay(
-    request: web.BaseRequest, answer: Answer, record: Record, *, idle_seconds: float
-) -> web.StreamResponse:
+    request: Request, answer: Answer, record: Record, *, idle_seconds: float
+) -> Response:
     """Pass ``answer`` down, each piece shown to ``record``, which is told how it ended, too.
 
     A client that reads slowly slows the upstream. When nothing has moved for ``idle_seconds``
     the connection is cut.
     """
-    is_whole = answer.reply.is_whole
-    kind = _Whole if is_whole else web.StreamResponse
-    response = kind(status=answer.head.status, headers=answer.headers)
-    response.content_length = answer.reply.length
-    record.http_status = answer.head.status
-    body = b""
+    channel, reply = request.channel, answer.reply
+    response = Response(answer.head.status, answer.headers)
+    record.http_status = response.status
     try:
-        await response.prepare(request)
-        if not is_whole:
-            is_chunked = "Transfer-Encoding" in response.headers
-            for head in (response.headers, answer.headers, answer.reply.headers):
+        if reply.is_whole:
+            _send(channel, response, answer, record)
+        else:
+            channel.begin(response, reply.length)
+            for head in (answer.headers, reply.headers):
                 head.clear()  # a stream may last for minutes, and has gone through with them
-            guard = cast(HeadGuard, request.protocol)
-            await Passing(guard, answer, record, is_chunked, idle_seconds).over()
-        elif body := answer.reply.waiting():
-            if answer.search.is_in(body):
-                _cut_for_key(record)
-            else:
-                record.watch(body)
-        if record.ended is End.COMPLETE:
-            await _finish(request, response, body, record, idle_seconds)
+            await Passing(channel, answer, record, idle_seconds).over()
+        if channel.is_behind and record.ended is End.COMPLETE:
+            since = record.clock()
+            try:
+                async with asyncio.timeout(idle_seconds):
+                    await channel.drained()
+            finally:
+                record.client_seconds += record.clock() - since
     except TimeoutError:
         record.ended = End.STALLED
     except ConnectionError as error:
         record.end_by(error)
     if record.ended is not End.COMPLETE:
-        _abort(request)
+        _cut(request)
     return response
 
 
-async def _finish(
-    request: web.BaseRequest,
-    response: web.StreamResponse,
-    body: bytes,
-    record: Record,
-    idle_seconds: float,
-) -> None:
-    """Write what is left, and wait until a client that is slow has taken most of it."""
-    if len(body) <= _SURELY_TAKEN_BYTES and not request.protocol.writing_paused:
-        await response.write_eof(body)
+def _send(channel: Channel, response: Response, answer: Answer, record: Record) -> None:
+    """An answer that is there: its head leaves with its body, in one packet."""
+    body, length = answer.reply.waiting(), answer.reply.length
+    if body and answer.search.is_in(body):
+        _cut_for_key(record)
+        channel.begin(response, length)
         return
-    since = record.clock()
-    try:
-        async with asyncio.timeout(idle_seconds):
-            await response.write_eof(body)
-    finally:
-        record.client_seconds += record.clock() - since
+    if body:
+        record.watch(body)
+    response.body = body
+    channel.send(response, has_length=length is not None)
 
 
 class Passing:
@@ -104,14 +86,13 @@ class Passing:
 
     def __init__(
         self,
-        guard: HeadGuard,
+        channel: Channel,
         answer: Answer,
         record: Record,
-        is_chunked: bool,
         idle_seconds: float,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._guard, self._record, self._is_chunked = guard, record, is_chunked
+        self._channel, self._record = channel, record
         self._reply, self._search = answer.reply, answer.search
         self._outlives_client = answer.outlives_client
         self._over: asyncio.Future[None] = loop.create_future()
@@ -125,17 +106,19 @@ class Passing:
         """Return when all has passed, or the record says what has cut it."""
         try:
             self._reply.pass_on(self._take, self._end)
-            self._guard.tell_behind(self._hold_back)
+            self._channel.tell_behind(self._hold_back)
             await self._over
         finally:
-            self._guard.tell_behind(None)
+            self._channel.tell_behind(None)
             self._timer.cancel()
             self._record.waited(self._clock() - self._moved_at, is_for_client=self._is_behind)
         if (fault := self._fault) is not None:
             self._fault = None  # it knows this frame
             raise fault
-        if self._record.ended is End.COMPLETE and (rest := self._search.rest()):
-            self._write(rest)
+        if self._record.ended is End.COMPLETE:
+            if rest := self._search.rest():
+                self._write(rest)
+            self._channel.finish()
 
     def _take(self, data: bytes) -> None:
         """The next piece comes."""
@@ -157,11 +140,7 @@ class Passing:
         now = self._clock()
         self._record.watch(data, now - self._moved_at)
         self._moved_at = now
-        transport = self._guard.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client left")
-        # As aiohttp's writer does, which asks for lengths and compression each time.
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._channel.write(data)
 
     def _hold_back(self, is_behind: bool) -> None:
         """The client is slow to take what was written, or is no more."""
@@ -199,30 +178,26 @@ def _cut_for_key(record: Record) -> None:
     record.ended = End.KEY_IN_ANSWER
 
 
-def _abort(request: web.BaseRequest) -> None:
+def _cut(request: Request) -> None:
     """End the connection without the last chunk or the missing bytes.
 
     Closing lets what was written drain first; an HTTP/1.0 answer that ends with its connection
     would look whole then, so that one is reset (nginx speaks 1.0 unless told).
     """
-    if request.transport is None or request.transport.is_closing():
-        return
-    request.writer.send_headers()  # of one that was to leave with its body
-    if request.version < (1, 1):
-        sock = request.transport.get_extra_info("socket")
+    transport = request.channel.transport
+    if request.version == HTTP_1_0 and not transport.is_closing():
+        sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        request.transport.abort()
-    request.protocol.force_close()
+        transport.abort()
+    request.channel.close()
 
 
-def conditional(
-    request: web.BaseRequest, status: int, body: bytes, fields: Mapping[str, str]
-) -> web.Response:
+def conditional(request: Request, status: int, body: bytes, fields: Mapping[str, str]) -> Response:
     """The JSON in ``body``, an answer of ours, under a tag of its own; 304 for a client that
     names the tag, since it has the answer already (RFC 9110, 13.1.2)."""
-    tag = hashlib.blake2b(body, digest_size=16).hexdigest()
-    fields = {**fields, "Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
-    known = {etag.value for etag in request.if_none_match or ()}
-    if status == 200 and known & {tag, "*"}:
-        return web.Response(status=304, headers=fields)
-    return web.Response(status=status, body=body, content_type="application/json", headers=fields)
+    tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+    fields = {**fields, "Cache-Control": "private, no-cache", "ETag": tag}
+    asked = request.headers.get("If-None-Match", "")
+    if status == 200 and (asked == "*" or tag in asked):
+        return Response(304, fields)
+    return Response(status, {**fields, "Content-Type": "application/json"}, body)

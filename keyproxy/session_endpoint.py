@@ -10,8 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aiohttp import web
-
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
@@ -22,6 +20,7 @@ from keyproxy.limits.windows import Window
 from keyproxy.settings import Rate
 from keyproxy.strict_json import body
 from keyproxy.transport import intake
+from keyproxy.transport.messages import Request, Response
 
 PATH = "/session"
 _SESSIONS = "pages open sessions where the client auth is session"
@@ -43,9 +42,7 @@ class Opening:
     counters: Counters
     rates: tuple[Rate, ...]
 
-    async def open(
-        self, request: web.BaseRequest, hold: intake.Hold, headers: dict[str, str]
-    ) -> Session:
+    async def open(self, request: Request, hold: intake.Hold, headers: dict[str, str]) -> Session:
         """The session that was asked for at ``PATH``; ``headers`` receives the RateLimit fields.
 
         A session that is shown and not too old is renewed: the client stays the same one.
@@ -55,7 +52,7 @@ class Opening:
         """
         shown = self.identity.shown(request.headers)
         door = self.identity.door(request.headers)
-        check_head(request.method, request.raw_path, door)
+        check_head(request.method, request.target, door)
         origin = request.headers.get("Origin")
         session = self._renewed(shown, door, origin)
         if session is not None:
@@ -120,9 +117,9 @@ def check_head(method: str, target: str, door: Door) -> None:
         raise Refusal("query_not_allowed", "This call takes no query string.")
 
 
-async def _captcha_response(request: web.BaseRequest, hold: intake.Hold) -> str:
+async def _captcha_response(request: Request, hold: intake.Hold) -> str:
     """What the page says that its captcha answered; "" where it sends nothing."""
-    if not request.body_exists:
+    if not request.has_body:
         return ""
     body.check_media_type(request.headers)
     raw = await intake.read_body(
@@ -135,15 +132,12 @@ async def _captcha_response(request: web.BaseRequest, hold: intake.Hold) -> str:
     return response
 
 
-def answer(session: Session) -> web.Response:
+def answer(session: Session) -> Response:
     """A session as the page gets it."""
     shown = {
         "token": session.token,
         "token_type": "Bearer",
         "expires_in": session.expires_in_seconds,
     }
-    return web.Response(
-        body=json.dumps(shown).encode(),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    fields = {"Cache-Control": "no-store", "Content-Type": "application/json"}
+    return Response(200, fields, json.dumps(shown).encode())

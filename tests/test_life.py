@@ -276,10 +276,3 @@ async def test_core_dumps_are_off(upstream: FakeUpstream, tmp_path: Path) -> Non
             pytest.skip("the process is not dumpable, so its limits cannot be read")
         [core] = [line for line in limits.read_text().splitlines() if "core file" in line]
         assert core.split()[4:6] == ["0", "0"]
-
-
-def test_without_the_c_parser_it_refuses_to_start(tmp_path: Path) -> None:
-    ended = ran("dev", tmp_path, AIOHTTP_NO_EXTENSIONS="1")
-    assert ended.returncode == 1
-    assert "C parser is missing" in ended.stderr
-    assert "Traceback" not in ended.stderr

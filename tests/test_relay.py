@@ -287,10 +287,12 @@ async def test_an_answer_that_ends_as_its_time_is_up_is_whole() -> None:
     class Guard:
         def tell_behind(self, told: Any) -> None: ...
 
+        def finish(self) -> None: ...
+
     reply, record = Reply(), Record("POST", CHAT)
     answer: Any = SimpleNamespace(reply=reply, search=KeySearch([]), outlives_client=False)
     guard: Any = Guard()
-    await Passing(guard, answer, record, False, idle_seconds).over()
+    await Passing(guard, answer, record, idle_seconds).over()
     assert (record.ended, reply.closed) == (End.COMPLETE, 0)
 
 

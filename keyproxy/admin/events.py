@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from keyproxy.errors import Refusal
+from keyproxy.transport.messages import Request, Response
 
 TICK_SECONDS = 1.0
 UNREAD_SECONDS = 10.0
@@ -45,36 +45,39 @@ class Events:
         self._ticking: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    async def show(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def show(self, request: Request) -> Response:
         """Events until the reader leaves, stops to read, or we close. Raises ``overloaded``."""
         if self.readers >= MOST_READERS:
             raise Refusal("overloaded", "Too many dashboards are open.", retry_after_seconds=5.0)
-        response = web.StreamResponse(
-            headers={
+        response = Response(
+            200,
+            {
                 "Content-Type": "text/event-stream",
                 "Cache-Control": "no-store, no-transform",
                 "X-Accel-Buffering": "no",  # nginx would collect the events
-            }
+            },
         )
         if request.method == "HEAD":
             return response
         self.readers += 1
+        channel = request.channel
         try:
             if self._ticking is None:
                 self._ticking = asyncio.create_task(self._run())
             _keep_little_on_its_way(request)
-            await response.prepare(request)
+            channel.begin(response)
             text = _event("state", await self._first())
             while text and not self._is_closed:
                 async with asyncio.timeout(self._unread_seconds):
-                    await response.write(text)
+                    channel.write(text)
+                    await channel.drained()
                 if self._next is None:
                     self._next = asyncio.get_running_loop().create_future()
                 text = await asyncio.shield(self._next)
+            channel.finish()
         except TimeoutError:
             _log.info("a dashboard that stopped to read was cut")
-            if request.transport is not None:
-                request.transport.abort()
+            channel.transport.abort()
         finally:
             self.readers -= 1
             if not self.readers and self._ticking is not None:
@@ -103,11 +106,10 @@ class Events:
             waiting.set_result(text)
 
 
-def _keep_little_on_its_way(request: web.BaseRequest) -> None:
+def _keep_little_on_its_way(request: Request) -> None:
     """Left alone, the system would hold megabytes for a reader that has stopped."""
-    sock = None if request.transport is None else request.transport.get_extra_info("socket")
-    if sock is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY_BYTES)
+    sock = request.channel.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY_BYTES)
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

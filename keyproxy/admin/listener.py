@@ -9,14 +9,14 @@ they ignore ports. Sources: Fetch Metadata (Sec-Fetch-Site), RFC 6750 2.1.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import structlog
-from aiohttp import hdrs, web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy.admin import prometheus
 from keyproxy.admin.events import Events
@@ -30,9 +30,11 @@ from keyproxy.key_forms import is_same
 from keyproxy.record import new_request_id
 from keyproxy.settings import ROWS, Settings
 from keyproxy.transport import refusals
+from keyproxy.transport.connection import Serving
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
-from keyproxy.transport.server import CannotListen, GuardedServer
+from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.server import CannotListen, Server
 
 MOST_CONNECTIONS = 64
 _CELLS_A_TICK = 4  # so that nobody who missed some lacks any
@@ -49,7 +51,7 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-Show = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Show = Callable[[Request], Awaitable[Response]]
 
 
 class Admin:
@@ -67,10 +69,9 @@ class Admin:
             "/state.json": self._whole,
             "/events": self._events.show,
         }
-        make_request = partial(_Request, loop=asyncio.get_running_loop())
         self._floods = Floods()
-        self._server = GuardedServer(
-            self._answer, make_request, self._settings, MOST_CONNECTIONS, self._floods
+        self._server = Server(
+            Serving(self._answer, _dress, self._settings, MOST_CONNECTIONS, self._floods)
         )
 
     async def start(self) -> None:
@@ -94,9 +95,9 @@ class Admin:
     def _settings(self) -> Settings:
         return self._watched.kit().settings
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.method in ("GET", "HEAD") and request.raw_path in HEALTH_PATHS:
-            return health(request.raw_path, is_ready=self._watched.is_ready())
+    async def _answer(self, request: Request) -> Response:
+        if request.method in ("GET", "HEAD") and request.target in HEALTH_PATHS:
+            return health(request.target, is_ready=self._watched.is_ready())
         try:
             return await self._show(request)
         except ConnectionError:
@@ -107,51 +108,46 @@ class Admin:
                 _log.exception("a figure could not be shown")
             return self._refused(request, refusal)
 
-    async def _show(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _show(self, request: Request) -> Response:
         check_head(request)
         _check_host(request.headers, self._settings)
         _check_method(request.method)
-        path = request.raw_path.partition("?")[0]
+        path = request.target.partition("?")[0]
         if (page := self._pages.get(path)) is not None:
             fields = {**_PAGE_HEADERS, "Content-Type": page.content_type}
-            return web.Response(body=page.body, headers=fields)
+            return Response(200, fields, page.body)
         if (show := self._data.get(path)) is None:
             raise Refusal("endpoint_not_allowed", "There is nothing here; the dashboard is at /.")
         _check_reader(request.headers, self._settings)
         return await show(request)
 
-    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+    async def _metrics(self, request: Request) -> Response:
         sums, now = await prometheus.snapshot(self._watched, self._shown.tally)
         accept = request.headers.get("Accept", "")
         body, media_type = await asyncio.to_thread(prometheus.text, sums, now, accept)
-        return web.Response(body=body, headers={"Content-Type": media_type})
+        return Response(200, {"Content-Type": media_type}, body)
 
-    async def _whole(self, request: web.BaseRequest) -> web.Response:
-        return web.json_response(await self._state.whole())
+    async def _whole(self, request: Request) -> Response:
+        fields = {"Content-Type": "application/json; charset=utf-8"}
+        return Response(200, fields, json.dumps(await self._state.whole()).encode())
 
-    def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
+    def _refused(self, request: Request, refusal: Refusal) -> Response:
         request_id, status, code = new_request_id(), refusal.status, refusal.code
         if not self._floods.absorbs(Refused(code, status, app=_NO_APP)):
             _log.info("not shown", request_id=request_id, http_status=status, why=code)
-        response = web.Response(
-            status=status,
-            body=refusals.body(refusal, "", request_id),
-            headers=refusals.headers_alone(refusal, request_id),
+        return Response(
+            status,
+            refusals.headers_alone(refusal, request_id),
+            refusals.body(refusal, "", request_id),
+            must_close=refusal.must_close or not request.is_whole,
         )
-        if refusal.must_close or not request.content.is_eof():
-            response.force_close()
-        return response
 
 
-class _Request(web.BaseRequest):
-    """Its answer is for our own page only, and not kept."""
-
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        headers = response.headers
-        headers.pop(hdrs.SERVER, None)  # aiohttp adds its name and version
-        headers.setdefault("X-Content-Type-Options", "nosniff")
-        headers.setdefault("Cache-Control", "no-store")
-        headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+def _dress(request: Request, fields: CIMultiDict[str]) -> None:
+    """An answer is for our own page only, and not kept."""
+    fields.setdefault("X-Content-Type-Options", "nosniff")
+    fields.setdefault("Cache-Control", "no-store")
+    fields.setdefault("Cross-Origin-Resource-Policy", "same-origin")
 
 
 def pages() -> Mapping[str, PageFile]:

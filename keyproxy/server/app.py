@@ -1,18 +1,16 @@
 """Every request becomes an answer here, with the fields that each of ours carries.
 
-Errors become answers here and nowhere else; every call leaves one log line. It stands on aiohttp's
-low-level server: a router would decode a path before ``policy.endpoints`` compares it, and send
-``100 Continue`` before the checks. Tests start this, through ``running``, as production does.
+Errors become answers here and nowhere else; every call leaves one log line. Tests start this,
+through ``running``, as production does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRouterAdapter
 from multidict import CIMultiDict, istr
@@ -30,12 +28,14 @@ from keyproxy.server.assembly import PROVIDER
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.transport import refusals
+from keyproxy.transport.connection import Serving
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
-from keyproxy.transport.server import GuardedServer
+from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.server import Server
 
 _REQUEST_ID = istr("X-Request-Id")
-_EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", hdrs.VARY: "Origin"}
+_EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", istr("Vary"): "Origin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +51,29 @@ class App:
     pages: Mapping[str, PageFile]
     floods: Floods
 
-    def serve(self, settings: Settings, max_connections: int) -> GuardedServer:
-        """A server of this app; must be made within the loop. Raises ParserMissing."""
-        make_request = functools.partial(Request, loop=asyncio.get_running_loop())
-        return GuardedServer(
-            self.answer, make_request, settings, max_connections, self.floods, self.refused
+    def serve(self, settings: Settings, max_connections: int) -> Server:
+        """A server of this app; must be made within the loop."""
+        return Server(
+            Serving(self.answer, _dress, settings, max_connections, self.floods, self.refused)
         )
 
-    async def answer(self, request: Request) -> web.StreamResponse:
+    async def answer(self, request: Request) -> Response:
         """The answer to ``request``; a stream has gone out by then."""
-        path = request.raw_path.partition("?")[0]
+        path = request.target.partition("?")[0]
         is_read = request.method in ("GET", "HEAD")
-        if is_read and request.raw_path in HEALTH_PATHS:
+        if is_read and request.target in HEALTH_PATHS:
             return health(path, is_ready=self.is_ready())
         kit = self.current()
         record = Record(request.method, path, is_cutting=kit.is_cutting)
-        writer = request.writer
-        record.has_begun = lambda: writer.output_size > 0
+        channel = request.channel
+        record.has_begun = lambda: channel.has_begun
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.browser.allowed_origin(request.headers)
         exchange = request.exchange = Exchange(kit, record)
         try:
+            exchange.cors = await _cors_fields(request, record.origin)
             if is_read and path in self.pages:
-                response: web.StreamResponse = _page(request, exchange, self.pages[path])
+                response = _page(request, exchange, self.pages[path])
             elif kit.pairing is not None and path == pairing.PATH:
                 response = _paired(request, exchange, kit.pairing)
             else:
@@ -99,24 +99,24 @@ class App:
         return self.floods.absorbs(Refused(code, status, record.level, record.app, record.client))
 
 
-def _page(request: web.BaseRequest, exchange: Exchange, page: PageFile) -> web.Response:
+def _page(request: Request, exchange: Exchange, page: PageFile) -> Response:
     exchange.record.is_quiet = True
     check_head(request)
     kit = exchange.kit
     kit.browser.check_host(request.headers)
     if kit.pairing is not None and not exchange.record.path.startswith(pairing.PATH):
         kit.pairing.check(request)
-    return web.Response(body=page.body, headers={**PAGE_HEADERS, "Content-Type": page.content_type})
+    return Response(200, {**PAGE_HEADERS, "Content-Type": page.content_type}, page.body)
 
 
-def _paired(request: web.BaseRequest, exchange: Exchange, pairs: pairing.Pairing) -> web.Response:
+def _paired(request: Request, exchange: Exchange, pairs: pairing.Pairing) -> Response:
     check_head(request)
     exchange.kit.browser.check_host(request.headers)
     exchange.kit.browser.check_origin(request.headers)
-    return web.Response(status=204, headers={"Set-Cookie": pairs.pair(request)})
+    return Response(204, {"Set-Cookie": pairs.pair(request)})
 
 
-def _refused(request: web.BaseRequest, exchange: Exchange, error: Exception) -> web.Response:
+def _refused(request: Request, exchange: Exchange, error: Exception) -> Response:
     record = exchange.record
     record.end_by(error)
     if isinstance(error, ConnectionError):
@@ -131,17 +131,15 @@ def _refused(request: web.BaseRequest, exchange: Exchange, error: Exception) -> 
         record.error = error
     if record.has_begun():
         # A second head must never be written into the answer.
-        request.protocol.force_close()
+        request.channel.close()
         raise ConnectionError("the answer had begun") from error
     shown = None if exchange.kit.settings.mode == "serve" else hint
-    response = web.Response(
-        status=refusal.status,
-        body=refusals.body(refusal, request.raw_path, record.request_id, shown),
-        headers=refusals.headers(refusal),
+    return Response(
+        refusal.status,
+        refusals.headers(refusal),
+        refusals.body(refusal, request.target, record.request_id, shown),
+        must_close=refusal.must_close or not request.is_whole,
     )
-    if refusal.must_close or not request.content.is_eof():
-        response.force_close()
-    return response
 
 
 def _as_refusal(error: Exception) -> Refusal:
@@ -153,32 +151,16 @@ def _as_refusal(error: Exception) -> Refusal:
     return error if isinstance(error, Refusal) else refusals.internal()
 
 
-class Request(web.BaseRequest):
-    """A request whose answer gets the fields that all carry, just before its head goes out.
-
-    Health and what is answered to a broken head have no exchange, and bring their own.
-    """
-
-    ATTRS = web.BaseRequest.ATTRS | {"exchange"}
-    exchange: Exchange | None = None
-
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
-        headers = response.headers
-        headers.pop(hdrs.SERVER, None)  # aiohttp adds its name and version
-        if hdrs.UPGRADE in self.headers:
-            # The parser stops at an offer; the next call on this connection would not be read.
-            response.force_close()
-            headers[hdrs.CONNECTION] = "close"
-        if (exchange := self.exchange) is None:
-            return
-        for name, value in _EVERY_ANSWER.items():
-            headers.setdefault(name, value)
-        headers[_REQUEST_ID] = exchange.record.request_id
-        headers.update(exchange.headers)
-        exchange.headers.clear()  # a stream may last for minutes
-        origin = exchange.record.origin
-        if origin is not None and not is_preflight(self.method, self.headers):
-            headers.update(_CORS_FIELDS.get(origin) or await _cors_fields(self, origin))
+def _dress(request: Request, fields: CIMultiDict[str]) -> None:
+    """Put in what each of our answers carries. Health has no exchange, and brings its own."""
+    if (exchange := request.exchange) is None:
+        return
+    for name, value in _EVERY_ANSWER.items():
+        fields.setdefault(name, value)
+    fields[_REQUEST_ID] = exchange.record.request_id
+    fields.update(exchange.headers)
+    fields.update(exchange.cors)
+    exchange.headers.clear()  # a stream may last for minutes
 
 
 class _AllowedOrigin(ResourcesUrlDispatcherRouterAdapter):
@@ -205,11 +187,15 @@ def _with_cors() -> web.Application:
     return app
 
 
-async def _cors_fields(request: web.BaseRequest, origin: str) -> Mapping[str, str]:
+async def _cors_fields(request: Request, origin: str | None) -> Mapping[str, str]:
     """What aiohttp-cors writes into an answer to ``origin``, the one of ``request`` and allowed.
 
-    It is the same for each of its answers, so it is asked once and kept.
+    It is the same for each of its answers, so it is asked once and kept. We answer preflights.
     """
+    if origin is None or is_preflight(request.method, request.headers):
+        return {}
+    if (known := _CORS_FIELDS.get(origin)) is not None:
+        return known
     answer = web.StreamResponse()
     await _CORS.on_response_prepare.send(request, answer)  # type: ignore[arg-type]
     if len(origin) > _LONGEST_ORIGIN:

@@ -27,7 +27,7 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.pairing import Pairing
 from keyproxy.record import Record
 from keyproxy.server.accounting import open_book
-from keyproxy.server.app import App, Request
+from keyproxy.server.app import App
 from keyproxy.server.assembly import Assembly
 from keyproxy.settings import Address, Settings
 from keyproxy.settings.advice import is_worth_a_look
@@ -126,7 +126,7 @@ class Service:
 
     def _open_records(self) -> list[Record]:
         requests = (connection.request for connection in self._server.busy())
-        exchanges = (each.exchange for each in requests if isinstance(each, Request))
+        exchanges = (request.exchange for request in requests if request is not None)
         return [exchange.record for exchange in exchanges if exchange is not None]
 
     def _may_be_asked(self) -> bool:
@@ -165,7 +165,6 @@ class Service:
         _log.info("draining", calls=len(self._server.busy()))
         clock = asyncio.get_running_loop().time
         deadline = clock() + self.settings.shutdown_grace_seconds
-        # aiohttp has no event for the end of a call.
         while self._server.busy() and clock() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_LOOK_SECONDS)
         await self.assembly.end_drains(max(0.0, deadline - clock()))
@@ -173,7 +172,7 @@ class Service:
             _log.warning("calls cut by the stop", calls=len(cut))
         life.is_cutting = True
         for connection in cut:
-            connection.force_close()
+            connection.close()
         await self.alerts.finish()
 
     async def close(self) -> None:

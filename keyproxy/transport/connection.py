@@ -1,295 +1,350 @@
-"""One connection of a client: a timer for heads, our own answers to broken ones.
+"""One connection of a client: requests come in, and are answered one after the other.
 
-aiohttp has a keep-alive timer only, and answers head faults itself with an echo of the input
-and its version. This class changes just that; parsing stays aiohttp's C parser.
+``transport/requests.py`` takes the bytes apart. What is no request gets an answer of our own.
 """
 
 #   connected ---> HEAD --- whole, and no fault in it ---> CALL --- answered ---> IDLE ---> closed
-#                  |  ^                                    |                       |  keep-alive is
-#                  |  +------------ first byte of the next head -------------------+  over
-#                  |                                       |
-#                  +--- late, too large, broken            +--- nothing taken of the answer for
-#                          |                                    ``unread_timeout``, or reading is
-#                          v                                    paused and one call goes on ---> cut
-#                       ANSWERED 4xx, read on for a while so that it arrives ---> closed
+#                  |  ^                                    | |                    |  keep-alive is
+#                  |  +------------ first byte of the next head ------------------+  over
+#                  |                                       | |
+#                  |                                       | +-- body not whole --> DRAIN: read on
+#                  |                                       |                  for a while, then IDLE
+#                  +--- late, too large, broken            |
+#                          |                               +--- nothing taken of the answer for
+#                          v                                    ``unread_seconds``, or reading is
+#                  LEAVING: answered 4xx, read on for a         paused and one call goes on ---> cut
+#                  while so that it arrives ---> closed
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import math
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from typing import cast
 
 import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+from multidict import CIMultiDict, istr
 
 from keyproxy.errors import Refusal
 from keyproxy.floods import Floods, Refused
 from keyproxy.record import new_request_id
-from keyproxy.transport import intake, refusals
-from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
+from keyproxy.settings import Settings
+from keyproxy.transport import refusals
+from keyproxy.transport.messages import HTTP_1_1, Request, Response, head
+from keyproxy.transport.requests import Requests
 
 LINGERING_SECONDS = 2.0
 """How long an unread body is drained after a refusal, so that the client can read it."""
+_AHEAD_BYTES = 64 * 1024  # kept unparsed behind the call that is being answered
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
+_LENGTH, _DATE, _CONNECTION = istr("Content-Length"), istr("Date"), istr("Connection")
+_LAST_CHUNK = b"0\r\n\r\n"
+_HEAD, _CALL, _IDLE, _DRAIN, _LEAVING, _CLOSED = range(6)
 _log = structlog.get_logger("keyproxy.server")
-_TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
 
 
-class HeadGuard(RequestHandler):
-    """One client connection.
+@dataclass(slots=True)
+class Serving:
+    """What the connections of one server share. ``dress`` puts in the fields that every answer to a
+    request has, ``refused`` hears the code of each answer to what is none."""
 
-    A head must be whole within ``header_timeout`` of its first byte, on a new connection of
-    the connect itself. Between calls the keep-alive timer of aiohttp rules. A client that takes
-    nothing of its answer for ``unread_timeout`` is cut; aiohttp would wait for it for ever.
+    answer: Callable[[Request], Awaitable[Response]]
+    dress: Callable[[Request, CIMultiDict[str]], None]
+    settings: Settings
+    max_connections: int
+    floods: Floods
+    refused: Callable[[str], None] = lambda code: None
+    is_closing: bool = False
+    connections: set[Connection] = field(default_factory=set)
+
+
+class Connection(asyncio.Protocol):
+    """A head must be whole within the header timeout from its first byte, on a new connection from
+    the connect itself. A client that takes nothing of its answer for the idle timeout is cut.
+
+    ``request`` is the one that ``task`` answers, or whose body is drained.
     """
 
-    def __init__(
-        self,
-        manager: Any,
-        *,
-        header_timeout: float,
-        unread_timeout: float,
-        floods: Floods,
-        refused: Callable[[str], None],
-        **options: Any,
-    ) -> None:
-        super().__init__(manager, **options)
-        self._floods = floods
-        self._refused = refused
-        self._unread_timeout = unread_timeout
-        self._unread_timer: asyncio.TimerHandle | None = None
-        self._header_timeout = header_timeout
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._head_bytes = 0
-        self._last_payload: Any = EMPTY_PAYLOAD
-        self._seen_of_body = 0
-        self._stray_bytes = 0
+    transport: asyncio.Transport
+    _requests: Requests
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._loop = asyncio.get_running_loop()
+        self._state = _HEAD
+        self.request: Request | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.has_begun = False  # its answer
+        self._is_chunked, self._keeps = False, True
+        self._is_deaf = self._is_lost = False
         self._behind: Callable[[bool], None] | None = None
+        self._room: asyncio.Future[None] | None = None  # to write; None: there is some
+        self._unread, self._due = 0, math.inf
+        self._alarm: asyncio.TimerHandle | None = None
 
-    @property
-    def is_busy(self) -> bool:
-        """A call is being answered."""
-        return self._request_in_progress
-
-    @property
-    def request(self) -> web.BaseRequest | None:
-        """The one that is being answered."""
-        return self._current_request if self._request_in_progress else None
+    # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._start_timer()
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        peer = transport.get_extra_info("peername")
+        self._requests = Requests(self, str(peer[0]) if peer else None)
+        serving = self._serving
+        serving.connections.add(self)
+        self._wait(_HEAD, serving.settings.header_timeout_seconds or math.inf)
+        if len(serving.connections) > serving.max_connections:
+            self._say(refusals.of_head("overloaded"))
+            self.close()
 
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_timer()
-        self._stop_unread_timer()
-        super().connection_lost(exc)
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        requests = self._requests
+        requests.feed(data, self.request)
+        if len(requests.tail) > _AHEAD_BYTES:
+            self.transport.pause_reading()
+            self._watch_paused()
+        self._go_on()
 
-    async def start(self) -> None:
-        transport = self.transport
-        try:
-            await super().start()
-        finally:
-            self._watch_unread(transport)  # closing waits until everything was taken
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state, self._is_deaf, self._is_lost = _CLOSED, True, True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._requests.close()
+        self.resume_writing()
+        if self.task is None:
+            self.request = None
+            self._serving.connections.discard(self)
+        else:
+            self.task.cancel()
 
     def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_unread(self.transport)
+        self._room = self._loop.create_future()
+        self._watch_unread()
         if self._behind is not None:
             self._behind(True)
 
     def resume_writing(self) -> None:
-        super().resume_writing()
+        """There is room, or nothing to wait for any more."""
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
         if self._behind is not None:
             self._behind(False)
-        if self.transport is not None and not self.transport.is_closing():
-            self._stop_unread_timer()
+        if self._state == _CALL:
+            self._due = math.inf
+
+    # What whoever answers does with it.
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much of the answer is not taken yet that one had better wait."""
+        return self._room is not None
 
     def tell_behind(self, behind: Callable[[bool], None] | None) -> None:
         """Call ``behind`` whenever the client is slow to take its answer, and when it is no
         more."""
         self._behind = behind
-        if behind is not None and self.writing_paused:
+        if behind is not None and self.is_behind:
             behind(True)
 
-    def pause_reading(self) -> None:
-        super().pause_reading()
-        self._watch_paused()
+    async def drained(self) -> None:
+        """Wait until a client that is slow has taken most of its answer."""
+        if self._room is not None:
+            await self._room
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Asked for with each piece that is read of a body, paused or not; the parser holds nothing
-        back unless it was."""
-        if self._reading_paused:
-            super().resume_reading(resume_parser)
+    def send(self, response: Response, *, has_length: bool = True) -> None:
+        """The whole answer to the request, in one write. Raises ConnectionError."""
+        body = response.body
+        begin = self._head(response, len(body) if has_length else None)
+        if self.request is not None and self.request.method == "HEAD":
+            body = b""
+        elif self._is_chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + _LAST_CHUNK
+        self._write(begin + body)
 
-    def _pause_reading_for_buffer(self) -> None:
-        super()._pause_reading_for_buffer()
-        self._watch_paused()
+    def begin(self, response: Response, length: int | None = None) -> None:
+        """The head of an answer whose body follows. Raises ConnectionError."""
+        self._write(self._head(response, length))
 
-    def _watch_paused(self, seen: web.BaseRequest | None = None) -> None:
-        """Calls queue behind the one under way, and while reading pauses for them its client's
-        departure cannot be seen: when the same call holds them up for long, cut."""
-        self._loop.call_later(self._header_timeout, self._look_paused, seen)
+    def write(self, data: bytes) -> None:
+        """A piece of that body, which is not empty. Raises ConnectionError."""
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
-    def _look_paused(self, seen: web.BaseRequest | None) -> None:
-        current = self._current_request
-        is_paused = self._reading_paused or self._buffer_paused
-        if self.transport is None or not (is_paused and self._messages):
+    def finish(self) -> None:
+        """That body is over. Raises ConnectionError."""
+        if self._is_chunked:
+            self._write(_LAST_CHUNK)
+
+    def close(self) -> None:
+        """End it when what was written is taken, if that happens in time."""
+        if self._state != _CLOSED:
+            self._state, self._is_deaf = _CLOSED, True
+            self.transport.close()
+            self._watch_unread()
+
+    # How requests are answered.
+
+    def _go_on(self) -> None:
+        """Answer what is next, once nothing is being answered."""
+        request, requests = self.request, self._requests
+        if self.task is not None or self._state in (_LEAVING, _CLOSED):
             return
-        if current is not None and current is seen:
-            self.transport.abort()
-        else:
-            self._watch_paused(current)
-
-    def data_received(self, data: bytes) -> None:
-        if self._close:
-            return  # the rest of a refused head is read and dropped
-        is_head = self._last_payload.is_eof()
-        count = self._request_count
-        super().data_received(data)
-        if self._request_count != count:
-            self._head_bytes = 0
-            self._stop_timer()
-            self._inspect()
-        elif data and is_head:
-            if self._head_timer is None:
-                self._start_timer()
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self._end("head_too_large")
-        elif data:
-            self._watch_stray(len(data))
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer a head fault: fixed JSON, no echo, no ``Server``, and the connection ends."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun; there can be no second one")
-        if status == 400:
-            refusal = _refusal_of(exc)
-        elif isinstance(exc, MemoryError):
-            refusal = refusals.of_head("overloaded")
-        else:
-            refusal = refusals.internal()
-            self.logger.error("Unhandled error in a handler", exc_info=exc)
-        self._refused(refusal.code)
-        request_id = _logged(refusal, self._floods)
-        response = web.Response(
-            status=refusal.status,
-            body=refusals.body(refusal, "", request_id),
-            headers=refusals.headers_alone(refusal, request_id),
-        )
-        response.force_close()
-        return response
-
-    def log_exception(self, *args: Any, **options: Any) -> None:
-        """A body that breaks off while it is drained is the client's fault, and no error here."""
-        if not isinstance(options.get("exc_info"), RequestPayloadError):
-            super().log_exception(*args, **options)
-
-    def _watch_stray(self, count: int) -> None:
-        """End a body behind whose last byte more comes than a head may have: the parser keeps
-        trailers, each as large as a field."""
-        seen = self._last_payload.total_bytes
-        self._stray_bytes = self._stray_bytes + count if seen == self._seen_of_body else 0
-        self._seen_of_body = seen
-        if self._stray_bytes > MAX_HEAD_BYTES and not self._last_payload.is_eof():
-            self._last_payload.set_exception(RequestPayloadError("broken framing"))
+        if request is not None and not request.is_whole:  # it was answered before
+            if requests.fault is not None:
+                self.close()
+            return
+        self.request = None
+        is_last = not self._keeps or (request is not None and not request.keeps)
+        if is_last or self._serving.is_closing:
             self.close()
+        elif requests.ahead:
+            self._state, self._due, self.has_begun = _CALL, math.inf, False
+            request = self.request = requests.ahead.pop(0)
+            self.task = self._loop.create_task(self._serve(request))
+            if requests.tail and not request.is_whole:
+                self._read_on()
+        elif requests.fault is not None:
+            self._leave(requests.fault)
+        elif requests.tail:
+            self._read_on()
+        elif requests.is_in_head and self._state != _HEAD:
+            self._wait(_HEAD, self._serving.settings.header_timeout_seconds or math.inf)
+        elif self._state not in (_HEAD, _IDLE):
+            self._wait(_IDLE, self._serving.settings.keepalive_timeout_seconds)
 
-    def _inspect(self) -> None:
-        """Refuse what the parser reads and others read differently.
+    def _read_on(self) -> None:
+        self.transport.resume_reading()
+        self.data_received(b"")
 
-        A fault inside a body is told to whoever reads it, and would wait for its rest.
-        """
-        for index, (message, payload) in enumerate(self._messages):
-            if isinstance(message, _ErrInfo):
-                if not self._last_payload.is_eof():
-                    self._last_payload.set_exception(RequestPayloadError("broken framing"))
-            elif code := intake.fault_in(message):
-                fault = _ErrInfo(status=400, exc=refusals.of_head(code), message="")
-                self._messages[index] = (fault, EMPTY_PAYLOAD)
-            elif message.chunked:
-                # The parser would give its last trailer to the next request, as a field.
-                self._messages[index] = (message._replace(should_close=True), payload)
-            self._last_payload = payload
+    async def _serve(self, request: Request) -> None:
+        try:
+            response = await self._serving.answer(request)
+            if not self.has_begun:
+                self.send(response)
+            await self.drained()
+        except ConnectionError:
+            self.close()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        except Exception as error:
+            refusal = refusals.of_head("overloaded")
+            if not isinstance(error, MemoryError):
+                refusal = refusals.internal()
+                _log.exception("Unhandled error in a handler")
+            self.close() if self.has_begun else self._leave(refusal)
+        finally:
+            self.task = request.body = None
+            if self._is_lost:
+                self.request = None
+                self._serving.connections.discard(self)
+        if not request.is_whole and self._state == _CALL:
+            self._wait(_DRAIN, LINGERING_SECONDS)
+            self.transport.resume_reading()
+        self._go_on()
 
-    def _start_timer(self) -> None:
-        if self._header_timeout > 0:
-            self._head_timer = self._loop.call_later(
-                self._header_timeout, self._end, "head_timeout"
-            )
+    def _head(self, response: Response, length: int | None) -> bytes:
+        request, status = self.request, response.status
+        assert request is not None  # noqa: S101 - there is nothing else to answer
+        fields = CIMultiDict(response.headers)
+        is_new = request.version == HTTP_1_1
+        self._is_chunked = length is None and is_new
+        self._keeps = request.keeps and not response.must_close and (is_new or length is not None)
+        if self._is_chunked:
+            fields["Transfer-Encoding"] = "chunked"
+        elif (
+            length is not None and status not in (204, 304) and (length or request.method != "HEAD")
+        ):
+            fields[_LENGTH] = str(length)
+        fields[_DATE] = _date(int(time.time()))
+        if self._keeps != is_new:
+            fields[_CONNECTION] = "keep-alive" if self._keeps else "close"
+        self._serving.dress(request, fields)
+        return _lines(request.version, status, fields)
 
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _write(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client left")
+        self.has_begun = True
+        self.transport.write(data)
 
-    def _watch_unread(self, transport: asyncio.Transport | None) -> None:
-        """Cut the connection once nothing was taken of what is written for the timeout."""
-        self._stop_unread_timer()
-        if transport is not None and (left := transport.get_write_buffer_size()) > 0:
-            self._unread_timer = self._loop.call_later(
-                self._unread_timeout, self._look_unread, transport, left
-            )
-
-    def _look_unread(self, transport: asyncio.Transport, before: int) -> None:
-        if transport.get_write_buffer_size() < before:
-            self._watch_unread(transport)
-        else:
-            transport.abort()
-
-    def _stop_unread_timer(self) -> None:
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
-
-    def _end(self, code: str) -> None:
-        """Answer and close; behind an answer under way, only close.
-
-        The rest is drained for a while: closing over unread bytes would take the answer back.
-        """
-        self.close()
-        if self._request_in_progress or self._messages or self.transport is None:
-            return
-        self._stop_timer()
-        self._refused(code)
-        self.transport.write(raw(code, self._floods))
+    def _leave(self, refusal: Refusal) -> None:
+        """Answer what is no request. What comes is dropped for a while: closing over unread bytes
+        would take the answer back."""
+        self._is_deaf = True
+        self._say(refusal)
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._head_timer = self._loop.call_later(LINGERING_SECONDS, self.force_close)
+        self._wait(_LEAVING, LINGERING_SECONDS)
+
+    def _say(self, refusal: Refusal) -> None:
+        request_id, status, code = new_request_id(), refusal.status, refusal.code
+        self._serving.refused(code)
+        if not self._serving.floods.absorbs(Refused(code, status)):  # it has no other line
+            _log.info("head refused", request_id=request_id, http_status=status, code=code)
+        body = refusals.body(refusal, "", request_id)
+        fields = refusals.headers_alone(refusal, request_id)
+        fields |= {_LENGTH: str(len(body)), _DATE: _date(int(time.time())), _CONNECTION: "close"}
+        self.transport.write(_lines(HTTP_1_1, status, fields) + body)
+
+    # How long each state lasts: one timer, which stays set from one request to the next.
+
+    def _wait(self, state: int, seconds: float) -> None:
+        self._state, self._due = state, self._loop.time() + seconds
+        if self._alarm is not None and self._alarm.when() > self._due:
+            self._alarm.cancel()
+            self._alarm = None
+        self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        if self._alarm is None and self._due < math.inf:
+            self._alarm = self._loop.call_at(self._due, self._look)
+
+    def _look(self) -> None:
+        self._alarm = None
+        if self._loop.time() < self._due:
+            self._set_alarm()
+        elif self._state == _HEAD:
+            self._leave(refusals.of_head("head_timeout"))
+        elif self._state in (_IDLE, _DRAIN, _LEAVING):
+            self.close()
+        elif self.transport.get_write_buffer_size() < self._unread:
+            self._watch_unread()
+        else:
+            self.transport.abort()
+
+    def _watch_unread(self) -> None:
+        """Cut the connection once nothing was taken of what is written for the timeout."""
+        self._unread = self.transport.get_write_buffer_size()
+        seconds = self._serving.settings.idle_timeout_seconds
+        self._wait(self._state, seconds if self._unread else math.inf)
+
+    def _watch_paused(self, seen: asyncio.Task[None] | None = None) -> None:
+        """Calls queue behind the one under way, and while reading pauses for them its client's
+        departure cannot be seen: when the same call holds them up for long, cut."""
+        seconds = self._serving.settings.header_timeout_seconds
+        self._loop.call_later(seconds, self._look_paused, seen)
+
+    def _look_paused(self, seen: asyncio.Task[None] | None) -> None:
+        if not self._is_lost and len(self._requests.tail) > _AHEAD_BYTES:
+            if self.task is not None and self.task is seen:
+                self.transport.abort()
+            else:
+                self._watch_paused(self.task)
 
 
-def _refusal_of(exc: BaseException | None) -> Refusal:
-    if isinstance(exc, Refusal):
-        return exc
-    said = str(getattr(exc, "message", ""))
-    if isinstance(exc, LineTooLong):
-        _, limit, _ = exc.args
-        return refusals.of_head("uri_too_long" if limit == MAX_LINE_BYTES else "head_too_large")
-    if said.startswith("Too many headers"):
-        return refusals.of_head("head_too_large")
-    if said.startswith("Duplicate "):
-        return Refusal("bad_request", _TWICE)
-    return refusals.of_head("bad_request")
+def _lines(version: tuple[int, int], status: int, fields: Mapping[str, str]) -> bytes:
+    first = f"HTTP/1.{version[1]} {status} {_REASONS.get(status, '')}"
+    return head([first, *[f"{name}: {value}" for name, value in fields.items()]])
 
 
-def _logged(refusal: Refusal, floods: Floods) -> str:
-    """The request id of an answer to a broken head, which has no call line but this one."""
-    request_id, status, code = new_request_id(), refusal.status, refusal.code
-    if not floods.absorbs(Refused(code, status)):
-        _log.info("head refused", request_id=request_id, http_status=status, code=code)
-    return request_id
-
-
-def raw(code: str, floods: Floods) -> bytes:
-    """A whole answer, for a connection on which no request was parsed."""
-    refusal = refusals.of_head(code)
-    return refusals.raw(refusal, _logged(refusal, floods))
+@lru_cache(maxsize=1)
+def _date(now: int) -> str:
+    return formatdate(now, usegmt=True)

@@ -7,25 +7,33 @@ read before the caller was admitted, and nothing larger than allowed is kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import Lock
 from typing import Self
 
-from aiohttp import web
-from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from keyproxy.call import CREDENTIAL_FIELDS
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.settings.grammar.plain import LARGEST_BODY
+from keyproxy.transport import refusals
+from keyproxy.transport.messages import HTTP_1_0, HTTP_1_1, BrokenBody, Request
 
 MAX_LINE_BYTES = 8190  # aiohttp's and Apache's default: the request line, a credential
 MAX_FIELD_BYTES = 32 * 1024  # cookies of sites that keep sessions in them (supabase/ssr#78)
 MAX_FIELDS = 128  # aiohttp's default
 MAX_HEAD_BYTES = 64 * 1024
-_VERSIONS = (HttpVersion10, HttpVersion11)
-_CREDENTIALS = frozenset(name.lower().encode() for name in CREDENTIAL_FIELDS)
+_CREDENTIALS = frozenset(map(str.lower, CREDENTIAL_FIELDS))
+_ONCE = (
+    "content-length", "content-location", "content-range", "content-type", "etag", "host",
+    "max-forwards", "server", "transfer-encoding", "user-agent",
+)  # fmt: skip
+_TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
+_AUTHORITY = re.compile(r"[^:]*://[^/?#]")
+_USUAL_NAME = 64  # longer ones are not kept
 SMALL_BYTES = 64 << 10
 
 
@@ -90,38 +98,64 @@ class Hold:
             self._count = 0
 
 
-def fault_in(message: RawRequestMessage) -> str | None:
-    """The code of the refusal, if there must be one. The parser bounds each field, not the sum."""
-    if not _is_plain(message):
-        return "bad_request"
-    fields = message.raw_headers
-    size = len(message.path) + len(": \r\n") * len(fields)
-    size += sum([len(name) + len(value) for name, value in fields])
-    if size <= MAX_LINE_BYTES:  # so is each of its parts
-        return None
-    has_long_credential = any(
-        len(name) + len(value) > MAX_LINE_BYTES and name.lower() in _CREDENTIALS
-        for name, value in fields
-    )
-    return "head_too_large" if has_long_credential or size > MAX_HEAD_BYTES else None
+def headers_of(
+    method: str,
+    target: str,
+    version: tuple[int, int],
+    fields: Sequence[tuple[bytes, bytes]],
+    *,
+    is_small: bool,
+) -> CIMultiDict[str]:
+    """The fields of a head that every reader understands alike, and finds the same end of its body
+    by. ``is_small``: all of it is no longer than a line may be.
 
-
-def _is_plain(message: RawRequestMessage) -> bool:
-    """Whether every reader finds the end of this request at the same place.
-
-    The parser does not enforce the framing of HTTP/0.9 and 2.0, takes any list of codings that
-    ends in "chunked", and takes one in HTTP/1.0, where it is a fault (RFC 9112 6.1).
+    The parser bounds nothing, takes any list of codings that ends in "chunked", and one in
+    HTTP/1.0, where it is a fault (RFC 9112 6.1). Raises ``bad_request``, ``head_too_large``.
     """
-    if message.version not in _VERSIONS:
-        return False
-    if "Transfer-Encoding" not in message.headers:
-        return True
-    codings = message.headers.getall("Transfer-Encoding")
-    is_chunked = [coding.strip().lower() for coding in codings] == ["chunked"]
-    return is_chunked and message.version == HttpVersion11
+    names = [(_name if len(name) <= _USUAL_NAME else _read)(name) for name, _ in fields]
+    # llhttp leaves the spaces behind a value.
+    values = [value.rstrip(b" \t").decode("utf-8", "surrogateescape") for _, value in fields]
+    headers = CIMultiDict(zip(names, values, strict=True))
+    if len(fields) > MAX_FIELDS or not (is_small or _fits(target, names, fields)):
+        raise refusals.of_head("head_too_large")
+    if len(set(names)) < len(names) and any(names.count(name) > 1 for name in _ONCE):
+        raise Refusal("bad_request", _TWICE)
+    if "Transfer-Encoding" in headers:
+        is_chunked = headers["Transfer-Encoding"].lower() == "chunked"
+        if not is_chunked or version != HTTP_1_1 or "Content-Length" in headers:
+            raise refusals.of_head("bad_request")
+    is_plain = target.startswith("/") or method == "CONNECT" or _AUTHORITY.match(target)
+    if not (is_plain or (target == "*" and method == "OPTIONS")):
+        raise refusals.of_head("bad_request")
+    if "Sec-WebSocket-Key1" in headers or (version == HTTP_1_1 and "Host" not in headers):
+        raise refusals.of_head("bad_request")
+    return headers
 
 
-def check_head(request: web.BaseRequest) -> None:
+def _fits(target: str, names: Sequence[str], fields: Sequence[tuple[bytes, bytes]]) -> bool:
+    sizes = [len(name) + len(value) for name, value in fields]
+    most = [MAX_LINE_BYTES if name in _CREDENTIALS else MAX_FIELD_BYTES for name in names]
+    is_each = all(size <= limit for size, limit in zip(sizes, most, strict=True))
+    return is_each and len(target) + sum(sizes) + len(": \r\n") * len(sizes) <= MAX_HEAD_BYTES
+
+
+def _read(name: bytes) -> str:
+    return istr(name.decode().lower())
+
+
+_name = lru_cache(maxsize=512)(_read)
+
+
+def version_of(said: str) -> tuple[int, int]:
+    """Raises ``bad_request`` for others than 1.0 and 1.1, which the parser frames in no way."""
+    if said == "1.1":
+        return HTTP_1_1
+    if said == "1.0":
+        return HTTP_1_0
+    raise refusals.of_head("bad_request")
+
+
+def check_head(request: Request) -> None:
     """Refuse what a head may ask of a server and this one does not do.
 
     Raises ``expectation_failed``, ``bad_request``, ``method_not_allowed``.
@@ -144,14 +178,14 @@ def _lowered(headers: CIMultiDictProxy[str], name: str) -> list[str]:
     return [value.lower() for value in headers.getall(name)]
 
 
-def refuse_body(request: web.BaseRequest) -> None:
+def refuse_body(request: Request) -> None:
     """Raises ``bad_request`` when a call that has no use for a body brings one."""
-    if request.body_exists:
+    if request.has_body:
         raise Refusal("bad_request", "This call takes no body.")
 
 
 async def read_body(
-    request: web.BaseRequest,
+    request: Request,
     hold: Hold,
     *,
     max_bytes: int,
@@ -160,12 +194,10 @@ async def read_body(
 ) -> bytes:
     """The whole body. Raises ``body_too_large``, ``body_timeout``, ``overloaded``,
     ``bad_request`` (framing). ``is_setting``: whether the operator can raise ``max_bytes``."""
-    announced = request.content_length or 0
-    if announced > max_bytes:
-        raise too_large(max_bytes, announced if is_setting else None)
-    if "Expect" in request.headers and request.version == HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # it is no part of the answer
+    if request.length > max_bytes:
+        raise too_large(max_bytes, request.length if is_setting else None)
+    if "Expect" in request.headers and request.version == HTTP_1_1:
+        request.channel.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def counted(chunk: bytes, before: int) -> bytes:
         size = before + len(chunk)
@@ -174,17 +206,19 @@ async def read_body(
         hold.add(len(chunk))
         return chunk
 
+    if (body := request.body) is None:
+        return b""
+    if request.is_whole:  # a small one has come with its head
+        return counted(await body.read(LARGEST_BODY), 0)
+    # One block that grows. A list of pieces would leave as much again in holes between others'.
+    found = bytearray()
     try:
-        if request.content.is_eof():  # a small one has come with its head
-            return counted(request.content.read_nowait(), 0)
-        # One block that grows. A list of pieces would leave as much again in holes between others'.
-        found = bytearray()
         async with asyncio.timeout(timeout_seconds):
-            async for chunk in request.content.iter_any():
+            while chunk := await body.read(LARGEST_BODY):
                 found += counted(chunk, len(found))
     except TimeoutError as error:
         raise Refusal("body_timeout", "The body did not arrive in time.") from error
-    except (web.RequestPayloadError, web.PayloadAccessError) as error:
+    except BrokenBody as error:
         raise Refusal("bad_request", "The body's framing is broken.") from error
     return bytes(found)
 

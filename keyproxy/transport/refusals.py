@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from keyproxy.call import BASE
@@ -96,13 +95,3 @@ def headers_alone(refusal: Refusal, request_id: str) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "X-Request-Id": request_id,
     }
-
-
-def raw(refusal: Refusal, request_id: str) -> bytes:
-    """A whole answer, for a connection on which no request was parsed; it is closed behind it."""
-    content = body(refusal, "", request_id)
-    fields = headers_alone(refusal, request_id)
-    fields |= {"Content-Length": str(len(content)), "Connection": "close"}
-    lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in fields.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + content

@@ -9,31 +9,20 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
-
-from aiohttp import web
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-from aiohttp.web_protocol import RequestHandler
+from collections.abc import Iterable, Iterator
 
 from keyproxy.errors import KeyproxyError
-from keyproxy.floods import Floods
-from keyproxy.settings import Address, Settings
-from keyproxy.transport.connection import LINGERING_SECONDS, HeadGuard, raw
-from keyproxy.transport.intake import MAX_FIELD_BYTES, MAX_FIELDS, MAX_LINE_BYTES
+from keyproxy.settings import Address
+from keyproxy.transport.connection import Connection, Serving
 
 SHUTDOWN_SECONDS = 0.5
-"""For calls that are left when the grace is over; aiohttp waits so long twice."""
+"""For calls that are left when the grace is over, and again for those that are cancelled then."""
 _TURNS_TO_ACCEPT = 4  # of the loop, from a connection's arrival until the server knows it
 BACKLOG = 512  # asyncio accepts so many in one step, before the cap on connections can look
 _SPARE_FILES = 128
 MAX_CONNECTIONS = 20_000
 _WITHOUT_LIMITS = 1_000  # Windows: no such call
 _NO_SUCH_FAMILY = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT}
-
-
-class ParserMissing(KeyproxyError):
-    """aiohttp runs on its Python parser, which accepts heads that others read differently."""
 
 
 class CannotListen(KeyproxyError):
@@ -113,44 +102,14 @@ def connection_limit() -> int:
     return max(16, (files - _SPARE_FILES) // 2)
 
 
-class GuardedServer(web.Server):
-    """Listens; each connection is a ``HeadGuard``, ``max_connections`` at a time at most.
+class Server:
+    """Listens; each client has a ``Connection``."""
 
-    A client's departure ends its call.
-    """
-
-    def __init__(
-        self,
-        handler: Callable[[Any], Awaitable[web.StreamResponse]],
-        request_factory: Callable[..., web.BaseRequest],
-        settings: Settings,
-        max_connections: int,
-        floods: Floods,
-        refused: Callable[[str], None] = lambda code: None,
-    ) -> None:
-        """``refused`` hears the code of each answer to what is no request."""
-        if HttpRequestParser is HttpRequestParserPy:
-            raise ParserMissing(
-                "aiohttp's C parser is missing (AIOHTTP_NO_EXTENSIONS, or a wheel without it); "
-                "install a binary wheel of aiohttp"
-            )
-        super().__init__(
-            handler,
-            request_factory=request_factory,
-            handler_cancellation=True,
-            header_timeout=settings.header_timeout_seconds,
-            keepalive_timeout=settings.keepalive_timeout_seconds,
-            unread_timeout=settings.idle_timeout_seconds,
-            lingering_time=LINGERING_SECONDS,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-            max_headers=MAX_FIELDS,
-            auto_decompress=False,
-            access_log=None,
-        )
-        self._max_connections = max_connections
-        self.floods = floods
-        self._refused = refused
+    def __init__(self, serving: Serving) -> None:
+        """Must be made within the loop."""
+        self._loop = asyncio.get_running_loop()
+        self._serving = serving
+        self.connections = serving.connections
         self._listening: dict[socket.socket, asyncio.Server] = {}
 
     async def listen(self, addresses: Iterable[Address]) -> tuple[str, ...]:
@@ -159,6 +118,9 @@ class GuardedServer(web.Server):
         for sock in sockets:
             self._listening[sock] = await self._loop.create_server(self, sock=sock, backlog=BACKLOG)
         return tuple(map(shown, sockets))
+
+    def __call__(self) -> Connection:
+        return Connection(self._serving)
 
     async def stop_listening(self) -> None:
         """Take no more connections.
@@ -177,20 +139,20 @@ class GuardedServer(web.Server):
     async def close(self) -> None:
         """Let idle connections go, and calls after a moment."""
         await self.stop_listening()
-        self.pre_shutdown()
-        await self.shutdown(SHUTDOWN_SECONDS)
+        self._serving.is_closing = True
+        for connection in self.connections - set(self.busy()):
+            connection.close()
+        await self._wait()
+        for connection in [*self.connections]:
+            connection.close()
+            if connection.task is not None:
+                connection.task.cancel()
+        await self._wait()
 
-    def busy(self) -> list[HeadGuard]:
+    async def _wait(self) -> None:
+        if tasks := [each.task for each in self.busy() if each.task is not None]:
+            await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
+
+    def busy(self) -> list[Connection]:
         """The connections whose calls are being answered."""
-        return [c for c in self.connections if isinstance(c, HeadGuard) and c.is_busy]
-
-    def __call__(self) -> RequestHandler:
-        options = {**self._kwargs, "floods": self.floods, "refused": self._refused}
-        return HeadGuard(self, loop=self._loop, **options)
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if len(self._connections) > self._max_connections:
-            self._refused("overloaded")
-            transport.write(raw("overloaded", self.floods))
-            transport.close()
+        return [each for each in self.connections if each.task is not None]

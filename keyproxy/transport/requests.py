@@ -1,0 +1,136 @@
+"""Bytes of a client taken apart into requests.
+
+llhttp parses, strictly, through httptools; ``intake.headers_of`` ends what it lets through and
+others read differently. Nothing is parsed behind a fault.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import httptools
+from multidict import CIMultiDictProxy
+
+from keyproxy.errors import Refusal
+from keyproxy.transport import intake, refusals
+from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
+from keyproxy.transport.messages import BrokenBody, Channel, Request, head
+
+_STEP_BYTES = 4096  # parsed at once: so little that the requests in it take no memory to speak of
+
+
+class Requests:
+    """``ahead``: those that wait to be answered; ``coming``: the one whose body is not whole;
+    ``fault``: what is behind them; ``tail``: bytes that were not parsed yet; ``is_in_head``: of
+    another one something has come."""
+
+    def __init__(self, channel: Channel, remote: str | None) -> None:
+        self._channel, self._remote = channel, remote
+        self._parser = httptools.HttpRequestParser(self)
+        self.ahead: list[Request] = []
+        self.coming: Request | None = None
+        self.fault: Refusal | None = None
+        self.tail = b""
+        self.is_in_head = False
+        self._overhead = 0  # bytes that are none of a body
+
+    def feed(self, data: bytes, answered: Request | None) -> None:
+        """Take apart as much as is needed for a whole request to be ``answered``, or the next."""
+        data = self.tail + data if self.tail else data
+        done = 0
+        while done < len(data) and self.fault is None:
+            wanted = answered or (self.ahead[0] if self.ahead else None)
+            if wanted is not None and wanted.is_whole:
+                break
+            self._parse(data[done : done + _STEP_BYTES])
+            done += _STEP_BYTES
+        self.tail = data[done:] if self.fault is None else b""
+
+    def close(self) -> None:
+        """Let go of everything."""
+        del self._parser, self._channel  # they know us
+        self.coming, self.tail = None, b""
+        self.ahead.clear()
+
+    def _parse(self, data: bytes) -> None:
+        self._overhead += len(data)
+        fault: Refusal | None = None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            self._pass_over(data[offer.args[0] :])
+        except httptools.HttpParserError as error:
+            told = error.__context__
+            fault = told if isinstance(told, Refusal) else refusals.of_head("bad_request")
+        if fault is None and self._overhead > MAX_HEAD_BYTES:
+            fault = refusals.of_head("head_too_large")
+        if fault is not None:
+            self.fault = fault.with_traceback(None)
+            if self.coming is not None and self.coming.body is not None:
+                self.coming.body.set_exception(BrokenBody())
+
+    def _pass_over(self, rest: bytes) -> None:
+        """An offer of another protocol. The parser takes what follows for that one: another has to
+        read the body. It is the last request of the connection."""
+        if (coming := self.coming) is not None:
+            told = SimpleNamespace(
+                on_body=self.on_body, on_message_complete=self.on_message_complete
+            )
+            self._parser = httptools.HttpRequestParser(told)
+            names = ("Content-Length", "Transfer-Encoding")
+            framing = [
+                f"{each}: {coming.headers[each]}" for each in names if each in coming.headers
+            ]
+            self._parser.feed_data(head(["POST / HTTP/1.1", *framing]))
+            self._parse(rest)
+
+    # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        self.is_in_head = True
+        self._target, self._fields = b"", list[tuple[bytes, bytes]]()
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+        if len(self._target) > MAX_LINE_BYTES:
+            raise refusals.of_head("uri_too_long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.is_in_head:  # else it is a trailer
+            self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        method = parser.get_method().decode()
+        target = self._target.decode("utf-8", "surrogateescape")
+        version = intake.version_of(parser.get_http_version())
+        is_small = self._overhead + _STEP_BYTES <= MAX_LINE_BYTES
+        headers = intake.headers_of(method, target, version, self._fields, is_small=is_small)
+        self.is_in_head, self._overhead = False, 0
+        self._target, self._fields = b"", []
+        self.coming = Request(
+            method,
+            target,
+            CIMultiDictProxy(headers),
+            version=version,
+            remote=self._remote,
+            keeps=parser.should_keep_alive() and "Upgrade" not in headers,
+            channel=self._channel,
+        )
+        if self.coming.body is not None:  # which makes the client wait while nobody reads it
+            self.coming.body.set_transport(self._channel.transport)
+        self.ahead.append(self.coming)
+
+    def on_body(self, data: bytes) -> None:
+        self._overhead = 0
+        if self.coming is not None and self.coming.body is not None:
+            self.coming.body.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        coming = self.coming
+        if coming is None or (coming.has_body and self._parser.should_upgrade()):
+            return  # that of an offer comes yet
+        self.coming, self._overhead = None, 0
+        if not self._parser.should_keep_alive():
+            coming.keeps = False  # a trailer has said so
+        coming.end()
