@@ -41,10 +41,11 @@ async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.Client
 
     Raises SettingsFault.
     """
-    async with open_pools(settings) as pools:
-        first = pools.of(settings.upstream)
-        async with _session(settings, first.trust, first.proxy) as session:
-            yield session, pools
+    async with (
+        open_pools(settings) as pools,
+        open_session(settings, settings.upstream, pools.trust) as session,
+    ):
+        yield session, pools
 
 
 def open_session(settings: Settings, url: str, trust: ssl.SSLContext) -> aiohttp.ClientSession:
@@ -52,16 +53,12 @@ def open_session(settings: Settings, url: str, trust: ssl.SSLContext) -> aiohttp
 
     To be entered. Raises SettingsFault.
     """
-    return _session(settings, trust, _proxy(settings, url))
-
-
-def _session(settings: Settings, trust: ssl.SSLContext, proxy: str | None) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=trust, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
-        proxy=proxy,
+        proxy=_proxy(settings, url),
         timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout_seconds),
     )
 

@@ -52,19 +52,13 @@ async def fetch(
             allow_redirects=False,
         ) as answer,
     ):
-        return Whole(answer.status, answer.headers, await read_bounded(answer, max_bytes))
-
-
-async def read_bounded(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes | None:
-    """The body, or None when it is larger than ``max_bytes``; then the connection is closed."""
-    parts, size = [], 0
-    async for chunk in answer.content.iter_any():
-        size += len(chunk)
-        if size > max_bytes:
-            answer.close()
-            return None
-        parts.append(chunk)
-    return b"".join(parts)
+        raw = bytearray()
+        async for chunk in answer.content.iter_any():
+            raw += chunk
+            if len(raw) > max_bytes:
+                answer.close()
+                return Whole(answer.status, answer.headers, None)
+        return Whole(answer.status, answer.headers, bytes(raw))
 
 
 @dataclass(eq=False)

@@ -82,7 +82,7 @@ class Pool:
         self._host = self.origin.authority
         self.trust = trust
         self._connect_seconds = connect_seconds
-        self.proxy = proxy
+        self._proxy = proxy
         self._own = self._keep, self._forget  # one for all connections
         self._idle: list[tuple[float, Connection]] = []  # the newest last
         self._connections: set[Connection] = set()
@@ -192,7 +192,7 @@ class Pool:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(self._connect_seconds):
-                connection = await (self._tunnel(self.proxy) if self.proxy else self._direct())
+                connection = await (self._tunnel(self._proxy) if self._proxy else self._direct())
         except TimeoutError as error:
             raise ConnectLate("no connection in time") from error
         except (OSError, UnicodeError) as error:  # a name that is none
