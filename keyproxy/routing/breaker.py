@@ -28,8 +28,6 @@ IN_A_ROW = 3
 WINDOW_SECONDS = 60.0
 ENOUGH = 6
 _MOST_KEPT = 2048
-FAILURES = frozenset({Fault.NOT_SENT, Fault.UNCERTAIN})
-"""Faults that tell of a home that is not well; others say so themselves, or are no news of it."""
 OF_ACCOUNT = frozenset({Fault.LOAD, Fault.ACCOUNT, Fault.CONFIG})
 OF_CALL = frozenset({Fault.CALLER, Fault.CONTEXT, Fault.FIELD})
 
@@ -103,7 +101,7 @@ class Rests:
             usual = REST_SECONDS if fault is Fault.LOAD else LONGEST_SECONDS
             asked = min(max(seconds, LEAST_SECONDS), LONGEST_SECONDS) if seconds else usual
             state.until = max(state.until, now + asked)
-        elif fault in FAILURES:
+        else:  # it does not say so itself, but is not well
             state.in_a_row += 1
             state.ended.append((now, False))
             recent = [is_good for at, is_good in state.ended if at > now - WINDOW_SECONDS]

@@ -44,7 +44,8 @@ def ordered(
     """
     listed = list(candidates)
     well = [each for each in listed if not each.rests_seconds]
-    resting = sorted((each for each in listed if each.rests_seconds), key=_by_rest)
+    resting = [each for each in listed if each.rests_seconds]
+    resting.sort(key=lambda each: each.rests_seconds)
     if choice != "order":
         well = _scored(well, EQUAL[choice], conversation)
         well.sort(key=lambda each: each.home != stays_at)
@@ -78,10 +79,6 @@ def _scored(well: Sequence[Candidate], equal: float, conversation: bytes) -> lis
         return -1.0, -_weight(conversation, candidate.home)
 
     return sorted(well, key=place)
-
-
-def _by_rest(candidate: Candidate) -> float:
-    return candidate.rests_seconds
 
 
 def _weight(conversation: bytes, home: Home) -> int:

@@ -46,7 +46,7 @@ class FirstOutput:
             if data is not None:
                 self._rest += data
                 return OUTPUT if len(self._rest) > MOST_BYTES else None
-            return _of_body(self._rest)
+            return _of_json(self._rest) or OUTPUT
         looked, begins = max(0, len(self._rest) - 3), 0
         self._rest += data if data is not None else b"\n\n"
         for end in _BOUNDARY.finditer(self._rest, looked):
@@ -58,21 +58,14 @@ class FirstOutput:
         return OUTPUT if data is None or len(self._rest) > MOST_BYTES else None
 
 
-def _of_body(raw: bytes | bytearray) -> Seen:
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return OUTPUT
-    error = _error(body)
-    return OUTPUT if error is None else Seen("error", error)
-
-
 def _of_event(event: bytes | bytearray) -> Seen | None:
     data = b"\n".join(line[5:] for line in event.splitlines() if line.startswith(b"data:"))
-    if not data.strip():
-        return None  # a comment
+    return _of_json(data) if data.strip() else None  # a comment
+
+
+def _of_json(raw: bytes | bytearray) -> Seen | None:
     try:
-        body = json.loads(data)
+        body = json.loads(raw)
     except (ValueError, RecursionError):
         return OUTPUT
     if (error := _error(body)) is not None:

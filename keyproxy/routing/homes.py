@@ -104,7 +104,7 @@ class Homes:
     def _unnamed(self, plain: str, model: str, waits_for: list[str]) -> Iterator[Place]:
         """By the table or a rule; those that may have it are added to ``waits_for``."""
         for provider in self.providers:
-            if not self.allows.get(provider.name, _everything)(plain):
+            if (allows := self.allows.get(provider.name)) and not allows(plain):
                 continue
             if provider.name == ROUTER:
                 yield Place(Home(ROUTER, model), provider, model)
@@ -158,14 +158,9 @@ class Homes:
     def canonical(self, bare: str) -> str | None:
         """OpenRouter's id of what a vendor calls ``bare``, where exactly one provider that is used
         has a model of that name. OpenRouter itself is not asked."""
-        owners = [
-            found
-            for provider in self.providers
-            if provider.name != ROUTER
-            for found in [self._canonical_at(provider, bare)]
-            if found is not None
-        ]
-        return owners[0] if len(owners) == 1 else None
+        found = [self._canonical_at(provider, bare) for provider in self.providers]
+        owned = [model for model in found if model is not None]
+        return owned[0] if len(owned) == 1 else None
 
     def _canonical_at(self, provider: Provider, bare: str) -> str | None:
         known = shipped.models_of(provider.name).get(bare)
@@ -196,7 +191,3 @@ class WithHome:
 def _shipped(provider: str, plain: str) -> str | None:
     """The id of a model in the table that is shipped, which has OpenRouter's in small letters."""
     return shipped.native_ids(provider).get(plain.lower())
-
-
-def _everything(model: str) -> bool:
-    return True
