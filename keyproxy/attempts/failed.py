@@ -15,11 +15,6 @@ from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.send import Answer
 
 OF_CALLER = frozenset({Fault.CALLER, Fault.CONTEXT})
-_PROVIDER, _ATTEMPTS, _REMOVED = (
-    "X-Keyproxy-Provider",
-    "X-Keyproxy-Attempts",
-    "X-Keyproxy-Removed",
-)
 _LONGEST = 1000  # characters of a header that names what was removed
 
 
@@ -82,11 +77,11 @@ def route_headers(failed: Sequence[Failed], option: Option, word: str = "") -> d
     """Which way an answer came, for its head: from ``option``, whose status is ``word`` if it is
     none of those that ``failed``."""
     provider = option.place.home.provider
-    fields = {_PROVIDER: provider}
+    fields = {"X-Keyproxy-Provider": provider}
     if option.edits.dropped:
-        fields[_REMOVED] = ", ".join(option.edits.dropped)[:_LONGEST]
+        fields["X-Keyproxy-Removed"] = ", ".join(option.edits.dropped)[:_LONGEST]
     tried = [f"{each.option.place.home.provider}={each.word}" for each in failed]
     tried += [f"{provider}={word}"] if word else []
     if len(tried) > 1:
-        fields[_ATTEMPTS] = ", ".join(tried)
+        fields["X-Keyproxy-Attempts"] = ", ".join(tried)
     return fields

@@ -24,10 +24,6 @@ def anything(check: Check, param: str, value: Any) -> None:
     """No look at the value, so that nothing calls it."""
 
 
-FREE = Rule("free", anything)
-"""Any value: it neither selects a model nor adds a cost of its own."""
-
-
 def needs(word: str, inspect: Inspect = anything) -> Rule:
     """A field that is closed unless ``word`` is on, and then checked."""
     what = _MORE_THAN_TEXT if word in _MODALITIES.values() else ""
@@ -267,7 +263,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "flag": Rule(
             "true or false", _only(lambda value: isinstance(value, bool), "true or false")
         ),
-        "free": FREE,
+        # Any value: it neither selects a model nor adds a cost of its own.
+        "free": Rule("free", anything),
         "function_call": Rule("shape", _function_call),
         "functions": Rule(
             "shape",

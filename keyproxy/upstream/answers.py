@@ -122,8 +122,6 @@ def shown_error(
     if not kind.startswith("application/json"):
         may_be_told = kind.startswith("text/plain") and status not in provider.cannot_pay
         return _masked(raw) if may_be_told else None
-    if len(raw) > MAX_ERROR_BYTES:
-        return None
     if not _is_of(dialect, body):
         shaped = _in_shape(dialect, status, body)
         if shaped is None:
@@ -165,11 +163,8 @@ def _in_shape(dialect: Dialect, status: int, body: Any) -> bytes | None:
 
 def _masked(raw: bytes) -> bytes:
     """``raw`` without the ids of accounts and organisations in its texts."""
-    return _IDS.sub(_unless_a_word, raw)
-
-
-def _unless_a_word(match: re.Match[bytes]) -> bytes:
-    return STARS.encode() if _DIGIT.search(match[0]) else match[0]
+    # Without a digit it is a word.
+    return _IDS.sub(lambda id: STARS.encode() if _DIGIT.search(id[0]) else id[0], raw)
 
 
 def cleaned(provider: Provider, raw: bytes, body: Any, status: int) -> bytes | None:
