@@ -49,6 +49,7 @@ _LOOPBACK_ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://"
     r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?"
 )
+_WORDS = {"*": _ANY_ORIGIN, "localhost": _LOOPBACK_ORIGIN}
 
 
 class HostRules:
@@ -96,13 +97,12 @@ class OriginRules:
 
     def __init__(self, entries: Iterable[str]) -> None:
         entries = tuple(entries)
-        self._any = "*" in entries
-        self._loopback = "localhost" in entries
-        self._exact = frozenset(entry for entry in entries if "*" not in entry)
+        globs = [entry for entry in entries if "*" in entry or entry in _WORDS]
+        self._exact = frozenset(entries) - {*globs, ""}
         self._patterns = tuple(
-            re.compile(re.escape(entry).replace(r"\*", _ANY_HOST if entry[-1] == "*" else _ANY))
-            for entry in entries
-            if "*" in entry and entry != "*"
+            _WORDS.get(glob)
+            or re.compile(re.escape(glob).replace(r"\*", _ANY_HOST if glob[-1] == "*" else _ANY))
+            for glob in globs
         )
         self._known = lru_cache(maxsize=_MOST_KEPT)(self._look_up)
 
@@ -110,13 +110,7 @@ class OriginRules:
         return (self._known if len(origin) <= _LONGEST_KEPT else self._look_up)(origin)
 
     def _look_up(self, origin: str) -> bool:
-        if origin in ("", "localhost"):
-            return False
-        if origin in self._exact or (self._any and _ANY_ORIGIN.fullmatch(origin)):
-            return True
-        if self._loopback and _LOOPBACK_ORIGIN.fullmatch(origin):
-            return True
-        return any(pattern.fullmatch(origin) for pattern in self._patterns)
+        return origin in self._exact or any(each.fullmatch(origin) for each in self._patterns)
 
 
 class Browser:
