@@ -281,7 +281,7 @@ def test_a_cost_that_is_told_later_is_counted_once_and_then() -> None:
     tally.ended(record)
     assert tally.unsettled_usd == 0.5
     assert tally.sums["keyproxy_cost_usd_total"] == {}
-    [row] = call.unsettled(None)
+    row = call.unsettled(None)
     told = Told(Usage(input_tokens=3, output_tokens=4), None)
     tally.settled(row, Cost(Decimal("0.1"), Decimal("0.1"), "exact"), told)
     assert tally.unsettled_usd == 0
@@ -304,7 +304,7 @@ def test_tokens_that_an_answer_told_count_where_nobody_tells_more(
     call.attempts[0].end(None, 200, "upstream_cut", 1.0)
     record.booked = call.attempts
     tally.ended(record)
-    [row] = call.unsettled(None)
+    row = call.unsettled(None)
     tally.settled(row, None, None if told is None else Told(told, None))
     sums = tally.sums["gen_ai_client_token_usage"]
     assert {labels[-1]: kept[-1] for labels, kept in sums.items()} == dict(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from keyproxy.call import CostSource
 
@@ -59,32 +59,29 @@ class Entry:
         counted = sum((one.counted for one in each), _NOTHING)
         return (sum(known, _NOTHING) if known else None), counted, least
 
-    def unsettled(self, served: str | None) -> list[Unsettled]:
-        """Its attempts whose cost is not final, once it has ended."""
-        return [
-            Unsettled(
-                id=self.id,
-                n=n,
-                at=attempt.begun_at,
-                app=self.app,
-                client=self.client,
-                endpoint=self.endpoint,
-                models=self.models,
-                provider=attempt.provider,
-                native_model=attempt.native_model,
-                key=attempt.key,
-                generation_id=attempt.generation_id,
-                reserved=attempt.reserved,
-                served=served,
-                cost=attempt.cost,
-                counted=attempt.counted,
-                cost_source=attempt.cost_source,
-                http_status=attempt.http_status,
-                ended=attempt.ended or "",
-            )
-            for n, attempt in enumerate(self.attempts, 1)
-            if not attempt.is_final
-        ]
+    def unsettled(self, served: str | None) -> Unsettled:
+        """Its last attempt, once that has ended."""
+        last = self.attempts[-1]
+        return Unsettled(
+            id=self.id,
+            n=len(self.attempts),
+            at=last.begun_at,
+            app=self.app,
+            client=self.client,
+            endpoint=self.endpoint,
+            models=self.models,
+            provider=last.provider,
+            native_model=last.native_model,
+            key=last.key,
+            generation_id=last.generation_id,
+            reserved=last.reserved,
+            served=served,
+            cost=last.cost,
+            counted=last.counted,
+            cost_source=last.cost_source,
+            http_status=last.http_status,
+            ended=last.ended or "",
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,14 +112,6 @@ class Unsettled:
     http_status: int | None
     ended: str
     tries: int = 0
-
-
-class Left(NamedTuple):
-    """What is still a call's own process' to settle: the row, so that nobody else has it, and what
-    was set aside for an attempt, so that nobody has given it back."""
-
-    row: bool = True
-    reservation: bool = True
 
 
 def to_pico(amount: Decimal) -> int:

@@ -25,7 +25,7 @@ import structlog
 
 from keyproxy.call import Cost, Told
 from keyproxy.ledger import notes, queries, tables
-from keyproxy.ledger.entry import Entry, Left, Unsettled
+from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.memory import MemoryBook
 from keyproxy.ledger.orders import Order
@@ -156,12 +156,12 @@ class Ledger:
         """Whether a call that began then is too young to be another process' by now."""
         return self.clock() < at + tables.GONE_AFTER_SECONDS - 2 * _SEEN_EVERY_SECONDS
 
-    async def left(self, id: str, n: int) -> Left:
-        """What other processes have left of a call that was completed here, and of its ``n``-th
-        attempt; all of it where the ledger cannot be asked just now."""
+    async def left(self, id: str, n: int) -> tuple[bool, bool]:
+        """Whether the row of a call that was completed here is still ours to settle, and what was
+        set aside for its ``n``-th attempt; both where the ledger cannot be asked just now."""
         if self.is_failing:
-            return Left()
-        return await self._asked(partial(notes.left, id, n, self._id)) or Left()
+            return True, True
+        return await self._asked(partial(notes.left, id, n, self._id)) or (True, True)
 
     async def release(self, row: Unsettled) -> bool:
         """Whether what was set aside for an attempt of a process that is gone is to be given back

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from keyproxy.call import Cost, Told
-from keyproxy.ledger.entry import Entry, Left, Unsettled
+from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.record import Record
 
 MOST_UNSETTLED = 10_000
@@ -40,18 +40,16 @@ class MemoryBook:
         if (entry := self._open.pop(id, None)) is None:
             return
         entry.end(record, seconds)
-        for row in entry.unsettled(record.served):
-            if row.n < len(entry.attempts):
-                continue  # it is known since that one ended
-            self._unsettled[id, row.n] = (0.0, row)
+        if not entry.attempts[-1].is_final:  # those before it are known since they ended
+            self._unsettled[id, len(entry.attempts)] = (0.0, entry.unsettled(record.served))
             if len(self._unsettled) > MOST_UNSETTLED:
                 del self._unsettled[next(iter(self._unsettled))]
 
     def is_surely_ours(self, at: float) -> bool:
         return True
 
-    async def left(self, id: str, n: int) -> Left:
-        return Left()
+    async def left(self, id: str, n: int) -> tuple[bool, bool]:
+        return True, True
 
     async def release(self, row: Unsettled) -> bool:
         return False

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 
-from keyproxy.ledger.entry import Left
 from keyproxy.ledger.tables import GONE_AFTER_SECONDS
 
 _TABLE = """
@@ -59,14 +58,15 @@ def release(id: str, n: int, writer: str, connection: sqlite3.Connection) -> boo
     return claimed.rowcount == 1
 
 
-def left(id: str, n: int, writer: str, connection: sqlite3.Connection) -> Left:
-    """What no other writer has of a call, or has done for its ``n``-th attempt."""
+def left(id: str, n: int, writer: str, connection: sqlite3.Connection) -> tuple[bool, bool]:
+    """Whether no other writer has a call, and none has given back what was set aside for its
+    ``n``-th attempt."""
     row = connection.execute("SELECT booked_by FROM calls WHERE id = ?", (id,)).fetchone()
     is_released = False
     if _has("released", connection):
         asked = "SELECT 1 FROM released WHERE call_id = ? AND n = ?"
         is_released = connection.execute(asked, (id, n)).fetchone() is not None
-    return Left(row is None or row[0] == writer, not is_released)
+    return row is None or row[0] == writer, not is_released
 
 
 def _has(table: str, connection: sqlite3.Connection) -> bool:

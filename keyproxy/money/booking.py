@@ -287,6 +287,6 @@ class Bookings:
         # and given back what was set aside for it. What exceeds that must count at once.
         if not gives_back:
             await self.budgets.settle(reservation, counted, ends=False)
-        left = await self.book.left(entry.id, n)
-        cost = counted if gives_back and left.row else None
-        await self.budgets.settle(reservation, cost, ends=left.reservation)
+        has_row, has_reservation = await self.book.left(entry.id, n)
+        cost = counted if gives_back and has_row else None
+        await self.budgets.settle(reservation, cost, ends=has_reservation)
