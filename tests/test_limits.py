@@ -18,7 +18,7 @@ from aiohttp import web
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
-from keyproxy.limits.counters import MAX_ROWS, Counters, Entry, InFlight, Table
+from keyproxy.limits.counters import MAX_ROWS, Counters, Entry, Table
 from keyproxy.limits.windows import Place, Span, Window
 from keyproxy.money.budget import Budgets
 from keyproxy.settings.grammar.plain import Budget, Rate
@@ -245,12 +245,12 @@ async def test_a_hit_does_the_same_work_with_many_clients_as_with_one(clock: Clo
 
 
 async def test_in_flight_leaves_no_trace_of_ended_calls() -> None:
-    in_flight = InFlight()
-    for _ in range(3):
-        in_flight["a"] += 1
-    for _ in range(3):
-        in_flight.leave("a")
-    assert len(in_flight) == 0
+    counters, places = Counters(), [Place("a", 3) for _ in range(3)]
+    for place in places:
+        await counters.take([], place)
+    for place in places:
+        counters.leave(place)
+    assert len(counters.in_flight) == 0
 
 
 async def test_a_limited_answer_says_what_is_left(start: Start) -> None:

@@ -24,7 +24,7 @@ from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.connection import ANSWER_SECONDS
 from keyproxy.limits.counters import Counters
-from keyproxy.limits.shared import Leases, SharedCounters, open_shared
+from keyproxy.limits.shared import SharedCounters, open_shared
 from keyproxy.limits.windows import Place, Span, Verdict, Window
 from keyproxy.money.budget import MOST_NANO, NOTHING, Budgets
 from keyproxy.settings.grammar.network import storage
@@ -248,7 +248,7 @@ async def test_a_client_that_leaves_while_it_is_counted_keeps_no_place(replica: 
 
 
 async def test_leases_of_open_calls_are_renewed(server: Server, replica: Replica) -> None:
-    one = await replica(leases=Leases(seconds=0.4, renew_seconds=0.1))
+    one = await replica(lease_seconds=0.4, renew_seconds=0.1)
     await one.take([], Place("a", 1))
     await asyncio.sleep(0.8)
     assert (await (await replica()).take([], Place("a", 1))).is_crowded
@@ -258,12 +258,12 @@ HOLDER = """
 import asyncio, sys
 from keyproxy.settings.grammar.network import storage
 from keyproxy.limits.connection import ANSWER_SECONDS
-from keyproxy.limits.shared import Leases, open_shared
+from keyproxy.limits.shared import open_shared
 from keyproxy.limits.windows import Place
 
 async def hold():
-    leases = Leases(seconds=1.0, renew_seconds=0.2)
-    async with open_shared(storage(sys.argv[1]), "local", leases=leases) as counters:
+    leases = {"lease_seconds": 1.0, "renew_seconds": 0.2}
+    async with open_shared(storage(sys.argv[1]), "local", **leases) as counters:
         await counters.take([], Place("a", 2))
         print("held", flush=True)
         await asyncio.sleep(60)
@@ -279,7 +279,7 @@ async def test_the_places_of_a_killed_process_heal(server: Server, replica: Repl
     assert program.stdout is not None
     assert await program.stdout.readline() == b"held\n"
     # A living replica's place beside it stays taken.
-    counters = await replica(leases=Leases(seconds=1.0, renew_seconds=0.2))
+    counters = await replica(lease_seconds=1.0, renew_seconds=0.2)
     assert (await counters.take([], Place("a", 2))).is_admitted
     assert (await counters.take([], Place("a", 2))).is_crowded
     program.kill()

@@ -139,16 +139,6 @@ class Table:
             column.ends[row] = 0.0
 
 
-class InFlight(Counter[str]):
-    """Open calls by key; a key without one leaves no trace."""
-
-    def leave(self, key: str) -> None:
-        if (left := self.get(key, 0) - 1) > 0:
-            self[key] = left
-        else:
-            self.pop(key, None)
-
-
 class Counters:
     """Looks at all windows of a call, and at its place in flight, before it counts in any.
 
@@ -162,7 +152,8 @@ class Counters:
     def __init__(self, table: Table | None = None, wall: Callable[[], float] = time.time) -> None:
         self._table = Table() if table is None else table
         self._wall = wall
-        self.in_flight = InFlight()
+        self.in_flight: Counter[str] = Counter()
+        """Open calls by the key of their place; one without any leaves no trace."""
 
     @property
     def is_down(self) -> bool:
@@ -251,15 +242,14 @@ class Counters:
 
     def leave(self, place: Place) -> None:
         """Give up a place that ``take`` gave."""
-        self.in_flight.leave(place.key)
+        if (left := self.in_flight[place.key] - 1) > 0:
+            self.in_flight[place.key] = left
+        else:
+            self.in_flight.pop(place.key, None)
 
     def _running(self, window: Window) -> Entry:
         """What is counted in a window; nothing in one that begins with this call."""
-        entry = self._table.get(window)
-        late = 0.0 if window.span is None else _LATE_SECONDS
-        return entry or Entry(0, self._table.clock() + self._length(window) + late)
-
-    def _length(self, window: Window) -> float:
-        """For how many seconds a window runs that begins with this call."""
-        span = window.span
-        return window.seconds if span is None else max(0.0, span.ends - self._wall())
+        left: float = window.seconds
+        if window.span is not None:
+            left = max(0.0, window.span.ends - self._wall()) + _LATE_SECONDS
+        return self._table.get(window) or Entry(0, self._table.clock() + left)

@@ -23,7 +23,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -54,16 +54,11 @@ _GENERATIONS = 65_536  # as many as an entry's stamp can tell apart
 _log = structlog.get_logger("keyproxy.limits")
 
 
-@dataclass(frozen=True, slots=True)
-class Leases:
-    """A place is held for ``seconds``, unless its process still lives and renews it."""
-
-    seconds: float = 30.0
-    renew_seconds: float = 10.0
-
-
 class SharedCounters(Counters):
-    """Counters whose own table is the shadow of a shared storage. Made by ``open_shared``."""
+    """Counters whose own table is the shadow of a shared storage. Made by ``open_shared``.
+
+    A place is held for ``lease_seconds``, unless its process still lives and renews it.
+    """
 
     is_shared = True
 
@@ -74,13 +69,14 @@ class SharedCounters(Counters):
         *,
         trust: ssl.SSLContext | None = None,
         on_change: Callable[[bool], None] = lambda is_down: None,
-        leases: Leases | None = None,
+        lease_seconds: float = 30.0,
+        renew_seconds: float = 10.0,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         super().__init__()
         self._failure = failure
         self._server = server
-        self._leases = leases or Leases()
+        self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
         self.on_change = on_change
         self._owed = Table(self._table.clock)  # counted here and not told yet
         self._generation = 0  # of the server's starts; what an older one said may be lost
@@ -204,7 +200,7 @@ class SharedCounters(Counters):
     ) -> Verdict:
         """What the storage says. The shadow follows it even when its caller stops waiting."""
         news = [self._news(window) for window, _ in changes]
-        command = commands.count(act, changes, news, place, self._leases.seconds)
+        command = commands.count(act, changes, news, place, self._lease_seconds)
         asked_at = self._table.clock()
         answer = self._lane.ask(command)
         answer.add_done_callback(partial(self._heard, act, changes, news, asked_at))
@@ -266,7 +262,7 @@ class SharedCounters(Counters):
 
     def _renew(self) -> None:
         """Renew the leases of all open calls; without one, see whether the storage is there."""
-        renewals = list(commands.renewals(self._held, self._leases.seconds))
+        renewals = list(commands.renewals(self._held, self._lease_seconds))
         for command in renewals or [("PING",)]:
             self._lane.ask(command).add_done_callback(lambda answer: answer.exception())
 
@@ -284,7 +280,7 @@ class SharedCounters(Counters):
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self._leases.renew_seconds)
+            await asyncio.sleep(self._renew_seconds)
             if not self.is_down:
                 self._renew()
 
