@@ -55,7 +55,7 @@ def told(
 
 
 def prompt_and_source(priced: Priced | None) -> tuple[str, str] | None:
-    return None if priced is None else (format(priced.price.rates.prompt, "f"), priced.source)
+    return None if priced is None else (format(priced[0].rates.prompt, "f"), priced[1])
 
 
 async def test_the_nearest_to_the_bill_counts(source: Source) -> None:
@@ -77,11 +77,11 @@ async def test_the_operators_price_keeps_the_lengths_that_others_tell(source: So
     book = await read(source)
     priced = told(book, SAID)
     assert priced is not None
-    assert priced.price.context_length == 500
-    assert priced.price.overrides == ()
+    assert priced[0].context_length == 500
+    assert priced[0].overrides == ()
     alone = told(None, SAID, native="nobody-knows")
     assert alone is not None
-    assert alone.price == Price(SAID[MODEL, "groq"])
+    assert alone[0] == Price(SAID[MODEL, "groq"])
 
 
 async def test_of_several_rows_of_a_host_the_dearest_counts(source: Source) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.price import Price, PriceSource, Rates
@@ -26,13 +26,8 @@ PER_TOKEN = {
 """What an operator may say of a price, in USD for a million tokens, and the kind that it is."""
 _MOST_KEPT = 1024  # names of models come from callers
 Rows = tuple[dict[str, Any], ...]
-
-
-class Priced(NamedTuple):
-    """A price, and whose word it is."""
-
-    price: Price
-    source: PriceSource
+Priced = tuple[Price, PriceSource]
+"""A price, and whose word it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +49,23 @@ class HomePrices:
         told = self._told(provider, native_id, model)
         if (rates := self.said.get((model.lower(), provider.name))) is None:
             return told
-        known = Price(rates) if told is None else told.price
-        return Priced(replace(known, rates=rates, overrides=()), "operator")
+        known = Price(rates) if told is None else told[0]
+        return replace(known, rates=rates, overrides=()), "operator"
 
     def _told(self, provider: Provider, native_id: str, model: str) -> Priced | None:
         """What others than the operator tell, the nearest to the bill first."""
         if provider is OPENROUTER:
             price = None if self.book is None else self.book.price_of(native_id)
-            return None if price is None else Priced(price, "provider")
+            return None if price is None else (price, "provider")
         row = self.listed(provider.name).get(native_id)
         if row is not None and row.price is not None:
-            return Priced(row.price, "provider")
+            return row.price, "provider"
         if (price := self._at_host(model, provider.slug)) is not None:
-            return Priced(price, "openrouter")
+            return price, "openrouter"
         shipped_row = shipped.models_of(provider.name).get(native_id)
         if shipped_row is None or shipped_row.price is None:
             return None
-        return Priced(shipped_row.price, "shipped")
+        return shipped_row.price, "shipped"
 
     def _at_host(self, model: str, slug: str) -> Price | None:
         """By OpenRouter's list of the model's hosts. A host may have several rows, which differ in

@@ -131,12 +131,11 @@ class Routing:
         row = shipped.models_of(name).get(native)
         told = (self._lists.of(name) or {}).get(native)
         priced = prices.of(place.provider, native, parted(place.model)[0])
-        price = None if priced is None else priced.price
+        price, source = priced or (None, None)
         known = (price, None if row is None else row.price)
         lengths = [None if told is None else told.context_tokens]
         lengths += [each.context_length for each in known if each is not None]
         inputs = None if row is None else row.inputs
-        source = None if priced is None else priced.source
         lacks = frozenset() if row is None else row.lacks
         writes = (each.max_completion_tokens for each in known if each is not None)
         length, most = next(filter(None, lengths), None), next(filter(None, writes), None)
