@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keyproxy.clients.jwks import SharedSecret, SignatureKey, public_key, require_extra
+from keyproxy.clients.jwks import Jwks, SharedSecret, SignatureKey, public_key, require_extra
 from keyproxy.clients.jwt import (
     MAX_CHARACTERS,
     Claims,
@@ -36,7 +36,7 @@ ISSUER = "https://auth.example/"
 RULES = JwtRules(("HS256",))
 
 
-class Keys:
+class Keys(Jwks):
     """Public keys at hand; notes whether a newer set was worth asking for."""
 
     def __init__(self, *keys: SignatureKey) -> None:
@@ -44,7 +44,7 @@ class Keys:
         self.asked: list[bool] = []
 
     async def find(
-        self, key_id: str | None, algorithm: str, *, may_refresh: bool
+        self, key_id: str | None, algorithm: str, *, may_refresh: bool = True
     ) -> Sequence[SignatureKey] | None:
         self.asked.append(may_refresh)
         return [key for key in self.keys if algorithm in key.algorithms] if self.keys else None

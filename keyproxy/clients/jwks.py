@@ -204,7 +204,8 @@ class Jwks:
     async def find(
         self, key_id: str | None, algorithm: str, *, may_refresh: bool = True
     ) -> Sequence[SignatureKey] | None:
-        """Keys that may have made a signature; none when there is no such, and None without a set.
+        """Keys that may have made a signature; none when there is no such, and None without a set,
+        so that no JWT can be checked. Never raises.
 
         ``may_refresh``: whether a kid that is not in the set is a reason to ask for a newer one.
         """

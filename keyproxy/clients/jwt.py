@@ -12,13 +12,13 @@ import asyncio
 import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import aiohttp
 
-from keyproxy.clients.jwks import Jwks, SharedSecret, SignatureKey
+from keyproxy.clients.jwks import Jwks, SharedSecret
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings import Settings
@@ -55,22 +55,12 @@ class Claims:
     app: str | None
 
 
-class KeySource(Protocol):
-    """Where the keys of an issuer come from."""
-
-    async def find(
-        self, key_id: str | None, algorithm: str, *, may_refresh: bool
-    ) -> Sequence[SignatureKey] | None:
-        """Keys that may have signed, none if there is no such; None where there are no keys at
-        all, so that no JWT can be checked. Never raises."""
-
-
 @dataclass(eq=False, frozen=True, slots=True)
 class Verifier:
     """One app's way to check JWTs."""
 
     rules: JwtRules
-    keys: KeySource
+    keys: SharedSecret | Jwks
     clock: Callable[[], float] = time.time
 
     async def verify(self, token: str) -> Claims:
@@ -181,7 +171,7 @@ class Verifiers:
     async def close(self) -> None:
         await asyncio.gather(*(keys.close() for keys in self._sets.values()))
 
-    def _keys(self, app: Settings) -> KeySource:
+    def _keys(self, app: Settings) -> SharedSecret | Jwks:
         if app.jwt_secret is not None:
             return SharedSecret(app.jwt_secret)
         url = app.jwt_jwks_url or ""
