@@ -74,12 +74,12 @@ class Ledger:
     @property
     def losses(self) -> int:
         """How many calls of this process are not in the file as they ended, for good."""
-        return self._writer.losses
+        return self._writer.lost.count
 
     @property
     def backlog(self) -> int:
         """How many rows and questions wait for the file."""
-        return self._writer.backlog
+        return len(self._writer.orders)
 
     @property
     def is_failing(self) -> bool:

@@ -100,12 +100,9 @@ def _conditions(wanted: Wanted) -> tuple[str, dict[str, Any]]:
     if (status := wanted.status) is not None:
         texts["status"] = "ended = :status"
         if status[0].isdigit():
-            texts["status"] = "http_status BETWEEN :status AND :status + :others"
-            values["status"] = int(status.replace("xx", "00"))
-    asked = " AND ".join(texts[name] for name in values)
-    if wanted.status is not None:
-        values["others"] = 99 if wanted.status.endswith("xx") else 0
-    return asked, values
+            first, last = (int(status.replace("xx", digits)) for digits in ("00", "99"))
+            texts["status"] = f"http_status BETWEEN {first} AND {last}"
+    return " AND ".join(texts[name] for name in values), values
 
 
 def _rows(cursor: sqlite3.Cursor) -> Iterator[Row]:

@@ -82,10 +82,9 @@ def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
             return
         if version:
             copy = _copied(path)
-            schema.renew(connection, version)
         else:
-            schema.create(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        schema.renew(connection, version)
         connection.execute(f"PRAGMA user_version = {schema.VERSION}")
     if version:
         _log.info("the ledger's tables are renewed", path=str(path), copy_of_before=str(copy))

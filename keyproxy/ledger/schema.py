@@ -133,6 +133,7 @@ _FROM_VERSION_3 = (
     _ATTEMPTS,
     _SWEPT,
 )
+_FROM = {0: _TABLES, 2: _FROM_VERSION_2, 3: _FROM_VERSION_3}
 _OF_ONE = """
           {} AS attempt_class, {} AS attempt_answer_id, {} AS attempt_connect_seconds,
           {} AS attempt_first_output_seconds, {} AS attempt_price_source, {} AS attempt_rates"""
@@ -158,15 +159,10 @@ _SHOWN = {
 }
 
 
-def create(connection: sqlite3.Connection) -> None:
-    """Make the tables."""
-    for statement in _TABLES:
-        connection.execute(statement)
-
-
 def renew(connection: sqlite3.Connection, version: int) -> None:
-    """Make today's tables of those of a version that is not younger than ``OLDEST``."""
-    for statement in _FROM_VERSION_2 if version == 2 else _FROM_VERSION_3:
+    """Make today's tables, of none (0) or of those of a version that is not older than
+    ``OLDEST``."""
+    for statement in _FROM[version]:
         connection.execute(statement)
 
 

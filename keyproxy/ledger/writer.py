@@ -64,7 +64,7 @@ class Writer:
     most_orders: int = MOST_ORDERS
     moment_seconds: float = MOMENT_SECONDS
     is_failing: bool = False
-    _orders: deque[Order] = field(default_factory=deque)
+    orders: deque[Order] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _news: threading.Condition = field(init=False)
     _call: asyncio.Handle | None = None
@@ -72,7 +72,7 @@ class Writer:
     _is_closing: bool = False
     _close_by: float = 0.0
     _is_losing: bool = False
-    _lost: Losses = field(default_factory=Losses)
+    lost: Losses = field(default_factory=Losses)
     _connection: sqlite3.Connection | None = None
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
@@ -82,16 +82,6 @@ class Writer:
     def __post_init__(self) -> None:
         self._news = threading.Condition(self._lock)
         self._file = HeldFile(self.path, self.busy_seconds)
-
-    @property
-    def losses(self) -> int:
-        """How many ids have a last row that is not written for good."""
-        return self._lost.count
-
-    @property
-    def backlog(self) -> int:
-        """How many orders are in line."""
-        return len(self._orders)
 
     async def start(self) -> None:
         """Open the file and begin. Raises ``LedgerFault``."""
@@ -107,13 +97,13 @@ class Writer:
     def put(self, order: Order) -> bool:
         """Put it in line; False where that is full or closed: a row is a loss then."""
         with self._lock:
-            if not self._is_closing and len(self._orders) < self.most_orders:
-                self._orders.append(order)
+            if not self._is_closing and len(self.orders) < self.most_orders:
+                self.orders.append(order)
                 self._call_for(order)
                 if order.rows:
-                    self._lost.take_back(order.id)
+                    self.lost.take_back(order.id)
                 return True
-            self._lost.add(order)
+            self.lost.add(order)
             if order.rows and not self._is_losing:
                 self._is_losing = True
                 why = "it is closed" if self._is_closing else "too many wait for it"
@@ -130,7 +120,7 @@ class Writer:
     def forget(self, id: object) -> None:
         """A row of this id needs not be written any more."""
         with self._news:
-            self._lost.take_back(id)
+            self.lost.take_back(id)
 
     def _call_for(self, order: Order) -> None:
         """Call the thread at the end of the loop's turn, with all that is ordered until then;
@@ -163,11 +153,11 @@ class Writer:
             self._news.notify()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, _CLOSE_SECONDS)
-        for order in list(self._orders):
+        for order in list(self.orders):
             if order.is_last or (order.rows and order.id in open_ids):
-                self._lost.add(order)
-        if self.losses:
-            _log.error("the ledger is incomplete", path=str(self.path), losses=self.losses)
+                self.lost.add(order)
+        if self.lost.count:
+            _log.error("the ledger is incomplete", path=str(self.path), losses=self.lost.count)
 
     def _run(self, opened: Order) -> None:
         try:
@@ -200,12 +190,12 @@ class Writer:
             else:
                 left = max(0.0, self._chore_at - time.monotonic())
                 self._news.wait_for(
-                    lambda: (self._is_called and self._orders) or self._is_closing, left
+                    lambda: (self._is_called and self.orders) or self._is_closing, left
                 )
-            if self._is_closing and not self._orders:
+            if self._is_closing and not self.orders:
                 return None
-            batch = list(islice(self._orders, _BATCH))
-            self._is_called = len(batch) < len(self._orders)
+            batch = list(islice(self.orders, _BATCH))
+            self._is_called = len(batch) < len(self.orders)
             return batch
 
     def _write(self, batch: list[Order]) -> None:
@@ -222,7 +212,7 @@ class Writer:
                 answers = [self._alone(connection, order) for order in batch]
             with self._news:
                 for _ in batch:
-                    self._orders.popleft()
+                    self.orders.popleft()
             self._tell([(o, a) for o, a in zip(batch, answers, strict=True) if o.answer])
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
@@ -260,7 +250,7 @@ class Writer:
             return answer
         except _FAULTS_OF_ONE:
             with self._news:
-                self._lost.add(order)
+                self.lost.add(order)
             _log.exception("a row of the ledger could not be written")
             return None
 
@@ -273,14 +263,14 @@ class Writer:
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
         with self._news:
             self.is_failing = True  # rows that come from now on see it themselves
-            told = [(o, None) for o in self._orders if o.answer and o.rows]
+            told = [(o, None) for o in self.orders if o.answer and o.rows]
         self._tell(told)
 
     def _succeed(self) -> None:
         self._is_losing = False
         if self.is_failing:
             self.is_failing = False
-            _log.info("the ledger is written again", path=str(self.path), losses=self.losses)
+            _log.info("the ledger is written again", path=str(self.path), losses=self.lost.count)
 
     def _tell(self, told: Sequence[tuple[Order, Any]]) -> None:
         """Give the waiting futures their answers, on their loop; it is not woken for none."""

@@ -93,11 +93,10 @@ class Settler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.ask_seconds):
                 found = await self.ask(row)
-        cost = None if found is None else told_cost(found.usage)
-        if found is None or cost is None:
+        if found is None or (cost := told_cost(found.usage)) is None:
             await self._postpone(row)
-            return
-        await self._end(row, cost, found)
+        else:
+            await self._end(row, cost, found)
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
