@@ -40,15 +40,8 @@ _SUSPECTS: Mapping[str, str] = MappingProxyType(
     }
 )
 _WORDS = names("role content text name")  # where they are texts, there is nothing to see
-_WALKED = (
-    None,
-    "type",
-    "lifetime",
-    "cap",
-    "audio",
-    "reasoning",
-    "sealed",
-)  # the others are looked at whole
+# Of these what stands within is walked; the others are looked at whole.
+_WALKED = (None, "type", "lifetime", "cap", "audio", "reasoning", "sealed")
 # Calls that the model made, and where their arguments stand: any JSON.
 _CALLS: Mapping[Any, str] = MappingProxyType(
     {

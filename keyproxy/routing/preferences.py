@@ -119,11 +119,8 @@ def lowest(*most: Mapping[str, float]) -> dict[str, float]:
 
 
 def _slugs(value: Any) -> tuple[str, ...]:
-    return (
-        tuple(slug.lower() for slug in value if isinstance(slug, str))
-        if isinstance(value, list)
-        else ()
-    )
+    listed = value if isinstance(value, list) else ()
+    return tuple(slug.lower() for slug in listed if isinstance(slug, str))
 
 
 def _numbers(told: Mapping[str, Any]) -> dict[str, float]:

@@ -206,13 +206,8 @@ class Pool:
 
     async def _direct(self) -> Connection:
         is_tls, host, port = self.origin
-        _, connection = await _open(
-            lambda: Connection(*self._own),
-            host,
-            port,
-            tls=self.trust if is_tls else None,
-            server_hostname=host if is_tls else None,
-        )
+        tls = self.trust if is_tls else None
+        _, connection = await _open(lambda: Connection(*self._own), host, port, tls)
         return connection
 
     async def _tunnel(self, url: str) -> Connection:
@@ -239,12 +234,7 @@ class Pool:
 
 
 async def _open(
-    factory: Callable[[], _Protocol],
-    host: str,
-    port: int,
-    *,
-    tls: ssl.SSLContext | None = None,
-    server_hostname: str | None = None,
+    factory: Callable[[], _Protocol], host: str, port: int, tls: ssl.SSLContext | None = None
 ) -> tuple[asyncio.Transport, _Protocol]:
     """``loop.create_connection``, which leaves a socket open when it is cancelled."""
     loop = asyncio.get_running_loop()
@@ -256,7 +246,7 @@ async def _open(
         )
         given, sock = sock, None  # its transport closes it, whatever happens from here on
         return await loop.create_connection(
-            factory, sock=given, ssl=tls, server_hostname=server_hostname
+            factory, sock=given, ssl=tls, server_hostname=host if tls else None
         )
     finally:
         if sock is not None:

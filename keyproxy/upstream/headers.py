@@ -152,7 +152,9 @@ class KeySearch:
 
     def __init__(self, keys: Sequence[Secret]) -> None:
         self._keys = tuple(key.reveal().encode() for key in keys)
-        self._needles = tuple((key, _beginning(key)) for key in self._keys)
+        self._needles = tuple(
+            (key, key[: min(_HELD_CHARACTERS, (len(key) + 1) // 2)]) for key in self._keys
+        )
         self._window = max((len(needle) - 1 for needle, _ in self._needles), default=0) or 1
         self._seen = b""
         self._held = 0
@@ -192,10 +194,6 @@ class KeySearch:
         """What was still held back when the answer ended."""
         held, self._held = self._held, 0
         return self._seen[len(self._seen) - held :]
-
-
-def _beginning(key: bytes) -> bytes:
-    return key[: min(_HELD_CHARACTERS, (len(key) + 1) // 2)]
 
 
 def _tail(data: bytes, needle: bytes, beginning: bytes) -> int:

@@ -109,9 +109,7 @@ class Upstream:
         self.keys = tuple(keys)
         self.states = states
         self._search = KeySearch(tuple(dict.fromkeys(hidden)))
-        self._holds_key = (
-            self._search.is_in_text
-        )  # one for all, as heads stay for as long as streams
+        self._holds_key = self._search.is_in_text  # one for all: heads stay as long as streams
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self._heads = [Heads(provider, key, self.ranking) for key in keys]
