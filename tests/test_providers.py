@@ -16,6 +16,7 @@ from keyproxy.upstream.compatible import DIALECTS, compatible
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Provider
 from keyproxy.upstream.providers import PROVIDERS
+from keyproxy.upstream.requests import key_rejected
 from tests.fakes.vendor import Complaint
 from tests.fakes.vendors import VENDORS
 
@@ -45,7 +46,8 @@ def test_what_is_known_of_each(provider: Provider) -> None:
     assert (chat.length, chat.asks_usage, provider.on_hangup) == (length, asks_usage, hangup)
     assert (responses is not None and responses.stores) is stores
     assert (provider.told_cost and provider.told_cost.name) == told
-    assert provider.key_variable == f"{provider.name.upper()}_API_KEY"
+    hint = f"run `keyproxy check`, then set a valid {provider.name.upper()}_API_KEY"
+    assert key_rejected(provider).hint == hint
 
 
 def test_ticks_are_ten_billionths_of_a_dollar() -> None:

@@ -39,9 +39,7 @@ def ids(*names: str) -> Mapping[str, Model]:
 def provider(name: str, **values: Any) -> Provider:
     chat = Takes(fields=CHAT_FIELDS, drops=NOTES, inputs=frozenset({"image"}))
     said = {"title": name.capitalize(), "slug": name, "takes": {"chat": chat}} | values
-    return Provider(
-        name=name, base="https://x.example", key_variable="X", keys_page="https://x.example", **said
-    )
+    return Provider(name=name, base="https://x.example", keys_page="https://x.example", **said)
 
 
 FAST = provider("fast", native=lambda model: model.partition("/")[2], slug="fast-host")

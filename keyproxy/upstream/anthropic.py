@@ -21,7 +21,6 @@ ANTHROPIC = Provider(
     name="anthropic",
     title="Anthropic",
     base="https://api.anthropic.com/v1",
-    key_variable="ANTHROPIC_API_KEY",
     keys_page="https://console.anthropic.com/settings/keys",
     key_header="x-api-key",
     key_form="{}",

@@ -30,7 +30,6 @@ CEREBRAS = Provider(
     name="cerebras",
     title="Cerebras",
     base="https://api.cerebras.ai/v1",
-    key_variable="CEREBRAS_API_KEY",
     keys_page="https://cloud.cerebras.ai",
     takes={
         "chat": Takes(

@@ -45,11 +45,9 @@ def compatible(kind: Kind, name: str, base: str, dialects: Collection[str] = ())
         name=name,
         title=name,
         base=base,
-        key_variable=f"key_file in [providers.{name}]",
         keys_page=base,
         takes={each: _DIALECTS[each] for each in dialects or (usual,)},
         slug="",
-        native=lambda model: model,
     )
     if not is_anthropic:
         return made

@@ -10,13 +10,7 @@ from typing import Any
 
 from keyproxy.call import ToldCost
 from keyproxy.price import Price, Rates
-from keyproxy.upstream.provider import (
-    KeyReport,
-    Listing,
-    Model,
-    Provider,
-    models_in,
-)
+from keyproxy.upstream.provider import KeyReport, Listing, Model, Provider, models_in
 from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, Takes, names
 
 
@@ -56,7 +50,6 @@ DEEPINFRA = Provider(
     title="DeepInfra",
     base="https://api.deepinfra.com/v1/openai",
     messages_base="https://api.deepinfra.com/anthropic/v1",
-    key_variable="DEEPINFRA_API_KEY",
     keys_page="https://deepinfra.com/dash/api_keys",
     takes={
         # It ignores what it does not know: taken is what it is documented to do.
@@ -69,15 +62,11 @@ DEEPINFRA = Provider(
             effort="reasoning_effort",
             inputs=names("image"),
         ),
-        "messages": Takes(
-            fields=MESSAGES,
-            inputs=names("image"),
-        ),
+        "messages": Takes(fields=MESSAGES, inputs=names("image")),
         "embeddings": Takes(fields=EMBEDDINGS | names("dimensions")),
     },
     read_key=read_key,
     listing=Listing("/models", is_public=True, read_models=partial(models_in, more=_with_facts)),
     slug="deepinfra",
-    native=lambda model: model,  # the same shape, in other case
     told_cost=ToldCost("estimated_cost"),
 )

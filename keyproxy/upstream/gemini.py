@@ -20,7 +20,6 @@ GEMINI = Provider(
     name="gemini",
     title="Gemini",
     base="https://generativelanguage.googleapis.com/v1beta/openai",
-    key_variable="GEMINI_API_KEY",
     keys_page="https://aistudio.google.com/apikey",
     takes={
         "chat": Takes(

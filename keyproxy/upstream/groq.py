@@ -14,7 +14,6 @@ GROQ = Provider(
     name="groq",
     title="Groq",
     base="https://api.groq.com/openai/v1",
-    key_variable="GROQ_API_KEY",
     keys_page="https://console.groq.com/keys",
     takes={
         "chat": Takes(
@@ -40,7 +39,6 @@ GROQ = Provider(
     },
     listing=Listing("/models", read_models=partial(models_in, context="context_window")),
     slug="groq",
-    native=lambda model: model,  # the same shape; what is not in its list is not meant
     classify=faults.by(
         words={
             "tool_use_failed": Fault.CALLER,

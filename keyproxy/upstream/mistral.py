@@ -12,7 +12,6 @@ MISTRAL = Provider(
     name="mistral",
     title="Mistral",
     base="https://api.mistral.ai/v1",
-    key_variable="MISTRAL_API_KEY",
     keys_page="https://console.mistral.ai/api-keys",
     takes={
         "chat": Takes(
@@ -32,8 +31,6 @@ MISTRAL = Provider(
     author="mistralai",
     slug="mistral",
     native=without_author("mistralai"),
-    classify=faults.by(
-        texts={"too large for model": Fault.CONTEXT},
-    ),
+    classify=faults.by(texts={"too large for model": Fault.CONTEXT}),
     on_hangup="drain",
 )

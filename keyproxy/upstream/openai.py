@@ -15,7 +15,6 @@ OPENAI = Provider(
     name="openai",
     title="OpenAI",
     base="https://api.openai.com/v1",
-    key_variable="OPENAI_API_KEY",
     keys_page="https://platform.openai.com/api-keys",
     takes={
         "chat": Takes(

@@ -232,7 +232,6 @@ OPENROUTER = Provider(
     name="openrouter",
     title=secrets.OPENROUTER,
     base="https://openrouter.ai/api/v1",
-    key_variable=secrets.KEY,
     keys_page=secrets.KEYS_PAGE,
     # It passes on what it does not know, so what the policy lets through may go there.
     takes={dialect.name: Takes(fields=None) for dialect in DIALECTS},
@@ -274,7 +273,6 @@ OPENROUTER = Provider(
         price_of_providers=price_of_providers,
     ),
     slug="openrouter",
-    native=lambda model: model,
     classify=faults.by(
         texts={
             f"^this request would exceed{OWN_WORDS}in[- ]flight": Fault.LOAD,

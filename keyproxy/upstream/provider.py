@@ -52,11 +52,11 @@ class Model(NamedTuple):
     price: Price | None = None
 
 
-def rows_in(body: Any) -> list[dict[str, Any]]:
+def rows_in(body: Any, name: str = "data") -> list[dict[str, Any]]:
     """The models in OpenAI's list, as they stand there. Raises TypeError for what is no list."""
-    rows = body.get("data") if isinstance(body, dict) else None
+    rows = body.get(name) if isinstance(body, dict) else None
     if not isinstance(rows, list):
-        raise TypeError("data is no list")
+        raise TypeError(f"{name} is no list")
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
 
 
@@ -64,12 +64,13 @@ def models_in(
     body: Any,
     context: str = "",
     more: Callable[[Model, Mapping[str, Any]], Model] = lambda model, row: model,
+    name: str = "data",
 ) -> tuple[Model, ...]:
     """The same, read; ``context``: which of a row's names has the length; ``more`` reads the rest
-    of a row."""
+    of a row; ``name``: under which the rows stand."""
     return tuple(
         more(Model(row["id"], length if type(length := row.get(context)) is int else None), row)
-        for row in rows_in(body)
+        for row in rows_in(body, name)
     )
 
 
@@ -163,7 +164,6 @@ class Provider:
     """Where it answers, without the slash at the end; settings may say another."""
     messages_base: str | None = None
     """Where it answers calls in the dialect messages, if that is not below ``base``."""
-    key_variable: str
     keys_page: str
     key_header: str = "Authorization"
     key_form: str = "Bearer {}"
@@ -186,7 +186,7 @@ class Provider:
     """Whose models it makes: the first part of their ids."""
     slug: str
     """What OpenRouter calls it as a host: in ``provider{}``, and in its lists of hosts."""
-    native: Callable[[str], str | None] = lambda model: None
+    native: Callable[[str], str | None] = lambda model: model
     """By rule, what a model may be called here; only its list of models tells whether it is, and
     in which case it is written."""
     classify: Callable[[int, Any], Fault] = faults.classify

@@ -9,6 +9,8 @@ import contextlib
 from typing import Any, NoReturn, TypeVar
 
 from keyproxy.errors import Refusal
+from keyproxy.key_forms import KNOWN
+from keyproxy.settings.providers import key_variables
 from keyproxy.transport.http1 import Malformed
 from keyproxy.transport.pool import ConnectFailed, ConnectLate
 from keyproxy.transport.reply import BrokenOff, Reply
@@ -86,9 +88,11 @@ def unreachable(*, is_free: bool = False) -> Refusal:
 
 
 def key_rejected(provider: Provider) -> Refusal:
+    name = provider.name
+    key = key_variables(name)[0] if name in KNOWN else f"key_file in [providers.{name}]"
     return Refusal(
         "upstream_key_rejected",
         "The upstream does not accept this server's key. Only its operator can mend that.",
-        hint=f"run `keyproxy check`, then set a valid {provider.key_variable}",
+        hint=f"run `keyproxy check`, then set a valid {key}",
         is_free=True,
     )

@@ -4,26 +4,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from functools import partial
 
 from keyproxy.call import ToldCost
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import OWN_WORDS, Fault
-from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
+from keyproxy.upstream.provider import Listing, Provider, models_in, without_author
 from keyproxy.upstream.takes import CHAT, RESPONSES, Takes, names
-
-
-def read_models(body: Any) -> tuple[Model, ...]:
-    """The rows of ``/language-models`` stand under another name than OpenAI's."""
-    rows = body.get("models") if isinstance(body, dict) else None
-    return models_in({"data": rows})
-
 
 XAI = Provider(
     name="xai",
     title="xAI",
     base="https://api.x.ai/v1",
-    key_variable="XAI_API_KEY",
     keys_page="https://console.x.ai",
     takes={
         "chat": Takes(
@@ -41,7 +33,7 @@ XAI = Provider(
             inputs=names("image file"),
         ),
     },
-    listing=Listing("/language-models", read_models=read_models),
+    listing=Listing("/language-models", read_models=partial(models_in, name="models")),
     author="x-ai",
     slug="xai",
     native=without_author("x-ai"),
