@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -91,36 +91,29 @@ def _make_tables(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _copied(path: Path) -> Path:
-    """Where a copy of the file as it is lies beside it now. Raises ``LedgerUnwritable``."""
+    """Where a copy of the file as it is lies beside it now, whole and only its owner's to read.
+    For whoever has the lock to write. Raises ``LedgerUnwritable``."""
     real = Path(os.path.realpath(path))
-    copy = real.with_name(f"{real.name}.bak")
+    copy, begun = real.with_name(f"{real.name}.bak"), real.with_name(f"{real.name}.bak.new")
     try:
-        _copy(real, copy)
+        begun.unlink(missing_ok=True)
+        os.close(os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(real)) as source, closing(sqlite3.connect(begun)) as target:
+            target.execute("PRAGMA journal_mode = OFF")
+            source.backup(target)
+        with begun.open("r+b") as file:
+            os.fsync(file.fileno())
+        begun.replace(copy)
     except (OSError, sqlite3.Error) as error:
         raise LedgerUnwritable(
             f"{shown(str(path))}, in the tables of an older keyproxy, which are not renewed"
             f" without a copy of it in {shown(str(copy))} ({error})",
             f"a disk with room for two more of its {real.stat().st_size} bytes",
         ) from error
+    finally:
+        with suppress(OSError):
+            begun.unlink(missing_ok=True)
     return copy
-
-
-def _copy(path: Path, copy: Path) -> None:
-    """A copy in the place of ``copy``, whole or not there, and only its owner's to read. For
-    whoever has the lock to write."""
-    begun = copy.with_name(f"{copy.name}.new")
-    begun.unlink(missing_ok=True)
-    try:
-        os.close(os.open(begun, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(begun)) as target:
-            target.execute("PRAGMA journal_mode = OFF")
-            source.backup(target)
-        with begun.open("r+b") as file:
-            os.fsync(file.fileno())
-        begun.replace(copy)
-    except BaseException:
-        begun.unlink(missing_ok=True)
-        raise
 
 
 def _make(path: Path) -> None:
