@@ -41,13 +41,8 @@ _VARIABLES = {
 }
 
 
-class Advice(NamedTuple):
-    """What a call may ask for instead; ``param``: where it says so."""
-
-    param: str
-    text: str
-
-
+Advice = tuple[str, str]
+"""Where a call says what it asks for, and what it may ask for instead."""
 Fit = Callable[[Decimal], Advice | None]
 Kind = tuple[str, str, Unit]
 """A sort of windows: whose money (client, app, total), the name of the app or "all", the unit."""
@@ -311,14 +306,14 @@ def _refusal(
     anew = datetime.fromtimestamp(span(budget.unit, at).ends, UTC).strftime("%d %b %H:%M UTC")
     if advice or amount > nano(budget.usd):
         costs, rest = f"could cost up to {shown(amount * _NANO)} USD", f"{shown(left * _NANO)} USD"
-        instead = f"; {advice.text}" if advice else ""
+        param, text = advice or (None, "")
+        instead = f"; {text}" if advice else ""
         message = f"This call {costs}, and {rest} of the {about} is left{instead}."
         hint = f"lower KEYPROXY_MAX_TOKENS, or: {line}"
         if not is_own:
             message = f"This call {costs}, more than is left of the {about}{instead}. The"
             message += f" budget begins anew at {anew}."
             hint = f"{rest} of it is left; {hint}"
-        param = advice.param if advice else None
         return Refusal("call_too_costly", message, param=param, hint=hint)
     return Refusal(
         "budget_exhausted",

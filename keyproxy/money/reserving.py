@@ -88,4 +88,4 @@ def fit(prices: Prices, ask: Ask | None, usd: Decimal) -> Advice | None:
         return None
     fields = ask.length_fields
     reasoning = " and less reasoning" if ask.reasoning_tokens >= tokens else ""
-    return Advice(fields[0], f"ask for {' and '.join(fields)} ≤ {tokens}{reasoning}")
+    return fields[0], f"ask for {' and '.join(fields)} ≤ {tokens}{reasoning}"
