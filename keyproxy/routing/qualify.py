@@ -15,6 +15,7 @@ from keyproxy.routing.edits import Edits, Unfit, edits_for
 from keyproxy.routing.homes import Place
 from keyproxy.routing.preferences import NONE, Preferences, is_above
 from keyproxy.strict_json.body import whole_number
+from keyproxy.upstream.takes import Takes
 
 Why = Literal[
     "dialect",
@@ -110,12 +111,12 @@ def qualify(asked: Asked, place: Place, facts: Facts) -> Edits | No:
         return No("named", text)
     if (obstacle := asked.preferences.obstacle(place.provider)) is not None:
         return No("choice", obstacle, "provider")
-    no = _of_reasoning(asked, place)
+    no = _of_reasoning(asked, place, takes)
     if place.provider.name == ROUTER and asked.barred is not None:
         no = no or No("tool", f"{title} may not be asked for {asked.barred}", "tools")
     if place.provider.name != ROUTER:
-        no = no or _of_parts(asked, place, facts.inputs) or _of_head(asked, place)
-    if no := no or _of_sizes(asked, place, facts):
+        no = no or _of_parts(asked, place, takes, facts.inputs) or _of_head(asked, place, takes)
+    if no := no or _of_sizes(asked, place, takes, facts):
         return no
     try:
         takes = takes.lacking(_lacks(asked.said, facts))
@@ -132,9 +133,8 @@ def _lacks(said: Said, facts: Facts) -> frozenset[str]:
     return facts.lacks - ({"sampling while thinking"} if effort == "none" else frozenset())
 
 
-def _of_parts(asked: Asked, place: Place, inputs: frozenset[str] | None) -> No | None:
+def _of_parts(asked: Asked, place: Place, takes: Takes, inputs: frozenset[str] | None) -> No | None:
     said, title, dialect = asked.said, place.provider.title, asked.call.endpoint.dialect
-    takes = place.provider.takes[dialect.name]
     for tool in sorted(said.server_tools):
         vendor = ROUTER if tool.startswith("openrouter:") else _VENDORS.get(dialect.name)
         if vendor != place.provider.name:
@@ -146,9 +146,8 @@ def _of_parts(asked: Asked, place: Place, inputs: frozenset[str] | None) -> No |
     return None
 
 
-def _of_reasoning(asked: Asked, place: Place) -> No | None:
+def _of_reasoning(asked: Asked, place: Place, takes: Takes) -> No | None:
     said, title = asked.said, place.provider.title
-    takes = place.provider.takes[asked.call.endpoint.dialect.name]
     if said.names_reasoning and takes.stores:
         text = (
             f"nothing is stored at {title}, and the call names reasoning by its id alone: ask for"
@@ -157,14 +156,11 @@ def _of_reasoning(asked: Asked, place: Place) -> No | None:
         return No("sealed", text, "include")
     if not said.is_sealed:
         return None
-    issuer = asked.issuer
     # Where nobody knows who sealed it: who made the model, or OpenRouter, which asks them.
-    is_issuer = (issuer is None and place.provider.name == ROUTER) or is_author(place)
-    if issuer is not None:
-        is_issuer = place.provider.name == issuer
-    if not is_issuer:
-        return No("sealed", f"{title} cannot read the reasoning that another provider sealed")
-    return None
+    is_issuer = place.provider.name == (asked.issuer or ROUTER)
+    if is_issuer or (asked.issuer is None and is_author(place)):
+        return None
+    return No("sealed", f"{title} cannot read the reasoning that another provider sealed")
 
 
 def is_author(place: Place) -> bool:
@@ -172,8 +168,7 @@ def is_author(place: Place) -> bool:
     return place.model.partition("/")[0].lstrip("~") == place.provider.author
 
 
-def _of_head(asked: Asked, place: Place) -> No | None:
-    takes = place.provider.takes[asked.call.endpoint.dialect.name]
+def _of_head(asked: Asked, place: Place, takes: Takes) -> No | None:
     if takes.betas is None:
         return None
     for name, value in asked.call.headers:
@@ -183,13 +178,13 @@ def _of_head(asked: Asked, place: Place) -> No | None:
     return None
 
 
-def _of_sizes(asked: Asked, place: Place, facts: Facts) -> No | None:
+def _of_sizes(asked: Asked, place: Place, takes: Takes, facts: Facts) -> No | None:
     title, tokens, (length, field) = place.provider.title, asked.input_tokens, asked.length
     price, context = facts.price, facts.context_tokens
     if context is not None and tokens + length > context:
         text = f"about {tokens} tokens and an answer are more than the {context} of {title}"
         return No("context", text)
-    takes, writes = place.provider.takes[asked.call.endpoint.dialect.name], facts.output_tokens
+    writes = facts.output_tokens
     if takes.bounds_length and writes is not None and length > writes:
         text = f"{place.home.native_id} at {title} writes {writes} tokens at most"
         return No("length", text, field)

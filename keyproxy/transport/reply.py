@@ -36,13 +36,14 @@ class Source(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Reply:
-    """``length`` is the Content-Length, if it has one; ``source`` None: the body is over."""
+    """``length`` is the Content-Length, if it has one; ``source`` None: the body is over, by an
+    ``error`` where it broke off."""
 
     status: int
     headers: Fields
     length: int | None
     _source: Source | None
-    _error: BrokenOff | None = None
+    error: BrokenOff | None = None
     _waiting: list[bytes] = field(default_factory=list)
     _size: int = 0
     _take: Callable[[bytes], None] | None = None
@@ -52,17 +53,12 @@ class Reply:
     @property
     def is_whole(self) -> bool:
         """Whether the last byte has come."""
-        return self._source is None and self._error is None
+        return self._source is None and self.error is None
 
     @property
     def is_open(self) -> bool:
         """Whether more of it may come."""
         return self._source is not None
-
-    @property
-    def error(self) -> BrokenOff | None:
-        """How it broke off, if it did."""
-        return self._error
 
     def waiting(self) -> bytes:
         """What of the body has come and was not asked for yet."""
@@ -93,7 +89,7 @@ class Reply:
         if data := self.waiting():
             take(data)
         if self._source is None:
-            self.end(self._error)
+            self.end(self.error)
 
     async def read_whole(self, max_bytes: int) -> bytes | None:
         """The whole body; None, and the connection is cut, where it is larger than ``max_bytes``.
@@ -149,7 +145,7 @@ class Reply:
     def end(self, error: BrokenOff | None = None) -> None:
         """The body is over, or was cut."""
         ended = self._ended
-        self._source, self._error, self._take, self._ended = None, error, None, None
+        self._source, self.error, self._take, self._ended = None, error, None, None
         if self._show is not None:
             self._tell_end()
         if ended is not None:
