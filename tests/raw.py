@@ -89,7 +89,11 @@ class Connection:
 
     @classmethod
     async def open(cls, proxy: Proxy) -> Connection:
-        return cls(*await asyncio.open_connection("127.0.0.1", proxy.port))
+        return await cls.at(proxy.port)
+
+    @classmethod
+    async def at(cls, port: int) -> Connection:
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def head(self) -> bytes:
         async with asyncio.timeout(5):

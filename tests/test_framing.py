@@ -7,6 +7,11 @@ import json
 
 import pytest
 
+from keyproxy.floods import Floods
+from keyproxy.settings import Address, Settings
+from keyproxy.transport.connection import Serving
+from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.server import Server
 from tests.conftest import BODY, CHAT, Proxy, Start
 from tests.fake_upstream import silent
 from tests.raw import CALL, Connection, answers, only_answer, refused_raw, request
@@ -326,6 +331,25 @@ async def test_a_refusal_whose_body_was_read_keeps_the_connection(proxy: Proxy) 
         assert (await connection.answer()).code == "model_missing"
         connection.writer.write(request())
         assert (await connection.answer()).status == 200
+
+
+async def test_a_body_that_nobody_reads_holds_up_no_request_behind_it() -> None:
+    # One byte more than may wait for a reader: the last one stops the reading from the socket.
+    async def refuse_late(request: Request) -> Response:
+        while not request.is_whole:
+            await asyncio.sleep(0)
+        return Response(429)
+
+    settings = Settings.from_environ("dev", {"OPENROUTER_API_KEY": "sk-or-v1-" + "0" * 64})
+    server = Server(Serving(refuse_late, lambda *_: None, settings, 9, Floods()))
+    [address] = await server.listen([Address("127.0.0.1", 0)])
+    try:
+        async with await Connection.at(int(address.rpartition(":")[2])) as connection:
+            for _ in range(2):
+                connection.writer.write(request(body=b"x" * 131_073))
+                assert (await connection.answer()).status == 429
+    finally:
+        await server.close()
 
 
 async def test_pipelined_calls_are_checked_one_by_one_and_answered_in_order(start: Start) -> None:

@@ -245,9 +245,10 @@ class Connection(asyncio.Protocol):
             if self._is_lost:
                 self.request = None
                 self._serving.connections.discard(self)
+        if self._state == _CALL and len(self._requests.tail) <= _AHEAD_BYTES:
+            self.transport.resume_reading()  # a body that nobody reads has paused it
         if not request.is_whole and self._state == _CALL:
             self._wait(_DRAIN, LINGERING_SECONDS)
-            self.transport.resume_reading()
         self._go_on()
 
     def _head(self, response: Response, length: int | None) -> bytes:
@@ -257,11 +258,10 @@ class Connection(asyncio.Protocol):
         is_new = request.version == HTTP_1_1
         self._is_chunked = length is None and is_new
         self._keeps = request.keeps and not response.must_close and (is_new or length is not None)
+        has_length = length is not None and status not in (204, 304)
         if self._is_chunked:
             fields["Transfer-Encoding"] = "chunked"
-        elif (
-            length is not None and status not in (204, 304) and (length or request.method != "HEAD")
-        ):
+        elif has_length and (length or request.method != "HEAD"):
             fields[_LENGTH] = str(length)
         fields[_DATE] = _date(int(time.time()))
         if self._keeps != is_new:
