@@ -272,6 +272,22 @@ async def test_an_asker_that_leaves_before_it_wakes_does_not_cut_the_next_ones_r
     assert await (await second).read_whole(10) == b"hi"
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize("received", [WHOLE, WHOLE[:-1]])
+async def test_an_answer_that_comes_before_a_cancelled_asker_wakes_has_come(
+    received: bytes, is_lost: bool
+) -> None:
+    connection = Connection(lambda _: None, lambda _: None)
+    connection.connection_made(Transport())
+    answered = connection.ask(b"GET /a HTTP/1.1\r\n\r\n", b"", 5)
+    answered.cancel()
+    connection.data_received(received)
+    if is_lost:
+        connection.connection_lost(None)
+    reply = await connection.wait_on(answered)
+    assert (reply.status, reply.is_whole) == (200, received == WHOLE)
+
+
 async def test_a_connection_that_is_lost_needs_no_collection() -> None:
     connection = Connection(lambda _: None, lambda _: None)
     connection.connection_made(Transport())

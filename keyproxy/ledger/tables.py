@@ -91,7 +91,7 @@ _SETTLE = f"""
 _SETTLE_OF_SEVERAL = f"""
     UPDATE several_attempts {_FINAL} WHERE call_id = :id AND n = :n AND is_settled = 0
       AND call_id IN (SELECT id FROM calls WHERE id = :id AND booked_by = :me)"""  # noqa: S608  # our own words
-# As ``Entry.standing`` and ``Entry.is_final`` have it.
+# As ``_standing`` has it.
 _ADD_UP = """
     UPDATE calls SET (cost, counted, is_settled, cost_source) = (
       SELECT sum(cost), sum(counted), min(is_settled),

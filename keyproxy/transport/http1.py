@@ -60,9 +60,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_alarm", "_answered", "_due", "_ends_by_close", "_fault", "_fields", "_has_more"),
-        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_is_paused", "_loop", "_lost"),
-        *("_must_close", "_overhead", "_parser", "_pieces", "_released", "_reply", "_state"),
-        *("_transport", "_unsent"),
+        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_is_paused", "_late", "_loop"),
+        *("_lost", "_must_close", "_overhead", "_parser", "_pieces", "_released", "_reply"),
+        *("_state", "_transport", "_unsent"),
     )
 
     def __init__(
@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
     def _clear(self) -> None:
         self._answered: asyncio.Future[Reply] | None = None
         self._reply: Reply | None = None
+        self._late: Reply | None = None  # of an asker who is cancelled, and has not woken
         self._fields: Fields = {}
         self._pieces: list[bytes] = []  # of the body, out of what is just being parsed
         self._unsent: bytes | memoryview = b""
@@ -149,12 +150,15 @@ class Connection(asyncio.Protocol):
         if not answered.cancelled():
             return answered
         again: asyncio.Future[Reply] = self._loop.create_future()
-        if self._answered is not answered or self._state == _CLOSED:
+        if self._answered is not answered:  # another request has the connection
             again.cancel()
-        elif self._reply is None:
-            self._answered = again
+        elif self._late is not None:
+            again.set_result(self._late)
+            self._late = self._answered = None
+        elif self._state == _CLOSED:
+            again.cancel()
         else:
-            again.set_result(self._reply)
+            self._answered = again
         return again
 
     def give_up(self, answered: asyncio.Future[Reply]) -> None:
@@ -280,6 +284,8 @@ class Connection(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(reply)
             self._answered = None
+        else:
+            self._late = reply
         if self._unsent:
             self._unsent, self._is_cut_short = b"", True
 
@@ -314,7 +320,6 @@ class Connection(asyncio.Protocol):
         if self._is_paused:
             self.resume_reading()
         self._state = _IDLE
-        self._answered = None
         self._released(self)
 
     def _end_by(self, error: Exception) -> None:
