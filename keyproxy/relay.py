@@ -17,19 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import socket
-import struct
 from collections.abc import Mapping
 
 import structlog
 
 from keyproxy.call import End
 from keyproxy.record import Record
-from keyproxy.transport.messages import HTTP_1_0, Channel, Request, Response
+from keyproxy.transport.messages import Channel, Request, Response
 from keyproxy.transport.reply import BrokenOff
 from keyproxy.upstream.send import Answer
 
-_RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
 _log = structlog.get_logger("keyproxy.upstream")
 
 
@@ -64,7 +61,7 @@ async def relay(
     except ConnectionError as error:
         record.end_by(error)
     if record.ended is not End.COMPLETE:
-        _cut(request)
+        channel.cut()
     return response
 
 
@@ -176,20 +173,6 @@ class Passing:
 def _cut_for_key(record: Record) -> None:
     _log.error("the upstream's answer held a key and was cut")
     record.ended = End.KEY_IN_ANSWER
-
-
-def _cut(request: Request) -> None:
-    """End the connection without the last chunk or the missing bytes.
-
-    Closing lets what was written drain first; an HTTP/1.0 answer that ends with its connection
-    would look whole then, so that one is reset (nginx speaks 1.0 unless told).
-    """
-    transport = request.channel.transport
-    if request.version == HTTP_1_0 and not transport.is_closing():
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        transport.abort()
-    request.channel.close()
 
 
 def conditional(request: Request, status: int, body: bytes, fields: Mapping[str, str]) -> Response:

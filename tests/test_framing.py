@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from keyproxy.transport.connection import Serving
 from keyproxy.transport.messages import Request, Response
 from keyproxy.transport.server import Server
 from tests.conftest import BODY, CHAT, Proxy, Start
-from tests.fake_upstream import silent
+from tests.fake_upstream import begun, silent
 from tests.raw import CALL, Connection, answers, only_answer, refused_raw, request
 
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CALL), CALL)
@@ -537,3 +540,67 @@ async def test_head_faults_echo_nothing_and_carry_the_usual_shape(proxy: Proxy) 
     assert "SECRET" not in str(body)
     assert body["error"]["metadata"]["source"] == "keyproxy"
     assert body["error"]["metadata"]["request_id"].startswith("req_")
+
+
+def _reset(connection: Connection) -> None:
+    sock = connection.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.writer.transport.abort()
+
+
+def _known(proxy: Proxy) -> set[Any]:
+    return proxy.service._server.connections
+
+
+async def _until_forgotten(proxy: Proxy) -> None:
+    async with asyncio.timeout(10):
+        while _known(proxy):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_resets_behind_two_requests_is_forgotten(proxy: Proxy) -> None:
+    health = request("GET", "/healthz")
+    for data in (health * 2, request(body=b"{}") + health, request() + health, health * 5_000):
+        for _ in range(20):
+            async with await Connection.open(proxy) as connection:
+                connection.writer.write(data)
+                await connection.writer.drain()
+                _reset(connection)
+        await _until_forgotten(proxy)
+
+
+async def test_a_client_that_queues_calls_for_long_has_one_timer(proxy: Proxy) -> None:
+    loop = asyncio.get_running_loop()
+    async with await Connection.open(proxy) as connection:
+
+        async def send() -> None:
+            for _ in range(30):
+                connection.writer.write(request("GET", "/healthz") * 3_000)
+                await connection.writer.drain()
+
+        sending, left = asyncio.create_task(send()), 20_000
+        async with asyncio.timeout(60):
+            while left > 0:
+                left -= (await connection.reader.read(1 << 16)).count(b"HTTP/1.1 200 ")
+        sending.cancel()
+        timers = [each for each in loop._scheduled if not each.cancelled()]  # type: ignore[attr-defined]
+        names = [each._callback.__name__ for each in timers]
+        assert names.count("_look_paused") <= 1
+
+
+@pytest.mark.parametrize("how", ["stop", "half-close"])
+async def test_a_stream_in_http_1_0_that_is_cut_ends_with_a_reset(start: Start, how: str) -> None:
+    proxy = await start(SHUTDOWN_GRACE="0s")
+    proxy.upstream.answer = begun
+    data = request("POST", CHAT, body=json.dumps({**BODY, "stream": True}).encode())
+    async with await Connection.open(proxy) as connection:
+        connection.writer.write(data.replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        await connection.reader.readuntil(b"data: ")
+        if how == "stop":
+            stopping = asyncio.create_task(proxy.service.drain())
+        else:
+            connection.writer.write_eof()
+        with pytest.raises(ConnectionResetError):
+            await connection.reader.read()
+    if how == "stop":
+        await stopping

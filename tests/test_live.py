@@ -17,10 +17,13 @@ from keyproxy.admin.events import MOST_READERS, TICK_SECONDS, Events
 from keyproxy.admin.recent import CELL_SECONDS, CELLS, MINUTES, MOST_NAMES, Recent
 from keyproxy.admin.state import History
 from keyproxy.call import Cost, Head, Usage
+from keyproxy.floods import Floods
 from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.record import Record
-from tests.conftest import Clock, Proxy, Start
-from tests.loopback import listening
+from keyproxy.settings import Address, Settings
+from keyproxy.transport.connection import Serving
+from keyproxy.transport.server import Server
+from tests.conftest import KEY, Clock, Proxy, Start
 from tests.records import entry
 from tests.test_admin import HERE, look
 
@@ -185,8 +188,14 @@ async def test_the_ledger_is_asked_once_a_minute_whoever_looks(
 
 @asynccontextmanager
 async def serving(made: Events) -> AsyncIterator[str]:
-    async with listening(made.show) as port:
-        yield f"127.0.0.1:{port}"
+    settings = Settings.from_environ("dev", {"OPENROUTER_API_KEY": KEY})
+    server = Server(Serving(made.show, lambda request, fields: None, settings, 100, Floods()))
+    [address] = await server.listen([Address("127.0.0.1", 0)])
+    try:
+        yield address
+    finally:
+        await made.close()
+        await server.close()
 
 
 async def test_a_reader_that_stops_to_read_is_cut_and_others_go_on() -> None:

@@ -64,9 +64,9 @@ class Events:
         try:
             if self._ticking is None:
                 self._ticking = asyncio.create_task(self._run())
+            text = _event("state", await self._first())
             _keep_little_on_its_way(request)
             channel.begin(response)
-            text = _event("state", await self._first())
             while text and not self._is_closed:
                 async with asyncio.timeout(self._unread_seconds):
                     channel.write(text)

@@ -172,7 +172,7 @@ class Service:
             _log.warning("calls cut by the stop", calls=len(cut))
         life.is_cutting = True
         for connection in cut:
-            connection.close()
+            connection.cut()
         await self.alerts.finish()
 
     async def close(self) -> None:

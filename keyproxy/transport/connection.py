@@ -20,31 +20,27 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import time
-from collections.abc import Awaitable, Callable, Mapping
+import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
 from typing import cast
 
 import structlog
 from multidict import CIMultiDict, istr
 
 from keyproxy.errors import Refusal
-from keyproxy.floods import Floods, Refused
-from keyproxy.record import new_request_id
+from keyproxy.floods import Floods
 from keyproxy.settings import Settings
 from keyproxy.transport import refusals
-from keyproxy.transport.messages import HTTP_1_1, Request, Response, head
+from keyproxy.transport.messages import HTTP_1_1, Request, Response, date, lines
 from keyproxy.transport.requests import Requests
 
 LINGERING_SECONDS = 2.0
 """How long an unread body is drained after a refusal, so that the client can read it."""
 _AHEAD_BYTES = 64 * 1024  # kept unparsed behind the call that is being answered
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
 _LENGTH, _DATE, _CONNECTION = istr("Content-Length"), istr("Date"), istr("Connection")
 _LAST_CHUNK = b"0\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
 _HEAD, _CALL, _IDLE, _DRAIN, _LEAVING, _CLOSED = range(6)
 _log = structlog.get_logger("keyproxy.server")
 
@@ -80,13 +76,14 @@ class Connection(asyncio.Protocol):
         self._state = _HEAD
         self.request: Request | None = None
         self.task: asyncio.Task[None] | None = None
-        self.has_begun = False  # its answer
-        self._is_chunked, self._keeps = False, True
-        self._is_deaf = self._is_lost = False
+        self._keeps, self.has_begun = True, False  # the answer
+        self._is_chunked = self._is_unbounded = False  # its end is the connection's
+        self._is_deaf = False
         self._behind: Callable[[bool], None] | None = None
         self._room: asyncio.Future[None] | None = None  # to write; None: there is some
         self._unread, self._due = 0, math.inf
         self._alarm: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None  # while calls queue up
 
     # What the transport tells.
 
@@ -94,8 +91,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         peer = transport.get_extra_info("peername")
-        self._requests = Requests(self, str(peer[0]) if peer else None)
-        serving = self._serving
+        self._requests, serving = Requests(self, str(peer[0]) if peer else None), self._serving
         serving.connections.add(self)
         self._wait(_HEAD, serving.settings.header_timeout_seconds or math.inf)
         if len(serving.connections) > serving.max_connections:
@@ -109,20 +105,28 @@ class Connection(asyncio.Protocol):
         requests.feed(data, self.request)
         if len(requests.tail) > _AHEAD_BYTES:
             self.transport.pause_reading()
-            self._watch_paused()
+            if self._watch is None:
+                self._watch_paused()
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state, self._is_deaf, self._is_lost = _CLOSED, True, True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._state, self._is_deaf = _CLOSED, True
+        for timer in filter(None, (self._alarm, self._watch)):
+            timer.cancel()
         self._requests.close()
         self.resume_writing()
         if self.task is None:
-            self.request = None
-            self._serving.connections.discard(self)
+            self._forget()
         else:
             self.task.cancel()
+            self.task.add_done_callback(self._forget)  # where it has not begun
+
+    def _forget(self, task: asyncio.Task[None] | None = None) -> None:
+        self.task = self.request = None
+        self._serving.connections.discard(self)
+
+    def eof_received(self) -> None:
+        self.cut()  # a client that sends no more has left
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()
@@ -182,6 +186,16 @@ class Connection(asyncio.Protocol):
         if self._is_chunked:
             self._write(_LAST_CHUNK)
 
+    def cut(self) -> None:
+        """End it without the last chunk or the missing bytes of an answer that is not whole. One
+        that ends with its connection would look whole (nginx speaks HTTP/1.0 unless told), so that
+        it is reset; what was written of any other may drain first."""
+        if self.task is not None and self._is_unbounded and not self.transport.is_closing():
+            sock = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+        self.close()
+
     def close(self) -> None:
         """End it when what was written is taken, if that happens in time."""
         if self._state != _CLOSED:
@@ -202,10 +216,11 @@ class Connection(asyncio.Protocol):
             return
         self.request = None
         is_last = not self._keeps or (request is not None and not request.keeps)
-        if is_last or self._serving.is_closing:
+        if is_last or self._serving.is_closing or self.transport.is_closing():
             self.close()
         elif requests.ahead:
-            self._state, self._due, self.has_begun = _CALL, math.inf, False
+            self._state, self._due = _CALL, math.inf
+            self.has_begun = self._is_unbounded = False
             request = self.request = requests.ahead.pop(0)
             self.task = self._loop.create_task(self._serve(request))
             if requests.tail and not request.is_whole:
@@ -242,9 +257,6 @@ class Connection(asyncio.Protocol):
             self.close() if self.has_begun else self._leave(refusal)
         finally:
             self.task = request.body = None
-            if self._is_lost:
-                self.request = None
-                self._serving.connections.discard(self)
         if self._state == _CALL and len(self._requests.tail) <= _AHEAD_BYTES:
             self.transport.resume_reading()  # a body that nobody reads has paused it
         if not request.is_whole and self._state == _CALL:
@@ -257,17 +269,18 @@ class Connection(asyncio.Protocol):
         fields = CIMultiDict(response.headers)
         is_new = request.version == HTTP_1_1
         self._is_chunked = length is None and is_new
+        self._is_unbounded = length is None and not is_new
         self._keeps = request.keeps and not response.must_close and (is_new or length is not None)
         has_length = length is not None and status not in (204, 304)
         if self._is_chunked:
             fields["Transfer-Encoding"] = "chunked"
         elif has_length and (length or request.method != "HEAD"):
             fields[_LENGTH] = str(length)
-        fields[_DATE] = _date(int(time.time()))
+        fields[_DATE] = date()
         if self._keeps != is_new:
             fields[_CONNECTION] = "keep-alive" if self._keeps else "close"
         self._serving.dress(request, fields)
-        return _lines(request.version, status, fields)
+        return lines(request.version, status, fields)
 
     def _write(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -285,14 +298,8 @@ class Connection(asyncio.Protocol):
         self._wait(_LEAVING, LINGERING_SECONDS)
 
     def _say(self, refusal: Refusal) -> None:
-        request_id, status, code = new_request_id(), refusal.status, refusal.code
-        self._serving.refused(code)
-        if not self._serving.floods.absorbs(Refused(code, status)):  # it has no other line
-            _log.info("head refused", request_id=request_id, http_status=status, code=code)
-        body = refusals.body(refusal, "", request_id)
-        fields = refusals.headers_alone(refusal, request_id)
-        fields |= {_LENGTH: str(len(body)), _DATE: _date(int(time.time())), _CONNECTION: "close"}
-        self.transport.write(_lines(HTTP_1_1, status, fields) + body)
+        self._serving.refused(refusal.code)
+        self.transport.write(refusals.alone(refusal, self._serving.floods))
 
     # How long each state lasts: one timer, which stays set from one request to the next.
 
@@ -318,6 +325,7 @@ class Connection(asyncio.Protocol):
         elif self.transport.get_write_buffer_size() < self._unread:
             self._watch_unread()
         else:
+            self.cut()
             self.transport.abort()
 
     def _watch_unread(self) -> None:
@@ -330,21 +338,12 @@ class Connection(asyncio.Protocol):
         """Calls queue behind the one under way, and while reading pauses for them its client's
         departure cannot be seen: when the same call holds them up for long, cut."""
         seconds = self._serving.settings.header_timeout_seconds
-        self._loop.call_later(seconds, self._look_paused, seen)
+        self._watch = self._loop.call_later(seconds, self._look_paused, seen)
 
     def _look_paused(self, seen: asyncio.Task[None] | None) -> None:
-        if not self._is_lost and len(self._requests.tail) > _AHEAD_BYTES:
+        self._watch = None
+        if len(self._requests.tail) > _AHEAD_BYTES:
             if self.task is not None and self.task is seen:
                 self.transport.abort()
             else:
                 self._watch_paused(self.task)
-
-
-def _lines(version: tuple[int, int], status: int, fields: Mapping[str, str]) -> bytes:
-    first = f"HTTP/1.{version[1]} {status} {_REASONS.get(status, '')}"
-    return head([first, *[f"{name}: {value}" for name, value in fields.items()]])
-
-
-@lru_cache(maxsize=1)
-def _date(now: int) -> str:
-    return formatdate(now, usegmt=True)

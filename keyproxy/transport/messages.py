@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from multidict import CIMultiDictProxy
 
 HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(slots=True)
@@ -36,6 +41,7 @@ class Channel(Protocol):
     def write(self, data: bytes) -> None: ...
     def finish(self) -> None: ...
     async def drained(self) -> None: ...
+    def cut(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -96,3 +102,19 @@ def head(lines: Sequence[str]) -> bytes:
     if text.count("\r") != ends or text.count("\n") != ends or "\0" in text:
         raise ValueError("a field holds a line break")
     return f"{text}\r\n\r\n".encode(errors="ignore")  # what was no UTF-8 is left out
+
+
+def lines(version: tuple[int, int], status: int, fields: Mapping[str, str]) -> bytes:
+    """An answer's head. Raises ValueError where a field holds a line break."""
+    first = f"HTTP/1.{version[1]} {status} {_REASONS.get(status, '')}"
+    return head([first, *[f"{name}: {value}" for name, value in fields.items()]])
+
+
+def date() -> str:
+    """Of an answer that is made now (RFC 9110, 6.6.1)."""
+    return _written(int(time.time()))
+
+
+@lru_cache(maxsize=1)
+def _written(now: int) -> str:
+    return formatdate(now, usegmt=True)

@@ -1,4 +1,4 @@
-"""A refusal as the client's SDK parses it: status, headers, JSON. Pure."""
+"""A refusal as the client's SDK parses it: status, headers, JSON."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
+
 from keyproxy.call import BASE
 from keyproxy.dialects import DIALECTS
 from keyproxy.errors import CODES, Refusal, messages_type
+from keyproxy.floods import Floods, Refused
+from keyproxy.record import new_request_id
+from keyproxy.transport.messages import HTTP_1_1, date, lines
 
 PATIENCE_SECONDS = 5.0
 """A wait beyond this is for a person to decide; official SDKs would sit through it."""
@@ -20,6 +25,7 @@ _HEAD_FAULTS = {
     "head_too_large": "The request's head is too large.",
     "overloaded": "Too many connections at the moment.",
 }
+_log = structlog.get_logger("keyproxy.server")
 _TYPED = tuple(f"{BASE}{dialect.path}" for dialect in DIALECTS if dialect.errors == "anthropic")
 
 
@@ -95,3 +101,14 @@ def headers_alone(refusal: Refusal, request_id: str) -> dict[str, str]:
         "X-Content-Type-Options": "nosniff",
         "X-Request-Id": request_id,
     }
+
+
+def alone(refusal: Refusal, floods: Floods) -> bytes:
+    """A whole answer to what is no request; its line in the log is written here."""
+    request_id, status, code = new_request_id(), refusal.status, refusal.code
+    if not floods.absorbs(Refused(code, status)):
+        _log.info("head refused", request_id=request_id, http_status=status, code=code)
+    said = body(refusal, "", request_id)
+    fields = headers_alone(refusal, request_id)
+    fields |= {"Content-Length": str(len(said)), "Date": date(), "Connection": "close"}
+    return lines(HTTP_1_1, status, fields) + said
