@@ -191,7 +191,8 @@ async def figures(folder: Path) -> tuple[float, float, float]:
     async with started(folder) as program:
         call = await program.counted(CALLS) / CALLS
         short = await program.counted(1, 5)
-        event = (await program.counted(1, 5 + EVENTS) - short) / EVENTS
+        # The least of three: what runs each second is nobody's event.
+        event = min([await program.counted(1, 5 + EVENTS) - short for _ in range(3)]) / EVENTS
     async with started(folder, KEYPROXY_ADMIN="127.0.0.1:0") as program:
         return call, event, await program.counted(CALLS) / CALLS
 
