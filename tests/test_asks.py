@@ -503,8 +503,8 @@ def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
 def test_each_word_is_a_rule_whose_fields_are_reserved_for(word: str) -> None:
     rule = fields.RULES[word.replace("-", "_")]
     with pytest.raises(Refusal):
-        rule.inspect(Check(C), "new_field", {})
+        rule(Check(C), "new_field", {})
     check = Check(C, Features.of([word]))
-    rule.inspect(check, "new_field", {})
+    rule(check, "new_field", {})
     ask = bounds.ask_of(check, {}, 100)
     assert NOTED.get(word, is_dearer)(ask)

@@ -77,6 +77,6 @@ def test_the_script_tells_what_is_new_and_what_becomes_of_it(script: ModuleType)
         ["gone", "old: unknown"],
         ["new", "preset: never"],
         ["new", "trace: by name"],
-        ["new", "web_search_options: `web`"],
+        ["new", "web_search_options: web"],
         ["new", "x: unknown"],
     ]

@@ -296,15 +296,8 @@ class Check:
             self.changed.add(self.place)
 
 
-Inspect = Callable[[Check, str, Any], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """``name`` is what docs/features.md calls it."""
-
-    name: str
-    inspect: Inspect
+Rule = Callable[[Check, str, Any], None]
+"""Raises unless a field, by its name, may have a value."""
 
 
 def items(param: str, value: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from keyproxy.errors import Refusal
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
-from keyproxy.policy.check import SEALED_TYPES, TEXT_TYPES, Check, Rule, items
+from keyproxy.policy.check import SEALED_TYPES, TEXT_TYPES, Check, items
 from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, stored_file
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.policy.tools import tools
@@ -111,7 +111,7 @@ _KIND = re.compile(r"[a-z][a-z0-9_:.-]*")  # no other spelling of a known type
 _MAY_BE_EMPTY = ("arguments", "input", "output")  # of a tool that takes or says nothing
 
 
-def _conversation(check: Check, param: str, value: Any) -> None:
+def conversation(check: Check, param: str, value: Any) -> None:
     """Messages or items: their words are free; tools, stored files and lifetimes in them not."""
     if isinstance(value, str):
         return
@@ -272,6 +272,3 @@ def _says_something(value: Any) -> bool:
     if isinstance(value, (list, dict)):
         return any(map(_says_something, value if isinstance(value, list) else value.values()))
     return isinstance(value, str) and value != ""
-
-
-CONVERSATION = Rule("conversation", _conversation)

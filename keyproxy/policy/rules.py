@@ -12,7 +12,7 @@ from typing import Any
 
 from keyproxy.call import DEARER_TIERS
 from keyproxy.policy import caps, spelling
-from keyproxy.policy.check import Check, Inspect, Rule, items
+from keyproxy.policy.check import Check, Rule, items
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.settings.grammar.features import WORDS, names
 from keyproxy.strict_json.body import whole_number
@@ -24,7 +24,7 @@ def anything(check: Check, param: str, value: Any) -> None:
     """No look at the value, so that nothing calls it."""
 
 
-def needs(word: str, inspect: Inspect = anything) -> Rule:
+def needs(word: str, inspect: Rule = anything) -> Rule:
     """A field that is closed unless ``word`` is on, and then checked."""
     what = _MORE_THAN_TEXT if word in _MODALITIES.values() else ""
 
@@ -32,10 +32,10 @@ def needs(word: str, inspect: Inspect = anything) -> Rule:
         check.require(word, param, "can cost extra", what=what)
         inspect(check, param, value)
 
-    return Rule(f"`{word}`", gated)
+    return gated
 
 
-def _only(fits: Callable[[Any], bool], instead: str) -> Inspect:
+def _only(fits: Callable[[Any], bool], instead: str) -> Rule:
     """Values that fit; ``instead`` tells of them."""
 
     def inspect(check: Check, param: str, value: Any) -> None:
@@ -45,7 +45,7 @@ def _only(fits: Callable[[Any], bool], instead: str) -> Inspect:
     return inspect
 
 
-def _usual(values: tuple[str | None, ...], word: str, instead: str) -> Inspect:
+def _usual(values: tuple[str | None, ...], word: str, instead: str) -> Rule:
     """Words at the usual price or below; ``word`` opens any others, which are dearer."""
 
     def inspect(check: Check, param: str, value: Any) -> None:
@@ -65,7 +65,7 @@ def _object(
     is_in_list: bool = False,
     holds_scalars: bool = True,
     compacts: bool = False,
-) -> Inspect:
+) -> Rule:
     """An object, or a list of such, with none but ``known`` names and, if it has one, that type.
 
     Fields of this kind are open in one shape only, which holds no model, tool or price.
@@ -254,49 +254,44 @@ _RETENTIONS = ("in_memory", "in-memory", "5m", "30m")
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         **{word.replace("-", "_"): needs(word) for word in WORDS},
-        "cache_options": Rule("lifetime", _cache_options),
-        "compaction": Rule(
-            "shape",
-            _object("type compact_threshold", kind="compaction", is_in_list=True, compacts=True),
+        "cache_options": _cache_options,
+        "compaction": _object(
+            "type compact_threshold", kind="compaction", is_in_list=True, compacts=True
         ),
         "fallbacks": needs("fallbacks", _fallbacks),
-        "flag": Rule(
-            "true or false", _only(lambda value: isinstance(value, bool), "true or false")
-        ),
+        "flag": _only(lambda value: isinstance(value, bool), "true or false"),
         # Any value: it neither selects a model nor adds a cost of its own.
-        "free": Rule("free", anything),
-        "function_call": Rule("shape", _function_call),
-        "functions": Rule(
-            "shape",
-            _object("name description parameters strict", is_in_list=True, holds_scalars=False),
+        "free": anything,
+        "function_call": _function_call,
+        "functions": _object(
+            "name description parameters strict", is_in_list=True, holds_scalars=False
         ),
-        "image": Rule("shape", _object("context_compression")),
-        "lifetime": Rule("lifetime", lifetime),
-        "modalities": Rule("modalities", _modalities),
-        "model": Rule("model", anything),  # read by `calls`, before any field
+        "image": _object("context_compression"),
+        "lifetime": lifetime,
+        "modalities": _modalities,
+        "model": anything,  # read by `calls`, before any field
         # What asks for nothing, which SDKs fill in unasked.
-        "off": Rule("off", _only(lambda value: value is None or value is False, "false")),
-        "one": Rule("one", _one),
-        "prediction": Rule("free", _prediction),
-        "prompts": Rule("one text", _prompts),
+        "off": _only(lambda value: value is None or value is False, "false"),
+        "one": _one,
+        "prediction": _prediction,
+        "prompts": _prompts,
         "provider": needs("provider", _provider),
         # Another place is dearer; "global" would undo what the account chose for its privacy.
         "region": needs(
             "priority",
             _only(lambda value: isinstance(value, str) and value.lower() != "global", "one region"),
         ),
-        "retention": Rule("lifetime", _usual(_RETENTIONS, "cache-1h", "in_memory")),
-        "speed": Rule("`priority`", _usual(("standard",), "priority", "standard")),
-        "stop_conditions": Rule("with tools", _stop_conditions),
-        "stream": Rule("true or false", anything),  # read by `calls`, too
-        "summary": Rule("shape", _object("type instructions", kind="summarize", compacts=True)),
+        "retention": _usual(_RETENTIONS, "cache-1h", "in_memory"),
+        "speed": _usual(("standard",), "priority", "standard"),
+        "stop_conditions": _stop_conditions,
+        "stream": anything,  # read by `calls`, too
+        "summary": _object("type instructions", kind="summarize", compacts=True),
         # No list of parts, which would need the walk through a conversation.
-        "text": Rule("text", _only(lambda value: isinstance(value, str), "a text")),
-        "texts": Rule("shape", _texts),
-        "tier": Rule("tier", _usual(_TIERS, "priority", "auto")),
-        "transforms": Rule(
-            "shape",
-            _only(lambda value: value == ["middle-out"], '["middle-out"], or an empty list'),
+        "text": _only(lambda value: isinstance(value, str), "a text"),
+        "texts": _texts,
+        "tier": _usual(_TIERS, "priority", "auto"),
+        "transforms": _only(
+            lambda value: value == ["middle-out"], '["middle-out"], or an empty list'
         ),
     }
 )

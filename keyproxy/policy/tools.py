@@ -243,11 +243,11 @@ def _edits(check: Check, param: str, value: Any) -> None:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "choice": Rule("choice", _choice),
-        "edits": Rule("edits", _edits),
+        "choice": _choice,
+        "edits": _edits,
         "images": needs("images", nested),
-        "plugins": Rule("plugins", _plugins),
-        "tools": Rule("tools", tools),
+        "plugins": _plugins,
+        "tools": tools,
         "web": needs("web", nested),
     }
 )
