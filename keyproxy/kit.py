@@ -15,7 +15,7 @@ from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.pairing import Pairing
-from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.record import Record
 from keyproxy.session_endpoint import Opening

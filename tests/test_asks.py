@@ -19,8 +19,8 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import bounds, fields
 from keyproxy.policy.bounds import INPUT_TOKENS, TEMPLATE_TOKENS
-from keyproxy.policy.check import Check
-from keyproxy.policy.features import Features
+from keyproxy.policy.check import Check, Policy
+from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
 from keyproxy.price import Price, Rates, nano, worst_case
@@ -30,6 +30,13 @@ from tests.test_features import FUSION, MAIN, OPENED, tool
 EVERYTHING = Features.of(
     [*WORDS, "tools:tool_search", "tools:openrouter:advisor", "tools:openrouter:datetime"]
 )
+
+
+def opened(features: Features = NONE) -> Policy:
+    return Policy(Models(["*"], features), features=features)
+
+
+ALL_OPEN = opened(EVERYTHING)
 PIXELS = "A" * 5000
 C, R, M = MAIN
 SEARCH = {"type": "web_search_20260209", "name": "web_search"}
@@ -42,7 +49,7 @@ def ask_of(style: Dialect, body: dict[str, Any], raw_bytes: int) -> Ask:
     body = fields.said(body)
     models = body.get("models")
     listed = [body.get("model"), *(models if isinstance(models, list) else [])]
-    check = Check(style, EVERYTHING, Models(["*"], EVERYTHING))
+    check = Check(style, ALL_OPEN)
     fields.check(check, body)
     for name in listed:
         if isinstance(name, str):
@@ -52,7 +59,7 @@ def ask_of(style: Dialect, body: dict[str, Any], raw_bytes: int) -> Ask:
 
 def reckoned(style: Dialect, body: dict[str, Any]) -> Ask:
     """The same of a body whose fields alone decide, whether or not they are open."""
-    return bounds.ask_of(Check(style), body, len(json.dumps(body)))
+    return bounds.ask_of(Check(style, ALL_OPEN), body, len(json.dumps(body)))
 
 
 def asked(style: Dialect, body: dict[str, Any]) -> Ask:
@@ -391,7 +398,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     st.dictionaries(st.sampled_from(sorted(NAMES)), json_values),
 )
 def test_no_json_breaks_the_reading_of_a_body(style: Dialect, body: dict[str, Any]) -> None:
-    ask = bounds.ask_of(Check(style), body, 100)
+    ask = bounds.ask_of(Check(style, ALL_OPEN), body, 100)
     with contextlib.suppress(Refusal):
         ask = ask_of(style, body, 100) if style in FIELDS else ask
     assert ask.text_tokens >= 0
@@ -476,7 +483,7 @@ def respelled(value: Any, random: Random) -> Any:
 def refused(words: Iterable[str], style: Dialect, body: dict[str, Any]) -> bool:
     features = Features.of(words)
     try:
-        fields.check(Check(style, features, Models(["*"], features)), json.loads(json.dumps(body)))
+        fields.check(Check(style, opened(features)), json.loads(json.dumps(body)))
     except Refusal:
         return True
     return False
@@ -492,7 +499,7 @@ def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
     is_gated = refused((), style, body)
     assume(is_gated and not refused(words.split(), style, body))
     features = Features.of(words.split())
-    check = Check(style, features, Models(["*"], features))
+    check = Check(style, opened(features))
     fields.check(check, body)
     ask = bounds.ask_of(check, body, 100)
     for word in words.split():
@@ -503,8 +510,8 @@ def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
 def test_each_word_is_a_rule_whose_fields_are_reserved_for(word: str) -> None:
     rule = fields.RULES[word.replace("-", "_")]
     with pytest.raises(Refusal):
-        rule(Check(C), "new_field", {})
-    check = Check(C, Features.of([word]))
+        rule(Check(C, opened()), "new_field", {})
+    check = Check(C, opened(Features.of([word])))
     rule(check, "new_field", {})
     ask = bounds.ask_of(check, {}, 100)
     assert NOTED.get(word, is_dearer)(ask)

@@ -15,8 +15,7 @@ from keyproxy.call import Endpoint
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.policy.calls import Policy
-from keyproxy.policy.check import Check
+from keyproxy.policy.check import Check, Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.settings.grammar.features import WORDS
@@ -48,9 +47,8 @@ def imposed_on(
     style: Dialect, body: dict[str, Any], most: int | None, words: str = "", models: str = ""
 ) -> dict[str, Any]:
     """The top-level fields that change, with their new values."""
-    check = Check(
-        style, Features.of(words.split()), max_tokens=most, ids=dict.fromkeys(models.split())
-    )
+    policy = Policy(POLICY.models, max_tokens=most, features=Features.of(words.split()))
+    check = Check(style, policy, ids=dict.fromkeys(models.split()))
     check.impose(body := deepcopy(body))
     return {name: body[name] for name in check.changed}
 

@@ -13,7 +13,7 @@ from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal, SettingsFaults
 from keyproxy.policy import fields
-from keyproxy.policy.check import Check
+from keyproxy.policy.check import Check, Policy
 from keyproxy.policy.features import COSTLY_BETAS, Features
 from keyproxy.policy.models import Models
 from keyproxy.settings.grammar import Unfit
@@ -38,7 +38,9 @@ def refusal(words: str, style: Dialect, value: dict[str, Any], *more: str) -> Re
     """What is said to ``value`` with these words on and models like ``LIST``, or nothing."""
     features = Features.of(words.split())
     try:
-        fields.check(Check(style, features, Models([*LIST, *more], features)), value)
+        fields.check(
+            Check(style, Policy(Models([*LIST, *more], features), features=features)), value
+        )
     except Refusal as error:
         return error
     return None
@@ -417,7 +419,7 @@ def test_one_rule_tells_tools_of_the_caller_from_closed_ones(kind: str, is_close
 def test_models_of_fields_are_among_the_models_of_a_call() -> None:
     features = Features.of(["fallbacks", "tools:openrouter:advisor"])
     value = tool("advisor", model="anthropic/a") | {"fallbacks": [{"model": "anthropic/b"}]}
-    check = Check(M, features)
+    check = Check(M, Policy(Models(["*"]), features=features))
     fields.check(check, value)
     assert [*check.named] == ["anthropic/a", "anthropic/b"]
 
@@ -618,10 +620,11 @@ async def test_what_reaches_further_than_the_call_is_never_offered(
 
 @pytest.mark.parametrize("name", CLOSED_FIELDS)
 def test_a_closed_field_stays_closed_whatever_the_settings_hold(name: str) -> None:
+    policy = Policy(Models(["*"]), features=Features.of(WORDS, [name]))
     for style, table in fields.FIELDS.items():
         if name not in table:
             with pytest.raises(Refusal, match="field_not_allowed") as raised:
-                fields.check(Check(style, Features.of(WORDS, [name])), {name: {"id": "x"}})
+                fields.check(Check(style, policy), {name: {"id": "x"}})
             assert raised.value.hint is None
 
 
@@ -708,10 +711,10 @@ def test_of_a_list_with_a_wrong_entry_the_others_can_be_pasted() -> None:
 
 @pytest.mark.parametrize("style", fields.FIELDS)
 def test_an_extra_field_opens_that_name_only(style: Dialect) -> None:
-    features = Features.of([], ["trace"])
-    fields.check(Check(style, features), {"trace": {"any": "thing"}})
+    policy = Policy(Models(["*"]), features=Features.of([], ["trace"]))
+    fields.check(Check(style, policy), {"trace": {"any": "thing"}})
     with pytest.raises(Refusal, match="field_not_allowed"):
-        fields.check(Check(style, features), {"Trace": {}})
+        fields.check(Check(style, policy), {"Trace": {}})
 
 
 def test_no_name_of_the_table_is_an_extra_field() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields, spelling
-from keyproxy.policy.check import Check
+from keyproxy.policy.check import Check, Policy
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
@@ -24,6 +25,7 @@ RESPONSES = "/api/v1/responses"
 MESSAGES = "/api/v1/messages"
 MINI = "openai/gpt-4o-mini"
 CALL = {"model": MINI}
+POLICY = Policy(Models(["*"]))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +245,7 @@ REFUSED_EVERYWHERE = [
 def test_a_field_that_is_not_listed_is_refused(name: str) -> None:
     for style in fields.FIELDS:
         with pytest.raises(Refusal, match="field_not_allowed"):
-            fields.check(Check(style), CALL | {name: "x"})
+            fields.check(Check(style, POLICY), CALL | {name: "x"})
 
 
 @pytest.mark.parametrize("path", [CHAT, RESPONSES, MESSAGES])
@@ -262,7 +264,7 @@ async def test_a_hidden_selector_never_reaches_the_upstream(
 def allowed(style: Dialect, value: dict[str, Any]) -> bool:
     """Whether the fields pass; nothing but a refusal may be raised."""
     try:
-        fields.check(Check(style), CALL | value)
+        fields.check(Check(style, POLICY), CALL | value)
     except Refusal:
         return False
     return True
@@ -464,7 +466,7 @@ def test_tools_within_tools_are_looked_at_once_each(name: str) -> None:
     tool: dict[str, Any] = {"type": word, "x": Counted()}
     for _ in range(20):
         tool = {"type": word, name: [tool] if name == "tools" else tool}
-    check = Check(dialects.MESSAGES, Features.of([f"tools:{word}"]))
+    check = Check(dialects.MESSAGES, replace(POLICY, features=Features.of([f"tools:{word}"])))
     fields.check(check, {"messages": [{"content": [{"type": "tool_addition", "tool": tool}]}]})
     assert seen == ["x"]
 
@@ -521,7 +523,7 @@ async def test_some_empty_objects_ask_for_nothing_and_others_do(proxy: Proxy, pa
 def test_an_odd_name_is_refused_with_any_value(name: str, nothing: Any) -> None:
     for style in fields.FIELDS:
         with pytest.raises(Refusal, match="field_not_allowed"):
-            fields.check(Check(style), CALL | {name: nothing})
+            fields.check(Check(style, POLICY), CALL | {name: nothing})
 
 
 @pytest.mark.parametrize("nothing", [None, [], ""])
@@ -559,7 +561,7 @@ async def test_an_empty_length_is_one_that_is_not_said(
 def test_an_empty_list_of_stop_conditions_says_a_number_of_steps_where_tools_run() -> None:
     for words, expected in (([], []), (["web"], [{"type": "step_count_is", "step_count": 10}])):
         body: dict[str, Any] = CALL | {"stop_server_tools_when": []}
-        fields.check(Check(dialects.CHAT, Features.of(words)), body)
+        fields.check(Check(dialects.CHAT, replace(POLICY, features=Features.of(words))), body)
         assert body["stop_server_tools_when"] == expected
 
 
@@ -606,7 +608,7 @@ async def test_a_slip_of_the_keys_is_answered_with_the_name_that_was_meant(
 )
 def test_other_names_are_no_slips(style: Dialect, name: str) -> None:
     with pytest.raises(Refusal) as raised:
-        fields.check(Check(style), CALL | {name: 0.5})
+        fields.check(Check(style, POLICY), CALL | {name: 0.5})
     assert "did you mean" not in raised.value.message
     assert len(raised.value.message) < 200
 

@@ -26,7 +26,7 @@ from keyproxy.call import Endpoint
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.settings.grammar.plain import expression

@@ -13,8 +13,7 @@ import pytest
 from keyproxy.call import Call, Endpoint
 from keyproxy.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from keyproxy.policy import calls
-from keyproxy.policy.calls import Policy
-from keyproxy.policy.check import NO_NAMES, Names
+from keyproxy.policy.check import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 from keyproxy.price import Price, Rates
@@ -75,12 +74,15 @@ def homes_of(model: str, homes: Homes = HOMES) -> list[str]:
 
 
 def call(
-    said: dict[str, Any], style: Dialect = CHAT, names: Names = NO_NAMES, **headers: str
+    said: dict[str, Any],
+    style: Dialect = CHAT,
+    routes: Mapping[str, tuple[str, ...]] = {},
+    **headers: str,
 ) -> Call:
     raw = json.dumps({"model": "maker/small"} | said).encode()
     endpoint = Endpoint("POST", f"/api/v1{style.path}", style)
     models = Models(["*"], OPEN)
-    policy = Policy(models, features=OPEN, counts_money=True, is_routed=True, names=names)
+    policy = Policy(models, features=OPEN, counts_money=True, is_routed=True, routes=routes)
     passed = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     return calls.read(endpoint, raw, policy, passed, "")
 

@@ -12,7 +12,6 @@ import pytest
 from keyproxy.call import Client
 from keyproxy.dialects import CHAT, EMBEDDINGS, RESPONSES, Dialect
 from keyproxy.errors import Refusal
-from keyproxy.policy.check import Names
 from keyproxy.price import Price, Rates
 from keyproxy.routing.homes import Home, Homes, Place
 from keyproxy.routing.memory import Memory
@@ -171,7 +170,7 @@ def test_a_list_is_led_by_the_model_that_it_was_asked_for_by(router: Router) -> 
 
 def test_a_route_at_openrouter_goes_on_to_its_next_model(router: Router) -> None:
     named = replace(router, routes={"quick": Way(fallback="model")})
-    asked = call({"model": "quick"}, names=Names({"quick": ("a/b", "c/d")}))
+    asked = call({"model": "quick"}, routes={"quick": ("a/b", "c/d")})
     assert asked.said is not None
     bodies = [each.edits.body(asked.said) for each in named.plan(asked, ANN).options]
     assert [json.loads(body) for body in bodies] == [{"model": "a/b"}, {"model": "c/d"}]
@@ -192,7 +191,7 @@ def test_each_model_has_its_own_highest_price(
     both = ("maker/small", "maker/other")
     routes = {"quick": Way(), "low": Way(max_price={"input": 1.5, "output": 9})}
     named = replace(router, ways=ways, routes=routes)
-    found = named.plan(call(said, names=Names({"quick": both, "low": both})), ANN).options
+    found = named.plan(call(said, routes={"quick": both, "low": both}), ANN).options
     homes = [each.place.home.provider for each in found if each.place.model == "maker/other"]
     assert homes == ["slow"]
     assert len(found) == (2 if said["model"] == "low" else 5)
@@ -245,7 +244,7 @@ def test_how_far_a_route_goes_on(
         ways={"a/b": Way(fallback=own)},
         routes={"quick": Way(fallback=route)},
     )
-    asked = call({"model": "quick"}, names=Names({"quick": ("a/b", "c/d")}))
+    asked = call({"model": "quick"}, routes={"quick": ("a/b", "c/d")})
     assert [each.fallback for each in named.plan(asked, ANN).options] == fallbacks
 
 
@@ -274,8 +273,8 @@ def test_a_call_that_wants_no_backup_has_one_home_for_each_model(router: Router)
 def test_what_a_route_names_comes_before_what_the_call_names(router: Router) -> None:
     at = {"maker/small": [("slow", "s")], "a/b": [("openrouter", "a/b")]}
     way = Way(at=at, order=[("openrouter", "a/b"), ("slow", "s")], fallback="model")
-    names = Names({"exact": ("maker/small", "a/b")})
-    asked = call({"model": "exact", "models": ["maker/other"]}, names=names)
+    routes = {"exact": ("maker/small", "a/b")}
+    asked = call({"model": "exact", "models": ["maker/other"]}, routes=routes)
     named = replace(router, routes={"exact": way})
     homes = [("openrouter", "a/b"), ("slow", "s"), ("slow", "maker/other")]
     homes.append(("openrouter", "maker/other"))

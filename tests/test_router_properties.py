@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyproxy.errors import Refusal
-from keyproxy.policy.check import Names
 from keyproxy.routing.homes import At, Homes
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.router import Plan, Router, Way
@@ -97,7 +96,7 @@ def test_a_call_goes_where_it_may_at_no_higher_price(
     homes = Homes((FAST, SLOW, OPENROUTER), listed=LISTS.get, at=at)
     routes = {"route": route}
     router = Router("default", homes, Memory(), usual, own, routes, facts)
-    found = call(asked, names=Names({"route": tuple(stands_for)}))
+    found = call(asked, routes={"route": tuple(stands_for)})
     try:
         plan = router.plan(found, ANN)
     except Refusal:

@@ -10,7 +10,7 @@ import pytest
 from keyproxy import dialects
 from keyproxy.call import Endpoint, Said
 from keyproxy.policy import calls
-from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
 

@@ -9,10 +9,12 @@ import pytest
 from keyproxy import dialects
 from keyproxy.errors import Refusal
 from keyproxy.policy import conversation, fields
-from keyproxy.policy.check import Check
+from keyproxy.policy.check import Check, Policy
+from keyproxy.policy.models import Models
 from tests.conftest import Proxy, refused
 
 Item = dict[str, Any]
+POLICY = Policy(Models(["*"]))
 RESPONSES = "/api/v1/responses"
 SAID = {"type": "output_text", "text": "x", "annotations": []}
 
@@ -62,7 +64,9 @@ BARE = sorted({item["type"] for item in WHOLE if "type" in item} | conversation.
 
 def allowed(item: Any) -> bool:
     try:
-        fields.check(Check(dialects.RESPONSES), {"input": [{"role": "user", "content": "x"}, item]})
+        fields.check(
+            Check(dialects.RESPONSES, POLICY), {"input": [{"role": "user", "content": "x"}, item]}
+        )
     except Refusal as error:
         refusal = error
     else:

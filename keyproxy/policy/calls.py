@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from keyproxy.call import Call, Endpoint, Said
 from keyproxy.errors import Refusal
 from keyproxy.policy import fields
 from keyproxy.policy.bounds import ask_of
-from keyproxy.policy.check import NO_NAMES, Check, Names
-from keyproxy.policy.features import NONE, Features, open_betas
-from keyproxy.policy.models import Models
+from keyproxy.policy.check import Check, Policy
+from keyproxy.policy.features import open_betas
 from keyproxy.strict_json import body
 from keyproxy.strict_json.pieces import PIECE, Reader
 
 MAX_MODELS = 16  # a fallback list of more is a mistake or an attack; OpenRouter's docs show 3
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
-
-    ``counts_money``: calls say what they ask for, as far as it decides the price. ``is_routed``:
-    they keep what they say, too, for providers that want it in other words. ``names``: what else
-    than ids calls may name.
-    """
-
-    models: Models
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    max_tokens: int | None = None
-    features: Features = NONE
-    counts_money: bool = False
-    is_routed: bool = False
-    names: Names = NO_NAMES
 
 
 def read(
@@ -49,14 +29,7 @@ def read(
     parsed, reader = body.read(raw)
     try:
         said = fields.said(parsed)
-        check = Check(
-            endpoint.dialect,
-            policy.features,
-            policy.models,
-            policy.aliases,
-            policy.max_tokens,
-            policy.names,
-        )
+        check = Check(endpoint.dialect, policy)
         _check_models(check, said)
         check.impose(said)
         fields.check(check, said)

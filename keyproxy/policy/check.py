@@ -21,7 +21,6 @@ from keyproxy.settings.grammar.features import names
 from keyproxy.strict_json.body import whole_number
 
 MAX_ANSWERS = 10
-ANY_MODEL = Models(["*"])
 
 TEXT_TYPES = names(
     "text input_text output_text refusal summary_text reasoning_text reasoning reasoning.text"
@@ -129,20 +128,28 @@ def _spelled(part: Mapping[str, Any]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """What names stand for where there are several providers. ``routes``: the operator's, for
-    several models; ``canonical``: a vendor's own id, for OpenRouter's, None where nobody has it."""
+class Policy:
+    """What one configuration allows. ``aliases``: a name of the operator's own -> a model id.
 
+    ``counts_money``: calls say what they ask for, as far as it decides the price. ``is_routed``:
+    they keep what they say, too, for providers that want it in other words; there, names may also
+    be ``routes``, the operator's for several models, and a vendor's own ids, of which ``canonical``
+    tells OpenRouter's, None where nobody has it.
+    """
+
+    models: Models
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    features: Features = NONE
+    counts_money: bool = False
+    is_routed: bool = False
     routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     canonical: Callable[[str], str | None] = lambda name: None
 
 
-NO_NAMES = Names()
-
-
 @dataclass(slots=True)
 class Check:
-    """One call under inspection, and what it allows.
+    """One call under inspection by a policy.
 
     ``named`` gathers the models that may answer or work for it, as the caller wrote them, and
     ``ids`` what they stand for, each once; ``route`` is the one that stands for several.
@@ -151,11 +158,7 @@ class Check:
     """
 
     dialect: Dialect
-    features: Features = NONE
-    models: Models = ANY_MODEL
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    max_tokens: int | None = None
-    names: Names = NO_NAMES
+    policy: Policy
     route: str | None = None
     place: str = ""
     named: dict[str, None] = field(default_factory=dict)
@@ -167,9 +170,9 @@ class Check:
         """The ids that a name stands for: several where it is a route of the operator's, of which
         those that are not allowed are skipped."""
         if name == self.route:
-            return tuple(id for id in self.names.routes[name] if self.models.allows(id))
-        id = self.aliases.get(name, name)
-        return (id if "/" in id else self.names.canonical(id) or id,)
+            return tuple(id for id in self.policy.routes[name] if self.policy.models.allows(id))
+        id = self.policy.aliases.get(name, name)
+        return (id if "/" in id else self.policy.canonical(id) or id,)
 
     def require(
         self, word: str, param: str, found: str, instead: str | None = None, *, what: str = ""
@@ -179,8 +182,8 @@ class Check:
         ``found`` continues "The field … "; ``instead`` is what may be sent. ``what``: how it is
         called in words, if not by its field. Raises ``field_not_allowed``.
         """
-        if word not in self.features.words:
-            raise not_allowed(param, found, instead, hint=self.features.line(word))
+        if word not in self.policy.features.words:
+            raise not_allowed(param, found, instead, hint=self.policy.features.line(word))
         self.seen.opened(word, what or f"its {param}")
 
     def model(self, param: str, holder: Any, key: Any) -> None:
@@ -191,11 +194,11 @@ class Check:
         value = holder[key]
         if type(value) is not str:
             raise not_allowed(param, f"is {show(value)}", "the id of a model")
-        if value in self.names.routes and param == "model":
+        if value in self.policy.routes and param == "model":
             self.route = value
         ids = self.meant(value)
-        model = (ids or self.names.routes[value])[0]
-        self.models.check(model, param)
+        model = (ids or self.policy.routes[value])[0]
+        self.policy.models.check(model, param)
         self.named[value] = None
         for id in ids:
             self.ids[id] = None
@@ -206,7 +209,7 @@ class Check:
         """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""
         if meant == "max_results" and holder[key] is not None:
             self.seen.results = MAX_RESULTS
-        self.put(holder, key, caps.bounded(param, meant, holder[key], self.max_tokens))
+        self.put(holder, key, caps.bounded(param, meant, holder[key], self.policy.max_tokens))
 
     def cap_reasoning(
         self,
@@ -222,9 +225,9 @@ class Check:
         ``length``: the answer's, if it is known; ``is_cut``: the cap may have made it so. Raises
         ``invalid_json`` for what is no number, ``field_not_allowed`` where the cap leaves too few.
         """
-        if self.max_tokens is None:
+        if self.policy.max_tokens is None:
             return
-        asked, most = caps.count(param, holder[key]), self.max_tokens
+        asked, most = caps.count(param, holder[key]), self.policy.max_tokens
         least = caps.least_reasoning(plain(key), self.ids)
         is_off = holder.get("enabled") is False or holder.get("type") == "disabled"
         is_short = most <= least and not is_off and holder.get("effort") != "none"
@@ -243,9 +246,9 @@ class Check:
         Comes before any other field: what is lowered agrees with the models that may answer, and
         ``named`` holds no others yet. Raises ``invalid_json``, ``field_not_allowed``.
         """
-        if self.max_tokens is not None:
-            self._impose_lengths(body, self.max_tokens)
-        if (name := self.dialect.tool_calls) and self.features.has_server_tools:
+        if self.policy.max_tokens is not None:
+            self._impose_lengths(body, self.policy.max_tokens)
+        if (name := self.dialect.tool_calls) and self.policy.features.has_server_tools:
             self.place = name
             if body.get(name) is None:
                 self.put(body, name, caps.MAX_TOOL_CALLS)
@@ -285,7 +288,7 @@ class Check:
         """As many answers as ``count`` are open. Raises ``field_not_allowed``."""
         can_open = count is not None and 0 < count <= MAX_ANSWERS
         if not can_open:
-            some = f"1 to {MAX_ANSWERS}" if "many" in self.features.words else one
+            some = f"1 to {MAX_ANSWERS}" if "many" in self.policy.features.words else one
             raise not_allowed(param, found, some)
         self.require("many", param, found, one)
 

@@ -69,7 +69,7 @@ def check(inspection: Check, body: Mapping[str, Any]) -> None:
     not open in this dialect, or not with this value.
     """
     table = FIELDS[inspection.dialect]
-    features = inspection.features
+    features = inspection.policy.features
     for name, value in body.items():
         inspect = table[name] if name in table else None  # noqa: SIM401  # calls nothing
         if inspect is rules.anything or (not value and _asks_for_nothing(name, value)):

@@ -219,9 +219,9 @@ def _slug(check: Check, param: str, slug: Any) -> None:
     if not isinstance(slug, str):
         raise not_allowed(param, f"holds {show(slug)}", "names of providers")
     provider, mark, variety = slug.partition("/")
-    if mark and variety not in _VARIETIES and "priority" not in check.features.words:
+    if mark and variety not in _VARIETIES and "priority" not in check.policy.features.words:
         found = f"holds {show(slug)}, one tier or place of a provider"
-        raise not_allowed(param, found, provider, hint=check.features.line("priority"))
+        raise not_allowed(param, found, provider, hint=check.policy.features.line("priority"))
     if slug.lower().rpartition("/")[2] in DEARER_TIERS:  # a place's price is in the list
         check.seen.unbound("a dearer tier of its provider")
 
@@ -229,10 +229,10 @@ def _slug(check: Check, param: str, slug: Any) -> None:
 def _stop_conditions(check: Check, param: str, value: Any) -> None:
     """About tools that run on a server, where any are open. It overrides ``max_tool_calls``, so
     it says a number of steps, whatever else it says: the first condition that is met ends them."""
-    if not check.features.has_server_tools:
+    if not check.policy.features.has_server_tools:
         if value == []:
             return
-        raise not_allowed(param, "is about server tools", hint=check.features.line("web"))
+        raise not_allowed(param, "is about server tools", hint=check.policy.features.line("web"))
     conditions = items(param, value)
     has_steps = False
     for condition in conditions:

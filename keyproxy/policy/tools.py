@@ -91,9 +91,9 @@ def _server_tool(check: Check, param: str, tool: dict[str, Any], kind: str) -> N
     asked_length = tool.get("max_tokens")
     nested(check, here, tool)
     wanted: dict[str, int] = {}
-    if check.max_tokens is not None and (has_version or family in _WRITING):
+    if check.policy.max_tokens is not None and (has_version or family in _WRITING):
         # Without it the provider's longest would do.
-        wanted["max_tokens" if has_version else "max_completion_tokens"] = check.max_tokens
+        wanted["max_tokens" if has_version else "max_completion_tokens"] = check.policy.max_tokens
     if family == "subagent" and isinstance(place, dict) and place.get("tools"):
         wanted["max_tool_calls"] = MAX_TOOL_CALLS
     if wanted and place is None:
@@ -121,11 +121,11 @@ def _check_says(param: str, family: str, kind: str, settings: Any) -> None:
 
 def _open(check: Check, param: str, kind: str) -> None:
     is_long = len(kind) > LONGEST_TYPE
-    if not is_long and check.features.opens_tool(kind):
+    if not is_long and check.policy.features.opens_tool(kind):
         check.seen.tool(kind, word_for_tool(kind))
         return
     has_word = kind and not is_long and not is_closed_tool(kind)
-    line = check.features.line(word_for_tool(kind)) if has_word else None
+    line = check.policy.features.line(word_for_tool(kind)) if has_word else None
     found = f"holds a tool of type {shortened(kind, 40)}" if kind else "holds a tool without a type"
     if kind.startswith("openrouter:") or word_for_tool(kind) in WORDS:
         found += " that runs on a server"  # of others, the caller runs some
@@ -174,7 +174,7 @@ def _models(check: Check, param: str, node: dict[str, Any], name: str) -> None:
     for key in keys:
         model = holder[key]
         # A router's choice may be narrowed to what the operator wrote.
-        if not (isinstance(model, str) and "*" in model and check.models.has_pattern(model)):
+        if not (isinstance(model, str) and "*" in model and check.policy.models.has_pattern(model)):
             check.model(param, holder, key)
 
 
@@ -200,7 +200,7 @@ def _choice(check: Check, param: str, value: Any) -> None:
 def _plugins(check: Check, param: str, value: Any) -> None:
     if not isinstance(value, list):
         raise not_allowed(param, f"is {show(value)}", "a list")
-    words = check.features.words
+    words = check.policy.features.words
     for plugin in value:
         name = plugin.get("id") if isinstance(plugin, dict) else None
         word = PLUGINS.get(name) if isinstance(name, str) else None

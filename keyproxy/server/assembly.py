@@ -33,7 +33,7 @@ from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings
 from keyproxy.money.settling import Settled
 from keyproxy.pairing import Pairing
-from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Policy
 from keyproxy.policy.endpoints import Endpoints
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models

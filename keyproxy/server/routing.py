@@ -17,8 +17,7 @@ from keyproxy.call import ROUTER
 from keyproxy.money.booking import Bookings
 from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.policy.calls import Policy
-from keyproxy.policy.check import Names
+from keyproxy.policy.check import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.price import Rates
@@ -56,7 +55,7 @@ class Routing:
         models that lists show. ``known``: of models' names."""
         homes = self._homes(app, upstreams, policy.features, known)
         routes = {route.name: _models(route, homes) for route in app.routes if not route.is_model}
-        policy = replace(policy, is_routed=True, names=Names(routes, homes.canonical))
+        policy = replace(policy, is_routed=True, routes=routes, canonical=homes.canonical)
         attempts = self._attempts(app, homes, upstreams, bookings, policy.models)
         return policy, attempts, WithHome(policy.models, homes)
 

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from keyproxy.call import Call
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
-from keyproxy.policy.calls import Policy
+from keyproxy.policy.check import Policy
 from keyproxy.policy.endpoints import KNOWN
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
