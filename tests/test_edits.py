@@ -24,7 +24,6 @@ STRICT = Takes(
     fields=takes.CHAT - {"max_tokens"} | {"stream_options", "reasoning_effort"},
     drops=NOTES,
     length="max_completion_tokens",
-    effort="reasoning_effort",
     asks_usage=True,
     strict_turns=ECHOES,
 )

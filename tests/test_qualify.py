@@ -59,7 +59,6 @@ THINKER = provider(
         "chat": Takes(
             fields=CHAT_FIELDS | {"reasoning_effort"},
             drops=NOTES,
-            effort="reasoning_effort",
             bounds_length=True,
         )
     },

@@ -96,7 +96,7 @@ def edits_for(said: Said, dialect: Dialect, takes: Takes, native_id: str) -> Edi
     if takes.fields is None:
         return edits
     _look_within(said, takes)
-    spelled = _spell_length(edits, said, dialect, takes) | _spell_effort(edits, said, takes)
+    spelled = _spell_length(edits, said, dialect, takes) | _spell_effort(edits, said, takes.fields)
     for name, value in said.fields.items():
         if name in spelled:
             continue
@@ -179,11 +179,13 @@ def _spell_length(edits: Edits, said: Said, dialect: Dialect, takes: Takes) -> s
     return set(told)
 
 
-def _spell_effort(edits: Edits, said: Said, takes: Takes) -> set[str]:
-    """``reasoning`` that says how hard to think, and nothing else, may stand under another name;
-    which names are done with."""
-    other, reasoning = takes.effort, said.fields.get("reasoning")
-    if other is None or "reasoning" not in said.asking or not isinstance(reasoning, dict):
+def _spell_effort(edits: Edits, said: Said, taken: frozenset[str]) -> set[str]:
+    """``reasoning`` that says how hard to think, and nothing else, may stand under the other name
+    where only that is taken; which names are done with."""
+    other, reasoning = "reasoning_effort", said.fields.get("reasoning")
+    if "reasoning" in taken or other not in taken:
+        return set()
+    if "reasoning" not in said.asking or not isinstance(reasoning, dict):
         return set()
     meant = {name: value for name, value in reasoning.items() if value is not None}
     effort = meant.pop("effort", None)

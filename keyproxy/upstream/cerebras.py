@@ -40,7 +40,6 @@ CEREBRAS = Provider(
             ),
             # Other proxies leave out `prompt_cache_key`, though its SDK knows it: it finds its
             # cache without.
-            effort="reasoning_effort",
             strict_turns=ECHOES,
             turn=TURN,
             inputs=names("image"),

@@ -19,7 +19,6 @@ _DIALECTS = {
             "frequency_penalty presence_penalty repetition_penalty logit_bias logprobs top_logprobs"
             " min_p top_k seed n reasoning_effort stream_options user"
         ),
-        effort="reasoning_effort",
         asks_usage=True,
         inputs=names("image audio"),
     ),

@@ -59,7 +59,6 @@ DEEPINFRA = Provider(
                 "frequency_penalty presence_penalty repetition_penalty min_p top_k seed n logprobs"
                 " top_logprobs reasoning_effort service_tier stream_options user prompt_cache_key"
             ),
-            effort="reasoning_effort",
             inputs=names("image"),
         ),
         "messages": Takes(fields=MESSAGES, inputs=names("image")),

@@ -26,7 +26,6 @@ GEMINI = Provider(
             # An unknown name is refused. Which of OpenAI's others are known differs by model and
             # month (seen to fail: store, top_k, frequency_penalty), so that none is taken for it.
             fields=CHAT | names("n reasoning_effort stream_options"),
-            effort="reasoning_effort",
             asks_usage=True,
             strict_turns=ECHOES - {"name"},
             turn=TURN | {"name", "extra_content"},

@@ -25,7 +25,6 @@ GROQ = Provider(
             # A stream tells its usage unasked, and its SDK (1.7.0) has no way to ask for it.
             drops=NOTES | names("stream_options"),
             bounds_length=True,
-            effort="reasoning_effort",
             strict_turns=ECHOES,
             turn=TURN,
             inputs=names("image"),

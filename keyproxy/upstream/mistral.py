@@ -20,7 +20,6 @@ MISTRAL = Provider(
             | names("frequency_penalty presence_penalty prediction reasoning_effort"),
             drops=NOTES | names("stream_options"),  # a stream tells its usage unasked
             length="max_tokens",
-            effort="reasoning_effort",
             strict_turns=ECHOES,
             turn=TURN | {"prefix"},
             inputs=names("image"),

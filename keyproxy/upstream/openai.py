@@ -29,7 +29,6 @@ OPENAI = Provider(
             # Its models of 2025 and later refuse the older spelling; older ones take either.
             length="max_completion_tokens",
             bounds_length=True,
-            effort="reasoning_effort",
             asks_usage=True,
             strict_turns=names("reasoning reasoning_content reasoning_details"),
             inputs=names("image file audio"),

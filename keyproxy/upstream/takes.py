@@ -60,7 +60,6 @@ class Takes:
       taken. A field in neither is one with a meaning, and the call must go elsewhere.
     - ``length``: the one spelling of the output's length that it takes, where there are several.
     - ``bounds_length``: an answer that is asked for at more than the model writes is refused.
-    - ``effort``: the field that says how hard to think, where that is not ``reasoning``.
     - ``asks_usage``: a stream tells its usage only if asked to by ``stream_options``.
     - ``stores``: it keeps what it answered unless the call says ``store: false``.
     - ``strict_turns``: keys of answers that it refuses when they come back in an assistant's
@@ -79,7 +78,6 @@ class Takes:
     drops: frozenset[str] = NOTES
     length: Literal["max_tokens", "max_completion_tokens"] | None = None
     bounds_length: bool = False
-    effort: Literal["reasoning_effort"] | None = None
     asks_usage: bool = False
     stores: bool = False
     strict_turns: frozenset[str] = frozenset()
@@ -105,11 +103,9 @@ class Takes:
         if not words or self.fields is None:
             return self
         refused = frozenset().union(*(LACKS.get(word, ()) for word in words)) - self.opened
-        has_effort = "effort" not in words or "reasoning_effort" in self.opened
         return replace(
             self,
             fields=self.fields - refused,
-            effort=self.effort if has_effort else None,
-            has_effort=has_effort,
+            has_effort="effort" not in words or "reasoning_effort" in self.opened,
             has_schemas="schemas" not in words or "response_format" in self.opened,
         )

@@ -23,7 +23,6 @@ XAI = Provider(
             # shipped table says.
             fields=CHAT
             | names("logprobs top_logprobs seed n stream_options user reasoning_effort"),
-            effort="reasoning_effort",
             asks_usage=True,
             inputs=names("image"),
         ),
