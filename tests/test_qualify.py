@@ -20,7 +20,7 @@ from keyproxy.price import Price, Rates
 from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import At, Home, Homes, Place, parted
 from keyproxy.routing.preferences import Preferences, preferences
-from keyproxy.routing.qualify import Asked, Facts, No, qualify
+from keyproxy.routing.qualify import REASONS, Asked, Facts, No, qualify
 from keyproxy.upstream.openrouter import OPENROUTER
 from keyproxy.upstream.provider import Model, Provider
 from keyproxy.upstream.takes import CHAT as CHAT_FIELDS
@@ -99,6 +99,7 @@ def verdict(asked: Asked, name: str = "fast", **facts: Any) -> str:
     found = qualify(asked, places[name], Facts(**facts))
     if isinstance(found, Edits):
         return "yes"
+    assert found.why in REASONS
     return f"{found.why} {found.param}" if found.param else found.why
 
 

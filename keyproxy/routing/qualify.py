@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from keyproxy.call import ROUTER, Call, Said
 from keyproxy.price import Price, PriceSource
@@ -17,21 +17,22 @@ from keyproxy.routing.preferences import NONE, Preferences, is_above
 from keyproxy.strict_json.body import whole_number
 from keyproxy.upstream.takes import Takes
 
-Why = Literal[
-    "dialect",
-    "named",
-    "id",
-    "choice",
-    "sealed",
-    "tool",
-    "beta",
-    "input",
-    "context",
-    "length",
-    "price",
-    "unpriced",
-    "field",
-]
+REASONS: Mapping[str, str] = {
+    "dialect": "no provider that is used here has this endpoint for it",
+    "named": "no provider that is used here has this endpoint for it",
+    "id": "no provider that is used here has this model",
+    "choice": "the field provider leaves none of those that are used here",
+    "sealed": "the provider that sealed the reasoning in it is none of them",
+    "tool": "a tool in it runs at none of them",
+    "beta": "none of them lists a beta that it names",
+    "input": "none of them reads an input of this kind",
+    "context": "it is longer than the context of each of them",
+    "length": "each of them writes less than {} asks for",
+    "price": "each of them is dearer than is allowed",
+    "unpriced": "what they take is not known here yet",
+    "field": "none of them takes the field {}",
+}
+"""By why a home does not take a call, the nearer to taking it the further down."""
 BYTES_PER_TOKEN = 3
 """A guess that is rather too many tokens, for what may be refused there; what is set aside for a
 call takes each byte for one."""
@@ -42,10 +43,10 @@ _VENDORS = {"chat": "openai", "responses": "openai", "messages": "anthropic"}
 
 
 class No(NamedTuple):
-    """Why a home does not take a call: a word for it, and the end of a sentence; ``param``: the
-    field that is to blame."""
+    """Why a home does not take a call: a word of ``REASONS``, and the end of a sentence; ``param``:
+    the field that is to blame."""
 
-    why: Why
+    why: str
     text: str
     param: str | None = None
 
@@ -193,7 +194,7 @@ def _of_sizes(asked: Asked, place: Place, takes: Takes, facts: Facts) -> No | No
         wanted = {}
     for most in (asked.max_price, wanted):
         if most and price is None:
-            why: Why = "unpriced" if facts.is_unlisted else "price"
+            why = "unpriced" if facts.is_unlisted else "price"
             return No(why, f"what {title} takes is not known here, and a highest price is set")
         if price is not None and (dear := is_above(price, most, tokens)) is not None:
             text = f"the price of {dear} at {title} is above the highest that is allowed"

@@ -14,29 +14,13 @@ from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import At, Home, Homes, Place, parted
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.preferences import is_above, lowest, preferences
-from keyproxy.routing.qualify import Asked, Facts, No, Why, is_author, qualify
+from keyproxy.routing.qualify import REASONS, Asked, Facts, No, is_author, qualify
 from keyproxy.routing.sticky import conversation
 from keyproxy.upstream.provider import Provider
 
 Fallback = Literal["none", "provider", "model"]
 LIST_SECONDS = 2.0
 """Until a provider's list of models is worth waiting for again."""
-_REASONS: Mapping[Why, str] = {
-    "dialect": "no provider that is used here has this endpoint for it",
-    "named": "no provider that is used here has this endpoint for it",
-    "id": "no provider that is used here has this model",
-    "choice": "the field provider leaves none of those that are used here",
-    "sealed": "the provider that sealed the reasoning in it is none of them",
-    "tool": "a tool in it runs at none of them",
-    "beta": "none of them lists a beta that it names",
-    "input": "none of them reads an input of this kind",
-    "context": "it is longer than the context of each of them",
-    "length": "each of them writes less than {} asks for",
-    "price": "each of them is dearer than is allowed",
-    "unpriced": "what they take is not known here yet",
-    "field": "none of them takes the field {}",
-}
-"""By why a home does not take a call, the nearer to taking it the further down."""
 
 
 class Way(NamedTuple):
@@ -310,12 +294,12 @@ def _nobody(said: Said, looks: Sequence[_Look]) -> Refusal:
             retry_after_seconds=LIST_SECONDS,
             hint="no list of models could be fetched, and a highest price is set",
         )
-    order = list(_REASONS)
+    order = list(REASONS)
     nearest = max(noes, key=lambda no: order.index(no.why), default=No("id", ""))
     is_id = nearest.why == "id"
     return Refusal(
         "no_provider_qualifies",
-        f"This call cannot be taken: {_REASONS[nearest.why].format(nearest.param)}.",
+        f"This call cannot be taken: {REASONS[nearest.why].format(nearest.param)}.",
         param="model" if is_id else nearest.param,
         hint="; ".join(dict.fromkeys(no.text for no in noes))
         or f"no provider has {said.answering[0]}",
