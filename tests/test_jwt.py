@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keyproxy.clients.jwks import Jwks, SharedSecret, SignatureKey, public_key, require_extra
+from keyproxy.clients.jwks import Jwks, SharedSecret, SignatureKey, public_key
 from keyproxy.clients.jwt import (
     MAX_CHARACTERS,
     Claims,
@@ -26,7 +26,6 @@ from keyproxy.clients.jwt import (
     looks_like_jwt,
 )
 from keyproxy.errors import Refusal, SettingsFault
-from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.jwt import PUBLIC, SHARED
 from tests.conftest import Clock
@@ -430,14 +429,6 @@ def test_what_is_no_secret_is_a_fault_that_does_not_repeat_it(secret: str) -> No
     with pytest.raises(SettingsFault) as caught:
         SharedSecret(Secret(secret))
     assert secret not in str(caught.value)
-
-
-def test_without_the_extra_the_fault_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jwt.algorithms", None)
-    for asked in (require_extra, lambda: SharedSecret(Secret(SECRET))):
-        with pytest.raises(SettingsFault) as caught:
-            asked()
-        assert caught.value.paste == line_for("jwt")
 
 
 def test_the_extra_is_loaded_on_first_use_only() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
 
+from keyproxy.errors import SettingsFaults
+from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import jwt_faults
 from keyproxy.settings.grammar import Unfit, jwt
+from tests.conftest import settings
 from tests.jwt_issuer import SECRET, asking_for_jwts
 
 JWKS_URL = "https://auth.example/.well-known/jwks.json"
@@ -127,6 +131,20 @@ def test_wrong_algorithms(text: str, why: str, cure: str | None) -> None:
     with pytest.raises(Unfit, match=why) as caught:
         jwt.algorithms(text)
     assert caught.value.value == cure
+
+
+@pytest.mark.parametrize("missing", ["jwt", "cryptography"])
+def test_without_the_extra_the_fault_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    find: Any = importlib.util.find_spec
+    monkeypatch.setattr(
+        "keyproxy.settings.consistency.find_spec",
+        lambda name: None if name == missing else find(name),
+    )
+    with pytest.raises(SettingsFaults, match="what checks JWTs is not installed") as caught:
+        settings("dev", CLIENT_AUTH="jwt", JWT_SECRET=SECRET)
+    assert [fault.paste for fault in caught.value.faults] == [line_for("jwt")]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("5m", 300), ("off", 0), ("0", 0)])

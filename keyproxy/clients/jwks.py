@@ -6,8 +6,9 @@ send decides about at most one fetch in ``RETRY_SECONDS``. Every app with the sa
 set, which is kept over a reload.
 
 The only user of PyJWT, which is the extra ``jwt`` and is imported on first use, so that keyproxy
-starts without it. A key is bound to algorithms by its own type, whatever a JWT or a setting says
-(RFC 8725 3.1), so that a public key is never taken for a shared secret.
+starts without it; settings that ask for JWTs without it are a fault. A key is bound to algorithms
+by its own type, whatever a JWT or a setting says (RFC 8725 3.1), so that a public key is never
+taken for a shared secret.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import structlog
 
 from keyproxy.errors import SettingsFault
 from keyproxy.key_forms import Secret
-from keyproxy.settings.consistency import without_jwt_extra
 from keyproxy.settings.grammar.jwt import SHARED, one_name
 from keyproxy.strict_json.body import load
 from keyproxy.transport.fetch import Refreshed, Whole, fetch
@@ -83,24 +83,13 @@ class SignatureKey:
         return _engine(algorithm).verify(signed, self._value, signature)
 
 
-def require_extra() -> None:
-    """Raises ``SettingsFault`` where the extra ``keyproxy[jwt]`` is not installed."""
-    try:
-        from jwt.algorithms import has_crypto
-    except ImportError:
-        has_crypto = False
-    if not has_crypto:
-        raise without_jwt_extra()
-
-
 class SharedSecret:
     """The key of an issuer that signs with a secret it shares with us, for the algorithms that
     it is long enough for."""
 
     def __init__(self, secret: Secret) -> None:
         """Raises ``SettingsFault`` for a secret that cannot be one, as a public key, a certificate
-        or a JWK cannot, and without the extra."""
-        require_extra()
+        or a JWK cannot."""
         from jwt.exceptions import InvalidKeyError
 
         raw = secret.reveal().encode()
@@ -166,7 +155,6 @@ def _kind(jwk: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 @cache
 def _engine(algorithm: str) -> Algorithm:
-    require_extra()
     from jwt import get_algorithm_by_name
 
     return get_algorithm_by_name(algorithm)
@@ -180,8 +168,7 @@ class _KeySet(NamedTuple):
 
 @dataclass(eq=False)
 class Jwks:
-    """The keys of one issuer. ``name`` stands in the log. Raises ``SettingsFault`` without the
-    extra."""
+    """The keys of one issuer. ``name`` stands in the log."""
 
     fetch: Callable[[], Awaitable[Whole]]
     name: str
@@ -190,7 +177,6 @@ class Jwks:
     wait_seconds: float = WAIT_SECONDS
 
     def __post_init__(self) -> None:
-        require_extra()
         self._set = Refreshed(self._load, STALE_SECONDS, clock=self.clock)
 
     @classmethod

@@ -147,7 +147,7 @@ class Verifiers:
         """The verifier of each app that asks for JWTs, by the app's name.
 
         Key sets begin to load, and those that no app asks for any more are forgotten. Raises
-        ``SettingsFault`` where the extra is missing.
+        ``SettingsFault`` for a secret that is none.
         """
         made: dict[tuple[JwtRules, Secret | str | None], Verifier] = {}
         found = {}

@@ -187,22 +187,17 @@ def _tokens(apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             yield of_app(fault, app.name)
 
 
-def without_jwt_extra() -> SettingsFault:
-    """The fault of who asks for JWTs where what checks them is not installed."""
-    return SettingsFault(
-        "KEYPROXY_CLIENT_AUTH",
-        found="'jwt', and what checks JWTs is not installed",
-        expected="keyproxy with its extra for JWTs",
-        paste=line_for("jwt"),
-    )
-
-
 def jwt_faults(app: AppValues) -> Iterator[SettingsFault]:
     """What is wrong with values that are right one by one, where an app asks for JWTs."""
     if app.get("client_auth") != "jwt" or not set(_FOR_JWTS) <= app.values.keys():
         return
     if find_spec("jwt") is None or find_spec("cryptography") is None:
-        yield without_jwt_extra()
+        yield SettingsFault(
+            "KEYPROXY_CLIENT_AUTH",
+            found="'jwt', and what checks JWTs is not installed",
+            expected="keyproxy with its extra for JWTs",
+            paste=line_for("jwt"),
+        )
         return
     secret, jwks_url, issuer, audiences, algorithms = (app.values[name] for name in _FOR_JWTS)
     if (secret is None) == (jwks_url is None):
