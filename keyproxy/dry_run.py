@@ -22,10 +22,7 @@ from keyproxy.dialects import CATALOGUE, MESSAGES
 from keyproxy.errors import Refusal, Step
 from keyproxy.key_forms import STARS
 from keyproxy.kit import AppKit, Exchange, Kit
-from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters
-from keyproxy.money.booking import Bookings
-from keyproxy.money.budget import Budgets
 from keyproxy.proxy import handle
 from keyproxy.record import Record
 from keyproxy.routing.router import Option, Router, Row
@@ -105,15 +102,12 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     exchange = Exchange(_without_traffic(kit, asked.app), record)
     try:
         await handle(_request(asked), exchange)
-    except _WouldSend as error:
-        app = kit.app_of(record)
-        sent = _sent(app, app.upstream, error.call, asked)
-        return [*_passed(kit, record, asked), sent]
-    except _Planned as planned:
-        passed, outcome = [*_passed(kit, record, asked)], _outcome(kit, planned, asked)
+    except _WouldSend as found:
+        passed, outcome = [*_passed(kit, record, asked)], _outcome(kit.app_of(record), found, asked)
         before = _before(Step.ROUTING, passed)
+        routed = [] if found.first is None else [Routed(found.rows)]
         behind = passed[len(before) :] if isinstance(outcome, Sent) else ()
-        return [*before, Routed(planned.rows), *behind, outcome]
+        return [*before, *routed, *behind, outcome]
     except Refusal as refusal:
         refusal.hint = written_hint(refusal.hint, kit.app_of(record).settings)
         return [*_before(refusal.step, _passed(kit, record, asked)), refusal]
@@ -160,20 +154,22 @@ def _client(record: Record, asked: Asked, app: Settings) -> str:
     return f"{how}; the client is {record.client} of the app {record.app}"
 
 
-def _outcome(kit: Kit, planned: _Planned, asked: Asked) -> Refusal | Sent:
+def _outcome(app: AppKit, found: _WouldSend, asked: Asked) -> Refusal | Sent:
     """What goes to the first home, or why there is none."""
-    app, first = kit.apps[planned.app], planned.first
+    first = found.first
+    if first is None:
+        return _sent(app, app.upstream, found.call, asked)
     if isinstance(first, Refusal):
         first.hint = written_hint(first.hint, app.settings)
         if step_of(first) is not first.step:
-            named = planned.rows[0].model
+            named = found.rows[0].model
             first.hint = (
                 f"{first.hint}: nobody is asked for it here, as a running keyproxy does;"
                 f' `at` in [models."{named}"] says who has it without'
             )
         return first
-    assert planned.call.said is not None  # noqa: S101 - or it would have no homes
-    call = replace(planned.call, body=first.edits.body(planned.call.said))
+    assert found.call.said is not None  # noqa: S101 - or it would have no homes
+    call = replace(found.call, body=first.edits.body(found.call.said))
     return _sent(app, app.upstreams[first.place.home.provider], call, asked)
 
 
@@ -197,20 +193,12 @@ def _sent(app: AppKit, upstream: Upstream, call: Call, asked: Asked) -> Sent:
 
 @dataclass
 class _WouldSend(Exception):
-    """Every step has let ``call`` pass."""
+    """Every step has let ``call`` pass; ``first``: the home that it would go to, or why there is
+    none, where there are several to choose from."""
 
     call: Call
-
-
-@dataclass
-class _Planned(Exception):
-    """Every step has let ``call`` of an app pass; ``first``: the home that it would go to, or why
-    there is none."""
-
-    app: str
-    call: Call
-    rows: tuple[Row, ...]
-    first: Option | Refusal
+    rows: tuple[Row, ...] = ()
+    first: Option | Refusal | None = None
 
 
 def _request(asked: Asked) -> Request:
@@ -221,18 +209,9 @@ def _request(asked: Asked) -> Request:
     return request
 
 
-@dataclass
-class _Sending:
-    """An upstream's answer that nobody waits for."""
-
-    call: Call
-    record: Record
-
-    async def __aenter__(self) -> NoReturn:
-        raise _WouldSend(self.call)
-
-    async def __aexit__(self, *error: object) -> None:
-        """It was never entered."""
+def _send(call: Call, record: Record) -> NoReturn:
+    """In the place of an upstream's answer."""
+    raise _WouldSend(call)
 
 
 @dataclass(frozen=True)
@@ -246,7 +225,7 @@ class _Planning:
             first: Option | Refusal = self.router.plan(call, client).options[0]
         except Refusal as refusal:
             first = refusal
-        raise _Planned(client.app, call, tuple(self.router.table(call, client)), first)
+        raise _WouldSend(call, tuple(self.router.table(call, client)), first)
 
 
 async def _fetch(path: str) -> NoReturn:
@@ -266,7 +245,8 @@ class _Assumed(Identity):
 
 
 def _without_traffic(kit: Kit, app: str | None) -> Kit:
-    """As ``kit``, but nothing was counted or spent before, and nothing goes up."""
+    """As ``kit``, but nothing was counted before, and what would go up, or be set aside for it,
+    ends it."""
     return replace(
         kit,
         identity=kit.identity if app is None else _Assumed(kit.identity, app),
@@ -280,12 +260,6 @@ def _app_without_traffic(app: AppKit) -> AppKit:
     return replace(
         app,
         admission=replace(app.admission, counters=Counters()),
-        bookings=Bookings(
-            Budgets(Counters(), app=app.settings.name),
-            MemoryBook(),
-            prices=None,
-            run=lambda work: work.close(),
-        ),
-        upstream=cast(Upstream, SimpleNamespace(send=_Sending)),
+        upstream=cast(Upstream, SimpleNamespace(send=_send)),
         attempts=app.attempts and cast(Attempts, _Planning(app.attempts.router)),
     )
