@@ -24,6 +24,7 @@ from keyproxy import __main__
 from keyproxy.server.service import Service, running
 from keyproxy.settings import Settings
 from tests import fake_upstream, servers
+from tests.browser import chromium
 from tests.fake_upstream import FakeUpstream
 from tests.servers import Server
 
@@ -149,6 +150,19 @@ async def server() -> AsyncIterator[Server]:
         pytest.skip("neither Redis nor Valkey on this machine")
     async with servers.running(kind) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[str]:
+    """A Chromium for a file of tests, each of which has a ``tab``."""
+    with chromium.running() as address:
+        yield address
+
+
+@pytest.fixture
+async def tab(browser: str) -> AsyncIterator[chromium.Tab]:
+    async with chromium.opened(browser) as tab:
+        yield tab
 
 
 @pytest.fixture

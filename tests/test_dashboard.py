@@ -20,9 +20,7 @@ from keyproxy.server import service
 from tests.browser.chromium import Tab
 from tests.conftest import CHAT, settings
 from tests.test_live import over
-from tests.test_page import tab
 
-__all__ = ["tab"]  # a fixture
 TOKEN = secrets.token_hex(32)
 UPLOT = {  # of uplot 1.6.32, as npm has it
     "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",

@@ -20,7 +20,7 @@ from aiohttp import web
 from keyproxy.commands.frameworks import framework_in
 from tests.browser import chromium
 from tests.loopback import listening
-from tests.sdk.outside import missing, needed
+from tests.sdk.outside import needed
 from tests.sdk.served import TEXT, Served, serving
 
 pytestmark = pytest.mark.timeout(400)  # npm fetches, bundlers build
@@ -109,13 +109,6 @@ async def started(folder: Path, *command: str, **variables: str) -> AsyncIterato
         await process.wait()
         if draining is not None:
             draining.cancel()
-
-
-@pytest.fixture
-async def tab() -> AsyncIterator[chromium.Tab]:
-    program = chromium.find_chromium() or missing("Chromium")
-    async with chromium.opened(program) as tab:
-        yield tab
 
 
 async def ask(tab: chromium.Tab, text: str) -> None:

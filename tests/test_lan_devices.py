@@ -24,7 +24,6 @@ from tests.fake_upstream import FakeUpstream, event_stream
 from tests.loopback import listening
 from tests.network import Computer, network
 from tests.program import Program, started
-from tests.sdk.outside import missing
 from tests.test_lan import REQUESTS
 
 PAGE_PORT = 5173
@@ -96,10 +95,10 @@ async def own_page(here: Computer) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def tab(home: Home) -> AsyncIterator[chromium.Tab]:
-    program = chromium.find_chromium() or missing("Chromium")
-    async with chromium.opened(program, home.phone) as tab:
-        await tab.resize(390, 844, scale=3)
-        yield tab
+    with chromium.running(home.phone) as address:
+        async with chromium.opened(address, home.phone) as tab:
+            await tab.resize(390, 844, scale=3)
+            yield tab
 
 
 async def words(request: web.Request) -> web.StreamResponse:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -80,17 +79,6 @@ async def page_port() -> AsyncIterator[int]:
 
     async with listening(serve) as port:
         yield port
-
-
-@pytest.fixture
-async def tab() -> AsyncIterator[chromium.Tab]:
-    program = chromium.find_chromium()
-    if program is None:
-        if "CI" in os.environ:
-            pytest.fail("no browser found: install Chromium or set CHROMIUM to its path")
-        pytest.skip("no browser found")
-    async with chromium.opened(program) as tab:
-        yield tab
 
 
 @dataclass(frozen=True)

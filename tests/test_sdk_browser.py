@@ -13,7 +13,6 @@ from tests.browser import chromium
 from tests.jwt_issuer import SECRET
 from tests.loopback import listening
 from tests.sdk.node import bundle, install
-from tests.sdk.outside import missing
 from tests.sdk.served import TEXT, Served, serving
 
 pytestmark = pytest.mark.timeout(300)  # the first test also installs the packages
@@ -47,16 +46,14 @@ Tell = Callable[[Served, str, str], Awaitable[Any]]
 
 
 @pytest.fixture
-async def tell(origin: str) -> AsyncIterator[Tell]:
+async def tell(origin: str, tab: chromium.Tab) -> Tell:
     """``await tell(served, sdk, case)``: what the case returned in the page."""
-    program = chromium.find_chromium() or missing("Chromium")
-    async with chromium.opened(program) as tab:
-        await tab.go(f"{origin}/")
+    await tab.go(f"{origin}/")
 
-        async def told(served: Served, sdk: str, case: str) -> Any:
-            return await tab.evaluate(f"run({sdk!r}, {case!r}, {served.url!r})")
+    async def told(served: Served, sdk: str, case: str) -> Any:
+        return await tab.evaluate(f"run({sdk!r}, {case!r}, {served.url!r})")
 
-        yield told
+    return told
 
 
 async def test_streams_arrive_in_a_page(origin: str, tell: Tell) -> None:

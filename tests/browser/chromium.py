@@ -14,16 +14,18 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from typing import Any
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import IO, Any
 
 import aiohttp
 
 from tests.network import Computer
+from tests.sdk.outside import missing
 
 NAMES = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser", "chrome")
-START_SECONDS = 30
 COMMAND_SECONDS = 30
 CLOSE_SECONDS = 5
 
@@ -69,57 +71,58 @@ def find_chromium() -> str | None:
     return next((path for path in found if path), None)
 
 
-@contextlib.asynccontextmanager
-async def opened(program: str, on: Computer | None = None) -> AsyncIterator[Tab]:
-    """A fresh browser with one empty tab; both end with the block. ``on``: where it runs, if not
+@contextlib.contextmanager
+def running(on: Computer | None = None) -> Iterator[str]:
+    """Where a fresh browser is driven; it ends with the block. ``on``: where it runs, if not
     here."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        process = await asyncio.create_subprocess_exec(
-            *(on.command if on else ()),
-            program,
-            *_ARGUMENTS,
-            f"--user-data-dir={profile}",
-            "about:blank",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    program = find_chromium() or missing("Chromium")
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
+        subprocess.Popen(
+            [*(on.command if on else ()), program, *_ARGUMENTS, f"--user-data-dir={profile}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
         assert process.stderr is not None
+        draining = threading.Thread(target=process.stderr.read, daemon=True)
         try:
-            async with asyncio.timeout(START_SECONDS):
-                address = await _debugger_address(process.stderr)
-            draining = asyncio.create_task(process.stderr.read())
-            async with (
-                on.session() if on else aiohttp.ClientSession() as session,
-                session.ws_connect(address, max_msg_size=0) as socket,
-                _connected(socket) as connection,
-            ):
-                try:
-                    yield await Tab.open(connection)
-                finally:
-                    # Chromium then ends its own children, which a signal may leave behind.
-                    with contextlib.suppress(BrowserError):
-                        await connection.send("Browser.close")
-            await draining
+            address = _debugger_address(process.stderr)
+            draining.start()
+            yield address
         finally:
-            await _ended(process)
+            process.terminate()  # Chromium then ends its own children
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(CLOSE_SECONDS)
+            process.kill()
+            if draining.is_alive():
+                draining.join()
 
 
-async def _debugger_address(stderr: asyncio.StreamReader) -> str:
-    async for line in stderr:
+@contextlib.asynccontextmanager
+async def opened(address: str, on: Computer | None = None) -> AsyncIterator[Tab]:
+    """An empty tab of the browser at ``address``, with cookies, storage and a cache of its own:
+    what the tabs before it left is not there."""
+    async with (
+        on.session() if on else aiohttp.ClientSession() as session,
+        session.ws_connect(address, max_msg_size=0) as socket,
+        _connected(socket) as connection,
+    ):
+        context = await connection.send("Target.createBrowserContext")
+        try:
+            yield await Tab.open(connection, context["browserContextId"])
+        finally:
+            with contextlib.suppress(BrowserError):
+                await connection.send("Target.disposeBrowserContext", **context)
+
+
+def _debugger_address(stderr: IO[bytes]) -> str:
+    for line in stderr:
         found = re.search(rb"DevTools listening on (ws://\S+)", line)
         if found:
             return found[1].decode()
     raise BrowserError("the browser ended before it listened")
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    try:
-        async with asyncio.timeout(CLOSE_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 class Connection:
@@ -181,8 +184,10 @@ class Tab:
         self.errors: list[str] = []
 
     @classmethod
-    async def open(cls, connection: Connection) -> Tab:
-        target = await connection.send("Target.createTarget", url="about:blank")
+    async def open(cls, connection: Connection, context: str) -> Tab:
+        target = await connection.send(
+            "Target.createTarget", url="about:blank", browserContextId=context
+        )
         attached = await connection.send(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
