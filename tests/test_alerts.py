@@ -29,8 +29,9 @@ import structlog
 from aiohttp import web
 
 from keyproxy import logs
-from keyproxy.admin.alerts import MOST_HELD, PAUSES_SECONDS, Alert, Outbox, alert_of, signature
+from keyproxy.admin.alerts import alert_of
 from keyproxy.admin.conditions import Condition
+from keyproxy.admin.outbox import MOST_HELD, PAUSES_SECONDS, Alert, Outbox, signature
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import Secret, Settings
 from keyproxy.transport.client import open_clients, open_session

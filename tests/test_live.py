@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 
 from keyproxy.admin.events import MOST_READERS, TICK_SECONDS, Events
+from keyproxy.admin.history import History
 from keyproxy.admin.recent import CELL_SECONDS, CELLS, MINUTES, MOST_NAMES, Recent
-from keyproxy.admin.state import History
 from keyproxy.call import Cost, Head, Usage
 from keyproxy.floods import Floods
 from keyproxy.ledger.ledger import Ledger, opened

@@ -20,7 +20,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy.admin import prometheus
 from keyproxy.admin.events import Events
-from keyproxy.admin.state import History, State
+from keyproxy.admin.history import History
+from keyproxy.admin.state import State
 from keyproxy.admin.watched import Shown, Watched
 from keyproxy.browser import HostRules
 from keyproxy.demo.page import PageFile, read

@@ -17,8 +17,9 @@ import aiohttp
 from structlog.testing import capture_logs
 
 from keyproxy import __version__
-from keyproxy.admin.alerts import alert_of, post
+from keyproxy.admin.alerts import alert_of
 from keyproxy.admin.conditions import Condition
+from keyproxy.admin.outbox import post
 from keyproxy.commands import git
 from keyproxy.commands.findings import Finding
 from keyproxy.ledger.file import LedgerFault, ask

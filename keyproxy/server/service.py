@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from keyproxy.admin.alerts import Alerts, Outbox
+from keyproxy.admin.alerts import Alerts
 from keyproxy.admin.conditions import Conditions
+from keyproxy.admin.outbox import Outbox
 from keyproxy.admin.totals import Failures, Totals
 from keyproxy.admin.watched import Readers, Shown, Watched
 from keyproxy.demo.page import PageFile
