@@ -171,6 +171,7 @@ async def test_the_proxys_password_goes_to_the_proxy_only(
         b"HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<html>",
         b"junk\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Endless: " + b"x" * 40_000,
     ],
 )
 async def test_a_proxy_that_refuses_becomes_502(

@@ -14,6 +14,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -213,13 +214,15 @@ class Pool:
     async def _tunnel(self, url: str) -> Connection:
         """TLS to the origin within a tunnel of the proxy's (RFC 9110, 9.3.6)."""
         loop, proxy = asyncio.get_running_loop(), urlsplit(url)
+        said = asyncio.StreamReader(_MAX_TUNNEL_HEAD_BYTES)
+        hears = partial(asyncio.StreamReaderProtocol, said)
         try:
-            transport, tunnel = await _open(_Tunnel, proxy.hostname or "", proxy.port or 80)
+            transport, _ = await _open(hears, proxy.hostname or "", proxy.port or 80)
         except OSError:
             raise ProxyFailed("the proxy cannot be reached") from None
         try:
             transport.write(_connect_head(self.origin, proxy.username, proxy.password))
-            await tunnel.opened
+            await _opened(said)
             connection = Connection(*self._own)
             tls = await loop.start_tls(
                 transport, connection, self.trust, server_hostname=self.origin.host
@@ -263,27 +266,11 @@ def _connect_head(origin: Origin, user: str | None, password: str | None) -> byt
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-class _Tunnel(asyncio.Protocol):
-    """What a proxy says to CONNECT. ``opened`` is done when the tunnel is there, or raises."""
-
-    def __init__(self) -> None:
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._head = b""
-
-    def data_received(self, data: bytes) -> None:
-        self._head += data
-        if b"\r\n\r\n" not in self._head and len(self._head) <= _MAX_TUNNEL_HEAD_BYTES:
-            return
-        # Behind its head an open tunnel is silent: the other end waits for our first TLS record.
-        if self._head.endswith(b"\r\n\r\n") and _OPENED.match(self._head):
-            if not self.opened.done():
-                self.opened.set_result(None)
-        else:
-            self._fail()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._fail()
-
-    def _fail(self) -> None:
-        if not self.opened.done():
-            self.opened.set_exception(ProxyFailed("the proxy opens no tunnel"))
+async def _opened(said: asyncio.StreamReader) -> None:
+    """Return when a proxy has said to CONNECT that the tunnel is there. Raises ``ProxyFailed``."""
+    try:
+        is_open = _OPENED.match(await said.readuntil(b"\r\n\r\n"))
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        is_open = None
+    if not is_open:
+        raise ProxyFailed("the proxy opens no tunnel")
