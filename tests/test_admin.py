@@ -226,6 +226,6 @@ async def test_the_token_is_read_from_its_file_and_never_logged(tmp_path: Path) 
             assert answer.status == 200
         async with session.get(url, headers={"Authorization": f"Bearer x{TOKEN}"}) as answer:
             assert answer.status == 401
-        await program.said("not shown", why="credential_invalid")
+        await program.said("not shown", code="credential_invalid")
         assert TOKEN not in program.text
         assert json.loads(program.text.splitlines()[-1])["http_status"] == 401

@@ -276,7 +276,7 @@ async def test_a_page_of_another_origin_is_read_no_figures_by_the_browser(
                 asked = f"fetch('http://{name}:{dashboard}/state.json', {options})"
                 read = await tab.evaluate(f"{asked}.then((each) => each.text(), () => '')")
                 assert read == ""
-    refused = {log["why"] for log in logs if log["event"] == "not shown"}
+    refused = {log["code"] for log in logs if log["event"] == "not shown"}
     assert "origin_not_allowed" in refused
     assert refused <= {"origin_not_allowed", "method_not_allowed"}  # a preflight
 

@@ -26,9 +26,8 @@ from keyproxy.admin.watched import Shown, Watched
 from keyproxy.browser import HostRules
 from keyproxy.demo.page import PageFile, read
 from keyproxy.errors import Refusal
-from keyproxy.floods import Floods, Refused
+from keyproxy.floods import Floods
 from keyproxy.key_forms import is_same
-from keyproxy.record import new_request_id
 from keyproxy.settings import ROWS, Settings
 from keyproxy.transport import refusals
 from keyproxy.transport.connection import Serving
@@ -107,7 +106,9 @@ class Admin:
             refusal = error if isinstance(error, Refusal) else refusals.internal()
             if refusal is not error:
                 _log.exception("a figure could not be shown")
-            return self._refused(request, refusal)
+            said = refusals.alone(refusal, self._floods, "not shown", _NO_APP)
+            said.must_close |= not request.is_whole
+            return said
 
     async def _show(self, request: Request) -> Response:
         check_head(request)
@@ -131,17 +132,6 @@ class Admin:
     async def _whole(self, request: Request) -> Response:
         fields = {"Content-Type": "application/json; charset=utf-8"}
         return Response(200, fields, json.dumps(await self._state.whole()).encode())
-
-    def _refused(self, request: Request, refusal: Refusal) -> Response:
-        request_id, status, code = new_request_id(), refusal.status, refusal.code
-        if not self._floods.absorbs(Refused(code, status, app=_NO_APP)):
-            _log.info("not shown", request_id=request_id, http_status=status, why=code)
-        return Response(
-            status,
-            refusals.headers_alone(refusal, request_id),
-            refusals.body(refusal, "", request_id),
-            must_close=refusal.must_close or not request.is_whole,
-        )
 
 
 def _dress(request: Request, fields: CIMultiDict[str]) -> None:

@@ -299,7 +299,9 @@ class Connection(asyncio.Protocol):
 
     def _say(self, refusal: Refusal) -> None:
         self._serving.refused(refusal.code)
-        self.transport.write(refusals.alone(refusal, self._serving.floods))
+        said = refusals.alone(refusal, self._serving.floods)
+        framing = {"Content-Length": str(len(said.body)), "Date": date(), "Connection": "close"}
+        self.transport.write(lines(HTTP_1_1, said.status, {**said.headers, **framing}) + said.body)
 
     # How long each state lasts: one timer, which stays set from one request to the next.
 

@@ -14,7 +14,7 @@ from keyproxy.dialects import DIALECTS
 from keyproxy.errors import CODES, Refusal, messages_type
 from keyproxy.floods import Floods, Refused
 from keyproxy.record import new_request_id
-from keyproxy.transport.messages import HTTP_1_1, date, lines
+from keyproxy.transport.messages import Response
 
 PATIENCE_SECONDS = 5.0
 """A wait beyond this is for a person to decide; official SDKs would sit through it."""
@@ -94,21 +94,17 @@ def headers(refusal: Refusal) -> dict[str, str]:
     return fields
 
 
-def headers_alone(refusal: Refusal, request_id: str) -> dict[str, str]:
-    """All fields that go with it where there is no call."""
-    return {
-        **headers(refusal),
-        "X-Content-Type-Options": "nosniff",
-        "X-Request-Id": request_id,
-    }
-
-
-def alone(refusal: Refusal, floods: Floods) -> bytes:
-    """A whole answer to what is no request; its line in the log is written here."""
+def alone(
+    refusal: Refusal, floods: Floods, line: str = "head refused", app: str | None = None
+) -> Response:
+    """The answer to what is no call; its line in the log is written here."""
     request_id, status, code = new_request_id(), refusal.status, refusal.code
-    if not floods.absorbs(Refused(code, status)):
-        _log.info("head refused", request_id=request_id, http_status=status, code=code)
-    said = body(refusal, "", request_id)
-    fields = headers_alone(refusal, request_id)
-    fields |= {"Content-Length": str(len(said)), "Date": date(), "Connection": "close"}
-    return lines(HTTP_1_1, status, fields) + said
+    if not floods.absorbs(Refused(code, status, app=app)):
+        _log.info(line, request_id=request_id, http_status=status, code=code)
+    fields = {"X-Content-Type-Options": "nosniff", "X-Request-Id": request_id}
+    return Response(
+        status,
+        headers(refusal) | fields,
+        body(refusal, "", request_id),
+        must_close=refusal.must_close,
+    )
