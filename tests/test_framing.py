@@ -395,6 +395,16 @@ async def test_chunks_that_break_after_the_first_are_refused_at_once(
     assert proxy.upstream.calls == []
 
 
+async def test_who_goes_on_sending_behind_a_broken_chunk_gets_the_answer(proxy: Proxy) -> None:
+    """Closing over what was sent and not read would take it back."""
+    async with await Connection.open(proxy) as connection:
+        connection.writer.write(request("POST", CHAT, "Transfer-Encoding: chunked", body=b"XX\r\n"))
+        assert (await connection.answer()).code == "bad_request"
+        assert await connection.rest() == b""
+        assert _known(proxy) != set()  # what still comes is read, and would else reset it
+    await _until_forgotten(proxy)
+
+
 async def test_a_broken_body_behind_a_refusal_leaves_no_traceback(
     proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:

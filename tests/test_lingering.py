@@ -179,6 +179,16 @@ async def test_a_client_that_leaves_while_connecting_costs_nothing(
         await booked(ledger, 0)
 
 
+@pytest.mark.usefixtures("patient", "release")
+async def test_the_connection_of_one_too_many_is_closed_at_once(
+    proxy: Proxy, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lingering, "MOST", 0)
+    await left(proxy, STREAM)
+    await soon(upstream.left)
+    await in_flight(proxy, 0)
+
+
 async def test_no_more_than_so_many_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lingering, "MOST", 2)
     who, head = Lingering(), asyncio.get_running_loop().create_future()

@@ -78,7 +78,6 @@ class Connection(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self._keeps, self.has_begun = True, False  # the answer
         self._is_chunked = self._is_unbounded = False  # its end is the connection's
-        self._is_deaf = False
         self._behind: Callable[[bool], None] | None = None
         self._room: asyncio.Future[None] | None = None  # to write; None: there is some
         self._unread, self._due = 0, math.inf
@@ -99,7 +98,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._state in (_LEAVING, _CLOSED):
             return
         requests = self._requests
         requests.feed(data, self.request)
@@ -110,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state, self._is_deaf = _CLOSED, True
+        self._state = _CLOSED
         for timer in filter(None, (self._alarm, self._watch)):
             timer.cancel()
         self._requests.close()
@@ -199,7 +198,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """End it when what was written is taken, if that happens in time."""
         if self._state != _CLOSED:
-            self._state, self._is_deaf = _CLOSED, True
+            self._state = _CLOSED
             self.transport.close()
             self._watch_unread()
 
@@ -212,7 +211,7 @@ class Connection(asyncio.Protocol):
             return
         if request is not None and not request.is_whole:  # it was answered before
             if requests.fault is not None:
-                self.close()
+                self._leave()
             return
         self.request = None
         is_last = not self._keeps or (request is not None and not request.keeps)
@@ -288,11 +287,11 @@ class Connection(asyncio.Protocol):
         self.has_begun = True
         self.transport.write(data)
 
-    def _leave(self, refusal: Refusal) -> None:
-        """Answer what is no request. What comes is dropped for a while: closing over unread bytes
-        would take the answer back."""
-        self._is_deaf = True
-        self._say(refusal)
+    def _leave(self, refusal: Refusal | None = None) -> None:
+        """Answer what is no request, if it is to be answered. What comes is dropped for a while:
+        closing over unread bytes would take the answer back."""
+        if refusal is not None:
+            self._say(refusal)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._wait(_LEAVING, LINGERING_SECONDS)
