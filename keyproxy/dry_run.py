@@ -29,6 +29,7 @@ from keyproxy.routing.router import Option, Router, Row
 from keyproxy.session_endpoint import PATH
 from keyproxy.settings import Secret, Settings, summary
 from keyproxy.settings.advice import written_hint
+from keyproxy.transport.connection import Connection
 from keyproxy.transport.messages import Request
 from keyproxy.upstream import headers
 from keyproxy.upstream.catalogue import Catalogue
@@ -99,7 +100,7 @@ async def steps(kit: Kit, asked: Asked) -> list[Verdict]:
     """Each step's verdict in order; the last one is the refusal or what would be sent, or a step
     that we answer ourselves."""
     record = Record(asked.method, asked.target.partition("?")[0])
-    exchange = Exchange(_without_traffic(kit, asked.app), record)
+    exchange = Exchange(_without_traffic(kit, asked.app), record, cast(Connection, None))
     try:
         await handle(_request(asked), exchange)
     except _WouldSend as found:
@@ -203,8 +204,8 @@ class _WouldSend(Exception):
 
 def _request(asked: Asked) -> Request:
     request = Request(asked.method, asked.target, asked.head, remote=LOOPBACK)
-    if request.body is not None and asked.body:
-        request.body.feed_data(asked.body)
+    if asked.body:
+        request.feed(asked.body)
     request.end()
     return request
 

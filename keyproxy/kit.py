@@ -21,6 +21,7 @@ from keyproxy.record import Record
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.strict_json.turns import Turns
+from keyproxy.transport.connection import Connection
 from keyproxy.transport.intake import Room
 from keyproxy.upstream.catalogue import Allowed, Catalogue
 from keyproxy.upstream.send import Upstream
@@ -98,10 +99,11 @@ class Kit:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way: the kit it began with, its record, headers for its answer; ``cors``:
-    those by which a page may read it."""
+    """One request on its way: the kit it began with, its record, what its answer goes down by, and
+    headers for that; ``cors``: those by which a page may read it."""
 
     kit: Kit
     record: Record
+    connection: Connection
     headers: dict[str, str] = field(default_factory=dict)
     cors: Mapping[str, str] = field(default_factory=dict)

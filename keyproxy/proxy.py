@@ -64,7 +64,9 @@ async def handle(request: Request, exchange: Exchange) -> Response:
                 del call
                 async with answering as answer:  # 402, 404, 429, 502, 503, 504
                     hold.release()
-                    return await relay(request, answer, record, idle_seconds=idle_seconds)
+                    return await relay(
+                        exchange.connection, answer, record, idle_seconds=idle_seconds
+                    )
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
             booking = app.bookings.reserve(record, client, call)
@@ -75,7 +77,7 @@ async def handle(request: Request, exchange: Exchange) -> Response:
                 money.answered(answer.head, answer.fault)
                 if answer.head.status in _MAY_BE_UNLISTED:
                     record.hint = next(filter(None, map(models.unlisted, ids)), None)
-                return await relay(request, answer, record, idle_seconds=idle_seconds)
+                return await relay(exchange.connection, answer, record, idle_seconds=idle_seconds)
 
 
 def refuse_when_stopping(kit: Kit) -> None:

@@ -23,7 +23,8 @@ import structlog
 
 from keyproxy.call import End
 from keyproxy.record import Record
-from keyproxy.transport.messages import Channel, Request, Response
+from keyproxy.transport.connection import Connection
+from keyproxy.transport.messages import Request, Response
 from keyproxy.transport.reply import BrokenOff
 from keyproxy.upstream.send import Answer
 
@@ -31,14 +32,14 @@ _log = structlog.get_logger("keyproxy.upstream")
 
 
 async def relay(
-    request: Request, answer: Answer, record: Record, *, idle_seconds: float
+    channel: Connection, answer: Answer, record: Record, *, idle_seconds: float
 ) -> Response:
     """Pass ``answer`` down, each piece shown to ``record``, which is told how it ended, too.
 
     A client that reads slowly slows the upstream. When nothing has moved for ``idle_seconds``
     the connection is cut.
     """
-    channel, reply = request.channel, answer.reply
+    reply = answer.reply
     response = Response(answer.head.status, answer.headers)
     record.http_status = response.status
     try:
@@ -65,7 +66,7 @@ async def relay(
     return response
 
 
-def _send(channel: Channel, response: Response, answer: Answer, record: Record) -> None:
+def _send(channel: Connection, response: Response, answer: Answer, record: Record) -> None:
     """An answer that is there: its head leaves with its body, in one packet."""
     body, length = answer.reply.waiting(), answer.reply.length
     if body and answer.search.is_in(body):
@@ -83,7 +84,7 @@ class Passing:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: Connection,
         answer: Answer,
         record: Record,
         idle_seconds: float,

@@ -338,7 +338,7 @@ async def test_a_refusal_whose_body_was_read_keeps_the_connection(proxy: Proxy) 
 
 async def test_a_body_that_nobody_reads_holds_up_no_request_behind_it() -> None:
     # One byte more than may wait for a reader: the last one stops the reading from the socket.
-    async def refuse_late(request: Request) -> Response:
+    async def refuse_late(request: Request, connection: object) -> Response:
         while not request.is_whole:
             await asyncio.sleep(0)
         return Response(429)

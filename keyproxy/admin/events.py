@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from keyproxy.errors import Refusal
+from keyproxy.transport.connection import Connection
 from keyproxy.transport.messages import Request, Response
 
 TICK_SECONDS = 1.0
@@ -45,7 +46,7 @@ class Events:
         self._ticking: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    async def show(self, request: Request) -> Response:
+    async def show(self, request: Request, channel: Connection) -> Response:
         """Events until the reader leaves, stops to read, or we close. Raises ``overloaded``."""
         if self.readers >= MOST_READERS:
             raise Refusal("overloaded", "Too many dashboards are open.", retry_after_seconds=5.0)
@@ -60,12 +61,11 @@ class Events:
         if request.method == "HEAD":
             return response
         self.readers += 1
-        channel = request.channel
         try:
             if self._ticking is None:
                 self._ticking = asyncio.create_task(self._run())
             text = _event("state", await self._first())
-            _keep_little_on_its_way(request)
+            _keep_little_on_its_way(channel)
             channel.begin(response)
             while text and not self._is_closed:
                 async with asyncio.timeout(self._unread_seconds):
@@ -106,9 +106,9 @@ class Events:
             waiting.set_result(text)
 
 
-def _keep_little_on_its_way(request: Request) -> None:
+def _keep_little_on_its_way(channel: Connection) -> None:
     """Left alone, the system would hold megabytes for a reader that has stopped."""
-    sock = request.channel.transport.get_extra_info("socket")
+    sock = channel.transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY_BYTES)
 
 

@@ -30,7 +30,7 @@ from keyproxy.floods import Floods
 from keyproxy.key_forms import is_same
 from keyproxy.settings import ROWS, Settings
 from keyproxy.transport import refusals
-from keyproxy.transport.connection import Serving
+from keyproxy.transport.connection import Connection, Serving
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
 from keyproxy.transport.messages import Request, Response
@@ -51,7 +51,7 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-Show = Callable[[Request], Awaitable[Response]]
+Show = Callable[[Request, Connection], Awaitable[Response]]
 
 
 class Admin:
@@ -95,11 +95,11 @@ class Admin:
     def _settings(self) -> Settings:
         return self._watched.kit().settings
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, connection: Connection) -> Response:
         if request.method in ("GET", "HEAD") and request.target in HEALTH_PATHS:
             return health(request.target, is_ready=self._watched.is_ready())
         try:
-            return await self._show(request)
+            return await self._show(request, connection)
         except ConnectionError:
             raise
         except Exception as error:
@@ -110,7 +110,7 @@ class Admin:
             said.must_close |= not request.is_whole
             return said
 
-    async def _show(self, request: Request) -> Response:
+    async def _show(self, request: Request, connection: Connection) -> Response:
         check_head(request)
         _check_host(request.headers, self._settings)
         _check_method(request.method)
@@ -121,15 +121,15 @@ class Admin:
         if (show := self._data.get(path)) is None:
             raise Refusal("endpoint_not_allowed", "There is nothing here; the dashboard is at /.")
         _check_reader(request.headers, self._settings)
-        return await show(request)
+        return await show(request, connection)
 
-    async def _metrics(self, request: Request) -> Response:
+    async def _metrics(self, request: Request, _: Connection) -> Response:
         sums, now = await prometheus.snapshot(self._watched, self._shown.tally)
         accept = request.headers.get("Accept", "")
         body, media_type = await asyncio.to_thread(prometheus.text, sums, now, accept)
         return Response(200, {"Content-Type": media_type}, body)
 
-    async def _whole(self, request: Request) -> Response:
+    async def _whole(self, *_: object) -> Response:
         fields = {"Content-Type": "application/json; charset=utf-8"}
         return Response(200, fields, json.dumps(await self._state.whole()).encode())
 

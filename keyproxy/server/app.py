@@ -28,7 +28,7 @@ from keyproxy.server.assembly import PROVIDER
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.transport import refusals
-from keyproxy.transport.connection import Serving
+from keyproxy.transport.connection import Connection, Serving
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
 from keyproxy.transport.messages import Request, Response
@@ -57,7 +57,7 @@ class App:
             Serving(self.answer, _dress, settings, max_connections, self.floods, self.refused)
         )
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request, connection: Connection) -> Response:
         """The answer to ``request``; a stream has gone out by then."""
         path = request.target.partition("?")[0]
         is_read = request.method in ("GET", "HEAD")
@@ -65,11 +65,10 @@ class App:
             return health(path, is_ready=self.is_ready())
         kit = self.current()
         record = Record(request.method, path, is_cutting=kit.is_cutting)
-        channel = request.channel
-        record.has_begun = lambda: channel.has_begun
+        record.has_begun = lambda: connection.has_begun
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.browser.allowed_origin(request.headers)
-        exchange = request.exchange = Exchange(kit, record)
+        exchange = request.exchange = Exchange(kit, record, connection)
         try:
             exchange.cors = await _cors_fields(request, record.origin)
             if is_read and path in self.pages:
@@ -131,7 +130,7 @@ def _refused(request: Request, exchange: Exchange, error: Exception) -> Response
         record.error = error
     if record.has_begun():
         # A second head must never be written into the answer.
-        request.channel.close()
+        exchange.connection.close()
         raise ConnectionError("the answer had begun") from error
     shown = None if exchange.kit.settings.mode == "serve" else hint
     return Response(

@@ -50,7 +50,7 @@ class Serving:
     """What the connections of one server share. ``dress`` puts in the fields that every answer to a
     request has, ``refused`` hears the code of each answer to what is none."""
 
-    answer: Callable[[Request], Awaitable[Response]]
+    answer: Callable[[Request, Connection], Awaitable[Response]]
     dress: Callable[[Request, CIMultiDict[str]], None]
     settings: Settings
     max_connections: int
@@ -89,8 +89,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        peer = transport.get_extra_info("peername")
-        self._requests, serving = Requests(self, str(peer[0]) if peer else None), self._serving
+        self._requests, serving = Requests(self.transport), self._serving
         serving.connections.add(self)
         self._wait(_HEAD, serving.settings.header_timeout_seconds or math.inf)
         if len(serving.connections) > serving.max_connections:
@@ -239,7 +238,7 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self, request: Request) -> None:
         try:
-            response = await self._serving.answer(request)
+            response = await self._serving.answer(request, self)
             if not self.has_begun:
                 self.send(response)
             await self.drained()
@@ -255,7 +254,8 @@ class Connection(asyncio.Protocol):
                 _log.exception("Unhandled error in a handler")
             self.close() if self.has_begun else self._leave(refusal)
         finally:
-            self.task = request.body = None
+            self.task = None
+            request.drop()
         if self._state == _CALL and len(self._requests.tail) <= _AHEAD_BYTES:
             self.transport.resume_reading()  # a body that nobody reads has paused it
         if not request.is_whole and self._state == _CALL:

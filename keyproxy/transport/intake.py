@@ -79,7 +79,7 @@ class Hold:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._count = 0
+        self.count = 0
 
     def __enter__(self) -> Self:
         return self
@@ -88,14 +88,14 @@ class Hold:
         self.release()
 
     def add(self, count: int) -> None:
-        self._room.take(count, self._count)
-        self._count += count
+        self._room.take(count, self.count)
+        self.count += count
 
     def release(self) -> None:
         """The body has gone up; a stream that follows needs it no more."""
-        if self._count:
-            self._room.give(self._count)
-            self._count = 0
+        if self.count:
+            self._room.give(self.count)
+            self.count = 0
 
 
 def headers_of(
@@ -196,31 +196,31 @@ async def read_body(
     ``bad_request`` (framing). ``is_setting``: whether the operator can raise ``max_bytes``."""
     if request.length > max_bytes:
         raise too_large(max_bytes, request.length if is_setting else None)
-    if "Expect" in request.headers and request.version == HTTP_1_1:
-        request.channel.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    is_asked = "Expect" in request.headers and request.version == HTTP_1_1
+    if is_asked and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def counted(chunk: bytes, before: int) -> bytes:
-        size = before + len(chunk)
+    def is_whole() -> bool:
+        """Look at what has come."""
+        size = len(request.body)
         if size > max_bytes:
             raise too_large(max_bytes, size if is_setting else None)
-        hold.add(len(chunk))
-        return chunk
+        hold.add(size - hold.count)
+        return request.is_whole
 
-    if (body := request.body) is None:
-        return b""
-    if request.is_whole:  # a small one has come with its head
-        return counted(await body.read(LARGEST_BODY), 0)
-    # One block that grows. A list of pieces would leave as much again in holes between others'.
-    found = bytearray()
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            while chunk := await body.read(LARGEST_BODY):
-                found += counted(chunk, len(found))
-    except TimeoutError as error:
-        raise Refusal("body_timeout", "The body did not arrive in time.") from error
-    except BrokenBody as error:
-        raise Refusal("bad_request", "The body's framing is broken.") from error
-    return bytes(found)
+    if not is_whole():  # a small one comes with its head
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await request.more()
+                while not is_whole():
+                    await request.more()
+        except TimeoutError as error:
+            raise Refusal("body_timeout", "The body did not arrive in time.") from error
+        except BrokenBody as error:
+            raise Refusal("bad_request", "The body's framing is broken.") from error
+    body = bytes(request.body)
+    request.drop()
+    return body
 
 
 def too_large(max_bytes: int, size: int | None) -> Refusal:

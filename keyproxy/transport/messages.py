@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 from multidict import CIMultiDictProxy
 
 HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
+_UNSEEN_BYTES = 128 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -27,35 +28,17 @@ class Response:
     must_close: bool = False
 
 
-class Channel(Protocol):
-    """What a request came over and its answer goes to: ``connection.Connection``."""
-
-    transport: asyncio.Transport
-    has_begun: bool
-
-    @property
-    def is_behind(self) -> bool: ...
-    def tell_behind(self, behind: Callable[[bool], None] | None) -> None: ...
-    def send(self, response: Response, *, has_length: bool = True) -> None: ...
-    def begin(self, response: Response, length: int | None = None) -> None: ...
-    def write(self, data: bytes) -> None: ...
-    def finish(self) -> None: ...
-    async def drained(self) -> None: ...
-    def cut(self) -> None: ...
-    def close(self) -> None: ...
-
-
 class Request:
     """``target`` as it was sent; ``keeps``: its client wants the connection to stay; ``exchange``
     is for whoever answers it.
 
-    ``is_whole``: all of its ``body`` has come, or there is none; ``length``: what was said of it,
-    or 0. BrokenBody is raised by reading one that breaks the rules of HTTP/1.1.
+    ``body``: what has come of it; ``is_whole``: that is all, or there is none; ``length``: what was
+    said of it, or 0.
     """
 
     __slots__ = (
-        "_channel", "body", "exchange", "has_body", "headers", "is_whole", "keeps", "length",
-        "method", "remote", "target", "version",
+        "_is_broken", "_is_wanted", "_more", "_seen", "body", "exchange", "has_body", "headers",
+        "is_whole", "keeps", "length", "method", "remote", "target", "transport", "version",
     )  # fmt: skip
 
     def __init__(
@@ -67,28 +50,51 @@ class Request:
         version: tuple[int, int] = HTTP_1_1,
         remote: str | None = None,
         keeps: bool = True,
-        channel: Channel | None = None,
+        transport: asyncio.Transport | None = None,
     ) -> None:
-        """One without a ``channel`` has come from no socket."""
+        """One without a ``transport`` has come from no socket."""
         self.method, self.target, self.headers = method, target, headers
         self.version, self.remote, self.keeps = version, remote, keeps
+        self.transport = transport
         self.exchange: Any = None
-        self._channel = channel
-        self.is_whole = False
         self.length = int(headers.get("Content-Length", 0))
         self.has_body = self.length > 0 or "Transfer-Encoding" in headers
-        self.body = asyncio.StreamReader() if self.has_body else None
+        self.body, self._seen, self._is_wanted = bytearray(), 0, True
+        self.is_whole = self._is_broken = False
+        self._more: asyncio.Future[None] | None = None
 
-    @property
-    def channel(self) -> Channel:
-        assert self._channel is not None  # noqa: S101 - nobody answers those
-        return self._channel
+    def feed(self, data: bytes) -> None:
+        """A piece of the body comes. While nobody waits for more, the client is made to wait."""
+        if self._is_wanted:
+            self.body += data
+            if len(self.body) > self._seen + _UNSEEN_BYTES and self.transport is not None:
+                self.transport.pause_reading()
+            self._wake()
 
-    def end(self) -> None:
+    def end(self, *, is_whole: bool = True) -> None:
         """No more of it comes."""
-        self.is_whole = True
-        if self.body is not None:
-            self.body.feed_eof()
+        self.is_whole, self._is_broken = is_whole, not is_whole
+        self._wake()
+
+    async def more(self) -> None:
+        """Return when more of the body has come, or all. Raises ``BrokenBody``."""
+        if not self._is_broken:
+            self._seen = len(self.body)
+            if self.transport is not None:
+                self.transport.resume_reading()
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        if self._is_broken:
+            raise BrokenBody
+
+    def drop(self) -> None:
+        """Nobody wants what has come of it, or comes yet."""
+        self._is_wanted = False
+        self.body.clear()
+
+    def _wake(self) -> None:
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
 
 
 class BrokenBody(Exception):

@@ -6,6 +6,7 @@ others read differently. Nothing is parsed behind a fault.
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 
 import httptools
@@ -14,7 +15,7 @@ from multidict import CIMultiDictProxy
 from keyproxy.errors import Refusal
 from keyproxy.transport import intake, refusals
 from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
-from keyproxy.transport.messages import BrokenBody, Channel, Request, head
+from keyproxy.transport.messages import Request, head
 
 _STEP_BYTES = 4096  # parsed at once: so little that the requests in it take no memory to speak of
 
@@ -24,8 +25,9 @@ class Requests:
     ``fault``: what is behind them; ``tail``: bytes that were not parsed yet; ``is_in_head``: of
     another one something has come."""
 
-    def __init__(self, channel: Channel, remote: str | None) -> None:
-        self._channel, self._remote = channel, remote
+    def __init__(self, transport: asyncio.Transport) -> None:
+        peer = transport.get_extra_info("peername")
+        self._transport, self._remote = transport, str(peer[0]) if peer else None
         self._parser = httptools.HttpRequestParser(self)
         self.ahead: list[Request] = []
         self.coming: Request | None = None
@@ -48,7 +50,7 @@ class Requests:
 
     def close(self) -> None:
         """Let go of everything."""
-        del self._parser, self._channel  # they know us
+        del self._parser  # it knows us
         self.coming, self.tail = None, b""
         self.ahead.clear()
 
@@ -66,8 +68,8 @@ class Requests:
             fault = refusals.of_head("head_too_large")
         if fault is not None:
             self.fault = fault.with_traceback(None)
-            if self.coming is not None and self.coming.body is not None:
-                self.coming.body.set_exception(BrokenBody())
+            if self.coming is not None:
+                self.coming.end(is_whole=False)
 
     def _pass_over(self, rest: bytes) -> None:
         """An offer of another protocol. The parser takes what follows for that one: another has to
@@ -115,16 +117,14 @@ class Requests:
             version=version,
             remote=self._remote,
             keeps=parser.should_keep_alive() and "Upgrade" not in headers,
-            channel=self._channel,
+            transport=self._transport,
         )
-        if self.coming.body is not None:  # which makes the client wait while nobody reads it
-            self.coming.body.set_transport(self._channel.transport)
         self.ahead.append(self.coming)
 
     def on_body(self, data: bytes) -> None:
         self._overhead = 0
-        if self.coming is not None and self.coming.body is not None:
-            self.coming.body.feed_data(data)
+        if self.coming is not None:
+            self.coming.feed(data)
 
     def on_message_complete(self) -> None:
         coming = self.coming

@@ -161,7 +161,7 @@ class Driven:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: self.crashes.append(context))
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, connection: object) -> Response:
         await _turn(self.turns)
         try:
             intake.check_head(request)
