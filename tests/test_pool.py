@@ -15,7 +15,8 @@ import trustme
 
 from keyproxy.transport import http1, pool
 from keyproxy.transport.client import trust
-from keyproxy.transport.http1 import Connection, Malformed, lines
+from keyproxy.transport.http1 import Connection, Malformed
+from keyproxy.transport.messages import lines
 from keyproxy.transport.pool import ConnectFailed, ConnectLate, Origin, Pool
 from keyproxy.transport.reply import BrokenOff, Reply
 from tests.fake_upstream import RawScript, raw, read_request

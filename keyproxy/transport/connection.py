@@ -32,7 +32,7 @@ from keyproxy.errors import Refusal
 from keyproxy.floods import Floods
 from keyproxy.settings import Settings
 from keyproxy.transport import refusals
-from keyproxy.transport.messages import HTTP_1_1, Request, Response, date, lines
+from keyproxy.transport.messages import HTTP_1_1, Request, Response, date, head
 from keyproxy.transport.requests import Requests
 
 LINGERING_SECONDS = 2.0
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
         if self._keeps != is_new:
             fields[_CONNECTION] = "keep-alive" if self._keeps else "close"
         self._serving.dress(request, fields)
-        return lines(request.version, status, fields)
+        return head(request.version, status, fields)
 
     def _write(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -300,7 +300,7 @@ class Connection(asyncio.Protocol):
         self._serving.refused(refusal.code)
         said = refusals.alone(refusal, self._serving.floods)
         framing = {"Content-Length": str(len(said.body)), "Date": date(), "Connection": "close"}
-        self.transport.write(lines(HTTP_1_1, said.status, {**said.headers, **framing}) + said.body)
+        self.transport.write(head(HTTP_1_1, said.status, {**said.headers, **framing}) + said.body)
 
     # How long each state lasts: one timer, which stays set from one request to the next.
 

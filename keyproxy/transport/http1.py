@@ -17,8 +17,8 @@ framing says so: whoever reads one that breaks off learns of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import NewType, cast
+from collections.abc import Callable
+from typing import cast
 
 import httptools
 
@@ -34,21 +34,8 @@ _PIECE_BYTES = 256 * 1024
 """A longer body goes up piece by piece: a transport copies what it cannot send at once."""
 
 
-Lines = NewType("Lines", str)
-"""Fields of a request's head, as they are written."""
-
-
 class Malformed(Exception):
     """The upstream sent what is no answer in HTTP/1.1. Says what was wrong."""
-
-
-def lines(fields: Iterable[tuple[str, str]]) -> Lines:
-    """Raises ValueError for one that would be more than a field."""
-    written = [f"{name}: {value}\r\n" for name, value in fields]
-    text, ends = "".join(written), len(written)
-    if text.count("\r") != ends or text.count("\n") != ends or "\0" in text:
-        raise ValueError("a field holds a line break")
-    return Lines(text)
 
 
 _IDLE, _HEAD, _BODY, _OVER, _CLOSED = range(5)

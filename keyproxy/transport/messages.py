@@ -1,21 +1,23 @@
-"""A request as it came, an answer as it goes out, and a head's bytes."""
+"""A request as it came, an answer as it goes out, and how heads are written."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NewType
 
 from multidict import CIMultiDictProxy
 
 HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
 _UNSEEN_BYTES = 128 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
+Lines = NewType("Lines", str)
+"""Fields of a head, as they are written."""
 
 
 @dataclass(slots=True)
@@ -101,19 +103,20 @@ class BrokenBody(Exception):
     """What came behind a head breaks the rules of HTTP/1.1."""
 
 
-def head(lines: Sequence[str]) -> bytes:
-    """A head's bytes. Raises ValueError where a field holds a line break."""
-    text = "\r\n".join(lines)
-    ends = len(lines) - 1
+def lines(fields: Iterable[tuple[str, str]]) -> Lines:
+    """Raises ValueError for one that would be more than a field."""
+    written = [f"{name}: {value}\r\n" for name, value in fields]
+    text, ends = "".join(written), len(written)
     if text.count("\r") != ends or text.count("\n") != ends or "\0" in text:
         raise ValueError("a field holds a line break")
-    return f"{text}\r\n\r\n".encode(errors="ignore")  # what was no UTF-8 is left out
+    return Lines(text)
 
 
-def lines(version: tuple[int, int], status: int, fields: Mapping[str, str]) -> bytes:
-    """An answer's head. Raises ValueError where a field holds a line break."""
+def head(version: tuple[int, int], status: int, fields: Mapping[str, str]) -> bytes:
+    """An answer's. Raises ValueError where a field holds a line break."""
     first = f"HTTP/1.{version[1]} {status} {_REASONS.get(status, '')}"
-    return head([first, *[f"{name}: {value}" for name, value in fields.items()]])
+    text = f"{first}\r\n{lines(fields.items())}\r\n"
+    return text.encode(errors="ignore")  # what was no UTF-8 is left out
 
 
 def date() -> str:

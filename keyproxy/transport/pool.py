@@ -21,7 +21,8 @@ from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
 
-from keyproxy.transport.http1 import Connection, Lines
+from keyproxy.transport.http1 import Connection
+from keyproxy.transport.messages import Lines
 from keyproxy.transport.reply import Reply
 
 IDLE_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load balancers: 60 s)

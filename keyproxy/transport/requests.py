@@ -15,7 +15,7 @@ from multidict import CIMultiDictProxy
 from keyproxy.errors import Refusal
 from keyproxy.transport import intake, refusals
 from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
-from keyproxy.transport.messages import Request, head
+from keyproxy.transport.messages import Request, lines
 
 _STEP_BYTES = 4096  # parsed at once: so little that the requests in it take no memory to speak of
 
@@ -80,10 +80,8 @@ class Requests:
             )
             self._parser = httptools.HttpRequestParser(told)
             names = ("Content-Length", "Transfer-Encoding")
-            framing = [
-                f"{each}: {coming.headers[each]}" for each in names if each in coming.headers
-            ]
-            self._parser.feed_data(head(["POST / HTTP/1.1", *framing]))
+            framing = [(each, coming.headers[each]) for each in names if each in coming.headers]
+            self._parser.feed_data(f"POST / HTTP/1.1\r\n{lines(framing)}\r\n".encode())
             self._parse(rest)
 
     # What the parser tells.

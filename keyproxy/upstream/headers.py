@@ -18,7 +18,7 @@ from keyproxy import __version__
 from keyproxy.dialects import Dialect
 from keyproxy.key_forms import NO_KEY
 from keyproxy.settings import Secret
-from keyproxy.transport.http1 import Lines, lines
+from keyproxy.transport.messages import Lines, lines
 from keyproxy.transport.reply import Fields
 from keyproxy.upstream.provider import Provider
 

@@ -22,7 +22,7 @@ from keyproxy.dialects import MESSAGES, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.record import ClientLeft, Record
 from keyproxy.settings import Secret, Settings
-from keyproxy.transport.http1 import lines
+from keyproxy.transport.messages import lines
 from keyproxy.transport.pool import Pool
 from keyproxy.transport.reply import Reply, known
 from keyproxy.upstream import answers, faults, headers
