@@ -43,9 +43,8 @@ class Masking:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._beginnings = _any_of(_BEGINNINGS)
-        # Most texts are in line after line: those of settings, of clients, of models.
-        self._written: dict[str, str] = {}  # harmless ones, as JSON
-        self._shapes: dict[tuple[object, ...], tuple[str, list[int]]] = {}
+        self._written = _Written(self)
+        self._shapes: dict[tuple[object, ...], tuple[str, list[int], list[int]]] = {}
 
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these values are masked too, whatever they look like."""
@@ -59,7 +58,7 @@ class Masking:
         self, logger: Any, method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         for name, value in event.items():
-            event[name] = self._masked(value)
+            event[name] = self.masked(value)
         return event
 
     def json(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
@@ -70,50 +69,60 @@ class Masking:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             known = self._shapes[shape] = _shape(event)
-        line, others = known
+        line, texts, others = known
+        for at in texts:
+            values[at] = self._written[values[at]]
         for at in others:
-            value = values[at]
-            text = self._written.get(value) if isinstance(value, str) else None
-            values[at] = self._as_json(value) if text is None else text
+            values[at] = _as_json(self.masked(values[at]))
         return line % tuple(values)
 
-    def _as_json(self, value: Any) -> str:
-        if not isinstance(value, str) or not self._is_harmless(value):
-            return _as_json(self._masked(value))
-        text = _as_json(value)
-        if len(value) <= _LONGEST_KEPT:
-            if len(self._written) >= _MOST_KEPT:
-                self._written.clear()
-            self._written[value] = text
-        return text
-
-    def _masked(self, value: Any) -> Any:
+    def masked(self, value: Any) -> Any:
         if isinstance(value, _NUMBERS):
             return value
         if isinstance(value, (list, tuple)):
-            return [self._masked(item) for item in value]
+            return [self.masked(item) for item in value]
         if isinstance(value, dict):
-            return {key: self._masked(item) for key, item in value.items()}
+            return {key: self.masked(item) for key, item in value.items()}
         text = str(value)[:_MAX_TEXT]
         for secret in self._secrets:
             text = text.replace(secret, STARS)
         return _SECRET.sub(STARS, text)
 
-    def _is_harmless(self, text: str) -> bool:
+    def is_harmless(self, text: str) -> bool:
         """Whether no secret begins in it, as is so of nearly each."""
         return len(text) <= _MAX_TEXT and self._beginnings.search(text.lower()) is None
 
 
-def _shape(event: MutableMapping[str, Any]) -> tuple[str, list[int]]:
-    """A line of JSON to be filled with the event's values, and which of them are written as JSON
-    before: all but numbers, and texts of ours."""
-    members, others = [], []
+class _Written(dict[str, str]):
+    """Texts as JSON, by what they say. Harmless ones stay: most are in line after line, those of
+    settings, of clients, of models."""
+
+    def __init__(self, masking: Masking) -> None:
+        self._masking = masking
+
+    def __missing__(self, text: str) -> str:
+        if not self._masking.is_harmless(text):
+            return _as_json(self._masking.masked(text))
+        written = _as_json(text)
+        if len(text) <= _LONGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[text] = written
+        return written
+
+
+def _shape(event: MutableMapping[str, Any]) -> tuple[str, list[int], list[int]]:
+    """A line of JSON to be filled with the event's values, and which of them are texts, which are
+    others that are written as JSON before: all but numbers, and texts of ours."""
+    members, texts, others = [], [], []
     for at, (name, value) in enumerate(event.items()):
         is_ours = name in _OURS and type(value) is str
         members.append(_as_json(name).replace("%", "%%") + (': "%s"' if is_ours else ": %s"))
-        if not is_ours and type(value) not in (int, float):
+        if isinstance(value, str) and not is_ours:
+            texts.append(at)
+        elif type(value) not in (int, float, str):
             others.append(at)
-    return "{" + ", ".join(members) + "}", others
+    return "{" + ", ".join(members) + "}", texts, others
 
 
 masking = Masking()
