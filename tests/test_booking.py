@@ -54,7 +54,7 @@ async def priced() -> PriceBook:
         raw = json.dumps({"data": rows}).encode()
         return answers.read(OPENROUTER, path, Fetched(200, raw), KeySearch([]))
 
-    book = PriceBook(fetch, listing=OPENROUTER.listing)
+    book = PriceBook(fetch)
     assert await book.refresh()
     return book
 
@@ -371,7 +371,7 @@ async def test_a_call_that_waits_for_prices_over_midnight_is_paid_by_the_new_day
         raw = json.dumps({"data": rows}).encode()
         return answers.read(OPENROUTER, path, Fetched(200, raw), KeySearch([]))
 
-    prices = PriceBook(fetch, listing=OPENROUTER.listing)
+    prices = PriceBook(fetch)
     desk = Desk(prices, counters=Counters(Table(lambda: ticks[0]), lambda: wall[0]))
     desk.bookings.clock = lambda: wall[0]
     refreshing = asyncio.ensure_future(prices.refresh())  # goes on while the call waits for it

@@ -41,8 +41,7 @@ from keyproxy.upstream.provider import Fetched as Reply
 from keyproxy.upstream.send import Upstream
 from tests.conftest import settings as settings_of
 
-LISTING = OPENROUTER.listing
-LIST_PATH = LISTING.path
+LIST_PATH = OPENROUTER.listing.path
 START = 1_790_000_000.0
 SOL = "openai/gpt-6.1-sol"
 FREE = "google/gemma:free"
@@ -79,7 +78,7 @@ def read(reply: Reply, path: str = LIST_PATH) -> Reply:
 
 
 def prices(*rows: dict[str, Any], now: float = START) -> PriceList:
-    return pricelist.read(LISTING, read(Reply(200, listed(*rows))), now)
+    return pricelist.read(read(Reply(200, listed(*rows))), now)
 
 
 class Source:
@@ -103,7 +102,7 @@ class Source:
         self.replies[f"/models/{model}/endpoints"] = Reply(200, raw)
 
     def book(self, path: Path | None = None, **options: Any) -> PriceBook:
-        return PriceBook(self.fetch, path, listing=LISTING, clock=lambda: self.now, **options)
+        return PriceBook(self.fetch, path, clock=lambda: self.now, **options)
 
 
 @pytest.fixture
@@ -329,7 +328,7 @@ async def test_prices_are_kept_fresh_also_after_a_lack_of_memory(source: Source)
             raise MemoryError
         return await source.fetch(path)
 
-    book = PriceBook(fetch, listing=LISTING, clock=lambda: source.now, sleep=Pauses(source, 9))
+    book = PriceBook(fetch, clock=lambda: source.now, sleep=Pauses(source, 9))
     task = asyncio.create_task(book.run())
     await until(lambda: book.listed.priced > 0)
     assert not await book.learn([SOL], 5)
@@ -523,7 +522,7 @@ async def test_only_what_is_shown_without_a_key_is_kept(source: Source, tmp_path
     assert await learnt(book)
     source.replies[LIST_PATH] = public
     assert await book.refresh()
-    kept = pricelist.load(LISTING, path)
+    kept = pricelist.load(path)
     assert kept is not None
     assert (kept[0].priced, kept[1]) == (3, {})
 
@@ -547,7 +546,7 @@ async def test_a_kept_file_that_is_not_whole_is_none(
     await book.open()
     assert book.listed.priced == 0
     assert await book.refresh()
-    assert pricelist.load(LISTING, path) is not None
+    assert pricelist.load(path) is not None
 
 
 async def test_a_disk_that_takes_nothing_costs_a_warning_only(
@@ -593,7 +592,7 @@ def test_prices_survive_the_file_to_the_digit(tmp_path: Path) -> None:
     path = tmp_path / "prices.json"
     known = prices(row("a/b", "0.00000017999999999999997"))
     pricelist.save(path, known, {})
-    kept = pricelist.load(LISTING, path)
+    kept = pricelist.load(path)
     assert kept is not None
     price = kept[0].prices["a/b"]
     assert price is not None
@@ -612,7 +611,6 @@ async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
         async with open_pools(known) as pools:
             book = PriceBook(
                 fetch_by(known, pools),
-                listing=LISTING,
             )
             assert await book.refresh()
             assert await learnt(book, "demo/chat")
@@ -641,8 +639,8 @@ def test_no_json_breaks_the_reading_of_lists(whole: Any, rows: list[Any]) -> Non
     for value in (whole, {"data": rows}, {"data": {"endpoints": rows}}):
         raw = json.dumps(value).encode()
         with suppress(Refusal):
-            pricelist.read(LISTING, read(Reply(200, raw)), START)
-        pricelist.read_providers(LISTING, Reply(200, raw), START)
+            pricelist.read(read(Reply(200, raw)), START)
+        pricelist.read_providers(Reply(200, raw), START)
 
 
 @settings(max_examples=100, deadline=None)
@@ -650,4 +648,4 @@ def test_no_json_breaks_the_reading_of_lists(whole: Any, rows: list[Any]) -> Non
 def test_no_bytes_break_the_reading_of_lists(raw: bytes) -> None:
     with pytest.raises(Refusal):
         read(Reply(200, raw))
-    assert pricelist.read_providers(LISTING, Reply(200, raw), START) is None
+    assert pricelist.read_providers(Reply(200, raw), START) is None

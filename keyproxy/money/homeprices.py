@@ -14,7 +14,7 @@ from typing import Any
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.price import Price, PriceSource, Rates
 from keyproxy.upstream import shipped
-from keyproxy.upstream.openrouter import OPENROUTER
+from keyproxy.upstream.openrouter import OPENROUTER, price_of_providers
 from keyproxy.upstream.provider import Model, Provider
 
 PER_TOKEN = {
@@ -74,7 +74,7 @@ class HomePrices:
         kept = self._hosts.get((model, slug))
         if kept is None or kept[0] is not rows:
             own = [row for row in rows if str(row.get("tag")).partition("/")[0] == slug]
-            kept = rows, OPENROUTER.listing.price_of_providers(own, False)
+            kept = rows, price_of_providers(own, False)
             if len(self._hosts) >= _MOST_KEPT:
                 self._hosts.clear()
             self._hosts[model, slug] = kept

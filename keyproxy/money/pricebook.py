@@ -26,7 +26,8 @@ from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import EMPTY, Providers
 from keyproxy.price import Price
-from keyproxy.upstream.provider import Fetch, Fetched, Listing
+from keyproxy.upstream.openrouter import LISTING
+from keyproxy.upstream.provider import Fetch, Fetched
 
 REFRESH_SECONDS = 3600.0
 RETRY_SECONDS = 30.0  # after the first failure; doubles up to REFRESH_SECONDS
@@ -70,9 +71,9 @@ class _Found(NamedTuple):
 class PriceBook:
     """``open`` it before the first call, then ``run`` it in the background.
 
-    ``fetch`` gives resources of the upstream; ``listing`` says which, and reads them. ``listed``
-    is what was listed last. ``path``: the file it is kept in, or None; what the upstream shows to
-    nobody without a key is not kept. ``clock`` tells seconds since 1970.
+    ``fetch`` gives resources of OpenRouter's. ``listed`` is what was listed last. ``path``: the
+    file it is kept in, or None; what the upstream shows to nobody without a key is not kept.
+    ``clock`` tells seconds since 1970.
     """
 
     def __init__(
@@ -80,13 +81,11 @@ class PriceBook:
         fetch: Fetch,
         path: Path | None = None,
         *,
-        listing: Listing,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._fetch = fetch
         self._path = path
-        self._listing = listing
         self._clock = clock
         self._sleep = sleep
         self.listed = EMPTY
@@ -202,7 +201,7 @@ class PriceBook:
         """Take over what is kept on disk; no network. A file that cannot be read is none."""
         if self._path is None:
             return
-        kept = await asyncio.to_thread(pricelist.load, self._listing, self._path)
+        kept = await asyncio.to_thread(pricelist.load, self._path)
         if kept is None:
             return
         self.listed, providers = kept
@@ -223,11 +222,11 @@ class PriceBook:
 
     async def refresh(self) -> bool:
         """Fetch the list; whether there is a good one. Otherwise the old one stays."""
-        fetched = await self._ask(self._listing.path, LIST_SECONDS)
+        fetched = await self._ask(LISTING.path, LIST_SECONDS)
         if fetched is None or fetched.status != 200:
             return self._failed("the upstream's prices could not be fetched")
         now = self._clock() - fetched.age_seconds
-        listed = await asyncio.to_thread(pricelist.read, self._listing, fetched, now)
+        listed = await asyncio.to_thread(pricelist.read, fetched, now)
         if not listed.priced:
             return self._failed("the upstream's price list cannot be read or has no prices")
         if listed.priced * 2 < self.listed.priced:
@@ -248,11 +247,10 @@ class PriceBook:
     async def refresh_providers(self, model: str) -> Providers | None:
         """Fetch what each provider of the catalogue's ``model`` takes; what is known of them then,
         if only that the upstream tells nothing. None: it did not answer."""
-        path = self._listing.providers_path(model)
-        fetched = None if path is None else await self._ask(path)
+        fetched = await self._ask(f"/models/{model}/endpoints")
         now, found = self._clock(), None
         if fetched is not None and fetched.status == 200:
-            found = await asyncio.to_thread(pricelist.read_providers, self._listing, fetched, now)
+            found = await asyncio.to_thread(pricelist.read_providers, fetched, now)
         elif fetched is not None and 400 <= fetched.status < 500 and fetched.status not in _BUSY:
             found = Providers(now)  # this upstream does not tell, and will not
         if found is None:
@@ -342,8 +340,7 @@ class PriceBook:
         """What is known of a model by any of its names."""
         price, name = self.listed.price_of(model, self._providers), self.listed.id_of(model)
         is_priced = self.listed.prices.get(name) is not None
-        is_told = self._listing.providers_path(name) is not None
-        if not (is_priced and is_told and _PATH.fullmatch(name)):
+        if not (is_priced and _PATH.fullmatch(name)):
             return _Found(price, None, math.inf)
         known = self._providers.get(name)
         return _Found(price, name, 0.0 if known is None else known.asked_at + PROVIDERS_SECONDS)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from keyproxy.ledger.held_file import replacing
 from keyproxy.price import Price
-from keyproxy.upstream import answers
-from keyproxy.upstream.provider import Fetched, Listing
+from keyproxy.upstream import answers, openrouter
+from keyproxy.upstream.provider import Fetched
 
 MAX_BYTES = 10 << 20
 _VERSION = 3  # 1 and 2 were of one file for all upstreams
@@ -94,19 +94,19 @@ class PriceList:
 EMPTY = PriceList()
 
 
-def read(listing: Listing, fetched: Fetched, now: float) -> PriceList:
-    """The prices in an answer to ``listing.path``."""
-    listed = _of_rows(listing, [row.kept for row in fetched.rows], now)
+def read(fetched: Fetched, now: float) -> PriceList:
+    """The prices in an answer to the path of OpenRouter's list."""
+    listed = _of_rows([row.kept for row in fetched.rows], now)
     return replace(listed, is_fetched=True, is_public=fetched.is_public)
 
 
-def read_providers(listing: Listing, fetched: Fetched, now: float) -> Providers | None:
-    """The providers in an answer to ``listing.providers_path``, which may be none; None for what
-    is no such answer."""
+def read_providers(fetched: Fetched, now: float) -> Providers | None:
+    """A model's providers in an answer of OpenRouter's, which may be none; None for what is no such
+    answer."""
     parsed = answers.loads(fetched.raw)
     data = parsed.get("data") if isinstance(parsed, dict) else None
     listed = data.get("endpoints") if isinstance(data, dict) else None
-    found = _of_endpoints(listing, listed, now)
+    found = _of_endpoints(listed, now)
     return None if found is None else found._replace(is_public=fetched.is_public)
 
 
@@ -115,7 +115,7 @@ def file_name(upstream: str) -> str:
     return f"prices-{hashlib.sha256(upstream.encode()).hexdigest()[:8]}.json"
 
 
-def load(listing: Listing, path: Path) -> tuple[PriceList, dict[str, Providers]] | None:
+def load(path: Path) -> tuple[PriceList, dict[str, Providers]] | None:
     """What ``save`` wrote, or None when there is nothing, or it is not whole."""
     try:
         with path.open("rb") as file:
@@ -134,9 +134,9 @@ def load(listing: Listing, path: Path) -> tuple[PriceList, dict[str, Providers]]
         asked_at = _time(entry.get("asked_at")) if isinstance(entry, dict) else None
         if asked_at is None:
             continue
-        if (known := _of_endpoints(listing, entry.get("endpoints"), asked_at)) is not None:
+        if (known := _of_endpoints(entry.get("endpoints"), asked_at)) is not None:
             providers[model] = known
-    return _of_rows(listing, rows, fetched_at), providers
+    return _of_rows(rows, fetched_at), providers
 
 
 def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> None:
@@ -161,31 +161,31 @@ def save(path: Path, listed: PriceList, providers: Mapping[str, Providers]) -> N
         file.write(raw)
 
 
-def _of_rows(listing: Listing, rows: list[Any], fetched_at: float) -> PriceList:
+def _of_rows(rows: list[Any], fetched_at: float) -> PriceList:
     prices: dict[str, Price | None] = {}
     kept: list[dict[str, Any]] = []
     for row in rows:
         model = row.get("id") if isinstance(row, dict) else None
         if isinstance(model, str) and 0 < len(model) <= _MAX_ID:
-            price = listing.price_of_row(row)
+            price = openrouter.price_of_row(row)
             # Listed twice with two prices: neither is known for certain.
             prices[model] = price if prices.get(model, price) == price else None
-            kept.append({name: row[name] for name in listing.kept if name in row})
-    names = listing.names_of(kept, prices)
+            kept.append({name: row[name] for name in openrouter.LISTING.kept if name in row})
+    names = openrouter.names_of(kept, prices)
     return PriceList(prices, names, tuple(kept), fetched_at)
 
 
-def _of_endpoints(listing: Listing, listed: Any, asked_at: float) -> Providers | None:
+def _of_endpoints(listed: Any, asked_at: float) -> Providers | None:
     if not isinstance(listed, list):
         return None
     kept = tuple(
-        {name: each[name] for name in listing.kept_of_provider if name in each}
+        {name: each[name] for name in openrouter.KEPT_OF_PROVIDER if name in each}
         for each in listed
         if isinstance(each, dict)
     )
     if len(kept) != len(listed):
         return None
-    usual, with_tiers = (listing.price_of_providers(kept, tiers) for tiers in (False, True))
+    usual, with_tiers = (openrouter.price_of_providers(kept, tiers) for tiers in (False, True))
     return Providers(asked_at, kept, usual, with_tiers)
 
 

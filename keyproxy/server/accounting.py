@@ -32,7 +32,7 @@ from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.settling import Settled, Settler
 from keyproxy.settings import Mode, Settings
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
-from keyproxy.upstream.provider import Fetch, Listing
+from keyproxy.upstream.provider import Fetch
 from keyproxy.upstream.send import Upstream
 
 _SETTLED_SECONDS = 5.0
@@ -46,15 +46,14 @@ Upstreams = Callable[[], Mapping[str, Upstream]]
 class Accounting:
     """One for a process: ``start`` it when the settings are in force, ``close`` it.
 
-    ``fetch`` gives a resource of the default app's upstream, which no client is shown; ``listing``
-    is how that lists its models. ``settled`` is told of each call whose cost has become final.
+    ``fetch`` gives a resource of the default app's upstream, which no client is shown. ``settled``
+    is told of each call whose cost has become final.
     """
 
     counters: Counters
     book: Book
     upstreams: Upstreams
     fetch: Fetch
-    listing: Listing
     settled: Settled
 
     def __post_init__(self) -> None:
@@ -90,7 +89,7 @@ class Accounting:
         if self.prices is None and any(app.asks_prices for app in apps):
             name = pricelist.file_name(settings.upstream)
             path = None if self._ledger is None else self._ledger.path.with_name(name)
-            self.prices = PriceBook(self.fetch, path, listing=self.listing)
+            self.prices = PriceBook(self.fetch, path)
             if self._lasting:
                 self._go_on(self.prices.run())
         budgets = {

@@ -99,9 +99,7 @@ class Assembly:
         self._catalogue = Catalogue(paged.fetch, whole.fetch, listing)
         self._fetch_shown = whole.fetch
         self.names = Names(self._catalogue, lambda: self.kit.settings)
-        self.accounting = Accounting(
-            counters, book, self._upstreams, self._fetch_unshown, listing, settled
-        )
+        self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, settled)
         self._routing: Routing | None = None  # loaded when an app asks for it first
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
         self._failures = Counters()

@@ -23,6 +23,8 @@ _MONEY = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,2})?")
 _MANY_IMAGE_TOKENS = ("gpt-4o-mini", 48_169)  # of OpenAI's models that begin so, and what one takes
 _PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
 _TIMES = ("utc_start", "utc_end", "utc_days")
+KEPT_OF_PROVIDER = ("tag", "context_length", "max_completion_tokens", "pricing")
+"""What of a row in the list of a model's providers stays beside its price."""
 _MAX_OVERRIDES = 64
 _MAX_TOKENS = 10**9  # a length beyond it is no length
 
@@ -228,6 +230,20 @@ def _length(value: Any) -> int | None:
     return value if type(value) is int and 0 < value <= _MAX_TOKENS else None
 
 
+LISTING = Listing(
+    path="/models?output_modalities=all",
+    is_public=True,
+    is_usual=is_usual,
+    kept=(
+        "id",
+        "canonical_slug",
+        "alias_target",
+        "context_length",
+        "top_provider",
+        "architecture",
+        "pricing",
+    ),
+)
 OPENROUTER = Provider(
     name="openrouter",
     title=secrets.OPENROUTER,
@@ -253,25 +269,7 @@ OPENROUTER = Provider(
     ),
     key_path="/key",
     read_key=read_key,
-    listing=Listing(
-        path="/models?output_modalities=all",
-        is_public=True,
-        is_usual=is_usual,
-        kept=(
-            "id",
-            "canonical_slug",
-            "alias_target",
-            "context_length",
-            "top_provider",
-            "architecture",
-            "pricing",
-        ),
-        price_of_row=price_of_row,
-        names_of=names_of,
-        providers_path="/models/{}/endpoints".format,
-        kept_of_provider=("tag", "context_length", "max_completion_tokens", "pricing"),
-        price_of_providers=price_of_providers,
-    ),
+    listing=LISTING,
     slug="openrouter",
     classify=faults.by(
         texts={

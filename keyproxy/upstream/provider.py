@@ -7,7 +7,7 @@ the account, or how it is asked about a key, a call, its models.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
@@ -108,13 +108,12 @@ Fetch = Callable[[str], Awaitable[Fetched]]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Where a provider lists its models and who serves them, and what the rows say.
+    """Where a provider lists its models, and what the rows say.
 
     ``is_usual``: a row is listed where nothing is said of what models write. ``kept``: what of a
-    row stays beside its price. ``names_of`` rows and all ids: other names, and the ids they stand
-    for. A row that is not wholly understood has no price. ``is_public``: it is shown without a
-    key. ``read_models``: the models in its JSON, by their ids there; raises TypeError. ``priced``:
-    another list that tells more of the same models, whose path begins at the origin.
+    row stays. ``is_public``: it is shown without a key. ``read_models``: the models in its JSON, by
+    their ids there; raises TypeError. ``priced``: another list that tells more of the same models,
+    whose path begins at the origin.
     """
 
     path: str
@@ -123,13 +122,6 @@ class Listing:
     priced: Listing | None = None
     is_usual: Callable[[Mapping[str, Any]], bool] = lambda row: True
     kept: tuple[str, ...] = ("id",)
-    price_of_row: Callable[[Any], Price | None] = lambda row: None
-    names_of: Callable[[Iterable[Mapping[str, Any]], Collection[str]], dict[str, str]] = (
-        lambda rows, listed: {}
-    )
-    providers_path: Callable[[str], str | None] = lambda model: None
-    kept_of_provider: tuple[str, ...] = ()
-    price_of_providers: Callable[[Iterable[Any], bool], Price | None] = lambda rows, tiers: None
 
     def holds(self, path: str) -> bool:
         """Whether a list of models is at ``path``: the whole one, or what a filter leaves."""
