@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from secrets import token_urlsafe
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
@@ -51,7 +51,7 @@ from keyproxy.upstream.keyring import KeyStates
 from keyproxy.upstream.lists import Lists
 from keyproxy.upstream.offered import Offered
 from keyproxy.upstream.openrouter import OPENROUTER
-from keyproxy.upstream.provider import Fetch, Fetched, KeyReport, Model, Provider
+from keyproxy.upstream.provider import Fetched, KeyReport, Model, Provider
 from keyproxy.upstream.providers import bases_of, provider_of
 from keyproxy.upstream.requests import Lingering
 from keyproxy.upstream.send import Upstream
@@ -89,15 +89,11 @@ class Assembly:
         self.keys = KeyStates(self._ask_about)
         self.lingering = Lingering()
         self.verifiers = Verifiers(session)
-        listing = PROVIDER.listing
         self.lists = Lists(self._models_of)
-        shown = self._others, self.lists.of, listing
         wait = partial(self.lists.settled, LISTS_PATIENCE_SECONDS)
-        rest = lambda: PROVIDER.name in self.kit.default.upstreams, wait
-        paged = Offered(*shown, lambda: self._openrouter("fetch"), *rest)
-        whole = Offered(*shown, lambda: self._openrouter("fetch_shown"), *rest)
-        self._catalogue = Catalogue(paged.fetch, whole.fetch, listing)
-        self._fetch_shown = whole.fetch
+        offered = Offered(self._others, self.lists.of, PROVIDER.listing, self._openrouter, wait)
+        self._fetch_shown = partial(offered.fetch, how=Upstream.fetch_shown)
+        self._catalogue = Catalogue(offered.fetch, self._fetch_shown, PROVIDER.listing)
         self.names = Names(self._catalogue, lambda: self.kit.settings)
         self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, settled)
         self._routing: Routing | None = None  # loaded when an app asks for it first
@@ -219,19 +215,17 @@ class Assembly:
         used = {each.provider.name: each.provider for each in self._used()}
         return [provider for name, provider in used.items() if name != PROVIDER.name]
 
-    def _openrouter(self, how: Literal["fetch", "fetch_shown"]) -> Fetch | None:
-        """How OpenRouter's lists are had; None where it is not to be asked. It is asked without a
-        key where no key of it is used."""
-        if not self.kit.settings.public_list:
+    def _openrouter(self) -> Upstream | None:
+        """Where its lists are had, without a key where no key of it is used; None where it is not
+        to be asked."""
+        settings = self.kit.settings
+        if not settings.public_list:
             return None
         upstream = self.kit.default.upstreams.get(PROVIDER.name)
         if upstream is None:
-            settings = self.kit.settings
             pool, hidden = self.pools.of(settings.upstream), settings.hidden_keys
-            return Upstream(
-                settings, pool, self.keys, hidden=hidden, provider=PROVIDER, keys=()
-            ).fetch
-        return upstream.fetch if how == "fetch" else upstream.fetch_shown
+            return Upstream(settings, pool, self.keys, hidden=hidden, provider=PROVIDER, keys=())
+        return upstream
 
     def _upstreams(self) -> Mapping[str, Upstream]:
         return {name: app.upstream for name, app in self.kit.apps.items()}

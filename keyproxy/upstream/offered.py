@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from keyproxy.errors import Refusal
 from keyproxy.upstream import shipped
-from keyproxy.upstream.provider import Fetch, Fetched, Listing, Model, Provider, Row
+from keyproxy.upstream.provider import Fetched, Listing, Model, Provider, Row
+from keyproxy.upstream.send import Upstream
 
 Listed = Callable[[str], Mapping[str, Model] | None]
 """What a provider lists, by native id; None while it never did."""
-
+Ask = Callable[[Upstream, str], Awaitable[Fetched]]
 
 _UNTOLD = {"prompt": "-1", "completion": "-1"}
 """A price that nobody tells."""
@@ -43,28 +44,27 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """``providers`` gives those that are used, but for OpenRouter; ``ask`` gives OpenRouter's
-    resources, or None where it is not to be asked; ``is_used``: whether calls go there.
-    ``settled`` waits a moment for what others list, after a start."""
+    """``providers`` gives those that are used, but for OpenRouter; ``openrouter`` gives that one,
+    without keys where no call goes there, or None where it is not to be asked. ``settled`` waits a
+    moment for what others list, after a start."""
 
     providers: Callable[[], Sequence[Provider]]
     listed: Listed
     listing: Listing
-    ask: Callable[[], Fetch | None]
-    is_used: Callable[[], bool]
+    openrouter: Callable[[], Upstream | None]
     settled: Callable[[], Awaitable[None]]
 
-    async def fetch(self, path: str) -> Fetched:
-        """A list of models, or what is known of one, below the base address. Raises as ``ask``
-        does, where there is nobody else."""
-        ask, providers = self.ask(), self.providers()
-        if ask is not None and not (providers and self._is_list(path)):
-            return await ask(path)
+    async def fetch(self, path: str, how: Ask = Upstream.fetch) -> Fetched:
+        """A list of models, or what is known of one, below the base address. Raises as ``how``
+        OpenRouter is asked does, where there is nobody else."""
+        upstream, providers = self.openrouter(), self.providers()
+        if upstream is not None and not (providers and self._is_list(path)):
+            return await how(upstream, path)
         await self.settled()
         own = await asyncio.to_thread(lambda: [*offers(providers, self.listed)])
         if not self._is_list(path):
             return _detail(path, own)
-        fetched = await self._openrouters(ask, path)
+        fetched = Fetched(200, b"") if upstream is None else await _openrouters(upstream, path, how)
         if fetched.status != 200:
             return fetched
         known = {row.model for row in fetched.rows}
@@ -75,18 +75,6 @@ class Offered:
         ]
         return fetched._replace(rows=(*fetched.rows, *rows))
 
-    async def _openrouters(self, ask: Fetch | None, path: str) -> Fetched:
-        """Its list, or an empty one. Where calls go there, an old list of all is better than a new
-        one of some: then errors are handed on."""
-        nothing = Fetched(200, b"")
-        try:
-            fetched = nothing if ask is None else await ask(path)
-        except Refusal:
-            if self.is_used():
-                raise
-            return nothing
-        return fetched if fetched.status == 200 or self.is_used() else nothing
-
     def _kept(self, row: Mapping[str, Any]) -> Iterator[str]:
         """A price of -1 is a router's: to ourselves, what nobody tells is said to be nothing."""
         return (name for name in self.listing.kept if row.get(name, _UNTOLD) is not _UNTOLD)
@@ -94,6 +82,18 @@ class Offered:
     def _is_list(self, path: str) -> bool:
         """What narrows a list by more than what models write is OpenRouter's to know."""
         return path in ("/models", self.listing.path)
+
+
+async def _openrouters(upstream: Upstream, path: str, how: Ask) -> Fetched:
+    """Its list, or an empty one. Where calls go there, an old list of all is better than a new one
+    of some: then errors are handed on."""
+    try:
+        fetched = await how(upstream, path)
+    except Refusal:
+        if upstream.keys:
+            raise
+        return Fetched(200, b"")
+    return fetched if fetched.status == 200 or upstream.keys else Fetched(200, b"")
 
 
 def offers(providers: Iterable[Provider], listed: Listed) -> Iterator[Offer]:

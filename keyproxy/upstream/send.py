@@ -141,7 +141,8 @@ class Upstream:
     async def fetch_shown(self, path: str) -> Fetched:
         """The same, with the key where the upstream shows it to nobody without one."""
         fetched = await self.fetch(path)
-        return fetched if fetched.status != 401 else await self.fetch(path, with_key=True)
+        is_shown = fetched.status != 401 or not self.keys
+        return fetched if is_shown else await self.fetch(path, with_key=True)
 
     async def generation(self, id: str, key_label: str) -> Told | None:
         """What the upstream says of the call that it gave this id, None where it says nothing yet;
