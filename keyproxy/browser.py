@@ -43,8 +43,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(?::([0-9]{1,5}))?
 _ANY_ORIGIN = re.compile(r"null|[a-z][a-z0-9+.-]{0,40}://[A-Za-z0-9._~:%\[\]-]{0,255}")
 _ANY = "[a-z0-9-]+"
 _ANY_HOST = "[A-Za-z0-9._-]{1,253}"  # of an extension; a name never ends in a wildcard
-_LONGEST_HOST = 253 + len(":65535")
-_LONGEST_KEPT, _MOST_KEPT = 300, 256  # of what was looked up
+_LONGEST, _MOST_KEPT = 320, 256  # a host's name has 253 characters
 _LOOPBACK_ORIGIN = re.compile(
     r"[a-z][a-z0-9+.-]*://"
     r"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.[0-9]{1,3}){3}|\[::1\])(?::[0-9]{1,5})?"
@@ -67,7 +66,7 @@ class HostRules:
         self._known = lru_cache(maxsize=_MOST_KEPT)(self._look_up)
 
     def allows(self, value: str) -> bool:
-        return len(value) <= _LONGEST_HOST and self._known(value)
+        return len(value) <= _LONGEST and self._known(value)
 
     def _look_up(self, value: str) -> bool:
         match = _HOST.fullmatch(value.lower())
@@ -107,7 +106,7 @@ class OriginRules:
         self._known = lru_cache(maxsize=_MOST_KEPT)(self._look_up)
 
     def allows(self, origin: str) -> bool:
-        return (self._known if len(origin) <= _LONGEST_KEPT else self._look_up)(origin)
+        return len(origin) <= _LONGEST and self._known(origin)
 
     def _look_up(self, origin: str) -> bool:
         return origin in self._exact or any(each.fullmatch(origin) for each in self._patterns)

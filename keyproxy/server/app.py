@@ -197,8 +197,6 @@ async def _cors_fields(request: Request, origin: str | None) -> Mapping[str, str
         return known
     answer = web.StreamResponse()
     await _CORS.on_response_prepare.send(request, answer)  # type: ignore[arg-type]
-    if len(origin) > _LONGEST_ORIGIN:
-        return answer.headers
     if len(_CORS_FIELDS) >= _MOST_ORIGINS:  # "*" allows as many as a caller can write
         _CORS_FIELDS.clear()
     return _CORS_FIELDS.setdefault(origin, CIMultiDict(answer.headers))
@@ -208,5 +206,4 @@ _EXPOSED = tuple(dict.fromkeys((*EXPOSED_HEADERS, *PROVIDER.passed)))
 _CORS_OPTIONS = ResourceOptions(expose_headers=_EXPOSED)  # type: ignore[no-untyped-call]
 _CORS = _with_cors()
 _MOST_ORIGINS = 512
-_LONGEST_ORIGIN = 300  # a name has 253 characters
 _CORS_FIELDS: dict[str, Mapping[str, str]] = {}
