@@ -32,7 +32,7 @@ from keyproxy.money.pricebook import (
     PriceBook,
 )
 from keyproxy.money.pricelist import PriceList
-from keyproxy.transport.client import Pools, open_pools
+from keyproxy.transport.client import Pools
 from keyproxy.upstream import answers
 from keyproxy.upstream.headers import KeySearch
 from keyproxy.upstream.keyring import KeyStates
@@ -608,7 +608,7 @@ def fetch_by(known: Any, pools: Pools) -> Any:
 async def test_prices_come_over_a_socket_as_they_do_from_memory() -> None:
     async with demo.running(pace=0) as base:
         known = settings_of(UPSTREAM=base)
-        async with open_pools(known) as pools:
+        async with Pools(known) as pools:
             book = PriceBook(
                 fetch_by(known, pools),
             )

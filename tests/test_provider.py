@@ -20,7 +20,7 @@ from keyproxy.errors import Refusal
 from keyproxy.key_forms import NO_KEY
 from keyproxy.record import Record
 from keyproxy.settings import Secret
-from keyproxy.transport.client import open_pools
+from keyproxy.transport.client import Pools
 from keyproxy.upstream.anthropic import ANTHROPIC
 from keyproxy.upstream.compatible import compatible
 from keyproxy.upstream.keyring import KeyStates
@@ -39,7 +39,7 @@ RESPONSES = Endpoint("POST", "/api/v1/responses", dialects.RESPONSES)
 @pytest.fixture
 async def anthropic(upstream: FakeUpstream) -> AsyncIterator[Upstream]:
     given = settings(TITLE="Ours")
-    async with open_pools(given) as pools:
+    async with Pools(given) as pools:
         pool = pools.of(upstream.base_url)
         yield Upstream(given, pool, KeyStates(), hidden=KEYS, provider=ANTHROPIC, keys=KEYS)
 
@@ -106,7 +106,7 @@ async def test_a_version_that_the_client_names_is_its_own(
 
 async def test_a_host_that_asks_for_no_key_gets_none(upstream: FakeUpstream) -> None:
     given = settings()
-    async with open_pools(given) as pools:
+    async with Pools(given) as pools:
         house = compatible("openai-compatible", "house", upstream.base_url)
         pool, keys = pools.of(upstream.base_url), [NO_KEY]
         asked = Upstream(given, pool, KeyStates(), provider=house, keys=keys)
@@ -151,7 +151,7 @@ async def test_a_key_that_is_told_as_a_model_goes_into_no_book(upstream: FakeUps
         return web.json_response({"data": told})
 
     upstream.answer = tell
-    async with open_pools(given) as pools:
+    async with Pools(given) as pools:
         pool = pools.of(upstream.base_url)
         asked = Upstream(given, pool, KeyStates(), hidden=keys, provider=OPENROUTER, keys=keys)
         told = await asked.generation("gen-1", keys[0].label)

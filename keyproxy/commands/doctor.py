@@ -29,7 +29,7 @@ from keyproxy.server.accounting import usual_path
 from keyproxy.settings import Settings
 from keyproxy.settings.grammar import shown
 from keyproxy.settings.grammar.plain import DEFAULT_LEDGER
-from keyproxy.transport.client import open_clients, open_pools, open_session
+from keyproxy.transport.client import Pools, open_clients, open_session
 from keyproxy.transport.fetch import fetch
 from keyproxy.upstream.providers import bases_of, provider_of
 
@@ -159,7 +159,7 @@ async def of_test_alert(settings: Settings) -> Finding:
     """Send an alert that nothing is behind, once; whether it was taken."""
     signed = "not signed" if settings.alert_secret is None else "signed"
     alert = alert_of(_TEST, "firing", _TEST.text, socket.gethostname(), time.time())
-    async with open_pools(settings) as pools:
+    async with Pools(settings) as pools:
         open_one = partial(open_session, settings, trust=pools.trust)
         trouble = await post(open_one, settings, alert)
     if trouble is not None:

@@ -16,7 +16,7 @@ from keyproxy.routing.homes import Homes
 from keyproxy.settings import DEFAULT_APP, Secret, Settings
 from keyproxy.settings.advice import names_models, unlisted
 from keyproxy.settings.providers import Used
-from keyproxy.transport.client import Pools, open_pools
+from keyproxy.transport.client import Pools
 from keyproxy.transport.pool import ProxyFailed
 from keyproxy.upstream import shipped
 from keyproxy.upstream.keyring import KeyStates
@@ -37,7 +37,7 @@ async def of_keys(settings: Settings) -> list[Finding]:
     found: list[Finding] = []
     listed: dict[str, Mapping[str, Model] | None] = {}
     asked: set[tuple[str, Secret]] = set()  # of another app, perhaps
-    async with open_pools(settings) as pools:
+    async with Pools(settings) as pools:
         for app in settings.all_apps:
             for used in app.providers:
                 upstream = _upstream(app, used, pools, settings.hidden_keys)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -42,7 +42,7 @@ async def open_clients(settings: Settings) -> AsyncIterator[tuple[aiohttp.Client
     Raises SettingsFault.
     """
     async with (
-        open_pools(settings) as pools,
+        Pools(settings) as pools,
         open_session(settings, settings.upstream, pools.trust) as session,
     ):
         yield session, pools
@@ -63,23 +63,13 @@ def open_session(settings: Settings, url: str, trust: ssl.SSLContext) -> aiohttp
     )
 
 
-@asynccontextmanager
-async def open_pools(settings: Settings) -> AsyncIterator[Pools]:
-    """Connections to upstreams; closed at the end."""
-    # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 77.
-    asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
-    pools = Pools(settings)
-    try:
-        yield pools
-    finally:
-        await pools.close()
-
-
 class Pools:
     """A pool for each base address, made when it is asked for first; it stays when a reload leaves
-    its address out, and its connections age."""
+    its address out, and its connections age. To be entered; closed at the end."""
 
     def __init__(self, settings: Settings) -> None:
+        # asyncio gives each TLS connection a 256 KiB read buffer: 310 KB a stream instead of 77.
+        asyncio.sslproto.SSLProtocol.max_size = _TLS_READ_BYTES
         self._settings = settings
         self._pools: dict[str, Pool] = {}
 
@@ -101,7 +91,10 @@ class Pools:
         """Whom every other client of ours believes."""
         return self.of(self._settings.upstream).trust
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
         for pool in self._pools.values():
             await pool.close()
 
