@@ -32,8 +32,16 @@ if TYPE_CHECKING:  # loaded where it is used
 
 @dataclass(slots=True)
 class Life:
-    """Where the process is on its way: all kits share it."""
+    """What the process has for all calls, and where it is on its way: all kits share it.
 
+    ``failures``: refused credentials, by network. ``pairing``: who of the local network may call,
+    where we listen there.
+    """
+
+    room: Room
+    pairing: Pairing | None = None
+    failures: Counters = field(default_factory=Counters)
+    large_bodies: Turns = field(default_factory=Turns)
     is_ready: bool = False
     is_stopping: bool = False
     is_cutting: bool = False
@@ -67,8 +75,7 @@ class AppKit:
 class Kit:
     """Everything a call needs, made from one configuration. A reload makes another.
 
-    ``browser`` knows the origins of all apps. ``pairing``: who of the local network may call, where
-    we listen there.
+    ``browser`` knows the origins of all apps.
     """
 
     settings: Settings
@@ -76,12 +83,8 @@ class Kit:
     identity: Identity
     apps: Mapping[str, AppKit]
     opening: Opening
-    failures: Counters
     catalogue: Catalogue
-    room: Room
-    large_bodies: Turns
     life: Life
-    pairing: Pairing | None = None
 
     @property
     def default(self) -> AppKit:

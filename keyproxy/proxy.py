@@ -34,8 +34,8 @@ async def handle(request: Request, exchange: Exchange) -> Response:
     refuse_when_stopping(kit)  # 503
     intake.check_head(request)  # 400, 405, 417
     kit.browser.check_host(request.headers)  # 421
-    if kit.pairing is not None:
-        kit.pairing.check(request)  # 403
+    if kit.life.pairing is not None:
+        kit.life.pairing.check(request)  # 403
     if is_preflight(request.method, request.headers):
         response = Response(204, kit.browser.preflight(request.headers))  # 403
         record.is_quiet = True  # only refused ones are worth a line
@@ -52,7 +52,7 @@ async def handle(request: Request, exchange: Exchange) -> Response:
     host = request.headers.get("Host", "")
     endpoint, path, query = find(request.method, request.target, host)  # 400, 404, 405
     record.endpoint = endpoint.name
-    with intake.Hold(kit.room) as hold:
+    with intake.Hold(kit.life.room) as hold:
         async with app.admission.admit(client, exchange.headers):  # 429
             if endpoint.dialect is CATALOGUE:
                 return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
@@ -93,7 +93,7 @@ async def open_session(request: Request, exchange: Exchange) -> Response:
     kit, record = exchange.kit, exchange.record
     record.endpoint = f"POST {session_endpoint.PATH}"
     record.app = kit.identity.door(request.headers).app
-    with intake.Hold(kit.room) as hold:
+    with intake.Hold(kit.life.room) as hold:
         session = await kit.opening.open(request, hold, exchange.headers)
     record.client = session.client.id
     return session_endpoint.answer(session)
@@ -105,7 +105,7 @@ async def identify(request: Request, kit: Kit, record: Record) -> Client:
         client = await identity.identify(request.remote, request.headers)
     except Refusal as refusal:
         network = identity.network(request.remote, request.headers)
-        await count_failure(kit.failures, refusal, network)
+        await count_failure(kit.life.failures, refusal, network)
         raise
     record.app, record.client = client.app, client.id
     if client.is_address:
@@ -151,7 +151,7 @@ async def read_call(
     asked = endpoint, raw, app.policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"
-        call = await kit.large_bodies.do(*place, read_large, kit.room, *asked)
+        call = await kit.life.large_bodies.do(*place, read_large, kit.life.room, *asked)
         if call.said is not None:  # what was read stays until a provider has answered
             hold.add(body.KEPT_TIMES * len(raw))
         return call

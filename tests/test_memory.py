@@ -167,7 +167,7 @@ async def test_memory_that_is_not_to_be_had_is_an_overload(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never a 500: nothing is wrong here but the size of the machine."""
-    room = proxy.service.kit.room
+    room = proxy.service.kit.life.room
 
     def none_left(count: int, held: int) -> None:
         raise MemoryError
@@ -193,7 +193,7 @@ async def test_memory_that_a_thread_lacks_is_an_overload(
 
 
 def room_is_whole(proxy: Proxy) -> bool:
-    room = proxy.service.kit.room
+    room = proxy.service.kit.life.room
     return room._free == room.max_bytes
 
 
@@ -202,7 +202,7 @@ async def test_a_room_for_less_than_one_body_is_told(
 ) -> None:
     monkeypatch.setattr(memory, "limit", lambda: 128 * MIB)
     proxy = await start()
-    assert proxy.service.kit.room.max_bytes == 16 * MIB
+    assert proxy.service.kit.life.room.max_bytes == 16 * MIB
     warning = narrow(proxy)
     assert warning is not None
     assert "16 MiB for request bodies" in warning
@@ -212,13 +212,13 @@ async def test_a_room_for_less_than_one_body_is_told(
 
 def narrow(proxy: Proxy) -> str | None:
     service = proxy.service
-    return memory.narrow(service.kit.room.max_bytes, service.settings.max_body_bytes)
+    return memory.narrow(service.kit.life.room.max_bytes, service.settings.max_body_bytes)
 
 
 async def test_a_body_that_cannot_be_read_in_what_is_left_is_refused(
     proxy: Proxy, upstream: FakeUpstream
 ) -> None:
-    room = proxy.service.kit.room
+    room = proxy.service.kit.life.room
     room.max_bytes = room._free = 4 * MIB
     async with proxy.post(io.BytesIO(text(MIB // 2))) as answer:
         assert answer.status == 200

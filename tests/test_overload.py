@@ -13,7 +13,7 @@ from tests.conftest import BODY, CHAT, Proxy, Start, refused
 
 def holding(proxy: Proxy, max_bytes: int) -> Room:
     """The proxy's room for bodies, made small."""
-    room = proxy.service.kit.room
+    room = proxy.service.kit.life.room
     room._free = max_bytes
     return room
 

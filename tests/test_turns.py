@@ -130,7 +130,7 @@ async def test_work_of_who_left_ends_before_the_next_begins(no_loose_ends: None)
 
 async def served(proxy: Proxy, *calls: tuple[str, dict[str, str]]) -> list[str]:
     """Which calls the upstream sees, in order, of those whose bodies waited for their turns."""
-    turns = proxy.service.kit.large_bodies
+    turns = proxy.service.kit.life.large_bodies
 
     async def call(name: str, headers: dict[str, str]) -> None:
         async with proxy.post(LARGE | {"session_id": name}, headers=headers) as answer:
@@ -167,7 +167,7 @@ async def test_a_large_body_is_refused_in_its_turn(proxy: Proxy) -> None:
     async with proxy.post(LARGE | {"n": 2}) as answer:
         await refused(answer, 403, "field_not_allowed")
     assert proxy.upstream.calls == []
-    assert not proxy.service.kit.large_bodies._is_busy
+    assert not proxy.service.kit.life.large_bodies._is_busy
 
 
 async def test_where_no_thread_is_to_be_had_the_next_one_is_not_held_up() -> None:

@@ -73,8 +73,8 @@ class App:
             exchange.cors = await _cors_fields(request, record.origin)
             if is_read and path in self.pages:
                 response = _page(request, exchange, self.pages[path])
-            elif kit.pairing is not None and path == pairing.PATH:
-                response = _paired(request, exchange, kit.pairing)
+            elif kit.life.pairing is not None and path == pairing.PATH:
+                response = _paired(request, exchange, kit.life.pairing)
             else:
                 response = await handle(request, exchange)
             record.http_status = response.status
@@ -103,8 +103,8 @@ def _page(request: Request, exchange: Exchange, page: PageFile) -> Response:
     check_head(request)
     kit = exchange.kit
     kit.browser.check_host(request.headers)
-    if kit.pairing is not None and not exchange.record.path.startswith(pairing.PATH):
-        kit.pairing.check(request)
+    if kit.life.pairing is not None and not exchange.record.path.startswith(pairing.PATH):
+        kit.life.pairing.check(request)
     return Response(200, {**PAGE_HEADERS, "Content-Type": page.content_type}, page.body)
 
 

@@ -43,7 +43,6 @@ from keyproxy.server.names import Names
 from keyproxy.session_endpoint import Opening
 from keyproxy.settings import Secret, Settings
 from keyproxy.settings.providers import Used
-from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.client import Pools
 from keyproxy.transport.intake import Room
 from keyproxy.upstream.catalogue import Allowed, Catalogue
@@ -81,11 +80,10 @@ class Assembly:
         settled: Settled = lambda row, cost, told: None,
         pairing: Pairing | None = None,
     ) -> None:
-        self.pairing = pairing
         self.session = session
         self.pools = pools
         self.counters = counters
-        self.life = Life()
+        self.life = Life(Room(memory.for_bodies(memory.limit())), pairing)
         self.keys = KeyStates(self._ask_about)
         self.lingering = Lingering()
         self.verifiers = Verifiers(session)
@@ -98,9 +96,6 @@ class Assembly:
         self.accounting = Accounting(counters, book, self._upstreams, self._fetch_unshown, settled)
         self._routing: Routing | None = None  # loaded when an app asks for it first
         self._own_secret = Secret(token_urlsafe(32))  # for sessions, where none is set
-        self._failures = Counters()
-        self._room = Room(memory.for_bodies(memory.limit()))
-        self._large_bodies = Turns()
         self.put_in_force(settings)
 
     def put_in_force(self, settings: Settings) -> None:
@@ -126,12 +121,8 @@ class Assembly:
             opening=Opening(
                 identity, sessions, captcha, self.counters, settings.session_rate_limit
             ),
-            failures=self._failures,
             catalogue=self._catalogue,
-            room=self._room,
-            large_bodies=self._large_bodies,
             life=self.life,
-            pairing=self.pairing,
         )
         if self._routing is not None:
             self._routing.memory.rests.reloaded()
@@ -186,7 +177,8 @@ class Assembly:
 
     def _origins(self, app: Settings) -> tuple[str, ...]:
         """Whose pages may call an app."""
-        return app.allowed_origins + (() if self.pairing is None else self.pairing.origins)
+        pairing = self.life.pairing
+        return app.allowed_origins + (() if pairing is None else pairing.origins)
 
     async def end_drains(self, seconds: float = 0.0) -> None:
         """Let answers whose clients have left end within so many seconds; the rest are cut."""

@@ -107,7 +107,7 @@ async def _serve(
         _say_hello(running)
         if pairing is not None:
             _offer_pairing(pairing, f"http://{running.addresses[-1]}{PATH}")
-        narrow = memory.narrow(running.kit.room.max_bytes, settings.max_body_bytes)
+        narrow = memory.narrow(running.kit.life.room.max_bytes, settings.max_body_bytes)
         for warning in filter(None, (why, *sources.warnings(), *odd(settings), narrow)):
             _log.warning(warning)
         watching = asyncio.create_task(_watch(running, sources, reload, memory.Heap()))
@@ -201,7 +201,7 @@ def _say_hello(running: Service) -> None:
         alerts=summary.alerts(settings),
         ledger=running.accounting.place,
         limits_counted=summary.storage(settings),
-        room_for_bodies=summary.size(running.kit.room.max_bytes),
+        room_for_bodies=summary.size(running.kit.life.room.max_bytes),
         **({"apps": apps} if apps else {}),
     )
 
@@ -244,7 +244,7 @@ def _banner(running: Service) -> str:
     dashboard = _dashboard(running)
     watched = f"\n  Dashboard  {dashboard}" if dashboard else ""
     lan = f"\n  Network    {_site(running.addresses[-1])}/api/v1, for paired devices"
-    paired = lan if running.kit.pairing else ""
+    paired = lan if running.kit.life.pairing else ""
     is_demo = settings.mode == "demo"
     fake = " A fake upstream answers: no key, no internet, no cost." if is_demo else ""
     return f"""

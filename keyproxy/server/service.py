@@ -85,7 +85,7 @@ class Service:
         self.assembly.ask_for_lists()  # which the first price list may wait for
         await self.accounting.start()
         wanted = [*self.settings.listen]
-        if (pairing := self.assembly.pairing) is not None:
+        if (pairing := self.assembly.life.pairing) is not None:
             wanted.append(Address(str(pairing.address), wanted[0].port))
         self.addresses = await self._server.listen(wanted)
         if self.admin is not None:
