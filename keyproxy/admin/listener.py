@@ -89,7 +89,6 @@ class Admin:
         """Let go of everything, at once."""
         await self._events.close()
         await self._server.close()
-        self._floods.close()
 
     @property
     def _settings(self) -> Settings:

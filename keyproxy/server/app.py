@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiohttp_cors import CorsConfig, ResourceOptions
@@ -16,6 +16,7 @@ from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRout
 from multidict import CIMultiDict, istr
 
 from keyproxy import pairing
+from keyproxy.admin.watched import Readers
 from keyproxy.browser import EXPOSED_HEADERS, is_preflight
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
@@ -40,22 +41,19 @@ _EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", istr
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """Answers every request. ``current`` gives the kit in force; ``ended`` reads the record of each
-    call that is over, ``refused`` hears of what was no request; ``pages``: the chat page's files by
-    URL path; ``floods`` has the refusals without lines of their own."""
+    """Answers every request. ``current`` gives the kit in force; ``pages``: the chat page's files
+    by URL path; ``floods`` has the refusals without lines of their own, until its server closes."""
 
     current: Callable[[], Kit]
     is_ready: Callable[[], bool]
-    ended: Callable[[Record], None]
-    refused: Callable[[str], None]
+    readers: Readers
     pages: Mapping[str, PageFile]
-    floods: Floods
+    floods: Floods = field(default_factory=Floods)
 
     def serve(self, settings: Settings, max_connections: int) -> Server:
         """A server of this app; must be made within the loop."""
-        return Server(
-            Serving(self.answer, _dress, settings, max_connections, self.floods, self.refused)
-        )
+        hears = self.readers.refused
+        return Server(Serving(self.answer, _dress, settings, max_connections, self.floods, hears))
 
     async def answer(self, request: Request, connection: Connection) -> Response:
         """The answer to ``request``; a stream has gone out by then."""
@@ -87,7 +85,7 @@ class App:
         finally:
             if not self._is_one_of_many(record):
                 record.write()
-            self.ended(record)
+            self.readers.ended(record)
             record.watchers.clear()  # they hold it: only a collection would free that circle
 
     def _is_one_of_many(self, record: Record) -> bool:

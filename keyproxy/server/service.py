@@ -20,7 +20,6 @@ from keyproxy.admin.outbox import Outbox
 from keyproxy.admin.totals import Failures, Totals
 from keyproxy.admin.watched import Readers, Shown, Watched
 from keyproxy.demo.page import PageFile
-from keyproxy.floods import Floods
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
@@ -52,15 +51,7 @@ class Service:
         self.addresses: tuple[str, ...] = ()
         self._naming: asyncio.Task[object] | None = None
         self._beside: set[asyncio.Task[object]] = set()
-        self._floods = Floods()
-        app = App(
-            lambda: self.kit,
-            self._may_be_asked,
-            readers.ended,
-            readers.refused,
-            pages,
-            self._floods,
-        )
+        app = App(lambda: self.kit, self._may_be_asked, readers, pages)
         self._server = app.serve(self.settings, connection_limit())
         watched = self._watched()
         self.admin = _admin(watched, readers.shown) if readers.shown else None
@@ -187,7 +178,6 @@ class Service:
         if self.admin is not None:
             await self.admin.close()
         await self._server.close()
-        self._floods.close()
         await self.assembly.close()
         await self.accounting.close()
         await asyncio.gather(*beside, return_exceptions=True)

@@ -137,7 +137,7 @@ class Server:
             self._listening.popitem()[1].close()
 
     async def close(self) -> None:
-        """Let idle connections go, and calls after a moment."""
+        """Let idle connections go, and calls after a moment; write what was counted of floods."""
         await self.stop_listening()
         self._serving.is_closing = True
         for connection in self.connections - set(self.busy()):
@@ -148,6 +148,7 @@ class Server:
             if connection.task is not None:
                 connection.task.cancel()
         await self._wait()
+        self._serving.floods.close()
 
     async def _wait(self) -> None:
         if tasks := [each.task for each in self.busy() if each.task is not None]:
