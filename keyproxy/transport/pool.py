@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohappyeyeballs
 
+from keyproxy.settings import Address
 from keyproxy.transport.http1 import Connection
 from keyproxy.transport.messages import Lines
 from keyproxy.transport.reply import Reply
@@ -63,8 +64,7 @@ class Origin(NamedTuple):
     @property
     def authority(self) -> str:
         """As the Host field names it: without a port that goes without saying."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
+        return str(Address(self.host, self.port)).removesuffix(":443" if self.is_tls else ":80")
 
 
 class Pool:
@@ -258,8 +258,7 @@ async def _open(
 
 
 def _connect_head(origin: Origin, user: str | None, password: str | None) -> bytes:
-    host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    target = f"{host}:{origin.port}"
+    target = Address(origin.host, origin.port)
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
     if user is not None:
         pair = f"{unquote(user)}:{unquote(password or '')}".encode()

@@ -54,12 +54,6 @@ def listening(addresses: Iterable[Address]) -> list[socket.socket]:
     return opened
 
 
-def shown(sock: socket.socket) -> str:
-    """``127.0.0.1:8484`` or ``[::1]:8484``."""
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _hosts(host: str) -> Iterator[tuple[str, bool]]:
     """Each address with whether a machine may lack it."""
     if host == "localhost":
@@ -117,7 +111,7 @@ class Server:
         sockets = listening(addresses)
         for sock in sockets:
             self._listening[sock] = await self._loop.create_server(self, sock=sock, backlog=BACKLOG)
-        return tuple(map(shown, sockets))
+        return tuple(str(Address(*sock.getsockname()[:2])) for sock in sockets)
 
     def __call__(self) -> Connection:
         return Connection(self._serving)
