@@ -139,21 +139,14 @@ class Price:
         """Whether nothing of it has a price."""
         return self.rates == _NOTHING and not self.overrides
 
-    def at(self, prompt_tokens: int) -> Rates:
-        """The prices of a prompt of this very length; the dearest where the hour decides."""
+    def at(self, prompt_tokens: int, *, is_most: bool = False) -> Rates:
+        """The prices of a prompt of this very length, the dearest where the hour decides; or the
+        dearest of any that is no longer."""
         rates = self.rates
         for override in self.overrides:
             if prompt_tokens > override.above:
-                change = override.dearer_on if override.is_at_times else override.on
-                rates = change(rates)
-        return rates
-
-    def up_to(self, prompt_tokens: int) -> Rates:
-        """The dearest prices of any prompt that is not longer."""
-        rates = self.rates
-        for override in self.overrides:
-            if prompt_tokens > override.above:
-                rates = override.dearer_on(rates)
+                is_dearer = is_most or override.is_at_times
+                rates = override.dearer_on(rates) if is_dearer else override.on(rates)
         return rates
 
     def dearer(self, other: Price) -> Price:
@@ -214,8 +207,7 @@ def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | No
     inputs, outputs = max(0, usage.input_tokens), max(0, usage.output_tokens)
     reads, writes = max(0, usage.cached_tokens or 0), max(0, usage.cache_write_tokens or 0)
     thoughts = max(0, usage.reasoning_tokens or 0)
-    is_one_prompt = ask.rounds == 1 and ask.contexts == 1
-    rates = price.at(inputs) if is_one_prompt else price.up_to(inputs)
+    rates = price.at(inputs, is_most=(ask.rounds, ask.contexts) != (1, 1))
     plain, read, write = rates.input(ask)
     with localcontext(_EXACT):
         cost = plain * max(0, inputs - reads - writes) + read * reads + write * writes
@@ -295,7 +287,7 @@ def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
     tokens = _most_input(price, ask)
     if tokens is None:
         return None
-    rates = price.up_to(tokens)
+    rates = price.at(tokens, is_most=True)
     per_token = max(rates.output, rates.internal_reasoning) * ask.answers * ask.rounds
     fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
     fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds

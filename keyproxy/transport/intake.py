@@ -101,7 +101,7 @@ class Hold:
 def headers_of(
     method: str,
     target: str,
-    version: tuple[int, int],
+    version: str,
     fields: Sequence[tuple[bytes, bytes]],
     *,
     is_small: bool,
@@ -110,8 +110,11 @@ def headers_of(
     by. ``is_small``: all of it is no longer than a line may be.
 
     The parser bounds nothing, takes any list of codings that ends in "chunked", and one in
-    HTTP/1.0, where it is a fault (RFC 9112 6.1). Raises ``bad_request``, ``head_too_large``.
+    HTTP/1.0, where it is a fault (RFC 9112 6.1), and frames other versions in no way. Raises
+    ``bad_request``, ``head_too_large``.
     """
+    if version not in (HTTP_1_0, HTTP_1_1):
+        raise refusals.of_head("bad_request")
     names = [(_name if len(name) <= _USUAL_NAME else _read)(name) for name, _ in fields]
     # llhttp leaves the spaces behind a value.
     values = [value.rstrip(b" \t").decode("utf-8", "surrogateescape") for _, value in fields]
@@ -144,15 +147,6 @@ def _read(name: bytes) -> str:
 
 
 _name = lru_cache(maxsize=512)(_read)
-
-
-def version_of(said: str) -> tuple[int, int]:
-    """Raises ``bad_request`` for others than 1.0 and 1.1, which the parser frames in no way."""
-    if said == "1.1":
-        return HTTP_1_1
-    if said == "1.0":
-        return HTTP_1_0
-    raise refusals.of_head("bad_request")
 
 
 def check_head(request: Request) -> None:

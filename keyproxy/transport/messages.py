@@ -13,7 +13,7 @@ from typing import Any, NewType
 
 from multidict import CIMultiDictProxy
 
-HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
+HTTP_1_0, HTTP_1_1 = "1.0", "1.1"
 _UNSEEN_BYTES = 128 * 1024
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 Lines = NewType("Lines", str)
@@ -49,7 +49,7 @@ class Request:
         target: str,
         headers: CIMultiDictProxy[str],
         *,
-        version: tuple[int, int] = HTTP_1_1,
+        version: str = HTTP_1_1,
         remote: str | None = None,
         keeps: bool = True,
         transport: asyncio.Transport | None = None,
@@ -112,9 +112,9 @@ def lines(fields: Iterable[tuple[str, str]]) -> Lines:
     return Lines(text)
 
 
-def head(version: tuple[int, int], status: int, fields: Mapping[str, str]) -> bytes:
+def head(version: str, status: int, fields: Mapping[str, str]) -> bytes:
     """An answer's. Raises ValueError where a field holds a line break."""
-    first = f"HTTP/1.{version[1]} {status} {_REASONS.get(status, '')}"
+    first = f"HTTP/{version} {status} {_REASONS.get(status, '')}"
     text = f"{first}\r\n{lines(fields.items())}\r\n"
     return text.encode(errors="ignore")  # what was no UTF-8 is left out
 

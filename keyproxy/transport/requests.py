@@ -103,7 +103,7 @@ class Requests:
         parser = self._parser
         method = parser.get_method().decode()
         target = self._target.decode("utf-8", "surrogateescape")
-        version = intake.version_of(parser.get_http_version())
+        version = parser.get_http_version()
         is_small = self._overhead + _STEP_BYTES <= MAX_LINE_BYTES
         headers = intake.headers_of(method, target, version, self._fields, is_small=is_small)
         self.is_in_head, self._overhead = False, 0

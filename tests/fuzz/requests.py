@@ -173,9 +173,8 @@ class Driven:
                     )
         except Refusal as refusal:
             return Response(refusal.status, must_close=True)
-        version = f"1.{request.version[1]}"
         fields = tuple((_raw(name), _raw(value)) for name, value in request.headers.items())
-        self.calls.append((request.method, request.target, version, fields, body))
+        self.calls.append((request.method, request.target, request.version, fields, body))
         return Response(200)
 
 
