@@ -158,20 +158,13 @@ def _written_second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
-def _with_message(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    event["message"] = event.pop("event")
-    return event
-
-
 def configure(style: str, level: str, stream: TextIO | None = None) -> None:
     """Log to ``stream`` (stderr), as ``console`` or ``json``; other libraries' lines too.
 
     ``console`` is short, but for the level ``debug``, which shows all fields.
     """
     stream = stream or sys.stderr
-    rendering: list[Any] = [_with_message, masking.json]
+    rendering: list[Any] = [structlog.processors.EventRenamer("message"), masking.json]
     if style == "console":
         is_terminal = stream.isatty()
         # no-color.org; on Windows the library wants one more package for colours.

@@ -245,6 +245,13 @@ def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
     assert masking("", "", {"a": "x correct horse battery staple y"}) == {"a": "x *** y"}
 
 
+async def test_secrets_are_known_wherever_they_stand_in_the_settings(start: Start) -> None:
+    given = {"ALERT_SECRET": "correct-horse", "SESSION_SECRET": "kU3v9xQ2" * 5}
+    await start(ALERT_URL="https://a.example", CLIENT_AUTH="session", **given)
+    for secret in given.values():
+        assert logs.masking("", "", {"a": f"x {secret} y"}) == {"a": "x *** y"}
+
+
 _PARTS = [KEY, "\r8_" + "a" * 12, "AIza", "AQ." + "b" * 12, "-" * 12, "BeaReR", "\n", "c" * 12]
 _PARTS += [
     " ",

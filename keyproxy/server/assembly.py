@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from functools import partial
 from secrets import token_urlsafe
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ class Assembly:
     def put_in_force(self, settings: Settings) -> None:
         """Have calls that begin from now on handled by ``settings``. Raises ``SettingsFault``, and
         changes nothing then."""
-        _hide_secrets(settings)
+        logs.masking.hide(secret.reveal() for secret in _secrets(settings))
         verifiers = self.verifiers.of(settings)
         sessions = Sessions(settings.session_secrets or (self._own_secret,))
         identity = identity_of(settings, sessions, verifiers)
@@ -306,17 +307,13 @@ def policy_of(settings: Settings, known: Callable[[], Known] = Known) -> Policy:
     return Policy(models, aliases, settings.max_tokens, features, settings.counts_money)
 
 
-def _hide_secrets(settings: Settings) -> None:
-    """From now on no line of the log holds one."""
-    hidden = (
-        *settings.all_keys,
-        settings.upstream_proxy,
-        settings.captcha_secret,
-        settings.admin_token,
-        settings.alert_url,
-        settings.alert_secret,
-        None if settings.storage is None else settings.storage.password,
-        *(settings.session_secrets or ()),
-        *(app.jwt_secret for app in settings.all_apps),
-    )
-    logs.masking.hide(secret.reveal() for secret in hidden if secret is not None)
+def _secrets(value: object) -> Iterator[Secret]:
+    """Each that stands in settings, however deep."""
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from _secrets(each)
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from _secrets(getattr(value, each.name))
