@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
@@ -21,6 +21,7 @@ from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
 from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from tests.examples import examples
 
 Body = dict[str, Any]
 ADVISORS = ("openrouter:advisor", "advisor_20260301")
@@ -138,7 +139,7 @@ def bodies(style: Dialect) -> st.SearchStrategy[Body]:
 
 @pytest.mark.parametrize("style", MORE)
 @given(data=st.data(), cap=st.sampled_from([1, 100, 1023, 1024, 1025, 2000, 4000, 100_000]))
-@settings(max_examples=400, derandomize=True, deadline=None)
+@examples(150)
 def test_a_call_that_providers_accept_is_one_after_the_cap(
     style: Dialect, data: st.DataObject, cap: int
 ) -> None:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
@@ -25,6 +25,7 @@ from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
 from keyproxy.price import Price, Rates, nano, worst_case
 from keyproxy.settings.grammar.features import WORDS, names
+from tests.examples import examples
 from tests.test_features import FUSION, MAIN, OPENED, tool
 
 EVERYTHING = Features.of(
@@ -356,7 +357,7 @@ conversations = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(60, are_new=True)
 @given(conversations, st.booleans())
 def test_no_text_has_more_bytes_than_the_ask_has_tokens(
     messages: list[dict[str, Any]], is_ascii: bool
@@ -392,7 +393,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(60, are_new=True)
 @given(
     st.sampled_from([*dialects.DIALECTS, dialects.CATALOGUE]),
     st.dictionaries(st.sampled_from(sorted(NAMES)), json_values),
@@ -489,7 +490,7 @@ def refused(words: Iterable[str], style: Dialect, body: dict[str, Any]) -> bool:
     return False
 
 
-@settings(max_examples=400, deadline=None)
+@examples(150, are_new=True)
 @given(st.sampled_from(COSTLY), st.randoms(use_true_random=False))
 def test_whatever_the_policy_opens_with_a_word_the_bounds_have_seen(
     case: tuple[str, Dialect, dict[str, Any]], random: Random

@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy.errors import Refusal
 from keyproxy.strict_json import body
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
+from tests.examples import examples
 from tests.raw import only_answer, refused_raw, request
 
 MESSAGES = "/api/v1/messages"
@@ -222,7 +223,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=5), VALUES, max_size=5), st.booleans())
-@settings(max_examples=150, derandomize=True, deadline=None)
+@examples(75)
 def test_every_object_that_json_can_write_is_read_the_same(value: Any, ascii_only: bool) -> None:
     raw = json.dumps(value, ensure_ascii=ascii_only).encode()
     assert body.parse(raw) == value
@@ -232,7 +233,7 @@ def test_every_object_that_json_can_write_is_read_the_same(value: Any, ascii_onl
     st.binary(max_size=60)
     | st.text(alphabet='{}[]",:\\ud8019eE.-+tfn \n', max_size=60).map(str.encode)
 )
-@settings(max_examples=500, derandomize=True, deadline=None)
+@examples(250)
 def test_any_bytes_are_read_or_refused_and_never_fail(raw: bytes) -> None:
     if code_of(raw) is None:
         again = json.dumps(body.parse(raw), ensure_ascii=False).encode()

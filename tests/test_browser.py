@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 from io import StringIO
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from dotenv import dotenv_values
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -21,10 +22,12 @@ from keyproxy.browser import EXPOSED_HEADERS, MAX_REQUESTED_HEADERS, Browser, Ho
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import Admission
 from keyproxy.server.assembly import browser_of
+from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.upstream.openrouter import OPENROUTER
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.conftest import settings as made
+from tests.examples import examples
 from tests.fake_upstream import event_stream
 from tests.raw import only_answer, refused_raw, request
 
@@ -219,7 +222,7 @@ def test_origins(entries: tuple[str, ...], origin: str, is_allowed: bool) -> Non
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=300, derandomize=True, deadline=None)
+@examples(100)
 def test_nothing_around_an_allowed_origin_or_host_is_allowed(text: str) -> None:
     origins = OriginRules(["https://app.example", "https://*.mine.example", "localhost"])
     hosts = HostRules(["api.example"])
@@ -232,7 +235,7 @@ def test_nothing_around_an_allowed_origin_or_host_is_allowed(text: str) -> None:
 
 
 @given(st.lists(st.text(max_size=70), max_size=80))
-@settings(max_examples=200, derandomize=True, deadline=None)
+@examples(100)
 def test_a_preflight_reflects_plain_names_only(names: list[str]) -> None:
     head = {
         "Origin": PAGE,
@@ -647,10 +650,15 @@ _ORIGINS = st.one_of(
 )
 
 
+@cache
+def listing(origins: str) -> Settings:
+    return made("dev", ALLOWED_ORIGINS=origins)
+
+
 @given(_ORIGINS, st.sampled_from(["none", "localhost", "https://a.example,app://-"]))
-@settings(max_examples=1500, derandomize=True, deadline=None)
+@examples(400)
 def test_every_origin_in_a_hint_is_taken_and_then_allowed(origin: str, listed: str) -> None:
-    before = made("dev", ALLOWED_ORIGINS=listed)
+    before = listing(listed)
     head = CIMultiDictProxy(CIMultiDict({"Origin": origin, "Host": "localhost"}))
     try:
         browser_of(before, before.allowed_origins).check_origin(head)
@@ -665,7 +673,7 @@ def test_every_origin_in_a_hint_is_taken_and_then_allowed(origin: str, listed: s
     assert "null" not in line.split(",")
     assert "*" not in line
     said = dotenv_values(stream=StringIO(line), interpolate=False)["KEYPROXY_ALLOWED_ORIGINS"]
-    after = made("dev", ALLOWED_ORIGINS=said or "")
+    after = listing(said or "")
     browser = browser_of(after, after.allowed_origins)
     browser.check_origin(head)
     assert browser.preflight(head)["Access-Control-Allow-Origin"] == origin

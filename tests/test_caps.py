@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
@@ -21,6 +21,7 @@ from keyproxy.policy.models import Models
 from keyproxy.settings.grammar.features import WORDS
 from keyproxy.strict_json import body
 from tests.conftest import BODY, Start, refused
+from tests.examples import examples
 
 CHAT, RESPONSES, MESSAGES = "/api/v1/chat/completions", "/api/v1/responses", "/api/v1/messages"
 C, R, M = dialects.CHAT, dialects.RESPONSES, dialects.MESSAGES
@@ -507,7 +508,7 @@ JSON = st.recursive(
 )
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@examples(100)
 @given(
     st.dictionaries(NAMES, JSON, min_size=1, max_size=5),
     st.dictionaries(NAMES, JSON, max_size=3),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
@@ -17,6 +17,7 @@ from keyproxy.routing.edits import Unfit, edits_for
 from keyproxy.upstream import takes
 from keyproxy.upstream.providers import PROVIDERS
 from keyproxy.upstream.takes import ECHOES, NOTES, TURN, Takes, names
+from tests.examples import examples
 from tests.test_said import said
 
 WIDE = Takes(fields=takes.CHAT | names("reasoning_effort seed n stream_options"), drops=NOTES)
@@ -246,7 +247,7 @@ def bounds(style: Dialect, body: dict[str, Any]) -> list[int]:
     return [length for length in said if length is not None and length >= 0]
 
 
-@settings(derandomize=True, max_examples=500, deadline=None)
+@examples(200)
 @given(BODIES, st.sampled_from(HOMES))
 def test_no_edit_adds_a_model_a_tool_a_tier_or_a_length(
     asked: dict[str, Any], home: tuple[Dialect, Takes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -15,6 +15,7 @@ from keyproxy.settings import Secret
 from keyproxy.upstream import headers
 from keyproxy.upstream.openrouter import OPENROUTER
 from tests.conftest import CHAT, KEY, Proxy, Start, refused
+from tests.examples import examples
 from tests.fake_upstream import Seen
 from tests.raw import only_answer, request
 
@@ -208,7 +209,7 @@ EVERY = [*dialects.DIALECTS, dialects.CATALOGUE]
 
 
 @given(st.lists(st.tuples(NAMES, st.text(max_size=20)), max_size=12), st.sampled_from(EVERY))
-@settings(max_examples=300, derandomize=True, deadline=None)
+@examples(150)
 def test_whatever_a_client_sends_the_head_is_ours(
     fields: list[tuple[str, str]], style: Dialect
 ) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy.errors import Refusal
 from keyproxy.policy.endpoints import KNOWN, Endpoints
 from keyproxy.settings import DEFAULT_ENDPOINTS, KNOWN_ENDPOINTS
 from tests.conftest import CHAT, Proxy, Start, refused
+from tests.examples import examples
 from tests.raw import only_answer, refused_raw, request
 
 ENDPOINTS = Endpoints(DEFAULT_ENDPOINTS)
@@ -443,7 +444,7 @@ def test_the_settings_know_the_endpoints_that_are_known_here() -> None:
 
 
 @given(st.text(alphabet="/.%~:;#\\?2eEfF3aA7chatpionsv1kymdl", max_size=60))
-@settings(max_examples=300, derandomize=True, deadline=None)
+@examples(150)
 def test_whatever_is_found_was_listed_and_goes_up_plain(tail: str) -> None:
     with contextlib.suppress(Refusal):
         endpoint, path, query = ENDPOINTS.find("GET", "/api/v1/model" + tail)
@@ -453,7 +454,7 @@ def test_whatever_is_found_was_listed_and_goes_up_plain(tail: str) -> None:
 
 
 @given(st.binary(max_size=40))
-@settings(max_examples=200, derandomize=True, deadline=None)
+@examples(100)
 def test_nothing_but_the_path_itself_is_the_path(junk: bytes) -> None:
     text = junk.decode("utf-8", "surrogateescape")
     if text == "" or text.startswith("?"):

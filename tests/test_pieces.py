@@ -8,12 +8,13 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy.strict_json import body
 from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair
 from keyproxy.strict_json.turns import SWITCH_SECONDS, Turns
+from tests.examples import examples
 
 WORDS = st.text(alphabet='ab"\\\n{}[],:é🙂\x00 u', max_size=40)
 VALUES = st.recursive(
@@ -39,7 +40,7 @@ def outcome(text: str, piece: int | None = None) -> Any:
 
 
 @given(VALUES, st.booleans(), SPACING, SIZES)
-@settings(max_examples=300, derandomize=True, deadline=None)
+@examples(120)
 def test_in_pieces_of_any_size_the_same_is_read(
     value: Any, ascii_only: bool, spacing: tuple[str, str], piece: int
 ) -> None:
@@ -48,7 +49,7 @@ def test_in_pieces_of_any_size_the_same_is_read(
 
 
 @given(VALUES, st.lists(st.tuples(st.integers(0, 300), SCRAPS), min_size=1, max_size=4), SIZES)
-@settings(max_examples=500, derandomize=True, deadline=None)
+@examples(200)
 def test_what_is_no_json_is_none_in_pieces(
     value: Any, scraps: list[tuple[int, str]], piece: int
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
@@ -20,6 +20,7 @@ from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
 from keyproxy.settings.grammar.features import CLOSED_FIELDS
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
+from tests.examples import examples
 
 RESPONSES = "/api/v1/responses"
 MESSAGES = "/api/v1/messages"
@@ -156,7 +157,7 @@ def test_a_router_that_the_catalogue_tells_needs_the_word_and_its_letters() -> N
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=300, derandomize=True, deadline=None)
+@examples(150)
 def test_one_allowed_model_is_allowed_in_one_spelling(text: str) -> None:
     models = Models([MINI])
     assert models.allows(text) is (text == MINI)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy.errors import Refusal
@@ -14,6 +14,7 @@ from keyproxy.routing.homes import At, Homes
 from keyproxy.routing.memory import Memory
 from keyproxy.routing.router import Plan, Router, Way
 from keyproxy.upstream.openrouter import OPENROUTER
+from tests.examples import examples
 from tests.test_qualify import call, ids, provider
 from tests.test_router import ANN, USD, facts
 
@@ -76,7 +77,7 @@ def _own_spelling(name: str, model: str, plain: str) -> str:
     return plain.lower() if plain.lower() in LISTS[name] else plain
 
 
-@settings(derandomize=True, max_examples=250, deadline=None)
+@examples(150)
 @given(
     at=st.dictionaries(st.sampled_from(MODELS), st.lists(places, min_size=1, max_size=4)),
     own=st.dictionaries(st.sampled_from(MODELS), ways),

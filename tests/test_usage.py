@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
@@ -21,6 +21,7 @@ from keyproxy.money.usage import MAX_EVENT_BYTES, UsageReader
 from keyproxy.strict_json.scanner import MAX_VALUE_BYTES, Skimmer, Wanted, read_whole
 from keyproxy.upstream.provider import Provider
 from keyproxy.upstream.providers import PROVIDERS
+from tests.examples import examples
 from tests.fakes.fake import BODIES, STREAMS
 from tests.fakes.replies import Reply, embedded
 from tests.fakes.vendors import VENDORS
@@ -205,7 +206,7 @@ def test_every_stream_says_the_same_with_crlf_and_comments_between(name: str) ->
         assert seen_in(name, chunks) == SAMPLES[name]
 
 
-@settings(max_examples=150, deadline=None)
+@examples(100, are_new=True)
 @given(st.sampled_from(sorted(SAMPLES)), st.lists(st.integers(0, 5_000), max_size=30))
 def test_any_chunking_says_the_same(name: str, cuts: list[int]) -> None:
     raw = (WIRE / name).read_bytes()
@@ -214,7 +215,7 @@ def test_any_chunking_says_the_same(name: str, cuts: list[int]) -> None:
     assert seen_in(name, chunks) == SAMPLES[name]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(150, are_new=True)
 @given(
     st.sampled_from([*dialects.DIALECTS, dialects.CATALOGUE]),
     st.booleans(),
@@ -510,7 +511,7 @@ OBJECTS = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@examples(150, are_new=True)
 @given(OBJECTS, st.sampled_from(["", "\n", "}", ",", "x"]))
 def test_a_document_says_the_same_decoded_and_skimmed(text: str, behind: str) -> None:
     raw = (text + behind).encode()
