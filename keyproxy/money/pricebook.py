@@ -26,7 +26,7 @@ from keyproxy.errors import Refusal
 from keyproxy.money import pricelist
 from keyproxy.money.pricelist import EMPTY, Providers
 from keyproxy.price import Price
-from keyproxy.upstream.openrouter import LISTING
+from keyproxy.upstream.openrouter import LISTING, PROVIDERS_PATH
 from keyproxy.upstream.provider import Fetch, Fetched
 
 REFRESH_SECONDS = 3600.0
@@ -247,7 +247,7 @@ class PriceBook:
     async def refresh_providers(self, model: str) -> Providers | None:
         """Fetch what each provider of the catalogue's ``model`` takes; what is known of them then,
         if only that the upstream tells nothing. None: it did not answer."""
-        fetched = await self._ask(f"/models/{model}/endpoints")
+        fetched = await self._ask(PROVIDERS_PATH.format(model))
         now, found = self._clock(), None
         if fetched is not None and fetched.status == 200:
             found = await asyncio.to_thread(pricelist.read_providers, fetched, now)

@@ -25,6 +25,7 @@ _PRICE = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,30})?")
 _TIMES = ("utc_start", "utc_end", "utc_days")
 KEPT_OF_PROVIDER = ("tag", "context_length", "max_completion_tokens", "pricing")
 """What of a row in the list of a model's providers stays beside its price."""
+PROVIDERS_PATH = "/models/{}/endpoints"  # of that list
 _MAX_OVERRIDES = 64
 _MAX_TOKENS = 10**9  # a length beyond it is no length
 
