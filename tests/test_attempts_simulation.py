@@ -1,4 +1,4 @@
-"""Thousands of calls over homes that fail in every way, and the ledger against their books.
+"""A thousand calls over homes that fail in every way, and the ledger against their books.
 
 In three dialects: chat has three homes, so have messages, responses two of these.
 
@@ -25,6 +25,7 @@ import pytest
 
 from keyproxy.ledger.entry import from_pico
 from tests.conftest import SERVE
+from tests.examples import TIMES
 from tests.fakes.books import Bill, Plan, Seen
 from tests.fakes.configured import environment, toml
 from tests.fakes.server import Fakes, serving
@@ -32,9 +33,9 @@ from tests.fakes.vendor import Json, Vendor
 from tests.program import started
 from tests.test_money_simulation import PER_CALL, address, all_settled, killed_under, rows
 
-CALLS = 3000
+CALLS = 1000 * TIMES
 AT_ONCE = 40
-KILLED_AT = (1000, 2000)
+KILLED_AT = (CALLS // 3, CALLS * 2 // 3)
 HOMES = ("groq", "anthropic", "deepinfra", "openrouter")
 MOST_TOKENS = 40
 OPEN, CLOSED = "openai/gpt-oss-120b", "anthropic/claude-haiku-4.5"
@@ -229,8 +230,11 @@ def faults(world: World, ledger: Path) -> Iterator[str]:
     for row in told.values():
         if row["cost"] and row["cost_source"] != "estimated":
             yield f"it never reached the home: {row}"
+    of_call: dict[int, list[dict[str, Any]]] = {}
+    for row in booked:
+        of_call.setdefault(row["call_id"], []).append(row)
     for row in rows(ledger):
-        own = [each for each in booked if each["call_id"] == row["id"]]
+        own = of_call.get(row["id"], [])
         if len(own) != row["attempts"] or sum(each["cost"] for each in own) != row["cost"]:
             yield f"a call is not the sum of its attempts: {row} {own}"
 
@@ -257,7 +261,7 @@ async def test_the_ledger_is_the_books_of_all_homes(world: World, tmp_path: Path
     assert min(dialects.values()) > CALLS / 10, dialects
     moved = Counter(len(homes) for homes in world.arrivals.values())
     booked = attempts(ledger)  # as wild as it was meant to be
-    assert min(moved[2], *Counter(row["cost_source"] for row in booked).values()) > 100
+    assert min(moved[2], *Counter(row["cost_source"] for row in booked).values()) > CALLS / 30
     ended = Counter(row["ended"] for row in booked)
     assert min(ended[each] for each in ("killed", "client_left", "upstream_cut")) > 20, ended
     assert world.statuses[200] > CALLS / 2

@@ -1,4 +1,4 @@
-"""Thousands of calls that go wrong in every way, and the ledger against the upstream's books.
+"""Hundreds of calls that go wrong in every way, and the ledger against the upstream's books.
 
 What is waited for is the state of the ledger, as the next process finds it.
 """
@@ -26,12 +26,13 @@ from keyproxy.ledger.file import open_reader
 from tests import books
 from tests.books import DEAR, Bill, Books, Script
 from tests.conftest import SERVE
+from tests.examples import TIMES
 from tests.program import Program, started
 from tests.servers import Server
 
-CALLS = 2000
+CALLS = 800 * TIMES
 AT_ONCE = 40
-KILLED_AT = (500, 1000, 1500)
+KILLED_AT = (CALLS // 4, CALLS // 2, CALLS * 3 // 4)
 SETTLED_WITHIN_SECONDS = 60
 PER_CALL = Decimal("1e-9")
 IS_HELD = "generation_id IS NOT NULL AND ended IS NULL"
