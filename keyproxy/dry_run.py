@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import NoReturn, cast
 
@@ -215,18 +216,13 @@ def _send(call: Call, record: Record) -> NoReturn:
     raise _WouldSend(call)
 
 
-@dataclass(frozen=True)
-class _Planning:
-    """Attempts that nobody makes."""
-
-    router: Router
-
-    def answer(self, call: Call, client: Client, *rest: object) -> NoReturn:
-        try:
-            first: Option | Refusal = self.router.plan(call, client).options[0]
-        except Refusal as refusal:
-            first = refusal
-        raise _WouldSend(call, tuple(self.router.table(call, client)), first)
+def _plan(router: Router, call: Call, client: Client, *rest: object) -> NoReturn:
+    """In the place of attempts."""
+    try:
+        first: Option | Refusal = router.plan(call, client).options[0]
+    except Refusal as refusal:
+        first = refusal
+    raise _WouldSend(call, tuple(router.table(call, client)), first)
 
 
 async def _fetch(path: str) -> NoReturn:
@@ -262,5 +258,6 @@ def _app_without_traffic(app: AppKit) -> AppKit:
         app,
         admission=replace(app.admission, counters=Counters()),
         upstream=cast(Upstream, SimpleNamespace(send=_send)),
-        attempts=app.attempts and cast(Attempts, _Planning(app.attempts.router)),
+        attempts=app.attempts
+        and cast(Attempts, SimpleNamespace(answer=partial(_plan, app.attempts.router))),
     )
