@@ -165,10 +165,11 @@ def test_any_other_host_may_ask_for_no_key(tmp_path: Path) -> None:
         dialects = ["messages", "chat"]
     """
     (tmp_path / "house").write_text("short-key")
-    beside_us, house = read(tmp_path, toml).providers
+    settings = read(tmp_path, toml)
+    beside_us, house = settings.providers
     assert (beside_us.kind, beside_us.keys, beside_us.dialects) == ("openai-compatible", (), None)
     assert [key.reveal() for key in house.keys] == ["short-key"]
-    assert (house.hidden, house.dialects) == ((), ("messages", "chat"))
+    assert (settings.hidden_keys, house.dialects) == ((), ("messages", "chat"))
 
 
 HOUSE = "[providers.house]\nkind = 'openai-compatible'\n"
@@ -234,7 +235,7 @@ def test_the_demo_ignores_all_of_it(tmp_path: Path) -> None:
 def test_a_short_key_is_taken_on_this_computer_only(tmp_path: Path) -> None:
     here = {"KEYPROXY_UPSTREAM": "http://127.0.0.1:1/v1", "OPENROUTER_API_KEY": "12345678"}
     settings = read(tmp_path, **here)
-    assert settings.providers[0].hidden == ()
+    assert settings.hidden_keys == ()
     assert any("too short" in line for line in odd(settings))
     text = faults(tmp_path, OPENROUTER_API_KEY="12345678")
     assert "OPENROUTER_API_KEY is a shorter key" in text

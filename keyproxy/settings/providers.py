@@ -79,11 +79,6 @@ class Used(Table):
         """Whether it is none that is known by name."""
         return self.kind is not None
 
-    @property
-    def hidden(self) -> tuple[Secret, ...]:
-        """Those of its keys that no answer may hold."""
-        return tuple(key for key in self.keys if not is_short(key))
-
 
 def is_short(key: Secret) -> bool:
     return len(key.reveal()) < SHORTEST_KEY

@@ -145,8 +145,7 @@ class Settings(Table):
     @property
     def hidden_keys(self) -> tuple[Secret, ...]:
         """Those of ``all_keys`` that no answer may hold."""
-        used = (each for app in self.all_apps for each in app.providers)
-        return tuple(dict.fromkeys(key for each in used for key in each.hidden))
+        return tuple(key for key in self.all_keys if not providers.is_short(key))
 
     def kept(self, **values: Any) -> Self:
         """These settings with ``values``, which hold for every app, in place of their own."""
