@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from keyproxy.errors import SettingsFault
-from keyproxy.settings.grammar import Unfit, mask, nearest, shown
+from keyproxy.settings.grammar import Unfit, mask, nearest, plain, shown
 
 Choose = Literal["order", "cheapest", "fastest"]
 CHOOSE = ("order", "cheapest", "fastest")
@@ -90,8 +90,8 @@ class RouteReading:
     def _values(self, here: str, table: Mapping[str, object], *, is_model: bool) -> dict[str, Any]:
         fallbacks = ("none", "provider") if is_model else ("none", "provider", "model")
         readers: dict[str, Callable[[Any], object]] = {
-            "choose": lambda value: _word(value, CHOOSE),
-            "fallback": lambda value: _word(value, fallbacks),
+            "choose": lambda value: plain.word(*CHOOSE)(str(value)),
+            "fallback": lambda value: plain.word(*fallbacks)(str(value)),
             "at": self._homes,
             "max_price": lambda value: _usd(value, OF_MAX_PRICE),
             "price": self._prices,
@@ -106,7 +106,8 @@ class RouteReading:
                     raise Unfit(hint, found="not a setting")
                 said[key] = readers[key](value)
             except Unfit as unfit:
-                self._fault(f"{here}.{mask(key)}{unfit.where}", unfit.found, unfit.expected)
+                found = unfit.found or shown(str(value))
+                self._fault(f"{here}.{mask(key)}{unfit.where}", found, unfit.expected)
         return said
 
     def _homes(self, value: Any) -> At:
@@ -137,12 +138,6 @@ class RouteReading:
 
     def _fault(self, place: str, found: str | None, expected: str) -> None:
         self.faults.append(SettingsFault(place, found=found, expected=expected))
-
-
-def _word(value: Any, words: Collection[str]) -> str:
-    if isinstance(value, str) and value in words:
-        return value
-    raise Unfit(f"one of {', '.join(words)}", found=shown(str(value)))
 
 
 def _texts(value: Any, expected: str) -> list[str]:
