@@ -125,7 +125,7 @@ async def _captcha_response(request: Request, hold: intake.Hold) -> str:
     raw = await intake.read_body(
         request, hold, max_bytes=MAX_BODY_BYTES, timeout_seconds=BODY_SECONDS, is_setting=False
     )
-    parsed = body.parse(raw) if raw else {}
+    parsed = body.read(raw)[0] if raw else {}
     response = next((parsed[name] for name in _FIELDS if name in parsed), "")
     if not isinstance(response, str):
         raise Refusal("invalid_json", "The field captcha must be a text.", param="captcha")

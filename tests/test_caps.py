@@ -64,7 +64,7 @@ def test_a_field_that_is_written_anew_keeps_its_numbers_text() -> None:
         b'12345678901234567890.0]},"messages":[]}'
     )
     written = body.rewritten(
-        *body.read(raw), {"reasoning": {**body.parse(raw)["reasoning"], "max_tokens": 5}}
+        *body.read(raw), {"reasoning": {**body.read(raw)[0]["reasoning"], "max_tokens": 5}}
     )
     assert b'"max_tokens": 5, "x": 1.10, "y": [1E5, -0.0, 12345678901234567890.0]' in written
     assert written.endswith(b'},"messages":[]}')

@@ -411,7 +411,7 @@ def judge(style: Dialect, words: str, raw: bytes) -> None:
         call = calls.read(endpoint, raw, policy, (), "")
     except Refusal:
         return  # and nothing but a refusal may be raised
-    before, after = body.parse(raw), body.parse(call.body)
+    before, after = body.read(raw)[0], body.read(call.body)[0]
     changed = {name for name in after if name not in before or after[name] != before[name]}
     assert before.keys() <= after.keys()
     assert changed <= CHANGEABLE if words != "none" else call.body == raw

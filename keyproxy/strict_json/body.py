@@ -100,11 +100,6 @@ def reading_bytes(raw: bytes) -> int:
     return times * len(raw) + _ELEMENT_BYTES * min(commas, MAX_COMMAS)
 
 
-def parse(raw: bytes) -> dict[str, Any]:
-    """The one JSON object in ``raw``. Raises ``invalid_json``."""
-    return read(raw)[0]
-
-
 def read(raw: bytes) -> tuple[dict[str, Any], Reader]:
     """The one JSON object in ``raw``, and its reader. Raises ``invalid_json``."""
     try:
@@ -162,7 +157,7 @@ def _why(raw: bytes, text: str, error: Exception) -> str:
 
 
 def let_go(value: Any) -> None:
-    """Free what ``parse`` made, one object or list after the other: as a whole it would keep
+    """Free what ``read`` made, one object or list after the other: as a whole it would keep
     the interpreter lock for some milliseconds."""
     waiting = [value]
     while waiting:
@@ -233,7 +228,7 @@ def _encoded(text: str, start: int, end: int) -> list[bytes]:
 
 def _written(value: Any) -> list[bytes]:
     """As JSON that is no longer than it must be (escapes would triple what is not ASCII), with
-    the numbers of ``parse`` as they were written."""
+    the numbers of ``read`` as they were written."""
     if type(value) is int:  # most are a cap
         return [b"%d" % value]
     parts: list[str] = []
