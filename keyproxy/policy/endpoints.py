@@ -13,20 +13,16 @@ import re
 from collections.abc import Iterable, Mapping
 
 from keyproxy.call import BASE, Endpoint
-from keyproxy.dialects import CATALOGUE, DIALECTS, Dialect
+from keyproxy.dialects import CATALOGUE, DIALECTS
 from keyproxy.errors import Refusal
 from keyproxy.settings import KNOWN_ENDPOINTS
 from keyproxy.settings.grammar.features import names
 
-_DIALECTS: Mapping[str, Dialect] = {f"{BASE}{dialect.path}": dialect for dialect in DIALECTS}
-
-
-def _endpoint(name: str) -> Endpoint:
-    method, _, path = name.partition(" ")
-    return Endpoint(method, path, CATALOGUE if method == "GET" else _DIALECTS[path])
-
-
-KNOWN = tuple(map(_endpoint, KNOWN_ENDPOINTS))
+_DIALECTS = {f"{BASE}{dialect.path}": dialect for dialect in DIALECTS}
+KNOWN = tuple(
+    Endpoint(method, path, CATALOGUE if method == "GET" else _DIALECTS[path])
+    for method, path in map(str.split, KNOWN_ENDPOINTS)
+)
 """Every endpoint that can be served at all; account routes are not among them."""
 
 LIST_PARAMETERS = frozenset(
