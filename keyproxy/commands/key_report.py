@@ -14,7 +14,7 @@ from keyproxy.key_forms import NO_KEY, STARS
 from keyproxy.policy.models import Known
 from keyproxy.routing.homes import Homes
 from keyproxy.settings import DEFAULT_APP, Secret, Settings
-from keyproxy.settings.advice import names_models, unlisted
+from keyproxy.settings.advice import unlisted
 from keyproxy.settings.providers import Used
 from keyproxy.transport.client import Pools
 from keyproxy.transport.pool import ProxyFailed
@@ -162,7 +162,8 @@ def _homeless(settings: Settings, listed: Mapping[str, Mapping[str, Model] | Non
 
 async def _models(upstream: Upstream, settings: Settings) -> list[str]:
     """What to print of the patterns and aliases, compared with the upstream's public list."""
-    if not names_models(settings) or not settings.public_list:
+    are_named = any(app.allowed_models != ("*",) or app.model_aliases for app in settings.all_apps)
+    if not are_named or not settings.public_list:
         return []
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -93,11 +93,6 @@ def _better(base: str) -> str:
     return base if urlsplit(base).path else f"{base}/v1"
 
 
-def names_models(settings: Settings) -> bool:
-    """Whether models are named, so that a name may be none of the upstream's."""
-    return any(app.allowed_models != ("*",) or app.model_aliases for app in settings.all_apps)
-
-
 def is_worth_a_look(settings: Settings) -> bool:
     """Whether a whole id is named, or a part of one: what is mistaken most."""
     return any(

@@ -18,8 +18,6 @@ CHOOSE = ("order", "cheapest", "fastest")
 Fallback = Literal["none", "provider", "model"]
 Usd = Mapping[str, Decimal]
 At = tuple[tuple[str, str | None], ...]
-Tables = Mapping[str, Mapping[str, object]]
-"""What the TOML file holds under ``models`` and ``routes``."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MODEL = re.compile(r"~?[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?::[\w.-]+)?", re.ASCII)
@@ -57,10 +55,10 @@ class RouteReading:
     routes: list[Route] = field(default_factory=list)
     faults: list[SettingsFault] = field(default_factory=list)
 
-    def read(self, tables: Tables) -> None:
-        """What both kinds of tables say."""
+    def read(self, tables: Mapping[str, Any]) -> None:
+        """What the TOML file holds under ``models`` and ``routes``."""
         for kind in ("models", "routes"):
-            named: Any = tables.get(kind, {})
+            named = tables.get(kind, {})
             if not isinstance(named, Mapping):
                 self._fault(kind, "no table", f"tables [{kind}.NAME]")
                 continue
