@@ -7,7 +7,7 @@ below what it means.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -61,23 +61,6 @@ def _comment(words: str) -> list[str]:
     return wrapped(words, MOST_COLUMNS, "# ", "# ")
 
 
-def compared(
-    present: Mapping[str, str], says: Iterable[Said]
-) -> tuple[Sequence[Said], Sequence[tuple[str, Said]]]:
-    """What a file with the variables ``present`` lacks, and what it says otherwise, each with the
-    variable that does. A value and a file that holds it answer one question."""
-    missing, other = [], []
-    for said in says:
-        name = said.setting.variable
-        twin = name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
-        found = next((each for each in (name, twin) if present.get(each, "").strip()), None)
-        if found is not None and present[found] != said.value:
-            other.append((found, said))
-        elif found is None and not (name in present and not said.value):
-            missing.append(said)
-    return [said for said in missing if not said.is_example], other
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """``added`` is a new file's text, or what is put behind the end of one that exists.
@@ -113,13 +96,17 @@ def env_file(path: Path, heading: str, says: Sequence[Said]) -> Change:
         shown = [said.shown for said in says if not said.is_example]
         return Change(path, env_text(heading, says), True, shown)
     present = of_env_file(path.name, text).variables
-    missing, other = compared(present, says)
+    missing, kept = list[Said](), list[str]()
+    for said in says:
+        name = said.setting.variable
+        # A value and a file that holds it answer one question.
+        twin = name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+        found = next((each for each in (name, twin) if present.get(each, "").strip()), None)
+        if found is not None and present[found] != said.value:
+            kept += (f"- {found}={_fit_to_show(found, present[found])}", f"+ {said.shown}")
+        elif found is None and not said.is_example and not (name in present and not said.value):
+            missing.append(said)
     added = _end(text) + "\n" + env_text(heading, missing) if missing else ""
-    kept = [
-        line
-        for found, said in other
-        for line in (f"- {found}={_fit_to_show(found, present[found])}", f"+ {said.shown}")
-    ]
     return Change(path, added, False, [f"+ {said.shown}" for said in missing], kept)
 
 
