@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from keyproxy.clients.jwks import Jwks, SharedSecret, SignatureKey, public_key
+from keyproxy.clients.jwks import Jwks, SignatureKey, public_key, shared_secret
 from keyproxy.clients.jwt import (
     MAX_CHARACTERS,
     Claims,
@@ -50,7 +50,7 @@ class Keys(Jwks):
 
 
 def with_secret(rules: JwtRules = RULES) -> Verifier:
-    return Verifier(rules, SharedSecret(Secret(SECRET)), clock=Clock(NOW))
+    return Verifier(rules, shared_secret(Secret(SECRET)), clock=Clock(NOW))
 
 
 def with_keys(*keys: SignatureKey, **rules: Any) -> Verifier:
@@ -427,7 +427,7 @@ def test_the_form_tells_a_jwt_from_other_credentials(text: str, is_jwt: bool) ->
 )
 def test_what_is_no_secret_is_a_fault_that_does_not_repeat_it(secret: str) -> None:
     with pytest.raises(SettingsFault) as caught:
-        SharedSecret(Secret(secret))
+        shared_secret(Secret(secret))
     assert secret not in str(caught.value)
 
 
@@ -454,7 +454,7 @@ def _never_verifies(token: str, index: int) -> None:
     algorithms, good = RULES_BOTH[index]
     if token == good:
         return
-    keys = SharedSecret(Secret(SECRET)) if index == 0 else Keys(public_key(jwk("ES256", ES_KEY)))
+    keys = shared_secret(Secret(SECRET)) if index == 0 else Keys(public_key(jwk("ES256", ES_KEY)))
     verifier = Verifier(JwtRules(algorithms), keys, clock=Clock(NOW))
     with pytest.raises(Refusal) as caught:
         asyncio.run(verifier.verify(token))

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from keyproxy.clients.jwks import Jwks, SharedSecret
+from keyproxy.clients.jwks import Jwks, shared_secret
 from keyproxy.clients.jwt import Claims, JwtRules, Verifier
 from keyproxy.errors import Refusal
 from keyproxy.settings.consistency import jwt_faults
@@ -174,7 +174,7 @@ async def test_supabase_with_signing_keys(service: Service) -> None:
 
 async def test_supabase_with_the_legacy_secret_and_not_its_public_anon_key() -> None:
     rules = JwtRules(("HS256",), audiences=("authenticated",), app_claim="app_metadata.plan")
-    secret = SharedSecret(grammar.secret(SECRET))
+    secret = shared_secret(grammar.secret(SECRET))
     verifier = Verifier(rules, secret, clock=Clock(NOW))
     assert (await verifier.verify(signed(SUPABASE))).subject == USER
     for lax in (rules, JwtRules(("HS256",))):

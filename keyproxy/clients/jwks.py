@@ -83,31 +83,25 @@ class SignatureKey:
         return _engine(algorithm).verify(signed, self._value, signature)
 
 
-class SharedSecret:
-    """The key of an issuer that signs with a secret it shares with us, for the algorithms that
-    it is long enough for."""
+def shared_secret(secret: Secret) -> SignatureKey:
+    """The key of an issuer that signs with a secret it shares with us, for the algorithms that it
+    is long enough for.
 
-    def __init__(self, secret: Secret) -> None:
-        """Raises ``SettingsFault`` for a secret that cannot be one, as a public key, a certificate
-        or a JWK cannot."""
-        from jwt.exceptions import InvalidKeyError
+    Raises ``SettingsFault`` for a secret that cannot be one, as a public key, a certificate or a
+    JWK cannot.
+    """
+    from jwt.exceptions import InvalidKeyError
 
-        raw = secret.reveal().encode()
-        algorithms = frozenset(name for name, least in SHARED.items() if len(raw) >= least)
-        try:
-            self._keys = (SignatureKey(_engine("HS256").prepare_key(raw), algorithms),)
-        except InvalidKeyError as error:
-            raise SettingsFault(
-                "KEYPROXY_JWT_SECRET",
-                found="set (not shown), and it is a key of another kind",
-                expected="the secret that the issuer signs with",
-            ) from error
-
-    async def find(
-        self, key_id: str | None, algorithm: str, *, may_refresh: bool
-    ) -> Sequence[SignatureKey]:
-        """The one key, whatever names it."""
-        return self._keys
+    raw = secret.reveal().encode()
+    algorithms = frozenset(name for name, least in SHARED.items() if len(raw) >= least)
+    try:
+        return SignatureKey(_engine("HS256").prepare_key(raw), algorithms)
+    except InvalidKeyError as error:
+        raise SettingsFault(
+            "KEYPROXY_JWT_SECRET",
+            found="set (not shown), and it is a key of another kind",
+            expected="the secret that the issuer signs with",
+        ) from error
 
 
 def public_key(jwk: Mapping[str, Any]) -> SignatureKey:

@@ -12,13 +12,13 @@ import asyncio
 import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import aiohttp
 
-from keyproxy.clients.jwks import Jwks, SharedSecret
+from keyproxy.clients.jwks import Jwks, SignatureKey, shared_secret
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings import Settings
@@ -57,10 +57,10 @@ class Claims:
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Verifier:
-    """One app's way to check JWTs."""
+    """One app's way to check JWTs. ``keys``: the issuer's one key, or its set."""
 
     rules: JwtRules
-    keys: SharedSecret | Jwks
+    keys: SignatureKey | Jwks
     clock: Callable[[], float] = time.time
 
     async def verify(self, token: str) -> Claims:
@@ -69,7 +69,11 @@ class Verifier:
         algorithm, key_id = self._selectors(header)
         found = self._claims(claims)
         is_expired = self.clock() >= _date(claims, "exp") + self.rules.leeway_seconds
-        keys = await self.keys.find(key_id, algorithm, may_refresh=not is_expired)
+        keys: Sequence[SignatureKey] | None
+        if isinstance(self.keys, SignatureKey):
+            keys = [self.keys]
+        else:
+            keys = await self.keys.find(key_id, algorithm, may_refresh=not is_expired)
         if keys is None:
             _refuse("not checked, because the issuer's key set could not be loaded")
         if not keys:
@@ -171,9 +175,9 @@ class Verifiers:
     async def close(self) -> None:
         await asyncio.gather(*(keys.close() for keys in self._sets.values()))
 
-    def _keys(self, app: Settings) -> SharedSecret | Jwks:
+    def _keys(self, app: Settings) -> SignatureKey | Jwks:
         if app.jwt_secret is not None:
-            return SharedSecret(app.jwt_secret)
+            return shared_secret(app.jwt_secret)
         url = app.jwt_jwks_url or ""
         if url not in self._sets:
             self._sets[url] = Jwks.at(url, self._session)
