@@ -98,6 +98,25 @@ async def test_a_call_is_seen_as_it_is_made(watching: Watching) -> None:
     assert tab.errors == []
 
 
+async def test_an_axis_of_counts_says_no_number_twice(watching: Watching) -> None:
+    tab = watching.tab
+    await watching.open()
+    await tab.evaluate(
+        "window.drawn = []; const draw = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function (text, ...where) {"
+        " drawn.push([this.canvas.closest('figure').dataset.plot, text]);"
+        " return draw.call(this, text, ...where); }"
+    )
+    await watching.call("demo/chat")
+    labels = "drawn.filter(([plot, text]) => plot === 'calls' && !text.includes(':'))"
+    await tab.wait_for(f"{labels}.length > 1")
+    await tab.evaluate("drawn.length = 0; window.dispatchEvent(new Event('resize'))")
+    await tab.wait_for(f"{labels}.length > 1")
+    said = [text for _, text in await tab.evaluate(labels)]
+    drawings = " ".join(said).split("0")  # each begins with it
+    assert {drawing.strip() for drawing in drawings} == {"", "1"}
+
+
 async def test_nothing_is_loaded_from_elsewhere(watching: Watching) -> None:
     await watching.open()
     loaded = "performance.getEntriesByType('resource').map((each) => each.name)"

@@ -27,6 +27,7 @@ const KINDS = {
 };
 
 const HEIGHT = 164;
+const WHOLE = [1, 2, 5].flatMap((n) => Array.from({ length: 10 }, (_, zeros) => n * 10 ** zeros)).sort((a, b) => a - b);
 const day = new Intl.DateTimeFormat([], { day: "numeric", month: "short", timeZone: "UTC" });
 
 export class Plot {
@@ -100,7 +101,7 @@ export class Plot {
       },
       axes: [
         { ...axis, space: 70, size: 26, values: (_, at) => at.map((each) => (days ? day.format(each * 1000) : time(each).slice(0, 5))) },
-        { ...axis, size: (_, labels) => Math.max(40, 14 + 6.6 * Math.max(...(labels ?? [""]).map((each) => each.length))), space: 28, values: (_, at) => at.map((each) => kind.format(each)) },
+        { ...axis, incrs: kind.format === count ? WHOLE : undefined, size: (_, labels) => Math.max(40, 14 + 6.6 * Math.max(...(labels ?? [""]).map((each) => each.length))), space: 28, values: (_, at) => at.map((each) => kind.format(each)) },
       ],
       series: [
         { label: "", value: (_, at) => (at == null ? "latest" : days ? day.format(at * 1000) : time(at)) },
