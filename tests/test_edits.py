@@ -108,6 +108,12 @@ def edited(raw: bytes, home: Takes, native: str = "b", style: Dialect = CHAT) ->
             "",
         ),
         (
+            b'{"model":"a/b",%b,"reasoning":{"effort":"high"}}' % HI,
+            OLD.opening(names("reasoning_effort")),
+            b'{"model":"b",%b, "reasoning_effort": "high"}' % HI,
+            "",
+        ),
+        (
             b'{"model":"a/b",%b,"presence_penalty":0.0,"n":1,"tools":[],"seed":null}' % HI,
             STRICT,
             b'{"model":"b",%b}' % HI,
@@ -133,6 +139,12 @@ def test_a_home_that_stores_answers_is_told_not_to() -> None:
         assert json.loads(sent)["store"] is False
     kept = b'{"model":"b","input":"x","store":false}'
     assert edited(kept, KEEPING, style=RESPONSES) == (kept, "")
+
+
+def test_an_effort_stays_where_it_is_taken_as_it_is_said() -> None:
+    home = KEEPING.opening(names("reasoning_effort"))
+    raw = b'{"model":"b","input":"x","store":false,"reasoning":{"effort":"high"}}'
+    assert edited(raw, home, style=RESPONSES) == (raw, "")
 
 
 @pytest.mark.parametrize("native", ["a/b", "b"])
