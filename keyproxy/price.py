@@ -25,7 +25,7 @@ RESULT_USD = Decimal("0.004")
 IMAGE_TOKENS = 16_384
 """The most that a documented model makes of one image (Qwen-VL); others stay below 5,000."""
 
-_NANO_PLACES, _NANO_DIGITS = Decimal("1e-9"), Decimal(9)
+_NANO_PLACES = Decimal("1e-9")
 _EXACT = Context(prec=120, rounding=ROUND_CEILING)
 _GIVEN_UP = frozenset({502, 504, 520, 524})
 """What an edge says when the server behind it, which had the call, broke off or took too long."""
@@ -66,8 +66,6 @@ class Rates:
 
     def input(self, ask: Ask) -> tuple[Decimal, Decimal, Decimal]:
         """Prices of a token that is new, read from a cache, and written to one."""
-        if not (ask.images or ask.has_media or ask.has_long_cache):
-            return self._of_text
         plain = self.prompt
         if ask.images or ask.has_media:
             plain = max(plain, self.image_token)
@@ -80,11 +78,6 @@ class Rates:
         if ask.has_long_cache:
             write = max(write, self.input_cache_write_1h)
         return plain, read, write
-
-    @cached_property
-    def _of_text(self) -> tuple[Decimal, Decimal, Decimal]:
-        plain = self.prompt
-        return plain, self.input_cache_read or plain, self.input_cache_write or plain
 
     @cached_property
     def output(self) -> Decimal:
@@ -168,7 +161,7 @@ def worst_case(price: Price, ask: Ask) -> Decimal | None:
         if (bound := _bound(price, ask)) is None:
             return None
         fixed, per_token, cap = bound
-        return _rounded(fixed + per_token * cap)
+        return (fixed + per_token * cap).quantize(_NANO_PLACES)
 
 
 def dearest(prices: Iterable[Price | None], ask: Ask) -> Decimal | None:
@@ -217,12 +210,13 @@ def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | No
         cost += rates.request * ask.requests + rates.image * ask.images
         searches = max(0, usage.web_searches or 0)
         cost += (rates.web_search or RESULT_USD * ask.results) * searches
-        return _rounded(cost)
+        return cost.quantize(_NANO_PLACES)
 
 
 def nano(amount: Decimal) -> int:
     """Nano-dollars, rounded up: what budgets count in."""
-    return int(_EXACT.to_integral_value(_EXACT.scaleb(amount, _NANO_DIGITS)))
+    numerator, denominator = amount.as_integer_ratio()
+    return -(-numerator * 10**9 // denominator)
 
 
 def told_cost(usage: Usage) -> Cost | None:
@@ -270,10 +264,6 @@ def cost_of_answer(
 
 def _longer(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
-
-
-def _rounded(amount: Decimal) -> Decimal:
-    return amount.quantize(_NANO_PLACES, ROUND_CEILING)
 
 
 def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:

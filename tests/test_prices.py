@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -270,6 +271,11 @@ def test_the_output_cap_that_fits_is_the_highest_one() -> None:
 )
 def test_nano_dollars_are_rounded_up(amount: str, nanos: int) -> None:
     assert nano(Decimal(amount)) == nanos
+
+
+@given(st.decimals(min_value=0, max_value=2 * 10**6, places=40))
+def test_nano_dollars_are_never_below_an_amount_and_by_less_than_one_above(usd: Decimal) -> None:
+    assert 0 <= nano(usd) - Fraction(usd) * 10**9 < 1
 
 
 def test_costs_are_rounded_up_to_a_nano_dollar() -> None:
