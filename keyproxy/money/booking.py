@@ -22,7 +22,7 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Book
-from keyproxy.money.budget import NOTHING, Budgets, Reservation
+from keyproxy.money.budget import Budgets, Reservation
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.money.reserving import fit, known_prices, to_reserve
 from keyproxy.money.tariff import Prices, Tariff
@@ -32,6 +32,7 @@ from keyproxy.record import Attempt, ClientLeft, Record
 from keyproxy.upstream.faults import Fault
 
 FREE = Cost(ZERO, ZERO, "computed")  # of what was not sent
+_NOT_SENT = str(Fault.NOT_SENT)
 _log = structlog.get_logger("keyproxy.money")
 
 
@@ -42,7 +43,7 @@ class Booking:
     ended. A call with several attempts has a booking for each, one after the other, and costs the
     sum of theirs.
 
-    ``tariff``: of the home that it goes to. ``is_free``: nothing has been sent that could cost.
+    ``tariff``: of the home that it goes to.
     """
 
     desk: Bookings
@@ -52,10 +53,9 @@ class Booking:
     dialect: Dialect
     ask: Ask | None
     tariff: Tariff
-    is_free: bool = True
     entry: Entry = field(init=False)
     attempt: Attempt = field(init=False)
-    _reservation: Reservation = NOTHING
+    _reservation: Reservation = field(init=False)
     _price: Price | None = None
     _reader: UsageReader | None = None
 
@@ -85,9 +85,9 @@ class Booking:
         try:
             await desk.book.begin(self.entry)
         except BaseException as error:
+            self.attempt.fault = _NOT_SENT
             self._leave(error)
             raise
-        self.is_free = False  # from now on it may have reached the upstream
         record.reserved = worst
         return self
 
@@ -136,8 +136,7 @@ class Booking:
         if self._reader is not None:
             self._reader.finish()
             record.watchers.remove(self._reader.watch)
-        self.is_free = fault is Fault.NOT_SENT
-        if self.is_free:
+        if fault is Fault.NOT_SENT:
             cost = FREE
         elif fault is not Fault.UNCERTAIN:
             cost = FREE if head is None or head.status < 400 else self._cost()
@@ -159,14 +158,12 @@ class Booking:
             if reader.error is not None and record.ended is End.COMPLETE:
                 record.ended = End.UPSTREAM_ERROR
         if isinstance(error, Refusal):
-            self.is_free, attempt.fault = error.is_free, str(Fault.UNCERTAIN)
+            attempt.fault = _NOT_SENT if error.is_free else str(Fault.UNCERTAIN)
+        elif isinstance(error, ClientLeft) and error.head is not None:
+            self.answered(error.head)
         elif isinstance(error, ClientLeft):
-            self.is_free = error.head is None
-            if error.head is not None:
-                self.answered(error.head)
-        if self.is_free:
-            attempt.fault = str(Fault.NOT_SENT)
-        record.cost = FREE if self.is_free else self._cost()
+            attempt.fault = _NOT_SENT
+        record.cost = FREE if attempt.fault == _NOT_SENT else self._cost()
         self._end(record.cost, record.ended)
 
     def _cost(self) -> Cost | None:
@@ -260,8 +257,7 @@ class Bookings:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
         entry, record, attempt = booking.entry, booking.record, booking.attempt
         counted = attempt.counted
-        unsent = Fault.NOT_SENT
-        if attempt.fault == unsent and all(each.fault == unsent for each in entry.attempts):
+        if {each.fault for each in entry.attempts} == {_NOT_SENT}:
             self.book.withdraw(entry.id)
             record.unsent, record.booked, record.cost = entry.attempts, [], None
         else:
@@ -271,12 +267,10 @@ class Bookings:
             if len(entry.attempts) > 1:
                 usd, all_counted, source = entry.standing
                 record.cost = None if usd is None else Cost(usd, all_counted, source)
-        if not self.budgets.may_wait:
-            self.budgets.settle_here(reservation, counted)
-        elif reservation.windows and booking.is_free:
-            self.run(self.budgets.settle(reservation, ZERO))
-        elif reservation.windows:
+        if self.budgets.may_wait:
             self.run(self._settle(entry, reservation, counted))
+        else:
+            self.budgets.settle_here(reservation, counted)
 
     async def _settle(self, entry: Entry, reservation: Reservation, counted: Decimal) -> None:
         gives_back, n = nano(counted) < reservation.amount, len(entry.attempts)

@@ -56,32 +56,23 @@ class Pot:
     whose: str
     name: str
     budget: Budget
-    kind: Kind = field(init=False)
-    """Of its windows."""
     spent_until: float = field(init=False, default=0.0)
     """Till when it is known to have no room even for a short answer; unix time."""
-    _most: int = field(init=False)
-    _windows: Callable[[str, Span], tuple[Window, Window]] = field(init=False)
-    _span: Span = field(init=False, default=Span(0, 0))
 
-    def __post_init__(self) -> None:
-        self.kind = self.whose, self.name, self.budget.unit
-        self._most = nano(self.budget.usd)
-        self._windows = lru_cache(_MOST_KNOWN)(self._make_windows)
+    @property
+    def kind(self) -> Kind:
+        """Of its windows."""
+        return self.whose, self.name, self.budget.unit
 
     def windows(self, client_id: str, at: float) -> tuple[Window, Window]:
         """In which a call of ``at`` counts: what is spent or set aside, and what is only set
         aside."""
-        if not self._span.begins <= at < self._span.ends:
-            self._span = span(self.budget.unit, at)
-        return self._windows(client_id if self.whose == "client" else "", self._span)
-
-    def _make_windows(self, client_id: str, when: Span) -> tuple[Window, Window]:
         whose, name, unit = self.kind
-        length, is_kept = _LONGEST[unit], whose != "client"
+        is_kept = whose != "client"
         name, key = f"{whose}-usd-{unit}", name if is_kept else f"{name}:{client_id}"
+        length, when = _LONGEST[unit], span(unit, at)
         return (
-            Window(name, key, self._most, length, when, is_kept),
+            Window(name, key, nano(self.budget.usd), length, when, is_kept),
             Window(name, key, MOST_NANO, length, when, is_kept, is_open=True),
         )
 
@@ -124,6 +115,11 @@ class Budgets:
         self._unread = unread
         self.is_empty = not self.pots
         self.may_wait = counters.is_shared and not self.is_empty
+        self._windows = lru_cache(_MOST_KNOWN)(self._windows_in)
+
+    def _windows_in(self, client_id: str, hour: float) -> list[Window]:
+        """Of all its budgets; each begins and ends with an hour."""
+        return [window for pot in self.pots for window in pot.windows(client_id, hour * 3600)]
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -141,7 +137,7 @@ class Budgets:
         if self.is_empty:
             return NOTHING
         # What costs nothing fits into any budget, and has a window for a cost that is told later.
-        windows = [window for pot in self.pots for window in pot.windows(client.id, at)]
+        windows = self._windows(client.id, at // 3600)
         verdict = await self._counters.take(windows, cost=amount)
         if verdict.is_admitted:
             return Reservation(windows, amount)
@@ -257,8 +253,8 @@ def _changes(reservation: Reservation, cost: Decimal | None, *, ends: bool = Tru
     """What a cost changes in the windows of a reservation: what is spent, what is set aside."""
     amount = reservation.amount
     more, less = 0 if cost is None else nano(cost) - amount, -amount if ends else 0
-    changes = [(each, less if each.is_open else more) for each in reservation.windows]
-    return [change for change in changes if change[1]]
+    every = reservation.windows
+    return [(each, units) for each in every if (units := less if each.is_open else more)]
 
 
 def span(unit: Unit, at: float) -> Span:
