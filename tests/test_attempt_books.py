@@ -102,7 +102,7 @@ class Process:
             await restore(self.counters, {"default": self.budgets}, spent, self.clock.now, missing)
 
     def counts(self, row: Unsettled) -> bool:
-        return (row.id, row.n) in self.own or row.at < self.began_at
+        return (row.id, row.n) in self.own or row.attempt.begun_at < self.began_at
 
     async def counted(self) -> list[int]:
         """Nano-dollars that the budget counts: spent or set aside, and set aside."""
@@ -115,8 +115,8 @@ class Process:
         answers = iter(told)
 
         async def ask(row: Unsettled) -> Told | None:
-            assert row.provider == "openrouter"
-            usage = Usage(cost=Decimal(0) if (row.http_status or 0) >= 400 else TRUE)
+            assert row.attempt.provider == "openrouter"
+            usage = Usage(cost=Decimal(0) if (row.attempt.http_status or 0) >= 400 else TRUE)
             return Told(usage, None) if next(answers, False) else None
 
         settler = Settler(

@@ -115,7 +115,7 @@ async def test_usage_of_a_stream_without_its_end_is_not_its_cost(desk: Desk, end
         answered(booking, RUNNING % ID.encode())
         booking.record.ended = End(ended)
     assert booking.record.cost is None
-    assert [row.cost_source for row in await desk.book.unsettled(9)] == ["estimated"]
+    assert [row.attempt.cost_source for row in await desk.book.unsettled(9)] == ["estimated"]
     await desk.settle()
 
 
@@ -134,7 +134,7 @@ async def test_usage_before_an_error_is_not_the_cost(desk: Desk) -> None:
         answered(booking, RUNNING % ID.encode(), b'data: {"error":{"code":502}}\n\n')
         booking.record.watch(b"data: [DONE]\n\n")
     assert booking.record.cost is None
-    assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
+    assert [row.attempt.generation_id for row in await desk.book.unsettled(9)] == [ID]
     await desk.settle()
 
 
@@ -176,9 +176,9 @@ async def test_a_bill_that_is_neither_told_nor_can_be_computed_is_asked_about(de
     await desk.settle()
     assert booking.record.cost is None
     [row] = await desk.book.unsettled(9)
-    assert (row.cost, row.cost_source) == (row.reserved, "estimated")
-    assert await desk.counted() == [nano(row.counted), 0]
-    assert row.counted > Decimal("0.01")
+    assert (row.attempt.cost, row.attempt.cost_source) == (row.attempt.reserved, "estimated")
+    assert await desk.counted() == [nano(row.attempt.counted), 0]
+    assert row.attempt.counted > Decimal("0.01")
 
 
 async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
@@ -198,7 +198,7 @@ async def test_a_generation_id_in_the_body_is_noted_when_it_comes() -> None:
             booking.record.watch(RUNNING % ID.encode())
             assert noted == [None, ID]
         booking.record.ended = End.UPSTREAM_CUT
-    assert [row.generation_id for row in await desk.book.unsettled(9)] == [ID]
+    assert [row.attempt.generation_id for row in await desk.book.unsettled(9)] == [ID]
     await desk.settle()
 
 
@@ -278,11 +278,15 @@ async def test_an_error_is_free_where_nothing_but_the_answer_could_cost(
     async with desk.bookings.reserve(Record("POST", "/x"), CLIENT, call) as booking:
         booking.answered(Head(503, "application/json", ID, "sk-or-v1-tes...def"))
     [row] = await desk.book.unsettled(9)
-    assert row.generation_id == ID
+    assert row.attempt.generation_id == ID
     if is_known:
-        assert (row.cost, row.counted, row.cost_source) == (Decimal(0), Decimal(0), "computed")
+        assert (row.attempt.cost, row.attempt.counted, row.attempt.cost_source) == (
+            Decimal(0),
+            Decimal(0),
+            "computed",
+        )
     else:
-        assert (row.cost, row.cost_source) == (row.reserved, "estimated")
+        assert (row.attempt.cost, row.attempt.cost_source) == (row.attempt.reserved, "estimated")
     await desk.settle()
 
 

@@ -157,7 +157,7 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
     ledger.note("asked_about", GENERATION)
     ledger.complete("asked_about", outcome(None), 1.5)
     [row] = await ledger.unsettled(10)
-    assert (row.reserved, row.cost, row.counted) == (None, None, Decimal(0))
+    assert (row.attempt.reserved, row.attempt.cost, row.attempt.counted) == (None, None, Decimal(0))
     await ledger.settle("asked_about")
     assert await ledger.flush()
     assert {row["cost"] for row in rows(ledger.path).values()} == {None}
@@ -353,13 +353,17 @@ async def test_unsettled_call_tells_all_that_settling_needs(ledger: Ledger) -> N
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(source="computed", ended="client_gone"), 1.5)
     [row] = await ledger.unsettled(10)
-    assert (row.generation_id, row.key, row.models) == (
+    assert (row.attempt.generation_id, row.attempt.key, row.models) == (
         GENERATION,
         "sk-or-v1-abc...def",
         ("a/b", "c/d"),
     )
-    assert (row.reserved, row.cost, row.cost_source) == (Decimal("0.03"), COST, "computed")
-    assert (row.ended, row.tries, row.at) == ("client_gone", 0, NOW)
+    assert (row.attempt.reserved, row.attempt.cost, row.attempt.cost_source) == (
+        Decimal("0.03"),
+        COST,
+        "computed",
+    )
+    assert (row.attempt.ended, row.tries, row.attempt.begun_at) == ("client_gone", 0, NOW)
 
 
 async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Ledger) -> None:
@@ -404,7 +408,7 @@ async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> N
     await ledger.settle("settled", Cost(Decimal("0.001"), Decimal("0.04"), "exact"))
     ledger.complete("given_up", outcome(source="computed", counted=Decimal("0.5")), 1.5)
     [row] = await ledger.unsettled(10)
-    assert (row.cost, row.counted) == (COST, Decimal("0.5"))
+    assert (row.attempt.cost, row.attempt.counted) == (COST, Decimal("0.5"))
     assert await ledger.spent(NOW) == {("default", "192.0.2.1"): Decimal("0.56")}
 
 
@@ -438,7 +442,7 @@ async def test_call_of_a_process_that_fell_silent_is_taken_over_by_one_other(pat
         await silent.begin(entry())
         async with opened(path, clock=lambda: later) as second:
             [row] = await second.unsettled(10)
-            assert (row.ended, row.generation_id) == ("killed", None)
+            assert (row.attempt.ended, row.attempt.generation_id) == ("killed", None)
             assert await silent.unsettled(10) == []
             silent.complete("req_1", outcome(), 1.5)  # it only slept: what it knows is better
             await silent.flush()
@@ -519,7 +523,7 @@ async def test_calls_of_a_killed_process_are_told_at_once_to_the_next(path: Path
     async with opened(path) as ledger:
         told = await ledger.unsettled(100_000)
     assert {row.id for row in told} == is_open
-    assert {(row.ended, row.cost) for row in told} == {("killed", Decimal("0.03"))}
+    assert {(row.attempt.ended, row.attempt.cost) for row in told} == {("killed", Decimal("0.03"))}
 
 
 async def test_processes_that_begin_one_file_together_lose_nothing(path: Path) -> None:
@@ -538,7 +542,7 @@ async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Pat
         opened(path, clock=lambda: later) as awake,
     ):
         await still.begin(entry(generation_id=GENERATION))
-        assert [row.ended for row in await awake.unsettled(9)] == ["killed"]
+        assert [row.attempt.ended for row in await awake.unsettled(9)] == ["killed"]
         assert await still.left("req_1", 1) == (False, True)
         still.complete("req_1", outcome(source="computed"), 1.5)
         assert await still.left("req_1", 1) == (True, True)

@@ -183,7 +183,7 @@ async def test_calls_of_before_are_settled(path: Path) -> None:
     async with opened(path, clock=lambda: NOW) as ledger:
         found = {row.id[-1]: row for row in await ledger.unsettled(99)}
         assert sorted(found) == ["2", "3", "8", "9"]
-        assert {found[n].ended for n in "89"} == {"killed"}
+        assert {found[n].attempt.ended for n in "89"} == {"killed"}
         true = Cost(Decimal("0.001"), Decimal("0.001"), "exact")
         assert await ledger.settle(found["3"].id, true)
         assert await ledger.settle(found["9"].id)

@@ -109,7 +109,8 @@ def test_a_cost_told_later_counts_then_and_addresses_are_as_in_the_log(clock: Cl
     recent.ended(record)
     assert recent.tops(8)["client"] == [["192.0.2.0/24", 1, 0.0, 0]]
     row = call.unsettled(None)
-    recent.settled(row, Cost(Decimal("0.1"), Decimal("0.1"), "exact"), None)
+    row.attempt.cost = Decimal("0.1")
+    recent.settled(row)
     assert recent.tops(8)["client"] == [["192.0.2.0/24", 1, 0.1, 0]]
     assert recent.calls()[0]["usd"] == 0.1
 

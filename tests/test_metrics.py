@@ -20,7 +20,7 @@ from aiohttp import web
 
 from keyproxy.admin.prometheus import GAUGES
 from keyproxy.admin.tally import FAMILIES, MOST_MODELS, Tally
-from keyproxy.call import Cost, Told, Usage
+from keyproxy.call import Usage
 from keyproxy.money.pricelist import PriceList
 from keyproxy.record import Record
 from tests.conftest import Start, inspected
@@ -282,8 +282,9 @@ def test_a_cost_that_is_told_later_is_counted_once_and_then() -> None:
     assert tally.unsettled_usd == 0.5
     assert tally.sums["keyproxy_cost_usd_total"] == {}
     row = call.unsettled(None)
-    told = Told(Usage(input_tokens=3, output_tokens=4), None)
-    tally.settled(row, Cost(Decimal("0.1"), Decimal("0.1"), "exact"), told)
+    row.attempt.cost, row.attempt.cost_source = Decimal("0.1"), "exact"
+    row.usage = Usage(input_tokens=3, output_tokens=4)
+    tally.settled(row)
     assert tally.unsettled_usd == 0
     assert tally.sums["keyproxy_cost_usd_total"] == {
         ("default", "openrouter", "other", "exact"): 10**11
@@ -305,7 +306,8 @@ def test_tokens_that_an_answer_told_count_where_nobody_tells_more(
     record.booked = call.attempts
     tally.ended(record)
     row = call.unsettled(None)
-    tally.settled(row, None, None if told is None else Told(told, None))
+    row.usage = told
+    tally.settled(row)
     sums = tally.sums["gen_ai_client_token_usage"]
     assert {labels[-1]: kept[-1] for labels, kept in sums.items()} == dict(
         zip(("input", "output"), counted, strict=True)

@@ -100,7 +100,7 @@ async def test_the_upstream_is_seldom_asked_about_errors() -> None:
     asked = Counter[str]()
 
     async def ask(row: Unsettled) -> None:
-        asked[row.ended] += 1
+        asked[row.attempt.ended or ""] += 1
 
     with capture_logs() as logs:
         for record in (CUT, FAILED):

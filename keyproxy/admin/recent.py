@@ -15,7 +15,7 @@ from typing import Any
 
 from keyproxy.admin.tally import PICO
 from keyproxy.admin.totals import has_failed
-from keyproxy.call import Cost, End, Told, Usage
+from keyproxy.call import End, Usage
 from keyproxy.clients.addresses import parse_address
 from keyproxy.clients.addresses import shown as address_shown
 from keyproxy.errors import CODES
@@ -208,15 +208,13 @@ class Recent:
         if is_failure:
             self._errors.append(line)
 
-    def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
+    def settled(self, row: Unsettled) -> None:
         """The cost of a call has become final after its end."""
         now = self._wall()
-        usd = row.cost if cost is None else cost.usd
-        pico = 0 if usd is None else to_pico(usd)
-        tokens = self._spend(self._cell(now), pico, None if told is None else told.usage)
+        pico = to_pico(row.attempt.cost or ZERO)
+        tokens = self._spend(self._cell(now), pico, row.usage)
         client = client_shown(row.client, self._detail())
-        model = (told.model if told is not None else None) or row.served or ",".join(row.models)
-        names = model, row.app, client, row.provider
+        names = row.served or ",".join(row.models), row.app, client, row.attempt.provider
         self._minute(now).add(zip(BY, names, strict=True), 0, pico, tokens)
         for line in reversed(self._calls):
             if line.id == row.id:

@@ -16,11 +16,12 @@ from functools import lru_cache
 from typing import Any
 
 from keyproxy.admin.totals import BROKEN
-from keyproxy.call import BASE, ROUTER, Cost, End, Told, Usage
+from keyproxy.call import BASE, ROUTER, End, Usage
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.ledger.memory import MOST_UNSETTLED
 from keyproxy.money.pricebook import PriceBook
+from keyproxy.price import ZERO
 from keyproxy.record import Attempt, Record
 from keyproxy.upstream.faults import Fault
 
@@ -168,7 +169,7 @@ class Tally:
         if record.is_streaming and (first := record.first_byte_seconds) is not None:
             sums["gen_ai_server_time_to_first_token_seconds"].add((operation, provider), first)
         for n, attempt in enumerate(booked, 1):
-            pico = 0 if attempt.cost is None else to_pico(attempt.cost)
+            pico = to_pico(attempt.cost or ZERO)
             usage = record.usage if n == len(booked) else None
             if attempt.is_final:
                 self._spent(app, attempt.provider, record.model, attempt.cost_source, pico)
@@ -198,14 +199,13 @@ class Tally:
         if outputs is not None:
             tokens.add((operation, provider, "output"), outputs)
 
-    def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
+    def settled(self, row: Unsettled) -> None:
         """The cost of a call has become final after its end."""
         _, before = self._unsettled.pop((row.id, row.n), (0, None))
-        usd, source = (row.cost, row.cost_source) if cost is None else (cost.usd, cost.source)
-        usage, served = (None, None) if told is None else told
-        model = served or row.served or row.models[0] if row.models else None
-        self._spent(row.app, row.provider, model, source, 0 if usd is None else to_pico(usd))
-        self._used(_operation(row.endpoint), row.provider, usage, before)
+        provider, pico = row.attempt.provider, to_pico(row.attempt.cost or ZERO)
+        model = row.served or row.models[0] if row.models else None
+        self._spent(row.app, provider, model, row.attempt.cost_source, pico)
+        self._used(_operation(row.endpoint), provider, row.usage, before)
 
     def refused(self, code: str) -> None:
         """An answer to what was no request."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from keyproxy.call import Cost, End, Told
+from keyproxy.call import End
 from keyproxy.errors import Side
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.price import ZERO
@@ -80,9 +80,9 @@ class Totals:
             if attempt.is_final:
                 self.spent += attempt.cost or ZERO
 
-    def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
+    def settled(self, row: Unsettled) -> None:
         """The cost of a call has become final after its end."""
-        self.spent += (row.cost if cost is None else cost.usd) or ZERO
+        self.spent += row.attempt.cost or ZERO
 
     def storage_changed(self, is_down: bool) -> None:
         """The shared storage stopped to answer, or answers again."""

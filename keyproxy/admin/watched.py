@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from keyproxy.admin.totals import Failures, Totals
-from keyproxy.call import Cost, Told
 from keyproxy.kit import Kit
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book, Ledger
@@ -82,10 +81,10 @@ class Readers:
         for reader in self.shown:
             reader.ended(record)
 
-    def settled(self, row: Unsettled, cost: Cost | None, told: Told | None) -> None:
-        self.totals.settled(row, cost, told)
+    def settled(self, row: Unsettled) -> None:
+        self.totals.settled(row)
         for reader in self.shown:
-            reader.settled(row, cost, told)
+            reader.settled(row)
 
     def refused(self, code: str) -> None:
         for reader in self.shown:

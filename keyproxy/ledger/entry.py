@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
-from keyproxy.call import CostSource
+from keyproxy.call import CostSource, Usage
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Attempt, Record
@@ -61,57 +61,28 @@ class Entry:
 
     def unsettled(self, served: str | None) -> Unsettled:
         """Its last attempt, once that has ended."""
-        last = self.attempts[-1]
-        return Unsettled(
-            id=self.id,
-            n=len(self.attempts),
-            at=last.begun_at,
-            app=self.app,
-            client=self.client,
-            endpoint=self.endpoint,
-            models=self.models,
-            provider=last.provider,
-            native_model=last.native_model,
-            key=last.key,
-            generation_id=last.generation_id,
-            reserved=last.reserved,
-            served=served,
-            cost=last.cost,
-            counted=last.counted,
-            cost_source=last.cost_source,
-            http_status=last.http_status,
-            ended=last.ended or "",
-        )
+        texts = self.app, self.client, self.endpoint, self.models
+        return Unsettled(self.id, len(self.attempts), *texts, served, self.attempts[-1])
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Unsettled:
-    """An attempt whose final cost is not known, of a call that has ended.
+    """An attempt whose final cost is not known, of a call that has ended; until it is told.
 
-    ``n``: the first is 1; ``at``: when it began. ``cost`` is what stands until then, None where
-    nobody knows what it may be, and ``counted`` what budgets count. ``generation_id`` None: there
-    is nothing to ask by.
+    ``n``: the first is 1. ``usage``: where that was told with the cost. By an attempt without
+    ``generation_id`` nobody can be asked.
     """
 
     id: str
     n: int
-    at: float
     app: str
     client: str
     endpoint: str
     models: tuple[str, ...]
-    provider: str
-    native_model: str
-    key: str
-    generation_id: str | None
-    reserved: Decimal | None
     served: str | None
-    cost: Decimal | None
-    counted: Decimal
-    cost_source: CostSource
-    http_status: int | None
-    ended: str
+    attempt: Attempt
     tries: int = 0
+    usage: Usage | None = None
 
 
 def to_pico(amount: Decimal) -> int:

@@ -10,13 +10,11 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from keyproxy.call import Cost, CostSource, End, Told, Usage
 from keyproxy.ledger.entry import Entry, Unsettled, from_pico, to_pico
-
-if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
-    from keyproxy.record import Attempt, Record
+from keyproxy.record import Attempt, Record
 
 GONE_AFTER_SECONDS = 60.0
 """A writer that has not said for so long that it lives has gone."""
@@ -72,14 +70,14 @@ _DUE = (
     "calls.is_settled = 0 AND next_try_at <= :now AND booked_by = :me AND calls.ended IS NOT NULL"
 )
 _UNSETTLED = f"""
-    SELECT id, 1 AS n, begun_at AS at, app, client, endpoint, models, provider,
-      coalesce(native_model, models) AS native_model, key, generation_id, reserved, served, cost,
-      counted, cost_source, http_status, ended, tries, next_try_at
+    SELECT coalesce(native_model, models), key, begun_at AS at, reserved, provider, generation_id,
+      cost, counted, cost_source, http_status, ended,
+      id, 1, app, client, endpoint, models, served, tries, next_try_at
     FROM calls WHERE attempts = 1 AND {_DUE}
     UNION ALL
-    SELECT id, n, a.begun_at, app, client, endpoint, models, a.provider, a.native_model, a.key,
-      a.answer_id, a.reserved, served, a.cost, a.counted, a.cost_source, a.http_status, a.ended,
-      tries, next_try_at
+    SELECT a.native_model, a.key, a.begun_at, a.reserved, a.provider, a.answer_id,
+      a.cost, a.counted, a.cost_source, a.http_status, a.ended,
+      id, n, app, client, endpoint, models, served, tries, next_try_at
     FROM calls JOIN several_attempts AS a ON call_id = id AND a.is_settled = 0 WHERE {_DUE}
     ORDER BY next_try_at, at LIMIT :limit"""  # noqa: S608  # our own words
 _FINAL = """
@@ -299,13 +297,17 @@ def unsettled(
     connection.execute("DELETE FROM writers WHERE seen_at <= :gone", asked)
     if connection.execute(_ADOPT, asked).rowcount:
         connection.execute(_ADOPT_ATTEMPTS, asked)
-    found = connection.execute(_UNSETTLED, asked)
-    names = [column[0] for column in found.description[:-1]]
-    return [_unsettled(dict(zip(names, row, strict=False))) for row in found]
+    return [_unsettled(*row) for row in connection.execute(_UNSETTLED, asked)]
 
 
-def _unsettled(known: dict[str, Any]) -> Unsettled:
-    known["models"] = tuple(filter(None, known["models"].split(",")))
-    for name in ("reserved", "cost", "counted"):
-        known[name] = None if known[name] is None else from_pico(known[name])
-    return Unsettled(**known)
+def _unsettled(
+    model: str, key: str, at: float, reserved: int | None, provider: str, answer_id: str, *row: Any
+) -> Unsettled:
+    usd = None if reserved is None else from_pico(reserved)
+    attempt = Attempt(model, key, at, usd, provider=provider)
+    cost, counted, attempt.cost_source, attempt.http_status, attempt.ended, *of_call = row
+    attempt.answer_id, attempt.counted = answer_id, from_pico(counted)
+    attempt.cost = None if cost is None else from_pico(cost)
+    id, n, app, client, endpoint, models, served, tries, _ = of_call
+    asked = tuple(filter(None, models.split(",")))
+    return Unsettled(id, n, app, client, endpoint, asked, served, attempt, tries)

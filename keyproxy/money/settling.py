@@ -32,8 +32,9 @@ _log = structlog.get_logger("keyproxy.money")
 
 Ask = Callable[[Unsettled], Awaitable[Told | None]]
 """What the upstream says of a call; None where it does not know it yet or cannot be asked."""
-Settled = Callable[[Unsettled, Cost | None, Told | None], None]
-"""Hears of a row, with its cost where that was told; without, what stood there stays."""
+Settled = Callable[[Unsettled], None]
+"""Hears of a row that is final now, with the cost and the usage that were told; without, what stood
+there stays."""
 
 
 @dataclass(slots=True)
@@ -43,7 +44,6 @@ class Settler:
     ``budgets``: those in force, by app. ``counts``: whether the budgets hold what a row was booked
     with; those of another process with counters of its own do not. It is asked once for each row,
     when that has ended. ``lock``: held while a row ends and the budgets come to count it so.
-    ``settled`` is told of each row that is final now.
     """
 
     book: Book
@@ -51,7 +51,7 @@ class Settler:
     budgets: Mapping[str, Budgets]
     counts: Callable[[Unsettled], bool] = lambda row: True
     _: KW_ONLY
-    settled: Settled = lambda row, cost, told: None
+    settled: Settled = lambda row: None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     clock: Callable[[], float] = time.time
     look_seconds: float = LOOK_SECONDS
@@ -83,10 +83,11 @@ class Settler:
 
     async def _settle(self, row: Unsettled) -> None:
         budgets = self.budgets.get(row.app)
-        is_killed = row.ended == End.KILLED  # with shared storage its reservation still stands open
+        tried = row.attempt
+        is_killed = tried.ended == End.KILLED  # with shared storage its reservation is open still
         if budgets is not None and budgets.may_wait and is_killed and await self.book.release(row):
-            await budgets.release(row.client, row.at, row.reserved)
-        if row.generation_id is None:
+            await budgets.release(row.client, tried.begun_at, tried.reserved)
+        if tried.generation_id is None:
             await self._end(row)
             return
         found = None
@@ -100,13 +101,13 @@ class Settler:
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
-        is_error = (row.http_status or 0) >= 400
+        is_error = (row.attempt.http_status or 0) >= 400
         pauses = ERROR_PAUSES_SECONDS if is_error else self.pauses_seconds
         if row.tries < len(pauses):
             self.book.postpone(row, self.clock() + pauses[row.tries])
             return
         await self._end(row)
-        if is_error and not row.cost:
+        if is_error and not row.attempt.cost:
             return  # as was to be expected
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
@@ -119,8 +120,13 @@ class Settler:
         async with self.lock:
             is_ours = await self.book.settle(row.id, cost, told, row.n)
             is_counted = self.counts(row)
-            budgets = self.budgets.get(row.app)
-            if is_ours:
-                self.settled(row, cost, told)
-            if cost is not None and is_ours and is_counted and budgets is not None:
-                await budgets.correct(row.client, row.at, cost.counted - row.counted)
+            if not is_ours:
+                return
+            budgets, tried, before = self.budgets.get(row.app), row.attempt, row.attempt.counted
+            if cost is not None:
+                tried.cost, tried.counted, tried.cost_source = cost.usd, cost.counted, cost.source
+            if told is not None:
+                row.usage, row.served = told.usage, told.model or row.served
+            self.settled(row)
+            if is_counted and budgets is not None:
+                await budgets.correct(row.client, tried.begun_at, tried.counted - before)

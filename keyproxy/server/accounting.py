@@ -192,7 +192,7 @@ class Accounting:
     def _is_counted(self, row: Unsettled) -> bool:
         is_own = (row.id, row.n) in self._own or self._ledger is None
         self._own.discard((row.id, row.n))
-        return is_own or row.at < self._restored_at
+        return is_own or row.attempt.begun_at < self._restored_at
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
         """Until it is done, or we close."""
@@ -216,7 +216,7 @@ class Accounting:
         upstreams = self.upstreams()
         upstream = upstreams.get(row.app) or next(iter(upstreams.values()))
         try:
-            return await upstream.generation(row.generation_id or "", row.key)
+            return await upstream.generation(row.attempt.generation_id or "", row.attempt.key)
         except Refusal:
             return None
 

@@ -78,7 +78,7 @@ class Assembly:
         pools: Pools,
         counters: Counters,
         book: Book,
-        settled: Settled = lambda row, cost, told: None,
+        settled: Settled = lambda row: None,
         pairing: Pairing | None = None,
     ) -> None:
         self.session = session
