@@ -43,12 +43,6 @@ class Entry:
             last.end(record.cost, record.upstream_status, record.ended, lasted)
 
     @property
-    def reserved(self) -> Decimal | None:
-        """What was set aside for all of it, one after the other."""
-        known = [each.reserved for each in self.attempts if each.reserved is not None]
-        return sum(known, _NOTHING) if known else None
-
-    @property
     def standing(self) -> tuple[Decimal | None, Decimal, CostSource]:
         """``cost``, ``counted`` and ``cost_source`` of its attempts. It is as certain as the least
         certain part of it; one that was refused for nothing makes it no less so."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from itertools import chain
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from keyproxy.call import Cost, CostSource, End, Told, Usage
+from keyproxy.call import Cost, End, Told
 from keyproxy.ledger.entry import Entry, Unsettled, from_pico, to_pico
 from keyproxy.record import Attempt, Record
 
@@ -20,7 +20,6 @@ GONE_AFTER_SECONDS = 60.0
 """A writer that has not said for so long that it lives has gone."""
 ROWS_AT_ONCE = 28
 """In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
-_MOST_COUNT = 1 << 53
 
 Row = tuple[object, ...]
 """Values of a row in the order of its columns, the id of its call first, ``_NULL`` for NULL."""
@@ -34,6 +33,7 @@ class Rows(NamedTuple):
 
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
+_tokens = attrgetter(*_TOKENS)
 _WAITS = ("queue_seconds", "first_byte_seconds", "longest_gap_seconds")
 _NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
 _BEGINNING = ("id", "booked_by", "begun_at", "app", "client", "endpoint", "models")
@@ -89,10 +89,10 @@ _SETTLE = f"""
 _SETTLE_OF_SEVERAL = f"""
     UPDATE several_attempts {_FINAL} WHERE call_id = :id AND n = :n AND is_settled = 0
       AND call_id IN (SELECT id FROM calls WHERE id = :id AND booked_by = :me)"""  # noqa: S608  # our own words
-# As ``_standing`` has it.
+# As ``Entry.standing`` has it.
 _ADD_UP = """
-    UPDATE calls SET (cost, counted, is_settled, cost_source) = (
-      SELECT sum(cost), sum(counted), min(is_settled),
+    UPDATE calls SET (reserved, cost, counted, is_settled, cost_source) = (
+      SELECT sum(reserved), sum(cost), sum(counted), min(is_settled),
         CASE WHEN max(cost_source = 'estimated') THEN 'estimated'
              WHEN max(cost_source = 'computed' AND cost != 0) THEN 'computed'
              WHEN max(cost_source = 'exact') THEN 'exact' ELSE 'computed' END
@@ -106,8 +106,8 @@ _KEEP_SETTLED = """
 
 def beginning(entry: Entry, writer: str) -> Row:
     """The columns of a call that never change, which its rows begin with."""
-    texts = entry.app, entry.client, entry.endpoint, ",".join(entry.models)
-    return entry.id, writer, entry.at, *map(_storable, texts)
+    client, models = _storable(entry.client), _storable(",".join(entry.models))
+    return entry.id, writer, entry.at, entry.app, client, entry.endpoint, models
 
 
 def begun(beginning: Row, entry: Entry) -> Rows:
@@ -120,70 +120,58 @@ def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
     """Of a call that has ended, as ``record`` says, after so many seconds."""
     call, attempts = _standing(beginning, entry)
     last, usage = entry.attempts[-1], record.usage
-    tokens: Row = (_NULL,) * 5 if usage is None else (int(usage.is_byok), *_tokens(usage))
+    tokens: Row = (None,) * 5 if usage is None else (int(usage.is_byok), *_tokens(usage))
     end = (
         *(last.fault, last.connect_seconds, last.first_output_seconds),
-        *(last.rates, last.http_status, last.ended, seconds, _storable(record.served), *tokens),
+        *(last.rates, last.http_status, last.ended, seconds, record.served, *tokens),
         *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
     )
-    return Rows((*call, *[_NULL if value is None else value for value in end]), attempts)
+    return Rows((*call, *_row(end)), attempts)
 
 
 def _standing(beginning: Row, entry: Entry) -> tuple[Row, tuple[Row, ...]]:
     attempts = entry.attempts
     last = attempts[-1]
     rows: tuple[Row, ...] = ()
-    generation_id, answer_id = last.answer_id, None
-    if not last.is_told:
-        generation_id, answer_id = None, last.answer_id
-    if len(attempts) == 1:
-        money = _money(last.reserved, last.cost, last.counted, last.cost_source)
-        is_final = last.is_final
-    else:
-        money = _money(entry.reserved, *entry.standing)
-        is_final = all(each.is_final for each in attempts)
+    generation_id, answer_id = (last.answer_id, None) if last.is_told else (None, last.answer_id)
+    if len(attempts) > 1:  # their money is added up once it is written
         told = [id for each in attempts if (id := each.generation_id) is not None]
         generation_id = told[-1] if told else None
         rows = tuple([_row_of(beginning[0], n, each) for n, each in enumerate(attempts, 1)])
-    call = (
-        *(*beginning, len(attempts), last.provider, _storable(last.native_model)),
-        *(_storable(last.key), _storable(generation_id), _storable(answer_id)),
-        *(_NULL if last.price_source is None else last.price_source, *money, int(is_final)),
+    standing = (
+        *(len(attempts), last.provider, last.native_model, last.key, generation_id, answer_id),
+        *(last.price_source, *_money(last)),
     )
-    return call, rows
+    return (*beginning, *_row(standing)), rows
 
 
 def _row_of(id: object, n: int, attempt: Attempt) -> Row:
-    row = (
-        *(id, n, attempt.provider, _storable(attempt.native_model), _storable(attempt.key)),
-        *(attempt.fault, attempt.http_status, _storable(attempt.answer_id), attempt.begun_at),
-        *(attempt.connect_seconds, attempt.first_output_seconds, attempt.duration_seconds),
-        *_money(attempt.reserved, attempt.cost, attempt.counted, attempt.cost_source),
-        *(attempt.price_source, attempt.rates, int(attempt.is_final), attempt.ended),
+    *money, is_final = _money(attempt)
+    return _row(
+        (
+            *(id, n, attempt.provider, attempt.native_model, attempt.key, attempt.fault),
+            *(attempt.http_status, attempt.answer_id, attempt.begun_at, attempt.connect_seconds),
+            *(attempt.first_output_seconds, attempt.duration_seconds, *money),
+            *(attempt.price_source, attempt.rates, is_final, attempt.ended),
+        )
     )
-    return tuple([_NULL if value is None else value for value in row])
 
 
-def _money(
-    reserved: Decimal | None, cost: Decimal | None, counted: Decimal, source: CostSource
-) -> tuple[int, int, int, str]:
-    pico = _NULL if reserved is None else to_pico(reserved)
-    costs = pico
+def _row(values: Row) -> Row:
+    return tuple([_NULL if value is None else value for value in values])
+
+
+def _money(attempt: Attempt) -> Row:
+    reserved, cost, counted = attempt.reserved, attempt.cost, attempt.counted
+    pico = costs = None if reserved is None else to_pico(reserved)
     if cost is not reserved:
-        costs = _NULL if cost is None else to_pico(cost)
-    return pico, costs, costs if counted is cost else to_pico(counted), source
+        costs = None if cost is None else to_pico(cost)
+    counts = costs if counted is cost else to_pico(counted)
+    return pico, costs, counts, attempt.cost_source, int(attempt.is_final)
 
 
-def _tokens(usage: Usage) -> list[int]:
-    """As ``_TOKENS`` names them, within what SQLite can hold."""
-    counts = usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens
-    return [_NULL if n is None else min(max(n, 0), _MOST_COUNT) for n in counts]
-
-
-def _storable(text: str | None) -> str | int:
+def _storable(text: str) -> str:
     """``text`` as SQLite can hold it: a lone surrogate or NUL of somebody's becomes ``?``."""
-    if text is None:
-        return _NULL
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
@@ -264,7 +252,7 @@ def settle(
     news: dict[str, object] = {}
     if told is not None:
         counts = zip(_TOKENS, _tokens(told.usage), strict=True)
-        news = {name: count for name, count in counts if count != _NULL}
+        news = {name: count for name, count in counts if count is not None}
         if told.model is not None:
             news["served"] = _storable(told.model)
     if news:
