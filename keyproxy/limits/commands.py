@@ -25,8 +25,8 @@ from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
 
 Act = Literal["take", "look", "adjust"]
 
-ROLLING = -1
-"""In place of ``begins``: a window that begins with its first call."""
+_ROLLING = (-1, 0)
+"""In place of the span of a window that begins with its first call."""
 
 _LONGEST_KEY = 64
 _PROCESS = os.urandom(6).hex()
@@ -66,8 +66,9 @@ def count(
     arguments: list[str | int] = ["EVALSHA", _COUNT[0], len(keys), *keys]
     arguments += [act, len(changes), most, round(lease_seconds * 1000), name]
     for (window, units), known in zip(changes, news, strict=True):
-        arguments += [window.amount, units, window.seconds * 1000]
-        arguments += [*_begins_ends(window), known.floor, known.owed, known.left]
+        begins, ends = window.span or _ROLLING
+        arguments += [window.amount, units, window.seconds * 1000, begins, ends * 1000]
+        arguments += [known.floor, known.owed, known.left]
     return arguments
 
 
@@ -76,8 +77,7 @@ def verdict(changes: Sequence[Change], numbers: Sequence[int]) -> Verdict:
     is_admitted, is_crowded, *rest = numbers
     each = zip(changes, rest[::2], rest[1::2], strict=True)
     standings = tuple(Standing(window, units, left / 1000) for (window, _), units, left in each)
-    cost = changes[0][1] if changes else 1
-    return Verdict(bool(is_admitted), standings, cost, bool(is_crowded))
+    return Verdict(bool(is_admitted), standings, bool(is_crowded))
 
 
 def release(place: Place) -> Arguments:
@@ -91,12 +91,6 @@ def renewals(held: Iterable[Place], lease_seconds: float) -> Iterator[Arguments]
     for at in range(0, len(pairs), _LEASES_A_COMMAND):
         keys, names = zip(*pairs[at : at + _LEASES_A_COMMAND], strict=True)
         yield ("EVALSHA", _RENEW[0], len(keys), *keys, round(lease_seconds * 1000), *names)
-
-
-def _begins_ends(window: Window) -> tuple[int, int]:
-    if window.span is not None:
-        return window.span.begins * 1000, window.span.ends * 1000
-    return ROLLING, 0
 
 
 def _window_key(window: Window) -> str:

@@ -1,7 +1,7 @@
 -- KEYS: the windows, then the client's places in flight.
 -- ARGV: what to do (take, look, adjust), windows, most places (0: none asked for),
 -- lease in ms, the call's name among the places; then for each window, times in ms: amount,
--- cost, length, begins, ends, floor, owed, left.
+-- cost, length, begins (in s), ends, floor, owed, left.
 -- Returns: is admitted, is crowded, then count and time left for each window.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -29,7 +29,7 @@ for i = 1, windows do
   local owed, left = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
   if begins >= 0 then
     window.dies = math.max(now, ends) + late
-    window.key = window.key .. '@' .. string.format('%.0f', begins / 1000)
+    window.key = window.key .. '@' .. ARGV[at + 4]
   end
   local found = redis.call('GET', window.key)
   window.exists, window.count = found and true or false, tonumber(found or 0)

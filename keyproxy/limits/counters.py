@@ -197,7 +197,7 @@ class Counters:
             [_standing((window, units + counted, left)) for window, units, left, _ in seen]
         )
         if not is_admitted:
-            return Verdict(False, standings, cost, is_crowded)
+            return Verdict(False, standings, is_crowded)
         if place is not None:
             in_flight[place.key] = open_calls + 1
         begun = []
@@ -211,7 +211,7 @@ class Counters:
                 column.ends[row] = ends
         for window, entry in begun:  # last, since a full table forgets others for them
             table.put(window, entry)
-        return Verdict(True, standings, cost)
+        return Verdict(True, standings)
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         """How many units are counted in each of these windows; counts nothing."""

@@ -83,17 +83,16 @@ class Standing(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether ``cost`` was counted in every window, or nothing in any. ``is_crowded``: no place
-    was left in flight."""
+    """Whether what a call costs was counted in every window, or nothing in any. ``is_crowded``: no
+    place was left in flight."""
 
     is_admitted: bool
     standings: tuple[Standing, ...]
-    cost: int = 1
     is_crowded: bool = False
 
     @property
     def in_the_way(self) -> tuple[Standing, ...]:
-        """The windows that had no room; empty where the call was admitted."""
+        """The windows that had no room for one more; empty where the call was admitted."""
         if self.is_admitted:
             return ()
-        return tuple(each for each in self.standings if each.remaining < self.cost)
+        return tuple(each for each in self.standings if not each.remaining)
