@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
-from keyproxy.call import CostSource, Usage
+from keyproxy.call import Cost, CostSource, Usage
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Attempt, Record
@@ -43,15 +43,15 @@ class Entry:
             last.end(record.cost, record.upstream_status, record.ended, lasted)
 
     @property
-    def standing(self) -> tuple[Decimal | None, Decimal, CostSource]:
-        """``cost``, ``counted`` and ``cost_source`` of its attempts. It is as certain as the least
-        certain part of it; one that was refused for nothing makes it no less so."""
+    def cost(self) -> Cost | None:
+        """Of its attempts. It is as certain as the least certain part of it; one that was refused
+        for nothing makes it no less so."""
         each = self.attempts
         known = [one.cost for one in each if one.cost is not None]
         parts = {one.cost_source for one in each if one.cost or one.cost_source != "computed"}
         least: CostSource = next(filter(parts.__contains__, _LEAST_CERTAIN_FIRST), "computed")
         counted = sum((one.counted for one in each), _NOTHING)
-        return (sum(known, _NOTHING) if known else None), counted, least
+        return Cost(sum(known, _NOTHING), counted, least) if known else None
 
     def unsettled(self, served: str | None) -> Unsettled:
         """Its last attempt, once that has ended."""

@@ -34,28 +34,24 @@ class Rows(NamedTuple):
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 _tokens = attrgetter(*_TOKENS)
-_WAITS = ("queue_seconds", "first_byte_seconds", "longest_gap_seconds")
 _NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
 _BEGINNING = ("id", "booked_by", "begun_at", "app", "client", "endpoint", "models")
 _MONEY = ("reserved", "cost", "counted", "cost_source")
-_NAMES = ("provider", "native_model", "key", "generation_id")
-_OF_ONE = ("attempt_answer_id", "attempt_price_source")
-_STANDING = ("attempts", *_NAMES, *_OF_ONE, *_MONEY, "is_settled")
-_END_OF_ONE = (
-    *("attempt_class", "attempt_connect_seconds", "attempt_first_output_seconds", "attempt_rates"),
+_STANDING = (
+    *("attempts", "provider", "native_model", "key", "generation_id", "attempt_answer_id"),
+    *("attempt_price_source", *_MONEY, "is_settled"),
 )
-_END = ("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS, *_WAITS)
-_ENDED = (*_END_OF_ONE, *_END)
+_ENDED = (
+    *("attempt_class", "attempt_connect_seconds", "attempt_first_output_seconds", "attempt_rates"),
+    *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
+    *("queue_seconds", "first_byte_seconds", "longest_gap_seconds"),
+)
 _UNDER_WAY = (_NULL,) * len(_ENDED)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
     *("begun_at", "connect_seconds", "first_output_seconds", "duration_seconds", *_MONEY),
     *("price_source", "rates", "is_settled", "ended"),
 )
-_NULLABLE = {
-    *("reserved", "generation_id", "cost", "answer_id", "class", "price_source", "rates"),
-    *("connect_seconds", "first_output_seconds", *_OF_ONE, *_ENDED),
-}
 _SWEEP = """
     DELETE FROM calls WHERE rowid IN (
         SELECT rowid FROM calls WHERE begun_at < ? AND is_settled ORDER BY begun_at LIMIT ?)"""
@@ -89,7 +85,7 @@ _SETTLE = f"""
 _SETTLE_OF_SEVERAL = f"""
     UPDATE several_attempts {_FINAL} WHERE call_id = :id AND n = :n AND is_settled = 0
       AND call_id IN (SELECT id FROM calls WHERE id = :id AND booked_by = :me)"""  # noqa: S608  # our own words
-# As ``Entry.standing`` has it.
+# As ``Entry.cost`` has it.
 _ADD_UP = """
     UPDATE calls SET (reserved, cost, counted, is_settled, cost_source) = (
       SELECT sum(reserved), sum(cost), sum(counted), min(is_settled),
@@ -98,6 +94,9 @@ _ADD_UP = """
              WHEN max(cost_source = 'exact') THEN 'exact' ELSE 'computed' END
       FROM several_attempts WHERE call_id = :id)
     WHERE id = :id"""
+_TELL = f"""
+    UPDATE calls SET {", ".join([f"{name} = coalesce(?, {name})" for name in ("served", *_TOKENS)])}
+    WHERE id = ? AND attempts = ?"""  # noqa: S608  # our own names
 # What was settled of the first attempt while the next one began.
 _KEEP_SETTLED = """
     INSERT OR IGNORE INTO several_attempts SELECT * FROM attempts
@@ -180,19 +179,15 @@ def _storable(text: str) -> str:
 def book(calls: Sequence[Rows], connection: sqlite3.Connection) -> None:
     """Write these calls, begun or ended, ``ROWS_AT_ONCE`` at most: by one statement, where each
     needed one attempt."""
-    several = [rows for rows in calls if rows.attempts]
-    for rows in several:
-        connection.execute(_KEEP_SETTLED, {"id": rows.call[0]})
-    _write(_BOOK, [rows.call for rows in calls], connection)
-    attempts = [row for rows in several for row in rows.attempts]
-    for start in range(0, len(attempts), ROWS_AT_ONCE):
-        _write(_BOOK_ATTEMPTS, attempts[start : start + ROWS_AT_ONCE], connection)
-    for rows in several:  # one of them may have been settled by another process meanwhile
-        connection.execute(_ADD_UP, {"id": rows.call[0]})
-
-
-def _write(statement: Statement, rows: list[Row], connection: sqlite3.Connection) -> None:
-    connection.execute(statement(len(rows)), list(chain.from_iterable(rows)))
+    several = [{"id": rows.call[0]} for rows in calls if rows.attempts]
+    if several:
+        connection.executemany(_KEEP_SETTLED, several)
+    values = list(chain.from_iterable(rows.call for rows in calls))
+    connection.execute(_BOOK(len(calls)), values)
+    if several:
+        connection.executemany(_BOOK_ATTEMPT, chain.from_iterable(rows.attempts for rows in calls))
+        # One of them may have been settled by another process meanwhile.
+        connection.executemany(_ADD_UP, several)
 
 
 def _booking(
@@ -200,7 +195,7 @@ def _booking(
 ) -> Statement:
     """A row that went missing, or into a file that is gone, is made whole by its completion. What
     does not change is left alone, and its index with it; a final cost, too, unless ``more``."""
-    row = ", ".join(f"nullif(?, {_NULL})" if name in _NULLABLE else "?" for name in columns)
+    row = ", ".join([f"nullif(?, {_NULL})"] * len(columns))
 
     @functools.cache
     def of(rows: int) -> str:
@@ -223,7 +218,7 @@ _BOOK = _booking(
     _anew(("booked_by", *_STANDING, *_ENDED)),
     "excluded.attempts > calls.attempts",
 )
-_BOOK_ATTEMPTS = _booking("several_attempts", "call_id, n", _OF_ATTEMPT, _anew(_OF_ATTEMPT[2:]))
+_BOOK_ATTEMPT = _booking("several_attempts", "call_id, n", _OF_ATTEMPT, _anew(_OF_ATTEMPT[2:]))(1)
 
 
 def sweep(before: float, most: int, connection: sqlite3.Connection) -> int:
@@ -249,18 +244,9 @@ def settle(
         if not connection.execute(_SETTLE_OF_SEVERAL, changes).rowcount:
             return False
         connection.execute(_ADD_UP, changes)
-    news: dict[str, object] = {}
     if told is not None:
-        counts = zip(_TOKENS, _tokens(told.usage), strict=True)
-        news = {name: count for name, count in counts if count is not None}
-        if told.model is not None:
-            news["served"] = _storable(told.model)
-    if news:
-        connection.execute(
-            f"UPDATE calls SET {', '.join(f'{name} = ?' for name in news)}"  # noqa: S608  # our own names
-            " WHERE id = ? AND attempts = ?",
-            (*news.values(), id, n),
-        )
+        served = None if told.model is None else _storable(told.model)
+        connection.execute(_TELL, (served, *_tokens(told.usage), id, n))
     return True
 
 

@@ -100,7 +100,7 @@ class Writer:
             if not self._is_closing and len(self.orders) < self.most_orders:
                 self.orders.append(order)
                 self._call_for(order)
-                if order.rows:
+                if order.rows and self.lost.count:
                     self.lost.take_back(order.id)
                 return True
             self.lost.add(order)

@@ -265,8 +265,7 @@ class Bookings:
                 self.unsettled.add((entry.id, len(entry.attempts)))
             self.book.complete(entry.id, record, max(0.0, self.clock() - entry.at))
             if len(entry.attempts) > 1:
-                usd, all_counted, source = entry.standing
-                record.cost = None if usd is None else Cost(usd, all_counted, source)
+                record.cost = entry.cost
         if self.budgets.may_wait:
             self.run(self._settle(entry, reservation, counted))
         else:

@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
 
-from keyproxy.call import Cost, End, Told
+from keyproxy.call import End, Told
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import Budgets
@@ -94,10 +94,10 @@ class Settler:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.ask_seconds):
                 found = await self.ask(row)
-        if found is None or (cost := told_cost(found.usage)) is None:
+        if found is None or found.usage.cost is None:
             await self._postpone(row)
         else:
-            await self._end(row, cost, found)
+            await self._end(row, found)
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
@@ -111,10 +111,9 @@ class Settler:
             return  # as was to be expected
         _log.warning("the upstream never told what a call has cost", request_id=row.id)
 
-    async def _end(
-        self, row: Unsettled, cost: Cost | None = None, told: Told | None = None
-    ) -> None:
+    async def _end(self, row: Unsettled, told: Told | None = None) -> None:
         """Book the final cost, and have the budgets count it; without one what stands stays."""
+        cost = None if told is None else told_cost(told.usage)
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.
         async with self.lock:
@@ -123,9 +122,8 @@ class Settler:
             if not is_ours:
                 return
             budgets, tried, before = self.budgets.get(row.app), row.attempt, row.attempt.counted
-            if cost is not None:
+            if told is not None and cost is not None:
                 tried.cost, tried.counted, tried.cost_source = cost.usd, cost.counted, cost.source
-            if told is not None:
                 row.usage, row.served = told.usage, told.model or row.served
             self.settled(row)
             if is_counted and budgets is not None:
