@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 from keyproxy.dialects import Dialect
@@ -41,7 +42,7 @@ class End(StrEnum):
     KILLED = "killed"  # the process was gone before it could say
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Endpoint:
     """One served method and path; ``path`` begins with ``/api/v1``."""
 
@@ -49,7 +50,7 @@ class Endpoint:
     path: str
     dialect: Dialect
 
-    @property
+    @cached_property
     def name(self) -> str:
         """``METHOD /path``, as settings and logs write it."""
         return f"{self.method} {self.path}"

@@ -90,10 +90,6 @@ class Rates:
         usd = {name: getattr(self, name) for name in KINDS}
         return json.dumps({name: f"{each:f}" for name, each in usd.items() if each})
 
-    def search(self, results: int) -> Decimal:
-        """One web search that brings so many results."""
-        return self.web_search + RESULT_USD * results
-
 
 _NOTHING = Rates()
 KINDS = tuple(kind.name for kind in fields(Rates))
@@ -108,12 +104,12 @@ class Override:
     is_at_times: bool
     rates: tuple[tuple[str, Decimal], ...]
 
-    def on(self, rates: Rates) -> Rates:
-        return replace(rates, **dict(self.rates))
-
-    def dearer_on(self, rates: Rates) -> Rates:
-        """Whichever is higher, price by price: with this override or without it."""
-        return replace(rates, **{name: max(getattr(rates, name), usd) for name, usd in self.rates})
+    def on(self, rates: Rates, *, is_most: bool) -> Rates:
+        """With it; ``is_most``, or at times, whichever is higher, price by price."""
+        usd = dict(self.rates)
+        if is_most or self.is_at_times:
+            usd = {name: max(getattr(rates, name), each) for name, each in self.rates}
+        return replace(rates, **usd)
 
 
 @dataclass(frozen=True)
@@ -138,8 +134,7 @@ class Price:
         rates = self.rates
         for override in self.overrides:
             if prompt_tokens > override.above:
-                is_dearer = is_most or override.is_at_times
-                rates = override.dearer_on(rates) if is_dearer else override.on(rates)
+                rates = override.on(rates, is_most=is_most)
         return rates
 
     def dearer(self, other: Price) -> Price:
@@ -282,7 +277,7 @@ def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
     fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
     fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds
     if ask.searches:
-        fixed += rates.search(ask.results) * ask.searches
+        fixed += (rates.web_search + RESULT_USD * ask.results) * ask.searches
     return fixed, per_token, cap
 
 
