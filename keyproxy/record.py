@@ -35,7 +35,8 @@ class ClientLeft(asyncio.CancelledError):
 
 
 class Attempt:
-    """One try of a call at one home. ``begun_at`` is unix time, ``key`` the label of the key.
+    """One try of a call at one home. ``begun_at`` is unix time, ``key`` the label of the key
+    that is tried first, or that was answered to.
 
     ``reserved`` is set aside for it; None: nobody knows what it may cost. It stands as its ``cost``
     and what is ``counted`` of it where no other is known. ``is_told``: its provider says later what
@@ -59,15 +60,17 @@ class Attempt:
         self,
         native_model: str,
         key: str,
-        begun_at: float,
-        reserved: Decimal | None,
         *,
         provider: str = ROUTER,
         is_told: bool = True,
         price_source: str | None = None,
     ) -> None:
         self.provider, self.native_model, self.key = provider, native_model, key
-        self.begun_at, self.is_told, self.price_source = begun_at, is_told, price_source
+        self.is_told, self.price_source = is_told, price_source
+
+    def begin(self, at: float, reserved: Decimal | None) -> None:
+        """So much was set aside; next it goes out."""
+        self.begun_at = at
         self.reserved = self.cost = reserved
         self.counted = _NOTHING if reserved is None else reserved
 

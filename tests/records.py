@@ -34,9 +34,8 @@ def entry(id: str = "req_1", at: float = 0.0, **more: Any) -> Entry:
     attempt = Attempt(
         native_model="openai/gpt-4o-mini",
         key=more.pop("key", "sk-or-v1-abc...def"),
-        begun_at=at,
-        reserved=more.pop("reserved", Decimal("0.03")),
     )
+    attempt.begin(at, more.pop("reserved", Decimal("0.03")))
     attempt.answer_id = more.pop("generation_id", None)
     said: dict[str, Any] = {
         "app": "default",

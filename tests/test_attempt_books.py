@@ -24,10 +24,10 @@ from keyproxy.ledger.ledger import Book, Ledger, opened
 from keyproxy.limits.counters import Counters, Table
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.budget import Budgets, restore
+from keyproxy.money.reserving import Prices
 from keyproxy.money.settling import Settler
-from keyproxy.money.tariff import Tariff
 from keyproxy.price import Price, Rates
-from keyproxy.record import ClientLeft, Record
+from keyproxy.record import Attempt, ClientLeft, Record
 from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream.faults import Fault
 from tests.conftest import Clock
@@ -40,19 +40,18 @@ CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
 CALL = Call(CHAT, CHAT.path, b"{}", ids=(MODEL,), ask=Ask(10, 10))
 
 
-def tariff(provider: str, per_token: str, *, is_told: bool = False) -> Tariff:
-    """Of a home where each of at most 20 tokens costs so much."""
-    usd = Decimal(per_token)
+HOMES = {"groq": "0.001", "cerebras": "0.002", "openrouter": "0.004"}
+"""What each of at most 20 tokens costs there."""
+
+
+def attempt(home: str) -> tuple[Attempt, Prices]:
+    usd, is_told = Decimal(HOMES[home]), home == "openrouter"
     price = Price(Rates(prompt=usd, completion=usd), context_length=1000)
-    return Tariff(provider, f"{provider}-id", {MODEL: price}, "shipped", "k…y", is_told)
+    more: dict[str, Any] = {"provider": home, "is_told": is_told, "price_source": "shipped"}
+    return Attempt(f"{home}-id", "k…y", **more), {MODEL: price}
 
 
-HOMES = {
-    "groq": tariff("groq", "0.001"),
-    "cerebras": tariff("cerebras", "0.002"),
-    "openrouter": tariff("openrouter", "0.004", is_told=True),
-}
-WORST = {name: Decimal(20) * home.prices[MODEL].rates.prompt for name, home in HOMES.items()}  # type: ignore[index, union-attr]
+WORST = {home: 20 * Decimal(usd) for home, usd in HOMES.items()}
 TRUE = Decimal("0.0123")
 """What the provider takes for an attempt that was answered or cut: less than any worst case."""
 
@@ -134,7 +133,7 @@ class Process:
         record = Record("POST", "/x", request_id=id)
         for step in steps:
             self.clock.now += 0.5
-            booking = self.bookings.reserve(record, CLIENT, CALL, HOMES[step.home])
+            booking = self.bookings.reserve(record, CLIENT, CALL, *attempt(step.home))
             if step.end == "killed":
                 await booking.__aenter__()
                 if step.home == "openrouter":

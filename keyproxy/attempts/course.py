@@ -29,9 +29,9 @@ from keyproxy.attempts.held import trouble_before_output
 from keyproxy.call import ROUTER, Call, Client
 from keyproxy.errors import Refusal
 from keyproxy.money.booking import Booking, Bookings
-from keyproxy.money.tariff import Tariff
+from keyproxy.money.reserving import Prices
 from keyproxy.policy.models import Models, Served
-from keyproxy.record import Record
+from keyproxy.record import Attempt, Record
 from keyproxy.routing.breaker import OF_CALL
 from keyproxy.routing.homes import Home, Place
 from keyproxy.routing.memory import Memory
@@ -133,8 +133,8 @@ class Course:
         async with AsyncExitStack() as stack:
             stack.enter_context(_in_flight(kit.memory, home))
             call = await self._call(option)
-            tariff = self._tariff(option, call)
-            reserving = kit.bookings.reserve(record, self._client, call, tariff)
+            attempt, prices, listed = self._attempt(option, call)
+            reserving = kit.bookings.reserve(record, self._client, call, attempt, prices, listed)
             try:
                 money = await stack.enter_async_context(reserving)
             except Refusal as refusal:
@@ -173,20 +173,22 @@ class Course:
             self._note(found)
             money.failed(found.fault)
 
-    def _tariff(self, option: Option, call: Call) -> Tariff:
-        """What the call costs at a home; OpenRouter's list tells what it does there."""
+    def _attempt(
+        self, option: Option, call: Call
+    ) -> tuple[Attempt, Prices | None, tuple[str, ...]]:
+        """An attempt at a home, and the prices there; None: OpenRouter's list tells those of the
+        models that it has by these names."""
         (name, native_id), provider, model, _ = option.place
-        prices = None if name == ROUTER else {model: option.facts.price}
         key = next(iter(self._kit.upstreams[name].keys), None)
-        return Tariff(
-            name,
+        attempt = Attempt(
             native_id,
-            prices,
-            option.facts.source,
-            key="" if key is None else key.label,
+            "" if key is None else key.label,
+            provider=name,
             is_told=provider.call_path is not None,
-            listed=tuple(native_id if id == model else id for id in call.ids),
+            price_source=option.facts.source,
         )
+        prices = None if name == ROUTER else {model: option.facts.price}
+        return attempt, prices, tuple(native_id if id == model else id for id in call.ids)
 
     def _further(
         self, option: Option, left: Sequence[Option], fault: Fault | None = None

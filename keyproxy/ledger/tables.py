@@ -278,7 +278,8 @@ def _unsettled(
     model: str, key: str, at: float, reserved: int | None, provider: str, answer_id: str, *row: Any
 ) -> Unsettled:
     usd = None if reserved is None else from_pico(reserved)
-    attempt = Attempt(model, key, at, usd, provider=provider)
+    attempt = Attempt(model, key, provider=provider)
+    attempt.begin(at, usd)
     cost, counted, attempt.cost_source, attempt.http_status, attempt.ended, *of_call = row
     attempt.answer_id, attempt.counted = answer_id, from_pico(counted)
     attempt.cost = None if cost is None else from_pico(cost)

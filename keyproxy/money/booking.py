@@ -17,15 +17,14 @@ from typing import Any
 
 import structlog
 
-from keyproxy.call import ROUTER, Ask, Call, Client, Cost, End, Head
+from keyproxy.call import Ask, Call, Client, Cost, End, Head
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import Budgets, Reservation
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.money.reserving import fit, known_prices, to_reserve
-from keyproxy.money.tariff import Prices, Tariff
+from keyproxy.money.reserving import Prices, fit, known_prices, to_reserve
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import ZERO, Price, cost_of_answer, cost_of_error, dearest, nano
 from keyproxy.record import Attempt, ClientLeft, Record
@@ -43,7 +42,8 @@ class Booking:
     ended. A call with several attempts has a booking for each, one after the other, and costs the
     sum of theirs.
 
-    ``tariff``: of the home that it goes to.
+    ``prices``: by the models that may answer: several, of which one does, where the home is told a
+    list. None: the desk's own list tells, which has them as ``listed``.
     """
 
     desk: Bookings
@@ -52,30 +52,31 @@ class Booking:
     _call: Call
     dialect: Dialect
     ask: Ask | None
-    tariff: Tariff
+    attempt: Attempt
+    prices: Prices | None
+    listed: tuple[str, ...]
     entry: Entry = field(init=False)
-    attempt: Attempt = field(init=False)
     _reservation: Reservation = field(init=False)
     _price: Price | None = None
     _reader: UsageReader | None = None
 
     async def __aenter__(self) -> Booking:
         desk, client, ask = self.desk, self.client, self.ask
-        call, record = self._call, self.record
+        call, record, attempt, prices = self._call, self.record, self.attempt, self.prices
         del self._call  # its body is not kept for as long as the answer streams
-        tariff, prices = self.tariff, await desk.known(self.tariff)
+        if prices is None:
+            attempt.price_source = None if desk.prices is None else "provider"
+            is_counted, must_know = not desk.budgets.is_empty, desk.refuses_unpriced
+            prices = await known_prices(
+                desk.prices, self.listed, is_counted=is_counted, must_know=must_know
+            )
         if len(prices) == 1:
             [self._price] = prices.values()
         at = desk.clock()  # after what may wait: it says which day's budget pays
         worst = None if ask is None else dearest(prices.values(), ask)
         self._reservation = await desk.set_aside(client, worst, at, prices, ask)
-        self.attempt = Attempt(
-            *(tariff.native_model, tariff.key, at, worst),
-            provider=tariff.provider,
-            is_told=tariff.is_told,
-            price_source=tariff.source,
-        )
-        attempts = record.booked = [*record.unsent, *record.booked, self.attempt]
+        attempt.begin(at, worst)
+        attempts = record.booked = [*record.unsent, *record.booked, attempt]
         record.unsent = []
         begun_at, name = attempts[0].begun_at, call.endpoint.name
         self.entry = Entry(
@@ -85,7 +86,7 @@ class Booking:
         try:
             await desk.book.begin(self.entry)
         except BaseException as error:
-            self.attempt.fault = _NOT_SENT
+            attempt.fault = _NOT_SENT
             self._leave(error)
             raise
         record.reserved = worst
@@ -212,26 +213,21 @@ class Bookings:
     clock: Callable[[], float] = time.time
 
     def reserve(
-        self, record: Record, client: Client, call: Call, tariff: Tariff | None = None
+        self,
+        record: Record,
+        client: Client,
+        call: Call,
+        attempt: Attempt | None = None,
+        prices: Prices | None = None,
+        listed: tuple[str, ...] = (),
     ) -> Booking:
         """A booking for an attempt of ``call``, to be entered; by default at the one upstream.
 
         That raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
-        if tariff is None:
-            tariff = Tariff(ROUTER, ",".join(call.ids), key=self.key, is_told=True, listed=call.ids)
-        return Booking(self, record, client, call, call.endpoint.dialect, call.ask, tariff)
-
-    async def known(self, tariff: Tariff) -> Prices:
-        """The prices of a tariff, by the desk's own list where it has none of its own. Raises
-        ``overloaded`` while they are not known and must be."""
-        if tariff.prices is None:
-            is_counted, must_know = not self.budgets.is_empty, self.refuses_unpriced
-            tariff.prices = await known_prices(
-                self.prices, tariff.listed, is_counted=is_counted, must_know=must_know
-            )
-            tariff.source = None if self.prices is None else "provider"
-        return tariff.prices
+        attempt = attempt or Attempt(",".join(call.ids), self.key)
+        asked = call.endpoint.dialect, call.ask, attempt, prices, listed or call.ids
+        return Booking(self, record, client, call, *asked)
 
     async def set_aside(
         self, client: Client, worst: Decimal | None, at: float, prices: Prices, ask: Ask | None

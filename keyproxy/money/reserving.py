@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from keyproxy.call import Ask
 from keyproxy.errors import Refusal
 from keyproxy.money.budget import LEAST_NANO, Advice
 from keyproxy.money.pricebook import PriceBook
-from keyproxy.money.tariff import Prices
-from keyproxy.price import fitting_max_tokens, nano
+from keyproxy.price import Price, fitting_max_tokens, nano
+
+Prices = Mapping[str, Price | None]
+"""By the model that may answer; None of one: nobody tells."""
 
 PRICES_PATIENCE_SECONDS = 5.0
 PROVIDERS_PATIENCE_SECONDS = 2.0
