@@ -55,14 +55,6 @@ class LedgerUnwritable(LedgerFault):
     """
 
 
-class LedgerLocked(LedgerFault):
-    """Another process held the file for too long."""
-
-
-class LedgerOlder(LedgerFault):
-    """An older keyproxy wrote the file, in other tables."""
-
-
 class LedgerNewer(LedgerFault):
     """A newer keyproxy wrote the file."""
 
@@ -153,7 +145,7 @@ def version_of(path: Path, connection: sqlite3.Connection) -> int:
     if version > schema.VERSION:
         raise _newer(path)
     if 0 < version < schema.OLDEST:
-        raise LedgerOlder(
+        raise LedgerFault(
             f"{name}, written by an older keyproxy in other tables",
             "another file; move this one away (with its -wal and -shm) to begin a new one",
         )
@@ -190,7 +182,7 @@ def fault_of(path: Path, error: Exception) -> LedgerFault:
     if code_of(error) == sqlite3.SQLITE_ERROR and _is_newer(path):
         return _newer(path)
     if code_of(error) in _BUSY:
-        return LedgerLocked(f"{name}, locked by another process", "a file that becomes free")
+        return LedgerFault(f"{name}, locked by another process", "a file that becomes free")
     if isinstance(error, sqlite3.Error) and code_of(error) in _OF_CONTENT:
         return LedgerDamaged(
             f"{name}, damaged or no ledger ({error})",
