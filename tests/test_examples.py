@@ -9,8 +9,9 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.timeout(400)  # npm fetches, bundlers build
 EXAMPLES = Path(__file__).parent.parent / "examples"
 _INSTALL_SECONDS, _BUILD_SECONDS, _START_SECONDS = 240, 240, 30
 _INSTALL = ("install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+URL, MODEL = "http://keyproxy.invalid/api/v1", "maker/of-the-page"
+Built = Callable[[Path], Path]
 # How long the answer was each time that it was shown.
 WATCH = """(() => {
   window.lengths = new Set();
@@ -69,12 +72,30 @@ def build(folder: Path, **variables: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def built() -> Built:
+    """What an example is built to, once: for an address and a model that ``handed_out`` names."""
+
+    @cache
+    def made(folder: Path) -> Path:
+        build(folder, VITE_LLM_URL=URL, VITE_LLM_MODEL=MODEL)
+        return (folder / "dist").rename(folder / "built")
+
+    return made
+
+
 @asynccontextmanager
-async def handed_out(folder: Path) -> AsyncIterator[str]:
-    """The origin of a web server that knows nothing but these files."""
+async def handed_out(folder: Path, said: dict[str, str]) -> AsyncIterator[str]:
+    """The origin of a web server that knows nothing but these files, with ``said`` in them."""
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
-        return web.FileResponse(folder / (request.path.lstrip("/") or "index.html"))
+        path = folder / (request.path.lstrip("/") or "index.html")
+        text = path.read_text()
+        for before, after in said.items():
+            text = text.replace(before, after)
+        headers = {"Cache-Control": "no-store"}  # other words under the same name
+        kind = "text/html" if path.suffix == ".html" else "text/javascript"
+        return web.Response(text=text, content_type=kind, headers=headers)
 
     async with listening(serve) as port:
         yield f"http://localhost:{port}"
@@ -148,28 +169,29 @@ def live(origin: str, **more: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["react-vite", "ai-sdk"])
 async def test_a_page_streams_across_origins(
-    name: str, request: pytest.FixtureRequest, tab: chromium.Tab
+    name: str, request: pytest.FixtureRequest, built: Built, tab: chromium.Tab
 ) -> None:
-    folder: Path = request.getfixturevalue(name.replace("-", "_"))
-    async with serving(pace=1) as served, handed_out(folder / "dist") as origin:
-        said = {"VITE_LLM_URL": f"{served.url}/api/v1"}
-        build(folder, **said, VITE_LLM_MODEL="demo/echo")
+    folder = built(request.getfixturevalue(name.replace("-", "_")))
+    said = {MODEL: "demo/echo"}
+    async with serving(pace=1) as served, handed_out(folder, said) as origin:
+        said[URL] = f"{served.url}/api/v1"
         await tab.go(f"{origin}/")
         await ask(tab, TEXT)
         assert await answer(tab) == TEXT
         assert await tab.evaluate("lengths.size") > 3
-        build(folder, **said, VITE_LLM_MODEL="demo/long")
+        said[MODEL] = "demo/long"
         await tab.go(f"{origin}/")
         await stop(tab, served)
 
 
 @pytest.mark.parametrize("name", ["react-vite", "ai-sdk"])
 async def test_a_page_says_why_it_was_refused(
-    name: str, request: pytest.FixtureRequest, tab: chromium.Tab
+    name: str, request: pytest.FixtureRequest, built: Built, tab: chromium.Tab
 ) -> None:
-    folder: Path = request.getfixturevalue(name.replace("-", "_"))
-    async with serving(ALLOWED_MODELS="openai/*") as served, handed_out(folder / "dist") as origin:
-        build(folder, VITE_LLM_URL=f"{served.url}/api/v1", VITE_LLM_MODEL="demo/echo")
+    folder = built(request.getfixturevalue(name.replace("-", "_")))
+    said = {MODEL: "demo/echo"}
+    async with serving(ALLOWED_MODELS="openai/*") as served, handed_out(folder, said) as origin:
+        said[URL] = f"{served.url}/api/v1"
         await tab.go(f"{origin}/")
         await ask(tab, TEXT)
         assert "demo/echo" in await alert(tab)
