@@ -19,7 +19,7 @@ run: $(VENV)/.installed ## run keyproxy here: `dev` with a key, `demo` without o
 	@exec $(VENV)/bin/keyproxy dev --or-demo $(ARGS)
 
 test: $(VENV)/.dev ## run the tests
-	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.dev ## all that CI asks for: linters, types, tests
 	$(VENV)/bin/ruff check

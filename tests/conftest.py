@@ -39,6 +39,26 @@ BODY: dict[str, Any] = {
 }
 
 
+# What takes longest begins first: a worker that began it last would end long behind the others.
+LONGEST = (
+    "test_examples.py",
+    "test_page.py",
+    "test_money_simulation.py",
+    "test_load.py",
+    "test_dashboard.py",
+    "test_docs.py",  # the first that wants the packages of npm
+    "test_sdk_providers.py",
+    "test_policy_properties.py",
+    "test_hints.py",
+    "test_attempts_simulation.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 @dataclass
 class Proxy:
     """A running keyproxy and a client for it."""
