@@ -163,16 +163,18 @@ async def test_idle_clients_are_forgotten_as_others_call(clock: Clock) -> None:
     assert len(table) == 1
 
 
-async def test_a_million_addresses_fit_into_a_bounded_table(clock: Clock) -> None:
+@pytest.mark.timeout(120)
+async def test_more_addresses_than_it_has_rows_fit_into_a_bounded_table(clock: Clock) -> None:
     """The largest table there is; who was counted last is still known."""
     table = Table(clock)
-    for number in range(1_000_000):
+    count = MAX_ROWS * 5 // 4
+    for number in range(count):
         window = Window("address", f"2001:db8::{number:x}/64", 5, 60)
         table.put(window, Entry(number, clock.now + 60))
     assert len(table) == MAX_ROWS
     last = table.get(window)
     assert last is not None
-    assert last.units == 999_999
+    assert last.units == count - 1
 
 
 async def test_a_hundred_thousand_clients_fit_with_an_address_and_a_budget_each(
