@@ -1,7 +1,7 @@
 """How much memory this process may take, as cgroups say, what request bodies get of it, and how
 what is left is given back: large blocks at once, other things by collections that are kept rare.
 
-Sources: cgroups(7), proc_pid_mountinfo(5), Linux' admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
+Sources: cgroups(7), file-hierarchy(7), Linux' admin-guide/cgroup-v2.rst, cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -31,14 +30,13 @@ let go by counting references. At worst half a million objects wait for one, som
 _LARGE_BYTES = 1 << 20  # a body, or a text in one; what is read off a socket is far below
 _M_MMAP_THRESHOLD = -3  # mallopt(3)
 _UNLIMITED = 1 << 60  # v1 writes the largest multiple of a page where there is no limit
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 _log = structlog.get_logger("keyproxy")
 
 
 def limit(root: Path = Path("/")) -> int | None:
     """The lowest memory limit of this process' cgroup and those above it, in bytes.
 
-    None where there is none, or no cgroups. ``root`` is where ``/proc`` and the mounts are found.
+    None where there is none, or no cgroups. ``root`` is where ``/proc`` and ``/sys`` are found.
     """
     limits = (_number(file) for file in _files(root))
     return min((number for number in limits if number is not None), default=None)
@@ -110,44 +108,21 @@ class Heap:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    """Where limits may stand, from the process' own cgroup up to the highest that can be seen."""
-    groups = dict(_groups(_text(root / "proc/self/cgroup")))
-    for is_v2, top, mount in _mounts(_text(root / "proc/self/mountinfo")):
-        if (group := groups.get(is_v2)) is None:
-            continue
-        name = "memory.max" if is_v2 else "memory.limit_in_bytes"
-        own = mount
-        if group.is_relative_to(top) and ".." not in group.parts:
-            own = mount / group.relative_to(top)
-        for folder in (own, *own.parents):
-            if folder.is_relative_to(mount):
-                yield root / folder.relative_to("/") / name
-
-
-def _groups(text: str) -> Iterator[tuple[bool, PurePosixPath]]:
-    """Whether it is version 2, and the cgroup's path in its hierarchy."""
-    for line in text.splitlines():
+    """Where limits may stand, from the highest cgroup that can be seen, which in a container may be
+    its own, down to that of the process. They are mounted where systemd and containers do it."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
         number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+        controllers, _, group = rest.partition(":")
         if number == "0" and not controllers:
-            yield True, PurePosixPath(path)
+            folder, name = root / "sys/fs/cgroup", "memory.max"
         elif "memory" in controllers.split(","):
-            yield False, PurePosixPath(path)
-
-
-def _mounts(text: str) -> Iterator[tuple[bool, PurePosixPath, PurePosixPath]]:
-    """Version, which cgroup is mounted, and where."""
-    for line in text.splitlines():
-        mounted, _, about = line.partition(" - ")
-        fields, kind = mounted.split(" "), about.split(" ")
-        if len(fields) < 6 or len(kind) < 3:
+            folder, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
             continue
-        is_v2 = kind[0] == "cgroup2"
-        if is_v2 or (kind[0] == "cgroup" and "memory" in kind[2].split(",")):
-            names = (_ESCAPE.sub(lambda match: chr(int(match[1], 8)), each) for each in fields[3:5])
-            top, mount = map(PurePosixPath, names)
-            if mount.is_absolute():
-                yield is_v2, top, mount
+        yield folder / name
+        for part in PurePosixPath(group).parts[1:]:
+            folder /= part
+            yield folder / name
 
 
 def _number(file: Path) -> int | None:
