@@ -311,5 +311,5 @@ def _log(level: str, event: dict[str, Any]) -> None:
 
 def trace_id(traceparent: str | None) -> str | None:
     """The trace id of a W3C ``traceparent``, so that lines of several services meet."""
-    match = _TRACEPARENT.fullmatch(traceparent or "")
+    match = traceparent and _TRACEPARENT.fullmatch(traceparent)
     return match[1] if match else None

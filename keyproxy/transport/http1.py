@@ -96,9 +96,7 @@ class Connection(asyncio.Protocol):
         self._state = _HEAD
         self._answered = answered = self._loop.create_future()
         transport = self._transport
-        if transport is None or transport.is_closing():
-            self.abort(BrokenOff("the connection was lost"))
-            return answered
+        assert transport is not None  # noqa: S101 - else it is not usable
         self._set_alarm(self._loop.time() + timeout_seconds)
         self._is_long = len(body) > _SURELY_SENT_BYTES
         if len(body) <= _PIECE_BYTES:

@@ -33,7 +33,6 @@ _ONCE = (
 )  # fmt: skip
 _TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
 _AUTHORITY = re.compile(r"[^:]*://[^/?#]")
-_USUAL_NAME = 64  # longer ones are not kept
 SMALL_BYTES = 64 << 10
 
 
@@ -84,18 +83,17 @@ class Hold:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
     def add(self, count: int) -> None:
         self._room.take(count, self.count)
         self.count += count
 
-    def release(self) -> None:
+    def release(self, *error: object) -> None:
         """The body has gone up; a stream that follows needs it no more."""
         if self.count:
             self._room.give(self.count)
             self.count = 0
+
+    __exit__ = release
 
 
 def headers_of(
@@ -115,7 +113,8 @@ def headers_of(
     """
     if version not in (HTTP_1_0, HTTP_1_1):
         raise refusals.of_head("bad_request")
-    names = [(_name if len(name) <= _USUAL_NAME else _read)(name) for name, _ in fields]
+    read = _known if is_small else _read
+    names = [read(name) for name, _ in fields]
     # llhttp leaves the spaces behind a value.
     values = [value.rstrip(b" \t").decode("utf-8", "surrogateescape") for _, value in fields]
     headers = CIMultiDict(zip(names, values, strict=True))
@@ -146,7 +145,7 @@ def _read(name: bytes) -> str:
     return istr(name.decode().lower())
 
 
-_name = lru_cache(maxsize=512)(_read)
+_known = lru_cache(maxsize=128)(_read)
 
 
 def check_head(request: Request) -> None:
@@ -213,7 +212,7 @@ async def read_body(
         except BrokenBody as error:
             raise Refusal("bad_request", "The body's framing is broken.") from error
     body = bytes(request.body)
-    request.drop()
+    request.body.clear()
     return body
 
 
