@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from keyproxy.dialects import Dialect
 
@@ -110,11 +110,9 @@ DEARER_TIERS = frozenset({"priority", "fast", "ultrafast", "scale"})
 """Tiers of a provider that only a call which names them gets."""
 
 
-class Write(Protocol):
-    """Gives a body's bytes with some top-level fields set and others taken out; the very bytes that
-    were read where nothing of it changes."""
-
-    def __call__(self, changes: Mapping[str, Any], removed: Collection[str]) -> bytes: ...
+Write = Callable[[Mapping[str, Any], Collection[str]], bytes]
+"""Gives a body's bytes with some top-level fields set and others taken out; the very bytes that
+were read where nothing of it changes."""
 
 
 @dataclass(slots=True)
