@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyproxy.routing.breaker import LONGEST_SECONDS, REST_SECONDS, Rests, RestsOf
+from keyproxy.routing.breaker import LONGEST_SECONDS, REST_SECONDS, Rests
 from keyproxy.routing.homes import Home
 from keyproxy.upstream.faults import Fault
 from tests.conftest import Clock
@@ -152,7 +152,7 @@ def test_models_that_nobody_has_push_out_no_rest(rests: Rests) -> None:
 
 def test_the_account_of_one_app_tells_nothing_of_anothers(clock: Clock) -> None:
     rests = Rests(clock)
-    one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))
+    one, other = (rests.of({HOME.provider: account}) for account in ("a", "b"))
     for fault in (Fault.ACCOUNT, Fault.LOAD):
         one.failed(HOME, fault, 9.0)
         assert (one.seconds(HOME), other.seconds(HOME)) == (9.0, 0.0)
@@ -163,7 +163,7 @@ def test_the_account_of_one_app_tells_nothing_of_anothers(clock: Clock) -> None:
 def test_a_model_that_one_account_may_not_call_is_there_for_others(clock: Clock) -> None:
     """Vendors do not tell that from one that they do not have."""
     rests = Rests(clock)
-    one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))
+    one, other = (rests.of({HOME.provider: account}) for account in ("a", "b"))
     one.failed(HOME, Fault.CONFIG, None)
     assert (one.seconds(HOME), other.seconds(HOME)) == (LONGEST_SECONDS, 0.0)
     rests.reloaded()
@@ -172,7 +172,7 @@ def test_a_model_that_one_account_may_not_call_is_there_for_others(clock: Clock)
 
 def test_that_a_home_fails_is_known_to_all(clock: Clock) -> None:
     rests = Rests(clock)
-    one, other = (RestsOf(rests, {HOME.provider: account}) for account in ("a", "b"))
+    one, other = (rests.of({HOME.provider: account}) for account in ("a", "b"))
     for app in (one, other, one):
         app.failed(HOME, Fault.UNCERTAIN, None)
     assert one.seconds(HOME) == other.seconds(HOME) == REST_SECONDS

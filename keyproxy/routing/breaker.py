@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 
 from keyproxy.routing.homes import Home
@@ -43,16 +44,33 @@ class _State:
 
 @dataclass(eq=False)
 class Rests:
-    """Who rests, and until when; outlives a configuration."""
+    """Who rests, and until when; outlives a configuration. ``accounts``: who pays for the calls
+    that ask, by provider: what one account may not do now is no news of another's."""
 
     clock: Callable[[], float] = time.monotonic
+    accounts: Mapping[str, str] = field(default_factory=dict)
     _states: Recent[Home, _State] = field(default_factory=lambda: Recent(_MOST_KEPT), init=False)
     # Apart, since callers may name models without end that OpenRouter does not have.
     _off: Recent[Home, Fault] = field(default_factory=lambda: Recent(_MOST_KEPT), init=False)
 
+    def of(self, accounts: Mapping[str, str]) -> Rests:
+        """The same for calls that these pay for."""
+        own = copy(self)
+        own.accounts = accounts
+        return own
+
+    def _places(self, home: Home) -> tuple[Home, ...]:
+        """Where it is known of a home: for all, and for those of its account."""
+        account = self.accounts.get(home.provider)
+        own = home._replace(provider=f"{home.provider} {account}")
+        return (home,) if account is None else (home, own)
+
     def seconds(self, home: Home) -> float:
         """How much longer a home rests; 0 for one that is well. One whose rest is over is well for
         the first call that asks, and ``tries`` it; for others not until it has answered."""
+        return max(map(self._seconds, self._places(home)))
+
+    def _seconds(self, home: Home) -> float:
         if home in self._off:
             return LONGEST_SECONDS
         state = self._states.get(home)
@@ -67,16 +85,17 @@ class Rests:
 
     def tries(self, home: Home) -> None:
         """A call goes to ``home``."""
-        state = self._states.get(home)
-        if state is not None and (state.until or state.tried_at) and state.until <= self.clock():
-            state.tried_at = self.clock()
+        for state in filter(None, map(self._states.get, self._places(home))):
+            if (state.until or state.tried_at) and state.until <= self.clock():
+                state.tried_at = self.clock()
 
     def answered(self, home: Home) -> None:
         """It has answered a call."""
-        self._off.pop(home, None)
-        if (state := self._states.get(home)) is not None:
-            state.until = 0.0
-            self._is_there(home)
+        for each in self._places(home):
+            self._off.pop(each, None)
+            if (state := self._states.get(each)) is not None:
+                state.until = 0.0
+                self._is_there(each)
 
     def _is_there(self, home: Home) -> None:
         """One that rests goes on to rest all the same."""
@@ -89,8 +108,11 @@ class Rests:
         """It has failed so; ``seconds``: how long it asks us to wait. What is a call's own fault
         neither benches a home nor wakes it: whoever calls may choose both."""
         if fault in OF_CALL:
-            self._is_there(home)
+            for each in self._places(home):
+                self._is_there(each)
             return
+        if fault in OF_ACCOUNT:
+            home = self._places(home)[-1]
         if fault is Fault.CONFIG:
             self._off.put(home, fault)
             return
@@ -114,30 +136,3 @@ class Rests:
     def reloaded(self) -> None:
         """Another configuration is in force: what was off under the last one is asked again."""
         self._off.clear()
-
-
-class RestsOf(Rests):
-    """``rests`` as the calls see them that ``accounts`` pay for, by provider: what one account may
-    not do now is no news of another's."""
-
-    def __init__(self, rests: Rests, accounts: Mapping[str, str]) -> None:
-        self._rests, self._accounts = rests, accounts
-
-    def _own(self, home: Home) -> Home:
-        return home._replace(provider=f"{home.provider} {self._accounts.get(home.provider, '')}")
-
-    def seconds(self, home: Home) -> float:
-        return max(self._rests.seconds(home), self._rests.seconds(self._own(home)))
-
-    def tries(self, home: Home) -> None:
-        for each in (home, self._own(home)):
-            self._rests.tries(each)
-
-    def answered(self, home: Home) -> None:
-        for each in (home, self._own(home)):
-            self._rests.answered(each)
-
-    def failed(self, home: Home, fault: Fault, seconds: float | None) -> None:
-        own = self._own(home)
-        for each in (home, own) if fault in OF_CALL else (own if fault in OF_ACCOUNT else home,):
-            self._rests.failed(each, fault, seconds)

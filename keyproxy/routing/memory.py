@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 
-from keyproxy.routing.breaker import Rests, RestsOf
+from keyproxy.routing.breaker import Rests
 from keyproxy.routing.homes import Home
 from keyproxy.routing.retries import Retries
 from keyproxy.routing.speed import Outputs, Speeds
@@ -36,5 +36,5 @@ class Memory:
     def of(self, accounts: Mapping[str, str]) -> Memory:
         """The same, for the calls that these ``accounts`` pay for, by provider."""
         own = copy(self)
-        own.rests = RestsOf(self.rests, accounts)
+        own.rests = self.rests.of(accounts)
         return own
