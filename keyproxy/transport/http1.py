@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_alarm", "_answered", "_due", "_ends_by_close", "_fault", "_fields", "_has_more"),
-        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_is_paused", "_late", "_loop"),
+        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_late", "_loop"),
         *("_lost", "_must_close", "_overhead", "_parser", "_pieces", "_released", "_reply"),
         *("_state", "_transport", "_unsent"),
     )
@@ -60,7 +60,6 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._state = _IDLE
         self._transport: asyncio.Transport | None = None
-        self._is_paused = False  # reading
         self._is_full = False  # for writing
         self._due = 0.0  # for the head that is waited for
         self._alarm: asyncio.TimerHandle | None = None
@@ -166,18 +165,6 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def pause_reading(self) -> None:
-        """There is no room for what the upstream sends."""
-        if not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """There is room again."""
-        if self._is_paused and self._transport is not None:
-            self._is_paused = False
-            self._transport.resume_reading()
-
     # What the transport tells.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -265,7 +252,7 @@ class Connection(asyncio.Protocol):
         self._ends_by_close = not is_framed
         self._state = _BODY
         size = None if length is None else int(length[0])
-        self._reply = reply = Reply(status, fields, size, self)
+        self._reply = reply = Reply(status, fields, size, self._transport, self.abort)
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(reply)
             self._answered = None
@@ -302,8 +289,7 @@ class Connection(asyncio.Protocol):
             transport.abort() if is_odd else transport.close()
             self._fault = ""
             return
-        if self._is_paused:
-            self.resume_reading()
+        transport.resume_reading()
         self._state = _IDLE
         self._released(self)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 Fields = dict[bytes, list[bytes]]
 """Of a head: the values of each by its name in small letters, without blanks around them."""
@@ -21,28 +20,16 @@ class BrokenOff(Exception):
     """The connection ended before the answer was whole."""
 
 
-class Source(Protocol):
-    """The connection that an answer comes over."""
-
-    def pause_reading(self) -> None:
-        """There is no room for what the upstream sends."""
-
-    def resume_reading(self) -> None:
-        """There is room again."""
-
-    def abort(self) -> None:
-        """End it at once."""
-
-
 @dataclass(slots=True, eq=False)
 class Reply:
-    """``length`` is the Content-Length, if it has one; ``source`` None: the body is over, by an
-    ``error`` where it broke off."""
+    """``length`` is the Content-Length, if it has one; ``transport``: what it comes over, until the
+    body is over, by an ``error`` where it broke off; ``abort`` ends that at once."""
 
     status: int
     headers: Fields
     length: int | None
-    _source: Source | None
+    _transport: asyncio.Transport | None
+    _abort: Callable[[], None] = lambda: None
     error: BrokenOff | None = None
     _waiting: list[bytes] = field(default_factory=list)
     _size: int = 0
@@ -53,12 +40,12 @@ class Reply:
     @property
     def is_whole(self) -> bool:
         """Whether the last byte has come."""
-        return self._source is None and self.error is None
+        return self._transport is None and self.error is None
 
     @property
     def is_open(self) -> bool:
         """Whether more of it may come."""
-        return self._source is not None
+        return self._transport is not None
 
     def waiting(self) -> bytes:
         """What of the body has come and was not asked for yet."""
@@ -71,7 +58,7 @@ class Reply:
         data, self._show = b"".join(self._waiting), look
         if data:
             look(data)
-        if self._source is None or self._size > _UNREAD_BYTES:
+        if self._transport is None or self._size > _UNREAD_BYTES:
             self._tell_end()
 
     def _tell_end(self) -> None:
@@ -88,7 +75,7 @@ class Reply:
         self.resume()
         if data := self.waiting():
             take(data)
-        if self._source is None:
+        if self._transport is None:
             self.end(self.error)
 
     async def read_whole(self, max_bytes: int) -> bytes | None:
@@ -117,20 +104,20 @@ class Reply:
 
     def pause(self) -> None:
         """Take no more from the upstream until ``resume``."""
-        if self._source is not None:
-            self._source.pause_reading()
+        if self._transport is not None:
+            self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._source is not None:
-            self._source.resume_reading()
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """Cut the connection unless the body is over: nobody wants the rest."""
-        if self._source is not None:
-            self._source.abort()
+        if self._transport is not None:
+            self._abort()
 
     def feed(self, data: bytes) -> None:
-        """A piece of the body comes. Said by the source, as ``end`` is."""
+        """A piece of the body comes. Said by the connection, as ``end`` is."""
         if self._take is not None:
             self._take(data)
             return
@@ -145,7 +132,7 @@ class Reply:
     def end(self, error: BrokenOff | None = None) -> None:
         """The body is over, or was cut."""
         ended = self._ended
-        self._source, self.error, self._take, self._ended = None, error, None, None
+        self._transport, self.error, self._take, self._ended = None, error, None, None
         if self._show is not None:
             self._tell_end()
         if ended is not None:
