@@ -97,7 +97,6 @@ class Passing:
         self._fault: Exception | None = None
         self._clock, self._idle_seconds = loop.time, idle_seconds
         self._moved_at = loop.time()
-        self._is_behind = False  # the client
         self._timer = loop.call_later(idle_seconds, self._look)
 
     async def over(self) -> None:
@@ -109,7 +108,8 @@ class Passing:
         finally:
             self._channel.tell_behind(None)
             self._timer.cancel()
-            self._record.waited(self._clock() - self._moved_at, is_for_client=self._is_behind)
+            waited = self._clock() - self._moved_at
+            self._record.waited(waited, is_for_client=self._channel.is_behind)
         if (fault := self._fault) is not None:
             self._fault = None  # it knows this frame
             raise fault
@@ -148,7 +148,7 @@ class Passing:
         else:
             self._record.waited(now - self._moved_at, is_for_client=True)
             self._reply.resume()
-        self._is_behind, self._moved_at = is_behind, now
+        self._moved_at = now
 
     def _end(self, error: BrokenOff | None) -> None:
         """No piece comes any more."""

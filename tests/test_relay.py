@@ -285,6 +285,8 @@ async def test_an_answer_that_ends_as_its_time_is_up_is_whole() -> None:
             self.closed += 1
 
     class Guard:
+        is_behind = False
+
         def tell_behind(self, told: Any) -> None: ...
 
         def finish(self) -> None: ...
