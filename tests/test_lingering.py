@@ -106,14 +106,17 @@ async def test_a_head_that_does_not_come_soon_is_not_waited_for(
     assert found == [(None, None, "estimated", "client_left")]
 
 
+@pytest.mark.parametrize(
+    ("status", "fault"), [(500, "uncertain"), (404, "config"), (408, "caller")]
+)
 async def test_a_call_left_while_an_error_is_read_is_settled(
-    start: Start, upstream: FakeUpstream, tmp_path: Path
+    start: Start, upstream: FakeUpstream, tmp_path: Path, status: int, fault: str
 ) -> None:
     async def failing(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
             return web.json_response({"data": {"id": ID, "total_cost": 0}})
         fields = {"X-Generation-Id": ID, "Content-Type": "application/json"}
-        response = web.StreamResponse(status=500, headers=fields)
+        response = web.StreamResponse(status=status, headers=fields)
         await response.prepare(request)
         has_begun.set()
         await asyncio.Event().wait()
@@ -128,6 +131,8 @@ async def test_a_call_left_while_an_error_is_read_is_settled(
     calling.cancel()
     found = await booked(ledger, where="is_settled")
     assert found == [(ID, 0, "exact", "client_left")]
+    with closing(sqlite3.connect(ledger)) as connection:
+        assert connection.execute("SELECT class FROM attempts").fetchall() == [(fault,)]
 
 
 @pytest.mark.usefixtures("patient", "release")

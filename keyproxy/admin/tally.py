@@ -56,18 +56,11 @@ class Family:
 
 def _class_of(attempt: Attempt) -> str:
     """How it went, in the words by which the next home is chosen."""
-    status, ended = attempt.http_status, attempt.ended
     if attempt.fault is not None:
         return attempt.fault
-    if status is None:
-        return Fault.CALLER if ended in _LEFT else Fault.UNCERTAIN
-    if status < 400:
-        return Fault.UNCERTAIN if ended in BROKEN else "ok"
-    if status in (408, 429, 503, 529):
-        return Fault.LOAD
-    if status in (401, 402):
-        return Fault.ACCOUNT
-    return Fault.CALLER if status < 500 else Fault.UNCERTAIN
+    if attempt.http_status is None:
+        return Fault.CALLER if attempt.ended in _LEFT else Fault.UNCERTAIN
+    return Fault.UNCERTAIN if attempt.ended in BROKEN else "ok"
 
 
 @lru_cache

@@ -28,6 +28,7 @@ from keyproxy.money.reserving import Prices, fit, known_prices, to_reserve
 from keyproxy.money.usage import UsageReader
 from keyproxy.price import ZERO, Price, cost_of_answer, cost_of_error, dearest, nano
 from keyproxy.record import Attempt, ClientLeft, Record
+from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 
 FREE = Cost(ZERO, ZERO, "computed")  # of what was not sent
@@ -161,7 +162,8 @@ class Booking:
         if isinstance(error, Refusal):
             attempt.fault = _NOT_SENT if error.is_free else str(Fault.UNCERTAIN)
         elif isinstance(error, ClientLeft) and error.head is not None:
-            self.answered(error.head)
+            head = error.head  # of an error its body is not read: its status says whose it is
+            self.answered(head, None if head.status < 400 else faults.classify(head.status, None))
         elif isinstance(error, ClientLeft):
             attempt.fault = _NOT_SENT
         record.cost = FREE if attempt.fault == _NOT_SENT else self._cost()
