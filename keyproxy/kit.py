@@ -95,10 +95,6 @@ class Kit:
         """Whose call it is, as far as that is known."""
         return self.apps[record.app or DEFAULT_APP]
 
-    def is_cutting(self) -> bool:
-        """Whether calls are being cut by our own stop."""
-        return self.life.is_cutting
-
 
 @dataclass(slots=True)
 class Exchange:

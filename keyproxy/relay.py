@@ -83,11 +83,7 @@ class Passing:
     """A body on its way from the upstream's connection to that of the client."""
 
     def __init__(
-        self,
-        channel: Connection,
-        answer: Answer,
-        record: Record,
-        idle_seconds: float,
+        self, channel: Connection, answer: Answer, record: Record, idle_seconds: float
     ) -> None:
         loop = asyncio.get_running_loop()
         self._channel, self._record = channel, record

@@ -62,7 +62,7 @@ class App:
         if is_read and request.target in HEALTH_PATHS:
             return health(path, is_ready=self.is_ready())
         kit = self.current()
-        record = Record(request.method, path, is_cutting=kit.is_cutting)
+        record = Record(request.method, path, is_cutting=lambda: kit.life.is_cutting)
         record.has_begun = lambda: connection.has_begun
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.browser.allowed_origin(request.headers)
