@@ -39,18 +39,15 @@ def listening(addresses: Iterable[Address]) -> list[socket.socket]:
     Port 0 picks a free port, the same for both halves of such a pair. Raises CannotListen.
     """
     opened: list[socket.socket] = []
-    try:
+    with contextlib.ExitStack() as stack:
         for address in addresses:
             port = address.port
             for host, is_optional in _hosts(address.host):
                 bound = _bind(host, port, is_optional)
                 if bound is not None:
-                    opened.append(bound)
+                    opened.append(stack.enter_context(bound))
                     port = port or bound.getsockname()[1]
-    except BaseException:
-        for sock in opened:
-            sock.close()
-        raise
+        stack.pop_all()
     return opened
 
 
