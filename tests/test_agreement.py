@@ -19,8 +19,8 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import Features
 from tests.examples import examples
 
 Body = dict[str, Any]

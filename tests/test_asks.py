@@ -17,14 +17,14 @@ from keyproxy import dialects
 from keyproxy.call import Ask
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
+from keyproxy.features import WORDS, names
 from keyproxy.policy import bounds, fields
 from keyproxy.policy.bounds import INPUT_TOKENS, TEMPLATE_TOKENS
 from keyproxy.policy.check import Check, Policy
-from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import NONE, Features
 from keyproxy.price import Price, Rates, nano, worst_case
-from keyproxy.settings.grammar.features import WORDS, names
 from tests.examples import examples
 from tests.test_features import FUSION, MAIN, OPENED, tool
 

@@ -14,11 +14,11 @@ from keyproxy import dialects
 from keyproxy.call import Endpoint
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
+from keyproxy.features import WORDS
 from keyproxy.policy import calls
 from keyproxy.policy.check import Check, Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
-from keyproxy.settings.grammar.features import WORDS
+from keyproxy.policy.opened import Features
 from keyproxy.strict_json import body
 from tests.conftest import BODY, Start, refused
 from tests.examples import examples

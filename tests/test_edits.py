@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keyproxy import dialects
 from keyproxy.dialects import CHAT, MESSAGES, RESPONSES, Dialect
-from keyproxy.policy.features import Features
+from keyproxy.policy.opened import Features
 from keyproxy.routing.edits import Unfit, edits_for
 from keyproxy.upstream import takes
 from keyproxy.upstream.providers import PROVIDERS

@@ -12,17 +12,13 @@ import pytest
 from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal, SettingsFaults
+from keyproxy.features import CLOSED_FIELDS, OPENED_BY, WORDS
 from keyproxy.policy import fields
 from keyproxy.policy.check import Check, Policy
-from keyproxy.policy.features import COSTLY_BETAS, Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import COSTLY_BETAS, Features
 from keyproxy.settings.grammar import Unfit
-from keyproxy.settings.grammar.features import (
-    CLOSED_FIELDS,
-    OPENED_BY,
-    WORDS,
-    extra_fields,
-)
+from keyproxy.settings.grammar.features import extra_fields
 from tests.conftest import BODY, CHAT, Proxy, Start, refused, settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "features.md"

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from keyproxy import dialects
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
+from keyproxy.features import CLOSED_FIELDS
 from keyproxy.policy import fields, spelling
 from keyproxy.policy.check import Check, Policy
 from keyproxy.policy.endpoints import KNOWN
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
-from keyproxy.settings.grammar.features import CLOSED_FIELDS
+from keyproxy.policy.opened import Features
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.examples import examples
 

@@ -28,8 +28,8 @@ from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import Features
 from keyproxy.settings.grammar.plain import expression
 from keyproxy.strict_json import body
 from tests.examples import TIMES, examples

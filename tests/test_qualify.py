@@ -14,8 +14,8 @@ from keyproxy.call import Call, Endpoint
 from keyproxy.dialects import CHAT, MESSAGES, RESPONSES, Dialect
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import Features
 from keyproxy.price import Price, Rates
 from keyproxy.routing.edits import Edits
 from keyproxy.routing.homes import At, Home, Homes, Place, parted

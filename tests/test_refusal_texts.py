@@ -11,12 +11,12 @@ import pytest
 from keyproxy.call import Endpoint
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
+from keyproxy.features import WORDS
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.fields import FIELDS
 from keyproxy.policy.models import Models
-from keyproxy.settings.grammar.features import WORDS
+from keyproxy.policy.opened import Features
 from tests.conftest import Start, refused
 
 RESPONSES, MESSAGES = "/api/v1/responses", "/api/v1/messages"

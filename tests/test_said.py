@@ -11,8 +11,8 @@ from keyproxy import dialects
 from keyproxy.call import Endpoint, Said
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import Features
 
 FEATURES = Features.of(["web", "fallbacks"])
 ALIASES = {"fast": "openai/gpt-5-mini"}

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 
 from keyproxy.dialects import DIALECTS
+from keyproxy.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
 from keyproxy.policy.fields import FIELDS
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, OPENED_BY
 
 NAMED = {dialect.name: dialect for dialect in DIALECTS}
 ROOT = Path(__file__).resolve().parents[1]

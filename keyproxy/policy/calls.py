@@ -10,7 +10,7 @@ from keyproxy.errors import Refusal
 from keyproxy.policy import fields
 from keyproxy.policy.bounds import ask_of
 from keyproxy.policy.check import Check, Policy
-from keyproxy.policy.features import open_betas
+from keyproxy.policy.opened import open_betas
 from keyproxy.strict_json import body
 from keyproxy.strict_json.pieces import PIECE, Reader
 

@@ -13,11 +13,11 @@ from typing import Any
 from keyproxy.call import MAX_RESULTS
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
+from keyproxy.features import names
 from keyproxy.policy import caps
-from keyproxy.policy.features import NONE, Features
 from keyproxy.policy.models import Models
+from keyproxy.policy.opened import NONE, Features
 from keyproxy.policy.spelling import not_allowed, plain, show
-from keyproxy.settings.grammar.features import names
 from keyproxy.strict_json.body import whole_number
 
 MAX_ANSWERS = 10

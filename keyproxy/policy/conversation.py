@@ -14,13 +14,13 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.errors import Refusal
+from keyproxy.features import LONGEST_TYPE, names
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.check import SEALED_TYPES, TEXT_TYPES, Check, items
 from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, stored_file
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 from keyproxy.policy.tools import tools
-from keyproxy.settings.grammar.features import LONGEST_TYPE, names
 from keyproxy.strict_json.body import whole_number
 
 # Names in a conversation that mean more than words, by what is looked at.

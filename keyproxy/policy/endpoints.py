@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from keyproxy.call import BASE, Endpoint
 from keyproxy.dialects import CATALOGUE, DIALECTS
 from keyproxy.errors import Refusal
+from keyproxy.features import names
 from keyproxy.settings import KNOWN_ENDPOINTS
-from keyproxy.settings.grammar.features import names
 
 _DIALECTS = {f"{BASE}{dialect.path}": dialect for dialect in DIALECTS}
 KNOWN = tuple(

@@ -3,8 +3,8 @@
 A field that is not named here is refused, because upstreams add fields without notice and
 several select another model or add cost. Pure; the field names are those of the providers'
 published schemas: every one in the SDKs of OpenAI, Anthropic and OpenRouter of 29 November 2026
-stands in ``dialects`` or in ``grammar.features``, which tests/schemas.json shows and
-scripts/schema-fields finds out again. The table for people is docs/features.md.
+stands in ``dialects`` or in ``features``, which tests/schemas.json shows and scripts/schema-fields
+finds out again. The table for people is docs/features.md.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from keyproxy.dialects import DIALECTS, Dialect
 from keyproxy.errors import Refusal
+from keyproxy.features import CLOSED_FIELDS, NAMED_FIELDS, names
 from keyproxy.policy import rules, spelling, tools
 from keyproxy.policy.check import Check, Rule
 from keyproxy.policy.conversation import conversation
-from keyproxy.policy.features import Features
+from keyproxy.policy.opened import Features
 from keyproxy.policy.spelling import shortened
-from keyproxy.settings.grammar.features import CLOSED_FIELDS, NAMED_FIELDS, names
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {**rules.RULES, **tools.RULES, "conversation": conversation}

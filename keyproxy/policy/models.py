@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from keyproxy.errors import Refusal
-from keyproxy.policy.features import NONE, Features
+from keyproxy.features import names
+from keyproxy.policy.opened import NONE, Features
 from keyproxy.policy.spelling import shortened
 from keyproxy.record import Record
-from keyproxy.settings.grammar.features import names
 from keyproxy.settings.grammar.plain import expression
 from keyproxy.settings.lines import is_safe
 

@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import DEARER_TIERS
+from keyproxy.features import WORDS, names
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.check import Check, Rule, items
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show
-from keyproxy.settings.grammar.features import WORDS, names
 from keyproxy.strict_json.body import whole_number
 
 MAX_FALLBACKS = 3  # OpenRouter takes no more

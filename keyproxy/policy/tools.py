@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.policy import caps, spelling
-from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
-from keyproxy.policy.check import Check, Rule, items
-from keyproxy.policy.features import word_for_tool
-from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, needs, only, stored_file
-from keyproxy.policy.spelling import not_allowed, plain, shortened, show
-from keyproxy.settings.grammar.features import (
+from keyproxy.features import (
     LONGEST_TYPE,
     WORDS,
     is_closed_tool,
     is_search_of_caller,
     names,
 )
+from keyproxy.policy import caps, spelling
+from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
+from keyproxy.policy.check import Check, Rule, items
+from keyproxy.policy.opened import word_for_tool
+from keyproxy.policy.rules import LIFETIMES, STORED, lifetime, needs, only, stored_file
+from keyproxy.policy.spelling import not_allowed, plain, shortened, show
 
 _SEARCH = names("type execution description parameters")
 

@@ -36,8 +36,8 @@ from keyproxy.money.settling import Settled
 from keyproxy.pairing import Pairing
 from keyproxy.policy.check import Policy
 from keyproxy.policy.endpoints import Endpoints
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
+from keyproxy.policy.opened import Features
 from keyproxy.server import memory
 from keyproxy.server.accounting import Accounting
 from keyproxy.server.names import Names

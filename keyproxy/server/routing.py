@@ -18,8 +18,8 @@ from keyproxy.money.booking import Bookings
 from keyproxy.money.homeprices import HomePrices, rates_of
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.policy.check import Policy
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Known, Models
+from keyproxy.policy.opened import Features
 from keyproxy.price import Rates
 from keyproxy.routing.homes import Homes, Place, WithHome, parted
 from keyproxy.routing.memory import Memory

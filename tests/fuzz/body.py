@@ -26,12 +26,12 @@ from hypothesis import strategies as st
 
 from keyproxy.call import Call
 from keyproxy.errors import Refusal
+from keyproxy.features import WORDS
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
 from keyproxy.policy.endpoints import KNOWN
-from keyproxy.policy.features import Features
 from keyproxy.policy.models import Models
-from keyproxy.settings.grammar.features import WORDS
+from keyproxy.policy.opened import Features
 from keyproxy.strict_json import body
 from tests.fuzz.readers import Member, Members, folded, plain, read, views
 

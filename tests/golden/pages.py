@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keyproxy import dialects
 from keyproxy.dialects import Dialect
-from keyproxy.policy.features import Features
+from keyproxy.policy.opened import Features
 from keyproxy.routing.edits import Unfit, edits_for
 from keyproxy.upstream.provider import Provider
 from keyproxy.upstream.providers import PROVIDERS

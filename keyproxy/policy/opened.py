@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
 
-from keyproxy.settings.grammar.features import TOOL, is_closed_tool
+from keyproxy.features import TOOL, is_closed_tool
 from keyproxy.settings.lines import is_safe
 
 _WEB_TOOL = re.compile(r"web_(?:search|fetch)(?:_preview)?(?:_\d[\d_]*)?", re.ASCII)
