@@ -22,9 +22,14 @@ _EVERYWHERE = {
 }
 
 
-def table(**names: str) -> Mapping[str, str]:
+def names(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+def table(**by_rule: str) -> Mapping[str, str]:
     """A dialect's fields from the names that follow each rule, and those of every dialect."""
-    told = {name: rule for rule, listed in names.items() for name in listed.split()}
+    told = {name: rule for rule, listed in by_rule.items() for name in listed.split()}
     return MappingProxyType(_EVERYWHERE | told)
 
 

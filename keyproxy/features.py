@@ -11,13 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.dialects import DIALECTS
-
-
-def names(text: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(text.split())
-
+from keyproxy.dialects import DIALECTS, names
 
 WORDS = (
     *("web", "pdf", "workspace-files", "images", "audio", "provider", "priority", "cache-1h"),

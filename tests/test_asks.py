@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from keyproxy import dialects
 from keyproxy.call import Ask
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import Dialect, names
 from keyproxy.errors import Refusal
-from keyproxy.features import WORDS, names
+from keyproxy.features import WORDS
 from keyproxy.policy import bounds, fields
 from keyproxy.policy.bounds import INPUT_TOKENS, TEMPLATE_TOKENS
 from keyproxy.policy.check import Check, Policy

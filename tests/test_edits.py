@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy import dialects
-from keyproxy.dialects import CHAT, MESSAGES, RESPONSES, Dialect
+from keyproxy.dialects import CHAT, MESSAGES, RESPONSES, Dialect, names
 from keyproxy.policy.opened import Features
 from keyproxy.routing.edits import Unfit, edits_for
 from keyproxy.upstream import takes
 from keyproxy.upstream.providers import PROVIDERS
-from keyproxy.upstream.takes import ECHOES, NOTES, TURN, Takes, names
+from keyproxy.upstream.takes import ECHOES, NOTES, TURN, Takes
 from tests.examples import examples
 from tests.test_said import said
 

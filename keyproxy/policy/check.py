@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keyproxy.call import MAX_RESULTS
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import Dialect, names
 from keyproxy.errors import Refusal
-from keyproxy.features import names
 from keyproxy.policy import caps
 from keyproxy.policy.models import Models
 from keyproxy.policy.opened import NONE, Features

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from keyproxy.dialects import names
 from keyproxy.errors import Refusal
-from keyproxy.features import LONGEST_TYPE, names
+from keyproxy.features import LONGEST_TYPE
 from keyproxy.policy import spelling
 from keyproxy.policy.caps import REASONING, SETTING_EFFORTS, SETTING_LENGTHS
 from keyproxy.policy.check import SEALED_TYPES, TEXT_TYPES, Check, items

@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from keyproxy.call import BASE, Endpoint
-from keyproxy.dialects import CATALOGUE, DIALECTS
+from keyproxy.dialects import CATALOGUE, DIALECTS, names
 from keyproxy.errors import Refusal
-from keyproxy.features import names
 from keyproxy.settings import KNOWN_ENDPOINTS
 
 _DIALECTS = {f"{BASE}{dialect.path}": dialect for dialect in DIALECTS}

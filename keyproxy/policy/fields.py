@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.dialects import DIALECTS, Dialect
+from keyproxy.dialects import DIALECTS, Dialect, names
 from keyproxy.errors import Refusal
-from keyproxy.features import CLOSED_FIELDS, NAMED_FIELDS, names
+from keyproxy.features import CLOSED_FIELDS, NAMED_FIELDS
 from keyproxy.policy import rules, spelling, tools
 from keyproxy.policy.check import Check, Rule
 from keyproxy.policy.conversation import conversation

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
+from keyproxy.dialects import names
 from keyproxy.errors import Refusal
-from keyproxy.features import names
 from keyproxy.policy.opened import NONE, Features
 from keyproxy.policy.spelling import shortened
 from keyproxy.record import Record

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import DEARER_TIERS
-from keyproxy.features import WORDS, names
+from keyproxy.dialects import names
+from keyproxy.features import WORDS
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.check import Check, Rule, items
 from keyproxy.policy.spelling import not_allowed, plain, shortened, show

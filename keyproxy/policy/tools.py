@@ -10,13 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from keyproxy.features import (
-    LONGEST_TYPE,
-    WORDS,
-    is_closed_tool,
-    is_search_of_caller,
-    names,
-)
+from keyproxy.dialects import names
+from keyproxy.features import LONGEST_TYPE, WORDS, is_closed_tool, is_search_of_caller
 from keyproxy.policy import caps, spelling
 from keyproxy.policy.caps import BOUNDED, MAX_TOOL_CALLS, REASONING, SETTING_LENGTHS
 from keyproxy.policy.check import Check, Rule, items

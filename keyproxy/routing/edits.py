@@ -14,10 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Said
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import Dialect, names
 from keyproxy.errors import KeyproxyError
 from keyproxy.strict_json.body import whole_number
-from keyproxy.upstream.takes import Takes, names
+from keyproxy.upstream.takes import Takes
 
 FOR_THE_ROUTER = names("models fallbacks provider require_parameters session_id transforms route")
 """Fields that say how a call finds its home: that is done when it has one."""

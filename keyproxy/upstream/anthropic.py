@@ -3,10 +3,11 @@ its SDK 2.14.0, November 2026)."""
 
 from __future__ import annotations
 
+from keyproxy.dialects import names
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import Listing, Provider, without_author
-from keyproxy.upstream.takes import CHAT, MESSAGES, Takes, names
+from keyproxy.upstream.takes import CHAT, MESSAGES, Takes
 
 _rule = without_author("anthropic")
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from keyproxy.dialects import names
 from keyproxy.upstream.openrouter import price_of_row
 from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, TURN, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, TURN, Takes
 
 
 def _with_facts(model: Model, row: Mapping[str, Any]) -> Model:

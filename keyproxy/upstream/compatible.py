@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from keyproxy.dialects import names
 from keyproxy.settings.providers import Kind
 from keyproxy.upstream.anthropic import ANTHROPIC
 from keyproxy.upstream.provider import Provider
-from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, RESPONSES, Takes
 
 _DIALECTS = {
     # What OpenAI's clients have always sent, and what those who serve open models add to it.

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from keyproxy.call import ToldCost
+from keyproxy.dialects import names
 from keyproxy.price import Price, Rates
 from keyproxy.upstream.provider import KeyReport, Listing, Model, Provider, models_in
-from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, Takes, names
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, MESSAGES, Takes
 
 
 def read_key(status: int, body: Any) -> KeyReport:

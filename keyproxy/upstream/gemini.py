@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from keyproxy.dialects import names
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Model, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, TURN, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, TURN, Takes
 
 
 def read_models(body: Any) -> tuple[Model, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from keyproxy.dialects import names
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Provider, models_in
-from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, RESPONSES, TURN, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, NOTES, RESPONSES, TURN, Takes
 
 GROQ = Provider(
     name="groq",

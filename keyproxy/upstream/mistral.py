@@ -3,10 +3,11 @@ November 2026). What it does not know it refuses (422), at the top as within mes
 
 from __future__ import annotations
 
+from keyproxy.dialects import names
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Listing, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, TURN, Takes, names
+from keyproxy.upstream.takes import CHAT, ECHOES, EMBEDDINGS, NOTES, TURN, Takes
 
 MISTRAL = Provider(
     name="mistral",

@@ -3,10 +3,11 @@ November 2026)."""
 
 from __future__ import annotations
 
+from keyproxy.dialects import names
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.provider import Provider, without_author
-from keyproxy.upstream.takes import CHAT, EMBEDDINGS, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, EMBEDDINGS, RESPONSES, Takes
 
 _CACHE = names("prompt_cache_key prompt_cache_options prompt_cache_retention")
 _OWN = names("user metadata safety_identifier store service_tier stream_options")

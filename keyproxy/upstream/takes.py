@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, Self
 
-
-def names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from keyproxy.dialects import names
 
 CHAT = names(
     "model messages stream temperature top_p stop max_tokens max_completion_tokens tools"

@@ -7,10 +7,11 @@ from decimal import Decimal
 from functools import partial
 
 from keyproxy.call import ToldCost
+from keyproxy.dialects import names
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import OWN_WORDS, Fault
 from keyproxy.upstream.provider import Listing, Provider, models_in, without_author
-from keyproxy.upstream.takes import CHAT, RESPONSES, Takes, names
+from keyproxy.upstream.takes import CHAT, RESPONSES, Takes
 
 XAI = Provider(
     name="xai",
