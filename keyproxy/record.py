@@ -19,10 +19,10 @@ import structlog
 
 from keyproxy.call import ROUTER, Cost, CostSource, End, Head, Usage
 from keyproxy.errors import Side
+from keyproxy.price import ZERO
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
 _MAX_NAME = 80
-_NOTHING = Decimal(0)
 
 
 class ClientLeft(asyncio.CancelledError):
@@ -72,7 +72,7 @@ class Attempt:
         """So much was set aside; next it goes out."""
         self.begun_at = at
         self.reserved = self.cost = reserved
-        self.counted = _NOTHING if reserved is None else reserved
+        self.counted = ZERO if reserved is None else reserved
 
     def note(self, answer_id: str | None, key: str | None) -> None:
         """What the head of its answer told."""

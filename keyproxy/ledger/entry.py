@@ -11,15 +11,13 @@ from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING
 
 from keyproxy.call import Cost, CostSource, Usage
+from keyproxy.price import MAX_COST, ZERO
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Attempt, Record
 
-# Numbers as Decimal, which nothing has to be made of at each use.
-_PICO_DIGITS, _NOTHING = Decimal(12), Decimal(0)
+_PICO_DIGITS = Decimal(12)  # nothing has to be made of it at each use
 _LEAST_CERTAIN_FIRST: tuple[CostSource, ...] = ("estimated", "computed", "exact")
-# No call costs more; a million of them still fit an SQLite integer twice.
-_MOST_USD = Decimal(1_000_000)
 
 
 @dataclass(slots=True)
@@ -50,8 +48,8 @@ class Entry:
         known = [one.cost for one in each if one.cost is not None]
         parts = {one.cost_source for one in each if one.cost or one.cost_source != "computed"}
         least: CostSource = next(filter(parts.__contains__, _LEAST_CERTAIN_FIRST), "computed")
-        counted = sum((one.counted for one in each), _NOTHING)
-        return Cost(sum(known, _NOTHING), counted, least) if known else None
+        counted = sum((one.counted for one in each), ZERO)
+        return Cost(sum(known, ZERO), counted, least) if known else None
 
     def unsettled(self, served: str | None) -> Unsettled:
         """Its last attempt, once that has ended."""
@@ -84,10 +82,10 @@ def to_pico(amount: Decimal) -> int:
 
     Raises ``ValueError`` for what is no amount of money: negative, NaN, infinite.
     """
-    if not amount.is_finite() or amount < _NOTHING:
+    if not amount.is_finite() or amount < ZERO:
         raise ValueError("not an amount of money")
-    if amount >= _MOST_USD:  # also keeps 1E+999999 from becoming a million digits
-        amount = _MOST_USD
+    if amount > MAX_COST:  # a million of it still fit an SQLite integer twice
+        amount = MAX_COST
     return int(amount.scaleb(_PICO_DIGITS).to_integral_value(ROUND_CEILING))
 
 

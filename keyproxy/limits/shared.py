@@ -75,7 +75,6 @@ class SharedCounters(Counters):
     ) -> None:
         super().__init__()
         self._failure = failure
-        self._server = server
         self._lease_seconds, self._renew_seconds = lease_seconds, renew_seconds
         self.on_change = on_change
         self._owed = Table(self._table.clock)  # counted here and not told yet
@@ -270,12 +269,12 @@ class SharedCounters(Counters):
         if reason is not None:
             _log.warning(
                 "limits storage down",
-                storage=str(self._server),
+                storage=str(self._lane.server),
                 reason=reason,
                 until_it_is_back=_INSTEAD[self._failure],
             )
         else:
-            _log.info("limits storage back", storage=str(self._server))
+            _log.info("limits storage back", storage=str(self._lane.server))
         self.on_change(reason is not None)
 
     async def _beat(self) -> None:
