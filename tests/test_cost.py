@@ -23,7 +23,7 @@ from tests.conftest import CHAT
 from tests.fake_upstream import raw, read_request
 from tests.program import Program, environment
 
-CALL_BUDGET, EVENT_BUDGET, ADMIN_CALL_BUDGET = 1100, 55, 1160
+CALL_BUDGET, EVENT_BUDGET, ADMIN_CALL_BUDGET = 1040, 55, 1100
 CALLS, EVENTS = 100, 100
 MODEL = "openai/gpt-4o-mini"
 TOKEN = "kpt_ss2-4R-oJtsclJ100FmxyHFwO8UVwaZoRNPWjGnOwqk"

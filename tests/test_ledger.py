@@ -15,10 +15,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from keyproxy.call import Cost, Told, Usage
@@ -278,6 +281,11 @@ async def test_prompts_have_no_column(ledger: Ledger) -> None:
 def test_money_is_kept_in_whole_pico_usd(usd: str, pico: int) -> None:
     assert to_pico(Decimal(usd)) == pico
     assert from_pico(pico) == Decimal(pico) / 10**12
+
+
+@given(st.decimals(min_value=0, max_value=10**6, places=20))
+def test_money_is_kept_at_no_less_and_by_less_than_a_pico_usd_more(usd: Decimal) -> None:
+    assert 0 <= to_pico(usd) - Fraction(usd) * 10**12 < 1
 
 
 @pytest.mark.parametrize("text", ["-0.01", "NaN", "Infinity"])

@@ -7,7 +7,8 @@ exact, and sums are sums of integers. Prompts and completions have no place here
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
+from math import ceil
 from typing import TYPE_CHECKING
 
 from keyproxy.call import Cost, CostSource, Usage
@@ -16,7 +17,7 @@ from keyproxy.price import MAX_COST, ZERO
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load
     from keyproxy.record import Attempt, Record
 
-_PICO_DIGITS = Decimal(12)  # nothing has to be made of it at each use
+_PICO = Decimal("1e12")
 _LEAST_CERTAIN_FIRST: tuple[CostSource, ...] = ("estimated", "computed", "exact")
 
 
@@ -86,9 +87,9 @@ def to_pico(amount: Decimal) -> int:
         raise ValueError("not an amount of money")
     if amount > MAX_COST:  # a million of it still fit an SQLite integer twice
         amount = MAX_COST
-    return int(amount.scaleb(_PICO_DIGITS).to_integral_value(ROUND_CEILING))
+    return ceil(amount * _PICO)
 
 
 def from_pico(amount: int) -> Decimal:
     """USD, exact."""
-    return Decimal(amount).scaleb(-_PICO_DIGITS)
+    return Decimal(amount).scaleb(-12)

@@ -46,7 +46,7 @@ _ENDED = (
     *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
     *("queue_seconds", "first_byte_seconds", "longest_gap_seconds"),
 )
-_UNDER_WAY = (_NULL,) * len(_ENDED)
+_UNDER_WAY = (None,) * len(_ENDED)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
     *("begun_at", "connect_seconds", "first_output_seconds", "duration_seconds", *_MONEY),
@@ -111,13 +111,11 @@ def beginning(entry: Entry, writer: str) -> Row:
 
 def begun(beginning: Row, entry: Entry) -> Rows:
     """Of a call that begins so, whose last attempt is under way."""
-    call, attempts = _standing(beginning, entry)
-    return Rows((*call, *_UNDER_WAY), attempts)
+    return _rows(beginning, entry, _UNDER_WAY)
 
 
 def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
     """Of a call that has ended, as ``record`` says, after so many seconds."""
-    call, attempts = _standing(beginning, entry)
     last, usage = entry.attempts[-1], record.usage
     tokens: Row = (None,) * 5 if usage is None else (int(usage.is_byok), *_tokens(usage))
     end = (
@@ -125,23 +123,23 @@ def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
         *(last.rates, last.http_status, last.ended, seconds, record.served, *tokens),
         *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
     )
-    return Rows((*call, *_row(end)), attempts)
+    return _rows(beginning, entry, end)
 
 
-def _standing(beginning: Row, entry: Entry) -> tuple[Row, tuple[Row, ...]]:
-    attempts = entry.attempts
+def _rows(beginning: Row, entry: Entry, end: Row) -> Rows:
+    attempts, count = entry.attempts, len(entry.attempts)
     last = attempts[-1]
     rows: tuple[Row, ...] = ()
     generation_id, answer_id = (last.answer_id, None) if last.is_told else (None, last.answer_id)
-    if len(attempts) > 1:  # their money is added up once it is written
+    if count > 1:  # their money is added up once it is written
         told = [id for each in attempts if (id := each.generation_id) is not None]
         generation_id = told[-1] if told else None
         rows = tuple([_row_of(beginning[0], n, each) for n, each in enumerate(attempts, 1)])
     standing = (
-        *(len(attempts), last.provider, last.native_model, last.key, generation_id, answer_id),
+        *(count, last.provider, last.native_model, last.key, generation_id, answer_id),
         *(last.price_source, *_money(last)),
     )
-    return (*beginning, *_row(standing)), rows
+    return Rows((*beginning, *_row((*standing, *end))), rows)
 
 
 def _row_of(id: object, n: int, attempt: Attempt) -> Row:
