@@ -16,14 +16,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Change, Span, Standing, Window
 from keyproxy.price import nano
-from keyproxy.settings.grammar.plain import MOST_USD, Budget, Unit
+from keyproxy.settings.grammar.plain import LONGEST_SECONDS, MOST_USD, Budget, Unit
 
 LEAST_NANO = 1
 """Set aside where nobody knows how much: a budget that is spent has no room for it."""
@@ -32,7 +32,6 @@ MOST_NANO = 2**53
 BUSY_RETRY_SECONDS = 1.0
 _NANO = Decimal("1e-9")
 _MOST_KNOWN = 256  # clients whose windows are at hand: those of a moment
-_LONGEST: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
 _SHARED = {"app": "this app", "total": "this server"}
 _VARIABLES = {
     "client": "KEYPROXY_BUDGET",
@@ -70,7 +69,7 @@ class Pot:
         whose, name, unit = self.kind
         is_kept = whose != "client"
         name, key = f"{whose}-usd-{unit}", name if is_kept else f"{name}:{client_id}"
-        length, when = _LONGEST[unit], span(unit, at)
+        length, when = LONGEST_SECONDS[unit], span(unit, at)
         return (
             Window(name, key, nano(self.budget.usd), length, when, is_kept),
             Window(name, key, MOST_NANO, length, when, is_kept, is_open=True),
@@ -259,14 +258,18 @@ def _changes(reservation: Reservation, cost: Decimal | None, *, ends: bool = Tru
 
 def span(unit: Unit, at: float) -> Span:
     """The hour, day or month in UTC that ``at`` (seconds since 1970) lies in."""
-    if unit != "month":
-        length = _LONGEST[unit]
-        begins = int(at) // length * length
-        return Span(begins, begins + length)
-    day = datetime.fromtimestamp(at, UTC)
-    first = datetime(day.year, day.month, 1, tzinfo=UTC)
-    following = (first + timedelta(days=32)).replace(day=1)
-    return Span(int(first.timestamp()), int(following.timestamp()))
+    match unit:
+        case "hour" | "day":
+            length = LONGEST_SECONDS[unit]
+            begins = int(at) // length * length
+            return Span(begins, begins + length)
+        case "month":
+            day = datetime.fromtimestamp(at, UTC)
+            first = datetime(day.year, day.month, 1, tzinfo=UTC)
+            following = (first + timedelta(days=32)).replace(day=1)
+            return Span(int(first.timestamp()), int(following.timestamp()))
+        case _:
+            assert_never(unit)
 
 
 def _line(whose: str, pots: Sequence[Pot], needs: Sequence[int]) -> str:

@@ -278,7 +278,6 @@ def _budgets(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             expected="local or closed: while calls are let through uncounted, no budget holds",
             paste="KEYPROXY_STORAGE_FAILURE=local",
         )
-    days_kept = default.get("ledger_retention_days", plain.MONTH_DAYS)
     is_read_back = default.get("ledger", plain.DEFAULT_LEDGER) is not None
     if budgets and mode == "serve" and not is_read_back and not default.get("storage"):
         yield SettingsFault(
@@ -287,14 +286,17 @@ def _budgets(mode: Mode, apps: Sequence[AppValues]) -> Iterator[SettingsFault]:
             expected="a file, or KEYPROXY_STORAGE: else each restart begins the budget anew",
             paste="KEYPROXY_LEDGER=default",
         )
-    is_for_month = any(budget.unit == "month" for budget in budgets)
-    if is_read_back and is_for_month and days_kept < plain.MONTH_DAYS:
+    seconds, unit = max(
+        ((plain.LONGEST_SECONDS[each.unit], each.unit) for each in budgets), default=(0, "")
+    )
+    days, days_kept = seconds // 86_400, default.get("ledger_retention_days")
+    if is_read_back and days_kept is not None and days_kept < days:
         yield SettingsFault(
             "KEYPROXY_LEDGER_RETENTION",
-            found=f"{days_kept}, and there is a budget for the month",
-            expected=f"{plain.MONTH_DAYS} days at least: a restart reads back from the ledger what"
-            " the running month has spent",
-            paste=f"KEYPROXY_LEDGER_RETENTION={plain.MONTH_DAYS}",
+            found=f"{days_kept}, and there is a budget for the {unit}",
+            expected=f"{days} days at least: a restart reads back from the ledger what the running"
+            f" {unit} has spent",
+            paste=f"KEYPROXY_LEDGER_RETENTION={days}",
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from keyproxy.settings.grammar import Unfit, each, matching, or_off, shown
 
@@ -17,12 +17,12 @@ from keyproxy.settings.grammar import Unfit, each, matching, or_off, shown
 LARGEST_BODY = 128 << 20
 MOST_USD = Decimal(1_000_000)
 USUAL_MAX_TOKENS = 4096  # a long answer; about three thousand words
-MONTH_DAYS = 31
 DEFAULT_LEDGER = Path()
 """Stands for the file in the user's state folder."""
-_BUDGET = re.compile(r"(\d{1,7}(?:\.\d{1,9})?) ?/ ?(hour|day|month)", re.ASCII)
 Unit = Literal["hour", "day", "month"]
-UNITS: tuple[Unit, ...] = ("hour", "day", "month")
+UNITS: tuple[Unit, ...] = get_args(Unit)
+LONGEST_SECONDS: dict[Unit, int] = {"hour": 3600, "day": 86_400, "month": 31 * 86_400}
+_BUDGET = re.compile(rf"(\d{{1,7}}(?:\.\d{{1,9}})?) ?/ ?({'|'.join(UNITS)})", re.ASCII)
 _MODEL = re.compile(r"[A-Za-z0-9._~/:-]{1,200}")
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -242,7 +242,7 @@ def budgets(text: str) -> tuple[Budget, ...]:
     """Budgets in USD, ``;`` joins several; ``off`` is none."""
     parsed = each(_budget, ";", none="off")(text)
     if len({budget.unit for budget in parsed}) < len(parsed):
-        raise Unfit("one budget for each of hour, day and month")
+        raise Unfit(f"one budget for each of {', '.join(UNITS)}")
     return parsed
 
 
