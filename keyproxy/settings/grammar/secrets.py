@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from keyproxy.key_forms import LIKELY, Secret, owner
+from keyproxy.key_forms import KNOWN, LIKELY, Secret, owner
 from keyproxy.settings.grammar import Unfit, shown
 
 SHORTEST_KEY = 8
@@ -31,7 +31,7 @@ KEYS_PAGE = "https://openrouter.ai/settings/keys"
 _BUNDLED = re.compile(r"(?:VITE|(?:NEXT_|EXPO_|NUXT_)?PUBLIC|REACT_APP|GATSBY|VUE_APP)_")
 # Google writes keys that are meant for pages (Firebase, Maps) in the form of Gemini's.
 _MEANT_FOR_PAGES = re.compile(r"FIREBASE|MAPS|PLACES|YOUTUBE|RECAPTCHA|FCM")
-_WITHOUT_PREFIX = re.compile(r"MISTRAL|DEEPINFRA")
+_WITHOUT_PREFIX = re.compile("|".join(name.upper() for name in KNOWN if not KNOWN[name].owner))
 # What people write for OPENROUTER_API_KEY, without underscores.
 _MISNAMED = re.compile(
     r"(?:KEYPROXY|MY)?OPENROUTER?(?:API)?(?:KEYS?|TOKEN|SECRET|SECRETKEY)?(?:FILE)?"
