@@ -1,4 +1,4 @@
-"""The commands of ``keyproxy``: one module for each; those that run it share one."""
+"""The commands of ``keyproxy``: ``COMMANDS`` names the module of each; the others are parts."""
 
 from collections.abc import Mapping
 
