@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from keyproxy import __main__
 from keyproxy.server.service import Service, running
@@ -33,6 +34,10 @@ CHAT = "/api/v1/chat/completions"
 _LEDGERS = tempfile.TemporaryDirectory(prefix="keyproxy-tests-")
 atexit.register(_LEDGERS.cleanup)
 _NUMBERS = itertools.count()
+# Nobody beyond loopback is called, and to read all the CAs of the system takes 50 ms of each test.
+_ONE_CA = Path(_LEDGERS.name, "ca.pem")
+trustme.CA().cert_pem.write_to_path(_ONE_CA)
+os.environ["SSL_CERT_FILE"] = str(_ONE_CA)
 BODY: dict[str, Any] = {
     "model": "openai/gpt-4o-mini",
     "messages": [{"role": "user", "content": "Grüße"}],
