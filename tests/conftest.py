@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import hypothesis
 import pytest
 import trustme
 
@@ -38,6 +39,8 @@ _NUMBERS = itertools.count()
 _ONE_CA = Path(_LEDGERS.name, "ca.pem")
 trustme.CA().cert_pem.write_to_path(_ONE_CA)
 os.environ["SSL_CERT_FILE"] = str(_ONE_CA)
+hypothesis.settings.register_profile("busy machine", deadline=None)
+hypothesis.settings.load_profile("busy machine")
 BODY: dict[str, Any] = {
     "model": "openai/gpt-4o-mini",
     "messages": [{"role": "user", "content": "Grüße"}],

@@ -32,7 +32,7 @@ from keyproxy.settings.grammar.plain import Budget
 from keyproxy.upstream import answers
 from keyproxy.upstream.faults import Fault
 from keyproxy.upstream.headers import KeySearch
-from keyproxy.upstream.openrouter import OPENROUTER, read_call
+from keyproxy.upstream.openrouter import LISTING, OPENROUTER, read_call
 from keyproxy.upstream.provider import Fetched
 from tests.counting import standings
 from tests.records import entry, over
@@ -41,21 +41,28 @@ ID = "gen-1790981416-AbCdEfGh"
 CLIENT = Client("203.0.113.9", "203.0.113.9")
 CHAT = Endpoint("POST", "/api/v1/chat/completions", dialects.CHAT)
 CALL = Call(CHAT, CHAT.path, b"{}", ids=("openai/gpt-4o-mini",), ask=Ask(10, 10))
+MODELS = (*CALL.ids, "some/other")
 RUNNING = b'data: {"id":"%b","choices":[{"delta":{"content":"x"}}],"usage":{"cost":0.001}}\n\n'
 
 
-async def priced() -> PriceBook:
-    """A price list by which each call of here could cost 0.01 USD and what it reads."""
+def told(path: str) -> Fetched:
+    """A price list by which each call of here could cost 0.01 USD and what it reads; of providers,
+    nothing."""
     pricing = {"prompt": "0.000001", "completion": "0.001"}
-    models = (*CALL.ids, "some/other")
-    rows = [{"id": id, "context_length": 1000, "pricing": pricing} for id in models]
+    rows = [{"id": id, "context_length": 1000, "pricing": pricing} for id in MODELS]
+    data = rows if path == LISTING.path else {"id": MODELS[0], "endpoints": []}
+    fetched = Fetched(200, json.dumps({"data": data}).encode())
+    return answers.read(OPENROUTER, path, fetched, KeySearch([]))
 
+
+async def priced() -> PriceBook:
     async def fetch(path: str) -> Fetched:
-        raw = json.dumps({"data": rows}).encode()
-        return answers.read(OPENROUTER, path, Fetched(200, raw), KeySearch([]))
+        return told(path)
 
     book = PriceBook(fetch)
     assert await book.refresh()
+    for model in MODELS:
+        await book.refresh_providers(model)
     return book
 
 
@@ -366,16 +373,14 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
 
 async def test_a_call_that_waits_for_prices_over_midnight_is_paid_by_the_new_day() -> None:
     """Counted in the day that is over, it and all that wait with it would count nowhere."""
-    wall, ticks = [86_400.0 * 20_000 - 0.5], [100.0]
+    wall, ticks = [86_400.0 * 20_000 - 1.5], [100.0]
 
     async def fetch(path: str) -> Fetched:
         wall[0], ticks[0] = wall[0] + 1, ticks[0] + 1
-        pricing = {"prompt": "0.000001", "completion": "0.001"}
-        rows = [{"id": CALL.ids[0], "context_length": 1000, "pricing": pricing}]
-        raw = json.dumps({"data": rows}).encode()
-        return answers.read(OPENROUTER, path, Fetched(200, raw), KeySearch([]))
+        return told(path)
 
     prices = PriceBook(fetch)
+    await prices.refresh_providers(CALL.ids[0])
     desk = Desk(prices, counters=Counters(Table(lambda: ticks[0]), lambda: wall[0]))
     desk.bookings.clock = lambda: wall[0]
     refreshing = asyncio.ensure_future(prices.refresh())  # goes on while the call waits for it
