@@ -351,6 +351,11 @@ async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_
     assert await desk.counted() == [0, 0]
 
 
+@pytest.mark.parametrize("cost", ["1e-999999", "-1", "1e7", "NaN", '"1"', "null"])
+def test_a_told_cost_that_no_sum_may_hold_is_none(cost: str) -> None:
+    assert read_call(b'{"data":{"total_cost":%b}}' % cost.encode()) is None
+
+
 async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     """Counters of our own never held what it was booked with."""
     counters, book = Counters(), MemoryBook()

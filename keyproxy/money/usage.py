@@ -17,14 +17,13 @@ from typing import Any
 
 from keyproxy.call import IN_COST, ToldCost, Usage
 from keyproxy.dialects import Dialect
-from keyproxy.price import MAX_COST
+from keyproxy.price import EXPONENTS, MAX_COST
 from keyproxy.strict_json.scanner import Place, Skimmer, Wanted, pick, read_whole
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of
 ``/responses``, which repeats the whole output."""
 MAX_TOKENS = 10**9  # no model has a thousandth of it
-EXPONENTS = range(-40, 10)  # a float in its shortest form may have 17 digits below 1e-20
 
 _ERRORS: tuple[Place, ...] = (("error",), ("response", "error"), ("choices", None, "error"))
 _ERROR_TYPES = frozenset({"error", "response.error", "response.failed"})

@@ -61,9 +61,9 @@ class Rests:
 
     def _places(self, home: Home) -> tuple[Home, ...]:
         """Where it is known of a home: for all, and for those of its account."""
-        account = self.accounts.get(home.provider)
-        own = home._replace(provider=f"{home.provider} {account}")
-        return (home,) if account is None else (home, own)
+        if (account := self.accounts.get(home.provider)) is None:
+            return (home,)
+        return home, home._replace(provider=f"{home.provider} {account}")
 
     def seconds(self, home: Home) -> float:
         """How much longer a home rests; 0 for one that is well. One whose rest is over is well for

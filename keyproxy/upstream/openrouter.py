@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from keyproxy.call import DEARER_TIERS, IN_COST, Told, Usage
 from keyproxy.dialects import DIALECTS
-from keyproxy.price import IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
+from keyproxy.price import EXPONENTS, IMAGE_TOKENS, KINDS, MAX_COST, Override, Price, Rates
 from keyproxy.settings.grammar import secrets
 from keyproxy.upstream import faults
 from keyproxy.upstream.faults import OWN_WORDS, Fault
@@ -102,9 +102,9 @@ def _money(value: Any) -> Decimal | None:
 
 
 def _cost(value: Any) -> Decimal | None:
-    if not isinstance(value, Decimal) or not value.is_finite() or not 0 <= value <= MAX_COST:
-        return None
-    return value
+    """One that can be true, with an exponent that sums do not choke on."""
+    is_number = isinstance(value, Decimal) and value.as_tuple().exponent in EXPONENTS
+    return value if is_number and 0 <= value <= MAX_COST else None
 
 
 def _count(data: dict[str, Any], *names: str) -> int | None:
