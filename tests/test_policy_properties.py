@@ -19,12 +19,12 @@ from json.encoder import encode_basestring
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keyproxy import dialects
 from keyproxy.call import Endpoint
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import CHAT, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.policy import calls
 from keyproxy.policy.check import Policy
@@ -488,6 +488,8 @@ def test_the_calls_that_are_changed_pass_unchanged(style: Dialect) -> None:
     "plugins", "provider", "fallbacks", "service_tier", "n", "modalities", "cache_control",
     "image_config", "stop_server_tools_when", "web_search_options", "audio", "speed",
 })), style=st.sampled_from(list(VALID)))  # fmt: skip
+@example(style=CHAT, name="plugins", value=[{"id": []}])
+@example(style=CHAT, name="provider", value={"only": [1]})
 @examples(400)
 def test_any_value_of_any_field_is_taken_or_refused(style: Dialect, name: str, value: Any) -> None:
     policy = Policy(Models(["*"], MANY), features=MANY)
