@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from keyproxy.server import service
-from keyproxy.transport.intake import SMALL_BYTES, Room
+from keyproxy.transport.intake import SMALL_BYTES, Hold, Room
+from tests import raw
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 
 
@@ -38,6 +40,22 @@ async def test_small_bodies_fit_however_much_is_held(proxy: Proxy) -> None:
     async with proxy.post(BODY | {"user": "x" * 10_000}) as answer:
         assert answer.status == 200
     assert room._free == 0
+
+
+async def test_a_body_that_has_come_needs_no_more_room_for_its_last_chunk(proxy: Proxy) -> None:
+    large = json.dumps(BODY | {"user": "x" * SMALL_BYTES}).encode()
+    room = holding(proxy, len(large))
+    chunk = b"%x\r\n%b\r\n" % (len(large), large)
+    async with await raw.Connection.open(proxy) as client:
+        client.writer.write(raw.request("POST", CHAT, "Transfer-Encoding: chunked", body=chunk))
+        async with asyncio.timeout(5):
+            while room._free:
+                await asyncio.sleep(0)
+        with Hold(room) as small:
+            small.add(1)
+            client.writer.write(b"0\r\n\r\n")
+            assert (await client.answer()).status == 200
+    assert room._free == len(large)
 
 
 async def test_a_body_that_stops_coming_gives_its_room_back(start: Start) -> None:

@@ -198,7 +198,8 @@ async def read_body(
         size = len(request.body)
         if size > max_bytes:
             raise too_large(max_bytes, size if is_setting else None)
-        hold.add(size - hold.count)
+        if size > hold.count:  # a last chunk that comes alone needs no room
+            hold.add(size - hold.count)
         return request.is_whole
 
     if not is_whole():  # a small one comes with its head
