@@ -46,7 +46,7 @@ class ConnectProxy:
         with contextlib.suppress(ConnectionError, EOFError), contextlib.closing(writer):
             self.heads.append(await reader.readuntil(b"\r\n\r\n"))
             writer.write(self.reply)
-            if self.reply != ESTABLISHED:
+            if not self.reply.startswith(ESTABLISHED):
                 await reader.read()
                 self.left.set()
                 return
@@ -206,6 +206,16 @@ async def test_a_silent_proxy_becomes_504(
     proxy = await start(**behind, CONNECT_TIMEOUT="200ms")
     async with proxy.post() as refusal:
         await refused(refusal, 504, "upstream_timeout")
+
+
+async def test_a_proxy_that_speaks_into_the_tunnel_becomes_502(
+    start: Start, far: FakeUpstream, corporate: ConnectProxy, behind: dict[str, str]
+) -> None:
+    corporate.reply = ESTABLISHED + b"more"
+    proxy = await start(**behind)
+    async with proxy.post() as refusal:
+        await refused(refusal, 502, "upstream_unreachable")
+    assert far.calls == []
 
 
 async def test_a_client_that_leaves_ends_the_tunnel(

@@ -267,10 +267,14 @@ def _connect_head(origin: Origin, user: str | None, password: str | None) -> byt
 
 
 async def _opened(said: asyncio.StreamReader) -> None:
-    """Return when a proxy has said to CONNECT that the tunnel is there. Raises ``ProxyFailed``."""
+    """Return when a proxy has said to CONNECT that the tunnel is there, and no more. Raises
+    ``ProxyFailed``."""
     try:
         is_open = _OPENED.match(await said.readuntil(b"\r\n\r\n"))
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         is_open = None
     if not is_open:
         raise ProxyFailed("the proxy opens no tunnel")
+    said.feed_eof()
+    if await said.read():
+        raise ProxyFailed("the proxy speaks into the tunnel")
