@@ -22,10 +22,12 @@ from keyproxy.server import memory
 from keyproxy.server.assembly import policy_of
 from keyproxy.settings import DEFAULT_ENDPOINTS
 from keyproxy.strict_json import body
+from keyproxy.transport import intake, messages
 from keyproxy.transport.intake import Hold, Room
 from tests import conftest, fake_upstream, program
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.fake_upstream import FakeUpstream
+from tests.raw import refused_raw, request
 
 MIB = 1 << 20
 CPU = "1:cpu,cpuacct:/x\n"
@@ -153,6 +155,32 @@ async def test_memory_that_is_not_to_be_had_is_an_overload(
         await refused(answer, 503, "overloaded")
         assert answer.headers["Retry-After"] == "1"
     assert proxy.upstream.calls == []
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+async def test_memory_that_a_body_lacks_as_it_comes_is_an_overload(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    class Full(bytearray):
+        def __iadd__(self, more: object) -> Full:
+            raise MemoryError
+
+    monkeypatch.setattr(messages, "bytearray", Full, raising=False)
+    async with proxy.post(BODY | {"user": "x" * size}) as answer:
+        await refused(answer, 503, "overloaded")
+        assert answer.headers["Retry-After"] == "1"
+    assert proxy.upstream.calls == []
+    assert room_is_whole(proxy)
+
+
+async def test_memory_that_a_head_lacks_is_an_overload(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*head: object, is_small: bool) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(intake, "headers_of", none_left)
+    await refused_raw(proxy, request(), 503, "overloaded")
 
 
 async def test_memory_that_a_thread_lacks_is_an_overload(

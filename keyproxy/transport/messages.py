@@ -39,7 +39,7 @@ class Request:
     """
 
     __slots__ = (
-        "_is_broken", "_is_wanted", "_more", "_seen", "body", "exchange", "has_body", "headers",
+        "_is_wanted", "_lack", "_more", "_seen", "body", "exchange", "has_body", "headers",
         "is_whole", "keeps", "length", "method", "remote", "target", "transport", "version",
     )  # fmt: skip
 
@@ -62,7 +62,8 @@ class Request:
         self.length = int(headers.get("Content-Length", 0))
         self.has_body = self.length > 0 or "Transfer-Encoding" in headers
         self.body, self._seen, self._is_wanted = bytearray(), 0, True
-        self.is_whole = self._is_broken = False
+        self.is_whole = False
+        self._lack: type[Exception] | None = None
         self._more: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes) -> None:
@@ -73,21 +74,21 @@ class Request:
                 self.transport.pause_reading()
             self._wake()
 
-    def end(self, *, is_whole: bool = True) -> None:
-        """No more of it comes."""
-        self.is_whole, self._is_broken = is_whole, not is_whole
+    def end(self, lack: type[Exception] | None = None) -> None:
+        """No more of it comes. ``lack``: why it is not whole."""
+        self.is_whole, self._lack = lack is None, lack
         self._wake()
 
     async def more(self) -> None:
-        """Return when more of the body has come, or all. Raises ``BrokenBody``."""
-        if not self._is_broken:
+        """Return when more of the body has come, or all. Raises ``BrokenBody``, MemoryError."""
+        if self._lack is None:
             self._seen = len(self.body)
             if self.transport is not None:
                 self.transport.resume_reading()
             self._more = asyncio.get_running_loop().create_future()
             await self._more
-        if self._is_broken:
-            raise BrokenBody
+        if self._lack is not None:
+            raise self._lack
 
     def drop(self) -> None:
         """Nobody wants what has come of it, or comes yet."""

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import httptools
 from multidict import CIMultiDictProxy
 
-from keyproxy.errors import Refusal
+from keyproxy.errors import Refusal, overloaded
 from keyproxy.transport import intake, refusals
 from keyproxy.transport.intake import MAX_HEAD_BYTES, MAX_LINE_BYTES
-from keyproxy.transport.messages import Request, lines
+from keyproxy.transport.messages import BrokenBody, Request, lines
 
 _STEP_BYTES = 4096  # parsed at once: so little that the requests in it take no memory to speak of
 
@@ -57,6 +57,7 @@ class Requests:
     def _parse(self, data: bytes) -> None:
         self._overhead += len(data)
         fault: Refusal | None = None
+        lack: type[Exception] = BrokenBody
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -64,12 +65,14 @@ class Requests:
         except httptools.HttpParserError as error:
             told = error.__context__
             fault = told if isinstance(told, Refusal) else refusals.of_head("bad_request")
+            if isinstance(told, MemoryError):
+                fault, lack = overloaded(), MemoryError
         if fault is None and self._overhead > MAX_HEAD_BYTES:
             fault = refusals.of_head("head_too_large")
         if fault is not None:
             self.fault = fault.with_traceback(None)
             if self.coming is not None:
-                self.coming.end(is_whole=False)
+                self.coming.end(lack)
 
     def _pass_over(self, rest: bytes) -> None:
         """An offer of another protocol. The parser takes what follows for that one: another has to
