@@ -173,7 +173,7 @@ async def test_a_page_streams_across_origins(
 ) -> None:
     folder = built(request.getfixturevalue(name.replace("-", "_")))
     said = {MODEL: "demo/echo"}
-    async with serving(pace=1) as served, handed_out(folder, said) as origin:
+    async with serving(pace=4) as served, handed_out(folder, said) as origin:
         said[URL] = f"{served.url}/api/v1"
         await tab.go(f"{origin}/")
         await ask(tab, TEXT)
@@ -202,7 +202,7 @@ async def test_a_page_streams_through_vites_proxy(react_vite: Path, tab: chromiu
     build(react_vite, VITE_LLM_MODEL="demo/echo")
     vite = ("node_modules/vite/bin/vite.js", "preview", "--port", "{port}", "--strictPort")
     async with (
-        serving(pace=1) as served,
+        serving(pace=4) as served,
         started(react_vite, *vite, "--host", "127.0.0.1", LLM_PROXY=served.url) as origin,
     ):
         await tab.go(f"{origin}/")
@@ -218,7 +218,7 @@ async def test_what_init_prints_is_what_a_dev_server_reads(
     assert framework is not None
     assert framework.name == "Vite"
     vite = ("node_modules/vite/bin/vite.js", "--port", "{port}", "--strictPort")
-    async with serving(pace=1) as served:
+    async with serving(pace=4) as served:
         place, _, line = framework.lines(f"{served.url}/api/v1")[0].partition(": ")
         (react_vite / place).write_text(f"{line}\nVITE_LLM_MODEL=demo/echo\n")
         async with started(react_vite, *vite, "--host", "127.0.0.1") as origin:
@@ -231,7 +231,7 @@ async def test_what_init_prints_is_what_a_dev_server_reads(
 async def test_a_page_streams_through_nexts_rewrites(tmp_path: Path, tab: chromium.Tab) -> None:
     folder = copied("next", tmp_path)
     next_js = ("node_modules/next/dist/bin/next", "start", "-H", "127.0.0.1", "-p", "{port}")
-    async with serving(pace=1) as served:
+    async with serving(pace=4) as served:
         build(folder, LLM_PROXY=served.url, LLM_MODEL="demo/echo")
         async with started(folder, *next_js) as origin:
             await tab.go(f"{origin}/")
