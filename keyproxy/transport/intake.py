@@ -87,13 +87,14 @@ class Hold:
         self._room.take(count, self.count)
         self.count += count
 
-    def release(self, *error: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
         """The body has gone up; a stream that follows needs it no more."""
         if self.count:
             self._room.give(self.count)
             self.count = 0
-
-    __exit__ = release
 
 
 def headers_of(
@@ -193,21 +194,21 @@ async def read_body(
     if is_asked and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def is_whole() -> bool:
-        """Look at what has come."""
+    def take_room() -> None:
+        """For what has come. Raises ``body_too_large``, ``overloaded``."""
         size = len(request.body)
         if size > max_bytes:
             raise too_large(max_bytes, size if is_setting else None)
         if size > hold.count:  # a last chunk that comes alone needs no room
             hold.add(size - hold.count)
-        return request.is_whole
 
-    if not is_whole():  # a small one comes with its head
+    take_room()
+    if not request.is_whole:  # a small one comes with its head
         try:
             async with asyncio.timeout(timeout_seconds):
-                await request.more()
-                while not is_whole():
+                while not request.is_whole:
                     await request.more()
+                    take_room()
         except TimeoutError as error:
             raise Refusal("body_timeout", "The body did not arrive in time.") from error
         except BrokenBody as error:
