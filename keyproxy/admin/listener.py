@@ -105,7 +105,7 @@ class Admin:
             refusal = error if isinstance(error, Refusal) else refusals.internal()
             if refusal is not error:
                 _log.exception("a figure could not be shown")
-            said = refusals.alone(refusal, self._floods, "not shown", _NO_APP)
+            said = refusals.alone(refusal, self._floods, "not shown", app=_NO_APP)
             said.must_close |= not request.is_whole
             return said
 

@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
 
     def _say(self, refusal: Refusal) -> None:
         self._serving.refused(refusal.code)
-        said = refusals.alone(refusal, self._serving.floods)
+        said = refusals.alone(refusal, self._serving.floods, "head refused", app=None)
         framing = {"Content-Length": str(len(said.body)), "Date": date(), "Connection": "close"}
         self.transport.write(head(HTTP_1_1, said.status, {**said.headers, **framing}) + said.body)
 

@@ -94,10 +94,9 @@ def headers(refusal: Refusal) -> dict[str, str]:
     return fields
 
 
-def alone(
-    refusal: Refusal, floods: Floods, line: str = "head refused", app: str | None = None
-) -> Response:
-    """The answer to what is no call; its line in the log is written here."""
+def alone(refusal: Refusal, floods: Floods, line: str, app: str | None) -> Response:
+    """The answer to what is no call; ``line`` of the log, which is written here, is counted for
+    ``app``."""
     request_id, status, code = new_request_id(), refusal.status, refusal.code
     if not floods.absorbs(Refused(code, status, app=app)):
         _log.info(line, request_id=request_id, http_status=status, code=code)
