@@ -505,6 +505,31 @@ async def test_a_client_that_leaves_at_any_moment_holds_no_connection(
         assert (await answer.read()).startswith(b"data: 0")
 
 
+async def test_a_client_that_leaves_behind_a_large_body_holds_no_connection(
+    start: Start, upstream: FakeUpstream
+) -> None:
+    """Reading pauses for large bodies, so that its going could not be seen."""
+    asked = asyncio.Event()
+
+    async def silent(request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    upstream.answer = silent
+    proxy = await start()
+    body = json.dumps(BODY | {"messages": [{"role": "user", "content": "x" * 1_000_000}]}).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    for _ in range(5):
+        asked.clear()
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await soon(asked)
+        writer.transport.abort()
+        await in_flight(proxy, 0)
+    await no_upstream_connection_held(proxy)
+
+
 async def test_a_client_that_leaves_while_a_second_key_is_tried_holds_no_connection(
     start: Start, upstream: FakeUpstream
 ) -> None:

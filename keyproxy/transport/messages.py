@@ -70,13 +70,15 @@ class Request:
         """A piece of the body comes. While nobody waits for more, the client is made to wait."""
         if self._is_wanted:
             self.body += data
-            if len(self.body) > self._seen + _UNSEEN_BYTES and self.transport is not None:
+            if self.transport is not None and self._is_ahead:
                 self.transport.pause_reading()
             self._wake()
 
     def end(self, lack: type[Exception] | None = None) -> None:
         """No more of it comes. ``lack``: why it is not whole."""
         self.is_whole, self._lack = lack is None, lack
+        if self.transport is not None and self._is_ahead:
+            self.transport.resume_reading()  # or nobody would see the client leave
         self._wake()
 
     async def more(self) -> None:
@@ -94,6 +96,11 @@ class Request:
         """Nobody wants what has come of it, or comes yet."""
         self._is_wanted = False
         self.body.clear()
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether so much has come that nobody has looked at that the client is made to wait."""
+        return len(self.body) > self._seen + _UNSEEN_BYTES
 
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():
