@@ -19,8 +19,9 @@ from keyproxy.call import ANYTHING, Ask, Cost, Usage
 
 ZERO = Decimal(0)
 MAX_COST = Decimal(1_000_000)
-EXPONENTS = range(-40, 10)  # a float in its shortest form may have 17 digits below 1e-20
 """USD for one call: what is said to have cost more is not believed."""
+EXPONENTS = range(-40, 10)
+"""Of what is believed: a float in its shortest form may have 17 digits below 1e-20."""
 RESULT_USD = Decimal("0.004")
 """One result of a web search by another engine than the model's own (OpenRouter, "Web search")."""
 IMAGE_TOKENS = 16_384

@@ -70,9 +70,8 @@ async def handle(request: Request, exchange: Exchange) -> Response:
             ids, models = call.ids, app.policy.models
             record.watchers.append(Served(record, ids, models).watch)
             booking = app.bookings.reserve(record, client, call)
-            sending = app.upstream.send(
-                call, record
-            )  # where a dry run ends: nothing is set aside yet
+            # A dry run ends here, where nothing is set aside yet.
+            sending = app.upstream.send(call, record)
             del call  # its body goes up and is not kept for as long as the answer streams
             async with booking as money, sending as answer:  # 402, 429; 502, 504
                 hold.release()

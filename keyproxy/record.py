@@ -35,14 +35,14 @@ class ClientLeft(asyncio.CancelledError):
 
 
 class Attempt:
-    """One try of a call at one home. ``begun_at`` is unix time, ``key`` the label of the key
-    that is tried first, or that was answered to.
+    """One try of a call at one home. ``key`` is the label of the key that is tried first, or that
+    was answered to. ``is_told``: its provider says later what an answer has cost, asked by
+    ``answer_id``. ``rates``: JSON, USD for one of each. ``ended`` None: it is under way.
+    ``is_final``: it has ended, and its cost is exact, or nobody can be asked about it.
 
-    ``reserved`` is set aside for it; None: nobody knows what it may cost. It stands as its ``cost``
-    and what is ``counted`` of it where no other is known. ``is_told``: its provider says later what
-    an answer has cost, asked by ``answer_id``. ``rates``: JSON, USD for one of each. ``ended``
-    None: it is under way. ``is_final``: it has ended, and its cost is exact, or nobody can be asked
-    about it.
+    From its ``begin`` on: ``begun_at`` is unix time; ``reserved`` is set aside for it; None: nobody
+    knows what it may cost. It stands as its ``cost`` and what is ``counted`` of it where no other
+    is known.
     """
 
     fault: str | None = None

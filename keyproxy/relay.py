@@ -32,7 +32,7 @@ _log = structlog.get_logger("keyproxy.upstream")
 
 
 async def relay(
-    channel: Connection, answer: Answer, record: Record, *, idle_seconds: float
+    connection: Connection, answer: Answer, record: Record, *, idle_seconds: float
 ) -> Response:
     """Pass ``answer`` down, each piece shown to ``record``, which is told how it ended, too.
 
@@ -44,17 +44,17 @@ async def relay(
     record.http_status = response.status
     try:
         if reply.is_whole:
-            _send(channel, response, answer, record)
+            _send(connection, response, answer, record)
         else:
-            channel.begin(response, reply.length)
+            connection.begin(response, reply.length)
             for head in (answer.headers, reply.headers):
                 head.clear()  # a stream may last for minutes, and has gone through with them
-            await Passing(channel, answer, record, idle_seconds).over()
-        if channel.is_behind and record.ended is End.COMPLETE:
+            await Passing(connection, answer, record, idle_seconds).over()
+        if connection.is_behind and record.ended is End.COMPLETE:
             since = record.clock()
             try:
                 async with asyncio.timeout(idle_seconds):
-                    await channel.drained()
+                    await connection.drained()
             finally:
                 record.client_seconds += record.clock() - since
     except TimeoutError:
@@ -62,31 +62,31 @@ async def relay(
     except ConnectionError as error:
         record.end_by(error)
     if record.ended is not End.COMPLETE:
-        channel.cut()
+        connection.cut()
     return response
 
 
-def _send(channel: Connection, response: Response, answer: Answer, record: Record) -> None:
+def _send(connection: Connection, response: Response, answer: Answer, record: Record) -> None:
     """An answer that is there: its head leaves with its body, in one packet."""
     body, length = answer.reply.waiting(), answer.reply.length
     if body and answer.search.is_in(body):
         _cut_for_key(record)
-        channel.begin(response, length)
+        connection.begin(response, length)
         return
     if body:
         record.watch(body)
     response.body = body
-    channel.send(response, has_length=length is not None)
+    connection.send(response, has_length=length is not None)
 
 
 class Passing:
     """A body on its way from the upstream's connection to that of the client."""
 
     def __init__(
-        self, channel: Connection, answer: Answer, record: Record, idle_seconds: float
+        self, connection: Connection, answer: Answer, record: Record, idle_seconds: float
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._channel, self._record = channel, record
+        self._connection, self._record = connection, record
         self._reply, self._search = answer.reply, answer.search
         self._outlives_client = answer.outlives_client
         self._over: asyncio.Future[None] = loop.create_future()
@@ -99,20 +99,20 @@ class Passing:
         """Return when all has passed, or the record says what has cut it."""
         try:
             self._reply.pass_on(self._take, self._end)
-            self._channel.tell_behind(self._hold_back)
+            self._connection.tell_behind(self._hold_back)
             await self._over
         finally:
-            self._channel.tell_behind(None)
+            self._connection.tell_behind(None)
             self._timer.cancel()
             waited = self._clock() - self._moved_at
-            self._record.waited(waited, is_for_client=self._channel.is_behind)
+            self._record.waited(waited, is_for_client=self._connection.is_behind)
         if (fault := self._fault) is not None:
             self._fault = None  # it knows this frame
             raise fault
         if self._record.ended is End.COMPLETE:
             if rest := self._search.rest():
                 self._write(rest)
-            self._channel.finish()
+            self._connection.finish()
 
     def _take(self, data: bytes) -> None:
         """The next piece comes."""
@@ -134,7 +134,7 @@ class Passing:
         now = self._clock()
         self._record.watch(data, now - self._moved_at)
         self._moved_at = now
-        self._channel.write(data)
+        self._connection.write(data)
 
     def _hold_back(self, is_behind: bool) -> None:
         """The client is slow to take what was written, or is no more."""

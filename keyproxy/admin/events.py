@@ -46,7 +46,7 @@ class Events:
         self._ticking: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    async def show(self, request: Request, channel: Connection) -> Response:
+    async def show(self, request: Request, connection: Connection) -> Response:
         """Events until the reader leaves, stops to read, or we close. Raises ``overloaded``."""
         if self.readers >= MOST_READERS:
             raise Refusal("overloaded", "Too many dashboards are open.", retry_after_seconds=5.0)
@@ -65,19 +65,19 @@ class Events:
             if self._ticking is None:
                 self._ticking = asyncio.create_task(self._run())
             text = _event("state", await self._first())
-            _keep_little_on_its_way(channel)
-            channel.begin(response)
+            _keep_little_on_its_way(connection)
+            connection.begin(response)
             while text and not self._is_closed:
                 async with asyncio.timeout(self._unread_seconds):
-                    channel.write(text)
-                    await channel.drained()
+                    connection.write(text)
+                    await connection.drained()
                 if self._next is None:
                     self._next = asyncio.get_running_loop().create_future()
                 text = await asyncio.shield(self._next)
-            channel.finish()
+            connection.finish()
         except TimeoutError:
             _log.info("a dashboard that stopped to read was cut")
-            channel.transport.abort()
+            connection.transport.abort()
         finally:
             self.readers -= 1
             if not self.readers and self._ticking is not None:
@@ -106,9 +106,9 @@ class Events:
             waiting.set_result(text)
 
 
-def _keep_little_on_its_way(channel: Connection) -> None:
+def _keep_little_on_its_way(connection: Connection) -> None:
     """Left alone, the system would hold megabytes for a reader that has stopped."""
-    sock = channel.transport.get_extra_info("socket")
+    sock = connection.transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ON_ITS_WAY_BYTES)
 
 

@@ -227,9 +227,12 @@ class Bookings:
 
         That raises ``budget_exhausted``, ``call_too_costly``, ``budget_busy``, ``overloaded``.
         """
-        attempt = attempt or Attempt(",".join(call.ids), self.key)
-        asked = call.endpoint.dialect, call.ask, attempt, prices, listed or call.ids
-        return Booking(self, record, client, call, *asked)
+        return Booking(
+            *(self, record, client, call, call.endpoint.dialect, call.ask),
+            attempt=attempt or Attempt(",".join(call.ids), self.key),
+            prices=prices,
+            listed=listed or call.ids,
+        )
 
     async def set_aside(
         self, client: Client, worst: Decimal | None, at: float, prices: Prices, ask: Ask | None
