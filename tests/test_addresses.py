@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv6Address, IPv6Network, ip_network
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from structlog.testing import capture_logs
 
-from keyproxy.clients.addresses import (
-    SITE_PREFIX,
-    Addresses,
-    bucket,
-    parse_address,
-    refuse_public,
-    shown,
-)
+from keyproxy.clients.addresses import Addresses, Caller, parse_address, refuse_public, shown
 from keyproxy.errors import Refusal
 from tests.conftest import Proxy, Start, refused
 
@@ -29,7 +24,15 @@ def client(
     peer: str, *pairs: tuple[str, str], trusted: tuple[str, ...] = (), **options: Any
 ) -> str:
     addresses = Addresses([ip_network(n) for n in trusted], **options)
-    return bucket(addresses.of(peer, head(*pairs)))
+    return device(addresses.of(peer, head(*pairs)))
+
+
+def device(caller: Caller | None) -> str:
+    return "unknown" if caller is None else caller.device
+
+
+def peer(text: str) -> Caller | None:
+    return Addresses([]).of(text, head())
 
 
 XFF = "X-Forwarded-For"
@@ -48,21 +51,43 @@ XFF = "X-Forwarded-For"
         ("01.2.3.4", "unknown"),
         ("evil", "unknown"),
         ("", "unknown"),
+        ("1.2.3.4\0", "unknown"),
+        ("1.2.3.\u0664", "unknown"),
+        ("1.2.3.4 5", "unknown"),
+        ("0x1.2.3.4", "unknown"),
+        ("1.2.3.4.5", "unknown"),
+        ("1.2.3.256", "unknown"),
+        ("2001:db8::1::2", "unknown"),
+        ("2001:db8:1:2:3:4:5", "unknown"),
+        ("2001:0db8:00:0000:ffff::1", "2001:db8::/64"),
+        ("::1.2.3.4", "::/64"),
+        ("1:0:0:2:3:0:0:4", "1:0:0:2::/64"),
     ],
 )
 def test_spellings_of_one_address_share_a_bucket(text: str, expected: str) -> None:
-    assert bucket(parse_address(text)) == expected
+    assert client("10.0.0.1", (XFF, text), trusted=("10.0.0.0/8",)) == (
+        "10.0.0.1" if expected == "unknown" else expected
+    )
+    assert (parse_address(text) is None) == (expected == "unknown")
+
+
+@given(st.ip_addresses(v=6))
+def test_networks_are_written_in_one_way(ip: IPv6Address) -> None:
+    device, site, logged = (str(IPv6Network((ip, prefix), strict=False)) for prefix in (64, 56, 48))
+    if ip.ipv4_mapped is None:
+        assert peer(f"[{ip.exploded}]:443") == (ip, device, site)
+        assert shown(device, "prefix") == logged
 
 
 def test_one_household_shares_an_address_limit() -> None:
     """Its /56 holds 256 clients of a /64 each."""
-    one, two, other = (
-        parse_address(peer)
-        for peer in ("2001:db8:0:aa01::1", "2001:db8:0:aaff::1", "2001:db8:0:bb01::1")
-    )
-    assert bucket(one) != bucket(two)
-    assert bucket(one, SITE_PREFIX) == bucket(two, SITE_PREFIX) == "2001:db8:0:aa00::/56"
-    assert bucket(other, SITE_PREFIX) != bucket(one, SITE_PREFIX)
+    one, two, other = map(peer, ("2001:db8:0:aa01::1", "2001:db8:0:aaff::1", "2001:db8:0:bb01::1"))
+    assert one
+    assert two
+    assert other
+    assert one.device != two.device
+    assert one.site == two.site == "2001:db8:0:aa00::/56"
+    assert other.site != one.site
 
 
 @pytest.mark.parametrize(
@@ -117,7 +142,7 @@ def test_an_empty_or_unreadable_hop_ends_the_reading_with_one_warning(
     with capture_logs() as logs:
         for _ in range(3):
             found = addresses.of("10.0.0.1", head(*((XFF, line) for line in forwarded)))
-            assert bucket(found) == expected
+            assert device(found) == expected
     assert [log["counted_as"] for log in logs] == [expected]
 
 

@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy
 
 from keyproxy.call import Client
 from keyproxy.clients import credentials
-from keyproxy.clients.addresses import SITE_PREFIX, Addresses, bucket, refuse_public
+from keyproxy.clients.addresses import UNKNOWN, Addresses, refuse_public
 from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.jwt import Verifier, looks_like_jwt
 from keyproxy.clients.sessions import Sessions, looks_like_session
@@ -73,11 +73,13 @@ class Identity:
 
     def address(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The caller's own network address, as text."""
-        return str(self.addresses.of(peer, headers) or "")
+        caller = self.addresses.of(peer, headers)
+        return "" if caller is None else str(caller.address)
 
     def network(self, peer: str | None, headers: CIMultiDictProxy[str]) -> str:
         """The network address that limits for addresses count by."""
-        return bucket(self.addresses.of(peer, headers), SITE_PREFIX)
+        caller = self.addresses.of(peer, headers)
+        return UNKNOWN if caller is None else caller.site
 
     async def identify(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Client:
         """The client of one call.
@@ -86,15 +88,15 @@ class Identity:
         ``credential_invalid``, ``credential_expired``.
         """
         shown = self.shown(headers)
-        address = self.addresses.of(peer, headers)
-        network = bucket(address, SITE_PREFIX)
+        caller = self.addresses.of(peer, headers)
+        network = UNKNOWN if caller is None else caller.site
         door = self.door(headers)
         if len(shown) == 1:
             client = await self._known(shown[0], network, headers, door)
             if client is not None:
                 return client
         if door.auth == "none":
-            return Client(bucket(address), network, door.app)
+            return Client(UNKNOWN if caller is None else caller.device, network, door.app)
         raise credentials.refusal(shown, ASKED_FOR[door.auth])
 
     def door(self, headers: CIMultiDictProxy[str]) -> Door:
