@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
@@ -105,8 +105,9 @@ class Budgets:
         ``is_empty``: money is no reason to refuse anything. ``may_wait``: to count takes a moment,
         in which a caller may leave.
         """
+        self._own = [Pot("client", app, budget) for budget in of_client]
         self.pots = (
-            *(Pot("client", app, budget) for budget in of_client),
+            *self._own,
             *(Pot("app", app, budget) for budget in of_app),
             *(Pot("total", "all", budget) for budget in of_all),
         )
@@ -115,10 +116,11 @@ class Budgets:
         self.is_empty = not self.pots
         self.may_wait = counters.is_shared and not self.is_empty
         self._windows = lru_cache(_MOST_KNOWN)(self._windows_in)
+        self._shared = lru_cache(1)(partial(_windows, self.pots[len(of_client) :], ""))
 
-    def _windows_in(self, client_id: str, hour: float) -> list[Window]:
-        """Of all its budgets; each begins and ends with an hour."""
-        return [window for pot in self.pots for window in pot.windows(client_id, hour * 3600)]
+    def _windows_in(self, client_id: str, hour: int) -> list[Window]:
+        """Of all its budgets, a client's first; each begins and ends with an hour."""
+        return [*_windows(self._own, client_id, hour), *self._shared(hour)]
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -136,7 +138,7 @@ class Budgets:
         if self.is_empty:
             return NOTHING
         # What costs nothing fits into any budget, and has a window for a cost that is told later.
-        windows = self._windows(client.id, at // 3600)
+        windows = self._windows(client.id, int(at) // 3600)
         verdict = await self._counters.take(windows, cost=amount)
         if verdict.is_admitted:
             return Reservation(windows, amount)
@@ -256,15 +258,24 @@ def _changes(reservation: Reservation, cost: Decimal | None, *, ends: bool = Tru
     return [(each, units) for each in every if (units := less if each.is_open else more)]
 
 
+def _windows(pots: Iterable[Pot], client_id: str, hour: int) -> list[Window]:
+    return [window for pot in pots for window in pot.windows(client_id, hour * 3600)]
+
+
 def span(unit: Unit, at: float) -> Span:
     """The hour, day or month in UTC that ``at`` (seconds since 1970) lies in."""
+    return _span(unit, int(at) // 3600)
+
+
+@lru_cache(maxsize=64)
+def _span(unit: Unit, hour: int) -> Span:
     match unit:
         case "hour" | "day":
             length = LONGEST_SECONDS[unit]
-            begins = int(at) // length * length
+            begins = hour * 3600 // length * length
             return Span(begins, begins + length)
         case "month":
-            day = datetime.fromtimestamp(at, UTC)
+            day = datetime.fromtimestamp(hour * 3600, UTC)
             first = datetime(day.year, day.month, 1, tzinfo=UTC)
             following = (first + timedelta(days=32)).replace(day=1)
             return Span(int(first.timestamp()), int(following.timestamp()))
