@@ -121,7 +121,7 @@ async def test_beside_a_plain_upstream_the_store_is_read_when_one_connects(
         assert (pool.trust.verify_mode, pool.trust.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-_NUMBER = st.integers(0, 10**9 - 1).map(str) | st.from_regex(r"0{0,3}[0-9]{1,9}", fullmatch=True)
+_NUMBER = st.integers(0, 10**12 - 1).map(str) | st.from_regex(r"0{0,3}[0-9]{1,9}", fullmatch=True)
 _UNIT = st.sampled_from(["second", "minute", "hour", "day", "month", "year", "Day", "fortnight"])
 _SPACE = st.sampled_from(["", "", " ", "\t"])
 _ONE = st.tuples(
@@ -138,4 +138,5 @@ def test_what_we_read_ourselves_limits_reads_the_same(text: str) -> None:
 
 def test_the_usual_notation_is_read_without_limits() -> None:
     assert usual_rates("20/minute;300/days") == [Rate(20, 60), Rate(300, 86400)]
+    assert usual_rates("1000000000/day") == [Rate(10**9, 86400)]  # as good as none
     assert usual_rates("2/60 seconds") is usual_rates("2 per day") is usual_rates("") is None
