@@ -48,9 +48,8 @@ async def handle(request: Request, exchange: Exchange) -> Response:
     app = kit.apps[client.app]
     if len(kit.apps) > 1:
         app.browser.check_origin(request.headers)  # 403: the app's own origins
-    find = app.endpoints.find
-    host = request.headers.get("Host", "")
-    endpoint, path, query = find(request.method, request.target, host)  # 400, 404, 405
+    method, host = request.method, request.headers.get("Host", "")
+    endpoint, path, query = app.endpoints.find(method, request.target, host)  # 400, 404, 405
     record.endpoint = endpoint.name
     with intake.Hold(kit.life.room) as hold:
         async with app.admission.admit(client, exchange.headers):  # 429
@@ -147,8 +146,9 @@ async def read_call(
         )
     finally:
         record.client_seconds += record.clock() - began_at
-    record.bytes_up = len(raw)
     passed = headers.forwarded(endpoint.dialect, request.headers)
+    request.drop()  # it is read, and its answer may take minutes
+    record.bytes_up = len(raw)
     asked = endpoint, raw, app.policy, passed, query
     if body.is_large(raw):  # each takes several times its size while it is read
         place = client.address, f"{client.app} {client.id}"

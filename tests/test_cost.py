@@ -1,4 +1,5 @@
-"""A call and an event stay cheap: the function calls that the real program makes for them, counted.
+"""A call and an event stay cheap: the function calls that the real program makes for them, counted;
+an open stream stays small: the bytes that Python has for it, weighed.
 
 The same on each machine and whatever else runs, unlike time. Python's own functions and builtins
 count alike, on the thread that serves, with everything on but the admin listener, as ``benchmarks``
@@ -24,7 +25,8 @@ from tests.fake_upstream import raw, read_request
 from tests.program import Program, environment
 
 CALL_BUDGET, EVENT_BUDGET, ADMIN_CALL_BUDGET = 1040, 55, 1100
-CALLS, EVENTS = 100, 100
+STREAM_BUDGET_BYTES = 17_500
+CALLS, EVENTS, STREAMS = 100, 100, 100
 MODEL = "openai/gpt-4o-mini"
 TOKEN = "kpt_ss2-4R-oJtsclJ100FmxyHFwO8UVwaZoRNPWjGnOwqk"
 DIGEST = "66ec33bf9217f06e755580f95301f9aca2e6738fd9fcb86d4c3a93c05987903b"
@@ -43,7 +45,7 @@ EVERYTHING = {
     "KEYPROXY_LOG_LEVEL": "info",
 }
 PROGRAM = """
-import os, signal, sys
+import gc, os, signal, sys, tracemalloc
 from keyproxy.__main__ import main
 
 count = 0
@@ -56,7 +58,13 @@ def tell(*_):
     sys.setprofile(look)
     os.write(1, b"%d\\n" % count)
 
+def weigh(*_):
+    tracemalloc.start()
+    gc.collect()
+    os.write(1, b"%d\\n" % tracemalloc.get_traced_memory()[0])
+
 signal.signal(signal.SIGUSR1, tell)
+signal.signal(signal.SIGUSR2, weigh)
 sys.argv = ["keyproxy", "serve"]
 sys.exit(main())
 """
@@ -103,28 +111,40 @@ class Upstream:
 
 
 class Counted:
-    """The program, with one connection to it."""
+    """The program, with connections to it; calls go over the last one."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int, upstream: Upstream) -> None:
         self._process, self._port, self._upstream = process, port, upstream
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers.append(self._writer)
 
     async def close(self) -> None:
-        self._writer.close()
-        await self._writer.wait_closed()
+        for writer in self._writers:
+            writer.close()
+            await writer.wait_closed()
 
     async def counted(self, calls: int, events: int | None = None) -> int:
         """Function calls for so many calls, or for so many streams of so many events."""
-        before = await self._count()
+        before = await self._told(signal.SIGUSR1)
         for _ in range(calls):
             await self._call() if events is None else await self._follow(events)
-        return await self._count() - before
+        return await self._told(signal.SIGUSR1) - before
 
-    async def _count(self) -> int:
+    async def weighed(self, streams: int) -> int:
+        """Bytes that Python has for so many streams which wait for their next event."""
+        before = await self._told(signal.SIGUSR2)
+        for _ in range(streams):
+            await self.connect()
+            await self._begin(2)
+            await self._reader.readuntil(EVENT)
+        return await self._told(signal.SIGUSR2) - before
+
+    async def _told(self, by: signal.Signals) -> int:
         assert self._process.stdout is not None
-        self._process.send_signal(signal.SIGUSR1)
+        self._process.send_signal(by)
         return int(await self._process.stdout.readline())
 
     def _send(self, *, is_streaming: bool) -> None:
@@ -144,11 +164,14 @@ class Counted:
         assert b" 200 " in head.partition(b"\r\n")[0], head
         await self._reader.readuntil(b"\r\n0\r\n\r\n" if b"chunked" in head else ANSWER[-20:])
 
-    async def _follow(self, events: int) -> None:
+    async def _begin(self, events: int) -> None:
         self._upstream.events = events
         self._send(is_streaming=True)
         head = await self._reader.readuntil(b"\r\n\r\n")
         assert b" 200 " in head.partition(b"\r\n")[0], head
+
+    async def _follow(self, events: int) -> None:
+        await self._begin(events)
         for _ in range(events):
             await self._reader.readuntil(EVENT)
             self._upstream.step.set()
@@ -205,7 +228,19 @@ async def test_a_call_and_an_event_cost_no_more_function_calls(tmp_path: Path) -
     assert shown_call <= ADMIN_CALL_BUDGET
 
 
+async def weight(folder: Path) -> float:
+    """Bytes for an open stream."""
+    async with started(folder, KEYPROXY_MAX_IN_FLIGHT="1000") as program:
+        return await program.weighed(STREAMS) / STREAMS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals say when weighing begins")
+async def test_an_open_stream_keeps_little_of_its_call(tmp_path: Path) -> None:
+    assert await weight(tmp_path) <= STREAM_BUDGET_BYTES
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         told = "a call {:.1f}, an event {:.1f}, a call that is shown {:.1f}"
         print(told.format(*asyncio.run(figures(Path(made)))))
+        print(f"an open stream {asyncio.run(weight(Path(made))):.0f} bytes")

@@ -213,9 +213,7 @@ async def read_body(
             raise Refusal("body_timeout", "The body did not arrive in time.") from error
         except BrokenBody as error:
             raise Refusal("bad_request", "The body's framing is broken.") from error
-    body = bytes(request.body)
-    request.body.clear()
-    return body
+    return bytes(request.body)
 
 
 def too_large(max_bytes: int, size: int | None) -> Refusal:

@@ -11,10 +11,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NewType
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 HTTP_1_0, HTTP_1_1 = "1.0", "1.1"
 _UNSEEN_BYTES = 128 * 1024
+_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 Lines = NewType("Lines", str)
 """Fields of a head, as they are written."""
@@ -93,8 +94,8 @@ class Request:
             raise self._lack
 
     def drop(self) -> None:
-        """Nobody wants what has come of it, or comes yet."""
-        self._is_wanted = False
+        """Nobody wants its head any more, what has come of its body, or comes yet."""
+        self._is_wanted, self.headers = False, _NO_HEADERS
         self.body.clear()
 
     @property
