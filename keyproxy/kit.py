@@ -46,6 +46,10 @@ class Life:
     is_stopping: bool = False
     is_cutting: bool = False
 
+    def cuts_calls(self) -> bool:
+        """Whether our own stop cuts them."""
+        return self.is_cutting
+
 
 @dataclass(frozen=True, slots=True)
 class AppKit:

@@ -112,10 +112,9 @@ class Record:
     """What becomes one log line when the call has ended.
 
     Each fact is written by who knows it first. ``answer`` is what the upstream's head said,
-    ``http_status`` what the client got. ``watchers`` see each chunk of the answer. ``has_begun``:
-    whether bytes of an answer were written; ``is_cutting``: whether our own stop cuts calls.
-    ``reserved``: USD that it may cost at most. ``booked``: its attempts as they
-    stand in the books, none where it reached no provider;
+    ``http_status`` what the client gets, once an answer begins. ``watchers`` see each chunk of the
+    answer. ``is_cutting``: whether our own stop cuts calls. ``reserved``: USD that it may cost at
+    most. ``booked``: its attempts as they stand in the books, none where it reached no provider;
     ``unsent``: those of it that did not, until one does.
 
     Whose wait it was: ``queue_seconds`` ours, until the first attempt; ``connect_seconds`` for
@@ -161,7 +160,6 @@ class Record:
     watchers: list[Callable[[bytes], None]] = field(default_factory=list)
     is_quiet: bool = False
     ended: End = End.COMPLETE
-    has_begun: Callable[[], bool] = lambda: False
     is_cutting: Callable[[], bool] = lambda: False
     answer_error: str | None = None
     error: BaseException | None = None
@@ -228,7 +226,7 @@ class Record:
         if isinstance(error, (asyncio.CancelledError, ConnectionError)):
             self.ended = End.STOPPED if self.is_cutting() else End.CLIENT_LEFT
         else:
-            self.ended = End.FAILED if self.has_begun() else End.REFUSED
+            self.ended = End.REFUSED if self.http_status is None else End.FAILED
 
     @property
     def level(self) -> str:

@@ -62,8 +62,7 @@ class App:
         if is_read and request.target in HEALTH_PATHS:
             return health(path, is_ready=self.is_ready())
         kit = self.current()
-        record = Record(request.method, path, is_cutting=lambda: kit.life.is_cutting)
-        record.has_begun = lambda: connection.has_begun
+        record = Record(request.method, path, is_cutting=kit.life.cuts_calls)
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.browser.allowed_origin(request.headers)
         exchange = request.exchange = Exchange(kit, record, connection)
@@ -126,7 +125,7 @@ def _refused(request: Request, exchange: Exchange, error: Exception) -> Response
         record.cause = type(cause).__name__  # its text may hold what was sent
     if refusal.code == "internal_error":
         record.error = error
-    if record.has_begun():
+    if exchange.connection.has_begun:
         # A second head must never be written into the answer.
         exchange.connection.close()
         raise ConnectionError("the answer had begun") from error
