@@ -47,8 +47,8 @@ async def relay(
             _send(connection, response, answer, record)
         else:
             connection.begin(response, reply.length)
-            for head in (answer.headers, reply.headers):
-                head.clear()  # a stream may last for minutes, and has gone through with them
+            # A stream may last for minutes, and has gone through with them.
+            del response.headers, answer.headers, reply.headers
             await Passing(connection, answer, record, idle_seconds).over()
         if connection.is_behind and record.ended is End.COMPLETE:
             since = record.clock()
@@ -82,17 +82,21 @@ def _send(connection: Connection, response: Response, answer: Answer, record: Re
 class Passing:
     """A body on its way from the upstream's connection to that of the client."""
 
+    __slots__ = (
+        *("_connection", "_fault", "_idle_seconds", "_loop", "_moved_at", "_outlives_client"),
+        *("_over", "_record", "_reply", "_search", "_timer"),
+    )
+
     def __init__(
         self, connection: Connection, answer: Answer, record: Record, idle_seconds: float
     ) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._connection, self._record = connection, record
         self._reply, self._search = answer.reply, answer.search
         self._outlives_client = answer.outlives_client
         self._over: asyncio.Future[None] = loop.create_future()
         self._fault: Exception | None = None
-        self._clock, self._idle_seconds = loop.time, idle_seconds
-        self._moved_at = loop.time()
+        self._idle_seconds, self._moved_at = idle_seconds, loop.time()
         self._timer = loop.call_later(idle_seconds, self._look)
 
     async def over(self) -> None:
@@ -104,7 +108,7 @@ class Passing:
         finally:
             self._connection.tell_behind(None)
             self._timer.cancel()
-            waited = self._clock() - self._moved_at
+            waited = self._loop.time() - self._moved_at
             self._record.waited(waited, is_for_client=self._connection.is_behind)
         if (fault := self._fault) is not None:
             self._fault = None  # it knows this frame
@@ -131,14 +135,14 @@ class Passing:
                 self._over.set_result(None)
 
     def _write(self, data: bytes) -> None:
-        now = self._clock()
+        now = self._loop.time()
         self._record.watch(data, now - self._moved_at)
         self._moved_at = now
         self._connection.write(data)
 
     def _hold_back(self, is_behind: bool) -> None:
         """The client is slow to take what was written, or is no more."""
-        now = self._clock()
+        now = self._loop.time()
         if is_behind:
             self._reply.pause()
         else:
@@ -160,8 +164,8 @@ class Passing:
         if self._over.done():
             return  # it has ended in this very turn
         until = self._moved_at + self._idle_seconds
-        if self._clock() < until:
-            self._timer = asyncio.get_running_loop().call_at(until, self._look)
+        if self._loop.time() < until:
+            self._timer = self._loop.call_at(until, self._look)
         else:
             self._record.ended = End.STALLED
             self._reply.close()

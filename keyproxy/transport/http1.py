@@ -69,7 +69,6 @@ class Connection(asyncio.Protocol):
         self._answered: asyncio.Future[Reply] | None = None
         self._reply: Reply | None = None
         self._late: Reply | None = None  # of an asker who is cancelled, and has not woken
-        self._fields: Fields = {}
         self._pieces: list[bytes] = []  # of the body, out of what is just being parsed
         self._unsent: bytes | memoryview = b""
         self._fault = ""
@@ -215,7 +214,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._has_more = self._state == _OVER
-        self._fields = {}
+        self._fields: Fields = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state != _HEAD:
@@ -253,6 +252,7 @@ class Connection(asyncio.Protocol):
         self._state = _BODY
         size = None if length is None else int(length[0])
         self._reply = reply = Reply(status, fields, size, self._transport, self.abort)
+        del self._fields  # a stream may last for minutes
         if self._answered is not None and not self._answered.done():
             self._answered.set_result(reply)
             self._answered = None
