@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -147,8 +147,8 @@ class Record:
     usage: Usage | None = None
     cost: Cost | None = None
     reserved: Decimal | None = None
-    booked: list[Attempt] = field(default_factory=list)
-    unsent: list[Attempt] = field(default_factory=list)
+    booked: Sequence[Attempt] = ()
+    unsent: Sequence[Attempt] = ()
     attempts: int = 0
     is_connected: bool = False
     bytes_up: int = 0

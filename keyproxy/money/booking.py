@@ -78,7 +78,7 @@ class Booking:
         self._reservation = await desk.set_aside(client, worst, at, prices, ask)
         attempt.begin(at, worst)
         attempts = record.booked = [*record.unsent, *record.booked, attempt]
-        record.unsent = []
+        record.unsent = ()
         begun_at, name = attempts[0].begun_at, call.endpoint.name
         self.entry = Entry(
             *(record.request_id, begun_at, client.app, client.id, name, call.ids), attempts
@@ -260,7 +260,7 @@ class Bookings:
         counted = attempt.counted
         if {each.fault for each in entry.attempts} == {_NOT_SENT}:
             self.book.withdraw(entry.id)
-            record.unsent, record.booked, record.cost = entry.attempts, [], None
+            record.unsent, record.booked, record.cost = entry.attempts, (), None
         else:
             if self.unsettled is not None and not attempt.is_final:
                 self.unsettled.add((entry.id, len(entry.attempts)))

@@ -70,6 +70,7 @@ _IN_OTHERS = {
     "completion_tokens_details": _WITHIN_OUTPUT,
 }
 _NOTHING = Usage()
+_NONE_SAID: Mapping[str, Any] = {}
 
 
 class UsageReader:
@@ -82,6 +83,12 @@ class UsageReader:
     - ``error``: the code or type of the error that it told of, whatever its status; "error" where
       none is readable, None where it told of none.
     """
+
+    __slots__ = (
+        *("_body", "_dialect", "_found_id", "_has_id", "_holds_key", "_is_event_stream"),
+        *("_long_line", "_places", "_rest", "_said", "_told_cost", "_wanted"),
+        *("answer_id", "error", "generation_id", "is_finished"),
+    )
 
     def __init__(
         self,
@@ -103,7 +110,7 @@ class UsageReader:
         self._dialect, self._told_cost = dialect, told_cost
         self._places = dialect.usage_in_events if is_event_stream else _IN_BODY
         self._wanted = _wanted(self._places)
-        self._said: dict[str, Any] = {}
+        self._said = _NONE_SAID
         self._has_id = generation_id is not None  # or one of another form
         self._is_event_stream = is_event_stream
         self._rest = bytearray()  # of an event whose end has not come
@@ -226,11 +233,11 @@ class UsageReader:
             self.error = code if code and not self._holds_key(code) else self.error or "error"
         said = _first(found, self._places, {})
         if not isinstance(said, dict):
-            self._said = {}  # the last one wins, also when it is not to be trusted
+            self._said = _NONE_SAID  # the last one wins, also when it is not to be trusted
         elif said and self._dialect.counts_cache_apart:
             # Cumulative: what the last event says replaces what the first said, field by field.
             news = {name: value for name, value in said.items() if value is not None}
-            self._said = self._said | news
+            self._said = {**self._said, **news}
         elif said:
             self._said = said
 

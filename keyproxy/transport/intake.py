@@ -76,6 +76,8 @@ class Room:
 class Hold:
     """What one call holds of the room, until the context ends or it is released."""
 
+    __slots__ = ("_room", "count")
+
     def __init__(self, room: Room) -> None:
         self._room = room
         self.count = 0

@@ -25,6 +25,11 @@ class Requests:
     ``fault``: what is behind them; ``tail``: bytes that were not parsed yet; ``is_in_head``: of
     another one something has come."""
 
+    __slots__ = (
+        *("_fields", "_overhead", "_parser", "_remote", "_target", "_transport"),
+        *("ahead", "coming", "fault", "is_in_head", "tail"),
+    )
+
     def __init__(self, transport: asyncio.Transport) -> None:
         peer = transport.get_extra_info("peername")
         self._transport, self._remote = transport, str(peer[0]) if peer else None
@@ -110,7 +115,7 @@ class Requests:
         is_small = self._overhead + _STEP_BYTES <= MAX_LINE_BYTES
         headers = intake.headers_of(method, target, version, self._fields, is_small=is_small)
         self.is_in_head, self._overhead = False, 0
-        self._target, self._fields = b"", []
+        del self._target, self._fields
         self.coming = Request(
             method,
             target,
