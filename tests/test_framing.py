@@ -16,7 +16,7 @@ from keyproxy.transport.connection import Serving
 from keyproxy.transport.messages import Request, Response
 from keyproxy.transport.server import Server
 from tests.conftest import BODY, CHAT, Proxy, Start
-from tests.fake_upstream import begun, silent
+from tests.fake_upstream import begun, silent, streaming
 from tests.raw import CALL, Connection, answers, only_answer, refused_raw, request
 
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CALL), CALL)
@@ -362,6 +362,37 @@ async def test_pipelined_calls_are_checked_one_by_one_and_answered_in_order(star
     data = await proxy.raw(pipeline + request("GET", "/healthz", "Connection: close"))
     assert [answer.status for answer in answers(data)] == [200, 403] * 60 + [200]
     assert len(proxy.upstream.calls) == 60
+
+
+@pytest.mark.parametrize("early", [0, 1, 40, -40, -1, None])
+async def test_what_comes_early_of_a_call_behind_a_stream_is_kept(
+    proxy: Proxy, early: int | None
+) -> None:
+    """Of head and body, with the call before it; the rest while that one is answered."""
+    until, next_call = asyncio.Event(), request()
+    proxy.upstream.answer = streaming(until)
+    async with await Connection.open(proxy) as connection:
+        connection.writer.write(request() + next_call[:early])
+        await connection.reader.readuntil(b"data: 1\n\n")
+        connection.writer.write(b"" if early is None else next_call[early:])
+        proxy.upstream.answer = None
+        until.set()
+        await connection.reader.readuntil(b"\r\n0\r\n\r\n")
+        assert (await connection.answer()).status == 200
+    assert len(proxy.upstream.calls) == 2
+
+
+async def test_a_broken_head_behind_a_stream_is_refused(proxy: Proxy) -> None:
+    until = asyncio.Event()
+    proxy.upstream.answer = streaming(until)
+    async with await Connection.open(proxy) as connection:
+        connection.writer.write(request())
+        await connection.reader.readuntil(b"data: 1\n\n")
+        connection.writer.write(b"GET / HTTP/1.1\nHost: localhost\r\n\r\n")
+        until.set()
+        await connection.reader.readuntil(b"\r\n0\r\n\r\n")
+        [answer] = answers(await connection.rest())
+        assert (answer.status, answer.code) == (400, "bad_request")
 
 
 async def test_nothing_pipelined_behind_a_closing_refusal_is_run(proxy: Proxy) -> None:

@@ -39,8 +39,7 @@ LINGERING_SECONDS = 2.0
 """How long an unread body is drained after a refusal, so that the client can read it."""
 _AHEAD_BYTES = 64 * 1024  # kept unparsed behind the call that is being answered
 _LENGTH, _DATE, _CONNECTION = istr("Content-Length"), istr("Date"), istr("Connection")
-_LAST_CHUNK = b"0\r\n\r\n"
-_RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
+_LAST_CHUNK, _RESET = b"0\r\n\r\n", struct.pack("ii", 1, 0)  # struct linger: on, wait no second
 _HEAD, _CALL, _IDLE, _DRAIN, _LEAVING, _CLOSED = range(6)
 _log = structlog.get_logger("keyproxy.server")
 
@@ -174,6 +173,7 @@ class Connection(asyncio.Protocol):
     def begin(self, response: Response, length: int | None = None) -> None:
         """The head of an answer whose body follows. Raises ConnectionError."""
         self._write(self._head(response, length))
+        self._requests.rest()
 
     def write(self, data: bytes) -> None:
         """A piece of that body, which is not empty. Raises ConnectionError."""

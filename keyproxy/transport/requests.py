@@ -33,7 +33,7 @@ class Requests:
     def __init__(self, transport: asyncio.Transport) -> None:
         peer = transport.get_extra_info("peername")
         self._transport, self._remote = transport, str(peer[0]) if peer else None
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None
         self.ahead: list[Request] = []
         self.coming: Request | None = None
         self.fault: Refusal | None = None
@@ -53,9 +53,14 @@ class Requests:
             done += _STEP_BYTES
         self.tail = data[done:] if self.fault is None else b""
 
+    def rest(self) -> None:
+        """An answer may take minutes: until more comes, nothing is kept to parse it with."""
+        if self.coming is None and not self.is_in_head:
+            self._parser = None
+
     def close(self) -> None:
         """Let go of everything."""
-        del self._parser  # it knows us
+        self._parser = None  # it knows us
         self.coming, self.tail = None, b""
         self.ahead.clear()
 
@@ -63,6 +68,8 @@ class Requests:
         self._overhead += len(data)
         fault: Refusal | None = None
         lack: type[Exception] = BrokenBody
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -109,6 +116,7 @@ class Requests:
 
     def on_headers_complete(self) -> None:
         parser = self._parser
+        assert parser is not None  # noqa: S101 - it is what tells
         method = parser.get_method().decode()
         target = self._target.decode("utf-8", "surrogateescape")
         version = parser.get_http_version()
@@ -133,10 +141,10 @@ class Requests:
             self.coming.feed(data)
 
     def on_message_complete(self) -> None:
-        coming = self.coming
-        if coming is None or (coming.has_body and self._parser.should_upgrade()):
+        coming, parser = self.coming, self._parser
+        if parser is None or coming is None or (coming.has_body and parser.should_upgrade()):
             return  # that of an offer comes yet
         self.coming, self._overhead = None, 0
-        if not self._parser.should_keep_alive():
+        if not parser.should_keep_alive():
             coming.keeps = False  # a trailer has said so
         coming.end()
