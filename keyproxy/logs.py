@@ -28,6 +28,7 @@ _MAX_TEXT = 20_000
 _MOST_KEPT, _LONGEST_KEPT = 1_000, 100
 _MOST_SHAPES = 256
 _NUMBERS = (int, float, bool, type(None))
+_LOST = suppress(OSError, ValueError)
 _OURS = frozenset({"request_id", "trace_id", "timestamp", "cost"})
 """What is made here of digits and letters, and differs from line to line."""
 _as_json = json.JSONEncoder(default=str).encode
@@ -93,32 +94,33 @@ class Masking:
         return len(text) <= _MAX_TEXT and self._beginnings.search(text.lower()) is None
 
 
-class _Written(dict[str, str]):
-    """Texts as JSON, by what they say. Harmless ones stay: most are in line after line, those of
-    settings, of clients, of models."""
+class _Written(dict[str | bool | None, str]):
+    """Texts and words as JSON, by what they say. Harmless ones stay: most are in line after line,
+    those of settings, of clients, of models."""
 
     def __init__(self, masking: Masking) -> None:
         self._masking = masking
 
-    def __missing__(self, text: str) -> str:
+    def __missing__(self, said: str | bool | None) -> str:
+        text = str(said)
         if not self._masking.is_harmless(text):
             return _as_json(self._masking.masked(text))
-        written = _as_json(text)
+        written = _as_json(said)
         if len(text) <= _LONGEST_KEPT:
             if len(self) >= _MOST_KEPT:
                 self.clear()
-            self[text] = written
+            self[said] = written
         return written
 
 
 def _shape(event: MutableMapping[str, Any]) -> tuple[str, list[int], list[int]]:
-    """A line of JSON to be filled with the event's values, and which of them are texts, which are
-    others that are written as JSON before: all but numbers, and texts of ours."""
+    """A line of JSON to be filled with the event's values, and which of them are texts or words,
+    which are others that are written as JSON before: all but numbers, and texts of ours."""
     members, texts, others = [], [], []
     for at, (name, value) in enumerate(event.items()):
         is_ours = name in _OURS and type(value) is str
         members.append(_as_json(name).replace("%", "%%") + (': "%s"' if is_ours else ": %s"))
-        if isinstance(value, str) and not is_ours:
+        if isinstance(value, (str, bool, type(None))) and not is_ours:
             texts.append(at)
         elif type(value) not in (int, float, str):
             others.append(at)
@@ -137,7 +139,7 @@ class _Lines:
         self._stream = stream
 
     def info(self, line: str) -> None:
-        with self._lock, suppress(OSError, ValueError):
+        with self._lock, _LOST:
             self._stream.write(line + "\n")
             self._stream.flush()
 

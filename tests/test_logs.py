@@ -270,6 +270,7 @@ def test_a_line_of_json_is_masked_as_its_fields_are(text: str, is_nested: bool) 
     masking = logs.Masking()
     masking.hide(['cor"rect\\hör\x00se', "horse battery", KEY])
     event = {"a": 1, "b": [text] if is_nested else text, "c": ValueError(text), "d": 0.5, "e": None}
+    event |= {"f": True, "g": False, "h": 0}
     line = masking.json("", "", dict(event))
     assert line == json.dumps(masking("", "", event))
 
