@@ -23,6 +23,7 @@ from keyproxy.settings import DEFAULT_APP, Settings
 from keyproxy.strict_json.turns import Turns
 from keyproxy.transport.connection import Connection
 from keyproxy.transport.intake import Room
+from keyproxy.transport.messages import NO_LINES, Lines
 from keyproxy.upstream.catalogue import Allowed, Catalogue
 from keyproxy.upstream.send import Upstream
 
@@ -109,4 +110,4 @@ class Exchange:
     record: Record
     connection: Connection
     headers: dict[str, str] = field(default_factory=dict)
-    cors: Mapping[str, str] = field(default_factory=dict)
+    cors: Lines = NO_LINES

@@ -50,13 +50,14 @@ def _bytes(text: str | bytes) -> bytes:
 
 
 def answers(data: bytes) -> list[RawAnswer]:
-    """Every answer in ``data``, each with a Content-Length or none."""
+    """Every answer in ``data``, each with a Content-Length or none, and no field of it twice."""
     found = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
         status, *lines = head.decode("latin-1").split("\r\n")
         fields = (line.partition(":") for line in lines)
         headers = {name.lower(): value.strip() for name, _, value in fields}
+        assert len(headers) == len(lines), head
         length = int(headers.get("content-length", 0))
         found.append(RawAnswer(int(status.split(" ")[1]), headers, data[:length]))
         data = data[length:]

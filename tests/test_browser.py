@@ -25,6 +25,7 @@ from keyproxy.server.assembly import browser_of
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
 from keyproxy.upstream.openrouter import OPENROUTER
+from keyproxy.upstream.providers import PROVIDERS
 from tests.conftest import BODY, CHAT, Proxy, Start, refused
 from tests.conftest import settings as made
 from tests.examples import examples
@@ -268,6 +269,15 @@ def assert_readable(answer: aiohttp.ClientResponse, origin: str = PAGE) -> None:
     assert set(exposed) == {name.lower() for name in (*EXPOSED_HEADERS, *OPENROUTER.passed)}
     assert "Access-Control-Allow-Credentials" not in answer.headers
     assert "origin" in vary(answer)
+
+
+def test_nothing_that_may_pass_down_is_a_field_that_we_write() -> None:
+    """It would stand in the answer twice."""
+    ours = {*EXPOSED_HEADERS, "X-Content-Type-Options", "Vary", "Date", "Connection"}
+    ours |= {"Content-Type", "Cache-Control", "Content-Length", "Transfer-Encoding"}
+    written = {name.lower() for name in ours - {"Retry-After"}}  # in an error of our own
+    for provider in PROVIDERS.values():
+        assert written.isdisjoint(map(str.lower, provider.passed))
 
 
 def vary(answer: aiohttp.ClientResponse) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from keyproxy.floods import Floods
 from keyproxy.settings import Address, Settings
 from keyproxy.transport.connection import Serving
-from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.messages import NO_LINES, Request, Response
 from keyproxy.transport.server import Server
 from tests.conftest import BODY, CHAT, Proxy, Start
 from tests.fake_upstream import begun, silent, streaming
@@ -344,7 +344,7 @@ async def test_a_body_that_nobody_reads_holds_up_no_request_behind_it() -> None:
         return Response(429)
 
     settings = Settings.from_environ("dev", {"OPENROUTER_API_KEY": "sk-or-v1-" + "0" * 64})
-    server = Server(Serving(refuse_late, lambda *_: None, settings, 9, Floods()))
+    server = Server(Serving(refuse_late, lambda *_: NO_LINES, settings, 9, Floods()))
     [address] = await server.listen([Address("127.0.0.1", 0)])
     try:
         async with await Connection.at(int(address.rpartition(":")[2])) as connection:

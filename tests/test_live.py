@@ -22,6 +22,7 @@ from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.record import Record
 from keyproxy.settings import Address, Settings
 from keyproxy.transport.connection import Serving
+from keyproxy.transport.messages import NO_LINES
 from keyproxy.transport.server import Server
 from tests.conftest import KEY, Clock, Proxy, Start
 from tests.records import entry
@@ -190,7 +191,7 @@ async def test_the_ledger_is_asked_once_a_minute_whoever_looks(
 @asynccontextmanager
 async def serving(made: Events) -> AsyncIterator[str]:
     settings = Settings.from_environ("dev", {"OPENROUTER_API_KEY": KEY})
-    server = Server(Serving(made.show, lambda request, fields: None, settings, 100, Floods()))
+    server = Server(Serving(made.show, lambda *_: NO_LINES, settings, 100, Floods()))
     [address] = await server.listen([Address("127.0.0.1", 0)])
     try:
         yield address

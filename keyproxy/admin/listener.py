@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 
 from keyproxy.admin import prometheus
 from keyproxy.admin.events import Events
@@ -33,7 +33,7 @@ from keyproxy.transport import refusals
 from keyproxy.transport.connection import Connection, Serving
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
-from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.messages import Lines, Request, Response, lines
 from keyproxy.transport.server import CannotListen, Server
 
 MOST_CONNECTIONS = 64
@@ -49,6 +49,11 @@ _PAGE_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
+}
+_EVERY_ANSWER = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 
 Show = Callable[[Request, Connection], Awaitable[Response]]
@@ -133,11 +138,9 @@ class Admin:
         return Response(200, fields, json.dumps(await self._state.whole()).encode())
 
 
-def _dress(request: Request, fields: CIMultiDict[str]) -> None:
+def _dress(request: Request, response: Response) -> Lines:
     """An answer is for our own page only, and not kept."""
-    fields.setdefault("X-Content-Type-Options", "nosniff")
-    fields.setdefault("Cache-Control", "no-store")
-    fields.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    return lines({**_EVERY_ANSWER, **response.headers}.items())
 
 
 def pages() -> Mapping[str, PageFile]:

@@ -33,7 +33,6 @@ HEADERS: Mapping[str, str] = MappingProxyType(
             "default-src 'none'; script-src 'self'; style-src 'self'; connect-src *; "
             "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         ),
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-cache",
         "Referrer-Policy": "same-origin",
     }

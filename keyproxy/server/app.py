@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from aiohttp_cors import CorsConfig, ResourceOptions
 from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRouterAdapter
-from multidict import CIMultiDict, istr
 
 from keyproxy import pairing
 from keyproxy.admin.watched import Readers
@@ -32,11 +31,11 @@ from keyproxy.transport import refusals
 from keyproxy.transport.connection import Connection, Serving
 from keyproxy.transport.health import HEALTH_PATHS, health
 from keyproxy.transport.intake import check_head
-from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.messages import NO_LINES, Lines, Request, Response, lines
 from keyproxy.transport.server import Server
 
-_REQUEST_ID = istr("X-Request-Id")
-_EVERY_ANSWER: dict[str, str] = {istr("X-Content-Type-Options"): "nosniff", istr("Vary"): "Origin"}
+_NO_SNIFFING = "X-Content-Type-Options: nosniff\r\n"
+_EVERY_ANSWER = f"{_NO_SNIFFING}Vary: Origin\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +146,16 @@ def _as_refusal(error: Exception) -> Refusal:
     return error if isinstance(error, Refusal) else refusals.internal()
 
 
-def _dress(request: Request, fields: CIMultiDict[str]) -> None:
-    """Put in what each of our answers carries. Health has no exchange, and brings its own."""
+def _dress(request: Request, response: Response) -> Lines:
+    """The fields of an answer and what each of ours carries. Health has no exchange, and brings
+    its own."""
     if (exchange := request.exchange) is None:
-        return
-    for name, value in _EVERY_ANSWER.items():
-        fields.setdefault(name, value)
-    fields[_REQUEST_ID] = exchange.record.request_id
-    fields.update(exchange.headers)
-    fields.update(exchange.cors)
+        return lines(response.headers.items())
+    fields = [*response.headers.items(), *exchange.headers.items()]
     exchange.headers.clear()  # a stream may last for minutes
+    every = _NO_SNIFFING if "Vary" in response.headers else _EVERY_ANSWER  # a preflight's is longer
+    id = exchange.record.request_id
+    return Lines(f"{lines(fields)}{every}X-Request-Id: {id}\r\n{exchange.cors}")
 
 
 class _AllowedOrigin(ResourcesUrlDispatcherRouterAdapter):
@@ -183,24 +182,24 @@ def _with_cors() -> web.Application:
     return app
 
 
-async def _cors_fields(request: Request, origin: str | None) -> Mapping[str, str]:
+async def _cors_fields(request: Request, origin: str | None) -> Lines:
     """What aiohttp-cors writes into an answer to ``origin``, the one of ``request`` and allowed.
 
     It is the same for each of its answers, so it is asked once and kept. We answer preflights.
     """
     if origin is None or is_preflight(request.method, request.headers):
-        return {}
+        return NO_LINES
     if (known := _CORS_FIELDS.get(origin)) is not None:
         return known
     answer = web.StreamResponse()
     await _CORS.on_response_prepare.send(request, answer)  # type: ignore[arg-type]
     if len(_CORS_FIELDS) >= _MOST_ORIGINS:  # "*" allows as many as a caller can write
         _CORS_FIELDS.clear()
-    return _CORS_FIELDS.setdefault(origin, CIMultiDict(answer.headers))
+    return _CORS_FIELDS.setdefault(origin, lines(answer.headers.items()))
 
 
 _EXPOSED = tuple(dict.fromkeys((*EXPOSED_HEADERS, *PROVIDER.passed)))
 _CORS_OPTIONS = ResourceOptions(expose_headers=_EXPOSED)  # type: ignore[no-untyped-call]
 _CORS = _with_cors()
 _MOST_ORIGINS = 512
-_CORS_FIELDS: dict[str, Mapping[str, str]] = {}
+_CORS_FIELDS: dict[str, Lines] = {}

@@ -26,31 +26,30 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
-from multidict import CIMultiDict, istr
 
 from keyproxy.errors import Refusal
 from keyproxy.floods import Floods
 from keyproxy.settings import Settings
 from keyproxy.transport import refusals
-from keyproxy.transport.messages import HTTP_1_1, Request, Response, date, head
+from keyproxy.transport.messages import HTTP_1_1, Lines, Request, Response, head, lines
 from keyproxy.transport.requests import Requests
 
 LINGERING_SECONDS = 2.0
 """How long an unread body is drained after a refusal, so that the client can read it."""
 _AHEAD_BYTES = 64 * 1024  # kept unparsed behind the call that is being answered
-_LENGTH, _DATE, _CONNECTION = istr("Content-Length"), istr("Date"), istr("Connection")
-_LAST_CHUNK, _RESET = b"0\r\n\r\n", struct.pack("ii", 1, 0)  # struct linger: on, wait no second
+_LAST_CHUNK = b"0\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, wait no second
 _HEAD, _CALL, _IDLE, _DRAIN, _LEAVING, _CLOSED = range(6)
 _log = structlog.get_logger("keyproxy.server")
 
 
 @dataclass(slots=True)
 class Serving:
-    """What the connections of one server share. ``dress`` puts in the fields that every answer to a
-    request has, ``refused`` hears the code of each answer to what is none."""
+    """What the connections of one server share. ``dress`` writes the fields of an answer to a
+    request with those that each has, ``refused`` hears the code of each answer to what is none."""
 
     answer: Callable[[Request, Connection], Awaitable[Response]]
-    dress: Callable[[Request, CIMultiDict[str]], None]
+    dress: Callable[[Request, Response], Lines]
     settings: Settings
     max_connections: int
     floods: Floods
@@ -265,21 +264,19 @@ class Connection(asyncio.Protocol):
     def _head(self, response: Response, length: int | None) -> bytes:
         request, status = self.request, response.status
         assert request is not None  # noqa: S101 - there is nothing else to answer
-        fields = CIMultiDict(response.headers)
         is_new = request.version == HTTP_1_1
         self._is_chunked = length is None and is_new
         self._is_unbounded = length is None and not is_new
         self._keeps = request.keeps and not response.must_close and (is_new or length is not None)
         has_length = length is not None and status not in (204, 304)
+        fields: str = self._serving.dress(request, response)
         if self._is_chunked:
-            fields["Transfer-Encoding"] = "chunked"
+            fields += "Transfer-Encoding: chunked\r\n"
         elif has_length and (length or request.method != "HEAD"):
-            fields[_LENGTH] = str(length)
-        fields[_DATE] = date()
+            fields += f"Content-Length: {length}\r\n"
         if self._keeps != is_new:
-            fields[_CONNECTION] = "keep-alive" if self._keeps else "close"
-        self._serving.dress(request, fields)
-        return head(request.version, status, fields)
+            fields += f"Connection: {'keep-alive' if self._keeps else 'close'}\r\n"
+        return head(request.version, status, Lines(fields))
 
     def _write(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -299,8 +296,9 @@ class Connection(asyncio.Protocol):
     def _say(self, refusal: Refusal) -> None:
         self._serving.refused(refusal.code)
         said = refusals.alone(refusal, self._serving.floods, "head refused", app=None)
-        framing = {"Content-Length": str(len(said.body)), "Date": date(), "Connection": "close"}
-        self.transport.write(head(HTTP_1_1, said.status, {**said.headers, **framing}) + said.body)
+        framing = {"Content-Length": str(len(said.body)), "Connection": "close"}
+        fields = lines([*said.headers.items(), *framing.items()])
+        self.transport.write(head(HTTP_1_1, said.status, fields) + said.body)
 
     # How long each state lasts: one timer, which stays set from one request to the next.
 

@@ -19,6 +19,7 @@ _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 Lines = NewType("Lines", str)
 """Fields of a head, as they are written."""
+NO_LINES = Lines("")
 
 
 @dataclass(slots=True)
@@ -121,18 +122,13 @@ def lines(fields: Iterable[tuple[str, str]]) -> Lines:
     return Lines(text)
 
 
-def head(version: str, status: int, fields: Mapping[str, str]) -> bytes:
-    """An answer's. Raises ValueError where a field holds a line break."""
+def head(version: str, status: int, fields: Lines) -> bytes:
+    """Of an answer that is made now (RFC 9110, 6.6.1)."""
     first = f"HTTP/{version} {status} {_REASONS.get(status, '')}"
-    text = f"{first}\r\n{lines(fields.items())}\r\n"
+    text = f"{first}\r\nDate: {_date(int(time.time()))}\r\n{fields}\r\n"
     return text.encode(errors="ignore")  # what was no UTF-8 is left out
 
 
-def date() -> str:
-    """Of an answer that is made now (RFC 9110, 6.6.1)."""
-    return _written(int(time.time()))
-
-
 @lru_cache(maxsize=1)
-def _written(now: int) -> str:
+def _date(now: int) -> str:
     return formatdate(now, usegmt=True)

@@ -26,7 +26,7 @@ from keyproxy.floods import Floods, Refused
 from keyproxy.settings import Settings
 from keyproxy.transport import intake
 from keyproxy.transport.connection import Serving
-from keyproxy.transport.messages import Request, Response
+from keyproxy.transport.messages import NO_LINES, Request, Response
 from keyproxy.transport.server import Server
 from tests.fuzz.request_reader import MAX_BODY_BYTES, UNREAD, Call, Outcome, obvious
 
@@ -154,7 +154,7 @@ class Driven:
 
     def __init__(self) -> None:
         settings = Settings.from_environ("dev", {"OPENROUTER_API_KEY": "sk-or-v1-" + "0" * 64})
-        self.server = Server(Serving(self._answer, lambda *_: None, settings, 9, Silent()))
+        self.server = Server(Serving(self._answer, lambda *_: NO_LINES, settings, 9, Silent()))
         self.calls: list[Call] = []
         self.turns = 0  # of the loop, that the handler waits
         self.crashes: list[dict[str, Any]] = []
