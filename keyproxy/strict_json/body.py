@@ -178,7 +178,10 @@ def rewritten(
 
     A field that is there changes its value in place, a new one comes last.
     """
-    text, parts, copied = reader.text, list[bytes](), 0
+    text = reader.text
+    if not removed and len(text) <= PIECE and parsed.keys().isdisjoint(changes):
+        return _extended(text, changes)
+    parts, copied = list[bytes](), 0
     if sought := parsed.keys() & {*changes, *removed}:
         kept_end, has_kept = text.index("{") + 1, False
         for name, start, end in _members(reader):
@@ -205,6 +208,17 @@ def rewritten(
     return b"".join(parts)
 
 
+def _extended(text: str, new: Mapping[str, Any]) -> bytes:
+    """A short body with fields that it has not: most calls are only given a cap."""
+    end = _before_space(text, text.rindex("}"))
+    parts = [text[:end]]
+    for name, value in new.items():
+        parts += (", ", _quoted(name), ": ")
+        _write(parts, value)
+    parts.append(text[end:])
+    return "".join(parts).encode()
+
+
 def _after_comma(reader: Reader, end: int) -> int:
     """Past the comma behind a member that ends there, if there is another one."""
     at = reader.after_space(end)
@@ -229,15 +243,15 @@ def _encoded(text: str, start: int, end: int) -> list[bytes]:
 def _written(value: Any) -> list[bytes]:
     """As JSON that is no longer than it must be (escapes would triple what is not ASCII), with
     the numbers of ``read`` as they were written."""
-    if type(value) is int:  # most are a cap
-        return [b"%d" % value]
     parts: list[str] = []
     _write(parts, value)
     return ["".join(parts[at : at + 1_000]).encode() for at in range(0, len(parts), 1_000)]
 
 
 def _write(parts: list[str], value: Any) -> None:
-    if isinstance(value, str):
+    if type(value) is int:  # most are a cap
+        parts.append(str(value))
+    elif isinstance(value, str):
         parts.append('"')
         for start in range(0, len(value), PIECE):
             parts.append(_quoted(value[start : start + PIECE])[1:-1])

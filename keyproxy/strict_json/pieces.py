@@ -160,9 +160,9 @@ def check_depth(value: dict[str, Any]) -> None:
 
 def has_half_pair(text: str) -> bool:
     """Whether a JSON text escapes half of a surrogate pair: no text, readers replace or drop it."""
-    if len(text) < SHORT and "\\ud" not in text and "\\uD" not in text:
-        return False
     at = text.find("\\")
+    if at < 0 or (len(text) < SHORT and "\\ud" not in text and "\\uD" not in text):
+        return False
     while at >= 0:
         end = _PAIRS.match(text, at)
         if end is None or end.end() == at:
