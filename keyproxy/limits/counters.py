@@ -176,42 +176,40 @@ class Counters:
         is_admitted = not is_crowded
         seen = []
         for window in windows:
-            units, span = 0, window.span
+            units, column, span = 0, None, window.span
             left = window.seconds if span is None else span.ends - wall
+            if left < 0:
+                left = 0.0
             try:
-                row, column = rows[window.identity], columns[window.column]
+                row, known = rows[window.identity], columns[window.column]
             except KeyError:
-                row = _NOBODY  # it begins with this call
+                row = _NOBODY
             else:
-                if column.ends[row] <= now:
-                    row = _NOBODY
-                else:
-                    units = column.counts[row]
+                if (ends := known.ends[row]) > now:  # else it begins with this call
+                    units, column = known.counts[row], known
                     if span is None:
-                        left = column.ends[row] - now
+                        left = ends - now
             if units + cost > window.amount and cost > 0:
                 is_admitted = False
-            seen.append((window, units, left if left > 0 else 0.0, row))
-        counted = cost if is_admitted else 0
-        standings = tuple(
-            [_standing((window, units + counted, left)) for window, units, left, _ in seen]
-        )
+            seen.append((window, units, left, row, column))
         if not is_admitted:
-            return Verdict(False, standings, is_crowded)
+            standings = [_standing((window, units, left)) for window, units, left, *_ in seen]
+            return Verdict(False, tuple(standings), is_crowded)
         if place is not None:
             in_flight[place.key] = open_calls + 1
-        begun = []
-        for window, units, left, row in seen:
-            ends = now + left if window.span is None else now + left + _LATE_SECONDS
-            if row == _NOBODY:
-                begun.append((window, Entry(cost, ends)))
-            else:
-                column = columns[window.column]
-                column.counts[row] = units + cost
-                column.ends[row] = ends
-        for window, entry in begun:  # last, since a full table forgets others for them
-            table.put(window, entry)
-        return Verdict(True, standings)
+        standings, begun = [], []
+        for window, units, left, row, column in seen:
+            standings.append(_standing((window, units + cost, left)))
+            if column is None:
+                begun.append((window, left))
+                continue
+            column.counts[row] = units + cost
+            if window.span is not None:
+                column.ends[row] = now + left + _LATE_SECONDS
+        for window, left in begun:  # last, since a full table forgets others for them
+            late = 0.0 if window.span is None else _LATE_SECONDS
+            table.put(window, Entry(cost, now + left + late))
+        return Verdict(True, tuple(standings))
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         """How many units are counted in each of these windows; counts nothing."""
