@@ -51,33 +51,33 @@ async def handle(request: Request, exchange: Exchange) -> Response:
     method, host = request.method, request.headers.get("Host", "")
     endpoint, path, query = app.endpoints.find(method, request.target, host)  # 400, 404, 405
     record.endpoint = endpoint.name
-    with intake.Hold(kit.life.room) as hold:
-        async with app.admission.admit(client, exchange.headers):  # 429
-            if endpoint.dialect is CATALOGUE:
-                return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
-            call = await read_call(request, hold, exchange, client, endpoint, query)  # 400, 403, …
-            record.models, record.is_streaming = call.models, call.is_streaming
-            idle_seconds = app.settings.idle_timeout_seconds
-            if app.attempts is not None:
-                answering = app.attempts.answer(call, client, record, exchange.headers)
-                del call
-                async with answering as answer:  # 402, 404, 429, 502, 503, 504
-                    hold.release()
-                    return await relay(
-                        exchange.connection, answer, record, idle_seconds=idle_seconds
-                    )
-            ids, models = call.ids, app.policy.models
-            record.watchers.append(Served(record, ids, models).watch)
-            booking = app.bookings.reserve(record, client, call)
-            # A dry run ends here, where nothing is set aside yet.
-            sending = app.upstream.send(call, record)
-            del call  # its body goes up and is not kept for as long as the answer streams
-            async with booking as money, sending as answer:  # 402, 429; 502, 504
+    with (
+        intake.Hold(kit.life.room) as hold,
+        await app.admission.admit(client, exchange.headers),  # 429
+    ):
+        if endpoint.dialect is CATALOGUE:
+            return await show_catalogue(request, kit, app, path, query)  # 400, 403, 502
+        call = await read_call(request, hold, exchange, client, endpoint, query)  # 400, 403, …
+        record.models, record.is_streaming = call.models, call.is_streaming
+        idle_seconds = app.settings.idle_timeout_seconds
+        if app.attempts is not None:
+            answering = app.attempts.answer(call, client, record, exchange.headers)
+            del call
+            async with answering as answer:  # 402, 404, 429, 502, 503, 504
                 hold.release()
-                money.answered(answer.head, answer.fault)
-                if answer.head.status in _MAY_BE_UNLISTED:
-                    record.hint = next(filter(None, map(models.unlisted, ids)), None)
                 return await relay(exchange.connection, answer, record, idle_seconds=idle_seconds)
+        ids, models = call.ids, app.policy.models
+        record.watchers.append(Served(record, ids, models).watch)
+        booking = app.bookings.reserve(record, client, call)
+        # A dry run ends here, where nothing is set aside yet.
+        sending = app.upstream.send(call, record)
+        del call  # its body goes up and is not kept for as long as the answer streams
+        async with booking as money, sending as answer:  # 402, 429; 502, 504
+            hold.release()
+            money.answered(answer.head, answer.fault)
+            if answer.head.status in _MAY_BE_UNLISTED:
+                record.hint = next(filter(None, map(models.unlisted, ids)), None)
+            return await relay(exchange.connection, answer, record, idle_seconds=idle_seconds)
 
 
 def refuse_when_stopping(kit: Kit) -> None:

@@ -14,7 +14,7 @@ from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
 from keyproxy.errors import Refusal
-from keyproxy.limits.admit import doubled, rate_headers, windows
+from keyproxy.limits.admit import announced, doubled, rate_headers, windows
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Window
 from keyproxy.settings import Rate
@@ -89,7 +89,7 @@ class Opening:
     ) -> None:
         """``rates``: what the operator may raise where a window is full."""
         verdict = await self.counters.take(counted)
-        headers.update(rate_headers(verdict.standings))
+        headers.update(rate_headers(announced(counted), verdict.standings))
         if not verdict.is_admitted:
             full = verdict.in_the_way
             raise Refusal(

@@ -144,7 +144,7 @@ def admission() -> Admission:
 async def one_call(admitting: Admission, number: int) -> dict[str, str]:
     headers: dict[str, str] = {}
     client = Client(f"client-{number}", f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::/64")
-    async with admitting.admit(client, headers):
+    with await admitting.admit(client, headers):
         return headers
 
 

@@ -109,12 +109,14 @@ async def test_a_limited_call_is_one_command_whatever_it_is_limited_by(
 ) -> None:
     rates = (Rate(20, 60), Rate(300, 86_400))
     admission = Admission(await replica(), rates, rates, 8)
-    async with AsyncExitStack() as call:
-        admitted = admission.admit(Client("someone", "192.0.2.1"), {})
-        heard = await monitored(server, lambda: call.enter_async_context(admitted))
-        assert heard == ["evalsha"]
-        # Its place is given back when it has ended, and nobody waits for that.
-        assert await monitored(server, call.aclose) == ["zrem"]
+    call = AsyncExitStack()
+
+    async def begin() -> None:
+        call.enter_context(await admission.admit(Client("someone", "192.0.2.1"), {}))
+
+    assert await monitored(server, begin) == ["evalsha"]
+    # Its place is given back when it has ended, and nobody waits for that.
+    assert await monitored(server, call.aclose) == ["zrem"]
 
 
 async def test_a_budget_is_reserved_and_settled_by_one_command_each(
@@ -177,7 +179,7 @@ async def test_headers_tell_what_all_replicas_together_left(replica: Replica) ->
     rates = (Rate(5, 60),)
     headers: dict[str, str] = {}
     for counters in (await replica(), await replica()):
-        async with Admission(counters, rates, (), 8).admit(Client("a", "192.0.2.1"), headers):
+        with await Admission(counters, rates, (), 8).admit(Client("a", "192.0.2.1"), headers):
             pass
     assert headers == {
         "RateLimit-Policy": '"client-60";q=5;w=60',

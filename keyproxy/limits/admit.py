@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 from keyproxy.call import Client
 from keyproxy.errors import Refusal
@@ -38,25 +39,30 @@ class Admission:
     address_rates: tuple[Rate, ...]
     max_in_flight: int
     _windows: Callable[[str, str], list[Window]] = field(init=False)
+    _announced: Announced = field(init=False)
 
     def __post_init__(self) -> None:
         self._windows = lru_cache(_MOST_KNOWN)(self._make_windows)
+        self._announced = announced(self._make_windows("", ""))
 
-    def admit(self, client: Client, headers: dict[str, str]) -> Admitting:
-        """Hold a place for one call; ``headers`` receives the RateLimit fields, refused or not.
+    async def admit(self, client: Client, headers: dict[str, str]) -> Admitted:
+        """A place for one call; ``headers`` receives the RateLimit fields, refused or not.
 
         Raises ``rate_limited``, ``too_many_in_flight``, ``overloaded``.
         """
         whose = f"{client.app}:{client.id}"
-        counted = self._windows(whose, client.address)
-        return Admitting(self, counted, Place(whose, self.max_in_flight), headers)
+        place = Place(whose, self.max_in_flight)
+        verdict = await self.counters.take(self._windows(whose, client.address), place)
+        headers.update(rate_headers(self._announced, verdict.standings))
+        if not verdict.is_admitted:
+            raise self._refusal(verdict)
+        return Admitted(self.counters, place)
 
     def _make_windows(self, whose: str, address: str) -> list[Window]:
         of_client = windows("client", whose, self.rates)
         return of_client + windows("address", address, self.address_rates)
 
-    def refusal(self, verdict: Verdict) -> Refusal:
-        """Of a call that was not admitted."""
+    def _refusal(self, verdict: Verdict) -> Refusal:
         if verdict.is_crowded and not verdict.in_the_way:
             return Refusal(
                 "too_many_in_flight",
@@ -81,25 +87,17 @@ class Admission:
         )
 
 
-class Admitting:
-    """One call: admitted as it enters; its place is given up as it leaves."""
+@dataclass(eq=False, slots=True)
+class Admitted:
+    """One call: its place is given up as it is left."""
 
-    __slots__ = ("_admission", "_headers", "_place", "_windows")
+    _counters: Counters
+    _place: Place
 
-    def __init__(
-        self, admission: Admission, windows: list[Window], place: Place, headers: dict[str, str]
-    ) -> None:
-        self._admission, self._windows = admission, windows
-        self._place, self._headers = place, headers
+    def __enter__(self) -> None: ...
 
-    async def __aenter__(self) -> None:
-        verdict = await self._admission.counters.take(self._windows, self._place)
-        self._headers.update(rate_headers(verdict.standings))
-        if not verdict.is_admitted:
-            raise self._admission.refusal(verdict)
-
-    async def __aexit__(self, *error: object) -> None:
-        self._admission.counters.leave(self._place)
+    def __exit__(self, *error: object) -> None:
+        self._counters.leave(self._place)
 
 
 async def count_failure(counters: Counters, refusal: Refusal, network: str) -> None:
@@ -137,25 +135,29 @@ def windows(name: str, key: str, rates: Sequence[Rate]) -> list[Window]:
     return [Window(name, key, rate.amount, rate.seconds) for rate in rates]
 
 
-def rate_headers(standings: Sequence[Standing]) -> dict[str, str]:
+class Announced(NamedTuple):
+    """What RateLimit fields say of windows, whatever is counted in them."""
+
+    names: Sequence[str]
+    policy: str
+
+
+def announced(windows: Sequence[Window]) -> Announced:
+    """``"client-60"``, and ``"client-60";q=20;w=60``, of each."""
+    names = [f'"{window.name}-{window.seconds}"' for window in windows]
+    each = zip(names, windows, strict=True)
+    return Announced(names, ", ".join([f"{name};q={w.amount};w={w.seconds}" for name, w in each]))
+
+
+def rate_headers(announced: Announced, standings: Sequence[Standing]) -> dict[str, str]:
     """``RateLimit-Policy: "client-60";q=20;w=60`` and ``RateLimit: "client-60";r=19;t=42``."""
     if not standings:
         return {}
-    said = tuple([(window.name, window.amount, window.seconds) for window, _, _ in standings])
-    names, policy = _written(said)
     states = [
         f"{name};r={window.amount - units if units < window.amount else 0};t={math.ceil(seconds)}"
-        for name, (window, units, seconds) in zip(names, standings, strict=True)
+        for name, (window, units, seconds) in zip(announced.names, standings, strict=True)
     ]
-    return {"RateLimit-Policy": policy, "RateLimit": ", ".join(states)}
-
-
-@lru_cache(maxsize=256)
-def _written(windows: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, ...], str]:
-    """The names of windows, and the policies of all."""
-    names = tuple([f'"{name}-{seconds}"' for name, _, seconds in windows])
-    each = zip(names, windows, strict=True)
-    return names, ", ".join([f"{name};q={amount};w={length}" for name, (_, amount, length) in each])
+    return {"RateLimit-Policy": announced.policy, "RateLimit": ", ".join(states)}
 
 
 def _duration(seconds: int) -> str:
