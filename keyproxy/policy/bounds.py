@@ -51,25 +51,23 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     for outer, inner in dialect.budgets:
         if outer in body and type(body[outer]) is dict:
             thinking += _positive(body[outer].get(inner)) or 0
-    return Ask(
-        text_tokens=times * text_tokens,
-        max_output_tokens=_output_cap(lengths.values(), thinking) if lengths else None,
-        length_fields=tuple(lengths) or dialect.lengths[:1],
-        reasoning_tokens=thinking,
-        answers=times * seen.answers * contexts if writes else 0,
-        contexts=times * contexts,
-        rounds=1 + tool_calls,
-        images=times * seen.images,
-        # A prediction that does not come true is billed as output, beyond the cap.
-        predicted_tokens=text_tokens if seen.predicts else 0,
-        searches=tool_calls if seen.searches else 0,
-        results=seen.results,
-        has_media=seen.has_media,
-        has_files=seen.has_files,
-        has_long_cache=seen.has_long_cache,
-        is_unbounded=seen.is_unbounded,
-        part=seen.what,
+    ask = Ask(
+        times * text_tokens,
+        _output_cap(lengths.values(), thinking) if lengths else None,
+        times * seen.answers * contexts if writes else 0,
+        times * contexts,
+        1 + tool_calls,
     )
+    ask.length_fields, ask.reasoning_tokens = tuple(lengths) or dialect.lengths[:1], thinking
+    if seen.is_something:
+        ask.images = times * seen.images
+        # A prediction that does not come true is billed as output, beyond the cap.
+        ask.predicted_tokens = text_tokens if seen.predicts else 0
+        ask.searches, ask.results = tool_calls if seen.searches else 0, seen.results
+        ask.has_media, ask.has_files = seen.has_media, seen.has_files
+        ask.has_long_cache = seen.has_long_cache
+        ask.is_unbounded, ask.part = seen.is_unbounded, seen.what
+    return ask
 
 
 def _pairs(seen: Seen, body: Mapping[str, Any], raw_bytes: int) -> Ask:

@@ -65,6 +65,11 @@ class Seen:
     what: str = ""
     _sources: set[int] | None = None  # of images, which are measured
 
+    @property
+    def is_something(self) -> bool:
+        """Whether anything is noted."""
+        return bool(vars(self))
+
     def unbound(self, what: str) -> None:
         """No price bounds ``what``, a part as it is called in words; the first is told."""
         if not self.is_unbounded:
@@ -201,7 +206,8 @@ class Check:
         self.named[value] = None
         for id in ids:
             self.ids[id] = None
-        self.seen.searches |= ":" in model and ":online" in model.lower()
+        if ":" in model and ":online" in model.lower():
+            self.seen.searches = True
         self.put(holder, key, model)
 
     def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
