@@ -7,12 +7,12 @@ as long.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.dialects import Dialect
 
 BASE = "/api/v1"

@@ -10,9 +10,10 @@ as are OpenAI's Responses; Messages as Anthropic's SDKs write them. November 202
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
+
+from keyproxy.dataclass import dataclass, field
 
 _EVERYWHERE = {
     **dict.fromkeys(("user", "metadata", "session_id"), "free"),

@@ -8,7 +8,6 @@ left out and said to be.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import NoReturn, cast
@@ -19,6 +18,7 @@ from keyproxy.attempts.attempts import Attempts
 from keyproxy.browser import is_preflight
 from keyproxy.call import BASE, Call, Client, Endpoint
 from keyproxy.clients.identity import Identity
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.dialects import CATALOGUE, MESSAGES
 from keyproxy.errors import Refusal, Step
 from keyproxy.key_forms import STARS

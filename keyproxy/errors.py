@@ -12,9 +12,10 @@ turns these into answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+
+from keyproxy.dataclass import KW_ONLY, dataclass, field
 
 
 class Side(StrEnum):

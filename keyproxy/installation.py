@@ -11,10 +11,11 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
+
+from keyproxy.dataclass import dataclass, field
 
 _NAME = "keyproxy"
 _IN_IMAGE = Path("/dist")  # where the Dockerfile makes the wheel

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, NoReturn
+
+from keyproxy.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

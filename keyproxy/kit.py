@@ -6,11 +6,11 @@ Made by ``server/assembly.py``; nothing here outlives a call but what kits share
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from keyproxy.browser import Browser
 from keyproxy.clients.identity import Identity
+from keyproxy.dataclass import dataclass, field
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
 from keyproxy.money.booking import Bookings

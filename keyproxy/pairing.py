@@ -11,13 +11,13 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
 
 from multidict import CIMultiDictProxy
 
 from keyproxy.clients.addresses import parse_address
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import is_same
 from keyproxy.transport.messages import Request

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from functools import cached_property
 from typing import Literal
 
 from keyproxy.call import ANYTHING, Ask, Cost, Usage
+from keyproxy.dataclass import dataclass, fields, replace
 
 ZERO = Decimal(0)
 MAX_COST = Decimal(1_000_000)

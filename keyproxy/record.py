@@ -11,13 +11,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 import structlog
 
 from keyproxy.call import ROUTER, Cost, CostSource, End, Head, Usage
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Side
 from keyproxy.price import ZERO
 

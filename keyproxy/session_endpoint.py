@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from keyproxy.clients.captcha import Captcha
 from keyproxy.clients.identity import Door, Identity
 from keyproxy.clients.sessions import Session, Sessions, looks_like_session
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal
 from keyproxy.limits.admit import announced, doubled, rate_headers, windows
 from keyproxy.limits.counters import Counters

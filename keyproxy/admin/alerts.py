@@ -13,7 +13,6 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
@@ -22,6 +21,7 @@ import structlog
 
 from keyproxy.admin.conditions import Condition, Conditions
 from keyproxy.admin.outbox import Alert, Outbox
+from keyproxy.dataclass import dataclass, field
 from keyproxy.ledger.ledger import Ledger
 
 LOOK_SECONDS = 1.0

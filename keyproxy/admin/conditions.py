@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple, get_args
@@ -17,6 +16,7 @@ import structlog
 
 from keyproxy.admin.totals import FAILING_SECONDS, Failures, Totals
 from keyproxy.admin.watched import Watched
+from keyproxy.dataclass import dataclass, field
 from keyproxy.ledger.file import LedgerFault
 from keyproxy.limits.windows import Span
 from keyproxy.money.budget import Level, shown, span

@@ -10,12 +10,12 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from keyproxy.admin.recent import Sums, add, client_shown, largest
+from keyproxy.dataclass import dataclass, field
 from keyproxy.ledger.file import LedgerFault, ask
 from keyproxy.ledger.ledger import Ledger
 from keyproxy.ledger.queries import By, Summary, summary

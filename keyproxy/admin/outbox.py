@@ -13,13 +13,13 @@ import json
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import structlog
 
 from keyproxy import __version__
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import SettingsFault
 from keyproxy.settings import Secret, Settings
 from keyproxy.transport.fetch import fetch

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from keyproxy.admin.tally import FAMILIES, Family, Labels, Tally
 from keyproxy.admin.watched import Watched
+from keyproxy.dataclass import dataclass
 from keyproxy.money.budget import Level
 
 if TYPE_CHECKING:

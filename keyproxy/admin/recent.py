@@ -10,7 +10,6 @@ import time
 from array import array
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from keyproxy.admin.tally import PICO
@@ -18,6 +17,7 @@ from keyproxy.admin.totals import has_failed
 from keyproxy.call import End, Usage
 from keyproxy.clients.addresses import parse_address
 from keyproxy.clients.addresses import shown as address_shown
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.price import ZERO

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from keyproxy import __version__
 from keyproxy.admin.history import History
 from keyproxy.admin.recent import CELL_SECONDS, CELLS, Line
 from keyproxy.admin.watched import Shown, Watched
+from keyproxy.dataclass import dataclass
 from keyproxy.money.budget import Level
 from keyproxy.upstream.keyring import KeyState
 

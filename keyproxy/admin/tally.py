@@ -11,12 +11,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from keyproxy.admin.totals import BROKEN
 from keyproxy.call import BASE, ROUTER, End, Usage
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import CODES
 from keyproxy.ledger.entry import Unsettled, to_pico
 from keyproxy.ledger.memory import MOST_UNSETTLED

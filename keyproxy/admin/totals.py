@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 
 from keyproxy.call import End
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Side
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.price import ZERO

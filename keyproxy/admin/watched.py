@@ -4,10 +4,10 @@ what became of calls: alerts and the last line always, the rest where it is show
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from keyproxy.admin.totals import Failures, Totals
+from keyproxy.dataclass import dataclass
 from keyproxy.kit import Kit
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book, Ledger

@@ -17,7 +17,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,6 +26,7 @@ from keyproxy.attempts.drains import MOST_BYTES, Drains, read
 from keyproxy.attempts.failed import OF_CALLER, Failed, last_word, of_refusal, route_headers
 from keyproxy.attempts.held import trouble_before_output
 from keyproxy.call import ROUTER, Call, Client
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.errors import Refusal
 from keyproxy.money.booking import Booking, Bookings
 from keyproxy.money.reserving import Prices

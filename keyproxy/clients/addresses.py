@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import structlog
 from multidict import CIMultiDictProxy
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 
 Address = IPv4Address | IPv6Address

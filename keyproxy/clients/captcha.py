@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +20,7 @@ import structlog
 
 from keyproxy import __version__
 from keyproxy.clients.addresses import parse_address
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings.consistency import TEST_SECRETS

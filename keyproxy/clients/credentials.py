@@ -15,12 +15,12 @@ import hmac
 import re
 import secrets
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 
 from multidict import CIMultiDictProxy, istr
 
 from keyproxy import key_forms
 from keyproxy.call import CREDENTIAL_FIELDS
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal
 from keyproxy.settings import ClientToken, Secret
 

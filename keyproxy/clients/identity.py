@@ -6,7 +6,6 @@ Knows apps by name and by what they ask for; the rules behind a name are others'
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import structlog
 from multidict import CIMultiDictProxy
@@ -17,6 +16,7 @@ from keyproxy.clients.addresses import UNKNOWN, Addresses, refuse_public
 from keyproxy.clients.credentials import Tokens
 from keyproxy.clients.jwt import Verifier, looks_like_jwt
 from keyproxy.clients.sessions import Sessions, looks_like_session
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal
 from keyproxy.settings import Secret
 

@@ -18,13 +18,13 @@ import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import aiohttp
 import structlog
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import SettingsFault
 from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar.jwt import SHARED, one_name

@@ -13,12 +13,12 @@ import re
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import aiohttp
 
 from keyproxy.clients.jwks import Jwks, SignatureKey, shared_secret
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import Secret
 from keyproxy.settings import Settings

@@ -14,11 +14,11 @@ import hmac
 import struct
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from secrets import token_bytes
 from typing import NamedTuple
 
 from keyproxy.clients.credentials import Holder
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 from keyproxy.key_forms import SESSION, Secret
 

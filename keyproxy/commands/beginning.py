@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets as randomness
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from keyproxy.commands.file_changes import Change, Said, env_file, ignoring, text_of_file
+from keyproxy.dataclass import dataclass
 from keyproxy.key_forms import STARS
 from keyproxy.settings import ROWS
 from keyproxy.settings.grammar.secrets import KEY, KEY_FILE

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from keyproxy.commands import git
 from keyproxy.console import MOST_COLUMNS, printable, wrapped
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import SettingsFaults
 from keyproxy.key_forms import STARS
 from keyproxy.settings import lines

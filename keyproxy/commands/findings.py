@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
 from keyproxy.console import printable
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import SettingsFault
 
 Grade = Literal["fine", "warning", "error"]

@@ -6,9 +6,9 @@ Known by the framework's own files, or by its package in ``package.json``.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
+from keyproxy.dataclass import dataclass
 from keyproxy.settings.sources import read_file
 
 _SDK = "new OpenAI({{ baseURL: {url}, apiKey: 'none', dangerouslyAllowBrowser: true{more} }})"

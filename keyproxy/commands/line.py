@@ -12,13 +12,13 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NoReturn
 
 from keyproxy.commands import COMMANDS
 from keyproxy.console import MOST_COLUMNS, printable, wrapped
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import SettingsFaults
 from keyproxy.settings import CONFIG, ROWS
 from keyproxy.settings.grammar import mask

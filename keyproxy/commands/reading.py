@@ -14,7 +14,6 @@ import sqlite3
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TypeVar
 
 from keyproxy.commands import line
 from keyproxy.console import printable
+from keyproxy.dataclass import dataclass
 from keyproxy.ledger.file import LedgerFault, LedgerMissing, ask, default_path, dev_path
 
 LEDGER = "KEYPROXY_LEDGER"

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
+
+from keyproxy.dataclass import dataclass, field
 
 ACCOUNT_ID = "user_2EXAMPLEaccountid0000000000"
 RETRY_AFTER_SECONDS = 5

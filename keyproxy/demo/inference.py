@@ -7,11 +7,11 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from keyproxy.dataclass import dataclass
 from keyproxy.demo import failures, texts
 from keyproxy.demo.calls import Calls
 from keyproxy.demo.failures import Failure, encode

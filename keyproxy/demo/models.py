@@ -7,11 +7,11 @@ strings in USD per token. Knows nothing of HTTP.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 
+from keyproxy.dataclass import dataclass
 from keyproxy.demo import failures, texts
 from keyproxy.demo.failures import Failure
 

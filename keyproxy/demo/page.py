@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+
+from keyproxy.dataclass import dataclass, replace
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

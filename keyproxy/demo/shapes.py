@@ -8,9 +8,9 @@ in October 2026). Pure: no sockets, no clock.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from keyproxy.dataclass import dataclass
 from keyproxy.demo.failures import encode
 from keyproxy.demo.models import COMPLETION_PRICE, PROMPT_PRICE
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from keyproxy.call import Client
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.errors import Refusal
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Place, Standing, Verdict, Window

@@ -13,9 +13,9 @@ import random
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import KeyproxyError
 from keyproxy.settings.grammar.network import StorageServer
 

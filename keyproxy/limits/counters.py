@@ -19,10 +19,10 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
 
 MAX_ROWS = 340_000  # 100,000 clients with an address and a budget each, and some

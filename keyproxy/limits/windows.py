@@ -8,8 +8,9 @@ are kept from call to call by those who count in them; a call makes the rest, wh
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from keyproxy.dataclass import dataclass, field
 
 # Of a text's 64-bit hash, which is keyed anew in each process, 60 bits fit a small integer:
 # two of 340,000 keys meet with a chance of 1 in 20 million, and nobody can choose them.
@@ -23,7 +24,7 @@ class Span(NamedTuple):
     ends: int
 
 
-@dataclass(slots=True, unsafe_hash=True)  # nobody changes one; frozen takes twice as long
+@dataclass(slots=True, unsafe_hash=True)  # nobody changes one once it is made
 class Window:
     """One limit of one client: at most ``amount`` units in ``seconds``.
 

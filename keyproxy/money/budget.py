@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache, partial
@@ -19,6 +18,7 @@ from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
 from keyproxy.call import Client
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.windows import Change, Span, Standing, Window
@@ -76,7 +76,7 @@ class Pot:
         )
 
 
-@dataclass(slots=True, eq=False)  # not frozen: each call makes one
+@dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
     """What is set aside for one call: in which windows, and how much, in nano-dollars."""
 

@@ -7,10 +7,10 @@ of a model's hosts, the table that is shipped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.price import Price, PriceSource, Rates
 from keyproxy.upstream import shipped

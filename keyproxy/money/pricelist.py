@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.ledger.held_file import replacing
 from keyproxy.price import Price
 from keyproxy.upstream import answers, openrouter

@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
 
 import structlog
 
 from keyproxy.call import End, Told
+from keyproxy.dataclass import KW_ONLY, dataclass, field
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book
 from keyproxy.money.budget import Budgets

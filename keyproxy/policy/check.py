@@ -7,10 +7,10 @@ time. What is not known here is taken for the dearest that it could be.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from keyproxy.call import MAX_RESULTS
+from keyproxy.dataclass import dataclass, field
 from keyproxy.dialects import Dialect, names
 from keyproxy.errors import Refusal
 from keyproxy.policy import caps

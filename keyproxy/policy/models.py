@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.dialects import names
 from keyproxy.errors import Refusal
 from keyproxy.policy.opened import NONE, Features

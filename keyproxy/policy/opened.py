@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
 
+from keyproxy.dataclass import dataclass
 from keyproxy.features import TOOL, is_closed_tool
 from keyproxy.settings.lines import is_safe
 

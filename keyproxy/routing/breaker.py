@@ -15,8 +15,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.routing.homes import Home
 from keyproxy.routing.recent import Recent
 from keyproxy.upstream.faults import Fault

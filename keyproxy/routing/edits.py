@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from keyproxy.call import Said
+from keyproxy.dataclass import dataclass, field
 from keyproxy.dialects import Dialect, names
 from keyproxy.errors import KeyproxyError
 from keyproxy.strict_json.body import whole_number

@@ -7,10 +7,10 @@ which holds where the provider's own list of models has what comes of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keyproxy.call import ROUTER
+from keyproxy.dataclass import dataclass, field
 from keyproxy.upstream import shipped
 from keyproxy.upstream.catalogue import Allowed
 from keyproxy.upstream.provider import Model, Provider

@@ -7,8 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.routing.breaker import Rests
 from keyproxy.routing.homes import Home
 from keyproxy.routing.retries import Retries

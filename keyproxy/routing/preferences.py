@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal
 
 from keyproxy.call import ROUTER, Said
+from keyproxy.dataclass import dataclass, field
 from keyproxy.price import Price
 from keyproxy.routing.homes import parted
 from keyproxy.upstream.provider import Provider

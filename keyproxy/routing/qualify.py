@@ -6,10 +6,10 @@ What rests or is crowded is no reason here: that orders homes and refuses nothin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from keyproxy.call import ROUTER, Call, Said
+from keyproxy.dataclass import dataclass, field
 from keyproxy.price import Price, PriceSource
 from keyproxy.routing.edits import Edits, Unfit, edits_for
 from keyproxy.routing.homes import Place

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from keyproxy.dataclass import dataclass
 
 CALLS = 5
 """So many pay for one further attempt: 20 %."""

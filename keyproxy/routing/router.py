@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from keyproxy.call import ROUTER, Call, Client, Said
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.dialects import EMBEDDINGS
 from keyproxy.errors import Refusal
 from keyproxy.routing.choose import Candidate, Choice, expected_cost, expected_wait, ordered

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.routing.homes import Home
 from keyproxy.routing.recent import Recent
 

@@ -11,7 +11,6 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import structlog
 
 from keyproxy.call import Told
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal, SettingsFault
 from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.file import LedgerFault, default_path, dev_path

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiohttp_cors import CorsConfig, ResourceOptions
@@ -17,6 +16,7 @@ from aiohttp_cors.urldispatcher_router_adapter import ResourcesUrlDispatcherRout
 from keyproxy import pairing
 from keyproxy.admin.watched import Readers
 from keyproxy.browser import EXPOSED_HEADERS, is_preflight
+from keyproxy.dataclass import dataclass, field
 from keyproxy.demo.page import HEADERS as PAGE_HEADERS
 from keyproxy.demo.page import PageFile
 from keyproxy.errors import Refusal, overloaded

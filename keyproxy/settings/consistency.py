@@ -6,10 +6,10 @@ Asked once all values are known, because an answer may stand in another app. No 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
+from keyproxy.dataclass import dataclass, replace
 from keyproxy.errors import SettingsFault
 from keyproxy.installation import line_for
 from keyproxy.key_forms import KNOWN

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
 from dotenv.parser import parse_stream
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import SettingsFault
 from keyproxy.settings import providers
 from keyproxy.settings.grammar import mask, nearest

@@ -7,9 +7,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
 from typing import Literal
 
+from keyproxy.dataclass import dataclass, fields
 from keyproxy.errors import SettingsFault
 from keyproxy.key_forms import KNOWN, Secret
 from keyproxy.settings.grammar import each, matching, network, or_off, plain, secrets, shown

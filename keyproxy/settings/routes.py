@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import Unfit, mask, nearest, plain, shown
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import Field, dataclass, field, replace
 from typing import Any, Literal
 
+from keyproxy.dataclass import Field, dataclass, field, replace
 from keyproxy.errors import SettingsFault
 from keyproxy.settings.grammar import NotInstalled, Unfit, mask, shown
 from keyproxy.settings.grammar.plain import file_path

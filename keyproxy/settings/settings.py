@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
+from keyproxy.dataclass import dataclass, field, fields, replace
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.key_forms import KNOWN, Secret
 from keyproxy.settings import providers

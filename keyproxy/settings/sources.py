@@ -10,10 +10,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import SettingsFault, SettingsFaults
 from keyproxy.settings import CONFIG, ROWS, Mode, Settings, lines, providers
 from keyproxy.settings.grammar import Unfit, shown, text_in

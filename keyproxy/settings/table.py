@@ -7,13 +7,13 @@ validation and what a reload takes all come from it. A default stands here and n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from keyproxy.call import BASE
+from keyproxy.dataclass import dataclass, fields
 from keyproxy.dialects import DIALECTS
 from keyproxy.key_forms import KNOWN, Secret
 from keyproxy.settings import providers, routes

@@ -22,11 +22,11 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 from keyproxy.floods import Floods
 from keyproxy.settings import Settings

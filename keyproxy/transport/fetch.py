@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 import aiohttp
 from multidict import CIMultiDictProxy
+
+from keyproxy.dataclass import dataclass, field
 
 T = TypeVar("T")
 _PLAIN = {"Accept": "application/json", "Accept-Encoding": "identity"}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NewType
 
 from multidict import CIMultiDict, CIMultiDictProxy
+
+from keyproxy.dataclass import dataclass, field
 
 HTTP_1_0, HTTP_1_1 = "1.0", "1.1"
 _UNSEEN_BYTES = 128 * 1024

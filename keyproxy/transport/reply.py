@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from keyproxy.dataclass import dataclass, field
 
 Fields = dict[bytes, list[bytes]]
 """Of a head: the values of each by its name in small letters, without blanks around them."""

@@ -13,13 +13,13 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import parse_qsl, urlencode
 
 from keyproxy.call import BASE
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal
 from keyproxy.transport.fetch import Refreshed
 from keyproxy.upstream.provider import Fetch, Fetched, Listing, Row

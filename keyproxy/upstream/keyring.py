@@ -22,11 +22,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.settings import Secret
 from keyproxy.upstream.provider import KeyReport
 

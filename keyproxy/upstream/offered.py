@@ -11,9 +11,9 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import Refusal
 from keyproxy.upstream import shipped
 from keyproxy.upstream.provider import Fetched, Listing, Model, Provider, Row

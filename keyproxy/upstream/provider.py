@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from keyproxy.call import Call, Told, ToldCost
+from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Refusal
 from keyproxy.price import Price
 from keyproxy.upstream import faults

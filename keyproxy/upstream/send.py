@@ -11,13 +11,13 @@ import contextlib
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 from multidict import CIMultiDict
 
 from keyproxy.call import Call, Head, Told
+from keyproxy.dataclass import dataclass, field
 from keyproxy.dialects import MESSAGES, Dialect
 from keyproxy.errors import Refusal
 from keyproxy.record import ClientLeft, Record

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, Self
 
+from keyproxy.dataclass import dataclass, replace
 from keyproxy.dialects import names
 
 CHAT = names(

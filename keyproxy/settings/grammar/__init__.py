@@ -11,9 +11,9 @@ import codecs
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass
 from typing import TypeVar
 
+from keyproxy.dataclass import KW_ONLY, dataclass
 from keyproxy.key_forms import SHAPE, STARS
 
 Value = TypeVar("Value")

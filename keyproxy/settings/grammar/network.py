@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import chain
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from keyproxy.dataclass import dataclass
 from keyproxy.installation import line_for
 from keyproxy.key_forms import Secret
 from keyproxy.settings.grammar import NotInstalled, Unfit, each

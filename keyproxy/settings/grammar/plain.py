@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
+from keyproxy.dataclass import dataclass
 from keyproxy.settings.grammar import Unfit, each, matching, or_off, shown
 
 # Bodies are held in memory; all of them together may take twice as much.

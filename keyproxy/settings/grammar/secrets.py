@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
+from keyproxy.dataclass import dataclass
 from keyproxy.key_forms import KNOWN, LIKELY, Secret, owner
 from keyproxy.settings.grammar import Unfit, shown
 
