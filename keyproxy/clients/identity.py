@@ -91,10 +91,15 @@ class Identity:
         caller = self.addresses.of(peer, headers)
         network = UNKNOWN if caller is None else caller.site
         door = self.door(headers)
-        if len(shown) == 1:
-            client = await self._known(shown[0], network, headers, door)
-            if client is not None:
-                return client
+        if len(shown) == 1:  # a credential that only one client can have
+            if (holder := self.tokens.holder(shown[0])) is not None:
+                return Client(holder.id, network, holder.app, is_address=False)
+            if looks_like_session(shown[0]):
+                return self._of_session(shown[0], network, headers)
+            if looks_like_jwt(shown[0]):
+                client = await self._of_jwt(shown[0], network, door)
+                if client is not None:
+                    return client
         if door.auth == "none":
             return Client(UNKNOWN if caller is None else caller.device, network, door.app)
         raise credentials.refusal(shown, ASKED_FOR[door.auth])
@@ -104,18 +109,6 @@ class Identity:
         if self._named and (origin := headers.get("Origin")) is not None:
             return next((door for door in self._named if door.claims(origin)), self._default)
         return self._default
-
-    async def _known(
-        self, shown: str, network: str, headers: CIMultiDictProxy[str], door: Door
-    ) -> Client | None:
-        """Whoever shows a credential that only one client can have; ``door`` is the page's."""
-        if (holder := self.tokens.holder(shown)) is not None:
-            return Client(holder.id, network, holder.app, is_address=False)
-        if looks_like_session(shown):
-            return self._of_session(shown, network, headers)
-        if looks_like_jwt(shown):
-            return await self._of_jwt(shown, network, door)
-        return None
 
     def _of_session(self, shown: str, network: str, headers: CIMultiDictProxy[str]) -> Client:
         """A same-origin GET carries no Origin (Fetch standard), but a Host that says the same."""
