@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from decimal import Decimal
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy.call import Client
+from keyproxy.clients.addresses import Addresses, shown
 from keyproxy.limits.admit import Admission
 from keyproxy.limits.counters import Counters
+from keyproxy.money.budget import Budgets
 from keyproxy.settings import Rate
+from keyproxy.settings.grammar.plain import Budget
 from keyproxy.transport.server import connection_limit
 from tests.conftest import CHAT, SERVE
 from tests.fake_upstream import raw, read_call
@@ -161,3 +168,31 @@ async def test_a_call_costs_the_same_among_100_000_clients_as_alone() -> None:
             few = await work_of(partial(one_call, alone, caller))
             many = await work_of(partial(one_call, among, caller))
             assert many <= few + 2, (few, many)
+
+
+async def test_a_client_that_called_long_ago_costs_little_more_than_one_that_just_did() -> None:
+    """What is kept at hand of a client is kept of some thousand. A call makes some 900 calls."""
+    admitting, clients = admission(), Addresses([ip_network("127.0.0.0/8")])
+    budgets = Budgets(
+        admitting.counters,
+        app="web",
+        of_client=[Budget(Decimal(1), "day")],
+        of_all=[Budget(Decimal(9), "month")],
+    )
+
+    async def one_call(number: int) -> None:
+        address = f"10.0.{number >> 8}.{number & 255}"
+        caller = clients.of(
+            "127.0.0.1", CIMultiDictProxy(CIMultiDict({"X-Forwarded-For": address}))
+        )
+        assert caller is not None
+        client = Client(caller.device, caller.site)
+        assert shown(client.id, "prefix")
+        with await admitting.admit(client, {}):
+            budgets.settle_here(await budgets.reserve(client, 0, time.time()), Decimal(0))
+
+    for number in range(5_000):
+        await one_call(number)
+    lately = await work_of(partial(one_call, 4_999))
+    long_ago = await work_of(partial(one_call, 0))
+    assert long_ago <= lately + 55, (lately, long_ago)
