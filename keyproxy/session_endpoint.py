@@ -89,7 +89,7 @@ class Opening:
     ) -> None:
         """``rates``: what the operator may raise where a window is full."""
         verdict = await self.counters.take(counted)
-        headers.update(rate_headers(announced(counted), verdict.standings))
+        headers.update(rate_headers(announced(counted), verdict))
         if not verdict.is_admitted:
             full = verdict.in_the_way
             raise Refusal(

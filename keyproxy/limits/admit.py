@@ -53,7 +53,7 @@ class Admission:
         whose = f"{client.app}:{client.id}"
         place = Place(whose, self.max_in_flight)
         verdict = await self.counters.take(self._windows(whose, client.address), place)
-        headers.update(rate_headers(self._announced, verdict.standings))
+        headers.update(rate_headers(self._announced, verdict))
         if not verdict.is_admitted:
             raise self._refusal(verdict)
         return Admitted(self.counters, place)
@@ -149,13 +149,13 @@ def announced(windows: Sequence[Window]) -> Announced:
     return Announced(names, ", ".join([f"{name};q={w.amount};w={w.seconds}" for name, w in each]))
 
 
-def rate_headers(announced: Announced, standings: Sequence[Standing]) -> dict[str, str]:
+def rate_headers(announced: Announced, verdict: Verdict) -> dict[str, str]:
     """``RateLimit-Policy: "client-60";q=20;w=60`` and ``RateLimit: "client-60";r=19;t=42``."""
-    if not standings:
+    if not verdict.found:
         return {}
     states = [
         f"{name};r={window.amount - units if units < window.amount else 0};t={math.ceil(seconds)}"
-        for name, (window, units, seconds) in zip(announced.names, standings, strict=True)
+        for name, (window, units, seconds) in zip(announced.names, verdict.found, strict=True)
     ]
     return {"RateLimit-Policy": announced.policy, "RateLimit": ", ".join(states)}
 

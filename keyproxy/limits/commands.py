@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from keyproxy.limits.connection import Arguments
-from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
+from keyproxy.limits.windows import Change, Place, Verdict, Window
 
 Act = Literal["take", "look", "adjust"]
 
@@ -76,8 +76,8 @@ def verdict(changes: Sequence[Change], numbers: Sequence[int]) -> Verdict:
     """What the storage answered to ``count``."""
     is_admitted, is_crowded, *rest = numbers
     each = zip(changes, rest[::2], rest[1::2], strict=True)
-    standings = tuple(Standing(window, units, left / 1000) for (window, _), units, left in each)
-    return Verdict(bool(is_admitted), standings, bool(is_crowded))
+    found = [(window, units, left / 1000) for (window, _), units, left in each]
+    return Verdict(bool(is_admitted), found, bool(is_crowded))
 
 
 def release(place: Place) -> Arguments:

@@ -19,11 +19,10 @@ import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from keyproxy.dataclass import dataclass, field
-from keyproxy.limits.windows import Change, Place, Standing, Verdict, Window
+from keyproxy.limits.windows import Change, Place, Verdict, Window
 
 MAX_ROWS = 340_000  # 100,000 clients with an address and a budget each, and some
 _FORGOTTEN_PER_CALL = (1, 2)  # more than one, so that the table shrinks while it is used
@@ -31,7 +30,6 @@ _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
 _NOBODY = -1
-_standing = partial(tuple.__new__, Standing)  # without a call of Python's own
 
 
 @dataclass(slots=True)
@@ -193,13 +191,12 @@ class Counters:
                 is_admitted = False
             seen.append((window, units, left, row, column))
         if not is_admitted:
-            standings = [_standing((window, units, left)) for window, units, left, *_ in seen]
-            return Verdict(False, tuple(standings), is_crowded)
+            return Verdict(False, [each[:3] for each in seen], is_crowded)
         if place is not None:
             in_flight[place.key] = open_calls + 1
-        standings, begun = [], []
+        found, begun = [], []
         for window, units, left, row, column in seen:
-            standings.append(_standing((window, units + cost, left)))
+            found.append((window, units + cost, left))
             if column is None:
                 begun.append((window, left))
                 continue
@@ -209,7 +206,7 @@ class Counters:
         for window, left in begun:  # last, since a full table forgets others for them
             late = 0.0 if window.span is None else _LATE_SECONDS
             table.put(window, Entry(cost, now + left + late))
-        return Verdict(True, tuple(standings))
+        return Verdict(True, found)
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         """How many units are counted in each of these windows; counts nothing."""

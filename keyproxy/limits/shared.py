@@ -117,7 +117,7 @@ class SharedCounters(Counters):
         if windows and not self._lane.is_down:
             with suppress(StorageDown):
                 verdict = await self._asked("look", [(window, 0) for window in windows])
-                return [standing.units for standing in verdict.standings]
+                return [units for _, units, _ in verdict.found]
         return await super().look(windows)
 
     async def adjust(self, changes: Sequence[Change]) -> None:
@@ -174,8 +174,8 @@ class SharedCounters(Counters):
         else:
             verdict = await super().take(windows, place, cost)
         if verdict.is_admitted:
-            for standing in verdict.standings:
-                self._owe(standing.window, cost)
+            for window, *_ in verdict.found:
+                self._owe(window, cost)
             if place is not None:
                 self._held.add(place)
         return verdict
@@ -243,7 +243,7 @@ class SharedCounters(Counters):
                 if act == "adjust" and (units > 0 or not down.may_be_heard):
                     self._adjust_alone([(window, units)])
             return
-        for window, units, left_seconds in commands.verdict(changes, answer.result()).standings:
+        for window, units, left_seconds in commands.verdict(changes, answer.result()).found:
             # From when it was asked: so a shadow never outlives its window. One that has not
             # begun has none.
             if left_seconds and (units or self._table.get(window) is not None):

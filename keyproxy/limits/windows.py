@@ -8,6 +8,7 @@ are kept from call to call by those who count in them; a call makes the rest, wh
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from keyproxy.dataclass import dataclass, field
@@ -85,11 +86,16 @@ class Standing(NamedTuple):
 
 class Verdict(NamedTuple):
     """Whether what a call costs was counted in every window, or nothing in any. ``is_crowded``: no
-    place was left in flight."""
+    place was left in flight. ``found``: what a standing says, of each window; most callers that are
+    admitted look at no more."""
 
     is_admitted: bool
-    standings: tuple[Standing, ...]
+    found: Sequence[tuple[Window, int, float]]
     is_crowded: bool = False
+
+    @property
+    def standings(self) -> tuple[Standing, ...]:
+        return tuple(itertools.starmap(Standing, self.found))
 
     @property
     def in_the_way(self) -> tuple[Standing, ...]:
