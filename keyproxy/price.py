@@ -1,17 +1,19 @@
 """What one model costs, as a value; what a call can cost at most by it, and what it did cost. Pure.
 
-Money is USD as Decimal, computed exactly and then rounded up to a nano-dollar. Kinds of prices:
-OpenRouter's OpenAPI document, August 2026. Of a cost, ``exact`` is the upstream's own figure,
-``computed`` its tokens by the catalogue or 0 by its word on errors, ``estimated`` what was set
-aside. Who is not billed: openrouter.ai/docs, "Errors", "Zero completion insurance".
+Money is USD as Decimal, reckoned in whole grains of 1e-40 USD, so exactly, and then rounded up to a
+nano-dollar. Kinds of prices: OpenRouter's OpenAPI document, August 2026. Of a cost, ``exact`` is
+the upstream's own figure, ``computed`` its tokens by the catalogue or 0 by its word on errors,
+``estimated`` what was set aside. Who is not billed: openrouter.ai/docs, "Errors", "Zero completion
+insurance".
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
+from decimal import ROUND_CEILING, Context, Decimal
 from functools import cached_property
+from math import ceil, floor
 from typing import Literal
 
 from keyproxy.call import ANYTHING, Ask, Cost, Usage
@@ -22,12 +24,14 @@ MAX_COST = Decimal(1_000_000)
 """USD for one call: what is said to have cost more is not believed."""
 EXPONENTS = range(-40, 10)
 """Of what is believed: a float in its shortest form may have 17 digits below 1e-20."""
-RESULT_USD = Decimal("0.004")
-"""One result of a web search by another engine than the model's own (OpenRouter, "Web search")."""
 IMAGE_TOKENS = 16_384
 """The most that a documented model makes of one image (Qwen-VL); others stay below 5,000."""
 
-_NANO_PLACES = Decimal("1e-9")
+_NANO = Decimal("1e-9")
+_GRAIN_PLACES = 40  # no price that is believed has more
+_GRAINS_A_NANO = 10 ** (_GRAIN_PLACES - 9)
+_RESULT_GRAINS = 4 * 10 ** (_GRAIN_PLACES - 3)
+"""One result of a web search by another engine than the model's own (OpenRouter, "Web search")."""
 _EXACT = Context(prec=120, rounding=ROUND_CEILING)
 _GIVEN_UP = frozenset({502, 504, 520, 524})
 """What an edge says when the server behind it, which had the call, broke off or took too long."""
@@ -66,20 +70,32 @@ class Rates:
         """Each price the higher of the two."""
         return Rates(*(max(getattr(self, name), getattr(other, name)) for name in KINDS))
 
-    def input(self, ask: Ask) -> tuple[Decimal, Decimal, Decimal]:
-        """Prices of a token that is new, read from a cache, and written to one."""
-        plain = self.prompt
-        if ask.images or ask.has_media:
-            plain = max(plain, self.image_token)
-        if ask.has_media:
-            plain = max(plain, self.audio)
-        read = self.input_cache_read or plain
-        if ask.has_media:
+    def tariff(self, ask: Ask) -> Tariff:
+        """What such a call pays for one of each."""
+        kind = ask.images > 0, ask.has_media, ask.has_long_cache
+        if kind not in self._tariffs:
+            self._tariffs[kind] = self._tariff(*kind)
+        return self._tariffs[kind]
+
+    @cached_property
+    def _tariffs(self) -> dict[tuple[bool, bool, bool], Tariff]:
+        return {}
+
+    def _tariff(self, has_images: bool, has_media: bool, has_long_cache: bool) -> Tariff:
+        new = self.prompt
+        if has_images or has_media:
+            new = max(new, self.image_token)
+        if has_media:
+            new = max(new, self.audio)
+        read = self.input_cache_read or new
+        if has_media:
             read = max(read, self.input_audio_cache or self.audio)
-        write = self.input_cache_write or plain
-        if ask.has_long_cache:
+        write = self.input_cache_write or new
+        if has_long_cache:
             write = max(write, self.input_cache_write_1h)
-        return plain, read, write
+        said, thought = self.output, self.internal_reasoning or self.output
+        usd = (new, read, write, max(new, read, write), said, thought, max(said, thought))
+        return Tariff(*map(_grains, (*usd, self.request, self.image, self.web_search)))
 
     @cached_property
     def output(self) -> Decimal:
@@ -91,6 +107,24 @@ class Rates:
         """As the ledger keeps them: a JSON object, USD for one of each that has a price."""
         usd = {name: getattr(self, name) for name in KINDS}
         return json.dumps({name: f"{each:f}" for name, each in usd.items() if each})
+
+
+@dataclass(slots=True)
+class Tariff:
+    """Grains for one token that goes up ``new``, is read from a cache, is written to one; for one
+    of the answer that is ``said`` or a ``thought``; ``input`` and ``output`` are the dearest of
+    these. The rest is per piece."""
+
+    new: int
+    read: int
+    write: int
+    input: int
+    said: int
+    thought: int
+    output: int
+    request: int
+    image: int
+    web_search: int
 
 
 _NOTHING = Rates()
@@ -133,11 +167,20 @@ class Price:
     def at(self, prompt_tokens: int, *, is_most: bool = False) -> Rates:
         """The prices of a prompt of this very length, the dearest where the hour decides; or the
         dearest of any that is no longer."""
-        rates = self.rates
-        for override in self.overrides:
-            if prompt_tokens > override.above:
-                rates = override.on(rates, is_most=is_most)
-        return rates
+        if not self.overrides:
+            return self.rates
+        case = is_most, *[prompt_tokens > each.above for each in self.overrides]
+        if case not in self._cases:
+            rates = self.rates
+            for override in self.overrides:
+                if prompt_tokens > override.above:
+                    rates = override.on(rates, is_most=is_most)
+            self._cases[case] = rates
+        return self._cases[case]
+
+    @cached_property
+    def _cases(self) -> dict[tuple[bool, ...], Rates]:
+        return {}
 
     def dearer(self, other: Price) -> Price:
         """A price that is at no point below either, for this very model."""
@@ -154,11 +197,10 @@ class Price:
 
 def worst_case(price: Price, ask: Ask) -> Decimal | None:
     """The most that ``ask`` can cost, in USD; None where nothing bounds it."""
-    with localcontext(_EXACT):
-        if (bound := _bound(price, ask)) is None:
-            return None
-        fixed, per_token, cap = bound
-        return (fixed + per_token * cap).quantize(_NANO_PLACES)
+    if (bound := _bound(price, ask)) is None:
+        return None
+    fixed, per_token, cap = bound
+    return _usd(fixed + per_token * cap)
 
 
 def dearest(prices: Iterable[Price | None], ask: Ask) -> Decimal | None:
@@ -173,15 +215,14 @@ def dearest(prices: Iterable[Price | None], ask: Ask) -> Decimal | None:
 
 def fitting_max_tokens(price: Price, ask: Ask, budget_left: Decimal) -> int | None:
     """The highest output cap with which ``ask`` fits into ``budget_left``; None if none does."""
-    with localcontext(_EXACT):
-        bound = _bound(price, ask)
-        if bound is None or not ask.answers:
-            return None
-        fixed, per_token, cap = bound
-        left = budget_left.quantize(_NANO_PLACES, ROUND_FLOOR) - fixed
-        if left < per_token:
-            return None
-        return min(cap, int(left // per_token)) if per_token else cap
+    bound = _bound(price, ask)
+    if bound is None or not ask.answers:
+        return None
+    fixed, per_token, cap = bound
+    left = floor(_EXACT.scaleb(budget_left, 9)) * _GRAINS_A_NANO - fixed
+    if left < per_token:
+        return None
+    return min(cap, left // per_token) if per_token else cap
 
 
 def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | None:
@@ -197,23 +238,20 @@ def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | No
     inputs, outputs = max(0, usage.input_tokens), max(0, usage.output_tokens)
     reads, writes = max(0, usage.cached_tokens or 0), max(0, usage.cache_write_tokens or 0)
     thoughts = max(0, usage.reasoning_tokens or 0)
-    rates = price.at(inputs, is_most=(ask.rounds, ask.contexts) != (1, 1))
-    plain, read, write = rates.input(ask)
-    with localcontext(_EXACT):
-        cost = plain * max(0, inputs - reads - writes) + read * reads + write * writes
-        # Some providers do not count thoughts among the tokens of the answer.
-        said = outputs - thoughts if thoughts <= outputs else outputs
-        cost += rates.output * said + (rates.internal_reasoning or rates.output) * thoughts
-        cost += rates.request * ask.requests + rates.image * ask.images
-        searches = max(0, usage.web_searches or 0)
-        cost += (rates.web_search or RESULT_USD * ask.results) * searches
-        return cost.quantize(_NANO_PLACES)
+    each = price.at(inputs, is_most=(ask.rounds, ask.contexts) != (1, 1)).tariff(ask)
+    grains = each.new * max(0, inputs - reads - writes) + each.read * reads + each.write * writes
+    # Some providers do not count thoughts among the tokens of the answer.
+    said = outputs - thoughts if thoughts <= outputs else outputs
+    grains += each.said * said + each.thought * thoughts
+    grains += each.request * ask.requests + each.image * ask.images
+    searches = max(0, usage.web_searches or 0)
+    grains += (each.web_search or _RESULT_GRAINS * ask.results) * searches
+    return _usd(grains)
 
 
 def nano(amount: Decimal) -> int:
     """Nano-dollars, rounded up: what budgets count in."""
-    numerator, denominator = amount.as_integer_ratio()
-    return -(-numerator * 10**9 // denominator)
+    return ceil(_EXACT.scaleb(amount, 9))
 
 
 def told_cost(usage: Usage) -> Cost | None:
@@ -263,23 +301,33 @@ def _longer(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
 
 
-def _bound(price: Price, ask: Ask) -> tuple[Decimal, Decimal, int] | None:
+def _grains(usd: Decimal) -> int:
+    """The same in grains, rounded up."""
+    return ceil(_EXACT.scaleb(usd, _GRAIN_PLACES))
+
+
+def _usd(grains: int) -> Decimal:
+    """Rounded up to a nano-dollar."""
+    return _EXACT.multiply(-(-grains // _GRAINS_A_NANO), _NANO)
+
+
+def _bound(price: Price, ask: Ask) -> tuple[int, int, int] | None:
     """What the call costs at most without its capped output, what each token of that cap adds,
-    and the cap; None where nothing bounds it. Within ``_EXACT``."""
+    both in grains, and the cap; None where nothing bounds it."""
     cap = _most_output(price, ask)
     if cap is None or ask.is_unbounded or (ask.has_files and not price.reads_files):
         return None
     if price.is_free and not ask.searches:
-        return ZERO, ZERO, cap
+        return 0, 0, cap
     tokens = _most_input(price, ask)
     if tokens is None:
         return None
-    rates = price.at(tokens, is_most=True)
-    per_token = max(rates.output, rates.internal_reasoning) * ask.answers * ask.rounds
-    fixed = max(rates.input(ask)) * tokens + per_token * ask.predicted_tokens
-    fixed += (rates.request * ask.requests + rates.image * ask.images) * ask.rounds
+    each = price.at(tokens, is_most=True).tariff(ask)
+    per_token = each.output * ask.answers * ask.rounds
+    fixed = each.input * tokens + per_token * ask.predicted_tokens
+    fixed += (each.request * ask.requests + each.image * ask.images) * ask.rounds
     if ask.searches:
-        fixed += (rates.web_search + RESULT_USD * ask.results) * ask.searches
+        fixed += (each.web_search + _RESULT_GRAINS * ask.results) * ask.searches
     return fixed, per_token, cap
 
 

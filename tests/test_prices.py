@@ -407,6 +407,17 @@ def test_the_dearer_of_two_prices_bounds_both(
 
 
 @thorough
+@given(prices, st.lists(asks, max_size=4), asks)
+def test_a_price_says_the_same_whatever_it_was_asked_before(
+    price: Price, before: list[Ask], ask: Ask
+) -> None:
+    new = replace(price)
+    for other in before:
+        worst_case(price, other)
+    assert worst_case(price, ask) == worst_case(new, ask)
+
+
+@thorough
 @given(prices, asks, st.integers(1, 5000), st.integers(0, 5000))
 def test_a_higher_output_cap_never_costs_less(price: Price, ask: Ask, cap: int, more: int) -> None:
     low = worst_case(price, replace(ask, max_output_tokens=cap))
