@@ -167,4 +167,6 @@ async def test_a_start_reads_back_nothing_from_before_the_border(
         await restore(counters, {"default": budgets}, ledger.spent, clock.now, missing)
         call = await budgets.reserve(CLIENT, 1, clock.now)
         assert await spent(counters, call.windows) == [21 * USD // 1000 + 1, 1]
-        assert call.windows[1].amount == MOST_NANO
+        [window] = call.windows
+        assert window.opened is not None
+        assert window.opened.amount == MOST_NANO

@@ -87,6 +87,25 @@ async def test_a_late_settlement_finds_the_window_it_was_taken_from(clock: Clock
     assert (await standings(counters, [window]))[0].remaining == 20
 
 
+async def test_what_is_taken_is_set_aside_until_it_is_settled(clock: Clock) -> None:
+    counters, opened = Counters(Table(clock)), Window("budget", "a", 2**53, 60, is_open=True)
+    window = Window("budget", "a", 10, 60, opened=opened)
+    for _ in range(2):
+        assert (await counters.take([window], cost=4)).is_admitted
+    assert [each.units for each in await standings(counters, [window])] == [8, 8]
+    await counters.adjust([(window, -3), (opened, -4)])
+    refused = await counters.take([window], cost=6)
+    assert (refused.standings[0].remaining, refused.opened) == (5, [4])
+
+
+async def test_what_was_counted_before_a_start_is_not_set_aside(clock: Clock) -> None:
+    counters, opened = Counters(Table(clock)), Window("budget", "a", 2**53, 60, is_open=True)
+    window = Window("budget", "a", 10, 60, opened=opened)
+    await counters.recall([(window, 5)])
+    assert (await counters.take([window], cost=4)).is_admitted
+    assert [each.units for each in await standings(counters, [window])] == [9, 4]
+
+
 async def test_an_adjustment_stays_above_zero_and_revives_nothing(clock: Clock) -> None:
     counters = Counters(Table(clock))
     window = Window("budget", "a", 10, 60)

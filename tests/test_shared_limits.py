@@ -377,6 +377,19 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     assert (await standings(counters, [budget]))[0].remaining == 90
 
 
+async def test_what_was_set_aside_alone_is_told_as_such(server: Server, replica: Replica) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes)
+    opened = Window("budget", "a", 2**53, 86_400, span=TODAY, is_open=True)
+    budget = Window("budget", "a", 100, 86_400, span=TODAY, opened=opened)
+    server.kill()
+    await changes.wait(True)
+    assert (await counters.take([budget], cost=60)).is_admitted
+    await server.start()
+    await changes.wait(False)
+    assert [each.units for each in await standings(counters, [budget])] == [60, 60]
+
+
 async def test_what_was_given_back_is_not_held_against_a_client_later(
     server: Server, replica: Replica
 ) -> None:

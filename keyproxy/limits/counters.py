@@ -161,7 +161,8 @@ class Counters:
     async def take(
         self, windows: Sequence[Window], place: Place | None = None, cost: int = 1
     ) -> Verdict:
-        """Count ``cost`` units in every window and give the call its place, or do neither.
+        """Count ``cost`` units in every window, and in its ``opened`` one, and give the call its
+        place, or do neither.
 
         An admitted call must ``leave`` its place. Raises ``overloaded``: storage down, and no
         call is to pass without it.
@@ -191,18 +192,28 @@ class Counters:
                 is_admitted = False
             seen.append((window, units, left, row, column))
         if not is_admitted:
-            return Verdict(False, [each[:3] for each in seen], is_crowded)
+            opened = [self._running(each.opened).units for each in windows if each.opened]
+            return Verdict(False, [each[:3] for each in seen], is_crowded, opened)
         if place is not None:
             in_flight[place.key] = open_calls + 1
         found, begun = [], []
         for window, units, left, row, column in seen:
             found.append((window, units + cost, left))
+            inner = window.opened
             if column is None:
-                begun.append((window, left))
+                begun += [(each, left) for each in (window, inner) if each is not None]
                 continue
             column.counts[row] = units + cost
             if window.span is not None:
                 column.ends[row] = now + left + _LATE_SECONDS
+            if inner is None:
+                continue
+            if inner.column not in columns:
+                begun.append((inner, left))
+                continue
+            held = columns[inner.column]
+            held.counts[row] = cost + (held.counts[row] if held.ends[row] > now else 0)
+            held.ends[row] = column.ends[row]
         for window, left in begun:  # last, since a full table forgets others for them
             late = 0.0 if window.span is None else _LATE_SECONDS
             table.put(window, Entry(cost, now + left + late))
@@ -223,11 +234,13 @@ class Counters:
         """As ``adjust``, in this process only."""
         rows, columns, now = self._table.rows, self._table.columns, self._table.clock()
         for window, units in changes:
-            if window.identity in rows and window.column in columns:
+            try:
                 row, column = rows[window.identity], columns[window.column]
-                if column.ends[row] > now:
-                    count = column.counts[row] + units
-                    column.counts[row] = count if count > 0 else 0
+            except KeyError:
+                continue  # forgotten
+            if column.ends[row] > now:
+                count = column.counts[row] + units
+                column.counts[row] = count if count > 0 else 0
 
     async def recall(self, changes: Sequence[Change]) -> None:
         """Add to these windows what was counted in them before this process began."""

@@ -101,7 +101,7 @@ class SharedCounters(Counters):
             return await self._take_alone(windows, place, cost)
         self._table.forget(self._table.clock())
         try:
-            verdict = await self._asked("take", [(window, cost) for window in windows], place)
+            verdict = await self._asked("take", _with_opened(windows, cost), place)
         except BaseException as error:  # the server may have given a place all the same
             if place is not None:
                 self._lane.tell(commands.release(place))
@@ -111,7 +111,9 @@ class SharedCounters(Counters):
         if verdict.is_admitted and place is not None:
             self.in_flight[place.key] += 1
             self._held.add(place)
-        return verdict
+        found = [each for each in verdict.found if not each[0].is_open]
+        opened = [units for window, units, _ in verdict.found if window.is_open]
+        return verdict._replace(found=found, opened=opened)
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         if windows and not self._lane.is_down:
@@ -174,8 +176,8 @@ class SharedCounters(Counters):
         else:
             verdict = await super().take(windows, place, cost)
         if verdict.is_admitted:
-            for window, *_ in verdict.found:
-                self._owe(window, cost)
+            for window, units in _with_opened([each[0] for each in verdict.found], cost):
+                self._owe(window, units)
             if place is not None:
                 self._held.add(place)
         return verdict
@@ -282,6 +284,12 @@ class SharedCounters(Counters):
             await asyncio.sleep(self._renew_seconds)
             if not self.is_down:
                 self._renew()
+
+
+def _with_opened(windows: Sequence[Window], cost: int) -> list[Change]:
+    """To count ``cost`` in each, and in its ``opened`` one."""
+    each = [(window, window.opened) for window in windows]
+    return [(window, cost) for pair in each for window in pair if window is not None]
 
 
 @asynccontextmanager

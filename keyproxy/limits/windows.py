@@ -31,7 +31,8 @@ class Window:
 
     It begins with the first call and lasts ``seconds``; or it is the ``span`` of the calendar that
     is given, of ``seconds`` or less (a month). One that ``is_kept`` is never forgotten to make
-    room for others. ``is_open``: what of the same window without it is only set aside.
+    room for others. ``opened`` counts what of it is only set aside: whatever is taken of it is
+    counted there, too. ``is_open``: it is such a one, of the same name, key and times.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Window:
     span: Span | None = None
     is_kept: bool = False
     is_open: bool = False
+    opened: Window | None = field(default=None, repr=False, compare=False)
     identity: int = field(init=False, repr=False, compare=False)
     """Of what it counts, whatever its amount and length; in this process."""
     column: int = field(init=False, repr=False, compare=False)
@@ -87,11 +89,13 @@ class Standing(NamedTuple):
 class Verdict(NamedTuple):
     """Whether what a call costs was counted in every window, or nothing in any. ``is_crowded``: no
     place was left in flight. ``found``: what a standing says, of each window; most callers that are
-    admitted look at no more."""
+    admitted look at no more. ``opened``: of those that refused it, the units only set aside.
+    """
 
     is_admitted: bool
     found: Sequence[tuple[Window, int, float]]
     is_crowded: bool = False
+    opened: Sequence[int] = ()
 
     @property
     def standings(self) -> tuple[Standing, ...]:

@@ -70,10 +70,9 @@ class Pot:
         is_kept = whose != "client"
         name, key = f"{whose}-usd-{unit}", name if is_kept else f"{name}:{client_id}"
         length, when = LONGEST_SECONDS[unit], span(unit, at)
-        return (
-            Window(name, key, nano(self.budget.usd), length, when, is_kept),
-            Window(name, key, MOST_NANO, length, when, is_kept, is_open=True),
-        )
+        opened = Window(name, key, MOST_NANO, length, when, is_kept, is_open=True)
+        most = nano(self.budget.usd)
+        return Window(name, key, most, length, when, is_kept, opened=opened), opened
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,10 +141,8 @@ class Budgets:
         verdict = await self._counters.take(windows, cost=amount)
         if verdict.is_admitted:
             return Reservation(windows, amount)
-        spent, opened = verdict.standings[::2], verdict.standings[1::2]
-        lefts = [
-            each.remaining + reserved.units for each, reserved in zip(spent, opened, strict=True)
-        ]
+        spent = verdict.standings
+        lefts = [each.remaining + held for each, held in zip(spent, verdict.opened, strict=True)]
         advice = _advice(fit, min(lefts))  # what was advised must fit into each of them
         needs = [each.units + amount if each.remaining < amount else 0 for each in spent]
         refusals = [
@@ -254,12 +251,17 @@ def _changes(reservation: Reservation, cost: Decimal | None, *, ends: bool = Tru
     """What a cost changes in the windows of a reservation: what is spent, what is set aside."""
     amount = reservation.amount
     more, less = 0 if cost is None else nano(cost) - amount, -amount if ends else 0
-    every = reservation.windows
-    return [(each, units) for each in every if (units := less if each.is_open else more)]
+    changes = []
+    for window in reservation.windows:
+        if more:
+            changes.append((window, more))
+        if less and window.opened is not None:
+            changes.append((window.opened, less))
+    return changes
 
 
 def _windows(pots: Iterable[Pot], client_id: str, hour: int) -> list[Window]:
-    return [window for pot in pots for window in pot.windows(client_id, hour * 3600)]
+    return [pot.windows(client_id, hour * 3600)[0] for pot in pots]
 
 
 def span(unit: Unit, at: float) -> Span:
