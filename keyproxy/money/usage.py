@@ -284,11 +284,12 @@ def _usage(said: Mapping[str, Any], dialect: Dialect, told_cost: ToldCost | None
     elif usage.input_tokens is not None:
         apart = [told[name] for name in ("cached_tokens", "cache_write_tokens") if name in told]
         usage.input_tokens = None if None in apart else usage.input_tokens + sum(apart)
-    if told_cost is not None:
-        usage.cost = _amount(said.get(told_cost.name), MAX_COST / told_cost.usd)
-        if usage.cost is not None and told_cost is not IN_COST:
-            usage.cost *= told_cost.usd
-    if usage == _NOTHING:
+    if told_cost is IN_COST:
+        usage.cost = _amount(said.get(told_cost.name))
+    elif told_cost is not None:
+        cost = _amount(said.get(told_cost.name), MAX_COST / told_cost.usd)
+        usage.cost = None if cost is None else cost * told_cost.usd
+    if usage.cost is None and usage == _NOTHING:
         return None
     usage.is_byok = said.get("is_byok") not in (None, False)
     return usage
