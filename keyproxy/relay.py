@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from time import monotonic
 
 import structlog
 
@@ -83,20 +84,20 @@ class Passing:
     """A body on its way from the upstream's connection to that of the client."""
 
     __slots__ = (
-        *("_connection", "_fault", "_idle_seconds", "_loop", "_moved_at", "_outlives_client"),
-        *("_over", "_record", "_reply", "_search", "_timer"),
+        *("_connection", "_fault", "_idle_seconds", "_moved_at", "_outlives_client", "_over"),
+        *("_record", "_reply", "_search", "_timer"),
     )
 
     def __init__(
         self, connection: Connection, answer: Answer, record: Record, idle_seconds: float
     ) -> None:
-        self._loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self._connection, self._record = connection, record
         self._reply, self._search = answer.reply, answer.search
         self._outlives_client = answer.outlives_client
         self._over: asyncio.Future[None] = loop.create_future()
         self._fault: Exception | None = None
-        self._idle_seconds, self._moved_at = idle_seconds, loop.time()
+        self._idle_seconds, self._moved_at = idle_seconds, monotonic()
         self._timer = loop.call_later(idle_seconds, self._look)
 
     async def over(self) -> None:
@@ -108,7 +109,7 @@ class Passing:
         finally:
             self._connection.tell_behind(None)
             self._timer.cancel()
-            waited = self._loop.time() - self._moved_at
+            waited = monotonic() - self._moved_at
             self._record.waited(waited, is_for_client=self._connection.is_behind)
         if (fault := self._fault) is not None:
             self._fault = None  # it knows this frame
@@ -135,14 +136,14 @@ class Passing:
                 self._over.set_result(None)
 
     def _write(self, data: bytes) -> None:
-        now = self._loop.time()
+        now = monotonic()
         self._record.watch(data, now - self._moved_at)
         self._moved_at = now
         self._connection.write(data)
 
     def _hold_back(self, is_behind: bool) -> None:
         """The client is slow to take what was written, or is no more."""
-        now = self._loop.time()
+        now = monotonic()
         if is_behind:
             self._reply.pause()
         else:
@@ -163,9 +164,9 @@ class Passing:
         """The timer is set anew only when it goes off, not for each piece."""
         if self._over.done():
             return  # it has ended in this very turn
-        until = self._moved_at + self._idle_seconds
-        if self._loop.time() < until:
-            self._timer = self._loop.call_at(until, self._look)
+        left = self._moved_at + self._idle_seconds - monotonic()
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(left, self._look)
         else:
             self._record.ended = End.STALLED
             self._reply.close()

@@ -177,8 +177,9 @@ class KeySearch:
 
     def feed(self, chunk: bytes) -> bytes | None:
         """The bytes that may go out now; None when a key was found."""
-        data, held = self._seen + chunk, 0
-        self._seen, start = data[-self._window :], len(self._seen) - self._held
+        seen, held = self._seen, 0
+        data = seen + chunk
+        self._seen = data[-self._window :]
         for needle, beginning in self._needles:
             if beginning in data:
                 if needle in data:
@@ -186,6 +187,7 @@ class KeySearch:
                 held = max(held, _tail(data, needle, beginning))
         if not held and not self._held:
             return chunk
+        start = len(seen) - self._held
         # What already went out cannot be held any more.
         self._held = min(held, len(data) - start)
         return data[start : len(data) - self._held]
