@@ -30,7 +30,6 @@ IDLE_SECONDS = 30.0  # below the idle limits of edges (Cloudflare: 400 s, load b
 MAX_IDLE = 256
 _ATTEMPT_SECONDS = 0.25  # for one address before the next is tried beside it (RFC 8305, 5)
 _CLOSING_SECONDS = 1.0
-_NO_TARGET = re.compile(r"[\r\n\0]")
 _OPENED = re.compile(rb"HTTP/1\.[01] 2\d\d[ \r]")
 _MAX_TUNNEL_HEAD_BYTES = 16 * 1024
 _Protocol = TypeVar("_Protocol", bound=asyncio.Protocol)
@@ -150,7 +149,7 @@ class Pool:
                 await asyncio.wait_for(self._empty.wait(), _CLOSING_SECONDS)
 
     def _head(self, method: str, target: str, fields: Lines, length: int) -> bytes:
-        if _NO_TARGET.search(target):
+        if not target.isprintable():
             raise ValueError("a target holds a line break")
         size = f"Content-Length: {length}\r\n" if length or method != "GET" else ""
         return f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{fields}{size}\r\n".encode()

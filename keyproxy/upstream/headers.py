@@ -10,11 +10,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from keyproxy import __version__
+from keyproxy.call import Call
 from keyproxy.dialects import Dialect
 from keyproxy.key_forms import NO_KEY
 from keyproxy.settings import Secret
@@ -66,25 +67,24 @@ def outgoing(
 
 class Heads:
     """Those of calls with one key, as they are sent: what clients add to them, and ``outgoing``,
-    which is written once for each set of names that they may add."""
+    which is written once for each dialect and set of names that they may add."""
 
     def __init__(self, provider: Provider, key: Secret, ranking: Mapping[str, str]) -> None:
         self._makings = provider, key, ranking
-        self._rests: dict[tuple[bool, tuple[str, ...]], Lines] = {}
+        self._rests: dict[tuple[Dialect, tuple[str, ...]], Lines] = {}
 
-    def of(
-        self, passed: tuple[tuple[str, str], ...], conversation: bytes, *, is_bearer: bool
-    ) -> Lines:
-        """``conversation``: what the call belongs to, which the provider is told in a form that
-        only this key makes, if it wants to know."""
+    def of(self, call: Call) -> Lines:
+        """What it belongs to is told the provider in a form that only this key makes, if it wants
+        to know. Raises ``endpoint_not_allowed``."""
+        passed, dialect = call.headers, call.endpoint.dialect
         names = tuple([name for name, _ in passed]) if passed else ()
-        head = self._rests.get((is_bearer, names))
-        if head is None:
-            whole = outgoing(*self._makings, passed, is_bearer=is_bearer)
-            head = self._rests[is_bearer, names] = lines([*whole.items()][len(names) :])
         provider, key, _ = self._makings
-        if conversation and provider.conversation_header is not None:
-            mark = hmac.digest(key.reveal().encode(), conversation, hashlib.sha256)
+        head = self._rests.get((dialect, names))
+        if head is None:
+            whole = outgoing(*self._makings, passed, is_bearer=provider.taking(call).is_bearer)
+            head = self._rests[dialect, names] = lines([*whole.items()][len(names) :])
+        if call.conversation and provider.conversation_header is not None:
+            mark = hmac.digest(key.reveal().encode(), call.conversation, hashlib.sha256)
             head = Lines(head + lines([(provider.conversation_header, mark[:16].hex())]))
         return Lines(lines(passed) + head) if passed else head
 
@@ -101,22 +101,20 @@ def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
     return head
 
 
-def incoming(provider: Provider, fields: Fields, search: KeySearch) -> CIMultiDict[str]:
-    """What of an answer's head goes down to the client, but for its type."""
+def findable(names: Iterable[str]) -> dict[bytes, istr]:
+    """``names`` by the form in which heads have them."""
+    return {name.lower().encode(): istr(name) for name in names}
+
+
+def incoming(names: Mapping[bytes, istr], fields: Fields, search: KeySearch) -> CIMultiDict[str]:
+    """What of an answer's head goes down to the client: the ``findable`` of these ``names``, and
+    its type, which is put in apart."""
     head: CIMultiDict[str] = CIMultiDict()
-    for name, low in _with_low(provider.passed):
-        if low not in fields:
-            continue
+    for low in filter(fields.__contains__, names):
         for value in fields[low]:
             if _PLAIN_BYTES.fullmatch(value) and not search.is_in(value):
-                head.add(name, value.decode())
+                head.add(names[low], value.decode())
     return head
-
-
-@cache
-def _with_low(names: tuple[str, ...]) -> tuple[tuple[istr, bytes], ...]:
-    """In the forms in which heads find them."""
-    return tuple((istr(name), name.lower().encode()) for name in names)
 
 
 def told(fields: Fields) -> dict[str, str]:

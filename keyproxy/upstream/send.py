@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import structlog
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 
 from keyproxy.call import Call, Head, Told
 from keyproxy.dataclass import dataclass, field
@@ -37,6 +37,7 @@ MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 MOST_MODELS = 5_000  # DeepInfra, the largest, has some 200 (November 2026)
 _PRICES_SECONDS = 5.0
+_TYPE, _CACHING = istr("Content-Type"), istr("Cache-Control")
 _MODEL_ID = re.compile(r"[!-~]{1,200}")
 _log = structlog.get_logger("keyproxy.upstream")
 
@@ -113,6 +114,7 @@ class Upstream:
         self._lingering = lingering or Lingering()
         self.ranking = provider.attribution(settings.referer, settings.title, settings.categories)
         self._heads = [Heads(provider, key, self.ranking) for key in keys]
+        self._passed = headers.findable(provider.passed)
         self._pool, self._messages_pool = pool, messages_pool or pool
         self._first_byte_seconds = settings.first_byte_timeout_seconds
         self._idle_seconds = settings.idle_timeout_seconds
@@ -218,7 +220,7 @@ class Upstream:
             reply.close()
         if raw is None:
             raise invalid("it is too large")
-        passed = headers.incoming(self.provider, reply.headers, self._search)
+        passed = headers.incoming(self._passed, reply.headers, self._search)
         return Fetched(reply.status, raw, passed, is_public=key is None)
 
     async def first_accepted(
@@ -255,9 +257,7 @@ class Upstream:
                 failed[key].close()
 
     async def _ask(self, call: Call, key: Secret, record: Record, seconds: float | None) -> Reply:
-        is_bearer = self.provider.taking(call).is_bearer
-        heads = self._heads[self.keys.index(key)]
-        head = heads.of(call.headers, call.conversation, is_bearer=is_bearer)
+        head = self._heads[self.keys.index(key)].of(call)
         endpoint, most = call.endpoint, self._first_byte_seconds
         pool = self._messages_pool if endpoint.dialect is MESSAGES else self._pool
         record.ask(self.provider.name)
@@ -283,21 +283,21 @@ class Upstream:
     def left(self, reply: Reply, key: Secret) -> ClientLeft:
         """The client has left before it got ``reply``, whose connection is closed at once."""
         reply.close()
-        passed = headers.incoming(self.provider, reply.headers, self._search)
+        passed = headers.incoming(self._passed, reply.headers, self._search)
         return ClientLeft(self._head(reply.status, "", passed, key, is_own=False))
 
     def answer(self, reply: Reply, dialect: Dialect, key: Secret, *, is_own: bool = True) -> Answer:
         """What ``reply`` to a call with ``key`` brings. Raises ``upstream_invalid``."""
         search = self._search.anew()
-        fields = headers.incoming(self.provider, reply.headers, search)
+        fields = headers.incoming(self._passed, reply.headers, search)
         kind = headers.media_type(reply.headers, dialect)
         if kind is None:
             raise invalid("its type is none that may pass")
         if reply.status == 401:
             fields["x-should-retry"] = "false"
-        fields["Content-Type"], fields["Cache-Control"] = kind, "no-store"
+        fields[_TYPE], fields[_CACHING] = kind, "no-store"
         if kind.startswith("text/event-stream"):
-            fields["Cache-Control"] = "no-cache, no-transform"
+            fields[_CACHING] = "no-cache, no-transform"
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
         head = self._head(reply.status, kind, fields, key, is_own=is_own)
         return Answer(head, fields, reply, search)
