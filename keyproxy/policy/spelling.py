@@ -71,7 +71,9 @@ def check(param: str, value: Mapping[str, Any]) -> None:
 
 def shortened(value: str, length: int = 80) -> str:
     """Somebody else's text, cut and printable, for an error message."""
-    text = "".join(char if char.isprintable() else "?" for char in value[:length])
+    text = value[:length]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else "?" for char in text)
     return text + ("…" if len(value) > length else "")
 
 
