@@ -42,7 +42,7 @@ async def handle(request: Request, exchange: Exchange) -> Response:
         return response
     if record.origin is None:
         kit.browser.check_origin(request.headers)  # 403
-    if request.target.partition("?")[0] == session_endpoint.PATH:
+    if record.path == session_endpoint.PATH:
         return await open_session(request, exchange)  # 400, 403, 404, 405, 413, 415, 429
     client = await identify(request, kit, record)  # 400, 401, 403, 429
     app = kit.apps[client.app]
