@@ -136,28 +136,29 @@ def windows(name: str, key: str, rates: Sequence[Rate]) -> list[Window]:
 
 
 class Announced(NamedTuple):
-    """What RateLimit fields say of windows, whatever is counted in them."""
+    """What RateLimit fields say of windows, whatever is counted in them; ``state``: to be filled
+    with what is left in each and for how many seconds."""
 
-    names: Sequence[str]
     policy: str
+    state: str
 
 
 def announced(windows: Sequence[Window]) -> Announced:
-    """``"client-60"``, and ``"client-60";q=20;w=60``, of each."""
-    names = [f'"{window.name}-{window.seconds}"' for window in windows]
-    each = zip(names, windows, strict=True)
-    return Announced(names, ", ".join([f"{name};q={w.amount};w={w.seconds}" for name, w in each]))
+    """``"client-60";q=20;w=60``, and ``"client-60";r=%d;t=%d``, of each."""
+    names = [(f'"{window.name}-{window.seconds}"', window) for window in windows]
+    policy = ", ".join([f"{name};q={w.amount};w={w.seconds}" for name, w in names])
+    return Announced(policy, ", ".join([f"{name};r=%d;t=%d" for name, _ in names]))
 
 
 def rate_headers(announced: Announced, verdict: Verdict) -> dict[str, str]:
     """``RateLimit-Policy: "client-60";q=20;w=60`` and ``RateLimit: "client-60";r=19;t=42``."""
     if not verdict.found:
         return {}
-    states = [
-        f"{name};r={window.amount - units if units < window.amount else 0};t={math.ceil(seconds)}"
-        for name, (window, units, seconds) in zip(announced.names, verdict.found, strict=True)
-    ]
-    return {"RateLimit-Policy": announced.policy, "RateLimit": ", ".join(states)}
+    states: list[int] = []
+    for window, units, seconds in verdict.found:
+        left = window.amount - units
+        states += (left if left > 0 else 0, math.ceil(seconds))
+    return {"RateLimit-Policy": announced.policy, "RateLimit": announced.state % (*states,)}
 
 
 def _duration(seconds: int) -> str:
