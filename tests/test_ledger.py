@@ -825,6 +825,24 @@ async def test_an_earlier_copy_of_the_same_ledger_is_noticed(path: Path) -> None
 
 
 @posix
+async def test_a_process_that_leaves_is_no_change_of_the_file(path: Path) -> None:
+    """Also for one that has nothing of its own in the file yet, since somebody reads on."""
+    with capture_logs() as logs:
+        async with contextlib.AsyncExitStack() as stack:
+            async with opened(path) as leaves:
+                assert await leaves.flush()
+                with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT * FROM writers").fetchall()
+                    stays = await stack.enter_async_context(opened(path))
+                    assert await stays.flush()
+            with contextlib.closing(sqlite3.connect(path)) as other:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            assert await stays.flush()
+    assert logs == []
+
+
+@posix
 async def test_a_clock_that_is_set_back_is_no_change_of_the_file(path: Path) -> None:
     now = NOW
     with capture_logs() as logs:

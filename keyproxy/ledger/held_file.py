@@ -78,12 +78,14 @@ class HeldFile:
         if self._marks is not None or self._connection is None:
             return
         with contextlib.suppress(sqlite3.Error, OSError):  # then at the next time
-            _marks(self._connection)  # a read first: SQLite has no WAL to copy before it
+            # A read first: SQLite has no WAL to copy before it.
+            ours = _marks(self._connection).seen_at.keys()
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             self._wal = _inode(_looked(self._log))
             self._stamp = _stamp(self._path.stat())
             found = _read(self._path, _marks)
-            self._marks = found if found and found.seen_at else None
+            # Whoever reads on keeps the copy from being whole; others' marks go with them.
+            self._marks = found if found and ours and ours <= found.seen_at.keys() else None
 
     def let_go(self) -> None:
         """Close it."""
