@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import decimal
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ def run(
     logs.configure(settings.log_format, settings.log_level)
     forbid_core_dumps()
     memory.give_back_large_blocks()
+    decimal.getcontext()  # else each call reckons in one of its own, kept as long as it lasts
     try:
         with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
             runner.run(_serve(settings, sources, why, pairing))
