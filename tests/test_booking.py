@@ -17,7 +17,7 @@ import pytest
 from keyproxy import dialects
 from keyproxy.call import Ask, Call, Client, End, Endpoint, Head, Told, Usage
 from keyproxy.errors import Refusal
-from keyproxy.ledger.entry import Entry, Unsettled
+from keyproxy.ledger.entry import Unsettled
 from keyproxy.ledger.ledger import Book, opened
 from keyproxy.ledger.memory import MemoryBook
 from keyproxy.limits.counters import Counters, Table
@@ -312,22 +312,6 @@ async def cancelled_at(desk: Desk, arrived: asyncio.Event) -> None:
         await calling
 
 
-async def test_a_call_that_left_while_its_row_was_written_costs_nothing() -> None:
-    class Slow(MemoryBook):
-        arrived = asyncio.Event()
-
-        async def begin(self, entry: Entry) -> bool:
-            self.arrived.set()
-            await asyncio.Event().wait()
-            return True
-
-    book = Slow()
-    desk = Desk(await priced(), book)
-    await cancelled_at(desk, book.arrived)
-    await desk.settle()
-    assert await desk.counted() == [0, 0]
-
-
 async def test_a_call_that_left_while_the_storage_counted_it_leaves_nothing_set_aside() -> None:
     class Slow(Counters):
         is_shared = True
@@ -363,7 +347,7 @@ async def test_a_row_of_another_process_changes_no_budget_of_ours() -> None:
     at = time.time()
     reservation = await budgets.reserve(CLIENT, 900_000_000, at)
     await budgets.settle(reservation, Decimal("0.9"))
-    await book.begin(entry("req_other", at, client=CLIENT.id, reserved=Decimal("0.9")))
+    book.begin(entry("req_other", at, client=CLIENT.id, reserved=Decimal("0.9")))
     book.note("req_other", "gen-1790981416-AbCdEfGh")
     book.complete("req_other", over(200, "client_left"), 1.0)
 

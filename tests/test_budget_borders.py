@@ -160,7 +160,7 @@ async def test_a_start_reads_back_nothing_from_before_the_border(
     async with counting("memory", clock) as counters, opened(tmp_path / "l", clock=clock) as ledger:
         for at, usd in ((end - 1, "0.7"), (end, "0.02"), (end + 59, "0.001")):
             id = f"req_{at}"
-            await ledger.begin(entry(id, at, client=CLIENT.id, reserved=Decimal(1)))
+            ledger.begin(entry(id, at, client=CLIENT.id, reserved=Decimal(1)))
             ledger.complete(id, over(200, "complete", Decimal(usd), "exact"), 1)
         budgets = of_one_usd(counters, unit)
         missing = dict.fromkeys(budgets.kinds, 0.0)

@@ -50,13 +50,13 @@ def path(here: Path) -> Path:
                 models = ("openai/gpt-4o-mini",) if id != B else ("anthropic/opus", "openai/gpt-4o")
                 app = "shop" if id == D else "default"
                 call = entry(id, at, app=app, client=client, models=models, reserved=Decimal(2))
-                await ledger.begin(call)
+                ledger.begin(call)
                 ledger.note(id, generation_id, "k…y")
                 given = None if cost is None else Decimal(cost)
                 usage = Usage(1200, 34, 1000) if id == A else None
                 ledger.complete(id, over(status, ended, given, "exact", usage), seconds)
             at = (AT + timedelta(minutes=9)).timestamp()
-            await ledger.begin(entry("req_open", at, client="bob", models=("m",), reserved=None))
+            ledger.begin(entry("req_open", at, client="bob", models=("m",), reserved=None))
 
     asyncio.run(fill(here / "ledger.sqlite3"))
     return here / "ledger.sqlite3"

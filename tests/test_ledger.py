@@ -102,25 +102,32 @@ async def summed(ledger: Ledger, by: By, **more: Any) -> Summary:
     return ask(ledger.path, lambda connection: summary(connection, by, **more))
 
 
+async def becomes(ledger: Ledger, *, is_failing: bool) -> None:
+    async with asyncio.timeout(20):
+        while failing(ledger) is not is_failing:
+            await asyncio.sleep(0.01)  # the ledger looks by a timer of its own
+
+
 async def written(ledger: Ledger) -> None:
     """Return when the ledger has caught up; it tries again every second."""
     async with asyncio.timeout(20):
         while not await ledger.flush():
-            pass
+            await asyncio.sleep(0)
 
 
 # --- a call --------------------------------------------------------------------------------
 
 
-async def test_row_is_in_the_file_before_its_call_goes_out(ledger: Ledger) -> None:
-    assert await ledger.begin(entry())
+async def test_row_of_a_call_under_way_stands_at_its_worst_case(ledger: Ledger) -> None:
+    assert ledger.begin(entry())
+    assert await ledger.flush()
     row = rows(ledger.path)["req_1"]
     assert (row["cost"], row["cost_source"], row["ended"]) == (30_000_000_000, "estimated", None)
     assert (row["client"], row["key"]) == ("192.0.2.1", "sk-or-v1-abc...def")
 
 
 async def test_completed_call_is_one_row_with_its_cost(ledger: Ledger) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.note("req_1", GENERATION, "sk-or-v1-xyz...123")
     ledger.complete("req_1", outcome(served="openai/gpt-4o-mini-2026"), 1.5)
     assert await ledger.flush()
@@ -136,14 +143,14 @@ async def test_completed_call_is_one_row_with_its_cost(ledger: Ledger) -> None:
 
 
 async def test_generation_id_is_in_the_file_while_the_call_runs(ledger: Ledger) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.note("req_1", GENERATION)
     assert await ledger.flush()
     assert rows(ledger.path)["req_1"]["generation_id"] == GENERATION
 
 
 async def test_unknown_cost_leaves_the_reservation_as_an_estimate(ledger: Ledger) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.complete("req_1", outcome(None), 1.5)
     assert await ledger.flush()
     row = rows(ledger.path)["req_1"]
@@ -153,7 +160,7 @@ async def test_unknown_cost_leaves_the_reservation_as_an_estimate(ledger: Ledger
 async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
     """Of a model without a price: 0 would be below the truth."""
     for id in ("under_way", "cut", "asked_about"):
-        await ledger.begin(entry(id, reserved=None))
+        ledger.begin(entry(id, reserved=None))
     ledger.complete("cut", outcome(None), 1.5)
     ledger.note("asked_about", GENERATION)
     ledger.complete("asked_about", outcome(None), 1.5)
@@ -169,19 +176,9 @@ async def test_cost_that_nobody_knows_is_no_figure(ledger: Ledger) -> None:
 
 
 async def test_withdrawn_call_leaves_no_row(ledger: Ledger) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.withdraw("req_1")
     ledger.complete("req_1", outcome(), 1.5)
-    assert await ledger.flush()
-    assert rows(ledger.path) == {}
-
-
-async def test_call_that_is_abandoned_while_it_is_booked_leaves_no_row(ledger: Ledger) -> None:
-    task = asyncio.create_task(ledger.begin(entry()))
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
     assert await ledger.flush()
     assert rows(ledger.path) == {}
 
@@ -189,7 +186,7 @@ async def test_call_that_is_abandoned_while_it_is_booked_leaves_no_row(ledger: L
 async def test_close_writes_what_is_in_line(path: Path) -> None:
     async with opened(path) as ledger:
         for number in range(2_000):
-            await ledger.begin(entry(f"req_{number}"))
+            ledger.begin(entry(f"req_{number}"))
             ledger.complete(f"req_{number}", outcome(), 1.5)
     found = rows(path)
     assert len(found) == 2_000
@@ -200,13 +197,14 @@ async def test_close_writes_what_is_in_line(path: Path) -> None:
 async def test_closed_ledger_lets_calls_go_on(path: Path) -> None:
     async with opened(path) as ledger:
         pass
-    assert await ledger.begin(entry()) is False
+    assert ledger.begin(entry()) is False
     assert ledger.losses == 1
 
 
 async def test_many_calls_share_a_transaction(ledger: Ledger) -> None:
     ids = [f"req_{number}" for number in range(300)]
-    assert all(await asyncio.gather(*(ledger.begin(entry(id)) for id in ids)))
+    assert all(ledger.begin(entry(id)) for id in ids)
+    assert await ledger.flush()
     assert sorted(rows(ledger.path)) == sorted(ids)
 
 
@@ -214,15 +212,13 @@ def nothing(connection: sqlite3.Connection) -> float:
     return 3600.0
 
 
-async def test_what_a_turn_of_the_loop_orders_is_written_by_as_few_statements_as_can_be(
-    path: Path,
-) -> None:
+async def test_what_was_ordered_is_written_by_as_few_statements_as_can_be(path: Path) -> None:
     statements: list[int] = []
     writer = Writer(path, lambda rows, _: statements.append(len(rows)), nothing, nothing)
     await writer.start()
-    orders = [Order(Rows((f"req_{number}",))) for number in range(ROWS_AT_ONCE + 8)]
-    answers = [writer.ask(order) for order in orders]
-    assert all(await asyncio.gather(*answers))
+    for number in range(ROWS_AT_ONCE + 8):
+        writer.put(Order(Rows((f"req_{number}",))))
+    assert await writer.ask(Order(work=lambda connection: True))
     assert statements == [ROWS_AT_ONCE, 8]
     await writer.close()
 
@@ -238,7 +234,8 @@ async def test_what_nobody_waits_for_goes_with_the_next_that_somebody_does(path:
     await writer.start()
     writer.put(Order(Rows(("req_1",))))
     await asyncio.sleep(0)
-    assert await writer.ask(Order(Rows(("req_2",))))
+    writer.put(Order(Rows(("req_2",))))
+    assert await writer.ask(Order(work=lambda connection: True))
     assert statements == [2]
     await writer.close()
 
@@ -297,7 +294,7 @@ def test_what_is_no_money_is_not_booked(text: str) -> None:
 async def test_sums_are_exact_and_do_not_overflow(ledger: Ledger) -> None:
     costs = [Decimal("999999.999999999999")] * 30 + [Decimal("0.000000000001")] * 3
     for number, cost in enumerate(costs):
-        await ledger.begin(entry(f"req_{number}"))
+        ledger.begin(entry(f"req_{number}"))
         ledger.complete(f"req_{number}", outcome(cost), 1.5)
     found = await summed(ledger, "app")
     assert found.total.exact == sum(costs)
@@ -314,7 +311,7 @@ async def test_sums_are_exact_and_do_not_overflow(ledger: Ledger) -> None:
 async def test_text_that_is_no_text_is_booked_all_the_same(
     ledger: Ledger, more: dict[str, Any]
 ) -> None:
-    assert await ledger.begin(entry(**more))
+    assert ledger.begin(entry(**more))
     ledger.complete("req_1", outcome(), 1.5)
     assert await ledger.flush()
     assert rows(ledger.path)["req_1"]["ended"] == "complete"
@@ -323,8 +320,9 @@ async def test_text_that_is_no_text_is_booked_all_the_same(
 
 async def test_faulty_row_takes_no_other_with_it(ledger: Ledger) -> None:
     with capture_logs() as logs:
-        begun = [ledger.begin(entry("bad", at=float("nan"))), ledger.begin(entry("good"))]
-        assert await asyncio.gather(*begun) == [False, True]
+        ledger.begin(entry("bad", at=float("nan")))
+        ledger.begin(entry("good"))
+        assert await ledger.flush()
     assert list(rows(ledger.path)) == ["good"]
     assert (ledger.losses, ledger.is_failing) == (1, False)
     assert [log["event"] for log in logs] == ["a row of the ledger could not be written"]
@@ -346,14 +344,14 @@ async def test_faulty_row_takes_no_other_with_it(ledger: Ledger) -> None:
 async def test_call_is_unsettled_while_the_upstream_may_still_tell_its_cost(
     ledger: Ledger, generation_id: str | None, source: str, is_unsettled: bool
 ) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.note("req_1", generation_id)
     ledger.complete("req_1", outcome(source=source), 1.5)
     assert [row.id for row in await ledger.unsettled(10)] == ["req_1"] * is_unsettled
 
 
 async def test_unsettled_call_tells_all_that_settling_needs(ledger: Ledger) -> None:
-    await ledger.begin(entry(models=("a/b", "c/d")))
+    ledger.begin(entry(models=("a/b", "c/d")))
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(source="computed", ended="client_gone"), 1.5)
     [row] = await ledger.unsettled(10)
@@ -371,7 +369,7 @@ async def test_unsettled_call_tells_all_that_settling_needs(ledger: Ledger) -> N
 
 
 async def test_settled_call_has_its_final_cost_and_is_not_told_again(ledger: Ledger) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(None), 1.5)
     known, late = Decimal("0.0125"), Decimal("0.9")
@@ -388,11 +386,11 @@ async def test_an_attempt_that_is_settled_before_the_next_begins_keeps_its_cost(
     ledger: Ledger,
 ) -> None:
     call = entry(generation_id=GENERATION)
-    await ledger.begin(call)
+    ledger.begin(call)
     ledger.complete(call.id, outcome(None), 1.5)
     assert await ledger.settle(call.id, Cost(Decimal("0.001"), Decimal("0.001"), "exact"))
     call.attempts.append(entry().attempts[0])
-    assert await ledger.begin(call)
+    assert ledger.begin(call)
     ledger.complete(call.id, outcome(Decimal("0.002")), 2.5)
     assert await ledger.flush()
     with contextlib.closing(open_reader(ledger.path)) as connection:
@@ -405,7 +403,7 @@ async def test_an_attempt_that_is_settled_before_the_next_begins_keeps_its_cost(
 async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> None:
     """With the operator's own key at a provider, its bill is not the upstream's."""
     for id in ("told", "settled", "given_up"):
-        await ledger.begin(entry(id))
+        ledger.begin(entry(id))
         ledger.note(id, GENERATION)
     ledger.complete("told", outcome(counted=Decimal("0.02")), 1.5)
     ledger.complete("settled", outcome(None), 1.5)
@@ -419,7 +417,7 @@ async def test_what_budgets_count_is_booked_beside_the_cost(ledger: Ledger) -> N
 async def test_postponed_call_is_told_when_its_time_has_come(path: Path) -> None:
     now = NOW
     async with opened(path, clock=lambda: now) as ledger:
-        await ledger.begin(entry())
+        ledger.begin(entry())
         ledger.note("req_1", GENERATION)
         ledger.complete("req_1", outcome(None), 1.5)
         [row] = await ledger.unsettled(10)
@@ -431,7 +429,7 @@ async def test_postponed_call_is_told_when_its_time_has_come(path: Path) -> None
 
 async def test_running_call_of_another_living_process_is_not_taken_over(path: Path) -> None:
     async with opened(path) as first, opened(path) as second:
-        await first.begin(entry())
+        first.begin(entry())
         first.note("req_1", GENERATION)
         await first.flush()
         assert await second.unsettled(10) == []
@@ -443,7 +441,8 @@ async def test_running_call_of_another_living_process_is_not_taken_over(path: Pa
 async def test_call_of_a_process_that_fell_silent_is_taken_over_by_one_other(path: Path) -> None:
     later = time.time() + 120
     async with opened(path) as silent:
-        await silent.begin(entry())
+        silent.begin(entry())
+        assert await silent.flush()
         async with opened(path, clock=lambda: later) as second:
             [row] = await second.unsettled(10)
             assert (row.attempt.ended, row.attempt.generation_id) == ("killed", None)
@@ -477,7 +476,7 @@ from tests import records
 from tests.records import over
 
 async def call(ledger, name):
-    assert await ledger.begin(records.entry(name, time.time()))
+    assert ledger.begin(records.entry(name, time.time()))
     print(name, flush=True)
     ledger.note(name, f"gen-{name}")
 
@@ -511,6 +510,8 @@ async def test_killed_process_loses_no_acknowledged_row(path: Path) -> None:
             acknowledged = [process.stdout.readline().strip() for _ in range(150 + 37 * kill)]
             process.kill()
             acknowledged += process.stdout.read().split("\n")[:-1]
+        async with opened(path) as ledger:
+            assert await ledger.flush()
         with contextlib.closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert set(acknowledged) <= set(rows(path))
@@ -522,10 +523,10 @@ async def test_calls_of_a_killed_process_are_told_at_once_to_the_next(path: Path
         for _ in range(100):
             process.stdout.readline()
         process.kill()
-    is_open = {id for id, row in rows(path).items() if not row["is_settled"]}
-    assert is_open
     async with opened(path) as ledger:
         told = await ledger.unsettled(100_000)
+    is_open = {id for id, row in rows(path).items() if not row["is_settled"]}
+    assert is_open
     assert {row.id for row in told} == is_open
     assert {(row.attempt.ended, row.attempt.cost) for row in told} == {("killed", Decimal("0.03"))}
 
@@ -545,7 +546,8 @@ async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Pat
         opened(path, clock=lambda: NOW) as still,
         opened(path, clock=lambda: later) as awake,
     ):
-        await still.begin(entry(generation_id=GENERATION))
+        still.begin(entry(generation_id=GENERATION))
+        assert await still.flush()
         assert [row.attempt.ended for row in await awake.unsettled(9)] == ["killed"]
         assert await still.left("req_1", 1) == (False, True)
         still.complete("req_1", outcome(source="computed"), 1.5)
@@ -559,9 +561,10 @@ async def test_call_that_a_process_took_back_is_not_settled_by_another(path: Pat
 
 @contextmanager
 def full_disk(path: Path) -> Iterator[None]:
-    """No file of this process can grow beyond what the ledger's files need now."""
+    """No file of this process can grow beyond what SQLite's files need now."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    largest = max(each.stat().st_size for each in path.parent.iterdir())
+    files = [path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))]
+    largest = max(each.stat().st_size for each in files if each.exists())
     resource.setrlimit(resource.RLIMIT_FSIZE, (max(largest, 65_536), before[1]))
     try:
         yield
@@ -576,8 +579,10 @@ async def test_full_disk_lets_calls_go_on_and_is_said_once(path: Path) -> None:
             ids = [f"req_{number}" for number in range(400)]
             with full_disk(path):
                 for id in ids:
-                    await ledger.begin(entry(id))
+                    assert ledger.begin(entry(id))
                     ledger.complete(id, outcome(), 1.5)
+                    if not failing(ledger):
+                        await ledger.flush()
                 assert failing(ledger)
             await written(ledger)
             assert not failing(ledger)
@@ -595,7 +600,9 @@ async def test_loss_is_counted_when_too_many_wait(path: Path) -> None:
         async with opened(path, most_waiting=10) as ledger:
             with full_disk(path):
                 for number in range(400):
-                    await ledger.begin(entry(f"req_{number}"))
+                    ledger.begin(entry(f"req_{number}"))
+                    if not failing(ledger):
+                        await ledger.flush()
                 assert ledger.losses > 0
                 lost = ledger.losses
             await written(ledger)
@@ -617,12 +624,12 @@ async def test_losses_are_calls_and_not_what_was_ordered_for_them(
     await ledger.start()
     with capture_logs() as logs, locked(path):
         for number in range(30):
-            await ledger.begin(entry(f"req_{number}"))
+            ledger.begin(entry(f"req_{number}"))
             ledger.note(f"req_{number}", GENERATION)
             ledger.complete(f"req_{number}", outcome(), 1.5)
-        await ledger.begin(entry("open"))
+        ledger.begin(entry("open"))
         ledger.note("open", GENERATION)
-        await ledger.begin(entry("withdrawn"))
+        ledger.begin(entry("withdrawn"))
         ledger.withdraw("withdrawn")
         await ledger.close()
     assert ledger.losses == 31
@@ -634,7 +641,7 @@ async def test_a_call_whose_end_is_written_is_not_lost(path: Path) -> None:
     async with opened(path, most_waiting=2, busy_seconds=5, patience_seconds=0.05) as ledger:
         with locked(path):
             for number in range(4):
-                await ledger.begin(entry(f"req_{number}"))
+                assert ledger.begin(entry(f"req_{number}")) is (number < 2)
             assert ledger.losses == 2
         await written(ledger)
         for number in range(4):
@@ -653,32 +660,32 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
         connection.execute("COMMIT")
 
 
-async def test_locked_file_holds_neither_calls_nor_the_loop_for_long(path: Path) -> None:
+async def test_locked_file_holds_neither_calls_nor_the_loop(path: Path) -> None:
     async with opened(path, patience_seconds=0.1, busy_seconds=5) as ledger:
         with capture_logs() as logs, locked(path):
-            assert await ledger.begin(entry("req_1")) is False  # waits its patience
-            before = time.monotonic()
-            assert await ledger.begin(entry("req_2")) is False  # and nobody after it
-            assert time.monotonic() - before < 0.1
-            assert failing(ledger)
+            assert ledger.begin(entry("req_1"))
+            assert not failing(ledger)
+            assert await ledger.flush() is False
+            assert ledger.begin(entry("req_2"))
+            await becomes(ledger, is_failing=True)
             assert not down(ledger)  # a process that was held up is nobody's alarm
             ledger.clock = lambda: time.time() + HANGING_SECONDS
             assert down(ledger)
         await written(ledger)
-        assert not failing(ledger)
+        await becomes(ledger, is_failing=False)
         assert not down(ledger)
-        assert await ledger.begin(entry("req_3")) is True
+        assert ledger.begin(entry("req_3"))
     assert len(rows(path)) == 3
     assert [log["event"] for log in logs] == [
-        "the ledger is slow; calls go on without waiting for it"
+        "the ledger is slow; calls go on, and their rows wait in memory"
     ]
 
 
 async def test_file_locked_beyond_the_waiting_is_tried_again(path: Path) -> None:
     async with opened(path, patience_seconds=2, busy_seconds=0.05) as ledger:
         with locked(path):
-            assert await ledger.begin(entry()) is False
-            assert failing(ledger)
+            assert ledger.begin(entry())
+            await becomes(ledger, is_failing=True)
         await written(ledger)
     assert list(rows(path)) == ["req_1"]
     assert ledger.losses == 0
@@ -687,7 +694,7 @@ async def test_file_locked_beyond_the_waiting_is_tried_again(path: Path) -> None
 async def test_file_that_is_locked_while_the_ledger_closes_costs_nothing(path: Path) -> None:
     ledger = Ledger(path, busy_seconds=0.05)
     await ledger.start()
-    assert await ledger.begin(entry())
+    assert ledger.begin(entry())
     with locked(path):
         ledger.complete("req_1", outcome(), 1.5)
         closing = asyncio.create_task(ledger.close())
@@ -704,18 +711,19 @@ async def test_closed_ledger_says_why_it_books_no_more(path: Path) -> None:
     async with opened(path) as ledger:
         pass
     with capture_logs() as logs:
-        assert await ledger.begin(entry()) is False
+        assert ledger.begin(entry()) is False
     assert [log["why"] for log in logs] == ["it is closed"]
     assert ledger.losses == 1
 
 
 @posix
 async def test_removed_file_is_noticed_and_begun_anew(ledger: Ledger) -> None:
-    await ledger.begin(entry("before"))
+    ledger.begin(entry("before"))
+    assert await ledger.flush()
     for each in ledger.path.parent.iterdir():
         each.unlink()
     with capture_logs() as logs:
-        assert await ledger.begin(entry("after"))
+        assert ledger.begin(entry("after"))
         ledger.complete("before", outcome(), 1.5)
         assert await ledger.flush()
     assert set(rows(ledger.path)) == {"before", "after"}
@@ -725,10 +733,12 @@ async def test_removed_file_is_noticed_and_begun_anew(ledger: Ledger) -> None:
 @posix
 async def test_file_moved_away_alone_leaves_its_log_to_nobody(ledger: Ledger) -> None:
     """As when a person moves the file and forgets -wal: the new file must not replay it."""
-    await ledger.begin(entry("before"))
+    ledger.begin(entry("before"))
+    assert await ledger.flush()
     ledger.path.rename(ledger.path.with_name("old"))
     with capture_logs():
-        assert await ledger.begin(entry("after"))
+        assert ledger.begin(entry("after"))
+        assert await ledger.flush()
     assert set(rows(ledger.path)) == {"after"}
 
 
@@ -761,11 +771,11 @@ async def test_rubbish_in_the_ledgers_place_is_moved_aside_and_the_ledger_begun_
     with capture_logs() as logs:
         async with opened(path) as ledger:
             for id in ("before", "open"):
-                await ledger.begin(entry(id))
+                ledger.begin(entry(id))
             ledger.complete("before", outcome(), 1.5)
             assert await ledger.flush()
             how(path, what)
-            assert await ledger.begin(entry("after"))
+            assert ledger.begin(entry("after"))
             ledger.complete("open", outcome(), 1.5)
             ledger.complete("after", outcome(), 1.5)
             assert await ledger.flush()
@@ -793,11 +803,11 @@ async def test_a_copy_over_the_ledger_is_gone_on_with_as_it_is(
     with capture_logs() as logs:
         async with opened(path) as ledger:
             for number in range(300):
-                await ledger.begin(entry(f"before_{number}"))
+                ledger.begin(entry(f"before_{number}"))
                 ledger.complete(f"before_{number}", outcome(), 1.5)
             assert await ledger.flush()
             how(path, copy)
-            assert await ledger.begin(entry("after"))
+            assert ledger.begin(entry("after"))
     assert set(rows(path)) == {"after"}
     assert len(logs) == 1
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -808,18 +818,22 @@ async def test_a_copy_over_the_ledger_is_gone_on_with_as_it_is(
 async def test_an_earlier_copy_of_the_same_ledger_is_noticed(path: Path) -> None:
     now = NOW
     async with opened(path, clock=lambda: now) as ledger:
-        await ledger.begin(entry("before"))
+        ledger.begin(entry("before"))
+        assert await ledger.flush()
         early = path.read_bytes()
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
             now += 100
             ledger._writer._chore_at = 0.0
-            await ledger.begin(entry("later"))
+            ledger.begin(entry("later"))
+            assert await ledger.flush()
             other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         with capture_logs() as logs:
-            assert await ledger.begin(entry("last"))
+            assert ledger.begin(entry("last"))
+            assert await ledger.flush()
             assert logs == []  # another process had copied the log into the file
             overwrite(path, early)
-            assert await ledger.begin(entry("after"))
+            assert ledger.begin(entry("after"))
+            assert await ledger.flush()
         assert [log["event"][:27] for log in logs] == ["the ledger was overwritten;"]
     assert set(rows(path)) == {"after"}
 
@@ -848,10 +862,12 @@ async def test_a_clock_that_is_set_back_is_no_change_of_the_file(path: Path) -> 
     with capture_logs() as logs:
         async with opened(path, clock=lambda: now) as ledger:
             for number in range(4):
-                await ledger.begin(entry(f"req_{number}"))
+                ledger.begin(entry(f"req_{number}"))
+                assert await ledger.flush()
                 now -= 100
                 ledger._writer._chore_at = 0.0
-                await ledger.begin(entry(f"again_{number}"))
+                ledger.begin(entry(f"again_{number}"))
+                assert await ledger.flush()
                 with contextlib.closing(sqlite3.connect(path)) as other:
                     other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     assert logs == []
@@ -861,10 +877,12 @@ async def test_a_clock_that_is_set_back_is_no_change_of_the_file(path: Path) -> 
 @posix
 async def test_a_log_that_was_removed_alone_loses_nothing(path: Path) -> None:
     async with opened(path) as ledger:
-        await ledger.begin(entry("before"))
+        ledger.begin(entry("before"))
+        assert await ledger.flush()
         path.with_name(f"{path.name}-wal").unlink()
         with capture_logs() as logs:
-            await ledger.begin(entry("after"))
+            ledger.begin(entry("after"))
+            assert await ledger.flush()
         assert [log["event"][:34] for log in logs] == ["the ledger was removed or replaced"]
     assert set(rows(path)) == {"before", "after"}
 
@@ -876,7 +894,7 @@ async def test_checkpoints_of_any_process_are_no_change_of_the_file(path: Path) 
             for number in range(2000):
                 ledger = (one, two)[number % 2]
                 ledger.complete(f"req_{number}", outcome(), 1.5)
-                await ledger.begin(entry(f"req_{number}"))
+                ledger.begin(entry(f"req_{number}"))
                 ledger.complete(f"req_{number}", outcome(), 1.5)
                 if number % 100 == 0:
                     assert await ledger.flush()
@@ -906,7 +924,7 @@ async def test_rubbish_is_refused_and_left_as_it_is(path: Path) -> None:
 async def test_damage_inside_the_file_is_found(path: Path) -> None:
     async with opened(path) as ledger:
         for number in range(500):
-            await ledger.begin(entry(f"req_{number}"))
+            ledger.begin(entry(f"req_{number}"))
     content = bytearray(path.read_bytes())
     content[40_000:48_000] = os.urandom(8_000)
     path.write_bytes(content)
@@ -1049,11 +1067,12 @@ async def test_file_without_rights_is_refused(data: Path) -> None:
 
 @posix
 async def test_only_its_owner_may_read_the_files(ledger: Ledger) -> None:
-    await ledger.begin(entry())
-    modes = {each.name: each.stat().st_mode & 0o777 for each in ledger.path.parent.iterdir()}
-    assert modes == dict.fromkeys(
-        ["ledger.sqlite3", "ledger.sqlite3-shm", "ledger.sqlite3-wal"], 0o600
-    )
+    ledger.begin(entry())
+    assert await ledger.flush()
+    found = sorted(ledger.path.parent.iterdir())
+    names = [each.name.removeprefix("ledger.sqlite3")[:7] for each in found]
+    assert names == ["", "-shm", "-spool-", "-wal"]
+    assert {each.stat().st_mode & 0o777 for each in found} == {0o600}
 
 
 @posix
@@ -1134,11 +1153,11 @@ def test_each_working_folder_has_a_place_of_its_own_in_dev(
 async def test_old_calls_go_and_unsettled_ones_stay(path: Path) -> None:
     async with opened(path, clock=lambda: NOW) as ledger:
         for number in range(450):
-            await ledger.begin(entry(f"old_{number}", at=NOW - 401 * DAY))
+            ledger.begin(entry(f"old_{number}", at=NOW - 401 * DAY))
             ledger.complete(f"old_{number}", outcome(), 1.5)
-        await ledger.begin(entry("young", at=NOW - 399 * DAY))
+        ledger.begin(entry("young", at=NOW - 399 * DAY))
         ledger.complete("young", outcome(), 1.5)
-        await ledger.begin(entry("unsettled", at=NOW - 500 * DAY))
+        ledger.begin(entry("unsettled", at=NOW - 500 * DAY))
     async with opened(path, clock=lambda: NOW) as ledger:
         async with asyncio.timeout(20):
             while len(rows(path)) > 2:
@@ -1152,7 +1171,7 @@ async def test_old_calls_go_and_unsettled_ones_stay(path: Path) -> None:
 async def book(ledger: Ledger, id: str, cost: str | None, source: str, **more: Any) -> None:
     said = {name: more.pop(name) for name in ("served", "usage") if name in more}
     status = more.pop("http_status", 200)
-    await ledger.begin(entry(id, **more))
+    ledger.begin(entry(id, **more))
     given = None if cost is None else Decimal(cost)
     ledger.complete(id, over(status, "complete", given, source, **said), 1)
 
@@ -1209,10 +1228,10 @@ async def test_what_another_living_process_may_give_back_is_not_the_least_that_w
     ledger: Ledger,
 ) -> None:
     async with opened(ledger.path, clock=lambda: NOW) as other:
-        await other.begin(entry("req_open"))
-        await other.begin(entry("req_cut", generation_id=GENERATION))
+        other.begin(entry("req_open"))
+        other.begin(entry("req_cut", generation_id=GENERATION))
         other.complete("req_cut", outcome(None), 1.5)
-        await other.begin(entry("req_done"))
+        other.begin(entry("req_done"))
         other.complete("req_done", outcome(), 1.5)
         assert await other.flush()
         open_and_cut = Decimal("0.06")
@@ -1230,7 +1249,7 @@ def test_missing_ledger_is_told_apart(path: Path) -> None:
 async def test_ledger_that_may_only_be_read_is_read(data: Path) -> None:
     path = data / "ledger.sqlite3"
     async with opened(path) as ledger:
-        await ledger.begin(entry())
+        ledger.begin(entry())
     path.chmod(0o444)
     data.chmod(0o555)
     with powerless(), contextlib.closing(open_reader(path)) as reader:
@@ -1242,7 +1261,7 @@ async def test_ledger_that_may_only_be_read_is_read(data: Path) -> None:
 async def test_what_was_given_back_is_given_back_once_and_forgotten_with_its_call(
     ledger: Ledger, path: Path
 ) -> None:
-    await ledger.begin(entry())
+    ledger.begin(entry())
     ledger.note("req_1", GENERATION)
     ledger.complete("req_1", outcome(None), 1.5)
     [row] = await ledger.unsettled(10)

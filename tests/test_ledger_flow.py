@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sqlite3
 import stat
 import sys
@@ -61,6 +62,33 @@ async def test_each_call_is_a_row_and_usage_shows_it(
     assert main(["usage", "--by", "model", "--json", "--ledger", str(path)]) == 0
     [row] = json.loads(capsys.readouterr().out)["rows"]
     assert (row["model"], row["calls"], row["spend_usd"]) == ("openai/gpt-4o-mini", 1, "0.000088")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+async def test_a_call_is_booked_however_early_its_process_is_killed(
+    tmp_path: Path, upstream: FakeUpstream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``keyproxy usage`` knows of it, and what the one before has cost."""
+    path, killed = tmp_path / "ledger.sqlite3", asyncio.Event()
+    variables = book(tmp_path, upstream, KEYPROXY_BUDGET="1/day")
+    async with started("dev", tmp_path, **variables) as program:
+
+        async def kill(request: web.Request) -> web.StreamResponse:
+            program.signal(signal.SIGKILL)
+            await killed.wait()
+            return web.Response()
+
+        assert await ask(program) == 200
+        upstream.answer = kill
+        with pytest.raises(aiohttp.ClientError):
+            await ask(program)
+        await program.ended()
+    killed.set()
+    assert main(["usage", "--by", "status", "--json", "--ledger", str(path)]) == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert {row["status"]: row["calls"] for row in found} == {"200": 1, "under way": 1}
+    assert [row["exact_usd"] for row in found if row["status"] == "200"] == ["0.000088"]
+    assert [each.name for each in tmp_path.glob("*-spool-*")] == []
 
 
 async def spend_and_restart(

@@ -353,11 +353,13 @@ async def test_a_process_whose_file_is_renewed_logs_it_and_goes_on(tmp_path: Pat
     path = tmp_path / "ledger.sqlite3"
     with capture_logs() as logs:
         async with opened(path) as ledger:
-            await ledger.begin(entry("req_before"))
+            ledger.begin(entry("req_before"))
+            assert await ledger.flush()
             with reading(path) as newer:  # what every change of the tables does
                 newer.execute("ALTER TABLE calls RENAME COLUMN booked_by TO of_process")
                 newer.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
-            assert not await ledger.begin(entry("req_after"))
+            ledger.begin(entry("req_after"))
+            assert not await ledger.flush()
             assert failing(ledger)
             ledger.complete("req_before", outcome(), 1.5)
             ledger.complete("req_after", outcome(), 1.5)

@@ -42,7 +42,7 @@ async def cut_calls(
     book = MemoryBook(clock)
     for number in range(count):
         id = f"req_{number}"
-        await book.begin(entry(id, generation_id=f"gen-1790981416-{number:08}"))
+        book.begin(entry(id, generation_id=f"gen-1790981416-{number:08}"))
         book.complete(id, record, 0.1)
     return book
 
@@ -173,7 +173,7 @@ async def test_a_call_that_another_process_took_over_is_given_back_by_one_of_the
     reservation = await budgets.reserve(client, 10_000_000, now)
     later = lambda: now + 100.0  # noqa: E731
     async with opened(path) as still, opened(path, clock=later) as awake:
-        await still.begin(entry("req_0", now, reserved=Decimal("0.01"), generation_id="gen-1"))
+        still.begin(entry("req_0", now, reserved=Decimal("0.01"), generation_id="gen-1"))
         still.complete("req_0", CUT, 0.1)
         await budgets.settle(reservation, Decimal("0.01"))
         of_awake = Settler(awake, answered(FOUND), {"default": budgets})
@@ -201,12 +201,12 @@ async def test_what_a_killed_attempt_had_set_aside_is_free_however_late_its_turn
     path, now = tmp_path / "ledger.sqlite3", time.time()
     budgets = Budgets(Shared(), app="default", of_client=[Budget(Decimal(1), "day")])
     async with opened(path) as killed:
-        await killed.begin(entry("req_0", now, generation_id="gen-0"))
+        killed.begin(entry("req_0", now, generation_id="gen-0"))
         for number in range(1, 1 + AT_ONCE // 2):
             call = entry(f"req_{number}", now + number / 100, generation_id=f"gen-{number}")
             call.attempts[0].end(None, None, "upstream_cut", 0.1)
             call.attempts += entry(at=now + 1, reserved=Decimal("0.01")).attempts
-            await killed.begin(call)
+            killed.begin(call)
         assert await killed.flush()
     amount = 30_000_000 + AT_ONCE // 2 * 10_000_000
     reservation = await budgets.reserve(CLIENT, amount, now)
@@ -231,7 +231,7 @@ async def test_what_one_process_settled_is_not_taken_back_by_another_that_began_
     async with opened(path) as killed:
         for number in range(AT_ONCE):
             call = entry(f"req_{number}", now, generation_id="gen-1", reserved=Decimal("0.01"))
-            await killed.begin(call)
+            killed.begin(call)
         assert await killed.flush()
     async with servers.running(kind) as server, AsyncExitStack() as stack:
         place = storage(server.url)

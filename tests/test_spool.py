@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyproxy.ledger.entry import Entry
+from keyproxy.ledger.ledger import opened
+from keyproxy.ledger.opening import open_writer
 from keyproxy.ledger.spool import HALF_BYTES, Spool, left
+from keyproxy.ledger.tables import beginning, begun, ended, recover
+from keyproxy.record import Attempt
+from tests import records
 
 
 @pytest.fixture
@@ -139,3 +149,78 @@ def test_a_link_and_what_it_leads_to_are_one_ledger(path: Path) -> None:
     spool.keep("req_1", 1, 0)
     killed(spool)
     assert kept(path) == ["req_1"]
+
+
+# --- into the ledger -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(open_writer(path, 1.0)) as connection:
+        yield connection
+
+
+def under_way(id: str, attempts: int = 1) -> Any:
+    """As the spool gives a call back that has begun so many attempts."""
+    entry: Entry = records.entry(id)
+    first = entry.attempts[0]
+    for _ in range(1, attempts):
+        attempt = Attempt("m", "k", provider="groq")
+        attempt.begin(first.begun_at, first.reserved)
+        entry.attempts.append(attempt)
+    rows = begun(beginning(entry, "writer_gone"), entry)
+    return [list(rows.call), [list(each) for each in rows.attempts]]
+
+
+def calls(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
+    return connection.execute("SELECT id, attempts, ended FROM calls ORDER BY id").fetchall()
+
+
+def test_a_call_that_the_file_lacks_is_written(connection: sqlite3.Connection) -> None:
+    recover([under_way("req_1"), under_way("req_2", 3)], connection)
+    assert calls(connection) == [("req_1", 1, None), ("req_2", 3, None)]
+    assert connection.execute("SELECT count(*) FROM several_attempts").fetchone() == (3,)
+
+
+def test_what_the_file_has_of_a_call_is_later(connection: sqlite3.Connection) -> None:
+    recover([under_way("req_1"), under_way("req_2")], connection)
+    connection.execute("UPDATE calls SET ended = 'complete', cost = 1")
+    recover([under_way("req_1"), under_way("req_2", 2)], connection)
+    assert calls(connection) == [("req_1", 1, "complete"), ("req_2", 2, None)]
+
+
+def test_a_call_that_ended_is_written_as_it_ended_once(connection: sqlite3.Connection) -> None:
+    recover([under_way("req_1")], connection)
+    entry, record = records.entry("req_1"), records.over(cost=Decimal("0.01"), source="exact")
+    entry.end(record, 1.0)
+    rows = ended(beginning(entry, "writer_gone"), entry, record, 1.0)
+    recover([under_way("req_1"), rows, under_way("req_2")], connection)
+    assert calls(connection) == [("req_1", 1, "complete"), ("req_2", 1, None)]
+    connection.execute("UPDATE calls SET cost = 5")
+    recover([rows], connection)
+    assert connection.execute("SELECT DISTINCT cost FROM calls").fetchall() == [(5,)]
+
+
+def test_a_call_that_was_taken_back_is_none(connection: sqlite3.Connection) -> None:
+    again = [under_way("req_2"), "req_2", under_way("req_2", 2)]
+    recover([under_way("req_1"), "req_1", "req_unknown", *again], connection)
+    assert calls(connection) == [("req_2", 2, None)]
+
+
+def test_a_faulty_row_takes_no_other_with_it(connection: sqlite3.Connection) -> None:
+    faulty = under_way("bad")
+    faulty[0][2] = float("nan")
+    recover([faulty, under_way("good")], connection)
+    assert calls(connection) == [("good", 1, None)]
+
+
+async def test_another_process_writes_what_one_that_is_gone_could_not(path: Path) -> None:
+    spool = Spool(path)
+    spool.keep(under_way("req_1"), 1, 0)
+    async with opened(path) as ledger:
+        assert await ledger.flush()
+        killed(spool)
+        ledger._writer._chore_at = 0.0
+        [told] = await ledger.unsettled(9)
+    assert (told.id, told.attempt.ended) == ("req_1", "killed")
+    assert spools(path) == []

@@ -37,7 +37,7 @@ FORMULA = '=HYPERLINK("https://evil.example")\x1b[31m'
 
 
 async def book(ledger: Ledger, id: str, at: datetime, cost: str | None, client: str) -> None:
-    await ledger.begin(entry(id, at.timestamp(), client=client, reserved=Decimal("0.0123")))
+    ledger.begin(entry(id, at.timestamp(), client=client, reserved=Decimal("0.0123")))
     given = None if cost is None else Decimal(cost)
     source: Any = "estimated" if cost is None else "exact"
     ledger.complete(id, over(200, "complete", given, source, Usage(1200, 34)), 1)
@@ -461,7 +461,7 @@ async def test_money_is_summed_at_the_provider_that_took_it(tmp_path: Path) -> N
     first.provider, first.ended = "groq", "upstream_cut"
     made.attempts.insert(0, first)
     async with opened(tmp_path / "ledger.sqlite3") as ledger:
-        assert await ledger.begin(made)
+        assert ledger.begin(made)
         usage = Usage(3, 4)
         ledger.complete(made.id, over(200, "complete", Decimal("0.125"), "exact", usage), 1)
         await ledger.flush()

@@ -103,6 +103,9 @@ def answer(
     path, how = _place(given, is_serve=given.flags.serve)
     if path is None:
         return line.fail(command, how)
+    from keyproxy.ledger.opening import take_over  # log lines, which --help need not load
+
+    take_over(path)
     try:
         found = ask(path, question)
     except LedgerMissing:

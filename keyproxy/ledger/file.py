@@ -27,7 +27,7 @@ _FILE_NAME = "ledger.sqlite3"
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _OF_FILES = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
 _OF_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
-_OF_CONTENT = (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OF_CONTENT = (0, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG)
 LOCAL = "a file in a folder of a local disk that we may write"
 _T = TypeVar("_T")
 

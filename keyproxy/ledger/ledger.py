@@ -1,9 +1,9 @@
 """The ledger: one row for each call that reached the upstream, in an SQLite file.
 
-A row is durable before its call goes out, with the reservation as its cost, and is completed
-after it: whatever kills the process, no call is missing and none is booked too low. Knows no
-HTTP and no prices. Several processes may share a file; each settles its own rows and takes over
-those of processes that have gone.
+A row outlives the process before its call goes out, with the reservation as its cost, and is
+completed after it: whatever kills the process, no call is missing and none is booked too low.
+Nobody waits for the file. Knows no HTTP and no prices. Several processes may share a file; each
+settles its own rows and takes over those of processes that have gone.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from typing import Any, TypeVar
 import structlog
 
 from keyproxy.call import Cost, Told
-from keyproxy.ledger import notes, queries, tables
+from keyproxy.ledger import notes, queries, spool, tables
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.memory import MemoryBook
 from keyproxy.ledger.orders import Order
-from keyproxy.ledger.writer import MOMENT_SECONDS, MOST_ORDERS, Writer
+from keyproxy.ledger.writer import MOST_ORDERS, Writer
 from keyproxy.record import Record
 
 RETENTION_SECONDS = 400 * 86_400.0  # a year and a month: last year's month beside this one
-# How long a call waits for its row. A slow disk takes a tenth of it; then the call goes on.
 PATIENCE_SECONDS = 1.0
+"""A row that waits for so long is late, and whoever asks the file something goes without."""
 HANGING_SECONDS = 10.0
 """A ledger that is late for so long is down to those who watch."""
 _SEEN_EVERY_SECONDS = 20.0
@@ -58,7 +58,6 @@ class Ledger:
     _id: str = field(init=False, default_factory=lambda: f"writer_{os.urandom(9).hex()}")
     _open: dict[str, tuple[Entry, tables.Row]] = field(init=False, default_factory=dict)
     _noted: set[str] = field(init=False, default_factory=set)  # of those, not written yet
-    _waiting: dict[Order, float] = field(init=False, default_factory=dict)
     _watch: asyncio.TimerHandle | None = field(init=False, default=None)
     _sweep_at: float = field(init=False, default=0.0)
     _late_since: float | None = field(init=False, default=None)
@@ -66,7 +65,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._writer = Writer(
-            *(self.path, tables.book, self._keep_house, self._leave),
+            *(self.path, tables.book, self._keep_house, self._leave, self._write_noted),
             busy_seconds=self.busy_seconds,
             most_orders=self.most_waiting,
         )
@@ -93,40 +92,25 @@ class Ledger:
         is_hanging = since is not None and self.clock() >= since + HANGING_SECONDS
         return self._writer.is_failing or is_hanging
 
-    async def begin(self, entry: Entry) -> bool:
-        """Book a call before its last attempt goes out; False where that could not be made durable
-        in time.
-
-        Cancelled at the first, the call is withdrawn: it did not go out.
-        """
+    def begin(self, entry: Entry) -> bool:
+        """Book a call before its last attempt goes out; False where that may be lost with the
+        process."""
         begun = tables.beginning(entry, self._id)
         self._open[entry.id] = entry, begun
-        order = Order(tables.begun(begun, entry))
-        booked = self._writer.ask(order)
-        if self.is_failing:
-            return False
-        loop = booked.get_loop()
-        self._waiting[order] = loop.time() + self.patience_seconds
+        rows = tables.begun(begun, entry)
+        is_kept = self._writer.keep(Order(rows), rows)
         if self._watch is None:
-            self._watch = loop.call_later(self.patience_seconds, self._look)
-        try:
-            return await booked is True
-        except asyncio.CancelledError:
-            if len(entry.attempts) == 1:
-                self.withdraw(entry.id)
-            raise
-        finally:
-            del self._waiting[order]
+            self._look_at(self._writer.ordered)
+        return is_kept
 
     def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
         """What the head of an attempt's answer told: its id, by which some providers can be asked,
-        and under which key. Durable within two moments, unless the call ends before."""
+        and under which key. In the file within a moment, unless the call ends before."""
         if (found := self._open.get(id)) is None:
             return
         found[0].attempts[-1].note(answer_id, key)
-        if not self._noted:
-            asyncio.get_running_loop().call_later(MOMENT_SECONDS, self._write_noted)
         self._noted.add(id)
+        self._writer.call()
 
     def _write_noted(self) -> None:
         for id in self._noted:
@@ -139,7 +123,7 @@ class Ledger:
         if self._open.pop(id, None) is not None:
             self._noted.discard(id)
             self._writer.forget(id)
-            self._writer.put(Order(work=partial(tables.delete, id)))
+            self._writer.keep(Order(work=partial(tables.delete, id)), id)
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
         """Book how a call and its attempts ended; at once, nobody waits. It may begin again, with
@@ -150,7 +134,7 @@ class Ledger:
             rows = tables.ended(begun, entry, record, seconds)
             del self._open[id]
             self._noted.discard(id)
-            self._writer.put(Order(rows, is_last=True))
+            self._writer.keep(Order(rows, is_last=True), rows)
 
     def is_surely_ours(self, at: float) -> bool:
         """Whether a call that began then is too young to be another process' by now."""
@@ -245,30 +229,27 @@ class Ledger:
         except TimeoutError:
             return None
 
-    def _look(self) -> None:
-        """One timer for all who wait: after the patience of the first, nobody waits for the ledger
-        again until it has done what that one stands for."""
-        loop, self._watch = asyncio.get_running_loop(), None
-        waiting = [order for order in self._waiting if order.answer and not order.answer.done()]
-        if not waiting:
-            return
-        if loop.time() < (due := self._waiting[waiting[0]]):
-            self._watch = loop.call_at(due, self._look)
-            return
-        self._late_since = self.clock()
-        _log.error("the ledger is slow; calls go on without waiting for it")
-        for order in waiting:
-            order.tell(False)
-        waiting[0].answer = loop.create_future()
-        waiting[0].answer.add_done_callback(self._be_in_time)
+    def _look_at(self, order: int) -> None:
+        """One timer for all rows looks whether that one is written in time."""
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(self.patience_seconds, self._look, order)
 
-    def _be_in_time(self, answer: asyncio.Future[Any]) -> None:
-        self._late_since = None
-        if answer.result():
+    def _look(self, order: int) -> None:
+        self._watch = None
+        if self._writer.written < order:
+            if self._late_since is None and not self._writer.is_failing:
+                self._late_since = self.clock()
+                _log.error("the ledger is slow; calls go on, and their rows wait in memory")
+            self._look_at(order)
+        elif self._late_since is not None:
+            self._late_since = None
             _log.info("the ledger is in time again")
 
     def _keep_house(self, connection: sqlite3.Connection) -> float:
-        """The thread's chore: say that we live; let old rows go, a few at a time."""
+        """The thread's chore: write what processes that are gone could not; say that we live; let
+        old rows go, a few at a time."""
+        for kept in spool.left(self.path):
+            tables.recover(kept, connection)
         now = self.clock()
         connection.execute("INSERT OR REPLACE INTO writers VALUES (?, ?)", (self._id, now))
         if now < self._sweep_at:

@@ -25,7 +25,7 @@ class MemoryBook:
         init=False, default_factory=dict
     )
 
-    async def begin(self, entry: Entry) -> bool:
+    def begin(self, entry: Entry) -> bool:
         self._open[entry.id] = entry
         return True
 

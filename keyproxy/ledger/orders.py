@@ -18,9 +18,8 @@ class Order:
     """A call's ``rows`` to write, its own and those of its attempts, or ``work`` to do with the
     file: a change or a question.
 
-    ``answer`` is told once that is durable: True for rows, or what ``work`` returned; None where
-    it cannot be done, and as soon as rows have to wait for better times. ``is_last``: no others of
-    its id will come.
+    ``answer`` is told what ``work`` returned once that is durable; None where it cannot be done.
+    ``is_last``: no other rows of its id will come.
     """
 
     rows: Rows | None = None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -20,6 +21,17 @@ GONE_AFTER_SECONDS = 60.0
 """A writer that has not said for so long that it lives has gone."""
 ROWS_AT_ONCE = 28
 """In one statement: SQLite before 3.32 took 999 values, and Python keeps 128 statements."""
+
+FAULTS_OF_ONE = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+"""Not the file's: a constraint, a value or a text that SQLite does not take."""
 
 Row = tuple[object, ...]
 """Values of a row in the order of its columns, the id of its call first, ``_NULL`` for NULL."""
@@ -46,6 +58,9 @@ _ENDED = (
     *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
     *("queue_seconds", "first_byte_seconds", "longest_gap_seconds"),
 )
+_COUNT, _HAS_ENDED = map((*_BEGINNING, *_STANDING, *_ENDED).index, ("attempts", "ended"))
+_HAS = """
+    SELECT 1 FROM calls WHERE id = ? AND (attempts > ? OR attempts = ? AND (ended NOT NULL OR ?))"""
 _UNDER_WAY = (None,) * len(_ENDED)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
@@ -186,6 +201,26 @@ def book(calls: Sequence[Rows], connection: sqlite3.Connection) -> None:
         connection.executemany(_BOOK_ATTEMPT, chain.from_iterable(rows.attempts for rows in calls))
         # One of them may have been settled by another process meanwhile.
         connection.executemany(_ADD_UP, several)
+
+
+def recover(kept: Iterable[Any], connection: sqlite3.Connection) -> None:
+    """Write what a process that is gone kept of its calls, as far as the file does not have it:
+    ``Rows`` of those that began or ended, and ids of those that it took back."""
+    found: dict[str, Rows] = {}
+    for each in kept:
+        if isinstance(each, str):
+            found.pop(each, None)
+        else:
+            call, attempts = each
+            found[call[0]] = Rows(tuple(call), tuple(map(tuple, attempts)))
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        for id, rows in found.items():
+            with suppress(*FAULTS_OF_ONE):
+                is_ended = rows.call[_HAS_ENDED] != _NULL
+                asked = (id, count := rows.call[_COUNT], count, not is_ended)
+                if not connection.execute(_HAS, asked).fetchone():
+                    book([rows], connection)
 
 
 def _booking(

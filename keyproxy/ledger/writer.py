@@ -2,13 +2,13 @@
 
 Knows threads, orders and the file, no tables. An order stays in line until it is written, so
 that a full disk, a locked or a replaced file costs nothing that fits into the line. The loop
-never waits for the disk: it is told when an order is done.
+never waits for the disk: rows that must not be lost are kept in the spool meanwhile.
 """
 
-#   An order:  IN LINE --- taken into a batch ---> WRITTEN, its answer is True
+#   An order:  IN LINE --- taken into a batch ---> WRITTEN, and its work answered
 #    |           ^                |    |
 #    |           |                |    +--- a fault of its own ---> LOST, its answer is None
-#    |           +--- a fault of the file: it stays; a row is answered None at once
+#    |           +--- a fault of the file: it stays
 #    +--- line full or closed ---> LOST, its answer is None
 #
 #   The thread:  OPENING ---> WRITING <--- each second ---> FAILING
@@ -34,11 +34,13 @@ import structlog
 from keyproxy.ledger.file import fault_of
 from keyproxy.ledger.held_file import HeldFile
 from keyproxy.ledger.orders import Losses, Order, Work
-from keyproxy.ledger.tables import ROWS_AT_ONCE, Rows
+from keyproxy.ledger.spool import Spool
+from keyproxy.ledger.tables import FAULTS_OF_ONE, ROWS_AT_ONCE, Rows
 
 MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
 _BATCH = 500  # a transaction of some 10 ms
-MOMENT_SECONDS = 0.01  # what nobody waits for may be lost with the process for so long
+MOMENT_SECONDS = 0.05
+"""So much later the file has what nobody waits for. A call that is over by then is written once."""
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _CLOSING_RETRY_SECONDS = 0.1
@@ -54,17 +56,21 @@ class Writer:
 
     ``write`` puts rows into the file, of ``ROWS_AT_ONCE`` calls at most. ``chore`` is done again
     and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.
+    ``gather`` puts in line what was not yet, on the loop, before the thread is called.
     """
 
     path: Path
     write: Callable[[Sequence[Rows], sqlite3.Connection], None]
     chore: Callable[[sqlite3.Connection], float]
     farewell: Work
+    gather: Callable[[], None] = lambda: None
     busy_seconds: float = 1.0
     most_orders: int = MOST_ORDERS
     moment_seconds: float = MOMENT_SECONDS
     is_failing: bool = False
     orders: deque[Order] = field(default_factory=deque)
+    ordered: int = 0
+    """How many orders were put in line so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _news: threading.Condition = field(init=False)
     _call: asyncio.Handle | None = None
@@ -77,6 +83,7 @@ class Writer:
     _chore_at: float = 0.0
     _thread: threading.Thread | None = None
     _file: HeldFile = field(init=False)
+    _spool: Spool = field(init=False)
     _loop: asyncio.AbstractEventLoop = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,12 +101,23 @@ class Writer:
         if (error := await opened) is not None:
             raise fault_of(self.path, error)
 
+    @property
+    def written(self) -> int:
+        """How many of those are not in line any more."""
+        return self.ordered - len(self.orders)
+
+    def keep(self, order: Order, value: object) -> bool:
+        """Put it in line, and into the spool as ``value``, by which it outlives this process. False
+        where it may not before it is written."""
+        return self.put(order) and self._spool.keep(value, self.ordered, self.written)
+
     def put(self, order: Order) -> bool:
         """Put it in line; False where that is full or closed: a row is a loss then."""
         with self._lock:
             if not self._is_closing and len(self.orders) < self.most_orders:
                 self.orders.append(order)
-                self._call_for(order)
+                self.ordered += 1
+                self.call(is_waited_for=order.answer is not None)
                 if order.rows and self.lost.count:
                     self.lost.take_back(order.id)
                 return True
@@ -122,19 +140,20 @@ class Writer:
         with self._news:
             self.lost.take_back(id)
 
-    def _call_for(self, order: Order) -> None:
-        """Call the thread at the end of the loop's turn, with all that is ordered until then;
-        within a moment where nobody waits for an answer."""
+    def call(self, *, is_waited_for: bool = False) -> None:
+        """Call the thread within a moment; at the end of the loop's turn where somebody waits for
+        an answer. With all that is ordered until then."""
         if self._call is not None:
-            if order.answer is None or not isinstance(self._call, asyncio.TimerHandle):
+            if not (is_waited_for and isinstance(self._call, asyncio.TimerHandle)):
                 return
             self._call.cancel()
-        if order.answer is None:
-            self._call = self._loop.call_later(self.moment_seconds, self._call_thread)
-        else:
+        if is_waited_for:
             self._call = self._loop.call_soon(self._call_thread)
+        else:
+            self._call = self._loop.call_later(self.moment_seconds, self._call_thread)
 
     def _call_thread(self) -> None:
+        self.gather()
         self._call = None
         with self._news:
             self._is_called = True
@@ -162,7 +181,9 @@ class Writer:
     def _run(self, opened: Order) -> None:
         try:
             self._connection = self._file.connection()
+            self._spool = Spool(self.path)
         except Exception as error:
+            self._file.let_go()
             self._tell([(opened, error)])
             return
         self._tell([(opened, None)])
@@ -179,6 +200,7 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):
                 self.farewell(self._connection)
         self._file.let_go()
+        self._spool.close(is_empty=not self.orders)
 
     def _next(self) -> list[Order] | None:
         """What to write now; empty when only the chore is due, None at the end."""
@@ -203,12 +225,15 @@ class Writer:
         if connection is not self._connection:
             self._connection, self._chore_at = connection, 0.0
         if time.monotonic() >= self._chore_at:
+            if not self._spool.is_there():
+                removed, self._spool = self._spool, Spool(self.path)
+                self._loop.call_soon_threadsafe(removed.close)  # it may be using it
             self._chore_at = time.monotonic() + self.chore(connection)
             self._file.mark()
         if batch:
             try:
                 answers = self._transact(connection, batch)
-            except _FAULTS_OF_ONE:
+            except FAULTS_OF_ONE:
                 answers = [self._alone(connection, order) for order in batch]
             with self._news:
                 for _ in batch:
@@ -226,12 +251,13 @@ class Writer:
         rows: dict[object, Rows] = {}  # of several with one id the last are written
         with connection:
             for order in batch:
+                answer = None
                 if order.rows:
                     rows[order.id] = order.rows
-                    answers.append(True)
                 elif order.work is not None:
                     self._write_rows(rows, connection)
-                    answers.append(order.work(connection))
+                    answer = order.work(connection)
+                answers.append(answer)
             self._write_rows(rows, connection)
         return answers
 
@@ -248,23 +274,20 @@ class Writer:
             if order.rows:
                 self.forget(order.id)
             return answer
-        except _FAULTS_OF_ONE:
+        except FAULTS_OF_ONE:
             with self._news:
                 self.lost.add(order)
             _log.exception("a row of the ledger could not be written")
             return None
 
     def _fail(self, error: Exception) -> None:
-        """The line stays; whoever waits for a row is told that it is not written yet."""
+        """The line stays as it is, for better times."""
         self._file.let_go()
         self._connection = None
         if not self.is_failing:
             reason = fault_of(self.path, error)
             _log.error("the ledger cannot be written; calls go on", reason=str(reason))
-        with self._news:
-            self.is_failing = True  # rows that come from now on see it themselves
-            told = [(o, None) for o in self.orders if o.answer and o.rows]
-        self._tell(told)
+        self.is_failing = True
 
     def _succeed(self) -> None:
         self._is_losing = False
@@ -282,15 +305,3 @@ class Writer:
         if told:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(answer)
-
-
-# Not the file's fault: a constraint, a value or a text that SQLite does not take.
-_FAULTS_OF_ONE = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.DataError,
-    sqlite3.InterfaceError,
-    ValueError,
-    TypeError,
-    OverflowError,
-)

@@ -84,19 +84,11 @@ class Booking:
             *(record.request_id, begun_at, client.app, client.id, name, call.ids), attempts
         )
         del call
-        try:
-            await desk.book.begin(self.entry)
-        except BaseException as error:
-            attempt.fault = _NOT_SENT
-            self._leave(error)
-            raise
+        desk.book.begin(self.entry)
         record.reserved = worst
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._leave(error)
-
-    def _leave(self, error: BaseException | None) -> None:
         try:
             self.end(error)
         finally:
