@@ -532,6 +532,29 @@ def test_rewriting_sets_and_removes_just_these_fields(
 
 
 @pytest.mark.parametrize(
+    ("before", "behind"),
+    [
+        ('{"a": 1, "length" : ', "}"),
+        ('{"a": {"length": 5}, "length": ', "}"),
+        ('{"length": ', ', "a": {"length": 5}}'),
+        (r'{"a": {"length": 5}, "len\u0067th": ', "}"),
+        (r'{"len\u0067th": ', ', "a": {"length": 5}}'),
+        (r'{"a": "say \"length", "length": ', "}"),
+        (r'{"length": ', r', "a": "\\\"length"}'),
+        ('{"a": "length", "length": ', "}"),
+        (r'{"a": ["\u0067"], "length": ', "}"),
+        ('{"length":', ',"a":"' + "x" * 140_000 + '"}'),
+    ],
+)
+@pytest.mark.parametrize("value", ["9", '"length"', '{"length": 9}'])
+def test_a_field_is_set_where_it_stands_and_nowhere_else(
+    before: str, behind: str, value: str
+) -> None:
+    raw = f"{before}{value}{behind}".encode()
+    assert body.rewritten(*body.read(raw), {"length": 7}) == f"{before}7{behind}".encode()
+
+
+@pytest.mark.parametrize(
     ("removed", "left"),
     [
         ("a", b'{ "b" : 2 ,"c":3}'),

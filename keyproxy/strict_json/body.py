@@ -10,8 +10,9 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from json.encoder import encode_basestring as _quoted
+from operator import itemgetter
 from typing import Any
 
 from multidict import CIMultiDictProxy
@@ -190,7 +191,7 @@ def rewritten(
     parts, copied = list[bytes](), 0
     if sought := parsed.keys() & {*changes, *removed}:
         kept_end, has_kept = text.index("{") + 1, False
-        for name, start, end in _members(reader):
+        for name, start, end in _members(reader) if removed else _named(reader, sought):
             if name in removed:
                 parts += _encoded(text, copied, kept_end)
                 copied = end if has_kept else _after_comma(reader, end)
@@ -290,6 +291,27 @@ def _members(reader: Reader) -> Iterator[tuple[str, int, int]]:
         end = reader.end(start)
         yield name, start, end
         end = reader.after_space(end)
+
+
+def _named(reader: Reader, names: Collection[str]) -> Iterable[tuple[str, int, int]]:
+    """Those of ``_members`` that have these names, which are there; it may be all of them.
+
+    A plain name that stands once in the text stands there: else it would have to be spelled with
+    escapes, as ``\\u00..``. So what stands before it need not be read once more.
+    """
+    text, found = reader.text, []
+    for name in names:
+        quoted = f'"{name}"'
+        at = (
+            text.find(quoted)
+            if len(text) < SHORT and name.isascii() and name.isidentifier()
+            else -1
+        )
+        if at < 0 or text.find(quoted, at + 1) >= 0 or "\\u00" in text:
+            return _members(reader)
+        start = reader.after_space(reader.after_space(at + len(quoted)) + 1)
+        found.append((name, start, reader.end(start)))
+    return sorted(found, key=itemgetter(1))
 
 
 def _no_constant(name: str) -> Any:
