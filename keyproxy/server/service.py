@@ -22,7 +22,6 @@ from keyproxy.admin.watched import Readers, Shown, Watched
 from keyproxy.demo.page import PageFile
 from keyproxy.kit import Kit
 from keyproxy.limits.counters import Counters
-from keyproxy.limits.shared import open_shared
 from keyproxy.money.pricebook import PriceBook
 from keyproxy.pairing import Pairing
 from keyproxy.record import Record
@@ -217,7 +216,9 @@ async def running(
             shown = _shown(lambda: service.accounting.prices, lambda: service.settings.log_address)
         readers = Readers(Failures(), Totals(), shown)
         counters = Counters()
-        if (storage := settings.storage) is not None:  # that replicas share
+        if (storage := settings.storage) is not None:  # that replicas share; most have none
+            from keyproxy.limits.shared import open_shared
+
             ca = pools.trust if storage.has_tls else None
             failure, on_change = settings.storage_failure, readers.totals.storage_changed
             shared = open_shared(storage, failure, trust=ca, on_change=on_change)
