@@ -24,7 +24,7 @@ _ONLY_FOR_OTHERS = frozenset({"KEYPROXY_KIND", "KEYPROXY_DIALECTS", "KEYPROXY_AL
 Kind = Literal["openai-compatible", "anthropic-compatible"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Table:
     """What a table ``[providers.NAME]`` may say; a row's variable stands for its key there."""
 

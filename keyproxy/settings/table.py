@@ -64,7 +64,7 @@ def _key(provider: str) -> Any:
         in_file="a file that holds it")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False)
 class Table:
     """Everything that can be set. A row gives the parser, what help calls the value, and the
     defaults of ``dev`` and ``serve``; its variable is the field's name without the unit."""
