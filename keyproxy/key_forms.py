@@ -89,8 +89,6 @@ WHOLE = re.compile(rf"(?<![0-9A-Za-z_.-])(?:{_any(99)})", re.ASCII)
 # A digit is asked for, so that a class name such as `sk-folding-cube-wide` is no key, and a near
 # one, so that a long text without any is read in time.
 SHAPE = "(?<![A-Za-z0-9])(?:" + _any(20, r"sk-(?=[\w-]{0,100}\d)[\w-]{16,}") + ")"
-LIKELY = re.compile(SHAPE, re.ASCII)
-"""What is taken for a key in a text where none belongs."""
 
 SESSION, CLIENT_TOKEN = "kps_", "kpt_"
 """What our own credentials begin with, so that scanners and people know one when they see it."""
@@ -111,6 +109,11 @@ BEGINNINGS = tuple(
 
 _BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re.ASCII)
 """What may be shown of a key: whose it is."""
+
+
+def key_in(text: str) -> re.Match[str] | None:
+    """What is taken for a key in a text where none belongs."""
+    return re.search(SHAPE, text, re.ASCII)
 
 
 def owner(key: str) -> str | None:

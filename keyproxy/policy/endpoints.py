@@ -77,7 +77,7 @@ class Endpoints:
         names = frozenset(allowed)
         served = [endpoint for endpoint in KNOWN if endpoint.name in names]
         self._exact: Mapping[str, Endpoint] = {e.path: e for e in served if "{" not in e.path}
-        self._templates = tuple((_compiled(e.path), e) for e in served if "{" in e.path)
+        self._templates = tuple((_pattern(e.path), e) for e in served if "{" in e.path)
         self._names = tuple(endpoint.name for endpoint in served)
 
     def find(self, method: str, target: str, host: str = "") -> tuple[Endpoint, str, str]:
@@ -102,7 +102,7 @@ class Endpoints:
         if (endpoint := self._exact.get(path)) is not None:
             return endpoint, path
         for pattern, endpoint in self._templates:
-            if match := pattern.fullmatch(path):
+            if match := re.fullmatch(pattern, path):
                 author, slug = (_plain(match[name]) for name in ("author", "slug"))
                 return endpoint, endpoint.path.format(author=author, slug=slug)
         raise self._not_served(path, host)
@@ -121,10 +121,8 @@ class Endpoints:
         return Refusal("endpoint_not_allowed", message, hint=hint)
 
 
-def _compiled(template: str) -> re.Pattern[str]:
-    return re.compile(
-        re.escape(template).replace(r"\{author\}", _AUTHOR).replace(r"\{slug\}", _SLUG)
-    )
+def _pattern(template: str) -> str:
+    return re.escape(template).replace(r"\{author\}", _AUTHOR).replace(r"\{slug\}", _SLUG)
 
 
 def _plain(segment: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from keyproxy.call import BASE
-from keyproxy.key_forms import LIKELY
+from keyproxy.key_forms import key_in
 from keyproxy.settings import KNOWN_ENDPOINTS, Settings, lines
 from keyproxy.settings.grammar import Unfit, mask
 from keyproxy.settings.grammar.network import is_openrouter
@@ -173,7 +173,7 @@ def written_hint(hint: str | None, app: Settings) -> str | None:
 
 def _is_value(variable: str, value: str) -> bool:
     row = row_of(variable)
-    if row is None or row.is_secret or LIKELY.search(value):
+    if row is None or row.is_secret or key_in(value):
         return False
     entries = value.split(row.separator) if row.separator else [value]
     # Models that are excluded are no list of their own.

@@ -139,7 +139,6 @@ def by(
 
     Messages repeat what callers wrote: an expression that benches a home begins as they do (``^``),
     and reads their ``OWN_WORDS``."""
-    told = [(re.compile(text, re.I), fault) for text, fault in texts.items()]
 
     def classify(status: int, body: Any) -> Fault:
         error = said(body)
@@ -149,8 +148,8 @@ def by(
             status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else status
         if error is not None:
             message = (error.message or "")[:_JUDGED]
-            for text, fault in told:
-                if text.search(message):
+            for text, fault in texts.items():
+                if re.search(text, message, re.I):
                     return fault
             for word, fault in (*words.items(), *_WORDS.items()):
                 if word in error.words:

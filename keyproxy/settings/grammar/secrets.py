@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from keyproxy.dataclass import dataclass
-from keyproxy.key_forms import KNOWN, LIKELY, Secret, owner
+from keyproxy.key_forms import KNOWN, Secret, key_in, owner
 from keyproxy.settings.grammar import Unfit, shown
 
 SHORTEST_KEY = 8
@@ -95,7 +95,7 @@ def misnamed(environ: Mapping[str, str]) -> str | None:
 
 
 def _holds_key(name: str, value: str) -> bool:
-    if match := LIKELY.search(value):
+    if match := key_in(value):
         return not (owner(match.group()) == "Google" and _MEANT_FOR_PAGES.search(name))
     is_bare = re.fullmatch(r"[A-Za-z0-9]{32}", value.strip())
     return bool(is_bare and _WITHOUT_PREFIX.search(name))
