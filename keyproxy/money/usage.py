@@ -187,10 +187,11 @@ class UsageReader:
         """Whether usage, an error or an end may be in it, or the first id. It need not."""
         if not self._has_id:
             return True
+        find = data.find  # ``in`` takes longer: it tries each needle as a number first
         for needle in self._dialect.needles:
-            if needle in data:
+            if find(needle) >= 0:
                 return True
-        return b'"usage"' in data and _SAYS_USAGE.search(data) is not None
+        return find(b'"usage"') >= 0 and _SAYS_USAGE.search(data) is not None
 
     def _read_event(self, event: bytes) -> None:
         if not self._may_matter(event):

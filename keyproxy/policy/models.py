@@ -277,7 +277,7 @@ class Served:
         self._rest = seen[-_LONGEST_FIELD_BYTES:]
         self._count += len(chunk)
         # Where no event names it, an expression would go through all of them for each.
-        match = _MODEL_OF_ANSWER.search(seen) if b'"model"' in seen else None
+        match = _MODEL_OF_ANSWER.search(seen) if seen.find(b'"model"') >= 0 else None
         if match is not None:
             model = shortened(match[1].decode(errors="replace"), 200)
             self._record.served = model

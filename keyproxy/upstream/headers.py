@@ -166,7 +166,7 @@ class KeySearch:
 
     def is_in(self, data: bytes) -> bool:
         for key in self._keys:  # noqa: SIM110 - ``any`` takes three times as long
-            if key in data:
+            if data.find(key) >= 0:  # ``in`` takes longer: it tries it as a number first
                 return True
         return False
 
@@ -179,7 +179,7 @@ class KeySearch:
         data = seen + chunk
         self._seen = data[-self._window :]
         for needle, beginning in self._needles:
-            if beginning in data:
+            if data.find(beginning) >= 0:
                 if needle in data:
                     return None
                 held = max(held, _tail(data, needle, beginning))
