@@ -31,6 +31,7 @@ _ONCE = (
     "content-length", "content-location", "content-range", "content-type", "etag", "host",
     "max-forwards", "server", "transfer-encoding", "user-agent",
 )  # fmt: skip
+_JUDGED = frozenset({"transfer-encoding", "sec-websocket-key1"})
 _TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
 _AUTHORITY = re.compile(r"[^:]*://[^/?#]")
 SMALL_BYTES = 64 << 10
@@ -116,25 +117,32 @@ def headers_of(
     """
     if version not in (HTTP_1_0, HTTP_1_1):
         raise refusals.of_head("bad_request")
+    if len(fields) > MAX_FIELDS:
+        raise refusals.of_head("head_too_large")
     read = _known if is_small else _read
-    names = [read(name) for name, _ in fields]
+    names, is_usual = read(tuple([name for name, _ in fields]))
     # llhttp leaves the spaces behind a value.
     values = [value.rstrip(b" \t").decode("utf-8", "surrogateescape") for _, value in fields]
-    headers = CIMultiDict(zip(names, values, strict=True))
-    if len(fields) > MAX_FIELDS or not (is_small or _fits(target, names, fields)):
+    headers = CIMultiDict([*zip(names, values, strict=True)])
+    if not (is_small or _fits(target, names, fields)):
         raise refusals.of_head("head_too_large")
-    if len(set(names)) < len(names) and any(names.count(name) > 1 for name in _ONCE):
+    if not is_usual:
+        _check_framing(version, names, headers)
+    is_plain = target.startswith("/") or method == "CONNECT" or _AUTHORITY.match(target)
+    if not (is_plain or (target == "*" and method == "OPTIONS")):
+        raise refusals.of_head("bad_request")
+    return headers
+
+
+def _check_framing(version: str, names: Sequence[str], headers: CIMultiDict[str]) -> None:
+    if any(names.count(name) > 1 for name in _ONCE):
         raise Refusal("bad_request", _TWICE)
     if "Transfer-Encoding" in headers:
         is_chunked = headers["Transfer-Encoding"].lower() == "chunked"
         if not is_chunked or version != HTTP_1_1 or "Content-Length" in headers:
             raise refusals.of_head("bad_request")
-    is_plain = target.startswith("/") or method == "CONNECT" or _AUTHORITY.match(target)
-    if not (is_plain or (target == "*" and method == "OPTIONS")):
-        raise refusals.of_head("bad_request")
     if "Sec-WebSocket-Key1" in headers or (version == HTTP_1_1 and "Host" not in headers):
         raise refusals.of_head("bad_request")
-    return headers
 
 
 def _fits(target: str, names: Sequence[str], fields: Sequence[tuple[bytes, bytes]]) -> bool:
@@ -144,11 +152,16 @@ def _fits(target: str, names: Sequence[str], fields: Sequence[tuple[bytes, bytes
     return is_each and len(target) + sum(sizes) + len(": \r\n") * len(sizes) <= MAX_HEAD_BYTES
 
 
-def _read(name: bytes) -> str:
-    return istr(name.decode().lower())
+def _read(names: tuple[bytes, ...]) -> tuple[tuple[str, ...], bool]:
+    """The names of a head, and whether they are such that nothing is to be judged of its framing:
+    a Host, none twice, none that is about more than a length."""
+    read = tuple([istr(name.decode().lower()) for name in names])
+    different = frozenset(read)
+    is_usual = len(different) == len(read) and "host" in different
+    return read, is_usual and different.isdisjoint(_JUDGED)
 
 
-_known = lru_cache(maxsize=128)(_read)
+_known = lru_cache(maxsize=64)(_read)  # a front end's clients all send the same names
 
 
 def check_head(request: Request) -> None:
