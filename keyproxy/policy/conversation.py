@@ -25,22 +25,22 @@ from keyproxy.policy.tools import tools
 from keyproxy.strict_json.body import whole_number
 
 # Names in a conversation that mean more than words, by what is looked at.
-_SUSPECTS: Mapping[str, str] = MappingProxyType(
-    {
-        **dict.fromkeys(LIFETIMES, "lifetime"),
-        **dict.fromkeys(STORED, "file"),
-        "tools": "tools",
-        "tool": "tool",
-        "definition": "definition",
-        "audio": "audio",
-        "type": "type",
-        **dict.fromkeys(names("encrypted_content signature thought_signature"), "sealed"),
-        **dict.fromkeys(SETTING_EFFORTS, "cap"),
-        **dict.fromkeys(SETTING_LENGTHS, "cap"),
-        **dict.fromkeys(REASONING, "reasoning"),
-    }
-)
-_WORDS = names("role content text name")  # where they are texts, there is nothing to see
+_SUSPECTS: Mapping[str, str] = {  # no proxy: each name is looked up in it
+    **dict.fromkeys(LIFETIMES, "lifetime"),
+    **dict.fromkeys(STORED, "file"),
+    "tools": "tools",
+    "tool": "tool",
+    "definition": "definition",
+    "audio": "audio",
+    "type": "type",
+    **dict.fromkeys(names("encrypted_content signature thought_signature"), "sealed"),
+    **dict.fromkeys(SETTING_EFFORTS, "cap"),
+    **dict.fromkeys(SETTING_LENGTHS, "cap"),
+    **dict.fromkeys(REASONING, "reasoning"),
+}
+_WORDS = names(
+    "role content text name id arguments tool_call_id call_id"
+)  # where they are texts, there is nothing to see
 # Of these what stands within is walked; the others are looked at whole.
 _WALKED = (None, "type", "lifetime", "cap", "audio", "reasoning", "sealed")
 # Calls that the model made, and where their arguments stand: any JSON.
@@ -52,6 +52,7 @@ _CALLS: Mapping[Any, str] = MappingProxyType(
         "tool_search_call": "arguments",
     }
 )
+_ARGUMENTS = frozenset(_CALLS.values())
 # What a message says of a tool that it does not define itself; a definition within is found.
 _ABOUT_TOOLS = ("tool_reference", "tool_definition")
 
@@ -131,7 +132,9 @@ def conversation(check: Check, param: str, value: Any) -> None:
                 suspect = _SUSPECTS.get(name)
                 if suspect is None and not (name.isascii() and name.islower()):
                     suspect = _SUSPECTS.get(plain(name))
-                if suspect == "type":
+                if suspect is None:
+                    pass
+                elif suspect == "type":
                     if kind is not str or inner not in TEXT_TYPES:
                         check.seen.part(inner, node, name)
                     elif inner in SEALED_TYPES:
@@ -143,12 +146,12 @@ def conversation(check: Check, param: str, value: Any) -> None:
                     _cap(check, param, node, name)
                 elif suspect == "reasoning":
                     _cap_reasoning(check, f"{param}.{name}", inner)
-                elif suspect is not None:
+                else:
                     _look(check, param, name, inner, suspect)
                 if (
                     (kind is dict or kind is list)
                     and (suspect in _WALKED or (suspect == "tool" and _is_open(check, inner)))
-                    and not (name in _CALLS.values() and _holds_arguments(node, name))
+                    and not (name in _ARGUMENTS and _holds_arguments(node, name))
                 ):
                     waiting.append(inner)
 
