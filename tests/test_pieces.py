@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy.strict_json import body
-from keyproxy.strict_json.pieces import PIECE, NotRead, Reader, has_half_pair
+from keyproxy.strict_json.pieces import MAX_DEPTH, PIECE, NotRead, Reader, has_half_pair, is_flat
 from keyproxy.strict_json.turns import SWITCH_SECONDS, Turns
 from tests.examples import examples
 
@@ -46,6 +46,40 @@ def test_in_pieces_of_any_size_the_same_is_read(
 ) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, separators=spacing)
     assert outcome(text, piece) == outcome(text)
+
+
+def depth(value: Any) -> int:
+    if not isinstance(value, (dict, list)):
+        return 0
+    return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
+
+
+@given(VALUES, st.booleans(), SPACING, st.integers(55, 66), st.booleans())
+@examples(120)
+def test_how_deep_a_text_nests_is_known_before_it_is_read(
+    value: Any, ascii_only: bool, spacing: tuple[str, str], around: int, in_lists: bool
+) -> None:
+    for _ in range(around):
+        value = [0, value, "]"] if in_lists else {"a": {}, '"\\': value}
+    raw = json.dumps(value, ensure_ascii=ascii_only, separators=spacing).encode()
+    assert is_flat(raw) == (depth(value) <= MAX_DEPTH)
+
+
+@pytest.mark.parametrize(
+    "text", [r'"\""', r'"\\"', r'"\\\"]"', r'"[\\\\\"["', r'"\\u005b["', '"{[", "}"']
+)
+@pytest.mark.parametrize("more", [0, 1])
+def test_brackets_in_texts_are_none_whatever_stands_before_a_quote(text: str, more: int) -> None:
+    levels = MAX_DEPTH + more
+    assert is_flat(f"{'[' * levels}{text}{']' * levels}".encode()) == (more == 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"[" * 65 + b"}" * 65, b"[" * 65, b"[[]", b"]" * 9 + b"[" * 9, b'[""' + b',""' * 4_000 + b"]"],
+)
+def test_what_may_be_too_deep_for_all_we_know_is_not_said_to_be_flat(raw: bytes) -> None:
+    assert not is_flat(raw)
 
 
 @given(VALUES, st.lists(st.tuples(st.integers(0, 300), SCRAPS), min_size=1, max_size=4), SIZES)

@@ -28,6 +28,7 @@ from keyproxy.strict_json.pieces import (
     Reader,
     check_depth,
     has_half_pair,
+    is_flat,
     unique,
 )
 
@@ -126,7 +127,8 @@ def load(raw: bytes) -> tuple[dict[str, Any], Reader]:
             raise NotRead(f"The JSON body has too many elements, or more than {MAX_COMMAS} commas.")
         text = raw.decode()
         containers = _containers(raw)
-        reader = Reader(text, _DECODER, PIECE if containers > MAX_AT_ONCE else None)
+        is_short = containers <= MAX_AT_ONCE or (containers <= THREAD_COMMAS and is_flat(raw))
+        reader = Reader(text, _DECODER, None if is_short else PIECE)
         value = reader.whole()
     except (ValueError, RecursionError) as error:
         raise NotRead(_why(raw, text, error)) from error

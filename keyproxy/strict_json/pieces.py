@@ -21,12 +21,15 @@ MAX_CONTAINERS = 50_000
 """Objects and lists: each costs many times what a number does, with the lock held for much of it.
 Ten thousand messages with several parts each stay below."""
 MAX_AT_ONCE = 400
-"""So many of them may be in a text that the C scanner gets whole: it could go that deep within a
-stack of 64 KiB, and with Python's recursion limit."""
+"""So many of them may be in a text that the C scanner gets whole, whatever they hold: it could go
+that deep within a stack of 64 KiB, and with Python's recursion limit."""
 MAX_DEPTH = 64  # tool schemas seen in the wild stay below 20
 TOO_DEEP = "The JSON body is nested too deeply."
 _TWICE = "A key stands twice in the same JSON object."
 
+_AS_LISTS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes({*range(256)} - {*b"[]{}"})
+_MOST_QUOTES = 8_000
 _SPACE = re.compile(r"[ \t\n\r]{0,65536}")
 # Up to the next bracket, past short texts, or to a quote that opens another one.
 _MARK = re.compile(r"""(?>(?:[^\[\]{}"]{1,1000}|"[^"\\]{0,100}"){0,200})([\[\]{}"]?)""")
@@ -156,6 +159,20 @@ def check_depth(value: dict[str, Any]) -> None:
         if not level:
             return
     raise NotRead(TOO_DEEP)
+
+
+def is_flat(raw: bytes) -> bool:
+    """Whether a JSON text of not too many quotes surely nests no deeper than ``MAX_DEPTH``, by its
+    brackets outside of texts. It may be none: as far as it is one, the same brackets count."""
+    pieces = raw.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"', _MOST_QUOTES)
+    if len(pieces) > _MOST_QUOTES:
+        return False
+    marks = b"".join(pieces[::2]).translate(_AS_LISTS, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not marks:
+            break
+        marks = marks.replace(b"[]", b"")  # those that hold no others
+    return not marks
 
 
 def has_half_pair(text: str) -> bool:
