@@ -27,12 +27,11 @@ EXPONENTS = range(-40, 10)
 IMAGE_TOKENS = 16_384
 """The most that a documented model makes of one image (Qwen-VL); others stay below 5,000."""
 
-_NANO = Decimal("1e-9")
 _GRAIN_PLACES = 40  # no price that is believed has more
 _GRAINS_A_NANO = 10 ** (_GRAIN_PLACES - 9)
 _RESULT_GRAINS = 4 * 10 ** (_GRAIN_PLACES - 3)
 """One result of a web search by another engine than the model's own (OpenRouter, "Web search")."""
-_EXACT = Context(prec=120, rounding=ROUND_CEILING)
+_scaled = Context(prec=120, rounding=ROUND_CEILING).scaleb  # by a power of ten, exactly
 _GIVEN_UP = frozenset({502, 504, 520, 524})
 """What an edge says when the server behind it, which had the call, broke off or took too long."""
 
@@ -219,7 +218,7 @@ def fitting_max_tokens(price: Price, ask: Ask, budget_left: Decimal) -> int | No
     if bound is None or not ask.answers:
         return None
     fixed, per_token, cap = bound
-    left = floor(_EXACT.scaleb(budget_left, 9)) * _GRAINS_A_NANO - fixed
+    left = floor(_scaled(budget_left, 9)) * _GRAINS_A_NANO - fixed
     if left < per_token:
         return None
     return min(cap, left // per_token) if per_token else cap
@@ -251,7 +250,7 @@ def computed(price: Price, usage: Usage, ask: Ask | None = None) -> Decimal | No
 
 def nano(amount: Decimal) -> int:
     """Nano-dollars, rounded up: what budgets count in."""
-    return ceil(_EXACT.scaleb(amount, 9))
+    return ceil(_scaled(amount, 9))
 
 
 def told_cost(usage: Usage) -> Cost | None:
@@ -303,12 +302,12 @@ def _longer(one: int | None, other: int | None) -> int | None:
 
 def _grains(usd: Decimal) -> int:
     """The same in grains, rounded up."""
-    return ceil(_EXACT.scaleb(usd, _GRAIN_PLACES))
+    return ceil(_scaled(usd, _GRAIN_PLACES))
 
 
 def _usd(grains: int) -> Decimal:
     """Rounded up to a nano-dollar."""
-    return _EXACT.multiply(-(-grains // _GRAINS_A_NANO), _NANO)
+    return _scaled(-(-grains // _GRAINS_A_NANO), -9)
 
 
 def _bound(price: Price, ask: Ask) -> tuple[int, int, int] | None:

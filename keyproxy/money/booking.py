@@ -226,16 +226,17 @@ class Bookings:
             listed=listed or call.ids,
         )
 
-    async def set_aside(
+    def set_aside(
         self, client: Client, worst: Decimal | None, at: float, prices: Prices, ask: Ask | None
-    ) -> Reservation:
+    ) -> Coroutine[Any, Any, Reservation]:
         """As ``Budgets.reserve``; a caller who leaves meanwhile leaves nothing set aside."""
         must_know = self.refuses_unpriced and not self.budgets.is_empty
         amount = to_reserve(worst, prices, ask, must_know=must_know)
-        advise = partial(fit, prices, ask)
-        if not self.budgets.may_wait:
-            return await self.budgets.reserve(client, amount, at, advise)
-        reserving = asyncio.create_task(self.budgets.reserve(client, amount, at, advise))
+        reserving = self.budgets.reserve(client, amount, at, partial(fit, prices, ask))
+        return self._until_told(reserving) if self.budgets.may_wait else reserving
+
+    async def _until_told(self, told: Coroutine[Any, Any, Reservation]) -> Reservation:
+        reserving = asyncio.create_task(told)
         try:
             return await asyncio.shield(reserving)
         except asyncio.CancelledError:
@@ -250,7 +251,8 @@ class Bookings:
         """Book how it ended; nothing here waits, and a client that has left cannot stop it."""
         entry, record, attempt = booking.entry, booking.record, booking.attempt
         counted = attempt.counted
-        if {each.fault for each in entry.attempts} == {_NOT_SENT}:
+        is_unsent = attempt.fault == _NOT_SENT
+        if is_unsent and all(each.fault == _NOT_SENT for each in entry.attempts):
             self.book.withdraw(entry.id)
             record.unsent, record.booked, record.cost = entry.attempts, (), None
         else:
