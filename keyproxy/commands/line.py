@@ -123,7 +123,7 @@ def add_setting(group: argparse._ActionsContainer, setting: Setting, modes: Sequ
 def parse(parser: Parser, arguments: Sequence[str], modes: Sequence[Mode] = ()) -> Given:
     """What was given, settings of ``modes`` included. An unknown option or a stray word ends the
     process with exit code 2."""
-    if modes:
+    if modes and arguments:  # without any, forty options would be made for nothing
         _add_settings(parser, modes)
     namespace, extra = parser.parse_known_args(arguments)
     if extra:
