@@ -6,12 +6,9 @@ Texts in, variables and faults out. Reads no files and no environment; ``sources
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from typing import Any
-
-from dotenv.parser import parse_stream
 
 from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import SettingsFault
@@ -79,7 +76,11 @@ def of_env_file(name: str, text: str) -> Layer:
     with the web app and its tools.
     """
     variables: dict[str, str] = {}
-    faults = []
+    faults: list[SettingsFault] = []
+    if not text:  # most servers have no such file, and their start need not load what reads it
+        return Layer(f"in {name}", variables)
+    from dotenv.parser import parse_stream
+
     for binding in parse_stream(StringIO(text)):
         original, key = binding.original.string, binding.key
         # Without what nobody sees, or what a shell would have written in front.
@@ -109,6 +110,10 @@ def _is_ours(text: str) -> bool:
 def of_toml(name: str, text: str) -> Layer:
     """The variables of a TOML file: ``max_body`` is ``KEYPROXY_MAX_BODY``, lists are joined."""
     place = f"in {name}" if name.endswith(".toml") else f"in {name} (TOML)"
+    if not text:  # as above
+        return Layer(place, {})
+    import tomllib
+
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

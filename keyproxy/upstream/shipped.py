@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from keyproxy.price import Price
 from keyproxy.upstream.openrouter import price_of_row
 
-_FILE = "shipped_models.json"
+_FILE = Path(__file__).with_name("shipped_models.json")
 
 
 class ShippedModel(NamedTuple):
@@ -61,6 +61,6 @@ def _model(row: Mapping[str, Any]) -> ShippedModel:
 
 @cache
 def _table() -> dict[str, Any]:
-    table = json.loads(files("keyproxy.upstream").joinpath(_FILE).read_bytes())
+    table = json.loads(_FILE.read_bytes())
     assert isinstance(table, dict)  # noqa: S101 - our own file, which a test reads
     return table
