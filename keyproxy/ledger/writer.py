@@ -54,7 +54,7 @@ class Writer:
     Beside a busy loop each call of the thread, and each of its statements, makes one of the two
     wait for the other (the GIL): so it is called seldom, and many rows go in by one statement.
 
-    ``write`` puts rows into the file, of ``ROWS_AT_ONCE`` calls at most. ``chore`` is done again
+    ``write`` puts rows into the file, of one of ``ROWS_AT_ONCE`` calls. ``chore`` is done again
     and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.
     ``gather`` puts in line what was not yet, on the loop, before the thread is called.
     """
@@ -242,11 +242,7 @@ class Writer:
 
     def _transact(self, connection: sqlite3.Connection, batch: Sequence[Order]) -> list[Any]:
         """All of ``batch`` in one transaction, in its order; the answers."""
-        is_one_statement = len(batch) <= ROWS_AT_ONCE and all(
-            order.rows and not order.rows.attempts for order in batch
-        )
-        if not is_one_statement:  # which is a transaction by itself
-            connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN IMMEDIATE")
         answers: list[Any] = []
         rows: dict[object, Rows] = {}  # of several with one id the last are written
         with connection:
@@ -262,9 +258,11 @@ class Writer:
         return answers
 
     def _write_rows(self, rows: dict[object, Rows], connection: sqlite3.Connection) -> None:
-        every = list(rows.values())
-        for start in range(0, len(every), ROWS_AT_ONCE):
-            self.write(every[start : start + ROWS_AT_ONCE], connection)
+        every, start = list(rows.values()), 0
+        while left := len(every) - start:
+            end = start + next(count for count in ROWS_AT_ONCE if count <= left)
+            self.write(every[start:end], connection)
+            start = end
         rows.clear()
 
     def _alone(self, connection: sqlite3.Connection, order: Order) -> Any:
