@@ -24,7 +24,7 @@ from tests.conftest import CHAT
 from tests.fake_upstream import raw, read_request
 from tests.program import Program, environment
 
-CALL_BUDGET, EVENT_BUDGET, ADMIN_CALL_BUDGET = 1040, 55, 1100
+CALL_BUDGET, EVENT_BUDGET, ADMIN_CALL_BUDGET = 865, 55, 920
 STREAM_BUDGET_BYTES = 16_500
 CALLS, EVENTS, STREAMS = 100, 100, 100
 MODEL = "openai/gpt-4o-mini"
