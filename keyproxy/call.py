@@ -1,7 +1,6 @@
 """What the steps of one call hand on to each other. Plain values, no behaviour.
 
-Nobody changes one. Those that each call makes are not frozen all the same: that takes four times
-as long.
+Nobody changes one; but ``Ask`` and ``Usage`` are filled in by who makes them.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ Write = Callable[[Mapping[str, Any], Collection[str]], bytes]
 were read where nothing of it changes."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Said:
     """What a call says, as the policy left it, for whoever must have it in other words.
 
@@ -140,7 +139,7 @@ class Said:
     route: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request after every check: ``body`` is exactly what goes up.
 
@@ -205,7 +204,7 @@ class ToldCost(NamedTuple):
 IN_COST = ToldCost()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Head:
     """What the head of the upstream's answer says of the call. ``kind`` is its media type.
 
@@ -226,7 +225,7 @@ class Head:
 CostSource = Literal["exact", "computed", "estimated"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cost:
     """``usd`` is what the upstream takes; ``counted`` what budgets count, which with keys of the
     operator's own at a provider (BYOK) is the provider's bill on top."""
