@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,3 +67,12 @@ def test_what_refers_to_itself_is_shown() -> None:
     ring = Ring()
     ring.next = ring
     assert repr(ring).endswith("Ring(next=...)")
+
+
+def test_every_module_of_ours_uses_it() -> None:
+    package = Path(__file__).parents[1] / "keyproxy"
+    others = [path for path in package.rglob("*.py") if path.name != "dataclass.py"]
+    lines = (line for path in others for line in path.read_text().splitlines())
+    from_library = [line for line in lines if line.startswith("from dataclasses import ")]
+    assert from_library
+    assert [line for line in from_library if re.search(r"\bdataclass\b", line)] == []

@@ -6,12 +6,12 @@ exact, and sums are sums of integers. Prompts and completions have no place here
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil
 from typing import TYPE_CHECKING
 
 from keyproxy.call import Cost, CostSource, Usage
+from keyproxy.dataclass import dataclass
 from keyproxy.price import MAX_COST, ZERO
 
 if TYPE_CHECKING:  # it writes log lines, which `keyproxy usage --help` need not load

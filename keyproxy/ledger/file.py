@@ -13,10 +13,10 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from keyproxy.dataclass import dataclass
 from keyproxy.errors import KeyproxyError
 from keyproxy.folders import project_name, user_folder
 from keyproxy.ledger import schema

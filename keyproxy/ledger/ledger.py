@@ -15,7 +15,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any, TypeVar
 import structlog
 
 from keyproxy.call import Cost, Told
+from keyproxy.dataclass import dataclass, field
 from keyproxy.ledger import notes, queries, spool, tables
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask

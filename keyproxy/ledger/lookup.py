@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from decimal import Decimal
 from ipaddress import ip_network
 from typing import Any, Literal, get_args
 
+from keyproxy.dataclass import dataclass
 from keyproxy.ledger.entry import from_pico, to_pico
 
 Order = Literal["time", "cost", "seconds"]

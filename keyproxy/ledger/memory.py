@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 from keyproxy.call import Cost, Told
+from keyproxy.dataclass import dataclass, field, replace
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.record import Record
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.ledger.tables import Rows
 
 Work = Callable[[sqlite3.Connection], Any]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, get_args
 
 from keyproxy.call import CostSource
+from keyproxy.dataclass import dataclass
 from keyproxy.ledger.entry import from_pico
 
 By = Literal["day", "app", "client", "model", "provider", "status"]

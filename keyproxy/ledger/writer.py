@@ -24,13 +24,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from keyproxy.dataclass import dataclass, field
 from keyproxy.ledger.file import fault_of
 from keyproxy.ledger.held_file import HeldFile
 from keyproxy.ledger.orders import Losses, Order, Work

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import structlog
 
 from keyproxy.call import Ask, Call, Client, Cost, End, Head
+from keyproxy.dataclass import dataclass, field
 from keyproxy.dialects import Dialect
 from keyproxy.errors import Refusal
 from keyproxy.ledger.entry import Entry
