@@ -25,7 +25,7 @@ from tests.fake_upstream import raw, read_request
 from tests.program import Program, environment
 
 CALL_BUDGET, EVENT_BUDGET, ADMIN_CALL_BUDGET = 865, 55, 920
-STREAM_BUDGET_BYTES = 16_500
+STREAM_BUDGET_BYTES = 18_500  # Python 3.11 has 14.6 KB for it, 3.13 16.6
 CALLS, EVENTS, STREAMS = 100, 100, 100
 MODEL = "openai/gpt-4o-mini"
 TOKEN = "kpt_ss2-4R-oJtsclJ100FmxyHFwO8UVwaZoRNPWjGnOwqk"

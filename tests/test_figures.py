@@ -7,6 +7,7 @@ import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ async def test_after_hundreds_of_mixed_calls_they_equal_ledger_and_log(
             await asyncio.sleep(0.1)
     assert await book.flush()
     found = await scraped(service)
-    with sqlite3.connect(tmp_path / "ledger.sqlite3") as ledger:
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as ledger:
         calls, settled, cost, inputs, outputs = ledger.execute(
             "SELECT count(*), sum(is_settled), sum(cost), sum(input_tokens), sum(output_tokens)"
             " FROM calls"
