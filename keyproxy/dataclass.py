@@ -1,7 +1,7 @@
 """``dataclass``, with what all classes can share written once: here.
 
 The library's writes and compiles up to six functions for each, which for our hundred and more is a
-sixth of the time until the first answer. ``__init__`` still comes from it, for calls run that. What
+ninth of the time until the first answer. ``__init__`` still comes from it, for calls run that. What
 ``frozen`` forbids the type checker sees, in all of our code; nothing looks at run time.
 """
 

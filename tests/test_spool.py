@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -14,12 +15,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy.ledger.entry import Entry
+from keyproxy.ledger.file import LedgerFault
 from keyproxy.ledger.ledger import opened
 from keyproxy.ledger.opening import open_writer
-from keyproxy.ledger.spool import HALF_BYTES, Spool, left
-from keyproxy.ledger.tables import beginning, begun, ended, recover
+from keyproxy.ledger.recovery import recover, write_orphans
+from keyproxy.ledger.spool import HALF_BYTES, Spool, orphans
+from keyproxy.ledger.tables import beginning, begun, ended
 from keyproxy.record import Attempt
 from tests import records
+
+if sys.platform != "win32":
+    import resource
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
 
 
 @pytest.fixture
@@ -33,7 +41,7 @@ def spools(path: Path) -> list[Path]:
 
 def kept(path: Path) -> list[Any]:
     """What the next process finds; nothing is left of it afterwards."""
-    return [value for values in left(path) for value in values]
+    return [value for values in orphans(path) for value in values]
 
 
 def killed(spool: Spool) -> None:
@@ -44,7 +52,7 @@ def killed(spool: Spool) -> None:
 def test_what_was_kept_is_found_once_in_its_order(path: Path) -> None:
     spool = Spool(path)
     values = [["ä", [1, 2.5, None]], "req_1", [["\ud800"], []]]
-    assert all(spool.keep(value, order, 0) for order, value in enumerate(values, 1))
+    assert all(spool.add(value, order, 0) for order, value in enumerate(values, 1))
     killed(spool)
     assert kept(path) == values
     assert kept(path) == []
@@ -53,7 +61,7 @@ def test_what_was_kept_is_found_once_in_its_order(path: Path) -> None:
 
 def test_what_a_living_process_keeps_is_its_own(path: Path) -> None:
     spool = Spool(path)
-    assert spool.keep("req_1", 1, 0)
+    assert spool.add("req_1", 1, 0)
     assert kept(path) == []
     assert spool.is_there()
     killed(spool)
@@ -62,30 +70,40 @@ def test_what_a_living_process_keeps_is_its_own(path: Path) -> None:
 
 def test_nothing_is_left_of_one_that_is_empty(path: Path) -> None:
     spool = Spool(path)
-    assert spool.keep("req_1", 1, 0)
+    assert spool.add("req_1", 1, 0)
     spool.close()
     assert spools(path) == []
 
 
 def test_nothing_is_kept_beyond_its_room_until_the_ledger_has_caught_up(path: Path) -> None:
     spool, text, count = Spool(path), "x" * 1000, 0
-    while spool.keep([count, text], count + 1, 0):
+    while spool.add([count, text], count + 1, 0):
         count += 1
     first_half = spool._last[0]
     assert 2 * HALF_BYTES - 3 * 1100 < count * 1016 < 2 * HALF_BYTES
-    assert not spool.keep("too early", count + 1, first_half - 1)
-    assert spool.keep("last", count + 1, first_half)
+    assert not spool.add("too early", count + 1, first_half - 1)
+    assert spool.add("last", count + 1, first_half)
     killed(spool)
     *found, last = kept(path)
     assert [number for number, _ in found] == [*range(first_half, count)]
     assert last == "last"
 
 
+def test_what_the_ledger_has_is_forgotten(path: Path) -> None:
+    """A ledger that is begun anew must not get the calls of the one before."""
+    spool, text = Spool(path), "x" * 1000
+    count = 2 * HALF_BYTES // 1100
+    assert all(spool.add([number, text], number + 1, 0) for number in range(count))
+    assert spool.add("last", count + 1, count)
+    killed(spool)
+    assert kept(path) == ["last"]
+
+
 def test_what_is_larger_than_its_room_is_not_kept(path: Path) -> None:
     spool = Spool(path)
-    assert spool.keep("before", 1, 0)
-    assert not spool.keep("x" * HALF_BYTES, 2, 1)
-    assert spool.keep("after", 3, 2)
+    assert spool.add("before", 1, 0)
+    assert not spool.add("x" * HALF_BYTES, 2, 0)
+    assert spool.add("after", 3, 0)
     killed(spool)
     assert kept(path) == ["before", "after"]
 
@@ -100,7 +118,7 @@ def test_all_that_the_ledger_lacks_is_found(
     for order, (size, behind) in enumerate(steps, 1):
         written = max(written, order - 1 - behind)
         value = f"{order} " + "x" * size
-        if spool.keep(value, order, written):
+        if spool.add(value, order, written):
             held.append((order, value))
     killed(spool)
     found = kept(path)
@@ -108,24 +126,41 @@ def test_all_that_the_ledger_lacks_is_found(
     assert found[len(found) - len(lacking) :] == lacking
 
 
-@pytest.mark.parametrize("cut_at", [0, 3, 4, 100, HALF_BYTES - 1, HALF_BYTES])
+@pytest.mark.parametrize("cut_at", range(20))
 def test_a_file_that_is_not_whole_breaks_nothing(path: Path, cut_at: int) -> None:
     spool = Spool(path)
-    spool.keep("req_1", 1, 0)
+    spool.add("req_1", 1, 0)
     killed(spool)
     [file] = spools(path)
-    file.write_bytes(file.read_bytes()[:cut_at])
-    assert kept(path) == (["req_1"] if cut_at == HALF_BYTES else [])
+    whole = file.read_bytes()
+    assert len(whole) == 19
+    file.write_bytes(whole[:cut_at])
+    assert kept(path) == ["req_1"] * (cut_at == 19)
     assert spools(path) == []
+
+
+@posix
+def test_a_full_disk_is_nothing_to_those_who_add(path: Path) -> None:
+    spool = Spool(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert spool.add("before", 1, 0)
+        assert not spool.add("x" * 2000, 2, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert spool.add("after", 3, 0)
+    killed(spool)
+    assert kept(path) == ["before", "after"]
 
 
 @pytest.mark.parametrize("at", [4, 8, 12, 16])
 def test_what_was_broken_off_ends_what_is_read(path: Path, at: int) -> None:
     """The end of a process may meet any of its stores; the call had not gone out then."""
     spool = Spool(path)
-    spool.keep("req_1", 1, 0)
+    spool.add("req_1", 1, 0)
     whole = spool._at
-    spool.keep("req_2", 2, 0)
+    spool.add("req_2", 2, 0)
     killed(spool)
     [file] = spools(path)
     content = bytearray(file.read_bytes())
@@ -137,7 +172,7 @@ def test_what_was_broken_off_ends_what_is_read(path: Path, at: int) -> None:
 def test_a_file_that_cannot_be_read_is_passed_over(path: Path) -> None:
     path.with_name(f"{path.name}-spool-folder").mkdir()
     spool = Spool(path)
-    spool.keep("req_1", 1, 0)
+    spool.add("req_1", 1, 0)
     killed(spool)
     assert kept(path) == ["req_1"]
 
@@ -146,7 +181,7 @@ def test_a_link_and_what_it_leads_to_are_one_ledger(path: Path) -> None:
     link = path.with_name("link")
     link.symlink_to(path)
     spool = Spool(link)
-    spool.keep("req_1", 1, 0)
+    spool.add("req_1", 1, 0)
     killed(spool)
     assert kept(path) == ["req_1"]
 
@@ -214,9 +249,41 @@ def test_a_faulty_row_takes_no_other_with_it(connection: sqlite3.Connection) -> 
     assert calls(connection) == [("good", 1, None)]
 
 
+async def test_what_was_taken_back_is_taken_back_for_the_next_one(path: Path) -> None:
+    async with opened(path) as ledger:
+        for id in ("stays", "goes"):
+            ledger.begin(records.entry(id))
+        ledger.withdraw("goes")
+        [file] = spools(path)
+        copy = file.with_name(f"copy{file.name.removeprefix(path.name)}")
+        copy.write_bytes(file.read_bytes())
+    with closing(open_writer(path.with_name("copy"), 1.0)) as connection:
+        write_orphans(path.with_name("copy"), connection)
+        assert calls(connection) == [("stays", 1, None)]
+
+
+async def test_a_spool_that_was_removed_is_made_anew(path: Path) -> None:
+    async with opened(path) as ledger:
+        assert await ledger.flush()
+        [file] = spools(path)
+        file.unlink()
+        ledger._writer._chore_at = 0.0
+        assert await ledger.flush()
+        assert len(spools(path)) == 1
+    assert spools(path) == []
+
+
+async def test_a_ledger_that_cannot_have_a_spool_is_refused_and_let_go(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 245)  # and what SQLite adds; a name has 255 bytes
+    with pytest.raises(LedgerFault):
+        async with opened(path):
+            pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
 async def test_another_process_writes_what_one_that_is_gone_could_not(path: Path) -> None:
     spool = Spool(path)
-    spool.keep(under_way("req_1"), 1, 0)
+    spool.add(under_way("req_1"), 1, 0)
     async with opened(path) as ledger:
         assert await ledger.flush()
         killed(spool)

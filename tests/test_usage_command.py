@@ -461,7 +461,7 @@ async def test_money_is_summed_at_the_provider_that_took_it(tmp_path: Path) -> N
     first.provider, first.ended = "groq", "upstream_cut"
     made.attempts.insert(0, first)
     async with opened(tmp_path / "ledger.sqlite3") as ledger:
-        assert ledger.begin(made)
+        ledger.begin(made)
         usage = Usage(3, 4)
         ledger.complete(made.id, over(200, "complete", Decimal("0.125"), "exact", usage), 1)
         await ledger.flush()

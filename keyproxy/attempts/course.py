@@ -4,7 +4,7 @@ Once a byte has gone to the client there is no other home. Until then each home'
 only while there is a further one to go to.
 """
 
-#   PLANNED --- set aside, a row is durable ---> SENT --- output, or all that is held ---> ANSWERED
+#   PLANNED --- set aside, a row is booked ---> SENT --- output, or all that is held ---> ANSWERED
 #      ^  \--- no room, no money: the next home   |
 #      |                                          | an error, no connection, silence, broken off
 #      +--- another home may take it: at most 3 --+--- else ---> ALL FAILED

@@ -103,7 +103,7 @@ def answer(
     path, how = _place(given, is_serve=given.flags.serve)
     if path is None:
         return line.fail(command, how)
-    from keyproxy.ledger.opening import take_over  # log lines, which --help need not load
+    from keyproxy.ledger.recovery import take_over  # log lines, which --help need not load
 
     take_over(path)
     try:

@@ -24,11 +24,12 @@ import structlog
 
 from keyproxy.call import Cost, Told
 from keyproxy.dataclass import dataclass, field
-from keyproxy.ledger import notes, queries, spool, tables
+from keyproxy.ledger import notes, queries, tables
 from keyproxy.ledger.entry import Entry, Unsettled
 from keyproxy.ledger.file import ask
 from keyproxy.ledger.memory import MemoryBook
 from keyproxy.ledger.orders import Order
+from keyproxy.ledger.recovery import write_orphans
 from keyproxy.ledger.writer import MOST_ORDERS, Writer
 from keyproxy.record import Record
 
@@ -92,16 +93,14 @@ class Ledger:
         is_hanging = since is not None and self.clock() >= since + HANGING_SECONDS
         return self._writer.is_failing or is_hanging
 
-    def begin(self, entry: Entry) -> bool:
-        """Book a call before its last attempt goes out; False where that may be lost with the
-        process."""
+    def begin(self, entry: Entry) -> None:
+        """Book a call before its last attempt goes out."""
         begun = tables.beginning(entry, self._id)
         self._open[entry.id] = entry, begun
         rows = tables.begun(begun, entry)
-        is_kept = self._writer.keep(Order(rows), rows)
+        self._writer.put(Order(rows), rows)
         if self._watch is None:
             self._look_at(self._writer.ordered)
-        return is_kept
 
     def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
         """What the head of an attempt's answer told: its id, by which some providers can be asked,
@@ -110,7 +109,7 @@ class Ledger:
             return
         found[0].attempts[-1].note(answer_id, key)
         self._noted.add(id)
-        self._writer.call()
+        self._writer.wake()
 
     def _write_noted(self) -> None:
         for id in self._noted:
@@ -123,7 +122,7 @@ class Ledger:
         if self._open.pop(id, None) is not None:
             self._noted.discard(id)
             self._writer.forget(id)
-            self._writer.keep(Order(work=partial(tables.delete, id)), id)
+            self._writer.put(Order(work=partial(tables.delete, id)), id)
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
         """Book how a call and its attempts ended; at once, nobody waits. It may begin again, with
@@ -134,7 +133,7 @@ class Ledger:
             rows = tables.ended(begun, entry, record, seconds)
             del self._open[id]
             self._noted.discard(id)
-            self._writer.keep(Order(rows, is_last=True), rows)
+            self._writer.put(Order(rows, is_last=True), rows)
 
     def is_surely_ours(self, at: float) -> bool:
         """Whether a call that began then is too young to be another process' by now."""
@@ -248,8 +247,7 @@ class Ledger:
     def _keep_house(self, connection: sqlite3.Connection) -> float:
         """The thread's chore: write what processes that are gone could not; say that we live; let
         old rows go, a few at a time."""
-        for kept in spool.left(self.path):
-            tables.recover(kept, connection)
+        write_orphans(self.path, connection)
         now = self.clock()
         connection.execute("INSERT OR REPLACE INTO writers VALUES (?, ?)", (self._id, now))
         if now < self._sweep_at:

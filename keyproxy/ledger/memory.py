@@ -25,9 +25,8 @@ class MemoryBook:
         init=False, default_factory=dict
     )
 
-    def begin(self, entry: Entry) -> bool:
+    def begin(self, entry: Entry) -> None:
         self._open[entry.id] = entry
-        return True
 
     def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
         if (entry := self._open.get(id)) is not None:

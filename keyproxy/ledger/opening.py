@@ -26,8 +26,6 @@ from keyproxy.ledger.file import (
     unwritable,
     version_of,
 )
-from keyproxy.ledger.spool import left
-from keyproxy.ledger.tables import recover
 from keyproxy.settings.grammar import shown
 
 # Read in a tenth of a second; a larger file is looked at as it is used.
@@ -69,15 +67,6 @@ def open_writer(path: Path, busy_seconds: float) -> sqlite3.Connection:
             raise fault_of(path, error) from error
         raise
     return connection
-
-
-def take_over(path: Path) -> None:
-    """Write into the ledger what processes that are gone have kept, where we may write it."""
-    address = f"{path.absolute().as_uri()}?mode=rw"
-    with suppress(OSError, sqlite3.Error):
-        for kept in left(path):
-            with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
-                recover(kept, connection)
 
 
 def _make_tables(path: Path, connection: sqlite3.Connection) -> None:

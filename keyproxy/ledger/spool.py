@@ -1,22 +1,22 @@
 """What the ledger's file does not hold yet, kept where the end of the process cannot take it.
 
-It costs a call no system call: a file beside the ledger is mapped into memory. As with a commit
-of SQLite's in WAL mode, what is put there outlives this process at once, and a loss of power once
-the system has written it. The thread writes it into the ledger within a moment; what it could not,
-whoever has the ledger open next.
+A small file beside the ledger: what is written there outlives this process at once, and a loss of
+power once the system has put it on the disk, as with a commit of SQLite's in WAL mode. It costs a
+call two short writes; the ledger's thread writes what has gathered into the ledger in a moment.
 """
 
 #   A half of the file:   generation | length, CRC, JSON | length, CRC, JSON | ...
 #
-#   FILLING --- full, and the ledger has all of the other half ---> the other one is filled anew,
-#      |                                                            under the next generation
-#      +--- full, and the ledger is behind ---> nothing is kept until it has caught up
+#   FILLING --- the ledger has all of this half ---------------------> it is filled anew, under the
+#    |  |                                                              next generation
+#    |  +------ full, and the ledger has all of the other half ------> the other one is
+#    +--------- full, and the ledger is behind ---> nothing is taken until it has caught up
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import mmap
 import os
 import struct
 import sys
@@ -27,48 +27,62 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
+from keyproxy.ledger import schema
+
 HALF_BYTES = 256 * 1024
-"""Some 300 calls, begun and ended: at a thousand a second what comes in six moments."""
+"""Some 350 calls, begun and ended: at a thousand a second what comes in seven moments."""
+_MARK = f"-spool-{schema.VERSION}-"
+"""In the file's name: rows of other tables are of no use."""
 _GENERATION = struct.Struct("<I")
 _RECORD = struct.Struct("<II")
 _as_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Spool:
-    """The file of one process. ``keep`` belongs to the loop, all else to the thread."""
+    """The file of one process. ``add`` belongs to the loop; it is made by the thread."""
 
     def __init__(self, ledger: Path) -> None:
         """Raises OSError."""
         self._file, self._path = _made(_real(ledger))
-        self._memory = mmap.mmap(self._file.fileno(), 2 * HALF_BYTES)
         self._half, self._at, self._generation = 0, 0, 0
         self._last = [0, 0]  # order of each half
         self._begin(0)
 
-    def keep(self, value: object, order: int, written: int) -> bool:
+    def add(self, value: object, order: int, written: int) -> bool:
         """Have ``value``, as JSON, for whoever opens the ledger next, unless the ledger has the
-        ``order``-th order by then; it has them up to ``written``. False where there is no room."""
+        ``order``-th order by then; it has them up to ``written``. False where that cannot be."""
         text = _as_json(value).encode()
         size = _RECORD.size + len(text)
-        if self._at + size > (self._half + 1) * HALF_BYTES:
-            other = 1 - self._half
-            if self._last[other] > written or size > HALF_BYTES - _GENERATION.size:
-                return False
-            self._begin(other)
-        start, end = self._at + _RECORD.size, self._at + size
-        self._memory[start:end] = text
-        # Last: it makes a record of it.
-        checked = zlib.crc32(text, self._generation)
-        self._memory[self._at : start] = _RECORD.pack(len(text), checked)
-        self._at, self._last[self._half] = end, order
+        if size > HALF_BYTES - _GENERATION.size:
+            return False
+        try:
+            if max(self._last) <= written:
+                if all(self._last):
+                    self._file.truncate(0)
+                self._last = [0, 0]
+                self._begin(self._half)
+            elif self._at + size > (self._half + 1) * HALF_BYTES:
+                if self._last[1 - self._half] > written:
+                    return False
+                self._begin(1 - self._half)
+            self._write(_RECORD.pack(len(text), zlib.crc32(text, self._generation)) + text)
+        except OSError:  # such as a full disk
+            return False
+        self._at, self._last[self._half] = self._at + size, order
         return True
 
     def _begin(self, half: int) -> None:
-        """What is left there of earlier generations fails their check from now on."""
+        """What is left there of earlier generations fails its check from now on."""
+        self._half, self._at = half, half * HALF_BYTES
         self._generation += 1
-        self._half, start = half, half * HALF_BYTES
-        self._at = start + _GENERATION.size
-        self._memory[start : self._at] = _GENERATION.pack(self._generation)
+        self._write(_GENERATION.pack(self._generation))
+        self._at += _GENERATION.size
+
+    def _write(self, data: bytes) -> None:
+        """What only a part of is written fails its check. Raises OSError."""
+        self._file.seek(self._at)
+        if self._file.write(data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def is_there(self) -> bool:
         """Whether whoever opens the ledger next would find it."""
@@ -78,20 +92,19 @@ class Spool:
             return False
 
     def close(self, *, is_empty: bool = True) -> None:
-        """Let the file go; for good where the ledger has all that was kept."""
-        self._memory.close()
+        """Let the file go; for good where the ledger has all that was added."""
         self._file.close()
         if is_empty:
             self._path.unlink(missing_ok=True)
 
 
-def left(ledger: Path) -> Iterator[list[Any]]:
-    """What each process that is gone has kept, in its order; with the next step it is forgotten.
+def orphans(ledger: Path) -> Iterator[list[Any]]:
+    """What each process that is gone has added, in its order; with the next step it is forgotten.
 
     Files that cannot be read are passed over.
     """
     real = _real(ledger)
-    for path in real.parent.glob(f"{escape(real.name)}-spool-*"):
+    for path in real.parent.glob(f"{escape(real.name)}{_MARK}*"):
         with contextlib.suppress(OSError):
             with path.open("r+b") as file:
                 if not _lock(file):
@@ -102,13 +115,13 @@ def left(ledger: Path) -> Iterator[list[Any]]:
 
 def _texts(data: bytes) -> Iterator[bytes]:
     halves = (data[start : start + HALF_BYTES] for start in range(0, len(data), HALF_BYTES))
-    found = [(*_GENERATION.unpack_from(half), half) for half in halves if len(half) == HALF_BYTES]
-    for generation, half in sorted(found):
+    begun = (half for half in halves if len(half) >= _GENERATION.size)
+    for generation, half in sorted((*_GENERATION.unpack_from(half), half) for half in begun):
         start = _GENERATION.size
-        while (at := start + _RECORD.size) <= HALF_BYTES:
+        while (at := start + _RECORD.size) <= len(half):
             size, checked = _RECORD.unpack_from(half, start)
             start, text = at + size, half[at : at + size]
-            if not size or zlib.crc32(text, generation) != checked:
+            if not size or len(text) < size or zlib.crc32(text, generation) != checked:
                 break
             yield text
 
@@ -119,22 +132,13 @@ def _real(ledger: Path) -> Path:
 
 
 def _made(ledger: Path) -> tuple[IO[bytes], Path]:
-    """A new file, readable by its owner only and held by us, of its full size on the disk: mapped
-    memory without a disk behind it would end the process."""
+    """A new file, readable by its owner only and held by us."""
     while True:
-        handle, name = tempfile.mkstemp(dir=ledger.parent, prefix=f"{ledger.name}-spool-")
-        file = os.fdopen(handle, "r+b")
+        handle, name = tempfile.mkstemp(dir=ledger.parent, prefix=f"{ledger.name}{_MARK}")
+        file = os.fdopen(handle, "r+b", buffering=0)
         if _lock(file):
-            break
+            return file, Path(name)
         file.close()  # another process took it for one that was left
-    try:
-        file.write(bytes(2 * HALF_BYTES))
-        file.flush()
-    except OSError:
-        file.close()
-        Path(name).unlink(missing_ok=True)
-        raise
-    return file, Path(name)
 
 
 if sys.platform == "win32":
@@ -143,8 +147,9 @@ if sys.platform == "win32":
     def _lock(file: IO[bytes]) -> bool:
         """Whether it is ours, until it is closed, however the process ends."""
         try:
-            file.seek(0)
+            file.seek(0x7FFF_FFFF)  # far behind what is read: others cannot read what is locked
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
         except OSError:
             return False
         return True

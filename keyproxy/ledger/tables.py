@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -35,7 +34,7 @@ FAULTS_OF_ONE = (
 """Not the file's: a constraint, a value or a text that SQLite does not take."""
 
 Row = tuple[object, ...]
-"""Values of a row in the order of its columns, the id of its call first, ``_NULL`` for NULL."""
+"""Values of a row in the order of its columns, the id of its call first, ``NULL`` for NULL."""
 
 
 class Rows(NamedTuple):
@@ -47,7 +46,7 @@ class Rows(NamedTuple):
 
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 _tokens = attrgetter(*_TOKENS)
-_NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
+NULL = -1  # in a Row: Python looks for an adapter of each None, truth value and word of an enum
 _BEGINNING = ("id", "booked_by", "begun_at", "app", "client", "endpoint", "models")
 _MONEY = ("reserved", "cost", "counted", "cost_source")
 _STANDING = (
@@ -59,9 +58,8 @@ _ENDED = (
     *("http_status", "ended", "duration_seconds", "served", "is_byok", *_TOKENS),
     *("queue_seconds", "first_byte_seconds", "longest_gap_seconds"),
 )
-_COUNT, _HAS_ENDED = map((*_BEGINNING, *_STANDING, *_ENDED).index, ("attempts", "ended"))
-_HAS = """
-    SELECT 1 FROM calls WHERE id = ? AND (attempts > ? OR attempts = ? AND (ended NOT NULL OR ?))"""
+COUNT, HAS_ENDED = map((*_BEGINNING, *_STANDING, *_ENDED).index, ("attempts", "ended"))
+"""Where a call's row says how many attempts it took, and how it ended."""
 _UNDER_WAY = (None,) * len(_ENDED)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
@@ -171,7 +169,7 @@ def _row_of(id: object, n: int, attempt: Attempt) -> Row:
 
 
 def _row(values: Row) -> Row:
-    return tuple([_NULL if value is None else value for value in values])
+    return tuple([NULL if value is None else value for value in values])
 
 
 def _money(attempt: Attempt) -> Row:
@@ -204,32 +202,12 @@ def book(calls: Sequence[Rows], connection: sqlite3.Connection) -> None:
         connection.executemany(_ADD_UP, several)
 
 
-def recover(kept: Iterable[Any], connection: sqlite3.Connection) -> None:
-    """Write what a process that is gone kept of its calls, as far as the file does not have it:
-    ``Rows`` of those that began or ended, and ids of those that it took back."""
-    found: dict[str, Rows] = {}
-    for each in kept:
-        if isinstance(each, str):
-            found.pop(each, None)
-        else:
-            call, attempts = each
-            found[call[0]] = Rows(tuple(call), tuple(map(tuple, attempts)))
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        for id, rows in found.items():
-            with suppress(*FAULTS_OF_ONE):
-                is_ended = rows.call[_HAS_ENDED] != _NULL
-                asked = (id, count := rows.call[_COUNT], count, not is_ended)
-                if not connection.execute(_HAS, asked).fetchone():
-                    book([rows], connection)
-
-
 def _booking(
     table: str, key: str, columns: Sequence[str], changes: Sequence[str], more: str = "0"
 ) -> Statement:
     """A row that went missing, or into a file that is gone, is made whole by its completion. What
     does not change is left alone, and its index with it; a final cost, too, unless ``more``."""
-    row = ", ".join([f"nullif(?, {_NULL})"] * len(columns))
+    row = ", ".join([f"nullif(?, {NULL})"] * len(columns))
 
     @functools.cache
     def of(rows: int) -> str:

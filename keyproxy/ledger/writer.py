@@ -56,7 +56,7 @@ class Writer:
 
     ``write`` puts rows into the file, of one of ``ROWS_AT_ONCE`` calls. ``chore`` is done again
     and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.
-    ``gather`` puts in line what was not yet, on the loop, before the thread is called.
+    ``gather`` puts in line what was not yet, on the loop, before the thread wakes.
     """
 
     path: Path
@@ -73,8 +73,8 @@ class Writer:
     """How many orders were put in line so far."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _news: threading.Condition = field(init=False)
-    _call: asyncio.Handle | None = None
-    _is_called: bool = False
+    _waking: asyncio.Handle | None = None
+    _is_woken: bool = False
     _is_closing: bool = False
     _close_by: float = 0.0
     _is_losing: bool = False
@@ -106,18 +106,16 @@ class Writer:
         """How many of those are not in line any more."""
         return self.ordered - len(self.orders)
 
-    def keep(self, order: Order, value: object) -> bool:
-        """Put it in line, and into the spool as ``value``, by which it outlives this process. False
-        where it may not before it is written."""
-        return self.put(order) and self._spool.keep(value, self.ordered, self.written)
-
-    def put(self, order: Order) -> bool:
-        """Put it in line; False where that is full or closed: a row is a loss then."""
+    def put(self, order: Order, spooled: object = None) -> bool:
+        """Put it in line; False where that is full or closed: a row is a loss then. ``spooled``:
+        what stands for it where it outlives this process."""
         with self._lock:
             if not self._is_closing and len(self.orders) < self.most_orders:
                 self.orders.append(order)
                 self.ordered += 1
-                self.call(is_waited_for=order.answer is not None)
+                if spooled is not None:
+                    self._spool.add(spooled, self.ordered, self.written)
+                self.wake(is_waited_for=order.answer is not None)
                 if order.rows and self.lost.count:
                     self.lost.take_back(order.id)
                 return True
@@ -140,27 +138,28 @@ class Writer:
         with self._news:
             self.lost.take_back(id)
 
-    def call(self, *, is_waited_for: bool = False) -> None:
-        """Call the thread within a moment; at the end of the loop's turn where somebody waits for
+    def wake(self, *, is_waited_for: bool = False) -> None:
+        """Wake the thread within a moment; at the end of the loop's turn where somebody waits for
         an answer. With all that is ordered until then."""
-        if self._call is not None:
-            if not (is_waited_for and isinstance(self._call, asyncio.TimerHandle)):
+        if self._waking is not None:
+            if not (is_waited_for and isinstance(self._waking, asyncio.TimerHandle)):
                 return
-            self._call.cancel()
+            self._waking.cancel()
         if is_waited_for:
-            self._call = self._loop.call_soon(self._call_thread)
+            self._waking = self._loop.call_soon(self._wake_thread)
         else:
-            self._call = self._loop.call_later(self.moment_seconds, self._call_thread)
+            self._waking = self._loop.call_later(self.moment_seconds, self._wake_thread)
 
-    def _call_thread(self) -> None:
+    def _wake_thread(self) -> None:
         self.gather()
-        self._call = None
+        self._waking = None
         with self._news:
-            self._is_called = True
+            self._is_woken = True
             self._news.notify()
 
     async def close(self, open_ids: Collection[object] = ()) -> None:
-        """Write what is in line, within a few seconds; what cannot be written is lost.
+        """Write what is in line, within a few seconds; what cannot be written is lost, unless
+        whoever opens the ledger next finds it in the spool.
 
         ``open_ids``: those whose last row has not been ordered.
         """
@@ -212,12 +211,12 @@ class Writer:
             else:
                 left = max(0.0, self._chore_at - time.monotonic())
                 self._news.wait_for(
-                    lambda: (self._is_called and self.orders) or self._is_closing, left
+                    lambda: (self._is_woken and self.orders) or self._is_closing, left
                 )
             if self._is_closing and not self.orders:
                 return None
             batch = list(islice(self.orders, _BATCH))
-            self._is_called = len(batch) < len(self.orders)
+            self._is_woken = len(batch) < len(self.orders)
             return batch
 
     def _write(self, batch: list[Order]) -> None:
@@ -227,7 +226,8 @@ class Writer:
         if time.monotonic() >= self._chore_at:
             if not self._spool.is_there():
                 removed, self._spool = self._spool, Spool(self.path)
-                self._loop.call_soon_threadsafe(removed.close)  # it may be using it
+                # The loop may be using it; what is in line is only in line now.
+                self._loop.call_soon_threadsafe(removed.close)
             self._chore_at = time.monotonic() + self.chore(connection)
             self._file.mark()
         if batch:

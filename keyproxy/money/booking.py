@@ -1,7 +1,7 @@
 """One call's money, from what is set aside before it to what is booked after it.
 
 Joins prices, budgets, the usage in the answer and the ledger. The call itself never waits for
-more than the reservation and its durable row; what follows the answer is booked behind it.
+more than the reservation; what follows the answer is booked behind it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,55 @@
+"""What processes that are gone have left in their spools, written into the ledger."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from keyproxy.ledger.spool import orphans
+from keyproxy.ledger.tables import COUNT, FAULTS_OF_ONE, HAS_ENDED, NULL, Rows, book
+
+_PATIENCE_SECONDS = 0.5
+_HAS = """
+    SELECT 1 FROM calls WHERE id = ? AND (attempts > ? OR attempts = ? AND (ended NOT NULL OR ?))"""
+_log = structlog.get_logger("keyproxy.ledger")
+
+
+def write_orphans(ledger: Path, connection: sqlite3.Connection) -> None:
+    """All of them. Raises ``sqlite3.Error``, after which the rest is still there."""
+    for left in orphans(ledger):
+        recover(left, connection)
+
+
+def take_over(ledger: Path) -> None:
+    """Write what was left, if the file can be written just now."""
+    address = f"{ledger.absolute().as_uri()}?mode=rw"
+    how: Any = {"uri": True, "isolation_level": None, "timeout": _PATIENCE_SECONDS}
+    with suppress(OSError, sqlite3.Error):
+        for left in orphans(ledger):
+            with closing(sqlite3.connect(address, **how)) as connection:
+                recover(left, connection)
+
+
+def recover(left: Iterable[Any], connection: sqlite3.Connection) -> None:
+    """Write calls as far as the file does not have them: ``Rows`` of those that began or ended, but
+    for the ids of those that were taken back."""
+    found: dict[str, Any] = {}
+    for each in left:
+        if isinstance(each, str):
+            found.pop(each, None)
+        else:
+            found[each[0][0]] = each
+    connection.execute("BEGIN IMMEDIATE")
+    with connection:
+        for id, (call, attempts) in found.items():
+            try:
+                count, is_under_way = call[COUNT], call[HAS_ENDED] == NULL
+                if not connection.execute(_HAS, (id, count, count, is_under_way)).fetchone():
+                    book([Rows(tuple(call), tuple(map(tuple, attempts)))], connection)
+            except FAULTS_OF_ONE:
+                _log.exception("a call of a process that is gone could not be written", id=id)
