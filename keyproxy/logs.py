@@ -28,7 +28,6 @@ _MAX_TEXT = 20_000
 _MOST_KEPT, _LONGEST_KEPT = 1_000, 100
 _MOST_SHAPES = 256
 _NUMBERS = (int, float, bool, type(None))
-_LOST = suppress(OSError, ValueError)
 _OURS = frozenset({"request_id", "trace_id", "timestamp", "cost"})
 """What is made here of digits and letters, and differs from line to line."""
 _as_json = json.JSONEncoder(default=str).encode
@@ -139,7 +138,7 @@ class _Lines:
         self._stream = stream
 
     def info(self, line: str) -> None:
-        with self._lock, _LOST:
+        with self._lock, suppress(OSError, ValueError):
             self._stream.write(line + "\n")
             self._stream.flush()
 

@@ -202,6 +202,7 @@ def test_the_log_shows_as_much_of_an_address_as_was_asked(
 ) -> None:
     assert shown("1.2.3.4", detail) == expected
     assert shown("2001:db8:1:2::/64", "prefix") == "2001:db8:1::/48"
+    assert shown("::ffff:1.2.3.4", "prefix") == "1.2.3.0/24"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,16 @@ async def test_what_was_counted_before_a_start_is_not_set_aside(clock: Clock) ->
     assert [each.units for each in await standings(counters, [window])] == [9, 4]
 
 
+async def test_what_was_set_aside_in_a_window_that_is_over_is_not_in_the_next(clock: Clock) -> None:
+    counters, opened = Counters(Table(clock)), Window("budget", "a", 2**53, 60, is_open=True)
+    window = Window("budget", "a", 10, 60, opened=opened)
+    assert (await counters.take([window], cost=3)).is_admitted
+    clock.now += 61
+    await counters.recall([(window, 5)])
+    assert (await counters.take([window], cost=4)).is_admitted
+    assert [each.units for each in await standings(counters, [window])] == [9, 4]
+
+
 async def test_an_adjustment_stays_above_zero_and_revives_nothing(clock: Clock) -> None:
     counters = Counters(Table(clock))
     window = Window("budget", "a", 10, 60)

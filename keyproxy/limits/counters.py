@@ -30,6 +30,8 @@ _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
 _NOBODY = -1
+_Seen = tuple[Window, int, float, int, "Column | None"]
+"""What is counted in a window, the seconds left of it, and where its figures stand, if it runs."""
 
 
 @dataclass(slots=True)
@@ -173,7 +175,7 @@ class Counters:
         open_calls = 0 if place is None else in_flight.get(place.key, 0)
         is_crowded = place is not None and open_calls >= place.most
         is_admitted = not is_crowded
-        seen = []
+        seen: list[_Seen] = []
         for window in windows:
             units, column, span = 0, None, window.span
             left = window.seconds if span is None else span.ends - wall
@@ -196,6 +198,12 @@ class Counters:
             return Verdict(False, [each[:3] for each in seen], is_crowded, opened)
         if place is not None:
             in_flight[place.key] = open_calls + 1
+        return Verdict(True, self._count(seen, cost))
+
+    def _count(self, seen: Sequence[_Seen], cost: int) -> list[tuple[Window, int, float]]:
+        """Count ``cost`` in windows that were just looked at; how they stand then. An ``opened``
+        one is of the same client, so that it has the same row."""
+        table, columns, now = self._table, self._table.columns, self._table.clock()
         found, begun = [], []
         for window, units, left, row, column in seen:
             found.append((window, units + cost, left))
@@ -217,7 +225,7 @@ class Counters:
         for window, left in begun:  # last, since a full table forgets others for them
             late = 0.0 if window.span is None else _LATE_SECONDS
             table.put(window, Entry(cost, now + left + late))
-        return Verdict(True, found)
+        return found
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         """How many units are counted in each of these windows; counts nothing."""
