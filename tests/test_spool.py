@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -169,12 +171,31 @@ def test_what_was_broken_off_ends_what_is_read(path: Path, at: int) -> None:
     assert kept(path) == ["req_1"]
 
 
-def test_a_file_that_cannot_be_read_is_passed_over(path: Path) -> None:
-    path.with_name(f"{path.name}-spool-folder").mkdir()
+@posix
+def test_what_is_no_file_is_passed_over(path: Path) -> None:
     spool = Spool(path)
     spool.add("req_1", 1, 0)
     killed(spool)
+    [file] = spools(path)
+    others = [file.with_name(f"{file.name}{end}") for end in ("-folder", "-pipe", "-link")]
+    others[0].mkdir()
+    os.mkfifo(others[1])
+    path.write_bytes(b"what the link leads to")
+    others[2].symlink_to(path)
     assert kept(path) == ["req_1"]
+    assert sorted(spools(path)) == sorted(others)
+    assert path.exists()
+
+
+@posix
+def test_a_disk_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OSError, match="No locks"):
+        Spool(path)
+    assert spools(path) == []
 
 
 def test_a_link_and_what_it_leads_to_are_one_ledger(path: Path) -> None:
@@ -247,6 +268,27 @@ def test_a_faulty_row_takes_no_other_with_it(connection: sqlite3.Connection) -> 
     faulty[0][2] = float("nan")
     recover([faulty, under_way("good")], connection)
     assert calls(connection) == [("good", 1, None)]
+
+
+SHAPES: list[object] = [
+    1,
+    None,
+    [],
+    [[]],
+    [[], []],
+    [["id"], []],
+    [[1, 2], 3],
+    {"a": 1},
+    [[None] * 99, [[]]],
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=repr)
+def test_what_is_no_call_takes_no_other_with_it(
+    connection: sqlite3.Connection, shape: object
+) -> None:
+    recover([shape, under_way("req_1"), shape], connection)
+    assert calls(connection) == [("req_1", 1, None)]
 
 
 async def test_what_was_taken_back_is_taken_back_for_the_next_one(path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,27 @@ def take_over(ledger: Path) -> None:
 def recover(left: Iterable[Any], connection: sqlite3.Connection) -> None:
     """Write calls as far as the file does not have them: ``Rows`` of those that began or ended, but
     for the ids of those that were taken back."""
-    found: dict[str, Any] = {}
+    found: dict[str, Rows] = {}
     for each in left:
         if isinstance(each, str):
             found.pop(each, None)
         else:
-            found[each[0][0]] = each
+            with _noted():
+                call, attempts = each
+                found[str(call[0])] = Rows(tuple(call), tuple(map(tuple, attempts)))
     connection.execute("BEGIN IMMEDIATE")
     with connection:
-        for id, (call, attempts) in found.items():
-            try:
-                count, is_under_way = call[COUNT], call[HAS_ENDED] == NULL
+        for id, rows in found.items():
+            with _noted():
+                count, is_under_way = rows.call[COUNT], rows.call[HAS_ENDED] == NULL
                 if not connection.execute(_HAS, (id, count, count, is_under_way)).fetchone():
-                    book([Rows(tuple(call), tuple(map(tuple, attempts)))], connection)
-            except FAULTS_OF_ONE:
-                _log.exception("a call of a process that is gone could not be written", id=id)
+                    book([rows], connection)
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    """What is wrong with one call takes no other with it."""
+    try:
+        yield
+    except (*FAULTS_OF_ONE, LookupError):
+        _log.exception("a call of a process that is gone could not be written")

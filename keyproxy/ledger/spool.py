@@ -2,7 +2,9 @@
 
 A small file beside the ledger: what is written there outlives this process at once, and a loss of
 power once the system has put it on the disk, as with a commit of SQLite's in WAL mode. It costs a
-call two short writes; the ledger's thread writes what has gathered into the ledger in a moment.
+call two short writes, which wait for no disk as a rule (the system takes them into memory), but do
+while a file system is frozen; the ledger's thread writes what has gathered into the ledger in a
+moment.
 """
 
 #   A half of the file:   generation | length, CRC, JSON | length, CRC, JSON | ...
@@ -18,6 +20,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import struct
 import sys
 import tempfile
@@ -101,16 +104,26 @@ class Spool:
 def orphans(ledger: Path) -> Iterator[list[Any]]:
     """What each process that is gone has added, in its order; with the next step it is forgotten.
 
-    Files that cannot be read are passed over.
+    Files that cannot be read are passed over, and what is no JSON of ours.
     """
     real = _real(ledger)
     for path in real.parent.glob(f"{escape(real.name)}{_MARK}*"):
         with contextlib.suppress(OSError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                continue
             with path.open("r+b") as file:
                 if not _lock(file):
                     continue  # its process lives
-                yield [json.loads(text) for text in _texts(file.read())]
+                yield list(_values(file.read(2 * HALF_BYTES)))
+                if os.name == "posix":  # before another process takes it, too
+                    path.unlink()
             path.unlink(missing_ok=True)
+
+
+def _values(data: bytes) -> Iterator[Any]:
+    for text in _texts(data):
+        with contextlib.suppress(ValueError, RecursionError):
+            yield json.loads(text)
 
 
 def _texts(data: bytes) -> Iterator[bytes]:
@@ -132,12 +145,17 @@ def _real(ledger: Path) -> Path:
 
 
 def _made(ledger: Path) -> tuple[IO[bytes], Path]:
-    """A new file, readable by its owner only and held by us."""
+    """A new file, readable by its owner only and held by us. Raises OSError."""
     while True:
         handle, name = tempfile.mkstemp(dir=ledger.parent, prefix=f"{ledger.name}{_MARK}")
         file = os.fdopen(handle, "r+b", buffering=0)
-        if _lock(file):
-            return file, Path(name)
+        try:
+            if _lock(file):
+                return file, Path(name)
+        except OSError:  # no locks on this disk
+            file.close()
+            Path(name).unlink()
+            raise
         file.close()  # another process took it for one that was left
 
 
@@ -145,21 +163,21 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[bytes]) -> bool:
-        """Whether it is ours, until it is closed, however the process ends."""
+        """Whether it is ours, until it is closed, however the process ends. Raises OSError."""
         try:
             file.seek(0x7FFF_FFFF)  # far behind what is read: others cannot read what is locked
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             file.seek(0)
-        except OSError:
+        except PermissionError:
             return False
         return True
 else:
     import fcntl
 
     def _lock(file: IO[bytes]) -> bool:
-        """Whether it is ours, until it is closed, however the process ends."""
+        """Whether it is ours, until it is closed, however the process ends. Raises OSError."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
         return True
