@@ -270,17 +270,10 @@ def test_a_faulty_row_takes_no_other_with_it(connection: sqlite3.Connection) -> 
     assert calls(connection) == [("good", 1, None)]
 
 
-SHAPES: list[object] = [
-    1,
-    None,
-    [],
-    [[]],
-    [[], []],
-    [["id"], []],
-    [[1, 2], 3],
-    {"a": 1},
-    [[None] * 99, [[]]],
-]
+SHAPES: tuple[object, ...] = (
+    *(1, None, [], [[]], [[], []], [["id"], []], [[1, 2], 3]),
+    *({"a": 1}, [[None] * 99, [[]]]),
+)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=repr)
