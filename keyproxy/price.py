@@ -27,7 +27,7 @@ EXPONENTS = range(-40, 10)
 IMAGE_TOKENS = 16_384
 """The most that a documented model makes of one image (Qwen-VL); others stay below 5,000."""
 
-_GRAIN_PLACES = 40  # no price that is believed has more
+_GRAIN_PLACES = -EXPONENTS.start
 _GRAINS_A_NANO = 10 ** (_GRAIN_PLACES - 9)
 _RESULT_GRAINS = 4 * 10 ** (_GRAIN_PLACES - 3)
 """One result of a web search by another engine than the model's own (OpenRouter, "Web search")."""

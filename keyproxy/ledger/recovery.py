@@ -29,10 +29,8 @@ def take_over(ledger: Path) -> None:
     """Write what was left, if the file can be written just now."""
     address = f"{ledger.absolute().as_uri()}?mode=rw"
     how: Any = {"uri": True, "isolation_level": None, "timeout": _PATIENCE_SECONDS}
-    with suppress(OSError, sqlite3.Error):
-        for left in orphans(ledger):
-            with closing(sqlite3.connect(address, **how)) as connection:
-                recover(left, connection)
+    with suppress(OSError, sqlite3.Error), closing(sqlite3.connect(address, **how)) as connection:
+        write_orphans(ledger, connection)
 
 
 def recover(left: Iterable[Any], connection: sqlite3.Connection) -> None:

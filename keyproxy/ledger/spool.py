@@ -2,16 +2,16 @@
 
 A small file beside the ledger: what is written there outlives this process at once, and a loss of
 power once the system has put it on the disk, as with a commit of SQLite's in WAL mode. It costs a
-call two short writes, which wait for no disk as a rule (the system takes them into memory), but do
-while a file system is frozen; the ledger's thread writes what has gathered into the ledger in a
-moment.
+call two short writes, which the system takes into memory; the loop waits for them only where the
+disk stands still, such as a frozen file system. What has gathered the ledger's thread writes into
+the ledger in a moment.
 """
 
 #   A half of the file:   generation | length, CRC, JSON | length, CRC, JSON | ...
 #
-#   FILLING --- the ledger has all of this half ---------------------> it is filled anew, under the
-#    |  |                                                              next generation
-#    |  +------ full, and the ledger has all of the other half ------> the other one is
+#   FILLING --- the ledger has all of both -------------------> this one is filled anew, under the
+#    |  |                                                       next generation
+#    |  +------ full, and the ledger has all of the other -----> that one is
 #    +--------- full, and the ledger is behind ---> nothing is taken until it has caught up
 
 from __future__ import annotations

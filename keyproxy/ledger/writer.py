@@ -2,7 +2,7 @@
 
 Knows threads, orders and the file, no tables. An order stays in line until it is written, so
 that a full disk, a locked or a replaced file costs nothing that fits into the line. The loop
-never waits for the disk: rows that must not be lost are kept in the spool meanwhile.
+waits for no commit: rows that must not be lost stand in the spool meanwhile.
 """
 
 #   An order:  IN LINE --- taken into a batch ---> WRITTEN, and its work answered
@@ -51,8 +51,8 @@ _log = structlog.get_logger("keyproxy.ledger")
 class Writer:
     """The thread, its line of orders, and how it fares. One for a ledger, made on the loop.
 
-    Beside a busy loop each call of the thread, and each of its statements, makes one of the two
-    wait for the other (the GIL): so it is called seldom, and many rows go in by one statement.
+    Beside a busy loop each time that the thread wakes, and each of its statements, makes one of the
+    two wait for the other (the GIL): so it wakes seldom, and many rows go in by one statement.
 
     ``write`` puts rows into the file, of one of ``ROWS_AT_ONCE`` calls. ``chore`` is done again
     and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.

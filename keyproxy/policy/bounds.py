@@ -54,9 +54,9 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     ask = Ask(
         times * text_tokens,
         _output_cap(lengths.values(), thinking) if lengths else None,
-        times * seen.answers * contexts if writes else 0,
-        times * contexts,
-        1 + tool_calls,
+        answers=times * seen.answers * contexts if writes else 0,
+        contexts=times * contexts,
+        rounds=1 + tool_calls,
     )
     ask.length_fields, ask.reasoning_tokens = tuple(lengths) or dialect.lengths[:1], thinking
     if seen.is_something:

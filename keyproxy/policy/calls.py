@@ -38,13 +38,18 @@ def read(
             raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
         changes = {name: said[name] for name in check.changed}
         sent = body.rewritten(parsed, reader, changes) if changes else raw
-        models, ids = tuple(check.named), tuple(check.ids)
-        ask = ask_of(check, said, len(sent)) if policy.counts_money else None
-        passed = open_betas(headers, policy.features) if headers else ()
-        kept = _said(check, said, raw, parsed, reader) if policy.is_routed else None
-        is_streaming = stream is True
-        path = endpoint.path
-        return Call(endpoint, path, sent, query, models, ids, is_streaming, ask, passed, kept)
+        return Call(
+            endpoint,
+            endpoint.path,
+            sent,
+            query,
+            tuple(check.named),
+            tuple(check.ids),
+            is_streaming=stream is True,
+            ask=ask_of(check, said, len(sent)) if policy.counts_money else None,
+            headers=open_betas(headers, policy.features) if headers else (),
+            said=_said(check, said, raw, parsed, reader) if policy.is_routed else None,
+        )
     finally:
         if len(raw) > PIECE and not policy.is_routed:
             body.let_go(parsed)

@@ -38,9 +38,8 @@ _SUSPECTS: Mapping[str, str] = {  # no proxy: each name is looked up in it
     **dict.fromkeys(SETTING_LENGTHS, "cap"),
     **dict.fromkeys(REASONING, "reasoning"),
 }
-_WORDS = names(
-    "role content text name id arguments tool_call_id call_id"
-)  # where they are texts, there is nothing to see
+# Where these are texts, there is nothing to see.
+_WORDS = names("role content text name id arguments tool_call_id call_id")
 # Of these what stands within is walked; the others are looked at whole.
 _WALKED = (None, "type", "lifetime", "cap", "audio", "reasoning", "sealed")
 # Calls that the model made, and where their arguments stand: any JSON.
