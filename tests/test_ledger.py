@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
@@ -249,6 +249,37 @@ async def test_what_waits_to_be_ordered_is_gathered_before_the_thread_wakes(path
     writer.wake()
     async with asyncio.timeout(10):
         await gathered.wait()
+    await writer.close()
+
+
+async def test_what_comes_one_after_another_is_written_together(path: Path) -> None:
+    statements: list[int] = []
+    is_written = threading.Event()
+
+    def write(rows: Sequence[Rows], connection: sqlite3.Connection) -> None:
+        statements.append(len(rows))
+        is_written.set()
+
+    writer = Writer(path, write, nothing, nothing, moment_seconds=0.0)
+    await writer.start()
+    assert await writer.ask(Order(work=lambda connection: True))
+    for number in range(4):
+        writer.put(Order(Rows((f"req_{number}",))))
+        await asyncio.sleep(0)
+    assert await asyncio.to_thread(is_written.wait, 10.0)
+    assert statements == [4]
+    await writer.close()
+
+
+async def test_what_goes_on_coming_is_not_put_off_for_ever(path: Path) -> None:
+    is_written = threading.Event()
+    writer = Writer(path, lambda *_: is_written.set(), nothing, nothing, moment_seconds=0.0)
+    await writer.start()
+    writer.put(Order(Rows(("req_1",))))
+    async with asyncio.timeout(10):
+        while not is_written.is_set():
+            writer.wake()
+            await asyncio.sleep(0)
     await writer.close()
 
 
@@ -612,6 +643,7 @@ async def test_loss_is_counted_when_too_many_wait(path: Path) -> None:
                 await becomes(ledger, is_failing=True)
                 for number in range(1, 400):
                     ledger.begin(entry(f"req_{number}"))
+                assert not await ledger.flush()
                 assert ledger.losses > 0
                 lost = ledger.losses
             await written(ledger)
@@ -653,6 +685,7 @@ async def test_a_call_whose_end_is_written_is_not_lost(path: Path) -> None:
         with locked(path):
             for number in range(4):
                 ledger.begin(entry(f"req_{number}"))
+            assert not await ledger.flush()
             assert ledger.losses == 2
         await written(ledger)
         for number in range(4):

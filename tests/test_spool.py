@@ -46,6 +46,13 @@ def kept(path: Path) -> list[Any]:
     return [value for values in orphans(path) for value in values]
 
 
+def add(spool: Spool, value: object, order: int, written: int = 0) -> bool:
+    """By an order of its own; the ledger has them up to ``written``."""
+    is_kept = spool.add(value, written)
+    spool.ordered(order)
+    return is_kept
+
+
 def killed(spool: Spool) -> None:
     """The system closes what a process had open."""
     spool.close(is_empty=False)
@@ -54,7 +61,7 @@ def killed(spool: Spool) -> None:
 def test_what_was_kept_is_found_once_in_its_order(path: Path) -> None:
     spool = Spool(path)
     values = [["ä", [1, 2.5, None]], "req_1", [["\ud800"], []]]
-    assert all(spool.add(value, order, 0) for order, value in enumerate(values, 1))
+    assert all(add(spool, value, order) for order, value in enumerate(values, 1))
     killed(spool)
     assert kept(path) == values
     assert kept(path) == []
@@ -63,7 +70,7 @@ def test_what_was_kept_is_found_once_in_its_order(path: Path) -> None:
 
 def test_what_a_living_process_keeps_is_its_own(path: Path) -> None:
     spool = Spool(path)
-    assert spool.add("req_1", 1, 0)
+    assert add(spool, "req_1", 1)
     assert kept(path) == []
     assert spool.is_there()
     killed(spool)
@@ -72,40 +79,50 @@ def test_what_a_living_process_keeps_is_its_own(path: Path) -> None:
 
 def test_nothing_is_left_of_one_that_is_empty(path: Path) -> None:
     spool = Spool(path)
-    assert spool.add("req_1", 1, 0)
+    assert add(spool, "req_1", 1)
     spool.close()
     assert spools(path) == []
 
 
 def test_nothing_is_kept_beyond_its_room_until_the_ledger_has_caught_up(path: Path) -> None:
     spool, text, count = Spool(path), "x" * 1000, 0
-    while spool.add([count, text], count + 1, 0):
+    while add(spool, [count, text], count + 1):
         count += 1
-    first_half = spool._last[0]
+    first_half = int(spool._last[0])
     assert 2 * HALF_BYTES - 3 * 1100 < count * 1016 < 2 * HALF_BYTES
-    assert not spool.add("too early", count + 1, first_half - 1)
-    assert spool.add("last", count + 1, first_half)
+    assert not add(spool, text, count + 1, first_half - 1)
+    assert add(spool, [count, text], count + 1, first_half)
     killed(spool)
-    *found, last = kept(path)
-    assert [number for number, _ in found] == [*range(first_half, count)]
-    assert last == "last"
+    assert [number for number, _ in kept(path)] == [*range(first_half, count + 1)]
 
 
 def test_what_the_ledger_has_is_forgotten(path: Path) -> None:
     """A ledger that is begun anew must not get the calls of the one before."""
     spool, text = Spool(path), "x" * 1000
     count = 2 * HALF_BYTES // 1100
-    assert all(spool.add([number, text], number + 1, 0) for number in range(count))
-    assert spool.add("last", count + 1, count)
+    assert all(add(spool, [number, text], number + 1) for number in range(count))
+    assert add(spool, "last", count + 1, count)
     killed(spool)
     assert kept(path) == ["last"]
 
 
+def test_what_no_order_has_yet_is_kept(path: Path) -> None:
+    """Those of before are written; then it is put in line, too."""
+    spool = Spool(path)
+    assert add(spool, "before", 7)
+    assert spool.add("between", 6)
+    assert spool.add("after", 7)
+    spool.ordered(9)
+    assert add(spool, "last", 10, 8)
+    killed(spool)
+    assert kept(path) == ["before", "between", "after", "last"]
+
+
 def test_what_is_larger_than_its_room_is_not_kept(path: Path) -> None:
     spool = Spool(path)
-    assert spool.add("before", 1, 0)
-    assert not spool.add("x" * HALF_BYTES, 2, 0)
-    assert spool.add("after", 3, 0)
+    assert add(spool, "before", 1)
+    assert not add(spool, "x" * HALF_BYTES, 2)
+    assert add(spool, "after", 3)
     killed(spool)
     assert kept(path) == ["before", "after"]
 
@@ -120,7 +137,7 @@ def test_all_that_the_ledger_lacks_is_found(
     for order, (size, behind) in enumerate(steps, 1):
         written = max(written, order - 1 - behind)
         value = f"{order} " + "x" * size
-        if spool.add(value, order, written):
+        if add(spool, value, order, written):
             held.append((order, value))
     killed(spool)
     found = kept(path)
@@ -131,7 +148,7 @@ def test_all_that_the_ledger_lacks_is_found(
 @pytest.mark.parametrize("cut_at", range(20))
 def test_a_file_that_is_not_whole_breaks_nothing(path: Path, cut_at: int) -> None:
     spool = Spool(path)
-    spool.add("req_1", 1, 0)
+    add(spool, "req_1", 1)
     killed(spool)
     [file] = spools(path)
     whole = file.read_bytes()
@@ -147,11 +164,11 @@ def test_a_full_disk_is_nothing_to_those_who_add(path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
-        assert spool.add("before", 1, 0)
-        assert not spool.add("x" * 2000, 2, 0)
+        assert add(spool, "before", 1)
+        assert not add(spool, "x" * 2000, 2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert spool.add("after", 3, 0)
+    assert add(spool, "after", 3)
     killed(spool)
     assert kept(path) == ["before", "after"]
 
@@ -160,9 +177,9 @@ def test_a_full_disk_is_nothing_to_those_who_add(path: Path) -> None:
 def test_what_was_broken_off_ends_what_is_read(path: Path, at: int) -> None:
     """The end of a process may meet any of its stores; the call had not gone out then."""
     spool = Spool(path)
-    spool.add("req_1", 1, 0)
+    add(spool, "req_1", 1)
     whole = spool._at
-    spool.add("req_2", 2, 0)
+    add(spool, "req_2", 2)
     killed(spool)
     [file] = spools(path)
     content = bytearray(file.read_bytes())
@@ -174,7 +191,7 @@ def test_what_was_broken_off_ends_what_is_read(path: Path, at: int) -> None:
 @posix
 def test_what_is_no_file_is_passed_over(path: Path) -> None:
     spool = Spool(path)
-    spool.add("req_1", 1, 0)
+    add(spool, "req_1", 1)
     killed(spool)
     [file] = spools(path)
     others = [file.with_name(f"{file.name}{end}") for end in ("-folder", "-pipe", "-link")]
@@ -202,7 +219,7 @@ def test_a_link_and_what_it_leads_to_are_one_ledger(path: Path) -> None:
     link = path.with_name("link")
     link.symlink_to(path)
     spool = Spool(link)
-    spool.add("req_1", 1, 0)
+    add(spool, "req_1", 1)
     killed(spool)
     assert kept(path) == ["req_1"]
 
@@ -318,7 +335,7 @@ async def test_a_ledger_that_cannot_have_a_spool_is_refused_and_let_go(tmp_path:
 
 async def test_another_process_writes_what_one_that_is_gone_could_not(path: Path) -> None:
     spool = Spool(path)
-    spool.add(under_way("req_1"), 1, 0)
+    add(spool, under_way("req_1"), 1)
     async with opened(path) as ledger:
         assert await ledger.flush()
         killed(spool)

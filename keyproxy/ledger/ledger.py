@@ -58,7 +58,7 @@ class Ledger:
     clock: Callable[[], float] = time.time
     _id: str = field(init=False, default_factory=lambda: f"writer_{os.urandom(9).hex()}")
     _open: dict[str, tuple[Entry, tables.Row]] = field(init=False, default_factory=dict)
-    _noted: set[str] = field(init=False, default_factory=set)  # of those, not written yet
+    _new: set[str] = field(init=False, default_factory=set)  # of those, not in line as they are now
     _watch: asyncio.TimerHandle | None = field(init=False, default=None)
     _sweep_at: float = field(init=False, default=0.0)
     _late_since: float | None = field(init=False, default=None)
@@ -66,7 +66,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._writer = Writer(
-            *(self.path, tables.book, self._keep_house, self._leave, self._write_noted),
+            *(self.path, tables.book, self._keep_house, self._leave, self._put_new),
             busy_seconds=self.busy_seconds,
             most_orders=self.most_waiting,
         )
@@ -95,45 +95,49 @@ class Ledger:
 
     def begin(self, entry: Entry) -> None:
         """Book a call before its last attempt goes out."""
-        begun = tables.beginning(entry, self._id)
-        self._open[entry.id] = entry, begun
-        rows = tables.begun(begun, entry)
-        self._writer.put(Order(rows), rows)
-        if self._watch is None:
-            self._look_at(self._writer.ordered)
+        beginning = tables.beginning(entry, self._id)
+        self._open[entry.id] = entry, beginning
+        self._new.add(entry.id)
+        if not self._writer.keep((*tables.begun(beginning, entry),)):
+            self._put_new()
 
     def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
         """What the head of an attempt's answer told: its id, by which some providers can be asked,
-        and under which key. In the file within a moment, unless the call ends before."""
+        and under which key. In the file before long, unless the call ends before."""
         if (found := self._open.get(id)) is None:
             return
         found[0].attempts[-1].note(answer_id, key)
-        self._noted.add(id)
+        self._new.add(id)
         self._writer.wake()
 
-    def _write_noted(self) -> None:
-        for id in self._noted:
-            entry, begun = self._open[id]
-            self._writer.put(Order(tables.begun(begun, entry)))
-        self._noted.clear()
+    def _put_new(self) -> None:
+        """What ends at once is written once: its beginning is only kept."""
+        for id in self._new:
+            entry, beginning = self._open[id]
+            self._writer.put(Order(tables.begun(beginning, entry)))
+        self._new.clear()
+        if self._watch is None and self.backlog:
+            self._look_at(self._writer.ordered)
 
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
         if self._open.pop(id, None) is not None:
-            self._noted.discard(id)
+            self._new.discard(id)
             self._writer.forget(id)
-            self._writer.put(Order(work=partial(tables.delete, id)), id)
+            self._writer.keep(id)
+            self._writer.put(Order(work=partial(tables.delete, id)))
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
         """Book how a call and its attempts ended; at once, nobody waits. It may begin again, with
         a further attempt. An id that is not open is left alone."""
         if (found := self._open.get(id)) is not None:
-            entry, begun = found
+            entry, beginning = found
             entry.end(record, seconds)
-            rows = tables.ended(begun, entry, record, seconds)
+            rows = tables.ended(beginning, entry, record, seconds)
             del self._open[id]
-            self._noted.discard(id)
-            self._writer.put(Order(rows, is_last=True), rows)
+            self._new.discard(id)
+            self._writer.keep((*rows,))
+            self._writer.put(Order(rows, is_last=True))
 
     def is_surely_ours(self, at: float) -> bool:
         """Whether a call that began then is too young to be another process' by now."""
@@ -212,14 +216,14 @@ class Ledger:
 
     async def close(self) -> None:
         """Write what is in line and let the file go; calls that are open stay for the next one."""
-        self._write_noted()
+        self._put_new()
         if self._watch is not None:
             self._watch.cancel()
         await self._writer.close(self._open)
 
     async def _asked(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """What ``work`` returns behind all that was ordered before; None after some patience."""
-        self._write_noted()
+        self._put_new()
         try:
             # Not wait_for: before Python 3.12 it forgets a cancellation that meets the answer.
             async with asyncio.timeout(self.patience_seconds):

@@ -60,7 +60,7 @@ _ENDED = (
 )
 COUNT, HAS_ENDED = map((*_BEGINNING, *_STANDING, *_ENDED).index, ("attempts", "ended"))
 """Where a call's row says how many attempts it took, and how it ended."""
-_UNDER_WAY = (None,) * len(_ENDED)
+_UNDER_WAY: Row = (NULL,) * len(_ENDED)
 _OF_ATTEMPT = (
     *("call_id", "n", "provider", "native_model", "key", "class", "http_status", "answer_id"),
     *("begun_at", "connect_seconds", "first_output_seconds", "duration_seconds", *_MONEY),
@@ -137,7 +137,7 @@ def ended(beginning: Row, entry: Entry, record: Record, seconds: float) -> Rows:
         *(last.rates, last.http_status, last.ended, seconds, record.served, *tokens),
         *(record.queue_seconds, record.first_byte_seconds, record.longest_gap_seconds),
     )
-    return _rows(beginning, entry, end)
+    return _rows(beginning, entry, _row(end))
 
 
 def _rows(beginning: Row, entry: Entry, end: Row) -> Rows:
@@ -153,7 +153,7 @@ def _rows(beginning: Row, entry: Entry, end: Row) -> Rows:
         *(count, last.provider, last.native_model, last.key, generation_id, answer_id),
         *(last.price_source, *_money(last)),
     )
-    return Rows((*beginning, *_row((*standing, *end))), rows)
+    return Rows((*beginning, *_row(standing), *end), rows)
 
 
 def _row_of(id: object, n: int, attempt: Attempt) -> Row:

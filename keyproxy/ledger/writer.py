@@ -22,6 +22,7 @@ import contextlib
 import sqlite3
 import threading
 import time
+from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
@@ -40,7 +41,10 @@ from keyproxy.ledger.tables import FAULTS_OF_ONE, ROWS_AT_ONCE, Rows
 MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of a hanging disk
 _BATCH = 500  # a transaction of some 10 ms
 MOMENT_SECONDS = 0.05
-"""So much later the file has what nobody waits for. A call that is over by then is written once."""
+"""The file has what nobody waits for once nothing came for so long, or after ``_MOMENTS``, or once
+there is ``_MUCH``. A call that is over by then is written once."""
+_MOMENTS = 10
+_MUCH = 150
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _CLOSING_RETRY_SECONDS = 0.1
@@ -56,7 +60,7 @@ class Writer:
 
     ``write`` puts rows into the file, of one of ``ROWS_AT_ONCE`` calls. ``chore`` is done again
     and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.
-    ``gather`` puts in line what was not yet, on the loop, before the thread wakes.
+    ``gather`` puts in line what was only kept so far, on the loop, before the thread wakes.
     """
 
     path: Path
@@ -71,6 +75,8 @@ class Writer:
     orders: deque[Order] = field(default_factory=deque)
     ordered: int = 0
     """How many orders were put in line so far."""
+    _news_count: int = 0
+    """How much came since the thread was woken last."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _news: threading.Condition = field(init=False)
     _waking: asyncio.Handle | None = None
@@ -106,15 +112,21 @@ class Writer:
         """How many of those are not in line any more."""
         return self.ordered - len(self.orders)
 
-    def put(self, order: Order, spooled: object = None) -> bool:
-        """Put it in line; False where that is full or closed: a row is a loss then. ``spooled``:
-        what stands for it where it outlives this process."""
+    def keep(self, value: object) -> bool:
+        """Have it where it outlives this process, until what ``gather`` puts in line next is
+        written; False once that is too late."""
+        if self._is_closing:
+            return False
+        self._spool.add(value, self.written)
+        self.wake()
+        return True
+
+    def put(self, order: Order) -> bool:
+        """Put it in line; False where that is full or closed: a row is a loss then."""
         with self._lock:
             if not self._is_closing and len(self.orders) < self.most_orders:
                 self.orders.append(order)
                 self.ordered += 1
-                if spooled is not None:
-                    self._spool.add(spooled, self.ordered, self.written)
                 self.wake(is_waited_for=order.answer is not None)
                 if order.rows and self.lost.count:
                     self.lost.take_back(order.id)
@@ -139,20 +151,31 @@ class Writer:
             self.lost.take_back(id)
 
     def wake(self, *, is_waited_for: bool = False) -> None:
-        """Wake the thread within a moment; at the end of the loop's turn where somebody waits for
-        an answer. With all that is ordered until then."""
-        if self._waking is not None:
-            if not (is_waited_for and isinstance(self._waking, asyncio.TimerHandle)):
-                return
-            self._waking.cancel()
-        if is_waited_for:
+        """Wake the thread before long; at the end of the loop's turn where somebody waits for an
+        answer. With all that is ordered until then."""
+        self._news_count += 1
+        if is_waited_for and (self._waking is None or isinstance(self._waking, TimerHandle)):
+            if self._waking is not None:
+                self._waking.cancel()
             self._waking = self._loop.call_soon(self._wake_thread)
+        elif self._waking is None:
+            self._wait(_MOMENTS)
+
+    def _wait(self, moments: int) -> None:
+        came = self._news_count
+        self._waking = self._loop.call_later(self.moment_seconds, self._look, came, moments - 1)
+
+    def _look(self, before: int, moments: int) -> None:
+        """For how many more moments what comes next may be waited for."""
+        if moments and before < self._news_count < _MUCH:
+            self._wait(moments)
         else:
-            self._waking = self._loop.call_later(self.moment_seconds, self._wake_thread)
+            self._wake_thread()
 
     def _wake_thread(self) -> None:
         self.gather()
-        self._waking = None
+        self._spool.ordered(self.ordered)
+        self._waking, self._news_count = None, 0
         with self._news:
             self._is_woken = True
             self._news.notify()
