@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keyproxy.call import End
 from keyproxy.ledger.entry import Entry
 from keyproxy.ledger.file import LedgerFault
 from keyproxy.ledger.ledger import opened
@@ -89,7 +90,7 @@ def test_nothing_is_kept_beyond_its_room_until_the_ledger_has_caught_up(path: Pa
     while add(spool, [count, text], count + 1):
         count += 1
     first_half = int(spool._last[0])
-    assert 2 * HALF_BYTES - 3 * 1100 < count * 1016 < 2 * HALF_BYTES
+    assert 2 * HALF_BYTES - 3 * 1100 < count * 1023 < 2 * HALF_BYTES
     assert not add(spool, text, count + 1, first_half - 1)
     assert add(spool, [count, text], count + 1, first_half)
     killed(spool)
@@ -145,16 +146,16 @@ def test_all_that_the_ledger_lacks_is_found(
     assert found[len(found) - len(lacking) :] == lacking
 
 
-@pytest.mark.parametrize("cut_at", range(20))
+@pytest.mark.parametrize("cut_at", range(23))
 def test_a_file_that_is_not_whole_breaks_nothing(path: Path, cut_at: int) -> None:
     spool = Spool(path)
     add(spool, "req_1", 1)
     killed(spool)
     [file] = spools(path)
     whole = file.read_bytes()
-    assert len(whole) == 19
+    assert len(whole) == 22
     file.write_bytes(whole[:cut_at])
-    assert kept(path) == ["req_1"] * (cut_at == 19)
+    assert kept(path) == ["req_1"] * (cut_at == 22)
     assert spools(path) == []
 
 
@@ -213,6 +214,27 @@ def test_a_disk_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="No locks"):
         Spool(path)
     assert spools(path) == []
+
+
+@posix
+def test_what_another_user_wrote_is_not_even_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(path)
+    add(spool, "req_1", 1)
+    killed(spool)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.geteuid", lambda: os.getuid() + 1)
+        assert kept(path) == []
+    assert kept(path) == ["req_1"]
+
+
+@pytest.mark.parametrize("value", [End.KILLED, Decimal(1)], ids=repr)
+def test_what_no_row_is_made_of_is_refused(path: Path, value: object) -> None:
+    spool = Spool(path)
+    with pytest.raises(ValueError, match="unmarshallable"):
+        spool.add((value,), 0)
+    killed(spool)
 
 
 def test_a_link_and_what_it_leads_to_are_one_ledger(path: Path) -> None:
