@@ -37,7 +37,7 @@ def read(
         if stream is not None and not isinstance(stream, bool):
             raise Refusal("invalid_json", "The field stream must be true or false.", param="stream")
         changes = {name: said[name] for name in check.changed}
-        sent = body.rewritten(parsed, reader, changes) if changes else raw
+        sent = body.rewritten(raw, parsed, reader, changes) if changes else raw
         return Call(
             endpoint,
             endpoint.path,
@@ -63,7 +63,7 @@ def _said(
         if told.get("model") == parsed.get("model"):  # it was asked for by its own name there
             told.pop("model", None)
         told = {name: value for name, value in told.items() if name not in removed}
-        return body.rewritten(parsed, reader, told, removed) if told or removed else raw
+        return body.rewritten(raw, parsed, reader, told, removed) if told or removed else raw
 
     named = [said["model"]] if "model" in said else []
     if check.route is not None:

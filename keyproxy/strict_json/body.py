@@ -177,20 +177,20 @@ def let_go(value: Any) -> None:
 
 
 def rewritten(
+    raw: bytes,
     parsed: Mapping[str, Any],
     reader: Reader,
     changes: Mapping[str, Any],
     removed: Collection[str] = (),
 ) -> bytes:
-    """A body that ``read`` took as ``parsed``, no empty one, with top-level fields set and those of
-    ``removed`` taken out, each with its comma; all else stays to the byte.
+    """``raw``, which ``read`` took as ``parsed``, no empty one, with top-level fields set and those
+    of ``removed`` taken out, each with its comma; all else stays to the byte.
 
     A field that is there changes its value in place, a new one comes last.
     """
-    text = reader.text
-    if not removed and len(text) <= PIECE and parsed.keys().isdisjoint(changes):
-        return _extended(text, changes)
-    parts, copied = list[bytes](), 0
+    if not removed and parsed.keys().isdisjoint(changes):
+        return _extended(raw, changes)  # most calls are only given a cap
+    text, parts, copied = reader.text, list[bytes](), 0
     if sought := parsed.keys() & {*changes, *removed}:
         kept_end, has_kept = text.index("{") + 1, False
         for name, start, end in _members(reader) if removed else _named(reader, sought):
@@ -205,27 +205,22 @@ def rewritten(
             sought.discard(name)
             if not sought:
                 break
-    if new := [name for name in changes if name not in parsed]:
-        end = _before_space(text, text.rindex("}"))
-        parts += _encoded(text, copied, end)
-        copied = end
-        mark = "" if removed and parsed.keys() <= {*removed} else ", "
-        for name in new:
-            parts += (f"{mark}{_quoted(name)}: ".encode(), *_written(changes[name]))
-            mark = ", "
     parts += _encoded(text, copied, len(text))
-    return b"".join(parts)
+    body = b"".join(parts)
+    new = {name: value for name, value in changes.items() if name not in parsed}
+    mark = "" if removed and parsed.keys() <= {*removed} else ", "
+    return _extended(body, new, mark) if new else body
 
 
-def _extended(text: str, new: Mapping[str, Any]) -> bytes:
-    """A short body with fields that it has not: most calls are only given a cap."""
-    end = _before_space(text, text.rindex("}"))
-    parts = [text[:end]]
+def _extended(raw: bytes, new: Mapping[str, Any], mark: str = ", ") -> bytes:
+    """A body with fields that it has not, short ones, the first behind ``mark``."""
+    end = _before_space(raw, raw.rindex(b"}"))
+    parts: list[str] = []
     for name, value in new.items():
-        parts += (", ", _quoted(name), ": ")
+        parts += (mark, _quoted(name), ": ")
         _write(parts, value)
-    parts.append(text[end:])
-    return "".join(parts).encode()
+        mark = ", "
+    return b"".join((raw[:end], "".join(parts).encode(), raw[end:]))
 
 
 def _after_comma(reader: Reader, end: int) -> int:
@@ -234,11 +229,11 @@ def _after_comma(reader: Reader, end: int) -> int:
     return at + 1 if reader.text[at] == "," else end
 
 
-def _before_space(text: str, end: int) -> int:
+def _before_space(raw: bytes, end: int) -> int:
     """Where the white space begins that ends there; there is more before it."""
-    if text[end - 1] > " ":
+    if raw[end - 1] > 32:
         return end
-    while not (piece := text[max(0, end - PIECE) : end].rstrip(" \t\n\r")):
+    while not (piece := raw[max(0, end - PIECE) : end].rstrip(b" \t\n\r")):
         end -= PIECE
     return max(0, end - PIECE) + len(piece)
 

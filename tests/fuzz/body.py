@@ -129,7 +129,7 @@ def check_readers_agree(raw: bytes, parsed: dict[str, Any]) -> None:
 
 def check_rewriting(raw: bytes, parsed: dict[str, Any], changes: dict[str, Any]) -> None:
     """Only the named fields differ; every other byte is where and what it was."""
-    text, new = raw.decode(), body.rewritten(*body.read(raw), changes).decode()
+    text, new = raw.decode(), body.rewritten(raw, *body.read(raw), changes).decode()
     assert body.read(new.encode())[0] == parsed | changes
     before: Members = read(text)
     after: Members = read(new)
