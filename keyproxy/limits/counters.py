@@ -6,7 +6,7 @@ since it estimates around a border; a moving window stores every hit. Of that li
 notation for rates is left: its storages count one window at a time, and the one in memory
 walks all its keys on each hit.
 
-Flat in CPU: an entry is found by one look in a dict, and forgetting looks at two rows a call.
+Flat in CPU: an entry is found by one look in a dict, and whoever needs a new row looks at four.
 Flat in memory: a row is one dict entry of small integers and 18 bytes for each window length,
 about 160 bytes for a client's two windows; tuples and texts took three times that. What a client
 has set aside stands in the row of what it has spent.
@@ -25,7 +25,7 @@ from keyproxy.dataclass import dataclass, field
 from keyproxy.limits.windows import Change, Place, Verdict, Window
 
 MAX_ROWS = 340_000  # 100,000 clients with an address and a budget each, and some
-_FORGOTTEN_PER_CALL = (1, 2)  # more than one, so that the table shrinks while it is used
+_SEEN_FOR_ROW = range(4)  # more than one, so that no more than a third of all rows are over
 _SEEN_FOR_ROOM = 4
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
@@ -101,11 +101,11 @@ class Table:
         column.ends[row] = entry.ends
         column.stamps[row] = entry.stamp
 
-    def forget(self, now: float) -> None:
-        """Drop what is over, a little at a time; to be called once for each call."""
-        keys, size, columns = self._keys, len(self._keys), self.columns.values()
-        for _ in _FORGOTTEN_PER_CALL if size else ():
-            row = self._hand = (self._hand + 1) % size
+    def _forget(self) -> None:
+        """Drop what is over, a little at a time."""
+        keys, now, columns = self._keys, self.clock(), self.columns.values()
+        for _ in _SEEN_FOR_ROW if keys else ():
+            row = self._hand = (self._hand + 1) % len(keys)
             for column in columns:
                 if column.ends[row] > now:
                     break
@@ -115,6 +115,7 @@ class Table:
                     self._free.append(row)
 
     def _new_row(self) -> int:
+        self._forget()
         if self._free:
             return self._free.pop()
         if len(self._keys) < self._max_rows:
@@ -171,7 +172,6 @@ class Counters:
         """
         table, in_flight = self._table, self.in_flight
         rows, columns, now, wall = table.rows, table.columns, table.clock(), self._wall()
-        table.forget(now)
         open_calls = 0 if place is None else in_flight.get(place.key, 0)
         is_crowded = place is not None and open_calls >= place.most
         is_admitted = not is_crowded

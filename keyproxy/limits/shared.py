@@ -99,7 +99,6 @@ class SharedCounters(Counters):
     ) -> Verdict:
         if self._lane.is_down:
             return await self._take_alone(windows, place, cost)
-        self._table.forget(self._table.clock())
         try:
             verdict = await self._asked("take", _with_opened(windows, cost), place)
         except BaseException as error:  # the server may have given a place all the same
@@ -191,7 +190,6 @@ class SharedCounters(Counters):
         if units and (entry := self._table.get(window)) is not None:
             before = self._owed.get(window)
             count = units + (before.units if before is not None else 0)
-            self._owed.forget(self._owed.clock())
             self._owed.put(window, Entry(count, entry.ends))
 
     # What is said to the storage, and what it says
