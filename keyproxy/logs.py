@@ -12,9 +12,10 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
+from itertools import compress, count
 from typing import Any, TextIO
 
 import structlog
@@ -26,7 +27,7 @@ _SECRET = re.compile(rf"{PIECE}|[Bb][Ee][Aa][Rr][Ee][Rr]\s+[A-Za-z0-9._~+/=-]{{8
 _BEGINNINGS = (*map(str.lower, BEGINNINGS), "bearer")
 _MAX_TEXT = 20_000
 _MOST_KEPT, _LONGEST_KEPT = 1_000, 100
-_MOST_SHAPES = 256
+_LONGEST_TEMPLATE = 2_000
 _NUMBERS = (int, float, bool, type(None))
 _OURS = frozenset({"request_id", "trace_id", "timestamp", "cost"})
 """What is made here of digits and letters, and differs from line to line."""
@@ -44,7 +45,7 @@ class Masking:
         self._secrets: set[str] = set()
         self._beginnings = _any_of(_BEGINNINGS)
         self._written = _Written(self)
-        self._shapes: dict[tuple[object, ...], tuple[str, list[int], list[int]]] = {}
+        self._templates: dict[tuple[object, ...], tuple[str, list[int]]] = {}
 
     def hide(self, secrets: Iterable[str]) -> None:
         """From now on these values are masked too, whatever they look like."""
@@ -53,6 +54,7 @@ class Masking:
         others = [each for each in known if not any(mark in each for mark in _BEGINNINGS)]
         self._beginnings = _any_of((*_BEGINNINGS, *others))
         self._written.clear()
+        self._templates.clear()
 
     def __call__(
         self, logger: Any, method: str, event: MutableMapping[str, Any]
@@ -63,18 +65,57 @@ class Masking:
 
     def json(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
         """The masked event as JSON: a renderer."""
-        values = list(event.values())
-        shape = (*event, *map(type, values))
-        if (known := self._shapes.get(shape)) is None:
-            if len(self._shapes) >= _MOST_SHAPES:
-                self._shapes.clear()
-            known = self._shapes[shape] = _shape(event)
-        line, texts, others = known
+        return self._line({name: self._as_json(name, value) for name, value in event.items()})
+
+    def call_json(
+        self,
+        level: str,
+        shared: tuple[Hashable, ...],
+        own: Sequence[Any],
+        event: Callable[[Sequence[Any]], dict[str, Any]],
+    ) -> str:
+        """The same of a call. What it has ``shared`` with others is masked and written once; facts
+        of its ``own`` are filled in, floats to one digit. ``event`` takes those, or what stands in
+        their places."""
+        key = level, shared, *map(type, own)
+        if (known := self._templates.get(key)) is None:
+            said = event([None if fact is None else type(fact) for fact in own])
+            known = self._template(said | {"level": level, "timestamp": str})
+            if len(self._templates) >= _MOST_KEPT:
+                self._templates.clear()
+            if len(known[0]) <= _LONGEST_TEMPLATE:
+                self._templates[key] = known
+        template, texts = known
+        told = [fact for fact in own if fact is not None]
         for at in texts:
-            values[at] = self._written[values[at]]
-        for at in others:
-            values[at] = _as_json(self.masked(values[at]))
-        return line % tuple(values)
+            told[at] = self._written[told[at]]
+        return template % (*told, _now())
+
+    def _template(self, event: dict[str, Any]) -> tuple[str, list[int]]:
+        """A line to be filled where the event has types, and which of what fills it is masked
+        first: all but numbers and texts of ours."""
+        event["message"] = event.pop("event")
+        kinds = [(name, kind) for name, kind in event.items() if isinstance(kind, type)]
+        masked = [name not in _OURS and kind not in (int, float) for name, kind in kinds]
+        places = {name: "%.1f" if kind is float else "%s" for name, kind in kinds}
+        places |= dict.fromkeys(_OURS & {*places}, '"%s"')
+        line = {
+            name: places.get(name) or self._as_json(name, value).replace("%", "%%")
+            for name, value in event.items()
+        }
+        return self._line(line), [*compress(count(), masked)]
+
+    def _line(self, members: Mapping[str, str]) -> str:
+        return f"{{{', '.join([f'{self._written[name]}: {members[name]}' for name in members])}}}"
+
+    def _as_json(self, name: str, value: Any) -> str:
+        if type(value) is int or type(value) is float:
+            return repr(value)
+        if type(value) is str and name in _OURS:
+            return f'"{value}"'
+        if isinstance(value, (str, bool, type(None))):
+            return self._written[value]
+        return _as_json(self.masked(value))
 
     def masked(self, value: Any) -> Any:
         if isinstance(value, _NUMBERS):
@@ -112,21 +153,17 @@ class _Written(dict[str | bool | None, str]):
         return written
 
 
-def _shape(event: MutableMapping[str, Any]) -> tuple[str, list[int], list[int]]:
-    """A line of JSON to be filled with the event's values, and which of them are texts or words,
-    which are others that are written as JSON before: all but numbers, and texts of ours."""
-    members, texts, others = [], [], []
-    for at, (name, value) in enumerate(event.items()):
-        is_ours = name in _OURS and type(value) is str
-        members.append(_as_json(name).replace("%", "%%") + (': "%s"' if is_ours else ": %s"))
-        if isinstance(value, (str, bool, type(None))) and not is_ours:
-            texts.append(at)
-        elif type(value) not in (int, float, str):
-            others.append(at)
-    return "{" + ", ".join(members) + "}", texts, others
-
-
 masking = Masking()
+
+
+class _Json:
+    """The renderer where lines are JSON; by ``call`` records write theirs."""
+
+    __call__ = staticmethod(masking.json)
+    call = staticmethod(masking.call_json)
+
+
+_lost = suppress(OSError, ValueError)
 
 
 class _Lines:
@@ -138,7 +175,7 @@ class _Lines:
         self._stream = stream
 
     def info(self, line: str) -> None:
-        with self._lock, suppress(OSError, ValueError):
+        with self._lock, _lost:
             self._stream.write(line + "\n")
             self._stream.flush()
 
@@ -146,12 +183,15 @@ class _Lines:
 
 
 def _stamped(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event["level"] = method
-    second, nano = divmod(time.time_ns(), 10**9)
-    event["timestamp"] = f"{_written_second(second)}.{nano // 1000:06}Z"
+    event["level"], event["timestamp"] = method, _now()
     if "exc_info" in event:
         event = structlog.processors.format_exc_info(logger, method, event)
     return event
+
+
+def _now() -> str:
+    second, nano = divmod(time.time_ns(), 10**9)
+    return f"{_written_second(second)}.{nano // 1000:06}Z"
 
 
 @lru_cache(1)
@@ -165,7 +205,7 @@ def configure(style: str, level: str, stream: TextIO | None = None) -> None:
     ``console`` is short, but for the level ``debug``, which shows all fields.
     """
     stream = stream or sys.stderr
-    rendering: list[Any] = [structlog.processors.EventRenamer("message"), masking.json]
+    rendering: list[Any] = [structlog.processors.EventRenamer("message"), _Json()]
     if style == "console":
         is_terminal = stream.isatty()
         # no-color.org; on Windows the library wants one more package for colours.

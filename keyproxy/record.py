@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -236,21 +237,65 @@ class Record:
         return "info" if self.side is None or self.side == Side.CLIENT else "error"
 
     def write(self) -> None:
-        """Health calls leave no line."""
+        """Health calls leave no line. It goes the way that a logger of structlog's sends one,
+        without the four copies that it makes."""
         if self.is_quiet:
             return
+        config, level = structlog.get_config(), self.level
+        if not config["wrapper_class"].is_enabled_for(None, _LEVELS[level]):
+            return
+        logger: Any = config["logger_factory"]()
+        processors, own = config["processors"], self._own()
+        call_json = getattr(processors[-1], "call", None)  # other styles have none
+        if call_json is not None and self.code is None and self.endpoint is not None:
+            said: Any = call_json(level, _shared(self), own, self._line)
+        else:
+            said = self._line(own)
+            try:
+                for process in processors:
+                    said = process(logger, level, said)
+            except structlog.DropEvent:
+                return
+        getattr(logger, level)(said)
+
+    def _own(self) -> tuple[str | float | None, ...]:
+        """What no two calls say alike: the facts that ``_OWN`` names."""
+        usage, cost, first_byte_at = self.usage, self.cost, self.first_byte_at
+        queue, connect, gap = self.queue_seconds, self.connect_seconds, self.longest_gap_seconds
+        started_at, client = self.started_at, self.client_seconds
+        return (
+            self.request_id,
+            self.trace_id,
+            self.client,
+            self.generation_id,
+            self.bytes_down,
+            self.bytes_up or None,
+            None if usage is None else usage.input_tokens,
+            None if usage is None else usage.output_tokens,
+            None if cost is None else f"{cost.usd:f}",
+            None if cost is None else cost.source,
+            None if queue is None else queue * 1000,
+            None if connect is None else connect * 1000,
+            None if first_byte_at is None else (first_byte_at - started_at) * 1000,
+            None if gap is None else gap * 1000,
+            client * 1000 or None,
+            (self.clock() - started_at) * 1000,
+        )
+
+    def _line(self, own: Sequence[Any]) -> dict[str, Any]:
+        """All facts in their order. Those of the call's ``own`` have None in their places first."""
         endpoint = self.endpoint or f"{self.method[:16]} {self.path[:200]}"
         line: dict[str, Any] = {
-            "request_id": self.request_id,
-            "trace_id": self.trace_id,
+            "request_id": None,
+            "trace_id": None,
             "app": self.app,
-            "client": self.client,
+            "client": None,
             "origin": self.origin,
             "endpoint": endpoint,
             "model": ",".join(self.models) or None,
             "provider": self.provider,
             "native_model": self.native_model,
-            "generation_id": self.generation_id,
+            "generation_id": None,
             "served": self.served,
             "is_other_model": self.is_other_model,
             "stream": self.is_streaming,
@@ -261,50 +306,33 @@ class Record:
             "hint": self.hint,
             "cause": self.cause,
             "attempts": self.attempts or None,
-            "bytes": self.bytes_down,
-            "bytes_up": self.bytes_up or None,
-            "input_tokens": self.usage and self.usage.input_tokens,
-            "output_tokens": self.usage and self.usage.output_tokens,
-            "cost": self.cost and f"{self.cost.usd:f}",
-            "cost_source": self.cost and self.cost.source,
+            "bytes": None,
+            "bytes_up": None,
+            "input_tokens": None,
+            "output_tokens": None,
+            "cost": None,
+            "cost_source": None,
             "ended": self.ended,
             "error": self.answer_error,
         }
-        for name in [name for name, fact in line.items() if fact is None]:
-            del line[name]
-        for name, seconds in (
-            ("queue_ms", self.queue_seconds),
-            ("connect_ms", self.connect_seconds),
-            ("first_byte_ms", self.first_byte_seconds),
-            ("longest_gap_ms", self.longest_gap_seconds),
-            ("client_ms", self.client_seconds or None),
-            ("total_ms", self.clock() - self.started_at),
-        ):
-            if seconds is not None:
-                line[name] = int(seconds * 10_000 + 0.5) / 10  # ``round`` takes longer
-        if self.error is not None:
-            line["exc_info"] = self.error
-        line["event"] = f"{endpoint} {self.http_status or self.ended}"
-        _log(self.level, line)
+        for name, fact in zip(_OWN, own, strict=True):
+            line[name] = round(fact, 1) if isinstance(fact, float) else fact
+        line |= {"exc_info": self.error, "event": f"{endpoint} {self.http_status or self.ended}"}
+        return {name: fact for name, fact in line.items() if fact is not None}
 
 
+_OWN = (
+    *("request_id", "trace_id", "client", "generation_id", "bytes", "bytes_up"),
+    *("input_tokens", "output_tokens", "cost", "cost_source"),
+    *("queue_ms", "connect_ms", "first_byte_ms", "longest_gap_ms", "client_ms", "total_ms"),
+)
+_shared = attrgetter(
+    *("app", "origin", "endpoint", "models", "provider", "native_model", "served"),
+    *("is_other_model", "is_streaming", "http_status", "param", "side", "hint", "cause"),
+    *("attempts", "ended", "answer_error"),
+)
+"""All else that the line of a call says that was not refused, as many calls do."""
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-
-
-def _log(level: str, event: dict[str, Any]) -> None:
-    """``event`` goes the way that a logger of structlog's sends one,
-    without the four copies that it makes."""
-    config = structlog.get_config()
-    if not config["wrapper_class"].is_enabled_for(None, _LEVELS[level]):
-        return
-    logger: Any = config["logger_factory"]()
-    said: Any = event
-    try:
-        for process in config["processors"]:
-            said = process(logger, level, said)
-    except structlog.DropEvent:
-        return
-    getattr(logger, level)(said)
 
 
 def trace_id(traceparent: str | None) -> str | None:

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keyproxy import logs
+from keyproxy.call import Cost, End, Usage
+from keyproxy.dataclass import fields
 from keyproxy.key_forms import STARS
 from keyproxy.policy.models import Models, Served
 from keyproxy.record import Record, new_request_id
@@ -273,6 +276,54 @@ def test_a_line_of_json_is_masked_as_its_fields_are(text: str, is_nested: bool) 
     event |= {"f": True, "g": False, "h": 0}
     line = masking.json("", "", dict(event))
     assert line == json.dumps(masking("", "", event))
+
+
+_OTHER: dict[str, Any] = {
+    "str": f"100 % {KEY}",
+    "tuple[str, ...]": (f"100 % {KEY}", "b"),
+    "bool": True,
+    "int": 77,
+    "float": 7.77,
+    "End": End.STALLED,
+    "Usage": Usage(output_tokens=3),
+    "Cost": Cost(Decimal("1E-7"), Decimal(0), "computed"),
+}
+
+
+def _usual() -> Record:
+    usage, cost = Usage(1, 2), Cost(Decimal("0.12"), Decimal(0), "exact")
+    call = Record("POST", "/x", app="a", client="c", endpoint="POST /x", models=("m",))
+    call.usage, call.cost, call.clock = usage, cost, lambda: 3.0
+    call.started_at, call.first_byte_at, call.attempts = 1.0, 2.0, 1
+    return call
+
+
+def test_a_calls_line_tells_each_fact_in_which_it_differs_from_others(lines: Any) -> None:
+    """What calls share is written once; that tells no fact of one for another's."""
+    for name, kind in [(each.name, str(each.type)) for each in fields(Record)]:
+        other = _OTHER.get(kind.removesuffix(" | None"))
+        if other is None or name in ("is_quiet", "code"):
+            continue
+        _usual().write()
+        call = _usual()
+        setattr(call, name, other)
+        with structlog.testing.capture_logs() as told:
+            call.write()
+        call.write()
+        whole, line = dict(told[0]), lines()[-1]
+        assert line.pop("timestamp")
+        whole |= {"message": whole.pop("event"), "level": whole.pop("log_level")}
+        assert line == json.loads(logs.masking.json("", "", whole)), name
+        assert name in ("request_id", "trace_id") or KEY not in json.dumps(line)
+
+
+def test_a_secret_that_becomes_known_is_masked_in_what_calls_share(lines: Any) -> None:
+    call = _usual()
+    call.models = ("a-model-like-a-secret",)
+    call.write()
+    logs.masking.hide(call.models)
+    call.write()
+    assert [line["model"] for line in lines()] == [*call.models, STARS]
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
