@@ -133,6 +133,15 @@ def test_a_name_that_stands_twice_is_found_across_pieces() -> None:
             Reader(text, DECODER, 100).whole()
 
 
+@pytest.mark.parametrize("shift", range(-8, 3))
+def test_half_a_pair_is_found_wherever_it_stands(shift: int) -> None:
+    before = '"\\n' + "x" * (PIECE + shift)
+    for half in ("\\ud83d", "\\uDe42", "\\udabc\\u0041"):
+        assert has_half_pair(f'{before}{half}"')
+    for whole in ("\\ud83d\\uDE42", "\\uabcd", "\\\\ud83d", "ud83d"):
+        assert not has_half_pair(f'{before}{whole}"')
+
+
 class Recording(json.JSONDecoder):
     """A decoder that says how much it was given to read at once."""
 

@@ -41,6 +41,7 @@ _FLAT_ITEMS = re.compile(rf"((?:{_FLAT},){{0,199}}{_FLAT}),")
 _FLAT_MEMBERS = re.compile(rf"((?:{_TEXT}:{_FLAT},){{0,199}}{_TEXT}:{_FLAT}),")
 # Within a text, to where it can be cut; and from its beginning, past all but halves of a pair.
 _WORDS = re.compile(rf"""(?>(?:[^"\\]{{1,100}}|{_ESCAPE % ""}){{0,500}})""", re.S)
+_SURROGATE = re.compile(r"\\u[dD]")  # a half of a pair, or what looks like one at first
 _PAIRS = re.compile(rf"(?>(?:[^\\]{{1,100}}|{_ESCAPE % '(?![dD][89a-fA-F])'}){{0,500}})", re.S)
 
 
@@ -178,7 +179,10 @@ def is_flat(raw: bytes) -> bool:
 def has_half_pair(text: str) -> bool:
     """Whether a JSON text escapes half of a surrogate pair: no text, readers replace or drop it."""
     at = text.find("\\")
-    if at < 0 or (len(text) < SHORT and "\\ud" not in text and "\\uD" not in text):
+    if at < 0:
+        return False
+    starts = range(at, len(text), PIECE)  # an expression finds it faster than ``in``
+    if not any(_SURROGATE.search(text, start, start + PIECE + 2) for start in starts):
         return False
     while at >= 0:
         end = _PAIRS.match(text, at)
