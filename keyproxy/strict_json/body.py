@@ -304,7 +304,7 @@ def _named(reader: Reader, names: Collection[str]) -> Iterable[tuple[str, int, i
             if len(text) < SHORT and name.isascii() and name.isidentifier()
             else -1
         )
-        if at < 0 or text.find(quoted, at + 1) >= 0 or "\\u00" in text:
+        if at < 0 or text.rfind(quoted) > at or text.rfind("\\u00") >= 0:  # faster than ``find``
             return _members(reader)
         start = reader.after_space(reader.after_space(at + len(quoted)) + 1)
         found.append((name, start, reader.end(start)))
