@@ -8,7 +8,7 @@ the connection, so that a short answer never looks like a whole one.
 #   it did not ---> the head goes out ---> PASSING --- last byte ---> last chunk ---+--> COMPLETE
 #                                           |   ^  |
 #                each piece as it comes: ---+---+  +--- a key in it, nothing moved, broken off,
-#             searched, watched, written                the client left, our stop ---> cut
+#             searched, written, watched                the client left, our stop ---> cut
 #
 # Nobody waits for a piece: the upstream's connection pushes it through ``Passing``. The client's
 # connection holds the upstream's back while it is behind.
@@ -35,7 +35,8 @@ _log = structlog.get_logger("keyproxy.upstream")
 async def relay(
     connection: Connection, answer: Answer, record: Record, *, idle_seconds: float
 ) -> Response:
-    """Pass ``answer`` down, each piece shown to ``record``, which is told how it ended, too.
+    """Pass ``answer`` down, each piece shown to ``record`` behind the client, whether or not that
+    one takes it: it is paid for. ``record`` is told how it ended, too.
 
     A client that reads slowly slows the upstream. When nothing has moved for ``idle_seconds``
     the connection is cut.
@@ -74,10 +75,12 @@ def _send(connection: Connection, response: Response, answer: Answer, record: Re
         _cut_for_key(record)
         connection.begin(response, length)
         return
-    if body:
-        record.watch(body)
     response.body = body
-    connection.send(response, has_length=length is not None)
+    try:
+        connection.send(response, has_length=length is not None)
+    finally:
+        if body:
+            record.watch(body)
 
 
 class Passing:
@@ -137,9 +140,11 @@ class Passing:
 
     def _write(self, data: bytes) -> None:
         now = monotonic()
-        self._record.watch(data, now - self._moved_at)
-        self._moved_at = now
-        self._connection.write(data)
+        gap_seconds, self._moved_at = now - self._moved_at, now
+        try:
+            self._connection.write(data)
+        finally:
+            self._record.watch(data, gap_seconds)
 
     def _hold_back(self, is_behind: bool) -> None:
         """The client is slow to take what was written, or is no more."""

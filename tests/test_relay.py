@@ -12,19 +12,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
-from keyproxy.call import End
+from keyproxy.call import End, Head
 from keyproxy.record import Record
-from keyproxy.relay import Passing
+from keyproxy.relay import Passing, relay
+from keyproxy.transport.reply import Reply
 from keyproxy.upstream.headers import KeySearch
+from keyproxy.upstream.send import Answer
 from tests.conftest import BODY, CHAT, Proxy, Start
 from tests.fake_upstream import FakeUpstream, begun, event_stream, raw, read_call, silent
+from tests.fuzz.answers import Transport
 
 pytestmark = pytest.mark.usefixtures("no_loose_ends")
 WIRE = Path(__file__).parent / "wire"
@@ -270,11 +274,23 @@ async def test_an_idle_upstream_is_cut(start: Start, upstream: FakeUpstream) -> 
     await soon(upstream.left)
 
 
+class Client:
+    """Its connection."""
+
+    is_behind = False
+
+    def tell_behind(self, told: Any) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def cut(self) -> None: ...
+
+
 async def test_an_answer_that_ends_as_its_time_is_up_is_whole() -> None:
     """The loop was held up: the answer's end and the timer come in one of its turns."""
     idle_seconds, loop = 0.01, asyncio.get_running_loop()
 
-    class Reply:
+    class EndsLate:
         closed = 0
 
         def pass_on(self, take: Any, end: Any) -> None:
@@ -284,18 +300,40 @@ async def test_an_answer_that_ends_as_its_time_is_up_is_whole() -> None:
         def close(self) -> None:
             self.closed += 1
 
-    class Guard:
-        is_behind = False
-
-        def tell_behind(self, told: Any) -> None: ...
-
-        def finish(self) -> None: ...
-
-    reply, record = Reply(), Record("POST", CHAT)
+    reply, record = EndsLate(), Record("POST", CHAT)
     answer: Any = SimpleNamespace(reply=reply, search=KeySearch([]), outlives_client=False)
-    guard: Any = Guard()
-    await Passing(guard, answer, record, idle_seconds).over()
+    client: Any = Client()
+    await Passing(client, answer, record, idle_seconds).over()
     assert (record.ended, reply.closed) == (End.COMPLETE, 0)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_what_comes_is_looked_at_behind_the_client_and_without_it(
+    is_whole: bool, is_there: bool
+) -> None:
+    """Usage that nobody has taken is no less paid for."""
+    did: list[str] = []
+
+    class Gone(Client):
+        def send(self, *_: Any, **__: Any) -> None:
+            did.append("written")
+            if not is_there:
+                raise ConnectionResetError
+
+        write = send
+
+        def begin(self, *_: Any) -> None: ...
+
+    record, client = Record("POST", CHAT), cast(Any, Gone())
+    record.watchers.append(lambda data: did.append(data.decode()))
+    reply = Reply(200, {}, 2, None if is_whole else Transport())
+    reply.feed(b"hi")
+    asyncio.get_running_loop().call_soon(reply.end)
+    answer = Answer(Head(200, "", None, ""), CIMultiDict(), reply, KeySearch([]))
+    await relay(client, answer, record, idle_seconds=5)
+    assert did == ["written", "hi"]
+    assert record.ended is (End.COMPLETE if is_there else End.CLIENT_LEFT)
 
 
 async def test_a_stream_that_moves_is_never_too_long(start: Start, upstream: FakeUpstream) -> None:
