@@ -236,6 +236,8 @@ def _cuts(text: str, at: int, piece: int) -> list[int]:
     """Where the text that begins there can be cut; the last is at the quote that closes it."""
     cuts = [at]
     quote = text.find('"', at)
+    if 0 <= quote - at <= piece and text[quote - 1] != "\\":
+        return [at, quote]  # most are short, and their escapes are looked at when they are read
     while quote >= 0:
         escape = text.find("\\", at, quote)
         if escape < 0:
