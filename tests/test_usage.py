@@ -427,14 +427,6 @@ def test_deep_nesting_is_none(depth: int) -> None:
     assert read([b'data: {"usage":' + b"[{" * depth + b"\n\n"]).usage is None
 
 
-def test_a_body_in_one_piece_is_read_when_its_client_has_it() -> None:
-    reader = UsageReader(dialects.CHAT, is_event_stream=False)
-    reader.watch(b'{"id":"gen-abcdefgh","usage":{"cost":1}}')
-    assert (reader.usage, reader.generation_id, reader.is_finished) == (None, None, False)
-    reader.finish()
-    assert seen(reader) == (Usage(cost=Decimal(1)), "gen-abcdefgh", True, False)
-
-
 def test_megabytes_of_usage_are_none_and_not_kept(memory: Memory) -> None:
     reader = UsageReader(dialects.CHAT, is_event_stream=False)
     reader.watch(b'{"usage":{"cost":1,"x":"')
@@ -668,7 +660,6 @@ def test_a_cost_elsewhere_or_none_that_can_be_true_is_not_believed(
 ) -> None:
     reader = UsageReader(dialects.CHAT, False, None, PROVIDERS["xai"].told_cost)
     reader.watch(f'{{"id": "x", "usage": {{"prompt_tokens": 1, {said}}}}}'.encode())
-    reader.finish()
     assert reader.usage is not None
     assert reader.usage.cost == cost
 
@@ -676,7 +667,6 @@ def test_a_cost_elsewhere_or_none_that_can_be_true_is_not_believed(
 def test_who_never_says_a_cost_is_not_believed_one() -> None:
     reader = UsageReader(dialects.CHAT, False, None, PROVIDERS["groq"].told_cost)
     reader.watch(b'{"usage": {"prompt_tokens": 1, "cost": 0.000001}}')
-    reader.finish()
     assert reader.usage is not None
     assert reader.usage.cost is None
 

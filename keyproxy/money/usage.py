@@ -18,14 +18,7 @@ from typing import Any
 from keyproxy.call import IN_COST, ToldCost, Usage
 from keyproxy.dialects import Dialect
 from keyproxy.price import EXPONENTS, MAX_COST
-from keyproxy.strict_json.scanner import (
-    MAX_WHOLE_BYTES,
-    Place,
-    Skimmer,
-    Wanted,
-    pick,
-    read_whole,
-)
+from keyproxy.strict_json.scanner import Place, Skimmer, Wanted, pick, read_whole
 
 MAX_EVENT_BYTES = 64 * 1024
 """Of an event so far. A longer one is not kept but read as it comes: it may be the last one of
@@ -45,6 +38,7 @@ _LAST_TYPES = frozenset(
 _SAYS_USAGE = re.compile(rb'"usage"\s*+:\s*+(?!null)')
 _BOUNDARY = re.compile(rb"\n\r?\n")
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
+_MAY_BE_LAST = (b"}", b"}\n", b"}\r\n", b"]", b"]\n", b"]\r\n")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _GENERATION_ID = re.compile(r"gen-[A-Za-z0-9_-]{8,100}")
@@ -91,7 +85,7 @@ class UsageReader:
     """
 
     __slots__ = (
-        *("_body", "_dialect", "_first", "_found_id", "_has_id", "_holds_key", "_is_event_stream"),
+        *("_body", "_dialect", "_found_id", "_has_id", "_holds_key", "_is_event_stream"),
         *("_long_line", "_places", "_rest", "_said", "_told_cost", "_wanted"),
         *("answer_id", "error", "generation_id", "is_finished"),
     )
@@ -120,7 +114,6 @@ class UsageReader:
         self._has_id = generation_id is not None  # or one of another form
         self._is_event_stream = is_event_stream
         self._rest = bytearray()  # of an event whose end has not come
-        self._first = b""  # piece of a body, which may be all of it
         self._body: Skimmer | None = None  # of an answer that did not come whole
         self._long_line: Skimmer | None = None
 
@@ -144,12 +137,14 @@ class UsageReader:
 
     def _watch_body(self, chunk: bytes) -> None:
         if self._body is None:
-            if not self._first and len(chunk) <= MAX_WHOLE_BYTES:
-                self._first = chunk  # read at the end: the client need not wait for that
+            if (
+                chunk.endswith(_MAY_BE_LAST)
+                and (found := read_whole(chunk, self._wanted)) is not None
+            ):
+                self.is_finished = True
+                self._take(found)
                 return
             self._body = Skimmer(self._wanted)
-            self._body.feed(self._first)
-            self._first = b""
         self._body.feed(chunk)
         self.is_finished = self._body.is_whole
         self._take_if_whole(self._body)
@@ -173,12 +168,9 @@ class UsageReader:
             rest.clear()
 
     def finish(self) -> None:
-        """No more will come: read a body that came in one piece, or what is there of an event that
-        ends without its blank line. Not sooner: it may come a byte at a time."""
-        if self._first:
-            self.is_finished = self._read(self._first)
-            self._first = b""
-        elif self._rest:
+        """No more will come: read what is there of an event that ends without its blank line. Not
+        sooner: it may come a byte at a time."""
+        if self._rest:
             self._read_event(bytes(self._rest))
             self._rest.clear()
 
@@ -209,18 +201,13 @@ class UsageReader:
         if data.strip() == b"[DONE]":
             self.is_finished = True
         elif data:
-            self._read(data)
-
-    def _read(self, document: bytes) -> bool:
-        """Take what it says, if it is whole; whether it is."""
-        found = read_whole(document, self._wanted)
-        if found is not None:
-            self._take(found)
-            return True
-        skimmer = Skimmer(self._wanted)
-        skimmer.feed(document)
-        self._take_if_whole(skimmer)
-        return skimmer.is_whole
+            found = read_whole(data, self._wanted)
+            if found is not None:
+                self._take(found)
+                return
+            document = Skimmer(self._wanted)
+            document.feed(data)
+            self._take_if_whole(document)
 
     def _take_if_whole(self, document: Skimmer) -> None:
         if document.is_whole:
