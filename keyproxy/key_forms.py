@@ -83,8 +83,10 @@ def _any(most_asked: int, *more: str) -> str:
 
 
 # Not within a longer word: in one of some thousand JWTs the signature holds such letters.
-WHOLE = re.compile(rf"(?<![0-9A-Za-z_.-])(?:{_any(99)})", re.ASCII)
+_WITHIN = "[0-9A-Za-z_.-]"
+WHOLE = re.compile(rf"(?<!{_WITHIN})(?:{_any(99)})", re.ASCII)
 """A key and nothing else: somebody's own credential may begin like one."""
+_WORDS, _WHOLE_WORD = re.compile(f"{_WITHIN}+"), re.compile(_any(99), re.ASCII)
 
 # A digit is asked for, so that a class name such as `sk-folding-cube-wide` is no key, and a near
 # one, so that a long text without any is read in time.
@@ -114,6 +116,12 @@ _BEGINNING = re.compile(f"(?:{'|'.join(form.beginning for form in FORMS)})?", re
 def key_in(text: str) -> re.Match[str] | None:
     """What is taken for a key in a text where none belongs."""
     return re.search(SHAPE, text, re.ASCII)
+
+
+def is_whole_in(text: str) -> bool:
+    """Whether ``WHOLE`` finds a key in a text, told in a fraction of the time where that is a long
+    word, such as a JWT: each is looked at once, not at each of its letters."""
+    return any(map(_WHOLE_WORD.match, _WORDS.findall(text)))
 
 
 def owner(key: str) -> str | None:

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from keyproxy.clients import credentials
 from keyproxy.clients.sessions import Sessions
-from keyproxy.key_forms import STARS, Secret, key_in
+from keyproxy.key_forms import STARS, WHOLE, Secret, is_whole_in, key_in
 from keyproxy.logs import Masking
 from keyproxy.settings import Settings
 from keyproxy.settings.advice import written_hint
@@ -37,6 +39,7 @@ KEYS = {
     "Together": f"tgp_v1_{LETTERS[:43]}",
 }
 each_key = pytest.mark.parametrize("owner", KEYS)
+PARTS = (*KEYS.values(), *"._-=/ ,:é\u0660x", "Bearer ", "sk-", "AQ.", LETTERS, "T3BlbkFJ")
 
 
 @each_key
@@ -120,3 +123,8 @@ def test_no_other_module_knows_a_form() -> None:
         if "demo" not in path.parts and known.search(path.read_text())
     ]
     assert found == ["key_forms.py"]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=5).map("".join))
+def test_a_key_is_seen_in_a_head_where_it_is_one_elsewhere(text: str) -> None:
+    assert is_whole_in(text) == (WHOLE.search(text) is not None)

@@ -42,7 +42,7 @@ def shown(
     found: dict[str, None] = {}
     for name in _FIELDS:
         for value in headers.getall(name) if name in headers else ():
-            if key_forms.WHOLE.search(value):
+            if key_forms.is_whole_in(value):
                 raise _of_key(name)
             text = value.strip()
             if name == "Authorization":
