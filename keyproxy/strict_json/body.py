@@ -101,13 +101,13 @@ def reading_bytes(raw: bytes) -> int:
     A text takes one byte a character, or four for all of it where one character needs them. Looks
     at the body piece by piece: the interpreter lock is free between them.
     """
-    pieces = [slice(at, at + PIECE + 1) for at in range(0, len(raw), PIECE)]
+    pieces = [(at, at + PIECE + 1) for at in range(0, len(raw), PIECE)]
     times = _TIMES
     if not raw.isascii():
         times = _TIMES_WIDE
-    elif any(b"\\u" in raw[piece] for piece in pieces):
+    elif any(raw.rfind(b"\\u", *piece) >= 0 for piece in pieces):  # faster than ``find``
         times = _TIMES_ESCAPED
-    commas = sum(raw[piece].count(b",") for piece in pieces)
+    commas = sum(raw.count(b",", *piece) for piece in pieces)
     return times * len(raw) + _ELEMENT_BYTES * min(commas, MAX_COMMAS)
 
 
