@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,17 @@ def add(spool: Spool, value: object, order: int, written: int = 0) -> bool:
     is_kept = spool.add(value, written)
     spool.ordered(order)
     return is_kept
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """A disk that is full for files that grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def killed(spool: Spool) -> None:
@@ -162,16 +173,25 @@ def test_a_file_that_is_not_whole_breaks_nothing(path: Path, cut_at: int) -> Non
 @posix
 def test_a_full_disk_is_nothing_to_those_who_add(path: Path) -> None:
     spool = Spool(path)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
+    with no_file_beyond(1000):
         assert add(spool, "before", 1)
         assert not add(spool, "x" * 2000, 2)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert add(spool, "after", 3)
     killed(spool)
     assert kept(path) == ["before", "after"]
+
+
+@posix
+def test_a_disk_that_is_full_as_the_other_half_begins_costs_none_of_it(path: Path) -> None:
+    spool = Spool(path)
+    first, second = "x" * (HALF_BYTES - 1000), "y" * 2000
+    assert add(spool, first, 1)
+    with no_file_beyond(HALF_BYTES):
+        assert not add(spool, second, 2)
+    assert add(spool, second, 3)
+    assert add(spool, "after", 4)
+    killed(spool)
+    assert kept(path) == [first, second, "after"]
 
 
 @pytest.mark.parametrize("at", [4, 8, 12, 16])

@@ -72,7 +72,8 @@ class Spool:
                 if self._last[1 - self._half] > written:
                     return False
                 self._begin(1 - self._half)
-            self._write(_RECORD.pack(len(data), zlib.crc32(data, self._generation)) + data)
+            record = _RECORD.pack(len(data), zlib.crc32(data, self._generation)) + data
+            self._write(record, self._at)
         except OSError:  # such as a full disk
             return False
         self._at, self._last[self._half] = self._at + size, _UNORDERED
@@ -83,15 +84,15 @@ class Spool:
         self._last = [count if last == _UNORDERED else last for last in self._last]
 
     def _begin(self, half: int) -> None:
-        """What is left there of earlier generations fails its check from now on."""
-        self._half, self._at = half, half * HALF_BYTES
-        self._generation += 1
-        self._write(_GENERATION.pack(self._generation))
-        self._at += _GENERATION.size
+        """What is left there of earlier generations fails its check from now on. Raises OSError,
+        and is to be done again then."""
+        generation, start = self._generation + 1, half * HALF_BYTES
+        self._write(_GENERATION.pack(generation), start)
+        self._generation, self._half, self._at = generation, half, start + _GENERATION.size
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, at: int) -> None:
         """What only a part of is written fails its check. Raises OSError."""
-        if _write(self._file, data, self._at) < len(data):
+        if _write(self._file, data, at) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def is_there(self) -> bool:
