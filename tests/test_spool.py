@@ -317,8 +317,17 @@ def test_a_call_that_ended_is_written_as_it_ended_once(connection: sqlite3.Conne
 
 
 def test_a_call_that_was_taken_back_is_none(connection: sqlite3.Connection) -> None:
-    again = [under_way("req_2"), "req_2", under_way("req_2", 2)]
-    recover([under_way("req_1"), "req_1", "req_unknown", *again], connection)
+    again = [under_way("req_2"), ("req_2", 1), under_way("req_2", 2)]
+    recover([under_way("req_1"), ("req_1", 1), ("req_unknown", 1), *again], connection)
+    assert calls(connection) == [("req_2", 2, None)]
+
+
+def test_a_call_that_was_taken_back_is_none_where_its_row_had_been_written(
+    connection: sqlite3.Connection,
+) -> None:
+    """One that has gone out since, by a further attempt, stays."""
+    recover([under_way("req_1"), under_way("req_2", 2)], connection)
+    recover([("req_1", 1), ("req_2", 1)], connection)
     assert calls(connection) == [("req_2", 2, None)]
 
 

@@ -121,11 +121,12 @@ class Ledger:
 
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
-        if self._open.pop(id, None) is not None:
+        if (found := self._open.pop(id, None)) is not None:
+            attempts = len(found[0].attempts)
             self._new.discard(id)
             self._writer.forget(id)
-            self._writer.keep(id)
-            self._writer.put(Order(work=partial(tables.delete, id)))
+            self._writer.keep((id, attempts))
+            self._writer.put(Order(work=partial(tables.delete, id, attempts)))
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
         """Book how a call and its attempts ended; at once, nobody waits. It may begin again, with

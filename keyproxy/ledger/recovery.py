@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from keyproxy.ledger.spool import orphans
-from keyproxy.ledger.tables import COUNT, FAULTS_OF_ONE, HAS_ENDED, NULL, Rows, book
+from keyproxy.ledger.tables import COUNT, FAULTS_OF_ONE, HAS_ENDED, NULL, Rows, book, delete
 
 _PATIENCE_SECONDS = 0.5
 _HAS = """
@@ -34,20 +34,23 @@ def take_over(ledger: Path) -> None:
 
 
 def recover(left: Iterable[Any], connection: sqlite3.Connection) -> None:
-    """Write calls as far as the file does not have them: ``Rows`` of those that began or ended, but
-    for the ids of those that were taken back."""
-    found: dict[str, Rows] = {}
+    """Write calls as far as the file does not have them, ``Rows`` of those that began or ended; and
+    take out those that were taken back, of which there are the id and the count of attempts."""
+    found: dict[str, Rows | int] = {}
     for each in left:
-        if isinstance(each, str):
-            found.pop(each, None)
-        else:
-            with _noted():
-                call, attempts = each
+        with _noted():
+            call, attempts = each
+            if isinstance(call, str):
+                found[call] = int(attempts)
+            else:
                 found[str(call[0])] = Rows(tuple(call), tuple(map(tuple, attempts)))
     connection.execute("BEGIN IMMEDIATE")
     with connection:
         for id, rows in found.items():
             with _noted():
+                if isinstance(rows, int):
+                    delete(id, rows, connection)
+                    continue
                 count, is_under_way = rows.call[COUNT], rows.call[HAS_ENDED] == NULL
                 if not connection.execute(_HAS, (id, count, count, is_under_way)).fetchone():
                     book([rows], connection)

@@ -262,9 +262,9 @@ def settle(
     return True
 
 
-def delete(id: str, connection: sqlite3.Connection) -> None:
-    """Take a row out again, whose call never went out."""
-    connection.execute("DELETE FROM calls WHERE id = ?", (id,))
+def delete(id: str, attempts: int, connection: sqlite3.Connection) -> None:
+    """Take the row out again of a call none of whose first ``attempts`` went out."""
+    connection.execute("DELETE FROM calls WHERE id = ? AND attempts <= ?", (id, attempts))
 
 
 def postpone(row: Unsettled, until: float, connection: sqlite3.Connection) -> None:
