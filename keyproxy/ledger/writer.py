@@ -22,7 +22,6 @@ import contextlib
 import sqlite3
 import threading
 import time
-from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
@@ -80,6 +79,7 @@ class Writer:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _news: threading.Condition = field(init=False)
     _waking: asyncio.Handle | None = None
+    _is_waited_for: bool = False
     _is_woken: bool = False
     _is_closing: bool = False
     _close_by: float = 0.0
@@ -154,10 +154,10 @@ class Writer:
         """Wake the thread before long; at the end of the loop's turn where somebody waits for an
         answer. With all that is ordered until then."""
         self._news_count += 1
-        if is_waited_for and (self._waking is None or isinstance(self._waking, TimerHandle)):
+        if is_waited_for and not self._is_waited_for:
             if self._waking is not None:
                 self._waking.cancel()
-            self._waking = self._loop.call_soon(self._wake_thread)
+            self._waking, self._is_waited_for = self._loop.call_soon(self._wake_thread), True
         elif self._waking is None:
             self._wait(_MOMENTS)
 
@@ -175,7 +175,7 @@ class Writer:
     def _wake_thread(self) -> None:
         self.gather()
         self._spool.ordered(self.ordered)
-        self._waking, self._news_count = None, 0
+        self._waking, self._is_waited_for, self._news_count = None, False, 0
         with self._news:
             self._is_woken = True
             self._news.notify()
