@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import sqlite3
@@ -363,6 +364,19 @@ async def test_what_was_taken_back_is_taken_back_for_the_next_one(path: Path) ->
     with closing(open_writer(path.with_name("copy"), 1.0)) as connection:
         write_orphans(path.with_name("copy"), connection)
         assert calls(connection) == [("stays", 1, None)]
+
+
+async def test_calls_are_written_while_there_is_room_for_others(path: Path) -> None:
+    """Else a few long ones would have those that follow stand nowhere."""
+    async with opened(path) as ledger:
+        ledger._writer.moment_seconds = 3600.0
+        count = HALF_BYTES // 10_000 + 1
+        for number in range(count):
+            ledger.begin(records.entry(f"req_{number}", models=("m" * 10_000,)))
+        with closing(open_writer(path, 1.0)) as connection:
+            async with asyncio.timeout(10):
+                while len(calls(connection)) < count:
+                    await asyncio.sleep(0.01)
 
 
 async def test_a_spool_that_was_removed_is_made_anew(path: Path) -> None:

@@ -44,12 +44,13 @@ _MARSHAL_VERSION = 2  # every Python reads it; JSON takes seven times as long, a
 
 
 class Spool:
-    """The file of one process. ``add`` belongs to the loop; it is made by the thread."""
+    """The file of one process. ``add`` belongs to the loop; it is made by the thread. ``half``: the
+    one that is being filled, 0 or 1."""
 
     def __init__(self, ledger: Path) -> None:
         """Raises OSError."""
         self._file, self._path = _made(_real(ledger))
-        self._half, self._at, self._generation = 0, 0, 0
+        self.half, self._at, self._generation = 0, 0, 0
         self._last = [0.0, 0.0]  # order of each half, by which the ledger has all that is there
         self._begin(0)
 
@@ -67,16 +68,16 @@ class Spool:
                 if all(self._last):
                     self._file.truncate(0)
                 self._last = [0.0, 0.0]
-                self._begin(self._half)
-            elif self._at + size > (self._half + 1) * HALF_BYTES:
-                if self._last[1 - self._half] > written:
+                self._begin(self.half)
+            elif self._at + size > (self.half + 1) * HALF_BYTES:
+                if self._last[1 - self.half] > written:
                     return False
-                self._begin(1 - self._half)
+                self._begin(1 - self.half)
             record = _RECORD.pack(len(data), zlib.crc32(data, self._generation)) + data
             self._write(record, self._at)
         except OSError:  # such as a full disk
             return False
-        self._at, self._last[self._half] = self._at + size, _UNORDERED
+        self._at, self._last[self.half] = self._at + size, _UNORDERED
         return True
 
     def ordered(self, count: int) -> None:
@@ -88,7 +89,7 @@ class Spool:
         and is to be done again then."""
         generation, start = self._generation + 1, half * HALF_BYTES
         self._write(_GENERATION.pack(generation), start)
-        self._generation, self._half, self._at = generation, half, start + _GENERATION.size
+        self._generation, self.half, self._at = generation, half, start + _GENERATION.size
 
     def _write(self, data: bytes, at: int) -> None:
         """What only a part of is written fails its check. Raises OSError."""

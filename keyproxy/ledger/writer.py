@@ -117,8 +117,10 @@ class Writer:
         written; False once that is too late."""
         if self._is_closing:
             return False
-        self._spool.add(value, self.written)
-        self.wake()
+        spool, half = self._spool, self._spool.half
+        spool.add(value, self.written)
+        # The half that is full now is to be free again by the time that the other one is.
+        self.wake(is_waited_for=spool.half != half)
         return True
 
     def put(self, order: Order) -> bool:
