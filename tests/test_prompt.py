@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
 
-from keyproxy.transport.prompt import Prompt, Workers
+from keyproxy.transport.prompt import Prompt
 
 
 class Waiter:
@@ -76,57 +75,3 @@ async def test_an_error_wakes_who_waits() -> None:
     waiter.prompt.set_exception(OSError("lost"))
     with pytest.raises(OSError, match="lost"):
         await waiter.task
-
-
-async def begun(workers: Workers, did: list[str], name: str) -> asyncio.Task[None]:
-    """The task that does what is called ``name``, told so by nobody's task."""
-    task, told = workers.take()
-
-    async def work() -> None:
-        did.append(name)
-
-    asyncio.get_running_loop().call_soon(told.tell, work)
-    asyncio.get_running_loop().call_soon(did.append, "next")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    return task
-
-
-async def test_a_worker_begins_its_next_work_at_once() -> None:
-    workers, did = Workers(), list[str]()
-    first = await begun(workers, did, "a")
-    did.clear()
-    assert await begun(workers, did, "b") is first
-    assert did == ["b", "next"]
-    workers.close()
-    await asyncio.wait([first])
-
-
-async def test_a_worker_that_was_cancelled_does_no_other_work() -> None:
-    workers = Workers()
-    task, told = workers.take()
-
-    async def work() -> None:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-
-    told.tell(work)
-    await task
-    other, told = workers.take()
-    assert other is not task
-    other.cancel()
-
-
-async def test_a_worker_ends_with_its_work_once_they_are_closed() -> None:
-    workers = Workers()
-    (idle, told), (busy, told_later) = workers.take(), workers.take()
-
-    async def work() -> None: ...
-
-    told.tell(work)
-    await asyncio.sleep(0)
-    workers.close()
-    told_later.tell(work)
-    await asyncio.wait([idle, busy])
-    assert (idle.cancelled(), busy.cancelled()) == (True, False)

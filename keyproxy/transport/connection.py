@@ -22,7 +22,6 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import cast
 
 import structlog
@@ -33,7 +32,6 @@ from keyproxy.floods import Floods
 from keyproxy.settings import Settings
 from keyproxy.transport import refusals
 from keyproxy.transport.messages import HTTP_1_1, Lines, Request, Response, head, lines
-from keyproxy.transport.prompt import Workers
 from keyproxy.transport.requests import Requests
 
 LINGERING_SECONDS = 2.0
@@ -58,7 +56,6 @@ class Serving:
     refused: Callable[[str], None] = lambda code: None
     is_closing: bool = False
     connections: set[Connection] = field(default_factory=set)
-    workers: Workers = field(default_factory=Workers)
 
 
 class Connection(asyncio.Protocol):
@@ -222,10 +219,9 @@ class Connection(asyncio.Protocol):
             self._state, self._due = _CALL, math.inf
             self.has_begun = self._is_unbounded = False
             request = self.request = requests.ahead.pop(0)
-            self.task, told = self._serving.workers.take()
+            self.task = self._loop.create_task(self._serve(request))
             if requests.tail and not request.is_whole:
                 self._read_on()
-            told.tell(partial(self._serve, request))
         elif requests.fault is not None:
             self._leave(requests.fault)
         elif requests.tail:
@@ -337,14 +333,16 @@ class Connection(asyncio.Protocol):
         seconds = self._serving.settings.idle_timeout_seconds
         self._wait(self._state, seconds if self._unread else math.inf)
 
-    def _watch_paused(self, seen: Request | None = None) -> None:
+    def _watch_paused(self, seen: asyncio.Task[None] | None = None) -> None:
         """Calls queue behind the one under way, and while reading pauses for them its client's
         departure cannot be seen: when the same call holds them up for long, cut."""
         seconds = self._serving.settings.header_timeout_seconds
         self._watch = self._loop.call_later(seconds, self._look_paused, seen)
 
-    def _look_paused(self, seen: Request | None) -> None:
+    def _look_paused(self, seen: asyncio.Task[None] | None) -> None:
         self._watch = None
         if len(self._requests.tail) > _AHEAD_BYTES:
-            is_same = self.task is not None and self.request is seen
-            self.transport.abort() if is_same else self._watch_paused(self.request)
+            if self.task is not None and self.task is seen:
+                self.transport.abort()
+            else:
+                self._watch_paused(self.task)

@@ -131,7 +131,6 @@ class Server:
         """Let idle connections go, and calls after a moment; write what was counted of floods."""
         await self.stop_listening()
         self._serving.is_closing = True
-        self._serving.workers.close()
         for connection in self.connections - set(self.busy()):
             connection.close()
         await self._wait()
