@@ -289,25 +289,6 @@ async def test_an_answer_that_comes_before_a_cancelled_asker_wakes_has_come(
     assert (reply.status, reply.is_whole) == (200, received == WHOLE)
 
 
-async def test_an_asker_goes_on_in_the_turn_in_which_its_answer_comes() -> None:
-    """By then the answer has all that came with its head, and the connection is released."""
-    released: list[Connection] = []
-    connection = Connection(released.append, lambda _: None)
-    connection.connection_made(Transport())
-
-    async def ask() -> tuple[bool, int]:
-        reply = await connection.ask(b"GET /a HTTP/1.1\r\n\r\n", b"", 5)
-        return reply.is_whole, len(released)
-
-    asking, loop = asyncio.ensure_future(ask()), asyncio.get_running_loop()
-    await asyncio.sleep(0)
-    loop.call_soon(connection.data_received, WHOLE)
-    done = loop.create_future()
-    loop.call_soon(lambda: done.set_result(asking.done()))
-    assert await done
-    assert await asking == (True, 1)
-
-
 async def test_a_connection_that_is_lost_needs_no_collection() -> None:
     connection = Connection(lambda _: None, lambda _: None)
     connection.connection_made(Transport())

@@ -22,7 +22,6 @@ from typing import cast
 
 import httptools
 
-from keyproxy.transport.prompt import Prompt
 from keyproxy.transport.reply import BrokenOff, Fields, Reply
 
 MAX_HEAD_BYTES = 128 * 1024
@@ -48,9 +47,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_alarm", "_answered", "_due", "_ends_by_close", "_fault", "_fields", "_has_more"),
-        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_loop", "_lost"),
-        *("_must_close", "_overhead", "_parser", "_pieces", "_released", "_reply", "_state"),
-        *("_transport", "_unsent", "_untold"),
+        *("_interim", "_is_cut_short", "_is_full", "_is_long", "_late", "_loop"),
+        *("_lost", "_must_close", "_overhead", "_parser", "_pieces", "_released", "_reply"),
+        *("_state", "_transport", "_unsent"),
     )
 
     def __init__(
@@ -67,9 +66,9 @@ class Connection(asyncio.Protocol):
         self._clear()
 
     def _clear(self) -> None:
-        self._answered: Prompt[Reply] | None = None
+        self._answered: asyncio.Future[Reply] | None = None
         self._reply: Reply | None = None
-        self._untold: Reply | None = None  # its asker is told last, or cancelled and has not woken
+        self._late: Reply | None = None  # of an asker who is cancelled, and has not woken
         self._pieces: list[bytes] = []  # of the body, out of what is just being parsed
         self._unsent: bytes | memoryview = b""
         self._fault = ""
@@ -93,8 +92,7 @@ class Connection(asyncio.Protocol):
         """
         self._clear()
         self._state = _HEAD
-        answered: Prompt[Reply] = Prompt(loop=self._loop)
-        self._answered = answered
+        self._answered = answered = self._loop.create_future()
         transport = self._transport
         assert transport is not None  # noqa: S101 - else it is not usable
         self._set_alarm(self._loop.time() + timeout_seconds)
@@ -134,12 +132,12 @@ class Connection(asyncio.Protocol):
         """What stands in place of ``answered`` for whoever was cancelled while he waited."""
         if not answered.cancelled():
             return answered
-        again: Prompt[Reply] = Prompt(loop=self._loop)
+        again: asyncio.Future[Reply] = self._loop.create_future()
         if self._answered is not answered:  # another request has the connection
             again.cancel()
-        elif self._untold is not None:
-            again.set_result(self._untold)
-            self._untold = self._answered = None
+        elif self._late is not None:
+            again.set_result(self._late)
+            self._late = self._answered = None
         elif self._state == _CLOSED:
             again.cancel()
         else:
@@ -191,10 +189,6 @@ class Connection(asyncio.Protocol):
             self._fault = "its head does not end"
         if self._fault and self._state != _IDLE:
             self.abort(Malformed(self._fault))
-        if self._untold is not None and self._answered is not None and not self._answered.done():
-            answered, reply = self._answered, self._untold
-            self._answered = self._untold = None
-            answered.tell(reply)  # last: who asked goes on with it, and may ask again
 
     def eof_received(self) -> None:
         if self._state == _BODY and self._ends_by_close:
@@ -257,9 +251,13 @@ class Connection(asyncio.Protocol):
         self._ends_by_close = not is_framed
         self._state = _BODY
         size = None if length is None else int(length[0])
-        reply = Reply(status, fields, size, self._transport, self.abort)
-        self._reply = self._untold = reply
+        self._reply = reply = Reply(status, fields, size, self._transport, self.abort)
         del self._fields  # a stream may last for minutes
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_result(reply)
+            self._answered = None
+        else:
+            self._late = reply
         if self._unsent:
             self._unsent, self._is_cut_short = b"", True
 
