@@ -250,6 +250,17 @@ def test_what_another_user_wrote_is_not_even_read(
     assert kept(path) == ["req_1"]
 
 
+@posix
+def test_a_disk_that_names_another_owner_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process could not take what is there for ours."""
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(OSError, match="belong to another user"):
+        Spool(path)
+    assert spools(path) == []
+
+
 @pytest.mark.parametrize("value", [End.KILLED, Decimal(1)], ids=repr)
 def test_what_no_row_is_made_of_is_refused(path: Path, value: object) -> None:
     spool = Spool(path)

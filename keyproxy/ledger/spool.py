@@ -160,9 +160,11 @@ def _made(ledger: Path) -> tuple[IO[bytes], Path]:
         handle, name = tempfile.mkstemp(dir=ledger.parent, prefix=f"{ledger.name}{_MARK}")
         file = os.fdopen(handle, "r+b", buffering=0)
         try:
+            if not _is_own(file):  # as on mounts that give all files one owner
+                raise OSError(errno.ENOTSUP, "files that we make there belong to another user")
             if _lock(file):
                 return file, Path(name)
-        except OSError:  # no locks on this disk
+        except OSError:  # also where there are no locks
             file.close()
             Path(name).unlink()
             raise
