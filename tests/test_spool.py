@@ -183,6 +183,14 @@ def test_a_full_disk_is_nothing_to_those_who_add(path: Path) -> None:
 
 
 @posix
+def test_nothing_is_left_on_a_disk_that_has_no_room_for_one(path: Path) -> None:
+    """It is tried again each second, or at each start."""
+    with no_file_beyond(0), pytest.raises(OSError):  # noqa: PT011  # systems say it in many ways
+        Spool(path)
+    assert spools(path) == []
+
+
+@posix
 def test_a_disk_that_is_full_as_the_other_half_begins_costs_none_of_it(path: Path) -> None:
     spool = Spool(path)
     first, second = "x" * (HALF_BYTES - 1000), "y" * 2000

@@ -52,7 +52,11 @@ class Spool:
         self._file, self._path = _made(_real(ledger))
         self.half, self._at, self._generation = 0, 0, 0
         self._last = [0.0, 0.0]  # order of each half, by which the ledger has all that is there
-        self._begin(0)
+        try:
+            self._begin(0)
+        except OSError:  # such as a full disk
+            self.close()
+            raise
 
     def add(self, value: Any, written: int) -> bool:
         """Have ``value`` for whoever opens the ledger next, until the ledger has it by an order of
