@@ -336,6 +336,22 @@ async def test_what_comes_is_looked_at_behind_the_client_and_without_it(
     assert record.ended is (End.COMPLETE if is_there else End.CLIENT_LEFT)
 
 
+async def test_a_client_that_leaves_with_its_whole_answer_has_it() -> None:
+    loop = asyncio.get_running_loop()
+
+    class Leaving(Client):
+        def send(self, *_: Any, **__: Any) -> None:
+            loop.call_soon(passing.cancel)
+
+    record, client = Record("POST", CHAT), cast(Any, Leaving())
+    reply = Reply(200, {}, 2, None)
+    reply.feed(b"hi")
+    answer = Answer(Head(200, "", None, ""), CIMultiDict(), reply, KeySearch([]))
+    passing = asyncio.create_task(relay(client, answer, record, idle_seconds=5))
+    assert (await passing).status == 200
+    assert record.ended is End.COMPLETE
+
+
 async def test_a_stream_that_moves_is_never_too_long(start: Start, upstream: FakeUpstream) -> None:
     """There is an idle limit and no total one."""
 
