@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
-from itertools import compress, count
 from typing import Any, TextIO
 
 import structlog
@@ -75,8 +74,8 @@ class Masking:
         event: Callable[[Sequence[Any]], dict[str, Any]],
     ) -> str:
         """The same of a call. What it has ``shared`` with others is masked and written once; facts
-        of its ``own`` are filled in, floats to one digit. ``event`` takes those, or what stands in
-        their places."""
+        of its ``own`` are filled in, floats to one digit. ``event`` makes the fields of a line out
+        of ``own``, in its order; here it gets their types, which mark where they stand."""
         key = level, shared, *map(type, own)
         if (known := self._templates.get(key)) is None:
             said = event([None if fact is None else type(fact) for fact in own])
@@ -95,18 +94,21 @@ class Masking:
         """A line to be filled where the event has types, and which of what fills it is masked
         first: all but numbers and texts of ours."""
         event["message"] = event.pop("event")
-        kinds = [(name, kind) for name, kind in event.items() if isinstance(kind, type)]
-        masked = [name not in _OURS and kind not in (int, float) for name, kind in kinds]
-        places = {name: "%.1f" if kind is float else "%s" for name, kind in kinds}
-        places |= dict.fromkeys(_OURS & {*places}, '"%s"')
+        kinds = {name: kind for name, kind in event.items() if isinstance(kind, type)}
+        places = {
+            name: '"%s"' if name in _OURS else "%.1f" if kind is float else "%s"
+            for name, kind in kinds.items()
+        }
         line = {
             name: places.get(name) or self._as_json(name, value).replace("%", "%%")
             for name, value in event.items()
         }
-        return self._line(line), [*compress(count(), masked)]
+        masked = [name not in _OURS and kinds[name] not in (int, float) for name in kinds]
+        return self._line(line), [at for at, is_masked in enumerate(masked) if is_masked]
 
     def _line(self, members: Mapping[str, str]) -> str:
-        return f"{{{', '.join([f'{self._written[name]}: {members[name]}' for name in members])}}}"
+        written = [f"{self._written[name]}: {value}" for name, value in members.items()]
+        return "{" + ", ".join(written) + "}"
 
     def _as_json(self, name: str, value: Any) -> str:
         if type(value) is int or type(value) is float:
