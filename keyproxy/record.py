@@ -238,7 +238,8 @@ class Record:
 
     def write(self) -> None:
         """Health calls leave no line. It goes the way that a logger of structlog's sends one,
-        without the four copies that it makes."""
+        without the four copies that it makes; as JSON, one that was not refused is filled into
+        what calls like it have written."""
         if self.is_quiet:
             return
         config, level = structlog.get_config(), self.level
@@ -283,7 +284,7 @@ class Record:
         )
 
     def _line(self, own: Sequence[Any]) -> dict[str, Any]:
-        """All facts in their order. Those of the call's ``own`` have None in their places first."""
+        """All facts in their order; None keeps the places of those of ``own``, set at the end."""
         endpoint = self.endpoint or f"{self.method[:16]} {self.path[:200]}"
         line: dict[str, Any] = {
             "request_id": None,
@@ -326,6 +327,7 @@ _OWN = (
     *("input_tokens", "output_tokens", "cost", "cost_source"),
     *("queue_ms", "connect_ms", "first_byte_ms", "longest_gap_ms", "client_ms", "total_ms"),
 )
+"""In the order of a line."""
 _shared = attrgetter(
     *("app", "origin", "endpoint", "models", "provider", "native_model", "served"),
     *("is_other_model", "is_streaming", "http_status", "param", "side", "hint", "cause"),

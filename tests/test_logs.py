@@ -281,7 +281,7 @@ def test_a_line_of_json_is_masked_as_its_fields_are(text: str, is_nested: bool) 
 _OTHER: dict[str, Any] = {
     "str": f"100 % {KEY}",
     "tuple[str, ...]": (f"100 % {KEY}", "b"),
-    "bool": True,
+    "bool": False,
     "int": 77,
     "float": 7.77,
     "End": End.STALLED,
