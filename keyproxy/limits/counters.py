@@ -6,7 +6,7 @@ since it estimates around a border; a moving window stores every hit. Of that li
 notation for rates is left: its storages count one window at a time, and the one in memory
 walks all its keys on each hit.
 
-Flat in CPU: an entry is found by one look in a dict, and whoever needs a new row looks at four.
+Flat in CPU: an entry is found by one look in a dict, and whoever needs a new row looks at a few.
 Flat in memory: a row is one dict entry of small integers and 18 bytes for each window length,
 about 160 bytes for a client's two windows; tuples and texts took three times that. What a client
 has set aside stands in the row of what it has spent.
@@ -25,8 +25,7 @@ from keyproxy.dataclass import dataclass, field
 from keyproxy.limits.windows import Change, Place, Verdict, Window
 
 MAX_ROWS = 340_000  # 100,000 clients with an address and a budget each, and some
-_SEEN_FOR_ROW = range(4)  # more than one, so that no more than a third of all rows are over
-_SEEN_FOR_ROOM = 4
+_SEEN_FOR_ROW = 4  # more than one, so that no more than a third of all rows are over
 _LATE_SECONDS = 3600.0
 """A window of the calendar is remembered for so long behind its end: a clock may be set back."""
 _NOBODY = -1
@@ -102,9 +101,9 @@ class Table:
         column.stamps[row] = entry.stamp
 
     def _forget(self) -> None:
-        """Drop what is over, a little at a time."""
+        """Drop what is over, a few rows at a time."""
         keys, now, columns = self._keys, self.clock(), self.columns.values()
-        for _ in _SEEN_FOR_ROW if keys else ():
+        for _ in range(_SEEN_FOR_ROW if keys else 0):
             row = self._hand = (self._hand + 1) % len(keys)
             for column in columns:
                 if column.ends[row] > now:
@@ -124,7 +123,7 @@ class Table:
                 column.grow()
             return len(self._keys) - 1
         row, soonest = _NOBODY, math.inf
-        for _ in range(_SEEN_FOR_ROOM + len(self._kept)):
+        for _ in range(_SEEN_FOR_ROW + len(self._kept)):
             hand = self._hand = (self._hand + 1) % len(self._keys)
             ends = max([column.ends[hand] for column in self.columns.values()])
             if ends < soonest and hand not in self._kept:
