@@ -48,10 +48,11 @@ async def relay(
     try:
         if reply.is_whole:
             _send(connection, response, answer, record)
-            # What follows waits for the other answers of this turn: done in a row, each step of
-            # many calls finds the processor's caches full of itself.
-            with contextlib.suppress(asyncio.CancelledError):  # the client has it all
-                await asyncio.sleep(0)
+            if not connection.is_behind:
+                # What follows waits for the other answers of this turn: done in a row, each step
+                # of many calls finds the processor's caches full of itself.
+                with contextlib.suppress(asyncio.CancelledError):  # the client has it all
+                    await asyncio.sleep(0)
         else:
             connection.begin(response, reply.length)
             # A stream may last for minutes, and has gone through with them.

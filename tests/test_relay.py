@@ -352,6 +352,27 @@ async def test_a_client_that_leaves_with_its_whole_answer_has_it() -> None:
     assert record.ended is End.COMPLETE
 
 
+async def test_a_client_that_leaves_behind_its_whole_answer_has_left() -> None:
+    loop = asyncio.get_running_loop()
+
+    class Leaving(Client):
+        is_behind = True
+
+        def send(self, *_: Any, **__: Any) -> None:
+            loop.call_soon(passing.cancel)
+
+        async def drained(self) -> None:
+            await loop.create_future()
+
+    reply = Reply(200, {}, 2, None)
+    reply.feed(b"hi")
+    answer = Answer(Head(200, "", None, ""), CIMultiDict(), reply, KeySearch([]))
+    call = relay(cast(Any, Leaving()), answer, Record("POST", CHAT), idle_seconds=5)
+    passing = asyncio.create_task(call)
+    with pytest.raises(asyncio.CancelledError):
+        await passing
+
+
 async def test_a_stream_that_moves_is_never_too_long(start: Start, upstream: FakeUpstream) -> None:
     """There is an idle limit and no total one."""
 
