@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from fractions import Fraction
@@ -253,33 +253,35 @@ async def test_what_waits_to_be_ordered_is_gathered_before_the_thread_wakes(path
 
 
 async def test_what_comes_one_after_another_is_written_together(path: Path) -> None:
-    statements: list[int] = []
-    is_written = threading.Event()
+    gathered: list[int] = []
 
-    def write(rows: Sequence[Rows], connection: sqlite3.Connection) -> None:
-        statements.append(len(rows))
-        is_written.set()
+    def gather() -> None:
+        gathered.append(len(writer.orders))
 
-    writer = Writer(path, write, nothing, nothing, moment_seconds=0.0)
+    writer = Writer(path, lambda *_: None, nothing, nothing, gather, moment_seconds=0.0)
     await writer.start()
-    assert await writer.ask(Order(work=lambda connection: True))
     for number in range(4):
         writer.put(Order(Rows((f"req_{number}",))))
         await asyncio.sleep(0)
-    assert await asyncio.to_thread(is_written.wait, 10.0)
-    assert statements == [4]
+    async with asyncio.timeout(10):
+        while not gathered:
+            await asyncio.sleep(0)
+    assert gathered == [4]
     await writer.close()
 
 
-async def test_what_goes_on_coming_is_not_put_off_for_ever(path: Path) -> None:
-    is_written = threading.Event()
-    writer = Writer(path, lambda *_: is_written.set(), nothing, nothing, moment_seconds=0.0)
+@pytest.mark.parametrize(("each_moment", "moments"), [(1, 15), (200, 3)], ids=["long", "much"])
+async def test_what_goes_on_coming_is_not_put_off(
+    path: Path, each_moment: int, moments: int
+) -> None:
+    gathered = asyncio.Event()
+    writer = Writer(path, lambda *_: None, nothing, nothing, gathered.set, moment_seconds=0.0)
     await writer.start()
-    writer.put(Order(Rows(("req_1",))))
-    async with asyncio.timeout(10):
-        while not is_written.is_set():
+    for _ in range(moments):
+        for _ in range(each_moment):
             writer.wake()
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert gathered.is_set()
     await writer.close()
 
 
