@@ -22,6 +22,7 @@ from keyproxy.server import memory
 from keyproxy.server.assembly import policy_of
 from keyproxy.settings import DEFAULT_ENDPOINTS
 from keyproxy.strict_json import body
+from keyproxy.strict_json.pieces import PIECE
 from keyproxy.transport import intake, messages
 from keyproxy.transport.intake import Hold, Room
 from tests import conftest, fake_upstream, program
@@ -139,6 +140,16 @@ def test_reading_takes_no_more_memory_than_was_set_aside(shape: Callable[[int], 
         tracemalloc.stop()
     assert call.body != raw
     assert most <= body.reading_bytes(raw)
+
+
+@pytest.mark.parametrize("shift", range(-3, 2))
+def test_one_escape_is_weighed_wherever_it_stands(shift: int) -> None:
+    """It may quadruple what the whole text takes."""
+    text = b"x" * (2 * PIECE)
+    begins, plain = b'{"user":"\\u65e5' + text + b'"}', b'{"user":"xxxxxx' + text + b'"}'
+    at = PIECE + shift
+    raw = plain[:at] + b"\\u65e5" + plain[at + 6 :]
+    assert body.reading_bytes(raw) == body.reading_bytes(begins) > body.reading_bytes(plain)
 
 
 async def test_memory_that_is_not_to_be_had_is_an_overload(
