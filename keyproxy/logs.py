@@ -1,4 +1,4 @@
-"""structlog set-up and masking.
+"""structlog set-up, masking, and lines as JSON.
 
 Masking is the second line of defence: keys do not get here in the first place.
 """
