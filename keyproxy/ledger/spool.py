@@ -3,8 +3,8 @@
 A small file beside the ledger: what is written there outlives this process at once, and a loss of
 power once the system has put it on the disk, as with a commit of SQLite's in WAL mode. It costs a
 call two short writes, which the system takes into memory; the loop waits for them only where the
-disk stands still, such as a frozen file system. What has gathered the ledger's thread writes into
-the ledger in a moment.
+disk stands still, such as a frozen file system. The ledger's thread writes into the ledger what has
+gathered, some moments later.
 """
 
 #   A half of the file:   generation | length, CRC, value | length, CRC, value | ...
@@ -34,7 +34,7 @@ from typing import IO, Any
 from keyproxy.ledger import schema
 
 HALF_BYTES = 256 * 1024
-"""Some 400 calls, begun and ended."""
+"""Some 300 calls, begun and ended."""
 _UNORDERED = math.inf
 _MARK = f"-spool-{schema.VERSION}-2-"
 """In the file's name: rows of other tables, or written in another way, are of no use."""

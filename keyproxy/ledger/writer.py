@@ -43,7 +43,7 @@ MOMENT_SECONDS = 0.05
 """The file has what nobody waits for once nothing came for so long, or after ``_MOMENTS``, or once
 there is ``_MUCH``. A call that is over by then is written once."""
 _MOMENTS = 10
-_MUCH = 150
+_MUCH = 150  # a call counts four times: it begins, is noted, is kept as it ended and put in line
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _CLOSING_RETRY_SECONDS = 0.1
