@@ -43,6 +43,7 @@ from keyproxy.ledger.ledger import HANGING_SECONDS, Ledger, opened
 from keyproxy.ledger.opening import open_writer
 from keyproxy.ledger.orders import Order
 from keyproxy.ledger.queries import By, Summary, summary
+from keyproxy.ledger.spool import HALF_BYTES
 from keyproxy.ledger.tables import _BOOK, ROWS_AT_ONCE, Rows
 from keyproxy.ledger.writer import Writer
 from keyproxy.record import Record
@@ -282,6 +283,17 @@ async def test_what_goes_on_coming_is_not_put_off(
             writer.wake()
         await asyncio.sleep(0)
     assert gathered.is_set()
+    await writer.close()
+
+
+async def test_what_the_spool_has_no_room_for_is_written_at_once(path: Path) -> None:
+    gathered = asyncio.Event()
+    more: dict[str, Any] = {"gather": gathered.set, "moment_seconds": 3600.0}
+    writer = Writer(path, lambda *_: None, nothing, nothing, **more)
+    await writer.start()
+    writer.spool(("x" * HALF_BYTES,))
+    async with asyncio.timeout(10):
+        await gathered.wait()
     await writer.close()
 
 

@@ -98,7 +98,7 @@ class Ledger:
         beginning = tables.beginning(entry, self._id)
         self._open[entry.id] = entry, beginning
         self._new.add(entry.id)
-        if not self._writer.keep((*tables.begun(beginning, entry),)):
+        if not self._writer.spool(tables.begun(beginning, entry)):
             self._put_new()
 
     def note(self, id: str, answer_id: str | None, key: str | None = None) -> None:
@@ -111,13 +111,14 @@ class Ledger:
         self._writer.wake()
 
     def _put_new(self) -> None:
-        """What ends at once is written once: its beginning is only kept."""
+        """Put in line what has begun, or was noted, and has not ended: what ends at once is written
+        once."""
         for id in self._new:
             entry, beginning = self._open[id]
             self._writer.put(Order(tables.begun(beginning, entry)))
         self._new.clear()
         if self._watch is None and self.backlog:
-            self._look_at(self._writer.ordered)
+            self._expect(self._writer.ordered)
 
     def withdraw(self, id: str) -> None:
         """Forget a call that never reached the upstream."""
@@ -125,7 +126,7 @@ class Ledger:
             attempts = len(found[0].attempts)
             self._new.discard(id)
             self._writer.forget(id)
-            self._writer.keep((id, attempts))
+            self._writer.spool((id, attempts))
             self._writer.put(Order(work=partial(tables.delete, id, attempts)))
 
     def complete(self, id: str, record: Record, seconds: float) -> None:
@@ -137,7 +138,7 @@ class Ledger:
             rows = tables.ended(beginning, entry, record, seconds)
             del self._open[id]
             self._new.discard(id)
-            self._writer.keep((*rows,))
+            self._writer.spool(rows)
             self._writer.put(Order(rows, is_last=True))
 
     def is_surely_ours(self, at: float) -> bool:
@@ -233,18 +234,18 @@ class Ledger:
         except TimeoutError:
             return None
 
-    def _look_at(self, order: int) -> None:
+    def _expect(self, order: int) -> None:
         """One timer for all rows looks whether that one is written in time."""
         loop = asyncio.get_running_loop()
-        self._watch = loop.call_later(self.patience_seconds, self._look, order)
+        self._watch = loop.call_later(self.patience_seconds, self._check, order)
 
-    def _look(self, order: int) -> None:
+    def _check(self, order: int) -> None:
         self._watch = None
         if self._writer.written < order:
             if self._late_since is None and not self._writer.is_failing:
                 self._late_since = self.clock()
                 _log.error("the ledger is slow; calls go on, and their rows wait in memory")
-            self._look_at(order)
+            self._expect(order)
         elif self._late_since is not None:
             self._late_since = None
             _log.info("the ledger is in time again")

@@ -112,15 +112,16 @@ class Writer:
         """How many of those are not in line any more."""
         return self.ordered - len(self.orders)
 
-    def keep(self, value: object) -> bool:
+    def spool(self, value: tuple[object, ...]) -> bool:
         """Have it where it outlives this process, until what ``gather`` puts in line next is
         written; False once that is too late."""
         if self._is_closing:
             return False
         spool, half = self._spool, self._spool.half
-        spool.add(value, self.written)
-        # The half that is full now is to be free again by the time that the other one is.
-        self.wake(is_waited_for=spool.half != half)
+        is_there = spool.add((*value,), self.written)  # of a NamedTuple marshal takes none
+        # What stands nowhere else is to be written at once; and a half that is full now is to be
+        # free again by the time that the other one is.
+        self.wake(is_waited_for=not is_there or spool.half != half)
         return True
 
     def put(self, order: Order) -> bool:
@@ -161,16 +162,18 @@ class Writer:
                 self._waking.cancel()
             self._waking, self._is_waited_for = self._loop.call_soon(self._wake_thread), True
         elif self._waking is None:
-            self._wait(_MOMENTS)
+            self._put_off(_MOMENTS)
 
-    def _wait(self, moments: int) -> None:
+    def _put_off(self, moments: int) -> None:
         came = self._news_count
-        self._waking = self._loop.call_later(self.moment_seconds, self._look, came, moments - 1)
+        self._waking = self._loop.call_later(
+            self.moment_seconds, self._wake_if_quiet, came, moments - 1
+        )
 
-    def _look(self, before: int, moments: int) -> None:
+    def _wake_if_quiet(self, before: int, moments: int) -> None:
         """For how many more moments what comes next may be waited for."""
         if moments and before < self._news_count < _MUCH:
-            self._wait(moments)
+            self._put_off(moments)
         else:
             self._wake_thread()
 
