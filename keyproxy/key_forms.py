@@ -84,7 +84,7 @@ def _any(most_asked: int, *more: str) -> str:
 
 # Not within a longer word: in one of some thousand JWTs the signature holds such letters.
 _WITHIN = "[0-9A-Za-z_.-]"
-WHOLE = re.compile(rf"(?<!{_WITHIN})(?:{_any(99)})", re.ASCII)
+WHOLE = rf"(?<!{_WITHIN})(?:{_any(99)})"  # ASCII
 """A key and nothing else: somebody's own credential may begin like one."""
 _WORDS, _WHOLE_WORD = re.compile(f"{_WITHIN}+"), re.compile(_any(99), re.ASCII)
 
@@ -119,7 +119,7 @@ def key_in(text: str) -> re.Match[str] | None:
 
 
 def is_whole_in(text: str) -> bool:
-    """Whether ``WHOLE`` finds a key in a text, told in a fraction of the time where that is a long
+    """Whether ``WHOLE`` is found in a text, told in a fraction of the time where that is a long
     word, such as a JWT: each is looked at once, not at each of its letters."""
     return any(map(_WHOLE_WORD.match, _WORDS.findall(text)))
 

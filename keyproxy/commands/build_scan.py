@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -69,7 +70,7 @@ def _in_text(name: str, text: str, own: Collection[Secret]) -> Iterator[Finding]
     cure = "make a new one, and give that to keyproxy only: what a browser gets, everybody has"
     told: set[tuple[str, int]] = set()
     line, counted_to = 1, 0
-    for match in WHOLE.finditer(text):
+    for match in re.finditer(WHOLE, text, re.ASCII):
         key = match.group()
         line += text.count("\n", counted_to, match.start())
         counted_to = match.start()

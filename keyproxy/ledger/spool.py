@@ -62,7 +62,8 @@ class Spool:
         """Have ``value`` for whoever opens the ledger next, until the ledger has it by an order of
         which ``ordered`` tells; it has those up to ``written``. False where that cannot be.
 
-        Raises ValueError for what is not made of tuples, lists, texts and numbers."""
+        Raises ValueError for what is not made of tuples, lists, texts and numbers.
+        """
         data = marshal.dumps(value, _MARSHAL_VERSION)
         size = _RECORD.size + len(data)
         if size > HALF_BYTES - _GENERATION.size:
@@ -127,7 +128,7 @@ def orphans(ledger: Path) -> Iterator[list[Any]]:
                 continue
             with path.open("r+b") as file:
                 if not _is_own(file) or not _lock(file):
-                    continue  # its process lives
+                    continue  # another user's, or its process lives
                 yield list(_values(file.read(2 * HALF_BYTES)))
                 if os.name == "posix":  # before another process takes it, too
                     path.unlink()

@@ -43,7 +43,7 @@ MOMENT_SECONDS = 0.05
 """The file has what nobody waits for once nothing came for so long, or after ``_MOMENTS``, or once
 there is ``_MUCH``. A call that is over by then is written once."""
 _MOMENTS = 10
-_MUCH = 150  # a call counts four times: it begins, is noted, is kept as it ended and put in line
+_MUCH = 150  # a call counts four times: it begins, is noted, is spooled as it ended and put in line
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _CLOSING_RETRY_SECONDS = 0.1
@@ -59,7 +59,7 @@ class Writer:
 
     ``write`` puts rows into the file, of one of ``ROWS_AT_ONCE`` calls. ``chore`` is done again
     and again, each time after as many seconds as it returned; ``farewell`` once, as the last thing.
-    ``gather`` puts in line what was only kept so far, on the loop, before the thread wakes.
+    ``gather`` puts in line what is only in the spool, on the loop, before the thread wakes.
     """
 
     path: Path
