@@ -97,15 +97,15 @@ _unused_ends: list[str] = []
 
 
 def new_request_id() -> str:
-    """Nobody can guess one: 64 bits are drawn, for many at a time, which is cheaper; in one thread.
+    """Nobody can guess one: 56 bits are drawn, for many at a time, which is cheaper; in one thread.
 
-    It begins with the second, as UUIDv7 does (RFC 9562), so that rows of one time stand together
-    in the index of the ledger, and a batch of them changes few of its pages.
+    It begins with the second and its 256th part, as UUIDv7 does with the millisecond (RFC 9562), so
+    that a batch of rows stands together in the index of the ledger, and changes few of its pages.
     """
     if not _unused_ends:
-        drawn = os.urandom(8 * 256).hex()
-        _unused_ends.extend(drawn[at : at + 16] for at in range(0, len(drawn), 16))
-    return f"req_{int(time.time()):08x}{_unused_ends.pop()}"
+        drawn = os.urandom(7 * 256).hex()
+        _unused_ends.extend(drawn[at : at + 14] for at in range(0, len(drawn), 14))
+    return f"req_{int(time.time() * 256):010x}{_unused_ends.pop()}"
 
 
 @dataclass(slots=True)
