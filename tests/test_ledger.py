@@ -271,16 +271,12 @@ async def test_what_comes_one_after_another_is_written_together(path: Path) -> N
     await writer.close()
 
 
-@pytest.mark.parametrize(("each_moment", "moments"), [(1, 15), (200, 3)], ids=["long", "much"])
-async def test_what_goes_on_coming_is_not_put_off(
-    path: Path, each_moment: int, moments: int
-) -> None:
+async def test_what_goes_on_coming_is_not_put_off(path: Path) -> None:
     gathered = asyncio.Event()
     writer = Writer(path, lambda *_: None, nothing, nothing, gathered.set, moment_seconds=0.0)
     await writer.start()
-    for _ in range(moments):
-        for _ in range(each_moment):
-            writer.wake()
+    for _ in range(15):
+        writer.wake()
         await asyncio.sleep(0)
     assert gathered.is_set()
     await writer.close()

@@ -41,9 +41,8 @@ MOST_ORDERS = 20_000  # about 20 MB; at 100 calls a second more than a minute of
 _BATCH = 500  # a transaction of some 10 ms
 MOMENT_SECONDS = 0.05
 """The file has what nobody waits for once nothing came for so long, or after ``_MOMENTS``, or once
-there is ``_MUCH``. A call that is over by then is written once."""
+a half of the spool is full. A call that is over by then is written once."""
 _MOMENTS = 10
-_MUCH = 150  # a call counts four times: it begins, is noted, is spooled as it ended and put in line
 _RETRY_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _CLOSING_RETRY_SECONDS = 0.1
@@ -172,7 +171,7 @@ class Writer:
 
     def _wake_if_quiet(self, before: int, moments: int) -> None:
         """For how many more moments what comes next may be waited for."""
-        if moments and before < self._news_count < _MUCH:
+        if moments and before < self._news_count:
             self._put_off(moments)
         else:
             self._wake_thread()
