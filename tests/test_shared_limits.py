@@ -377,6 +377,26 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     assert (await standings(counters, [budget]))[0].remaining == 90
 
 
+@pytest.mark.parametrize(("failure", "spent"), [("local", 50), ("closed", 10)])
+async def test_what_a_storage_answers_late_is_counted_once(
+    server: Server, replica: Replica, failure: Any, spent: int
+) -> None:
+    """Nobody waits for it, but it says what the storage has heard of the question."""
+    changes = Changes()
+    counters = await replica(failure, on_change=changes, answer_seconds=0.3, late_seconds=30.0)
+    opened = Window("budget", "a", 2**53, 86_400, span=TODAY, is_open=True)
+    budget = Window("budget", "a", 100, 86_400, span=TODAY, opened=opened)
+    assert (await counters.take([budget], cost=30)).is_admitted
+    server.freeze()
+    taken = counters.take([budget], cost=40)  # then counted here, or refused
+    settled = counters.adjust([(budget, -20), (opened, -30)])
+    await asyncio.gather(taken, settled, return_exceptions=True)
+    assert counters.is_down
+    server.thaw()
+    await changes.wait(False)
+    assert [each.units for each in await standings(counters, [budget])] == [spent, spent - 10]
+
+
 async def test_what_was_set_aside_alone_is_told_as_such(server: Server, replica: Replica) -> None:
     changes = Changes()
     counters = await replica(on_change=changes)

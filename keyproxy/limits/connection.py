@@ -27,6 +27,8 @@ ANSWER_SECONDS = 0.07
 # An answer that came while other calls had their turn is read after one turn of the loop, or three
 # with TLS; what has not come by then is the storage's delay, however busy this process is.
 _TURNS_TO_READ = 5
+LATE_SECONDS = 1.0
+"""An answer for which nobody waits any more is read for so long: it says what was heard."""
 CONNECT_SECONDS = 2.0  # a lost SYN (1 s) and a TLS handshake
 _PAUSE_SECONDS = 0.1  # between tries to come back, doubled each time
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -38,11 +40,14 @@ Arguments = Sequence[str | int]
 
 
 class StorageDown(KeyproxyError):
-    """The storage did not answer in time, or said no. ``may_be_heard``: it may have obeyed."""
+    """The storage did not answer in time, or said no. ``may_be_heard``: it may have obeyed.
+    ``later``: what it still answers, or that it does not."""
 
-    def __init__(self, reason: str, *, may_be_heard: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, may_be_heard: bool = False, later: asyncio.Future[Any] | None = None
+    ) -> None:
         super().__init__(reason)
-        self.may_be_heard = may_be_heard
+        self.may_be_heard, self.later = may_be_heard, later
 
 
 @dataclass(slots=True)
@@ -66,6 +71,7 @@ class Lane:
     on_up: Callable[[str], None]
     on_change: Callable[[str | None], None]
     answer_seconds: float = ANSWER_SECONDS
+    late_seconds: float = LATE_SECONDS
     is_down: bool = field(default=False, init=False)
     _queue: deque[Command] = field(default_factory=deque, init=False)
     _sent: deque[Command] = field(default_factory=deque, init=False)
@@ -135,7 +141,7 @@ class Lane:
             self._watch = loop.call_soon(self._look_at_the_clock, late_since, turns + 1)
         else:
             self._is_late.set()
-            self.give_up(f"no answer within {(loop.time() - oldest) * 1000:.0f} ms")
+            self._wait_no_longer(f"no answer within {(loop.time() - oldest) * 1000:.0f} ms")
 
     async def _connect(self) -> AbstractConnection:
         """A connection that can count: logged in, scripts loaded, a write tried.
@@ -184,15 +190,18 @@ class Lane:
         return connection
 
     async def _serve(self, connection: AbstractConnection) -> None:
-        """Send and read until it breaks, or is late. Raises what redis-py raises."""
+        """Send and read until it breaks, or is late: then read what is still answered. Raises what
+        redis-py raises."""
         self._is_late.clear()
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._write(connection)),
-            asyncio.create_task(self._read(connection)),
-            asyncio.create_task(self._is_late.wait()),
-        ]
+        writing = asyncio.create_task(self._write(connection))
+        reading = asyncio.create_task(self._read(connection))
+        late = asyncio.create_task(self._is_late.wait())
+        tasks: list[asyncio.Task[Any]] = [writing, reading, late]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if late in done:
+                writing.cancel()
+                await asyncio.wait([reading], timeout=self.late_seconds)
         finally:
             for task in tasks:
                 task.cancel()
@@ -221,7 +230,7 @@ class Lane:
     async def _read(self, connection: AbstractConnection) -> None:
         from redis.exceptions import NoScriptError, ResponseError
 
-        while True:
+        while self._sent or not self.is_down:
             try:
                 answer = await connection.read_response()
             except NoScriptError:  # the server restarted, or its scripts were flushed
@@ -252,6 +261,17 @@ class Lane:
         self._lose(reason)
         if not was_down:
             self.on_change(reason)
+
+    def _wait_no_longer(self, reason: str) -> None:
+        """As ``give_up``, but what was sent is still answered, to who wants to know ``later``."""
+        sent, self._sent = self._sent, deque()
+        self.give_up(reason)
+        for command in sent:
+            if (answer := command.answer) is not None and not answer.done():
+                command.answer = later = asyncio.get_running_loop().create_future()
+                later.add_done_callback(asyncio.Future.exception)  # few want to
+                answer.set_exception(StorageDown(reason, may_be_heard=True, later=later))
+        self._sent = sent
 
     def _lose(self, reason: str) -> None:
         """Those who wait are told; what nobody waits for is kept, and was it sent, sent again."""

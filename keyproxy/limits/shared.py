@@ -14,7 +14,8 @@ it counted alone, and what a restarted server has lost, it tells with its next c
 #    +--------------------> OWED +---- up again: told, to be added
 #
 # Down is what connection.py says. "local" then goes on so; "closed" refuses every call, "open" lets
-# it pass uncounted. Each is told by one call only, and again if that was surely not heard.
+# it pass uncounted. Each is told by one call only, and again if that was surely not heard: what is
+# answered when nobody waits any more was heard, and a call that it took was decided twice.
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ import structlog
 from keyproxy.errors import Refusal
 from keyproxy.limits import commands
 from keyproxy.limits.commands import Act, News
-from keyproxy.limits.connection import ANSWER_SECONDS, Lane, StorageDown
+from keyproxy.limits.connection import ANSWER_SECONDS, LATE_SECONDS, Lane, StorageDown
 from keyproxy.limits.counters import Counters, Entry, Table
 from keyproxy.limits.windows import Change, Place, Verdict, Window
 from keyproxy.settings.grammar.network import StorageServer
@@ -72,6 +73,7 @@ class SharedCounters(Counters):
         lease_seconds: float = 30.0,
         renew_seconds: float = 10.0,
         answer_seconds: float = ANSWER_SECONDS,
+        late_seconds: float = LATE_SECONDS,
     ) -> None:
         super().__init__()
         self._failure = failure
@@ -88,6 +90,7 @@ class SharedCounters(Counters):
             on_up=self._came_up,
             on_change=self._changed,
             answer_seconds=answer_seconds,
+            late_seconds=late_seconds,
         )
 
     @property
@@ -233,6 +236,10 @@ class SharedCounters(Counters):
         answer: asyncio.Future[Any],
     ) -> None:
         if isinstance(down := answer.exception(), StorageDown):
+            if down.later is not None:
+                late = partial(self._heard_late, act, changes, news, asked_at)
+                down.later.add_done_callback(late)
+                return
             # What the server may have heard is said again only where twice is too much, not
             # too little.
             for (window, units), (floor, owed, _) in zip(changes, news, strict=True):
@@ -248,6 +255,25 @@ class SharedCounters(Counters):
             # begun has none.
             if left_seconds and (units or self._table.get(window) is not None):
                 self._table.put(window, Entry(units, asked_at + left_seconds, self._generation))
+
+    def _heard_late(
+        self,
+        act: Act,
+        changes: Sequence[Change],
+        news: Sequence[News],
+        asked_at: float,
+        answer: asyncio.Future[Any],
+    ) -> None:
+        """The answer for which nobody waited: who asked has gone on without, or was refused, so
+        that what it took is taken once too often."""
+        self._heard(act, changes, news, asked_at, answer)
+        if answer.exception() is not None:
+            return
+        for window, _ in changes:  # which holds also what was counted here since then
+            if owed := self._owed.get(window):
+                self.adjust_here([(window, owed.units)])
+        if act == "take" and commands.verdict(changes, answer.result()).is_admitted:
+            self._adjust_alone([(window, -units) for window, units in changes])
 
     def _doubted(self, entry: Entry) -> Entry:
         """What is known of a window, to be told again: the server may not hold it."""
