@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing
 from decimal import Decimal
@@ -20,7 +21,7 @@ from structlog.testing import capture_logs
 
 from keyproxy.call import Client
 from keyproxy.limits.counters import Counters
-from keyproxy.money.budget import Budgets, Kind, shown
+from keyproxy.money.budget import Budgets, Kind, levels, shown
 from keyproxy.settings.grammar.plain import Budget
 from keyproxy.transport.pool import Origin
 from tests.conftest import CHAT, SERVE, Proxy, Start, refused, settings
@@ -62,6 +63,8 @@ class Books(FakeUpstream):
             return web.json_response({"error": {"code": 404}}, status=404)
         if request.path == "/api/v1/generation":
             found = self.generations.get(request.query["id"])
+            if callable(found):
+                found = found()
             return web.json_response({"data": found}, status=200 if found else 404)
         return await super().handle(request)
 
@@ -506,6 +509,38 @@ async def test_an_error_that_did_cost_is_counted_once_the_upstream_tells(
     async with asyncio.timeout(20):  # it is asked about each second
         while await status(proxy) != 402:
             await asyncio.sleep(0.1)
+
+
+async def test_a_cost_that_is_told_while_we_stop_is_counted(
+    start: Start, upstream: Books, tmp_path: Path
+) -> None:
+    """A shared storage outlives us, and the ledger has the cost as final: nobody would later."""
+    path = tmp_path / "ledger.sqlite3"
+    proxy = await start("serve", TOTAL_BUDGET="1/month", LEDGER=str(path))
+    accounting, holding = proxy.service.accounting, sqlite3.connect(path, isolation_level=None)
+
+    def told() -> dict[str, float]:
+        holding.execute("BEGIN IMMEDIATE")  # so that the row waits for it
+        return {"total_cost": 0.009}
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        body, head = {"error": {"code": 502}}, {"X-Generation-Id": "gen-1790981416-AbCdEf"}
+        return web.json_response(body, status=502, headers=head)
+
+    upstream.generations["gen-1790981416-AbCdEf"], upstream.answer = told, failing
+    with closing(holding):
+        assert await status(proxy) == 502
+        async with asyncio.timeout(20):
+            while not (holding.in_transaction and accounting.book.backlog):  # type: ignore[union-attr]
+                await asyncio.sleep(0.001)
+        closed = asyncio.create_task(accounting.close())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        holding.rollback()
+        await closed
+        [row] = holding.execute("SELECT cost, is_settled FROM calls")
+    [level] = await levels(accounting.counters, accounting._budgets.values(), time.time())
+    assert (row, level.spent) == ((9_000_000_000, 1), Decimal("0.009"))
 
 
 @pytest.mark.parametrize(("given", "then"), [(524, 402), (502, 402), (503, 503), (429, 429)])

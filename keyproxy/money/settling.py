@@ -43,7 +43,8 @@ class Settler:
 
     ``budgets``: those in force, by app. ``counts``: whether the budgets hold what a row was booked
     with; those of another process with counters of its own do not. It is asked once for each row,
-    when that has ended. ``lock``: held while a row ends and the budgets come to count it so.
+    when that has ended. ``lock``: held while a row or its reservation ends and the budgets come to
+    count it so: whoever ends this process waits for it.
     """
 
     book: Book
@@ -85,8 +86,10 @@ class Settler:
         budgets = self.budgets.get(row.app)
         tried = row.attempt
         is_killed = tried.ended == End.KILLED  # with shared storage its reservation is open still
-        if budgets is not None and budgets.may_wait and is_killed and await self.book.release(row):
-            await budgets.release(row.client, tried.begun_at, tried.reserved)
+        if budgets is not None and budgets.may_wait and is_killed:
+            async with self.lock:
+                if await self.book.release(row):
+                    await budgets.release(row.client, tried.begun_at, tried.reserved)
         if tried.generation_id is None:
             await self._end(row)
             return

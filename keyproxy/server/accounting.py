@@ -7,6 +7,7 @@ them with the budgets of new settings.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -181,6 +182,9 @@ class Accounting:
         """Let what was ended be booked; what the upstream was not asked for yet waits in the
         ledger."""
         lasting = [*self._lasting]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLED_SECONDS), self._settling:
+                pass  # what the ledger was told is final, the budgets have been told, too
         for task in lasting:
             task.cancel()
         if self._tasks:
