@@ -306,6 +306,20 @@ async def test_a_place_taken_alone_is_known_to_all_when_the_server_is_back(
     assert (await other.take([], Place("a", 1))).is_crowded
 
 
+async def test_a_place_that_was_asked_for_in_vain_and_then_taken_alone_is_held(
+    server: Server, replica: Replica
+) -> None:
+    """It is given back, since the server may have given it, and then renewed."""
+    changes = Changes()
+    one, other = await replica(on_change=changes, answer_seconds=0.3), await replica()
+    server.freeze()
+    assert (await one.take([], Place("a", 1))).is_admitted
+    server.thaw()
+    await changes.wait(False)
+    await standings(one, [])
+    assert (await other.take([], Place("a", 1))).is_crowded
+
+
 # Without the server
 
 

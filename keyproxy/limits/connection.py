@@ -249,9 +249,7 @@ class Lane:
 
     def _set_up(self) -> None:
         was_down, self.is_down = self.is_down, False
-        kept, self._queue = self._queue, deque()
         self.on_up(self._run_id)
-        self._queue.extend(kept)
         if was_down:
             self.on_change(None)
 
