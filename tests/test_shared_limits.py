@@ -36,6 +36,8 @@ from tests.servers import Server
 
 # The tests share a machine with others: where it is not the point, an answer may take long.
 PATIENT = {"answer_seconds": 5.0}
+# Where a server is to be given up: after longer than a busy machine keeps one from answering.
+BRIEF: dict[str, Any] = {"answer_seconds": 0.4}
 MINUTE = Window("client", "web:someone", 100, 60)
 _DAY = int(time.time()) // 86_400 * 86_400
 TODAY = Span(_DAY, _DAY + 86_400)
@@ -53,15 +55,29 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Server]:
 
 @pytest.fixture
 async def replica(server: Server) -> AsyncIterator[Replica]:
-    """Makes one more process's counters: ``await replica("local", url=…, answer_seconds=…)``."""
+    """Makes one more process's counters: ``await replica("local", url=…, answer_seconds=…)``.
+
+    They have reached the server, unless that ``is_away``.
+    """
     async with AsyncExitStack() as stack:
 
-        async def made(failure: Any = "local", url: str = "", **options: Any) -> SharedCounters:
-            place = storage(url or server.url)
+        async def made(
+            failure: Any = "local",
+            url: str = "",
+            *,
+            is_away: bool = False,
+            on_change: Callable[[bool], None] = lambda is_down: None,
+            **options: Any,
+        ) -> SharedCounters:
+            place, start = storage(url or server.url), Changes()
             assert place is not None
-            return await stack.enter_async_context(
-                open_shared(place, failure, **{**PATIENT, **options})
+            counters = await stack.enter_async_context(
+                open_shared(place, failure, on_change=start, **{**PATIENT, **options})
             )
+            if counters.is_down and not is_away:  # a start does not wait for a busy machine
+                await start.wait(False)
+            counters.on_change = on_change
+            return counters
 
         yield made
 
@@ -311,7 +327,7 @@ async def test_a_place_that_was_asked_for_in_vain_and_then_taken_alone_is_held(
 ) -> None:
     """It is given back, since the server may have given it, and then renewed."""
     changes = Changes()
-    one, other = await replica(on_change=changes, answer_seconds=0.3), await replica()
+    one, other = await replica(on_change=changes, **BRIEF), await replica()
     server.freeze()
     assert (await one.take([], Place("a", 1))).is_admitted
     server.thaw()
@@ -379,7 +395,7 @@ async def test_money_settled_while_the_server_was_frozen_is_told_later(
     server: Server, replica: Replica
 ) -> None:
     changes = Changes()
-    counters = await replica(on_change=changes, answer_seconds=ANSWER_SECONDS)
+    counters = await replica(on_change=changes, **BRIEF)
     budget = Window("budget", "a", 100, 86_400, span=TODAY)
     taken = (await counters.take([budget], cost=60)).standings[0].window
     server.freeze()
@@ -397,7 +413,7 @@ async def test_what_a_storage_answers_late_is_counted_once(
 ) -> None:
     """Nobody waits for it, but it says what the storage has heard of the question."""
     changes = Changes()
-    counters = await replica(failure, on_change=changes, answer_seconds=0.3, late_seconds=30.0)
+    counters = await replica(failure, on_change=changes, late_seconds=30.0, **BRIEF)
     opened = Window("budget", "a", 2**53, 86_400, span=TODAY, is_open=True)
     budget = Window("budget", "a", 100, 86_400, span=TODAY, opened=opened)
     assert (await counters.take([budget], cost=30)).is_admitted
@@ -501,7 +517,7 @@ async def test_much_is_recalled_in_commands_that_hold_nobody_up(
     server: Server, replica: Replica
 ) -> None:
     windows = [replace(MINUTE, key=f"client {number}") for number in range(450)]
-    counters = await replica(answer_seconds=ANSWER_SECONDS)
+    counters = await replica()
     assert (
         await monitored(server, lambda: counters.recall([(window, 1) for window in windows]))
         == ["evalsha"] * 3
@@ -514,7 +530,7 @@ async def test_what_was_recalled_while_the_storage_was_down_is_told_with_the_nex
 ) -> None:
     changes = Changes()
     server.freeze()
-    counters = await replica(on_change=changes)
+    counters = await replica(on_change=changes, is_away=True)
     await counters.recall([(MINUTE, 80)])
     server.thaw()
     await changes.wait(False)
@@ -535,7 +551,7 @@ async def test_a_settlement_that_may_be_lost_is_repeated_only_where_twice_is_too
 ) -> None:
     """Too much counted is safe; a sum given back twice is not."""
     changes = Changes()
-    counters = await replica(on_change=changes, answer_seconds=ANSWER_SECONDS)
+    counters = await replica(on_change=changes, **BRIEF)
     budget = Window("budget", "a", 100, 86_400, span=TODAY)
     taken = (await counters.take([budget], cost=60)).standings[0].window
     server.freeze()
@@ -573,7 +589,7 @@ async def test_a_frozen_server_holds_nobody_up_and_comes_back_by_itself(
     server: Server, replica: Replica, failure: Any
 ) -> None:
     changes = Changes()
-    counters = await replica(failure, on_change=changes, answer_seconds=ANSWER_SECONDS)
+    counters = await replica(failure, on_change=changes, **BRIEF)
     server.freeze()
     with capture_logs() as lines:
         async with asyncio.timeout(5):
@@ -658,7 +674,7 @@ async def test_what_was_told_while_a_connection_was_given_up_is_told_to_the_next
     server: Server, replica: Replica
 ) -> None:
     changes, places = Changes(), [Place("a", 2), Place("a", 2)]
-    counters = await replica(on_change=changes, answer_seconds=0.3)
+    counters = await replica(on_change=changes, **BRIEF)
     for place in places:
         await counters.take([], place)
 
@@ -738,7 +754,8 @@ async def test_a_wrong_password_is_down_and_is_never_shown(
 ) -> None:
     await server.command("CONFIG", "SET", "requirepass", "right-password")
     with capture_logs() as lines:
-        counters = await replica(url=server.url.replace("://", "://:wrong-password@"))
+        url = server.url.replace("://", "://:wrong-password@")
+        counters = await replica(url=url, is_away=True)
     assert counters.is_down
     assert "WRONGPASS" in lines[0]["reason"] or "AuthenticationError" in lines[0]["reason"]
     assert "password@" not in str(lines)
@@ -748,7 +765,7 @@ async def test_a_wrong_password_is_down_and_is_never_shown(
 async def test_a_server_that_takes_no_writes_is_down(server: Server, replica: Replica) -> None:
     """A replica after a failover: it answers, and counts nothing."""
     await server.command("REPLICAOF", "127.0.0.1", "1")
-    assert (await replica()).is_down
+    assert (await replica(is_away=True)).is_down
 
 
 @pytest.fixture
