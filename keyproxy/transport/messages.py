@@ -42,7 +42,7 @@ class Request:
     """
 
     __slots__ = (
-        "_is_wanted", "_lack", "_more", "_seen", "body", "exchange", "has_body", "headers",
+        "_is_wanted", "_lack", "_more", "_most", "body", "exchange", "has_body", "headers",
         "is_whole", "keeps", "length", "method", "remote", "target", "transport", "version",
     )  # fmt: skip
 
@@ -64,7 +64,8 @@ class Request:
         self.exchange: Any = None
         self.length = int(headers.get("Content-Length", 0))
         self.has_body = self.length > 0 or "Transfer-Encoding" in headers
-        self.body, self._seen, self._is_wanted = bytearray(), 0, True
+        self.body, self._is_wanted = bytearray(), True
+        self._most = _UNSEEN_BYTES  # of it, before somebody looks at what has come
         self.is_whole = False
         self._lack: type[Exception] | None = None
         self._more: asyncio.Future[None] | None = None
@@ -73,21 +74,21 @@ class Request:
         """A piece of the body comes. While nobody waits for more, the client is made to wait."""
         if self._is_wanted:
             self.body += data
-            if self.transport is not None and self._is_ahead:
+            if len(self.body) > self._most and self.transport is not None:
                 self.transport.pause_reading()
             self._wake()
 
     def end(self, lack: type[Exception] | None = None) -> None:
         """No more of it comes. ``lack``: why it is not whole."""
         self.is_whole, self._lack = lack is None, lack
-        if self.transport is not None and self._is_ahead:
+        if len(self.body) > self._most and self.transport is not None:
             self.transport.resume_reading()  # or nobody would see the client leave
         self._wake()
 
     async def more(self) -> None:
         """Return when more of the body has come, or all. Raises ``BrokenBody``, MemoryError."""
         if self._lack is None:
-            self._seen = len(self.body)
+            self._most = len(self.body) + _UNSEEN_BYTES
             if self.transport is not None:
                 self.transport.resume_reading()
             self._more = asyncio.get_running_loop().create_future()
@@ -99,11 +100,6 @@ class Request:
         """Nobody wants its head any more, what has come of its body, or comes yet."""
         self._is_wanted, self.headers = False, _NO_HEADERS
         self.body.clear()
-
-    @property
-    def _is_ahead(self) -> bool:
-        """Whether so much has come that nobody has looked at that the client is made to wait."""
-        return len(self.body) > self._seen + _UNSEEN_BYTES
 
     def _wake(self) -> None:
         if self._more is not None and not self._more.done():

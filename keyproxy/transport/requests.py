@@ -103,7 +103,8 @@ class Requests:
 
     def on_message_begin(self) -> None:
         self.is_in_head = True
-        self._target, self._fields = b"", list[tuple[bytes, bytes]]()
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
 
     def on_url(self, part: bytes) -> None:
         self._target += part
