@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from keyproxy.call import CREDENTIAL_FIELDS
+from keyproxy.clients.addresses import FORWARDING_HEADERS
+from keyproxy.dialects import DIALECTS
 from keyproxy.errors import CODES, Step
+from keyproxy.transport.intake import UNREAD
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "keyproxy"
@@ -96,6 +100,30 @@ def test_only_commands_and_the_server_import_what_is_ours_late() -> None:
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", PAGE))))
 def test_every_module_that_the_page_names_exists(name: str) -> None:
     assert (ROOT / name).is_file() or (PACKAGE / name).is_file()
+
+
+def asked_of_heads(node: ast.AST) -> Iterator[str]:
+    """The names that some ``headers`` are asked for."""
+    told: tuple[ast.expr, ast.expr] | None = None
+    match node:
+        case ast.Call(func=ast.Attribute(attr="get" | "getall", value=holder), args=[name, *_]):
+            told = holder, name
+        case ast.Compare(left=name, comparators=[holder]):
+            told = holder, name
+        case ast.Subscript(value=holder, slice=name, ctx=ast.Load()):
+            told = holder, name
+    if told is not None and ast.unparse(told[0]).endswith("headers"):
+        yield str(getattr(told[1], "value", "")).lower()
+
+
+def test_nobody_asks_a_head_for_a_field_that_is_not_kept_of_it() -> None:
+    asked = {name.lower() for name in (*CREDENTIAL_FIELDS, *FORWARDING_HEADERS)}
+    asked |= {name for dialect in DIALECTS for name in dialect.forwarded}
+    for path in MODULES.values():
+        tree = ast.parse(path.read_text())
+        asked |= {name for node in ast.walk(tree) for name in asked_of_heads(node)}
+    assert {"host", "accept", "origin", "expect", "transfer-encoding", "cookie"} <= asked
+    assert asked & UNREAD == set()
 
 
 def test_no_module_but_the_table_of_settings_has_more_than_350_lines() -> None:

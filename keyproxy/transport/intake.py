@@ -17,6 +17,7 @@ from typing import Self
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from keyproxy.call import CREDENTIAL_FIELDS
+from keyproxy.dialects import names
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.settings.grammar.plain import LARGEST_BODY
 from keyproxy.transport import refusals
@@ -31,6 +32,14 @@ _ONCE = (
     "content-length", "content-location", "content-range", "content-type", "etag", "host",
     "max-forwards", "server", "transfer-encoding", "user-agent",
 )  # fmt: skip
+UNREAD = names(
+    "accept-encoding accept-language connection dnt priority referer sec-ch-ua sec-ch-ua-mobile"
+    " sec-ch-ua-platform sec-fetch-dest sec-fetch-mode user-agent via x-forwarded-host"
+    " x-forwarded-port x-forwarded-proto x-stainless-arch x-stainless-async x-stainless-lang"
+    " x-stainless-os x-stainless-package-version x-stainless-retry-count x-stainless-runtime"
+    " x-stainless-runtime-version x-stainless-timeout"
+)
+"""What browsers, SDKs and web servers say that nobody here looks at: their values are not kept."""
 _JUDGED = frozenset({"transfer-encoding", "sec-websocket-key1"})
 _TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
 _AUTHORITY = re.compile(r"[^:]*://[^/?#]")
@@ -109,7 +118,7 @@ def headers_of(
     is_small: bool,
 ) -> CIMultiDict[str]:
     """The fields of a head that every reader understands alike, and finds the same end of its body
-    by. ``is_small``: all of it is no longer than a line may be.
+    by, but for those that are ``UNREAD``. ``is_small``: all of it is no longer than a line may be.
 
     The parser bounds nothing, takes any list of codings that ends in "chunked", and one in
     HTTP/1.0, where it is a fault (RFC 9112 6.1), and frames other versions in no way. Raises
@@ -120,14 +129,18 @@ def headers_of(
     if len(fields) > MAX_FIELDS:
         raise refusals.of_head("head_too_large")
     read = _known if is_small else _read
-    names, is_usual = read(tuple([name for name, _ in fields]))
-    # llhttp leaves the spaces behind a value.
-    values = [value.rstrip(b" \t").decode("utf-8", "surrogateescape") for _, value in fields]
-    headers = CIMultiDict([*zip(names, values, strict=True)])  # it takes a list faster
-    if not (is_small or _fits(target, names, fields)):
+    said, kept, is_usual = read(tuple([name for name, _ in fields]))
+    # llhttp leaves the spaces behind a value; and a dict takes a list faster.
+    headers = CIMultiDict(
+        [
+            (name, fields[at][1].rstrip(b" \t").decode("utf-8", "surrogateescape"))
+            for at, name in kept
+        ]
+    )
+    if not (is_small or _fits(target, said, fields)):
         raise refusals.of_head("head_too_large")
     if not is_usual:
-        _check_framing(version, names, headers)
+        _check_framing(version, said, headers)
     is_plain = target.startswith("/") or method == "CONNECT" or _AUTHORITY.match(target)
     if not (is_plain or (target == "*" and method == "OPTIONS")):
         raise refusals.of_head("bad_request")
@@ -152,13 +165,14 @@ def _fits(target: str, names: Sequence[str], fields: Sequence[tuple[bytes, bytes
     return is_each and len(target) + sum(sizes) + len(": \r\n") * len(sizes) <= MAX_HEAD_BYTES
 
 
-def _read(names: tuple[bytes, ...]) -> tuple[tuple[str, ...], bool]:
-    """The names of a head, and whether they are such that nothing is to be judged of its framing:
-    a Host, none twice, none that is about more than a length."""
-    read = tuple([istr(name.decode().lower()) for name in names])
-    different = frozenset(read)
-    is_usual = len(different) == len(read) and "host" in different
-    return read, is_usual and different.isdisjoint(_JUDGED)
+def _read(raw: tuple[bytes, ...]) -> tuple[tuple[str, ...], tuple[tuple[int, istr], ...], bool]:
+    """The names of a head; those that somebody looks at, with their places; whether nothing is to
+    be judged of its framing: a Host, none twice, none that is about more than a length."""
+    said = tuple([istr(name.decode().lower()) for name in raw])
+    kept = tuple([(at, name) for at, name in enumerate(said) if name not in UNREAD])
+    different = frozenset(said)
+    is_usual = len(different) == len(said) and "host" in different
+    return said, kept, is_usual and different.isdisjoint(_JUDGED)
 
 
 _known = lru_cache(maxsize=64)(_read)  # a front end's clients all send the same names

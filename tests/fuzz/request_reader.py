@@ -21,6 +21,8 @@ ONCE = frozenset(
     b"content-length content-location content-range content-type etag host max-forwards server "
     b"transfer-encoding user-agent".split()
 )
+UNKEPT = frozenset(b"connection user-agent".split())
+"""Fields that nobody looks at behind the head."""
 CREDENTIALS = (b"authorization", b"x-api-key")
 _LINE = re.compile(rb"([A-Z-]+) +([\x21-\x7e]+) +HTTP/(1\.[01])")  # of spaces: RFC 9112, 3
 _ABSOLUTE = re.compile(rb"[A-Za-z]+://[A-Za-z0-9.-]+(?:[/?].*)?")
@@ -119,7 +121,8 @@ def _read_one(data: bytes, outcome: Outcome, size: int) -> bytes:
         if is_read:
             raise
         ended = {"open": "open", "refused": "closed", "doomed": "fading"}[error.end]
-    said = method.decode(), target.decode(), version.decode(), fields, body if is_read else b""
+    kept = tuple(each for each in fields if each[0] not in UNKEPT)
+    said = method.decode(), target.decode(), version.decode(), kept, body if is_read else b""
     outcome.calls.append(said)
     outcome.statuses.append(200)
     words = {word.strip() for value in _values(fields, b"connection") for word in value.split(b",")}
