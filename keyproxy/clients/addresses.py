@@ -8,7 +8,7 @@ right, where trusted hops write (MDN "X-Forwarded-For", section on selecting an 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
@@ -36,6 +36,7 @@ _log = structlog.get_logger("keyproxy.clients")
 _PORT = re.compile(r"(?:\[([^\]]+)\]|([0-9.]+)):[0-9]{1,5}")
 _MAX_HOPS_READ = 32
 SITE_PREFIX = 56  # what one household or office gets, 256 times /64 (RIPE-690, 4.2)
+_MOST_KNOWN = 4096  # callers that are at hand
 _MAX_ADDRESS = 80  # 45 characters, brackets, a port, a zone
 
 
@@ -60,7 +61,11 @@ class Addresses:
     trusted: Sequence[Network]
     hops: int = 0
     address_header: str | None = None
+    _trusts: Callable[[Address], bool] = field(init=False)
     _warned: set[str] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._trusts = lru_cache(maxsize=_MOST_KNOWN)(self._is_trusted)
 
     def of(self, peer: str | None, headers: CIMultiDictProxy[str]) -> Caller | None:
         """The caller: the peer, or who a trusted peer says it is."""
@@ -69,7 +74,7 @@ class Addresses:
             return self._by_hops(nearest, headers)
         if nearest is None:
             return None
-        if not self._trusts(nearest):
+        if not self._trusts(nearest.address):
             if "X-Forwarded-For" in headers:  # forged, or its sender was forgotten
                 self._warn_once(
                     "a peer that is not trusted sent X-Forwarded-For; if it is your web server, all"
@@ -94,7 +99,7 @@ class Addresses:
                 self._warn_of_value("X-Forwarded-For", found)
                 break
             found = hop
-            if not self._trusts(hop):
+            if not self._trusts(hop.address):
                 break
         return found
 
@@ -126,8 +131,8 @@ class Addresses:
             self._warned.add(event)
             _log.warning(event, **facts)
 
-    def _trusts(self, hop: Caller) -> bool:
-        return any(hop.address in network for network in self.trusted)
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self.trusted)
 
 
 def parse_address(text: str) -> Address | None:
@@ -141,7 +146,7 @@ def _read(text: str) -> Caller | None:
     return _parsed(text) if len(text) <= _MAX_ADDRESS else None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_MOST_KNOWN)
 def _parsed(text: str) -> Caller | None:
     """Whoever has more clients than are kept reads one for each call: ``ip_address``, which reads
     the same ones, takes several times as long."""
@@ -166,7 +171,7 @@ def _network(address: IPv6Address, prefix: int) -> str:
     return f"{inet_ntop(AF_INET6, kept.ljust(16, bytes(1)))}/{prefix}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_MOST_KNOWN)
 def shown(client: str, detail: str) -> str | None:
     """A client's address for the log: ``full``, ``prefix`` (IPv4 /24, IPv6 /48) or ``off``."""
     if detail == "off":
