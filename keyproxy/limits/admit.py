@@ -38,29 +38,31 @@ class Admission:
     rates: tuple[Rate, ...]
     address_rates: tuple[Rate, ...]
     max_in_flight: int
-    _windows: Callable[[str, str], list[Window]] = field(init=False)
+    _counted: Callable[[Client], tuple[str, list[Window]]] = field(init=False)
     _announced: Announced = field(init=False)
 
     def __post_init__(self) -> None:
-        self._windows = lru_cache(_MOST_KNOWN)(self._make_windows)
-        self._announced = announced(self._make_windows("", ""))
+        self._counted = lru_cache(_MOST_KNOWN)(self._count_of)
+        self._announced = announced(self._count_of(Client("", ""))[1])
 
     async def admit(self, client: Client, headers: dict[str, str]) -> Admitted:
         """A place for one call; ``headers`` receives the RateLimit fields, refused or not.
 
         Raises ``rate_limited``, ``too_many_in_flight``, ``overloaded``.
         """
-        whose = f"{client.app}:{client.id}"
+        whose, counted = self._counted(client)
         place = Place(whose, self.max_in_flight)
-        verdict = await self.counters.take(self._windows(whose, client.address), place)
+        verdict = await self.counters.take(counted, place)
         headers.update(rate_headers(self._announced, verdict))
         if not verdict.is_admitted:
             raise self._refusal(verdict)
         return Admitted(self.counters, place)
 
-    def _make_windows(self, whose: str, address: str) -> list[Window]:
+    def _count_of(self, client: Client) -> tuple[str, list[Window]]:
+        """Whose place a call takes, and the windows that it is counted in."""
+        whose = f"{client.app}:{client.id}"
         of_client = windows("client", whose, self.rates)
-        return of_client + windows("address", address, self.address_rates)
+        return whose, of_client + windows("address", client.address, self.address_rates)
 
     def _refusal(self, verdict: Verdict) -> Refusal:
         if verdict.is_crowded and not verdict.in_the_way:

@@ -115,7 +115,7 @@ class SharedCounters(Counters):
             self._held.add(place)
         found = [each for each in verdict.found if not each[0].is_open]
         opened = [units for window, units, _ in verdict.found if window.is_open]
-        return verdict._replace(found=found, opened=opened)
+        return replace(verdict, found=found, opened=opened)
 
     async def look(self, windows: Sequence[Window]) -> list[int]:
         if windows and not self._lane.is_down:

@@ -86,7 +86,8 @@ class Standing(NamedTuple):
         return max(0, self.window.amount - self.units)
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Verdict:
     """Whether what a call costs was counted in every window, or nothing in any. ``is_crowded``: no
     place was left in flight. ``found``: what a standing says, of each window; most callers that are
     admitted look at no more. ``opened``: of those that refused it, the units only set aside.
