@@ -59,7 +59,7 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
         rounds=1 + tool_calls,
     )
     ask.length_fields, ask.reasoning_tokens = tuple(lengths) or dialect.lengths[:1], thinking
-    if seen.is_something:
+    if vars(seen):  # something is noted
         ask.images = times * seen.images
         # A prediction that does not come true is billed as output, beyond the cap.
         ask.predicted_tokens = text_tokens if seen.predicts else 0

@@ -65,11 +65,6 @@ class Seen:
     what: str = ""
     _sources: set[int] | None = None  # of images, which are measured
 
-    @property
-    def is_something(self) -> bool:
-        """Whether anything is noted."""
-        return bool(vars(self))
-
     def unbound(self, what: str) -> None:
         """No price bounds ``what``, a part as it is called in words; the first is told."""
         if not self.is_unbounded:
@@ -208,7 +203,8 @@ class Check:
             self.ids[id] = None
         if ":" in model and ":online" in model.lower():
             self.seen.searches = True
-        self.put(holder, key, model)
+        if model != value:
+            self.put(holder, key, model)
 
     def cap(self, param: str, holder: Any, key: Any, meant: str) -> None:
         """The number or word at ``holder[key]``, a setting called ``meant``, is within the caps."""

@@ -87,7 +87,9 @@ class Endpoints:
         Raises ``endpoint_not_allowed``, ``method_not_allowed``, ``query_not_allowed``.
         """
         path, mark, query = target.partition("?")
-        endpoint, path = self._match(path, host)
+        endpoint = self._exact.get(path)
+        if endpoint is None:
+            endpoint, path = self._match(path, host)
         if endpoint.method != method:
             raise Refusal(
                 "method_not_allowed",
@@ -99,8 +101,6 @@ class Endpoints:
         return endpoint, path, query
 
     def _match(self, path: str, host: str) -> tuple[Endpoint, str]:
-        if (endpoint := self._exact.get(path)) is not None:
-            return endpoint, path
         for pattern, endpoint in self._templates:
             if match := re.fullmatch(pattern, path):
                 author, slug = (_plain(match[name]) for name in ("author", "slug"))
