@@ -51,13 +51,9 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     for outer, inner in dialect.budgets:
         if outer in body and type(body[outer]) is dict:
             thinking += _positive(body[outer].get(inner)) or 0
-    ask = Ask(
-        times * text_tokens,
-        _output_cap(lengths.values(), thinking) if lengths else None,
-        answers=times * seen.answers * contexts if writes else 0,
-        contexts=times * contexts,
-        rounds=1 + tool_calls,
-    )
+    cap = _output_cap(lengths.values(), thinking) if lengths else None
+    answers = times * seen.answers * contexts if writes else 0
+    ask = Ask(times * text_tokens, cap, answers, times * contexts, 1 + tool_calls)
     ask.length_fields, ask.reasoning_tokens = tuple(lengths) or dialect.lengths[:1], thinking
     if vars(seen):  # something is noted
         ask.images = times * seen.images

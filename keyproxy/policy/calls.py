@@ -45,10 +45,10 @@ def read(
             query,
             tuple(check.named),
             tuple(check.ids),
-            is_streaming=stream is True,
-            ask=ask_of(check, said, len(sent)) if policy.counts_money else None,
-            headers=open_betas(headers, policy.features) if headers else (),
-            said=_said(check, said, raw, parsed, reader) if policy.is_routed else None,
+            stream is True,
+            ask_of(check, said, len(sent)) if policy.counts_money else None,
+            open_betas(headers, policy.features) if headers else (),
+            _said(check, said, raw, parsed, reader) if policy.is_routed else None,
         )
     finally:
         if len(raw) > PIECE and not policy.is_routed:

@@ -61,7 +61,8 @@ class App:
         if is_read and request.target in HEALTH_PATHS:
             return health(path, is_ready=self.is_ready())
         kit = self.current()
-        record = Record(request.method, path, is_cutting=kit.life.cuts_calls)
+        record = Record(request.method, path)
+        record.is_cutting = kit.life.cuts_calls
         record.trace_id = trace_id(request.headers.get("traceparent"))
         record.origin = kit.browser.allowed_origin(request.headers)
         exchange = request.exchange = Exchange(kit, record, connection)

@@ -51,7 +51,6 @@ class Request:
         method: str,
         target: str,
         headers: CIMultiDictProxy[str],
-        *,
         version: str = HTTP_1_1,
         remote: str | None = None,
         keeps: bool = True,

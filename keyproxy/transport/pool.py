@@ -97,10 +97,10 @@ class Pool:
         path: str,
         fields: Lines,
         body: bytes,
-        *,
         timeout_seconds: float,
         connected: Callable[[], None] | None = None,
         left: Callable[[asyncio.Future[Reply]], Awaitable[None]] | None = None,
+        *,
         is_rooted: bool = False,
     ) -> Reply:
         """The answer to a request below the base, or the origin if it ``is_rooted``, as soon as its

@@ -125,15 +125,9 @@ class Requests:
         headers = intake.headers_of(method, target, version, self._fields, is_small=is_small)
         self.is_in_head, self._overhead = False, 0
         del self._target, self._fields
-        self.coming = Request(
-            method,
-            target,
-            CIMultiDictProxy(headers),
-            version=version,
-            remote=self._remote,
-            keeps=parser.should_keep_alive() and "Upgrade" not in headers,
-            transport=self._transport,
-        )
+        head, remote, transport = CIMultiDictProxy(headers), self._remote, self._transport
+        keeps = parser.should_keep_alive() and "Upgrade" not in headers
+        self.coming = Request(method, target, head, version, remote, keeps, transport)
         self.ahead.append(self.coming)
 
     def on_body(self, data: bytes) -> None:

@@ -260,13 +260,12 @@ class Upstream:
         head = self._heads[self.keys.index(key)].of(call)
         endpoint, most = call.endpoint, self._first_byte_seconds
         pool = self._messages_pool if endpoint.dialect is MESSAGES else self._pool
+        seconds = min(seconds or most, most)
+        left = partial(self._linger, key) if call.is_streaming else None
         record.ask(self.provider.name)
         try:
             return await pool.ask(
-                *(endpoint.method, call.target, head, call.body),
-                timeout_seconds=min(seconds or most, most),
-                connected=record.connected,
-                left=partial(self._linger, key) if call.is_streaming else None,
+                endpoint.method, call.target, head, call.body, seconds, record.connected, left
             )
         except asyncio.CancelledError:
             if record.is_connected:
