@@ -695,6 +695,20 @@ async def test_what_was_told_while_a_connection_was_given_up_is_told_to_the_next
     assert (await counters.take([], Place("a", 2))).is_crowded
 
 
+async def test_each_of_very_many_is_answered_by_a_storage_that_was_down(
+    server: Server, replica: Replica
+) -> None:
+    """What is told while it is down is bounded; what is asked afterwards must not be."""
+    changes = Changes()
+    counters = await replica(on_change=changes, answer_seconds=20.0)
+    server.kill()
+    await changes.wait(True)
+    await server.start()
+    await changes.wait(False)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(counters.look([MINUTE]) for _ in range(10_100)))
+
+
 async def test_one_line_is_logged_for_each_change(server: Server, replica: Replica) -> None:
     changes = Changes()
     with capture_logs() as lines:

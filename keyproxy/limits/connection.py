@@ -249,6 +249,7 @@ class Lane:
 
     def _set_up(self) -> None:
         was_down, self.is_down = self.is_down, False
+        self._queue = deque(self._queue)  # as many as are asked: none may push another out
         self.on_up(self._run_id)
         if was_down:
             self.on_change(None)
