@@ -427,6 +427,29 @@ async def test_what_a_storage_answers_late_is_counted_once(
     assert [each.units for each in await standings(counters, [budget])] == [spent, spent - 10]
 
 
+async def test_a_late_answer_about_a_window_that_is_over_leaves_the_next_one_as_it_is(
+    server: Server,
+) -> None:
+    """Else that would have its whole amount once more."""
+    changes, line, window = Changes(), asyncio.Event(), replace(MINUTE, amount=3)
+    line.set()
+    async with AsyncExitStack() as stack:
+        place = storage(await stack.enter_async_context(slowed(server, line.wait)))
+        assert place is not None
+        shared = open_shared(place, "local", on_change=changes, late_seconds=30.0, **BRIEF)
+        counters = await stack.enter_async_context(shared)
+        assert await takes(1, counters, window=window) == 1
+        await server.command("PEXPIRE", "keyproxy:client:60:web:someone", "800")
+        left_seconds = (await standings(counters, [window]))[0].resets_in_seconds
+        line.clear()
+        assert await takes(1, counters, window=window) == 1
+        await asyncio.sleep(left_seconds)
+        assert await takes(4, counters, window=window) == 3
+        line.set()
+        await changes.wait(False)
+        assert await takes(2, counters, window=window) == 0
+
+
 async def test_what_was_set_aside_alone_is_told_as_such(server: Server, replica: Replica) -> None:
     changes = Changes()
     counters = await replica(on_change=changes)
@@ -616,8 +639,8 @@ async def test_a_busy_process_does_not_take_the_storage_for_down(replica: Replic
 
 
 @asynccontextmanager
-async def slowed(server: Server, seconds: float) -> AsyncIterator[str]:
-    """The address of ``server`` behind a line on which each script's answer takes ``seconds``."""
+async def slowed(server: Server, pause: Callable[[], Awaitable[object]]) -> AsyncIterator[str]:
+    """The address of ``server`` behind a line on which each script's answer makes a ``pause``."""
     lines: list[asyncio.Task[None]] = []
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -629,7 +652,7 @@ async def slowed(server: Server, seconds: float) -> AsyncIterator[str]:
         with closing(writer):
             while line := await reader.readline():
                 if line.startswith(b"*"):
-                    await asyncio.sleep(seconds)
+                    await pause()
                 writer.write(line)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -645,7 +668,7 @@ async def slowed(server: Server, seconds: float) -> AsyncIterator[str]:
 async def test_a_storage_that_answers_slowly_holds_no_call_up_for_all_those_before_it(
     server: Server,
 ) -> None:
-    async with slowed(server, ANSWER_SECONDS / 6) as url:
+    async with slowed(server, partial(asyncio.sleep, ANSWER_SECONDS / 6)) as url:
         place = storage(url)
         assert place is not None
         async with open_shared(place, "local") as counters:
@@ -657,7 +680,7 @@ async def test_a_storage_that_answers_slowly_holds_no_call_up_for_all_those_befo
 
 async def test_a_storage_that_falls_behind_is_down_although_it_answers(server: Server) -> None:
     """Each turn of the loop reads an answer, and each is later than the one before."""
-    async with slowed(server, 0.004) as url:
+    async with slowed(server, partial(asyncio.sleep, 0.004)) as url:
         place = storage(url)
         assert place is not None
         async with open_shared(place, "local") as counters:

@@ -234,10 +234,14 @@ class SharedCounters(Counters):
         news: Sequence[News],
         asked_at: float,
         answer: asyncio.Future[Any],
+        *,
+        is_late: bool = False,
     ) -> None:
+        """``is_late``: who asked has gone on without the answer, or was refused, so that what it
+        took is taken once too often."""
         if isinstance(down := answer.exception(), StorageDown):
             if down.later is not None:
-                late = partial(self._heard_late, act, changes, news, asked_at)
+                late = partial(self._heard, act, changes, news, asked_at, is_late=True)
                 down.later.add_done_callback(late)
                 return
             # What the server may have heard is said again only where twice is too much, not
@@ -250,30 +254,18 @@ class SharedCounters(Counters):
                 if act == "adjust" and (units > 0 or not down.may_be_heard):
                     self._adjust_alone([(window, units)])
             return
-        for window, units, left_seconds in commands.verdict(changes, answer.result()).found:
-            # From when it was asked: so a shadow never outlives its window. One that has not
-            # begun has none.
-            if left_seconds and (units or self._table.get(window) is not None):
-                self._table.put(window, Entry(units, asked_at + left_seconds, self._generation))
-
-    def _heard_late(
-        self,
-        act: Act,
-        changes: Sequence[Change],
-        news: Sequence[News],
-        asked_at: float,
-        answer: asyncio.Future[Any],
-    ) -> None:
-        """The answer for which nobody waited: who asked has gone on without, or was refused, so
-        that what it took is taken once too often."""
-        self._heard(act, changes, news, asked_at, answer)
-        if answer.exception() is not None:
-            return
-        for window, _ in changes:  # which holds also what was counted here since then
-            if owed := self._owed.get(window):
-                self.adjust_here([(window, owed.units)])
-        if act == "take" and commands.verdict(changes, answer.result()).is_admitted:
-            self._adjust_alone([(window, -units) for window, units in changes])
+        verdict, now = commands.verdict(changes, answer.result()), self._table.clock()
+        is_twice = is_late and act == "take" and verdict.is_admitted
+        for (window, cost), (_, units, left_seconds) in zip(changes, verdict.found, strict=True):
+            # From when it was asked: so a shadow neither outlives its window nor takes the place
+            # of the next one's. One that has not begun has none.
+            ends = asked_at + left_seconds
+            if ends > now and (units or self._table.get(window) is not None):
+                if (owing := self._owed.get(window)) is not None:  # counted here since it was asked
+                    units = max(0, units + owing.units)
+                self._table.put(window, Entry(units, ends, self._generation))
+                if is_twice:
+                    self._adjust_alone([(window, -cost)])
 
     def _doubted(self, entry: Entry) -> Entry:
         """What is known of a window, to be told again: the server may not hold it."""
