@@ -718,6 +718,21 @@ async def test_what_was_told_while_a_connection_was_given_up_is_told_to_the_next
     assert (await counters.take([], Place("a", 2))).is_crowded
 
 
+async def test_a_cost_beyond_what_was_set_aside_counts_before_it_is_known_whether_it_was_heard(
+    server: Server, replica: Replica
+) -> None:
+    changes = Changes()
+    counters = await replica(on_change=changes, late_seconds=30.0, **BRIEF)
+    budget = Window("budget", "a", 100, 86_400, span=TODAY)
+    assert (await counters.take([budget], cost=10)).is_admitted
+    server.freeze()
+    await counters.adjust([(budget, 80)])
+    assert await takes(2, counters, window=budget, cost=10) == 1
+    server.thaw()
+    await changes.wait(False)
+    assert (await standings(counters, [budget]))[0].units == 100
+
+
 async def test_each_of_very_many_is_answered_by_a_storage_that_was_down(
     server: Server, replica: Replica
 ) -> None:

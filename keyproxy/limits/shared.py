@@ -234,38 +234,42 @@ class SharedCounters(Counters):
         news: Sequence[News],
         asked_at: float,
         answer: asyncio.Future[Any],
-        *,
-        is_late: bool = False,
+        twice: Sequence[Change] | None = None,
     ) -> None:
-        """``is_late``: who asked has gone on without the answer, or was refused, so that what it
-        took is taken once too often."""
+        """``twice``: of an answer for which nobody waited, what is counted here by now, or was
+        refused, and is counted once too often if the storage has counted it."""
         if isinstance(down := answer.exception(), StorageDown):
-            if down.later is not None:
-                late = partial(self._heard, act, changes, news, asked_at, is_late=True)
-                down.later.add_done_callback(late)
-                return
             # What the server may have heard is said again only where twice is too much, not
             # too little.
+            if twice is None and act == "adjust":
+                twice = [each for each in changes if each[1] > 0 and self._table.get(each[0])]
+                self._adjust_alone(twice)
+            if down.later is not None:
+                twice = changes if twice is None else twice
+                late = partial(self._heard, act, changes, news, asked_at, twice=twice)
+                down.later.add_done_callback(late)
+                return
             for (window, units), (floor, owed, _) in zip(changes, news, strict=True):
                 if floor and (entry := self._table.get(window)) is not None:
                     self._table.put(window, self._doubted(entry))
                 if owed > 0 or not down.may_be_heard:
                     self._owe(window, owed)
-                if act == "adjust" and (units > 0 or not down.may_be_heard):
+                if act == "adjust" and units < 0 and not down.may_be_heard:
                     self._adjust_alone([(window, units)])
             return
         verdict, now = commands.verdict(changes, answer.result()), self._table.clock()
-        is_twice = is_late and act == "take" and verdict.is_admitted
-        for (window, cost), (_, units, left_seconds) in zip(changes, verdict.found, strict=True):
+        if act == "take" and not verdict.is_admitted:
+            twice = None
+        for change, (window, units, left_seconds) in zip(changes, verdict.found, strict=True):
             # From when it was asked: so a shadow neither outlives its window nor takes the place
             # of the next one's. One that has not begun has none.
             ends = asked_at + left_seconds
             if ends > now and (units or self._table.get(window) is not None):
-                if (owing := self._owed.get(window)) is not None:  # counted here since it was asked
-                    units = max(0, units + owing.units)
                 self._table.put(window, Entry(units, ends, self._generation))
-                if is_twice:
-                    self._adjust_alone([(window, -cost)])
+                if twice and change in twice:
+                    self._owe(window, -change[1])
+                if (owing := self._owed.get(window)) is not None:  # counted here since it was asked
+                    self.adjust_here([(window, owing.units)])
 
     def _doubted(self, entry: Entry) -> Entry:
         """What is known of a window, to be told again: the server may not hold it."""
