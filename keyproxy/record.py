@@ -6,7 +6,6 @@ Prompts and completions are never logged at any level; neither is a query string
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import time
@@ -15,11 +14,10 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
-import structlog
-
 from keyproxy.call import ROUTER, Cost, CostSource, End, Head, Usage
 from keyproxy.dataclass import dataclass, field
 from keyproxy.errors import Side
+from keyproxy.logs import Facts, Said, write_call
 from keyproxy.price import ZERO
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C
@@ -237,34 +235,17 @@ class Record:
         return "info" if self.side is None or self.side == Side.CLIENT else "error"
 
     def write(self) -> None:
-        """Health calls leave no line. It goes the way that a logger of structlog's sends one,
-        without the four copies that it makes; as JSON, one that was not refused is filled into
-        what calls like it have written."""
-        if self.is_quiet:
-            return
-        config, level = structlog.get_config(), self.level
-        if not config["wrapper_class"].is_enabled_for(None, _LEVELS[level]):
-            return
-        logger: Any = config["logger_factory"]()
-        processors, own = config["processors"], self._own()
-        call_json = getattr(processors[-1], "call", None)  # other styles have none
-        if call_json is not None and self.code is None and self.endpoint is not None:
-            said: Any = call_json(level, _shared(self), own, self._line)
-        else:
-            said = self._line(own)
-            try:
-                for process in processors:
-                    said = process(logger, level, said)
-            except structlog.DropEvent:
-                return
-        getattr(logger, level)(said)
+        """Leave its line in the log; health calls leave none."""
+        if not self.is_quiet:
+            is_alike = self.code is None and self.endpoint is not None
+            write_call(self.level, self._facts, self._line, is_alike=is_alike)
 
-    def _own(self) -> tuple[str | float | None, ...]:
-        """What no two calls say alike: the facts that ``_OWN`` names."""
+    def _facts(self) -> Facts:
+        """Those of ``_SHARED`` and of ``_OWN``, in their order."""
         usage, cost, first_byte_at = self.usage, self.cost, self.first_byte_at
         queue, connect, gap = self.queue_seconds, self.connect_seconds, self.longest_gap_seconds
         started_at, client = self.started_at, self.client_seconds
-        return (
+        own = (
             self.request_id,
             self.trace_id,
             self.client,
@@ -282,59 +263,53 @@ class Record:
             client * 1000 or None,
             (self.clock() - started_at) * 1000,
         )
+        return _shared(self), own
 
-    def _line(self, own: Sequence[Any]) -> dict[str, Any]:
-        """All facts in their order; None keeps the places of those of ``own``, set at the end."""
+    def _line(self, own: Sequence[Any]) -> Said:
+        """All facts by their names, those of ``own`` behind the others."""
         endpoint = self.endpoint or f"{self.method[:16]} {self.path[:200]}"
-        line: dict[str, Any] = {
-            "request_id": None,
-            "trace_id": None,
-            "app": self.app,
-            "client": None,
-            "origin": self.origin,
+        line = dict(zip(_SHARED, _shared(self), strict=True))
+        line |= {
             "endpoint": endpoint,
             "model": ",".join(self.models) or None,
-            "provider": self.provider,
-            "native_model": self.native_model,
-            "generation_id": None,
-            "served": self.served,
-            "is_other_model": self.is_other_model,
-            "stream": self.is_streaming,
-            "http_status": self.http_status,
-            "code": self.code,
             "param": self.param and self.param[:_MAX_NAME],
-            "side": self.side,
-            "hint": self.hint,
-            "cause": self.cause,
             "attempts": self.attempts or None,
-            "bytes": None,
-            "bytes_up": None,
-            "input_tokens": None,
-            "output_tokens": None,
-            "cost": None,
-            "cost_source": None,
-            "ended": self.ended,
-            "error": self.answer_error,
+            "exc_info": self.error,
+            "event": f"{endpoint} {self.http_status or self.ended}",
         }
         for name, fact in zip(_OWN, own, strict=True):
             line[name] = round(fact, 1) if isinstance(fact, float) else fact
-        line |= {"exc_info": self.error, "event": f"{endpoint} {self.http_status or self.ended}"}
         return {name: fact for name, fact in line.items() if fact is not None}
 
 
+_SHARED = {
+    "app": "app",
+    "origin": "origin",
+    "endpoint": "endpoint",
+    "model": "models",
+    "provider": "provider",
+    "native_model": "native_model",
+    "served": "served",
+    "is_other_model": "is_other_model",
+    "stream": "is_streaming",
+    "http_status": "http_status",
+    "code": "code",
+    "param": "param",
+    "side": "side",
+    "hint": "hint",
+    "cause": "cause",
+    "attempts": "attempts",
+    "ended": "ended",
+    "error": "answer_error",
+}
+"""What many calls say alike, so that it is written once for them: fields by names in a line."""
 _OWN = (
     *("request_id", "trace_id", "client", "generation_id", "bytes", "bytes_up"),
     *("input_tokens", "output_tokens", "cost", "cost_source"),
     *("queue_ms", "connect_ms", "first_byte_ms", "longest_gap_ms", "client_ms", "total_ms"),
 )
-"""In the order of a line."""
-_shared = attrgetter(
-    *("app", "origin", "endpoint", "models", "provider", "native_model", "served"),
-    *("is_other_model", "is_streaming", "http_status", "param", "side", "hint", "cause"),
-    *("attempts", "ended", "answer_error"),
-)
-"""All else that the line of a call says that was not refused, as many calls do."""
-_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+"""What no two calls say alike."""
+_shared = attrgetter(*_SHARED.values())
 
 
 def trace_id(traceparent: str | None) -> str | None:
