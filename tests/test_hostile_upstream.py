@@ -357,10 +357,11 @@ async def test_only_listed_headers_come_down(before: Before) -> None:
         OK + b"Set-Cookie: a=b\r\nX-Accel-Redirect: /internal\r\nX-Sendfile: /etc/passwd\r\n"
         b"Clear-Site-Data: *\r\nAlt-Svc: h3\r\nStrict-Transport-Security: max-age=1\r\n"
         b"Access-Control-Allow-Origin: *\r\nLink: </x>\r\nX-Generation-Id: gen-1\r\ncf-ray: r\r\n"
-        b"Content-Length: 2\r\n\r\n{}"
+        b"cf-ray: s\r\nContent-Length: 2\r\n\r\n{}"
     )
     async with proxy.post() as answer:
         names = {name.lower() for name in answer.headers}
+        assert answer.headers.getall("cf-ray") == ["r"]
     ours = {
         "content-type",
         "content-length",

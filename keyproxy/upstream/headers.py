@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from multidict import CIMultiDict, CIMultiDictProxy, istr
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from keyproxy import __version__
 from keyproxy.call import Call
@@ -101,19 +101,19 @@ def asking(provider: Provider, key: Secret | None) -> dict[str, str]:
     return head
 
 
-def findable(names: Iterable[str]) -> dict[bytes, istr]:
+def findable(names: Iterable[str]) -> dict[bytes, str]:
     """``names`` by the form in which heads have them."""
-    return {name.lower().encode(): istr(name) for name in names}
+    return {name.lower().encode(): name for name in names}
 
 
-def incoming(names: Mapping[bytes, istr], fields: Fields, search: KeySearch) -> CIMultiDict[str]:
+def incoming(names: Mapping[bytes, str], fields: Fields, search: KeySearch) -> dict[str, str]:
     """What of an answer's head goes down to the client: the ``findable`` of these ``names``, and
-    its type, which is put in apart."""
-    head: CIMultiDict[str] = CIMultiDict()
+    its type, which is put in apart. Of repeated values the first."""
+    head = {}
     for low in filter(fields.__contains__, names):
-        for value in fields[low]:
-            if _PLAIN_BYTES.fullmatch(value) and not search.is_in(value):
-                head.add(names[low], value.decode())
+        value = fields[low][0]
+        if _PLAIN_BYTES.fullmatch(value) and not search.is_in(value):
+            head[names[low]] = value.decode()
     return head
 
 

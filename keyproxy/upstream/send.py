@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 import structlog
-from multidict import CIMultiDict, istr
 
 from keyproxy.call import Call, Head, Told
 from keyproxy.dataclass import dataclass, field
@@ -37,7 +36,6 @@ MAX_REPORT_BYTES = 256 * 1024  # of a call, of a key
 MAX_FETCH_BYTES = 8 << 20  # the whole list is about 1 MB (November 2026)
 MOST_MODELS = 5_000  # DeepInfra, the largest, has some 200 (November 2026)
 _PRICES_SECONDS = 5.0
-_TYPE, _CACHING = istr("Content-Type"), istr("Cache-Control")
 _MODEL_ID = re.compile(r"[!-~]{1,200}")
 _log = structlog.get_logger("keyproxy.upstream")
 
@@ -49,7 +47,7 @@ class Answer:
     asks us to come again. ``outlives_client``: it is read on when nobody wants it any more."""
 
     head: Head
-    headers: CIMultiDict[str]
+    headers: dict[str, str]
     reply: Reply
     search: KeySearch
     fault: Fault | None = None
@@ -294,9 +292,9 @@ class Upstream:
             raise invalid("its type is none that may pass")
         if reply.status == 401:
             fields["x-should-retry"] = "false"
-        fields[_TYPE], fields[_CACHING] = kind, "no-store"
+        fields["Content-Type"], fields["Cache-Control"] = kind, "no-store"
         if kind.startswith("text/event-stream"):
-            fields[_CACHING] = "no-cache, no-transform"
+            fields["Cache-Control"] = "no-cache, no-transform"
             fields["X-Accel-Buffering"] = "no"  # nginx would collect the events
         head = self._head(reply.status, kind, fields, key, is_own=is_own)
         return Answer(head, fields, reply, search)
@@ -326,7 +324,7 @@ class Upstream:
         return answer
 
     def _head(
-        self, status: int, kind: str, fields: CIMultiDict[str], key: Secret, *, is_own: bool
+        self, status: int, kind: str, fields: Mapping[str, str], key: Secret, *, is_own: bool
     ) -> Head:
         name, told = self.provider.call_header, self.provider.told_cost
         id = None if name is None else fields.get(name)
