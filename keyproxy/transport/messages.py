@@ -120,11 +120,11 @@ def lines(fields: Iterable[tuple[str, str]]) -> Lines:
 
 def head(version: str, status: int, fields: Lines) -> bytes:
     """Of an answer that is made now (RFC 9110, 6.6.1)."""
-    first = f"HTTP/{version} {status} {_REASONS.get(status, '')}"
-    text = f"{first}\r\nDate: {_date(int(time.time()))}\r\n{fields}\r\n"
+    text = f"{_beginning(version, status, int(time.time()))}{fields}\r\n"
     return text.encode(errors="ignore")  # what was no UTF-8 is left out
 
 
-@lru_cache(maxsize=1)
-def _date(now: int) -> str:
-    return formatdate(now, usegmt=True)
+@lru_cache(maxsize=16)
+def _beginning(version: str, status: int, now: int) -> str:
+    date = formatdate(now, usegmt=True)
+    return f"HTTP/{version} {status} {_REASONS.get(status, '')}\r\nDate: {date}\r\n"
