@@ -17,7 +17,6 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from aiohttp import web
-from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from keyproxy.call import End, Head
@@ -331,7 +330,7 @@ async def test_what_comes_is_looked_at_behind_the_client_and_without_it(
     reply = Reply(200, {}, 2, None if is_whole else Transport())
     reply.feed(b"hi")
     asyncio.get_running_loop().call_soon(reply.end)
-    answer = Answer(Head(200, "", None, ""), CIMultiDict(), reply, KeySearch([]))
+    answer = Answer(Head(200, "", None, ""), {}, reply, KeySearch([]))
     await relay(client, answer, record, idle_seconds=5)
     assert did == ["written", "hi"]
     assert record.ended is (End.COMPLETE if is_there else End.CLIENT_LEFT)
@@ -347,7 +346,7 @@ async def test_a_client_that_leaves_with_its_whole_answer_has_it() -> None:
     record, client = Record("POST", CHAT), cast(Any, Leaving())
     reply = Reply(200, {}, 2, None)
     reply.feed(b"hi")
-    answer = Answer(Head(200, "", None, ""), CIMultiDict(), reply, KeySearch([]))
+    answer = Answer(Head(200, "", None, ""), {}, reply, KeySearch([]))
     passing = asyncio.create_task(relay(client, answer, record, idle_seconds=5))
     assert (await passing).status == 200
     assert record.ended is End.COMPLETE
@@ -367,7 +366,7 @@ async def test_a_client_that_leaves_behind_its_whole_answer_has_left() -> None:
 
     reply = Reply(200, {}, 2, None)
     reply.feed(b"hi")
-    answer = Answer(Head(200, "", None, ""), CIMultiDict(), reply, KeySearch([]))
+    answer = Answer(Head(200, "", None, ""), {}, reply, KeySearch([]))
     call = relay(cast(Any, Leaving()), answer, Record("POST", CHAT), idle_seconds=5)
     passing = asyncio.create_task(call)
     with pytest.raises(asyncio.CancelledError):
