@@ -250,6 +250,10 @@ async def test_a_running_keyproxy_is_read_while_it_writes(start: Start, tmp_path
 
     calling = asyncio.create_task(go_on_calling())
     try:
+        async with asyncio.timeout(10):
+            while not ids:
+                await asyncio.sleep(0.01)
+        await proxy.service.accounting.book.flush()  # type: ignore[union-attr]
         for asked in ("--top=1", WIRE_HEADERS["X-Generation-Id"]):
             done = await asyncio.create_subprocess_exec(
                 *(
