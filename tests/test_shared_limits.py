@@ -4,6 +4,7 @@ when the server is killed, frozen, restarted, or says no."""
 from __future__ import annotations
 
 import asyncio
+import random
 import subprocess
 import sys
 import time
@@ -663,6 +664,71 @@ async def slowed(server: Server, pause: Callable[[], Awaitable[object]]) -> Asyn
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
         yield f"{server.kind}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         await asyncio.gather(*lines, return_exceptions=True)
+
+
+@asynccontextmanager
+async def bad_line(
+    server: Server, is_bad: asyncio.Event, luck: random.Random, cuts: float
+) -> AsyncIterator[str]:
+    """The address of ``server`` behind a line that delays a piece of ten, and is cut at so many."""
+    lines: list[asyncio.Task[None]] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while data := await reader.read(65_536):
+                if is_bad.is_set() and luck.random() < 0.1:
+                    await asyncio.sleep(luck.random() * 0.06)
+                if is_bad.is_set() and luck.random() < cuts:
+                    return
+                writer.write(data)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_connection("127.0.0.1", server.port)
+        lines.append(asyncio.create_task(carry(reader, questions)))
+        lines.append(asyncio.create_task(carry(answers, writer)))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        yield f"{server.kind}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*lines, return_exceptions=True)
+
+
+@pytest.mark.parametrize("cuts", [0.0, 0.01])
+async def test_money_is_exact_on_a_slow_line_and_never_too_little_on_one_that_is_cut(
+    server: Server, cuts: float
+) -> None:
+    luck, is_bad, changes, spent = random.Random(cuts), asyncio.Event(), Changes(), 0
+    opened = Window("budget", "a", 2**53, 86_400, span=TODAY, is_open=True)
+    budget = Window("budget", "a", 2**53, 86_400, span=TODAY, opened=opened)
+    is_bad.set()
+
+    async def call(counters: SharedCounters) -> None:
+        nonlocal spent
+        amount = luck.randint(1, 50)
+        if (await counters.take([budget], cost=amount)).is_admitted:
+            await asyncio.sleep(luck.random() * 0.05)
+            spent += (cost := luck.randint(0, 2 * amount))
+            await counters.adjust([(budget, cost - amount), (opened, -amount)])
+
+    async with AsyncExitStack() as stack:
+        line = bad_line(server, is_bad, luck, cuts)
+        place = storage(await stack.enter_async_context(line))
+        assert place is not None
+        patience = {"answer_seconds": 0.01, "late_seconds": 30.0}
+        shared = open_shared(place, "local", on_change=changes, **patience)
+        counters = await stack.enter_async_context(shared)
+        calls = []
+        for _ in range(300):
+            calls.append(asyncio.create_task(call(counters)))
+            await asyncio.sleep(luck.random() * 0.01)
+        await asyncio.gather(*calls)
+        is_bad.clear()
+        found = await standings(counters, [budget])
+        while counters.is_down:  # what is owed is told by who asks when it is up
+            await changes.wait(False)
+            found = await standings(counters, [budget])
+    units = [each.units for each in found]
+    assert units[0] >= spent
+    assert cuts or units == [spent, 0]
 
 
 async def test_a_storage_that_answers_slowly_holds_no_call_up_for_all_those_before_it(
