@@ -12,12 +12,20 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from keyproxy.dataclass import dataclass, field
-from keyproxy.dialects import Dialect
+from keyproxy.dialects import Dialect, names
 
 BASE = "/api/v1"
 """What every served path begins with."""
 CREDENTIAL_FIELDS = ("Authorization", "X-Api-Key", "X-Goog-Api-Key")
 """Where a head may show who makes the call."""
+UNREAD = names(
+    "accept-encoding accept-language connection dnt priority referer sec-ch-ua sec-ch-ua-mobile"
+    " sec-ch-ua-platform sec-fetch-dest sec-fetch-mode user-agent via x-forwarded-host"
+    " x-forwarded-port x-forwarded-proto x-stainless-arch x-stainless-async x-stainless-lang"
+    " x-stainless-os x-stainless-package-version x-stainless-retry-count x-stainless-runtime"
+    " x-stainless-runtime-version x-stainless-timeout"
+)
+"""What browsers, SDKs and web servers say that nobody here looks at: their values are not kept."""
 ROUTER = "openrouter"
 """The provider that is a home of every model, and reads suffixes and ``provider{}`` itself; the one
 that is meant where none is named."""

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from keyproxy.call import CREDENTIAL_FIELDS
+from keyproxy.call import CREDENTIAL_FIELDS, UNREAD
 from keyproxy.clients.addresses import FORWARDING_HEADERS
 from keyproxy.dialects import DIALECTS
 from keyproxy.errors import CODES, Step
-from keyproxy.transport.intake import UNREAD
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "keyproxy"

@@ -16,8 +16,7 @@ from typing import Self
 
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
-from keyproxy.call import CREDENTIAL_FIELDS
-from keyproxy.dialects import names
+from keyproxy.call import CREDENTIAL_FIELDS, UNREAD
 from keyproxy.errors import Refusal, overloaded
 from keyproxy.settings.grammar.plain import LARGEST_BODY
 from keyproxy.transport import refusals
@@ -32,14 +31,6 @@ _ONCE = (
     "content-length", "content-location", "content-range", "content-type", "etag", "host",
     "max-forwards", "server", "transfer-encoding", "user-agent",
 )  # fmt: skip
-UNREAD = names(
-    "accept-encoding accept-language connection dnt priority referer sec-ch-ua sec-ch-ua-mobile"
-    " sec-ch-ua-platform sec-fetch-dest sec-fetch-mode user-agent via x-forwarded-host"
-    " x-forwarded-port x-forwarded-proto x-stainless-arch x-stainless-async x-stainless-lang"
-    " x-stainless-os x-stainless-package-version x-stainless-retry-count x-stainless-runtime"
-    " x-stainless-runtime-version x-stainless-timeout"
-)
-"""What browsers, SDKs and web servers say that nobody here looks at: their values are not kept."""
 _JUDGED = frozenset({"transfer-encoding", "sec-websocket-key1"})
 _TWICE = "A header that may stand once, such as Content-Type, is there twice; send it once."
 _AUTHORITY = re.compile(r"[^:]*://[^/?#]")
