@@ -794,7 +794,9 @@ def test_asking_for_tokens_that_nobody_has_is_a_fault() -> None:
     assert "keyproxy token" in found["KEYPROXY_CLIENT_TOKENS"].expected
 
 
-@pytest.mark.parametrize("text", ["X Y", "X-Forwarded-For", "forwarded", "a:b"])
+@pytest.mark.parametrize(
+    "text", ["X Y", "X-Forwarded-For", "forwarded", "a:b", "X-Forwarded-Host", "via"]
+)
 def test_malformed_address_header_is_a_fault(text: str) -> None:
     fault("CLIENT_ADDRESS_HEADER", text)
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
+from keyproxy.call import UNREAD
 from keyproxy.dataclass import dataclass
 from keyproxy.settings.grammar import Unfit, each, matching, or_off, shown
 
@@ -172,6 +173,8 @@ def header_name(text: str) -> str:
         raise Unfit("the name of one header such as CF-Connecting-IP")
     if text.lower() in {"x-forwarded-for", "forwarded"}:
         raise Unfit("a header that holds one address; X-Forwarded-For is read without this")
+    if text.lower() in UNREAD:
+        raise Unfit("a header of its own for one address; of this one no value is kept")
     return text
 
 
