@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from functools import partial
@@ -20,6 +20,7 @@ from keyproxy.ledger.ledger import Ledger, opened
 from keyproxy.ledger.memory import MOST_UNSETTLED, MemoryBook
 from keyproxy.limits.counters import Counters
 from keyproxy.limits.shared import open_shared
+from keyproxy.limits.windows import Change
 from keyproxy.money.budget import MOST_NANO, Budgets, restore
 from keyproxy.money.settling import AT_ONCE, Ask, Settler
 from keyproxy.record import Record
@@ -218,6 +219,28 @@ async def test_what_a_killed_attempt_had_set_aside_is_free_however_late_its_turn
             clock[0] += 3
     opened_still = (await standings(budgets._counters, reservation.windows))[1]
     assert MOST_NANO - opened_still.remaining == 0
+
+
+async def test_what_killed_calls_had_set_aside_is_given_back_at_once_for_all_of_them(
+    tmp_path: Path,
+) -> None:
+    """A storage whose answers take long is waited for once."""
+    path, now, together = tmp_path / "ledger.sqlite3", time.time(), asyncio.Barrier(AT_ONCE)
+
+    class Slow(Counters):
+        is_shared = True
+
+        async def adjust(self, changes: Sequence[Change]) -> None:
+            await together.wait()
+
+    budgets = Budgets(Slow(), app="default", of_client=[Budget(Decimal(1), "day")])
+    async with opened(path) as killed:
+        for number in range(AT_ONCE):
+            killed.begin(entry(f"req_{number}", now))
+        assert await killed.flush()
+    async with opened(path) as ledger, asyncio.timeout(10):
+        settler = Settler(ledger, answered(FOUND), {"default": budgets})
+        assert await settler.settle_due() == AT_ONCE
 
 
 @pytest.mark.parametrize("kind", servers.KINDS)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import structlog
 
@@ -43,8 +44,8 @@ class Settler:
 
     ``budgets``: those in force, by app. ``counts``: whether the budgets hold what a row was booked
     with; those of another process with counters of its own do not. It is asked once for each row,
-    when that has ended. ``lock``: held while a row or its reservation ends and the budgets come to
-    count it so: whoever ends this process waits for it.
+    when that has ended. ``lock``: held while a row ends and the budgets come to count it so.
+    ``run_on`` starts that, and the end of a reservation: neither is broken off should we be.
     """
 
     book: Book
@@ -53,6 +54,7 @@ class Settler:
     counts: Callable[[Unsettled], bool] = lambda row: True
     _: KW_ONLY
     settled: Settled = lambda row: None
+    run_on: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]] = asyncio.create_task
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     clock: Callable[[], float] = time.time
     look_seconds: float = LOOK_SECONDS
@@ -87,9 +89,7 @@ class Settler:
         tried = row.attempt
         is_killed = tried.ended == End.KILLED  # with shared storage its reservation is open still
         if budgets is not None and budgets.may_wait and is_killed:
-            async with self.lock:
-                if await self.book.release(row):
-                    await budgets.release(row.client, tried.begun_at, tried.reserved)
+            await asyncio.shield(self.run_on(self._release(row, budgets)))
         if tried.generation_id is None:
             await self._end(row)
             return
@@ -101,6 +101,10 @@ class Settler:
             await self._postpone(row)
         else:
             await self._end(row, found)
+
+    async def _release(self, row: Unsettled, budgets: Budgets) -> None:
+        if await self.book.release(row):
+            await budgets.release(row.client, row.attempt.begun_at, row.attempt.reserved)
 
     async def _postpone(self, row: Unsettled) -> None:
         """Try again later; after the last try what counts now stays."""
@@ -116,6 +120,9 @@ class Settler:
 
     async def _end(self, row: Unsettled, told: Told | None = None) -> None:
         """Book the final cost, and have the budgets count it; without one what stands stays."""
+        await asyncio.shield(self.run_on(self._make_final(row, told)))
+
+    async def _make_final(self, row: Unsettled, told: Told | None) -> None:
         cost = None if told is None else told_cost(told.usage)
         # First the row, and only for whom it was settled: nothing is given back twice, whatever
         # ends this process now, or took the call over while this process stood still.

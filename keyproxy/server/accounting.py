@@ -7,7 +7,6 @@ them with the budgets of new settings.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -73,6 +72,7 @@ class Accounting:
             *(self.book, self._ask, self._budgets, self._is_counted),
             lock=self._settling,
             settled=self.settled,
+            run_on=self._run,
         )
 
     @property
@@ -182,9 +182,6 @@ class Accounting:
         """Let what was ended be booked; what the upstream was not asked for yet waits in the
         ledger."""
         lasting = [*self._lasting]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLED_SECONDS), self._settling:
-                pass  # what the ledger was told is final, the budgets have been told, too
         for task in lasting:
             task.cancel()
         if self._tasks:
@@ -204,11 +201,12 @@ class Accounting:
         self._lasting.add(task)
         task.add_done_callback(self._lasting.discard)
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """What is left of a call; ``close`` waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
