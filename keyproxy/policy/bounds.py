@@ -55,7 +55,7 @@ def ask_of(check: Check, body: Mapping[str, Any], raw_bytes: int) -> Ask:
     answers = times * seen.answers * contexts if writes else 0
     ask = Ask(times * text_tokens, cap, answers, times * contexts, 1 + tool_calls)
     ask.length_fields, ask.reasoning_tokens = tuple(lengths) or dialect.lengths[:1], thinking
-    if vars(seen):  # something is noted
+    if seen.is_something:
         ask.images = times * seen.images
         # A prediction that does not come true is billed as output, beyond the cap.
         ask.predicted_tokens = text_tokens if seen.predicts else 0

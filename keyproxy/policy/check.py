@@ -65,6 +65,11 @@ class Seen:
     what: str = ""
     _sources: set[int] | None = None  # of images, which are measured
 
+    @property
+    def is_something(self) -> bool:
+        """Whether anything is noted."""
+        return bool(vars(self))
+
     def unbound(self, what: str) -> None:
         """No price bounds ``what``, a part as it is called in words; the first is told."""
         if not self.is_unbounded:

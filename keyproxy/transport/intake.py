@@ -90,13 +90,14 @@ class Hold:
         self._room.take(count, self.count)
         self.count += count
 
-    def release(self, *error: object) -> None:
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
         """The body has gone up; a stream that follows needs it no more."""
         if self.count:
             self._room.give(self.count)
             self.count = 0
-
-    __exit__ = release
 
 
 def headers_of(

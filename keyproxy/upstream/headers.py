@@ -108,7 +108,7 @@ def findable(names: Iterable[str]) -> dict[bytes, str]:
 
 def incoming(names: Mapping[bytes, str], fields: Fields, search: KeySearch) -> dict[str, str]:
     """What of an answer's head goes down to the client: the ``findable`` of these ``names``, and
-    its type, which is put in apart. Of repeated values the first."""
+    its type, which is put in apart. Of repeated values the first, if that may pass."""
     head = {}
     for low in filter(fields.__contains__, names):
         value = fields[low][0]
