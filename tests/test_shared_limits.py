@@ -9,7 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+)
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -639,57 +644,64 @@ async def test_a_busy_process_does_not_take_the_storage_for_down(replica: Replic
     assert not counters.is_down
 
 
+Carry = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""What one side writes to the other."""
+
+
+async def carry_at_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+
+
 @asynccontextmanager
-async def slowed(server: Server, pause: Callable[[], Awaitable[object]]) -> AsyncIterator[str]:
+async def behind_a_line(server: Server, up: Carry, down: Carry) -> AsyncIterator[str]:
+    """The address of ``server`` behind a line that carries questions so, and answers so."""
+    lines: list[asyncio.Task[None]] = []
+
+    async def carried(
+        carry: Carry, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with closing(writer):
+            await carry(reader, writer)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_connection("127.0.0.1", server.port)
+        lines.append(asyncio.create_task(carried(up, reader, questions)))
+        lines.append(asyncio.create_task(carried(down, answers, writer)))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        yield f"{server.kind}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        await asyncio.gather(*lines, return_exceptions=True)
+
+
+def slowed(
+    server: Server, pause: Callable[[], Awaitable[object]]
+) -> AbstractAsyncContextManager[str]:
     """The address of ``server`` behind a line on which each script's answer makes a ``pause``."""
-    lines: list[asyncio.Task[None]] = []
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            while data := await reader.read(65_536):
-                writer.write(data)
+        while line := await reader.readline():
+            if line.startswith(b"*"):
+                await pause()
+            writer.write(line)
 
-    async def carry_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            while line := await reader.readline():
-                if line.startswith(b"*"):
-                    await pause()
-                writer.write(line)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, questions = await asyncio.open_connection("127.0.0.1", server.port)
-        lines.append(asyncio.create_task(carry(reader, questions)))
-        lines.append(asyncio.create_task(carry_slowly(answers, writer)))
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        yield f"{server.kind}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-        await asyncio.gather(*lines, return_exceptions=True)
+    return behind_a_line(server, carry_at_once, carry)
 
 
-@asynccontextmanager
-async def bad_line(
+def bad_line(
     server: Server, is_bad: asyncio.Event, luck: random.Random, cuts: float
-) -> AsyncIterator[str]:
+) -> AbstractAsyncContextManager[str]:
     """The address of ``server`` behind a line that delays a piece of ten, and is cut at so many."""
-    lines: list[asyncio.Task[None]] = []
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):
-            while data := await reader.read(65_536):
-                if is_bad.is_set() and luck.random() < 0.1:
-                    await asyncio.sleep(luck.random() * 0.06)
-                if is_bad.is_set() and luck.random() < cuts:
-                    return
-                writer.write(data)
+        while data := await reader.read(65_536):
+            if is_bad.is_set() and luck.random() < 0.1:
+                await asyncio.sleep(luck.random() * 0.06)
+            if is_bad.is_set() and luck.random() < cuts:
+                return
+            writer.write(data)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, questions = await asyncio.open_connection("127.0.0.1", server.port)
-        lines.append(asyncio.create_task(carry(reader, questions)))
-        lines.append(asyncio.create_task(carry(answers, writer)))
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
-        yield f"{server.kind}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-        await asyncio.gather(*lines, return_exceptions=True)
+    return behind_a_line(server, carry, carry)
 
 
 @pytest.mark.parametrize("cuts", [0.0, 0.01])
